@@ -1,0 +1,53 @@
+"""Image classification by transfer learning for people who live in scikit-learn.
+
+The public names are loaded on first use (PEP 562): importing the package imports neither
+TensorFlow nor scikit-learn, and TensorFlow is imported only when a network has to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transferclf.classifier import TransferClassifier as TransferClassifier
+    from transferclf.datasets import load_image_folder as load_image_folder
+    from transferclf.datasets import load_image_table as load_image_table
+    from transferclf.extractor import CNNFeatureExtractor as CNNFeatureExtractor
+    from transferclf.networks.backbones import get_backbone as get_backbone
+    from transferclf.networks.backbones import list_backbones as list_backbones
+    from transferclf.networks.backbones import register_backbone as register_backbone
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "CNNFeatureExtractor": "transferclf.extractor",
+    "TransferClassifier": "transferclf.classifier",
+    "get_backbone": "transferclf.networks.backbones",
+    "list_backbones": "transferclf.networks.backbones",
+    "load_image_folder": "transferclf.datasets",
+    "load_image_table": "transferclf.datasets",
+    "register_backbone": "transferclf.networks.backbones",
+}
+
+__all__ = [
+    "CNNFeatureExtractor",
+    "TransferClassifier",
+    "get_backbone",
+    "list_backbones",
+    "load_image_folder",
+    "load_image_table",
+    "register_backbone",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

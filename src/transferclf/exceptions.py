@@ -1,0 +1,65 @@
+"""The exceptions of transferclf, each also the built-in type that a caller would catch.
+
+::
+
+    TransferclfError
+    ├── ImageError (ValueError)              something is wrong with the pixels of X
+    │   └── ImageReadError (OSError)         files that cannot be read or decoded
+    │       └── MissingImageError (FileNotFoundError)    ... because none of them is there
+    ├── InvalidParameterError (ValueError)   a parameter has a value it cannot have
+    │   └── UnknownBackboneError             ... there is no backbone of that name
+    ├── WeightsError (OSError)               pretrained weights cannot be had or are damaged
+    └── NetworkError (ValueError)            a Keras graph cannot be used as asked
+
+    TransferclfWarning (UserWarning)         the result is right, but perhaps not what was meant
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ImageError",
+    "ImageReadError",
+    "InvalidParameterError",
+    "MissingImageError",
+    "NetworkError",
+    "TransferclfError",
+    "TransferclfWarning",
+    "UnknownBackboneError",
+    "WeightsError",
+]
+
+
+class TransferclfError(Exception):
+    """Base class of all errors that transferclf raises on purpose."""
+
+
+class ImageError(TransferclfError, ValueError):
+    """The images of X cannot be used: shape, channels, values or kind."""
+
+
+class ImageReadError(ImageError, OSError):
+    """Image files are missing, unreadable or damaged; the message names every one."""
+
+
+class MissingImageError(ImageReadError, FileNotFoundError):
+    """Image files are missing, and that is all that is wrong; the message names every one."""
+
+
+class InvalidParameterError(TransferclfError, ValueError):
+    """A parameter has a value it cannot have; the message says which values it can have."""
+
+
+class UnknownBackboneError(InvalidParameterError):
+    """No backbone is registered under this name; the message names the nearest."""
+
+
+class WeightsError(TransferclfError, OSError):
+    """Pretrained weights cannot be found, downloaded or trusted."""
+
+
+class NetworkError(TransferclfError, ValueError):
+    """A Keras model cannot be used as asked: its inputs, its layers or the cut."""
+
+
+class TransferclfWarning(UserWarning):
+    """The result is right as documented, but perhaps not what was meant."""
