@@ -1,0 +1,160 @@
+"""What can be seen of images without decoding a file: kinds, shapes and values of arrays.
+
+The functions here refuse or pass on; :mod:`transferclf.images.source` says what X is as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from transferclf.exceptions import (
+    ImageError,
+    ImageReadError,
+    InvalidParameterError,
+    MissingImageError,
+)
+from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
+from transferclf.images.problems import Problem, raise_problems
+
+Item = str | Image.Image | np.ndarray
+
+
+def check_image_shape(image_shape: Any) -> tuple[int, ...] | None:
+    """Return `image_shape` as a tuple (h, w) or (h, w, c) of integers, or None."""
+    if image_shape is None:
+        return None
+    try:
+        shape = tuple(int(side) for side in image_shape)
+    except (TypeError, ValueError, OverflowError):
+        shape = ()
+    right = len(shape) in (2, 3) and min(shape) > 0 and shape[2:] in ((), (1,), (3,), (4,))
+    if not right or any(side != given for side, given in zip(shape, image_shape, strict=True)):
+        raise InvalidParameterError(
+            "image_shape must be (h, w) or (h, w, c) with positive sides and 1, 3 or 4 channels. "
+            f"Got {image_shape!r} instead."
+        )
+    return shape
+
+
+def images_of_rows(rows: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
+    """Return rows of numbers as images of the shape that the caller gave."""
+    if image_shape is None:
+        raise ImageError(
+            f"X is 2-D with shape {rows.shape}: rows are images only with image_shape=(h, w) or "
+            "(h, w, c), for instance image_shape=(28, 28) for rows of 784."
+        )
+    if rows.shape[1] != np.prod(image_shape):
+        raise ImageError(
+            f"X has {rows.shape[1]} features a row, but image_shape={image_shape} is expecting "
+            f"{np.prod(image_shape)} features."
+        )
+    return rows.reshape(len(rows), *image_shape)
+
+
+def batch_problem(shape: tuple[int, ...]) -> str | None:
+    """Say what is wrong with the shape of an array of images, or None."""
+    if len(shape) not in (3, 4):
+        return f"got {len(shape)}-D of shape {shape}"
+    if len(shape) == 3 and shape[2] in (3, 4):
+        # Read as n gray images it would be strips 3 or 4 pixels wide, which nobody classifies.
+        return (
+            f"got shape {shape}, which looks like one image: pass X[None], or X[..., None] if "
+            f"these are {shape[0]} gray images"
+        )
+    return shape_problem(shape[1:])
+
+
+def shape_problem(shape: tuple[int, ...]) -> str | None:
+    """Say what is wrong with the shape of one image, or None."""
+    if len(shape) not in (2, 3) or min(shape) == 0:
+        return f"got an image of shape {shape}"
+    if len(shape) == 3 and shape[2] not in CHANNELS:
+        hint = ""
+        if shape[0] in CHANNELS:
+            hint = "; channels come last here: np.moveaxis(image, 0, -1) puts them there"
+        return f"got an image of shape {shape} with {shape[2]} channels{hint}"
+    return None
+
+
+def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
+    """Refuse images with values that no image has; all of them are named."""
+    if not _values_can_be_wrong(array.dtype, pixel_range):
+        return
+    limits = _expected_limits(array.dtype, pixel_range)
+    colours = array[..., :3] if array.ndim == 4 else array
+    inner = tuple(range(1, array.ndim))
+    lows, highs = colours.min(axis=inner), colours.max(axis=inner)
+    problems = []
+    for position in np.flatnonzero(_suspicious(lows, highs, limits)):
+        reason = value_problem(float(lows[position]), float(highs[position]), limits)
+        if reason is not None:
+            problems.append(Problem(f"image {position}", ImageError(reason)))
+    raise_problems(problems, len(array))
+
+
+def checked_item(item: Any, pixel_range: PixelRange) -> Item:
+    """Return one item of a sequence as a path, a PIL image or an array, or refuse it."""
+    if isinstance(item, str | os.PathLike):
+        return _checked_path(os.fspath(item))
+    if isinstance(item, Image.Image):
+        return item
+    if hasattr(item, "__array__") and np.ndim(item) > 0:
+        return _checked_array(np.asarray(item), pixel_range)
+    # Shortened: it may be the contents of a whole file.
+    got = f"{type(item).__name__} {reprlib.repr(item)}"
+    raise ImageError(f"expected a path, a PIL image or an array, got {got}")
+
+
+def _checked_path(path: str | bytes) -> str:
+    path = os.fsdecode(path)
+    if os.path.isfile(path):
+        return path
+    if os.path.isdir(path):
+        raise ImageReadError("expected an image file, got a folder")
+    raise MissingImageError("expected a file, got a path where there is none")
+
+
+def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
+    if array.dtype.kind not in "biuf":
+        raise ImageError(f"expected real numbers, got an array of {array.dtype}")
+    problem = shape_problem(array.shape)
+    if problem is not None:
+        raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {problem}")
+    if _values_can_be_wrong(array.dtype, pixel_range):
+        colours = colours_of(array)
+        limits = _expected_limits(array.dtype, pixel_range)
+        problem = value_problem(float(colours.min()), float(colours.max()), limits)
+    if problem is not None:
+        raise ImageError(problem)
+    return array
+
+
+def colours_of(image: np.ndarray) -> np.ndarray:
+    """The part of an image that `pixel_range` is about: all but alpha."""
+    return image[..., :3] if image.ndim == 3 else image
+
+
+def _suspicious(
+    lows: np.ndarray, highs: np.ndarray, limits: tuple[float, float] | None
+) -> np.ndarray:
+    low, high = limits or (-np.inf, np.inf)
+    with np.errstate(invalid="ignore"):
+        return ~((lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs))
+
+
+def _values_can_be_wrong(dtype: np.dtype, pixel_range: PixelRange) -> bool:
+    is_given = type(pixel_range) is tuple
+    return is_wide(dtype) or is_given
+
+
+def _expected_limits(dtype: np.dtype, pixel_range: PixelRange) -> tuple[float, float] | None:
+    if pixel_range == "minmax":
+        return None
+    if isinstance(pixel_range, tuple) and not isinstance(pixel_range, DtypeRange):
+        return pixel_range
+    return (0, np.inf)  # the upper end is looked at when the range is decided

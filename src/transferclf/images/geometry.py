@@ -1,0 +1,142 @@
+"""Geometry: one antialiased resize to the size that a network wants, and crops.
+
+All three resize modes take one box of the source and resample it once with Pillow's
+antialiased bilinear filter, so that no intermediate image is rounded. At the edges of the box the
+filter looks a little beyond it, as it would if the whole image were resized and cropped after.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from transferclf.exceptions import InvalidParameterError
+
+ResizeMode = Literal["crop", "stretch", "pad"]
+RESIZE_MODES: tuple[ResizeMode, ...] = ("crop", "stretch", "pad")
+
+Box = tuple[float, float, float, float]
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], mode: ResizeMode = "crop") -> np.ndarray:
+    """Resize one RGB image with antialiasing.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w, 3), uint8 or float32
+        The image; not modified.
+    size : (int, int)
+        Height and width wanted, in pixels.
+    mode : {"crop", "stretch", "pad"}, default="crop"
+        "crop" takes the largest centred part of the right proportions, "stretch" distorts the
+        whole image, "pad" keeps the whole image undistorted between black borders.
+
+    Returns
+    -------
+    ndarray of shape (size[0], size[1], 3)
+        Of the dtype of `image`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `mode` is none of the three.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> wide = np.zeros((10, 30, 3), np.uint8)
+    >>> wide[:, 8:22] = 255
+    >>> int(resize_image(wide, (5, 5), "crop").min())
+    255
+    """
+    height, width = image.shape[:2]
+    if mode == "crop":
+        return _resample(image, size, centre_box((height, width), size))
+    if mode == "stretch":
+        return _resample(image, size, (0, 0, width, height))
+    if mode == "pad":
+        return _padded(image, size)
+    raise InvalidParameterError(f"resize must be one of {RESIZE_MODES}. Got {mode!r} instead.")
+
+
+def centre_box(source: tuple[int, int], target: tuple[int, int]) -> Box:
+    """The largest centred box of the source with the target's proportions.
+
+    Parameters
+    ----------
+    source, target : (int, int)
+        Heights and widths in pixels.
+
+    Returns
+    -------
+    (left, top, right, bottom) : floats
+        In pixels of the source, within its borders.
+
+    Examples
+    --------
+    >>> centre_box((10, 30), (5, 5))
+    (10.0, 0.0, 20.0, 10.0)
+    """
+    scale = min(source[0] / target[0], source[1] / target[1])
+    height, width = min(target[0] * scale, source[0]), min(target[1] * scale, source[1])
+    top, left = (source[0] - height) / 2, (source[1] - width) / 2
+    return (left, top, left + width, top + height)
+
+
+def extreme_square_crops(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two largest squares of an image, one at each end of its long side.
+
+    Between them they see every pixel of an image up to twice as long as wide, undistorted.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, c)
+        The image.
+
+    Returns
+    -------
+    first, last : ndarray of shape (s, s) or (s, s, c) with s = min(h, w)
+        Views: left and right of a wide image, top and bottom of a tall one. A square image is
+        returned twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> first, last = extreme_square_crops(np.arange(3)[None, :])
+    >>> int(first[0, 0]), int(last[0, 0])
+    (0, 2)
+    """
+    side = min(image.shape[:2])
+    height, width = image.shape[:2]
+    return image[:side, :side], image[height - side :, width - side :]
+
+
+def _padded(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = min(size[0] / height, size[1] / width)
+    inner = (
+        min(max(round(height * scale), 1), size[0]),
+        min(max(round(width * scale), 1), size[1]),
+    )
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    canvas = np.zeros((*size, 3), image.dtype)
+    canvas[top : top + inner[0], left : left + inner[1]] = _resample(
+        image, inner, (0, 0, width, height)
+    )
+    return canvas
+
+
+def _resample(image: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarray:
+    if image.shape[:2] == size:
+        return image
+    if image.dtype == np.uint8:
+        return np.asarray(_resize(Image.fromarray(image), size, box))
+    # Pillow has no multi-channel float image: one plane at a time keeps the fractions.
+    planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(image, -1, 0)]
+    return np.stack([np.asarray(_resize(plane, size, box)) for plane in planes], axis=-1)
+
+
+def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)

@@ -1,0 +1,315 @@
+"""What X is: a lazy, sliceable sequence of images, whatever they came as.
+
+`check_images` looks at everything that can be seen without decoding a file (kinds, shapes,
+values of arrays, existence of files) and reports all that is wrong at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from transferclf.exceptions import (
+    ImageError,
+    ImageReadError,
+    MissingImageError,
+    TransferclfWarning,
+)
+from transferclf.images.checking import (
+    Item,
+    batch_problem,
+    check_image_shape,
+    check_values_of_batch,
+    checked_item,
+    colours_of,
+    images_of_rows,
+)
+from transferclf.images.decoding import decode_image, is_readable_header
+from transferclf.images.geometry import ResizeMode, resize_image
+from transferclf.images.pixels import (
+    DARKEST_CREDIBLE_MAXIMUM,
+    DtypeRange,
+    PixelRange,
+    ValueRange,
+    check_pixel_range,
+    dtype_limits,
+    is_wide,
+    limits_for_maximum,
+    to_rgb,
+)
+from transferclf.images.problems import Problem, raise_problems
+
+KINDS = (
+    "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
+    "or a sequence of paths, PIL images or arrays"
+)
+
+
+class ImageSource:
+    """A lazy sequence of images; made by :func:`check_images`.
+
+    Parameters
+    ----------
+    items : ndarray of shape (n, h, w, c), or sequence of str, PIL.Image.Image and ndarray
+        The images. Nothing is copied or decoded.
+    pixel_range : None, "minmax" or (low, high), default=None
+        What black and white are.
+    positions : ndarray of shape (n,) or None, default=None
+        Where in the caller's X each image stands, for messages about a slice of it.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item] | np.ndarray,
+        pixel_range: PixelRange = None,
+        positions: np.ndarray | None = None,
+    ):
+        self.items = items
+        self.pixel_range = pixel_range
+        self.positions = np.arange(len(items)) if positions is None else positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, key: slice | np.ndarray | Sequence[int]) -> ImageSource:
+        if not isinstance(key, slice):
+            key = np.asarray(key)
+            key = key if key.size else key.astype(int)  # NumPy makes floats of []
+        chosen = self.positions[key]
+        if chosen.ndim != 1:
+            raise TypeError(f"an ImageSource is sliced by a slice, mask or indices. Got {key!r}.")
+        return ImageSource(self.items, self.pixel_range, chosen)
+
+    def __repr__(self) -> str:
+        return f"<ImageSource of {len(self)} images>"
+
+    def item(self, index: int) -> Item:
+        """The image as the caller gave it: a path, a PIL image or an array (h, w[, c])."""
+        return cast(Item, self.items[self.positions[index]])
+
+    def describe(self, index: int) -> str:
+        """Name one image for a message: its position in the caller's X, and its path."""
+        item = self.item(index)
+        name = f" ({item})" if isinstance(item, str) else ""
+        return f"image {self.positions[index]}{name}"
+
+    def load(
+        self, index: int, size: tuple[int, int] | None = None, resize: ResizeMode = "crop"
+    ) -> np.ndarray:
+        """Decode one image to RGB on the scale 0 to 255, and resize it when `size` is given.
+
+        Returns
+        -------
+        ndarray of shape (h, w, 3), uint8 or float32
+        """
+        item = self.item(index)
+        if isinstance(item, np.ndarray):
+            pixels = to_rgb(item, self.pixel_range)
+        else:
+            reduce_to = None if size is None else max(size)
+            pixels = decode_image(item, pixel_range=self.pixel_range, reduce_to=reduce_to)
+        return pixels if size is None else resize_image(pixels, size, resize)
+
+    def digest(self, index: int) -> bytes:
+        """SHA-256 of one image's content: of a file's bytes, or of the decoded pixels.
+
+        Raises
+        ------
+        ImageReadError
+            If a file cannot be read or does not begin like an image.
+        """
+        item = self.item(index)
+        if isinstance(item, str):
+            return self._file_digest(item)
+        pixels = self.load(index)
+        header = f"pixels {pixels.dtype.name} {pixels.shape}".encode()
+        return hashlib.sha256(header + np.ascontiguousarray(pixels).tobytes()).digest()
+
+    def _file_digest(self, path: str) -> bytes:
+        try:
+            contents = Path(path).read_bytes()
+        except FileNotFoundError:
+            raise MissingImageError("expected a file, got a path where there is none") from None
+        except OSError as error:
+            raise ImageReadError(f"expected a readable file, got {error.strerror}") from error
+        if not is_readable_header(contents):
+            decode_image(contents)  # fails with the reason
+        # The same file read with another range is another picture; a DtypeRange is no other.
+        read_with = None if isinstance(self.pixel_range, DtypeRange) else self.pixel_range
+        header = f"file {read_with!r} ".encode()
+        return hashlib.sha256(header + contents).digest()
+
+    def decided_range(self) -> PixelRange:
+        """The pixel range to keep after fitting: as given, or as these images show it.
+
+        None when all of them are files or PIL images, whose modes say it themselves.
+        """
+        if self.pixel_range is not None:
+            return self.pixel_range
+        arrays = self._arrays()
+        wide = [array for array in arrays if is_wide(array.dtype)]
+        if wide:
+            return _range_of_wide(wide)
+        if arrays:
+            return DtypeRange(*dtype_limits(max((a.dtype for a in arrays), key=_depth)))
+        return None
+
+    def _arrays(self) -> list[np.ndarray]:
+        items = (self.item(i) for i in range(len(self)))
+        return [item for item in items if isinstance(item, np.ndarray)]
+
+
+def check_images(
+    X: Any,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    pixel_range: PixelRange = None,
+) -> ImageSource:
+    """Check images of any kind and return them as one lazy sequence.
+
+    Nothing is decoded or copied, and no input is modified.
+
+    Parameters
+    ----------
+    X : array-like or sequence of images
+        An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with
+        `image_shape`; or a list, 1-D object array or pandas Series of paths, of PIL images or of
+        arrays of different sizes.
+    image_shape : (h, w) or (h, w, c) or None, default=None
+        What each row of a 2-D X is.
+    pixel_range : None, "minmax" or (low, high), default=None
+        What black and white are. None reads it off: 0 to 255 for 8-bit, 0 to 65535 for 16-bit
+        integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image on its own.
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    ImageError
+        If X is empty, has a shape, type or values that no image has. All samples at fault are
+        named.
+    MissingImageError
+        If paths do not exist.
+    InvalidParameterError
+        If `image_shape` or `pixel_range` is not of the kinds above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> source = check_images(np.zeros((4, 8, 8), np.uint8))
+    >>> len(source), source[1:3].load(0).shape
+    (4, (8, 8, 3))
+    """
+    if isinstance(X, ImageSource):
+        return X
+    pixel_range = check_pixel_range(pixel_range)
+    shape = check_image_shape(image_shape)
+    _refuse_what_is_no_sequence(X)
+    array = X if isinstance(X, list | tuple) else np.asarray(X)
+    if isinstance(array, list | tuple) and _is_nested_numbers(array):
+        array = _array_of_nested(array)
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
+        return _source_of_array(array, shape, pixel_range)
+    return _source_of_sequence(_one_dimensional(array), pixel_range)
+
+
+def _refuse_what_is_no_sequence(X: Any) -> None:
+    if isinstance(X, str | os.PathLike | bytes | Image.Image):
+        hint = "pass a list with this one in it"
+        if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+            hint = "transferclf.load_image_folder reads a folder"
+        raise ImageError(f"X must be {KINDS}. Got one {type(X).__name__}; {hint}.")
+    if hasattr(X, "toarray"):
+        raise ImageError(f"X must be {KINDS}. Got a sparse matrix; pass X.toarray().")
+    is_array_like = hasattr(X, "__array__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
+    if not is_array_like or isinstance(X, dict):
+        raise ImageError(f"X must be {KINDS}. Got {type(X).__name__} instead.")
+
+
+def _is_nested_numbers(X: Sequence[Any]) -> bool:
+    """Whether X is rows written as plain lists, as scikit-learn accepts them."""
+    return len(X) > 0 and all(isinstance(row, list | tuple | int | float) for row in X)
+
+
+def _array_of_nested(X: Sequence[Any]) -> np.ndarray:
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise ImageError(f"X must be {KINDS}. Got nested lists of unequal lengths.") from None
+
+
+def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
+        X = X[:, 0]  # a table with one column of paths, as ColumnTransformer hands on
+    is_scalar = isinstance(X, np.ndarray) and X.ndim == 0
+    if not is_scalar and len(X) == 0:
+        raise ImageError("X is empty: expected at least one image.")
+    if isinstance(X, np.ndarray) and X.ndim != 1:
+        raise ImageError(f"X must be {KINDS}. Got {X.dtype} of shape {X.shape} instead.")
+    return cast(Sequence[Any], X)
+
+
+def _source_of_array(
+    array: np.ndarray, image_shape: tuple[int, ...] | None, pixel_range: PixelRange
+) -> ImageSource:
+    if array.dtype.kind not in "biuf":
+        raise ImageError(f"X must hold real numbers. Got an array of {array.dtype} instead.")
+    if array.shape[:1] == (0,):
+        raise ImageError(f"X is empty: expected at least one image, got shape {array.shape}.")
+    if array.ndim == 2:
+        array = images_of_rows(array, image_shape)
+    elif problem := batch_problem(array.shape):
+        raise ImageError(f"X must be {KINDS}; {problem}.")
+    check_values_of_batch(array, pixel_range)
+    return ImageSource(array, pixel_range)
+
+
+def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageSource:
+    checked: list[Item] = []
+    problems = []
+    for position, item in enumerate(items):
+        try:
+            checked.append(checked_item(item, pixel_range))
+        except ImageError as error:
+            name = f" ({item})" if isinstance(item, str | os.PathLike) else ""
+            problems.append(Problem(f"image {position}{name}", error))
+    raise_problems(problems, len(items))
+    return ImageSource(checked, pixel_range)
+
+
+def _depth(dtype: np.dtype) -> float:
+    return dtype_limits(dtype).high
+
+
+def _range_of_wide(arrays: list[np.ndarray]) -> ValueRange:
+    brightest: dict[bool, tuple[float, np.dtype]] = {}
+    for array in arrays:
+        is_float, maximum = array.dtype.kind == "f", float(colours_of(array).max())
+        if maximum >= brightest.get(is_float, (0, None))[0]:
+            brightest[is_float] = (maximum, array.dtype)
+    ranges = {limits_for_maximum(*found) for found in brightest.values()}
+    if len(ranges) > 1:
+        raise ImageError(
+            f"X mixes floats up to {brightest[True][0]:g} with integers up to "
+            f"{brightest[False][0]:g}: expected one scale for all; convert them to one type"
+        )
+    (decided,) = ranges
+    maximum = max(found[0] for found in brightest.values())
+    if decided.high == 255 and 0 < maximum < DARKEST_CREDIBLE_MAXIMUM:
+        warnings.warn(
+            f"the brightest pixel of X is {maximum:g}, yet pixels are read as 0 to 255, which "
+            f"makes every image nearly black; say pixel_range=(0, {maximum:g}) if that is white, "
+            "or pixel_range=(0, 255) if it is meant",
+            TransferclfWarning,
+            stacklevel=2,
+        )
+    return decided

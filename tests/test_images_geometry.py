@@ -1,0 +1,176 @@
+"""Resize modes and crops: what of the image is kept, and that nothing else changes."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from transferclf.exceptions import InvalidParameterError
+from transferclf.images import extreme_square_crops, resize_image
+from transferclf.images.geometry import RESIZE_MODES, centre_box
+
+SIDES = st.integers(1, 3000)
+SMALL = st.tuples(st.integers(1, 24), st.integers(1, 24))
+MODES = st.sampled_from(RESIZE_MODES)
+DTYPES = st.sampled_from([np.uint8, np.float32])
+
+
+@st.composite
+def images(draw, dtypes=DTYPES):
+    dtype = draw(dtypes)
+    elements = st.floats(0, 255, width=32) if dtype == np.float32 else None
+    return draw(hnp.arrays(dtype, (*draw(SMALL), 3), elements=elements))
+
+
+class TestCentreBox:
+    @given(SIDES, SIDES, SIDES, SIDES)
+    @settings(max_examples=300, deadline=None)
+    def test_is_inside_centred_maximal_and_in_proportion(self, height, width, rows, columns):
+        left, top, right, bottom = centre_box((height, width), (rows, columns))
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        assert left + right == pytest.approx(width, rel=1e-12)
+        assert top + bottom == pytest.approx(height, rel=1e-12)
+        assert (right - left) * rows == pytest.approx((bottom - top) * columns, rel=1e-6)
+        touches_sides = left == 0 and right == width
+        touches_ends = top == 0 and bottom == height
+        assert touches_sides or touches_ends or min(left, top) < 1e-9 * max(height, width)
+
+    @given(SIDES, SIDES)
+    def test_is_the_whole_image_where_proportions_agree(self, height, width):
+        assert centre_box((height, width), (height, width)) == (0, 0, width, height)
+
+    def test_tall_and_wide(self):
+        assert centre_box((30, 10), (5, 5)) == (0, 10, 10, 20)
+        assert centre_box((10, 30), (10, 20)) == (5, 0, 25, 10)
+
+
+class TestResize:
+    @given(images(), SMALL, MODES)
+    @settings(max_examples=200, deadline=None)
+    def test_shape_dtype_bounds_and_input(self, image, size, mode):
+        before = image.copy()
+        image.flags.writeable = False
+        result = resize_image(image, size, mode)
+        assert result.shape == (*size, 3)
+        assert result.dtype == image.dtype
+        low = 0 if mode == "pad" else image.min()
+        assert result.min() >= float(low) - 1e-3
+        assert result.max() <= float(image.max()) + 1e-3
+        np.testing.assert_array_equal(image, before)
+
+    @given(SMALL, SMALL, st.sampled_from(["crop", "stretch"]), DTYPES, st.integers(0, 255))
+    @settings(max_examples=100, deadline=None)
+    def test_a_constant_image_stays_constant(self, source, size, mode, dtype, value):
+        image = np.full((*source, 3), value, dtype)
+        np.testing.assert_allclose(resize_image(image, size, mode), value, atol=1e-4)
+
+    @given(images(), MODES)
+    @settings(max_examples=60, deadline=None)
+    def test_same_size_is_the_same_image(self, image, mode):
+        np.testing.assert_array_equal(resize_image(image, image.shape[:2], mode), image)
+
+    @given(images(st.just(np.uint8)), SMALL, MODES)
+    @settings(max_examples=100, deadline=None)
+    def test_uint8_and_float_agree_within_one_level(self, image, size, mode):
+        whole = resize_image(image, size, mode).astype(float)
+        exact = resize_image(image.astype(np.float32), size, mode)
+        assert np.abs(whole - exact).max() <= 1
+
+    @given(images(), SMALL, MODES)
+    @settings(max_examples=100, deadline=None)
+    def test_a_symmetric_image_stays_symmetric(self, image, size, mode):
+        assume(mode != "pad" or image.shape[0] * 2 * size[1] == image.shape[1] * 2 * size[0])
+        image = np.concatenate([image, image[:, ::-1]], axis=1)
+        image = np.concatenate([image, image[::-1]], axis=0)
+        result = resize_image(image, size, mode).astype(float)
+        np.testing.assert_allclose(result, result[:, ::-1], atol=1.01)
+        np.testing.assert_allclose(result, result[::-1], atol=1.01)
+
+    @pytest.mark.parametrize("mode", RESIZE_MODES)
+    def test_channels_do_not_mix(self, mode):
+        image = np.zeros((9, 14, 3), np.float32)
+        image[..., 1], image[..., 2] = 100, 200
+        result = resize_image(image, (5, 5), mode)
+        np.testing.assert_allclose(result[2, 2], [0, 100, 200], atol=1e-4)
+
+    def test_averages_all_pixels_instead_of_picking_some(self):
+        board = np.indices((64, 64)).sum(axis=0) % 2 * 255
+        image = np.repeat(board[..., None], 3, axis=2).astype(np.uint8)
+        assert np.abs(resize_image(image, (8, 8)).astype(int) - 127).max() <= 4
+
+    @pytest.mark.parametrize("flip", [np.array, lambda a: a.swapaxes(0, 1)])
+    def test_crop_drops_the_ends_of_the_long_side(self, flip):
+        image = np.zeros((10, 40, 3), np.uint8)
+        image[:, 13:27] = 200  # the antialiasing sees a little more than the box of 15 to 25
+        result = resize_image(flip(image), (4, 4), "crop")
+        assert result.min() == 200
+
+    def test_stretch_keeps_all(self):
+        image = np.zeros((10, 40, 3), np.uint8)
+        image[:, :20] = 200
+        result = resize_image(image, (4, 4), "stretch")
+        assert result[:, 0].min() == 200
+        assert result[:, 3].max() == 0
+
+    @given(SMALL, SMALL)
+    @settings(max_examples=150, deadline=None)
+    def test_pad_keeps_proportions_between_black_borders(self, source, size):
+        result = resize_image(np.full((*source, 3), 255, np.uint8), size, "pad")
+        rows, columns = (np.flatnonzero(result[..., 0].any(axis=axis)) for axis in (1, 0))
+        inner = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
+        scale = min(size[0] / source[0], size[1] / source[1])
+        for got, side, whole, first in zip(inner, source, size, (rows[0], columns[0]), strict=True):
+            assert abs(got - max(side * scale, 1)) <= 0.5 + 1e-9
+            assert abs(2 * first + got - whole) <= 1, "not in the middle"
+        assert inner[0] == size[0] or inner[1] == size[1]
+        assert (result[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 255).all()
+        assert result.sum() == 3 * 255 * inner[0] * inner[1]
+
+    @pytest.mark.parametrize("mode", RESIZE_MODES)
+    @pytest.mark.parametrize("source", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
+    @pytest.mark.parametrize("size", [(1, 1), (1, 1000), (64, 64)])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    def test_extreme_proportions(self, mode, source, size, dtype):
+        assert resize_image(np.ones((*source, 3), dtype), size, mode).shape == (*size, 3)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    @pytest.mark.parametrize("mode", RESIZE_MODES)
+    def test_views_with_any_strides(self, dtype, mode, rng):
+        image = rng.integers(0, 256, (12, 17, 3)).astype(dtype)
+        view = image[::-1, ::-1][..., ::-1]
+        expected = resize_image(np.ascontiguousarray(view), (6, 6), mode)
+        np.testing.assert_array_equal(resize_image(view, (6, 6), mode), expected)
+
+    @pytest.mark.parametrize("mode", ["fit", "", None, "Crop"])
+    def test_unknown_mode(self, mode):
+        with pytest.raises(InvalidParameterError, match=r"resize must be one of \('crop'"):
+            resize_image(np.zeros((4, 4, 3), np.uint8), (2, 2), mode)
+
+
+class TestExtremeSquareCrops:
+    @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([(), (1,), (3,)]))
+    @settings(max_examples=100, deadline=None)
+    def test_squares_at_both_ends(self, height, width, channels):
+        image = np.arange(height * width).reshape(height, width, *[1] * len(channels))
+        image = np.broadcast_to(image, (height, width, *channels))
+        first, last = extreme_square_crops(image)
+        side = min(height, width)
+        assert first.shape == last.shape == (side, side, *channels)
+        assert np.shares_memory(first, image)
+        assert np.shares_memory(last, image)
+        assert (first[0, 0] == image[0, 0]).all()
+        assert (last[-1, -1] == image[-1, -1]).all()
+        seen = np.union1d(first, last)
+        assert (len(seen) == height * width) == (max(height, width) <= 2 * side)
+
+    def test_left_and_right_of_a_wide_image(self):
+        first, last = extreme_square_crops(np.arange(10).reshape(2, 5))
+        np.testing.assert_array_equal(first, [[0, 1], [5, 6]])
+        np.testing.assert_array_equal(last, [[3, 4], [8, 9]])
+
+    def test_top_and_bottom_of_a_tall_image(self):
+        first, last = extreme_square_crops(np.arange(10).reshape(5, 2))
+        np.testing.assert_array_equal(first, [[0, 1], [2, 3]])
+        np.testing.assert_array_equal(last, [[6, 7], [8, 9]])

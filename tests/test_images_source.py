@@ -1,0 +1,596 @@
+"""What X may be, what it may not be, and what a source of images knows without decoding them."""
+
+import io
+import os
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from scipy.sparse import csr_matrix
+
+from transferclf.exceptions import (
+    ImageError,
+    ImageReadError,
+    InvalidParameterError,
+    MissingImageError,
+    TransferclfWarning,
+)
+from transferclf.images import ImageSource, check_images, decode_image
+from transferclf.images import source as source_module
+from transferclf.images.pixels import DtypeRange, ValueRange
+
+
+@pytest.fixture
+def colours(rng):
+    return rng.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def paths(colours, tmp_path):
+    files = [tmp_path / f"image {i}.png" for i in range(len(colours))]
+    for file, pixels in zip(files, colours, strict=True):
+        Image.fromarray(pixels).save(file)
+    return files
+
+
+def loaded(source):
+    return [source.load(index) for index in range(len(source))]
+
+
+def assert_shows(source, images):
+    assert isinstance(source, ImageSource)
+    assert len(source) == len(images)
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(source.load(index), image)
+
+
+def objects(items, *shape):
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array.reshape(shape or -1)
+
+
+class TestKinds:
+    @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 6, 5, 1), (4, 6, 5, 3), (4, 6, 5, 4)])
+    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float16, float])
+    def test_arrays(self, shape, dtype):
+        X = np.ones(shape, dtype)
+        source = check_images(X)
+        assert len(source) == 4
+        assert source.load(3).shape == (6, 5, 3)
+        assert np.shares_memory(source.items, X), "copied"
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_arrays_of_either_memory_order(self, colours, order):
+        assert_shows(check_images(np.array(colours, order=order)), colours)
+        assert_shows(check_images(np.array(colours / 255, order=order)), colours)
+
+    @pytest.mark.parametrize("image_shape", [(5, 7, 3), [5, 7, 3], np.array([5, 7, 3])])
+    def test_rows(self, colours, image_shape):
+        rows = colours.reshape(6, -1)
+        assert_shows(check_images(rows, image_shape=image_shape), colours)
+
+    @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (8, 4), (2, 4, 3), (4, 4, 4), (6, 6, 1)])
+    def test_rows_of_any_image_shape(self, shape, rng):
+        rows = rng.integers(0, 256, (3, np.prod(shape)), dtype=np.uint8)
+        source = check_images(rows, image_shape=shape)
+        assert source.load(0).shape == (*shape[:2], 3)
+        np.testing.assert_array_equal(source.item(2), rows[2].reshape(shape))
+
+    def test_rows_as_nested_lists(self):
+        rows = [[0, 255, 255, 0], [255, 255, 0, 0]]
+        source = check_images(rows, image_shape=(2, 2))
+        np.testing.assert_array_equal(source.load(1)[..., 0], [[255, 255], [0, 0]])
+
+    def test_images_as_nested_lists(self, colours):
+        assert_shows(check_images(colours.tolist()), colours)
+
+    def test_rows_as_a_data_frame(self, colours):
+        pd = pytest.importorskip("pandas")
+        frame = pd.DataFrame(colours.reshape(6, -1), index=list("fedcba"))
+        assert_shows(check_images(frame, image_shape=(5, 7, 3)), colours)
+
+    @pytest.mark.parametrize(
+        "kind",
+        {
+            "list of Path": list,
+            "list of str": lambda paths: [str(path) for path in paths],
+            "tuple": tuple,
+            "list of np.str_": lambda paths: [np.str_(path) for path in paths],
+            "array of str": lambda paths: np.array([str(path) for path in paths]),
+            "object array": objects,
+            "column": lambda paths: objects(paths, -1, 1),
+            "nested lists": lambda paths: [[str(path)] for path in paths],
+            "array of StringDType": lambda paths: np.array(
+                [str(path) for path in paths], dtype=np.dtypes.StringDType()
+            ),
+        }.items(),
+        ids=lambda kind: kind[0],
+    )
+    def test_paths(self, kind, paths, colours):
+        assert_shows(check_images(kind[1](paths)), colours)
+
+    def test_paths_in_pandas(self, paths, colours):
+        pd = pytest.importorskip("pandas")
+        names = [str(path) for path in paths]
+        shuffled = pd.Series(names, index=[5, 3, 1, 0, 2, 4])
+        assert_shows(check_images(shuffled), colours)
+        assert_shows(check_images(shuffled.astype("category")), colours)
+        assert_shows(check_images(shuffled.astype("string")), colours)
+        assert_shows(check_images(pd.Series(paths)), colours)
+        assert_shows(check_images(shuffled.to_frame("file")), colours)
+        assert_shows(check_images(pd.Series([Image.open(path) for path in paths])), colours)
+
+    def test_paths_in_polars(self, paths, colours):
+        pl = pytest.importorskip("polars")
+        assert_shows(check_images(pl.Series([str(path) for path in paths])), colours)
+
+    def test_a_path_like_object_of_bytes(self, paths, colours):
+        class BytesPath:
+            def __fspath__(self):
+                return os.fsencode(paths[0])
+
+        assert_shows(check_images([BytesPath()]), colours[:1])
+
+    def test_mixed(self, paths, colours):
+        X = [paths[0], str(paths[1]), Image.open(paths[2]), colours[3], colours[4] / 255]
+        assert_shows(check_images(X), colours[:5])
+        assert_shows(check_images(objects(X)), colours[:5])
+
+    def test_arrays_of_different_sizes_and_depths(self, rng):
+        sizes = [(4, 5, 3), (6, 3), (2, 2, 1), (3, 3, 4)]
+        X = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+        shapes = [image.shape for image in loaded(check_images(X))]
+        assert shapes == [(4, 5, 3), (6, 3, 3), (2, 2, 3), (3, 3, 3)]
+
+    def test_a_list_of_arrays_of_one_size(self, colours):
+        assert_shows(check_images(list(colours)), colours)
+
+    def test_other_array_types(self, colours):
+        class Tensor:
+            def __init__(self, values):
+                self.values = values
+
+            def __array__(self, dtype=None, copy=None):
+                return np.asarray(self.values, dtype)
+
+        assert_shows(check_images(Tensor(colours)), colours)
+        assert_shows(check_images([Tensor(image) for image in colours]), colours)
+
+    def test_a_source_stays_what_it_is(self, colours):
+        source = check_images(colours)
+        assert check_images(source) is source
+
+    def test_kinds_agree_after_resizing(self, paths, colours):
+        for X in (paths, colours, [Image.fromarray(image) for image in colours], colours / 255):
+            for mode in ("crop", "stretch", "pad"):
+                expected = check_images(colours).load(2, (4, 4), mode)
+                np.testing.assert_array_equal(check_images(X).load(2, (4, 4), mode), expected)
+
+    def test_read_only_input_is_untouched(self, colours):
+        for X in (colours, colours / 300, colours.astype(np.uint16)):
+            before = X.copy()
+            X.flags.writeable = False
+            source = check_images(X)
+            source.decided_range()
+            source.load(0, (3, 3))
+            source.digest(0)
+            np.testing.assert_array_equal(X, before)
+
+
+class TestLaziness:
+    @pytest.fixture
+    def no_decoding(self, monkeypatch):
+        def refuse(*args, **kwargs):
+            raise AssertionError("decoded")
+
+        monkeypatch.setattr(source_module, "decode_image", refuse)
+
+    def test_paths_are_not_decoded(self, no_decoding, paths):
+        source = check_images(paths)[1:][::-1]
+        assert source.decided_range() is None
+        assert "image 5" in source.describe(0)
+        assert len({source.digest(i) for i in range(len(source))}) == 5
+        with pytest.raises(AssertionError, match="decoded"):
+            source.load(0)
+
+    def test_pil_images_are_not_decoded(self, no_decoding, paths):
+        with ExitStack() as opened:
+            images = [opened.enter_context(Image.open(path)) for path in paths]
+            source = check_images(images)[1:]
+            assert source.decided_range() is None
+            assert source.describe(0) == "image 1"
+            assert all(image.tile for image in images), "Pillow has loaded one"
+
+    def test_nothing_of_the_array_is_copied_by_slices(self, colours):
+        source = check_images(colours)[2:]
+        assert np.shares_memory(source.item(0), colours)
+        assert source.items is check_images(source).items
+
+    def test_large_uint8_is_not_even_looked_at(self):
+        # 8 TiB of addresses: reading or copying it would take hours.
+        endless = np.lib.stride_tricks.as_strided(
+            np.zeros((1, 1), np.uint8), (1000, 2**17, 2**16), (0, 0, 0)
+        )
+        assert check_images(endless).decided_range() == DtypeRange(0, 255)
+
+
+class TestSlicing:
+    @pytest.mark.parametrize(
+        ("key", "positions"),
+        [
+            (slice(2, 5), [2, 3, 4]),
+            (slice(None, None, -2), [5, 3, 1]),
+            ([3, 3, 0], [3, 3, 0]),
+            (np.array([-1, 0]), [5, 0]),
+            (np.array([True, False, False, True, False, False]), [0, 3]),
+            (slice(0, 0), []),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["paths", "colours"])
+    def test_keys(self, key, positions, kind, request):
+        source = check_images(request.getfixturevalue(kind))[key]
+        assert_shows(source, request.getfixturevalue("colours")[positions])
+
+    def test_nested_slices_remember_where_they_come_from(self, paths):
+        part = check_images(paths)[1:][[4, 2]][::-1]
+        assert part.describe(0) == f"image 3 ({paths[3]})"
+        assert part.describe(1) == f"image 5 ({paths[5]})"
+
+    def test_pixel_range_is_kept(self, colours):
+        assert check_images(colours, pixel_range="minmax")[1:].pixel_range == "minmax"
+
+    @pytest.mark.parametrize("key", [0, np.int64(2), [[0, 1]]])
+    def test_one_index_is_no_slice(self, colours, key):
+        with pytest.raises(TypeError, match="sliced by a slice, mask or indices"):
+            check_images(colours)[key]
+
+    @pytest.mark.parametrize("key", [[6], np.array([True, False])])
+    def test_keys_beyond_the_end(self, colours, key):
+        with pytest.raises(IndexError):
+            check_images(colours)[key]
+
+    def test_repr(self, colours):
+        assert repr(check_images(colours)[1:]) == "<ImageSource of 5 images>"
+
+
+def digest(image, **options):
+    return check_images([image], **options).digest(0)
+
+
+SMALL = hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
+
+
+class TestDigest:
+    @given(SMALL, st.sampled_from([np.float16, np.float32, np.float64, np.int64]))
+    @settings(max_examples=100, deadline=None)
+    def test_equal_content_has_equal_digests(self, pixels, dtype):
+        expected = digest(pixels)
+        assert digest(pixels.copy(order="F")) == expected
+        assert digest(Image.fromarray(pixels)) == expected
+        assert check_images(pixels[None]).digest(0) == expected
+        if np.dtype(dtype).kind == "i" or pixels.max() > 1:
+            assert digest(pixels.astype(dtype)) == expected
+
+    @given(SMALL, st.data())
+    @settings(max_examples=100, deadline=None)
+    def test_any_pixel_counts(self, pixels, data):
+        other = pixels.copy()
+        index = tuple(data.draw(st.integers(0, side - 1)) for side in pixels.shape)
+        other[index] ^= data.draw(st.integers(1, 255))
+        assert digest(other) != digest(pixels)
+
+    def test_shape_counts(self):
+        digests = {digest(np.zeros((h, w, 3), np.uint8)) for h, w in [(2, 6), (6, 2), (3, 4)]}
+        assert len(digests) == 3
+
+    def test_fractions_count(self):
+        almost = np.full((2, 2), 100.5, np.float32)
+        assert digest(almost) != digest(almost + np.float32(0.1))
+
+    def test_uint8_and_float_bytes_are_told_apart(self):
+        floats = np.full((1, 1), 0.3, np.float32)
+        assert digest(floats) != digest(floats.view(np.uint8).reshape(1, 4))
+
+    def test_pixel_range_counts(self, colours, paths):
+        ranges = [None, "minmax", (0, 255), (0, 300), ValueRange(0, 255)]
+        assert len({digest(paths[0], pixel_range=r) for r in ranges}) == len(ranges)
+        different = [None, "minmax", (0, 300)]
+        assert len({digest(colours[0], pixel_range=r) for r in different}) == 3
+
+    def test_files_by_their_bytes(self, paths, tmp_path):
+        copy = tmp_path / "another name.png"
+        copy.write_bytes(paths[0].read_bytes())
+        assert digest(copy) == digest(paths[0])
+        copy.write_bytes(paths[0].read_bytes() + b"\0")
+        assert digest(copy) != digest(paths[0])
+
+    def test_slices_keep_digests(self, colours):
+        source = check_images(colours)
+        assert source[[4]].digest(0) == source.digest(4)
+
+    def test_text_file(self, tmp_path):
+        (tmp_path / "a.png").write_text("text")
+        with pytest.raises(ImageReadError, match="no known image format"):
+            digest(tmp_path / "a.png")
+
+    def test_file_that_is_gone(self, paths):
+        source = check_images(paths)
+        paths[1].unlink()
+        with pytest.raises(MissingImageError, match="expected a file"):
+            source.digest(1)
+
+    def test_file_that_became_a_folder(self, paths):
+        source = check_images(paths)
+        paths[1].unlink()
+        paths[1].mkdir()
+        with pytest.raises(ImageReadError, match="expected a readable file, got"):
+            source.digest(1)
+
+
+class TestDecidedRange:
+    @pytest.mark.parametrize(
+        ("X", "decided"),
+        [
+            (np.zeros((2, 4, 5), np.uint8), DtypeRange(0, 255)),
+            (np.zeros((2, 4, 5), np.uint16), DtypeRange(0, 65535)),
+            (np.zeros((2, 4, 5), bool), DtypeRange(0, 1)),
+            (np.full((2, 4, 5), 0.5), ValueRange(0, 1)),
+            (np.full((2, 4, 5), 100.0), ValueRange(0, 255)),
+            (np.full((2, 4, 5), 100), ValueRange(0, 255)),
+            (np.full((2, 4, 5), 300), ValueRange(0, 65535)),
+            ([np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint16)], DtypeRange(0, 65535)),
+            ([np.full((4, 4), 0.2), np.full((3, 3), 200.0)], ValueRange(0, 255)),
+            ([Image.new("L", (2, 2)), np.full((3, 3), 0.2)], ValueRange(0, 1)),
+            ([Image.new("L", (2, 2))], None),
+        ],
+    )
+    def test_is_read_off(self, X, decided):
+        result = check_images(X).decided_range()
+        assert result == decided
+        assert type(result) is type(decided)
+
+    @pytest.mark.parametrize("given_range", ["minmax", (0.0, 9.0)])
+    def test_given_range_is_kept(self, given_range):
+        source = check_images(np.ones((2, 4, 5)), pixel_range=given_range)
+        assert source.decided_range() == given_range
+
+    def test_only_the_images_of_a_slice_count(self):
+        X = np.zeros((3, 4, 5))
+        X[0], X[1:] = 200, 0.5
+        assert check_images(X).decided_range() == ValueRange(0, 255)
+        assert check_images(X)[1:].decided_range() == ValueRange(0, 1)
+        assert check_images(X)[[]].decided_range() is None
+
+    def test_alpha_says_nothing_of_colours(self):
+        X = np.full((2, 4, 5, 4), 0.5)
+        X[..., 3] = 255
+        assert check_images(X).decided_range() == ValueRange(0, 1)
+
+    @pytest.mark.parametrize(
+        "X",
+        [np.full((2, 8, 8), 16.0), np.full((2, 8, 8), 16), np.ones((2, 8, 8), int)],
+        ids=["float digits", "int digits", "int masks"],
+    )
+    def test_dark_images_are_warned_of(self, X):
+        with pytest.warns(TransferclfWarning, match=rf"brightest pixel .* is {X.max():g}.* black"):
+            check_images(X).decided_range()
+
+    @pytest.mark.parametrize("X", [np.full((2, 8, 8), 16, np.uint8), np.zeros((2, 8, 8), int)])
+    def test_what_is_clear_is_not_warned_of(self, X):
+        check_images(X).decided_range()
+
+    def test_values_on_no_scale(self):
+        with pytest.raises(ImageError, match=r"at most 255, got 4095; say pixel_range"):
+            check_images(np.full((2, 8, 8), 4095.0)).decided_range()
+
+    def test_floats_and_integers_on_one_scale(self):
+        X = [np.full((3, 3), 100), np.full((3, 3), 99.5)]
+        assert check_images(X).decided_range() == ValueRange(0, 255)
+
+    @pytest.mark.parametrize("integer", [200, 2000])
+    def test_floats_and_integers_on_two_scales(self, integer):
+        X = [np.full((3, 3), integer), np.full((3, 3), 0.5)]
+        with pytest.raises(ImageError, match=rf"floats up to 0\.5 with integers up to {integer}: "):
+            check_images(X).decided_range()
+
+    def test_decided_range_is_obeyed_later(self):
+        decided = check_images(np.full((1, 4, 5), 200.0)).decided_range()
+        dark = check_images(np.ones((1, 4, 5)), pixel_range=decided)
+        assert dark.load(0).max() == 1
+
+
+HUGE = b"\x89PNG" + bytes(100_000)
+NUMBERS = objects([1, 2.5, "three", None])
+
+HOSTILE = {
+    "empty list": ([], ImageError, "empty: expected at least one image"),
+    "empty tuple": ((), ImageError, "X is empty"),
+    "empty array": (np.array([]), ImageError, r"X is empty.*\(0,\)"),
+    "no images": (np.zeros((0, 8, 8, 3)), ImageError, r"X is empty.*\(0, 8, 8, 3\)"),
+    "no rows": (np.zeros((0, 64)), ImageError, "X is empty"),
+    "empty objects": (np.empty((0, 1), object), ImageError, "X is empty"),
+    "empty table": (np.empty((0, 0), object), ImageError, "X is empty"),
+    "None": (None, ImageError, "X must be an array .* or a sequence .* Got NoneType instead"),
+    "number": (7, ImageError, "Got int instead"),
+    "scalar array": (np.array(7), ImageError, r"got 0-D of shape \(\)"),
+    "scalar object": (np.array(None), ImageError, r"Got object of shape \(\)"),
+    "text": ("cat.png", ImageError, "Got one str; pass a list with this one in it"),
+    "bytes": (b"abc", ImageError, "Got one bytes; pass a list"),
+    "PIL image": (Image.new("L", (2, 2)), ImageError, "Got one Image; pass a list"),
+    "dict": ({"a": 1}, ImageError, "Got dict instead"),
+    "set": ({"a.png"}, ImageError, "Got set instead"),
+    "generator": ((path for path in ["a.png"]), ImageError, "Got generator instead"),
+    "sparse": (csr_matrix((3, 64)), ImageError, r"Got a sparse matrix; pass X\.toarray\(\)"),
+    "complex": (np.ones((2, 4, 5), complex), ImageError, "real numbers. Got an array of complex"),
+    "dates": (np.zeros((2, 4, 5), "M8[s]"), ImageError, "Got an array of datetime64"),
+    "list of dates": ([datetime(2020, 1, 1)], ImageError, "image 0: expected a path.* datetime"),
+    "mixed numbers": (NUMBERS[:2], ImageError, r"2 of 2 .*\n.*image 0: .*int 1\n.*image 1: .*2\.5"),
+    "numbers as objects": (np.ones((2, 4), object), ImageError, r"Got object of shape \(2, 4\)"),
+    "NaN": (np.array([[[0.5, np.nan]]]), ImageError, "1 of 1 .*\n  image 0: .*NaN or infinity"),
+    "infinity": (np.array([[[0.5, np.inf]]]), ImageError, "image 0: .*NaN or infinity"),
+    "negative": (
+        np.full((2, 4, 5), -0.5),
+        ImageError,
+        r"image 1: .*0, got -0\.5.*preprocess_input",
+    ),
+    "negative ints": (np.full((1, 4, 5), -1), ImageError, "at least 0, got -1"),
+    "list with NaN": ([np.full((4, 4), np.nan)], ImageError, "image 0: expected finite"),
+    "1-D": (np.arange(5), ImageError, r"got 1-D of shape \(5,\)"),
+    "1-D list": ([1, 2, 3], ImageError, "got 1-D"),
+    "5-D": (np.zeros((1, 2, 4, 4, 3)), ImageError, "got 5-D"),
+    "ragged lists": ([[1, 2], [3]], ImageError, "nested lists of unequal lengths"),
+    "channels first": (np.zeros((2, 3, 8, 8)), ImageError, r"8 channels; channels come last.*move"),
+    "one colour image": (np.zeros((9, 8, 3)), ImageError, r"looks like one image: pass X\[None\]"),
+    "one RGBA image": (np.zeros((9, 8, 4)), ImageError, r"X\[\.\.\., None\] if these are 9 gray"),
+    "2 channels": (np.zeros((2, 8, 8, 2)), ImageError, "2 channels"),
+    "5 channels": ([np.zeros((8, 8, 5))], ImageError, r"image 0: expected .*3\|4.*5 channels"),
+    "no height": (np.zeros((2, 0, 8, 3)), ImageError, r"image of shape \(0, 8, 3\)"),
+    "no width in a list": ([np.zeros((8, 0))], ImageError, r"image of shape \(8, 0\)"),
+    "rows": (np.zeros((3, 64)), ImageError, r"2-D with shape \(3, 64\).*image_shape=\(h, w\)"),
+    "list of rows": ([np.zeros(64)], ImageError, r"image 0: .*shape \(64,\)"),
+    "None in a list": (
+        [None],
+        ImageError,
+        "expected a path, a PIL image or an array, got NoneType",
+    ),
+    "contents": ([HUGE], ImageError, r"^[^\n]*\n.{0,200}$"),
+    "array of bytes": (np.array([b"a.png"]), ImageError, "got bytes"),
+    "list of complex": ([np.ones((2, 2), complex)], ImageError, "image 0: .*array of complex128"),
+    "list of texts as arrays": ([np.array(["a"])], ImageError, "image 0: expected real numbers"),
+    "records": (np.zeros(3, "i4,f4"), ImageError, "real numbers"),
+    "missing": (["no/such.png"], MissingImageError, r"image 0 \(no/such\.png\): expected a file"),
+    "empty path": ([""], MissingImageError, r"image 0 \(\): expected a file"),
+    "two columns": (np.array([["a", "b"]]), ImageError, r"Got <U1 of shape \(1, 2\)"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_input_gets_a_clear_message(name):
+    X, error, message = HOSTILE[name]
+    with pytest.raises(error, match=message) as raised:
+        check_images(X)
+    assert type(raised.value) is error
+
+
+class TestHostilePaths:
+    def test_a_folder(self, tmp_path):
+        for X in (tmp_path, str(tmp_path)):
+            with pytest.raises(ImageError, match="load_image_folder reads a folder"):
+                check_images(X)
+
+    def test_all_missing_files_are_named(self, paths):
+        X = [paths[0], "gone 1.png", paths[1], Path("gone 2.png")]
+        with pytest.raises(MissingImageError) as raised:
+            check_images(X)
+        lines = str(raised.value).splitlines()
+        assert lines[0] == "2 of 4 images cannot be used:"
+        assert lines[1].startswith("  image 1 (gone 1.png): expected a file")
+        assert lines[2].startswith("  image 3 (gone 2.png): expected a file")
+        assert isinstance(raised.value, FileNotFoundError)
+
+    def test_all_that_is_wrong_is_named_at_once(self, paths, tmp_path):
+        X = [paths[0], tmp_path, "gone.png", None, np.zeros((3, 3, 5)), np.full((3, 3), -1)]
+        with pytest.raises(ImageReadError) as raised:
+            check_images(X)
+        message = str(raised.value)
+        assert "5 of 6 images cannot be used" in message
+        assert f"image 1 ({tmp_path}): expected an image file, got a folder" in message
+        for part in ("image 2 (gone.png)", "image 3: ", "image 4: ", "image 5: "):
+            assert part in message
+        assert not isinstance(raised.value, MissingImageError)
+
+    @pytest.mark.parametrize("missing", [None, float("nan")])
+    def test_nothing_in_a_series(self, paths, missing):
+        pd = pytest.importorskip("pandas")
+        with pytest.raises(ImageError, match=r"1 of 2 .*\n  image 1: expected a path.* got"):
+            check_images(pd.Series([str(paths[0]), missing]))
+
+    def test_empty_series(self):
+        pd = pytest.importorskip("pandas")
+        for X in (pd.Series([], dtype=object), pd.Series([], dtype=float), pd.DataFrame()):
+            with pytest.raises(ImageError, match="X is empty"):
+                check_images(X)
+
+    def test_broken_link(self, tmp_path):
+        link = tmp_path / "link.png"
+        link.symlink_to(tmp_path / "gone.png")
+        with pytest.raises(MissingImageError, match=r"link\.png"):
+            check_images([link])
+
+
+class TestParameters:
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            *(28, "28", (28,), (28, 28, 3, 1), (28, 28, 2), (0, 28), (-8, -8), (8.5, 8)),
+            *(("8", "8"), (None, 8), (np.inf, 8), (np.nan, 8), [], {}),
+        ],
+    )
+    def test_bad_image_shape(self, bad):
+        with pytest.raises(InvalidParameterError, match=r"image_shape must be \(h, w\) or") as it:
+            check_images(np.zeros((2, 64)), image_shape=bad)
+        assert repr(bad) in str(it.value)
+
+    def test_rows_of_another_length(self):
+        with pytest.raises(ImageError, match=r"X has 63 features a row, but .* expecting 64"):
+            check_images(np.zeros((2, 63)), image_shape=(8, 8))
+
+    @pytest.mark.parametrize("bad", ["max", (1, 0), (0,), 255, "01", (0, np.nan)])
+    def test_bad_pixel_range(self, bad):
+        with pytest.raises(InvalidParameterError, match="pixel_range must be None"):
+            check_images(np.zeros((2, 4, 5)), pixel_range=bad)
+
+    def test_values_outside_a_given_range_are_all_named(self):
+        X = np.full((4, 2, 2), 50.0)
+        X[1], X[3] = 120, 5
+        with pytest.raises(ImageError) as raised:
+            check_images(X, pixel_range=(10, 100))
+        assert str(raised.value).splitlines() == [
+            "2 of 4 images cannot be used:",
+            "  image 1: expected pixel values from 10 to 100, got 120 to 120; "
+            "say pixel_range=(low, high)",
+            "  image 3: expected pixel values from 10 to 100, got 5 to 5; "
+            "say pixel_range=(low, high)",
+        ]
+
+    def test_a_given_range_allows_negative_values(self):
+        X = np.array([[[-1.0, 1.0]]])
+        np.testing.assert_array_equal(
+            check_images(X, pixel_range=(-1, 1)).load(0)[0, :, 0], [0, 255]
+        )
+        assert check_images(X, pixel_range="minmax").load(0).max() == 255
+
+    @pytest.mark.parametrize("as_list", [False, True])
+    def test_a_given_range_is_not_about_alpha(self, as_list):
+        X = np.full((2, 4, 5, 4), 100, np.uint8)
+        X[..., 3] = 255
+        source = check_images(list(X) if as_list else X, pixel_range=(0, 100))
+        np.testing.assert_array_equal(source.load(1), np.full((4, 5, 3), 255))
+
+    def test_a_decided_range_refuses_what_lies_beyond(self):
+        with pytest.raises(ImageError, match=r"image 1: .*from 0 to 1, got 200 to 200"):
+            check_images([np.ones((2, 2)), np.full((2, 2), 200.0)], pixel_range=ValueRange(0, 1))
+
+
+def test_a_jpeg_is_decoded_at_reduced_scale_for_a_small_size(monkeypatch, tmp_path):
+    seen = []
+
+    def spy(item, **options):
+        seen.append(options["reduce_to"])
+        return decode_image(item, **options)
+
+    monkeypatch.setattr(source_module, "decode_image", spy)
+    file = io.BytesIO()
+    Image.new("RGB", (800, 600), (9, 99, 199)).save(file, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(file.getvalue())
+    source = check_images([tmp_path / "a.jpg"])
+    assert source.load(0).shape == (600, 800, 3)
+    assert source.load(0, (20, 30)).shape == (20, 30, 3)
+    assert seen == [None, 30]
