@@ -1,0 +1,356 @@
+"""Class folders and tables become paths and labels, and nothing is left out in silence."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transferclf import load_image_folder, load_image_table
+from transferclf.datasets import image_extensions
+from transferclf.exceptions import ImageError, MissingImageError, TransferclfWarning
+from transferclf.images import check_images
+
+PIXEL = Image.new("L", (1, 1))
+
+
+def make(root, *names):
+    """Create small images below a folder, and empty files where the name is of no image."""
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        if file.suffix == ".png":
+            PIXEL.save(file)
+    return root
+
+
+def labels(bunch):
+    return [bunch.target_names[number] for number in bunch.target]
+
+
+class TestFolder:
+    def test_class_folders(self, tmp_path):
+        make(tmp_path, "dog/a.png", "cat/b.png", "cat/a.png")
+        bunch = load_image_folder(tmp_path)
+        assert bunch.target_names == ["cat", "dog"]
+        assert bunch.target.tolist() == [0, 0, 1]
+        assert np.issubdtype(bunch.target.dtype, np.integer)
+        assert bunch.filenames.tolist() == ["cat/a.png", "cat/b.png", "dog/a.png"]
+        assert bunch.data.tolist() == [str(tmp_path / name) for name in bunch.filenames]
+        assert bunch.data.dtype == bunch.filenames.dtype == object
+        assert bunch["DESCR"] == f"3 images of 2 classes in {tmp_path}"
+        assert len(check_images(bunch.data)) == 3
+
+    def test_path_as_str_and_relative(self, tmp_path, monkeypatch):
+        make(tmp_path, "photos/cat/a.png")
+        monkeypatch.chdir(tmp_path)
+        bunch = load_image_folder("photos")
+        assert bunch.data.tolist() == [os.path.join("photos", "cat", "a.png")]
+
+    def test_natural_order(self, tmp_path):
+        make(tmp_path, *(f"c{c}/img{i}.png" for c in (10, 9, 1) for i in (10, 2, 1)))
+        bunch = load_image_folder(tmp_path)
+        assert bunch.target_names == ["c1", "c9", "c10"]
+        assert bunch.filenames[:3].tolist() == ["c1/img1.png", "c1/img2.png", "c1/img10.png"]
+
+    def test_order_does_not_depend_on_the_file_system(self, tmp_path, monkeypatch):
+        names = ["img1", "img01", "img001"]
+        make(tmp_path, *(f"{folder}/{name}.png" for folder in names for name in names))
+        expected = load_image_folder(tmp_path)
+        listed = type(tmp_path).iterdir
+        monkeypatch.setattr(
+            type(tmp_path), "iterdir", lambda self: iter(sorted(listed(self), reverse=True))
+        )
+        backward = load_image_folder(tmp_path)
+        assert backward.target_names == expected.target_names
+        assert backward.filenames.tolist() == expected.filenames.tolist()
+        monkeypatch.setattr(type(tmp_path), "iterdir", lambda self: iter(sorted(listed(self))))
+        assert load_image_folder(tmp_path).filenames.tolist() == expected.filenames.tolist()
+
+    def test_unicode_spaces_and_capitals(self, tmp_path):
+        make(tmp_path, "Äpfel grün/写真 1.png", "naïve class/b.PNG", "naïve class/c.JPeG")
+        bunch = load_image_folder(tmp_path)
+        assert bunch.target_names == ["Äpfel grün", "naïve class"]
+        assert bunch.filenames[0] == "Äpfel grün/写真 1.png"
+        assert len(bunch.data) == 3
+
+    def test_hidden_files_and_folders_are_ignored(self, tmp_path):
+        make(tmp_path, "cat/a.png", "cat/.DS_Store", "cat/._a.png", ".git/x.png", ".hidden.png")
+        make(tmp_path, "cat/.thumbs/a.png")
+        assert load_image_folder(tmp_path).filenames.tolist() == ["cat/a.png"]
+
+    def test_other_files_beside_the_classes_are_ignored(self, tmp_path):
+        make(tmp_path, "cat/a.png", "README.md", "labels.csv")
+        assert load_image_folder(tmp_path).filenames.tolist() == ["cat/a.png"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+    def test_links_are_followed(self, tmp_path):
+        store = make(tmp_path / "store", "x.png")
+        root = make(tmp_path / "root", "cat/a.png")
+        (root / "dog").symlink_to(store, target_is_directory=True)
+        (root / "cat" / "b.png").symlink_to(store / "x.png")
+        bunch = load_image_folder(root)
+        assert bunch.filenames.tolist() == ["cat/a.png", "cat/b.png", "dog/x.png"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+    def test_broken_links_are_reported(self, tmp_path):
+        make(tmp_path, "cat/a.png")
+        (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "none.png")
+        with pytest.warns(TransferclfWarning, match=r"cat/gone\.png is a broken link"):
+            bunch = load_image_folder(tmp_path)
+        assert bunch.filenames.tolist() == ["cat/a.png"]
+
+    def test_all_that_is_left_out_is_reported_at_once(self, tmp_path):
+        make(tmp_path, "cat/a.png", "cat/notes.txt", "cat/nested/b.png", "stray.png")
+        (tmp_path / "empty").mkdir()
+        with pytest.warns(TransferclfWarning) as caught:
+            bunch = load_image_folder(tmp_path)
+        assert bunch.target_names == ["cat"]
+        assert bunch.filenames.tolist() == ["cat/a.png"]
+        (warning,) = caught
+        message = str(warning.message)
+        assert message.startswith(f"4 things in {str(tmp_path)!r} were left out: ")
+        for part in (
+            "stray.png is in no class folder",
+            "cat/notes.txt has no known image extension",
+            "cat holds folders (nested), not looked into",
+            "empty holds no images",
+        ):
+            assert part in message
+        assert warning.filename == __file__, "does not point at the caller"
+
+    def test_long_reports_are_shortened(self, tmp_path):
+        make(tmp_path, "cat/a.png", *(f"cat/{i}.txt" for i in range(30)))
+        with pytest.warns(TransferclfWarning, match=r"^30 things .*cat/4\.txt.* and 25 more$"):
+            load_image_folder(tmp_path)
+
+    def test_a_large_class_is_read_in_no_time(self, tmp_path):
+        make(tmp_path, "cat/a.png")
+        for index in range(3000):
+            (tmp_path / "cat" / f"{index}.jpg").touch()
+        assert len(load_image_folder(tmp_path).data) == 3001
+
+    def test_no_such_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="expected a folder of class folders, got"):
+            load_image_folder(tmp_path / "none")
+
+    def test_a_file(self, tmp_path):
+        with pytest.raises(NotADirectoryError, match=r"expected a folder .*a\.png"):
+            load_image_folder(make(tmp_path, "a.png") / "a.png")
+
+    def test_an_empty_folder(self, tmp_path):
+        with pytest.raises(ImageError, match=r"No images in .*expected CLASS/IMAGE"):
+            load_image_folder(tmp_path)
+
+    @pytest.mark.filterwarnings("ignore::transferclf.exceptions.TransferclfWarning")
+    @pytest.mark.parametrize("names", [["a.png"], ["cat/notes.txt"], ["cat/nested/a.png"]])
+    def test_no_images_where_they_belong(self, tmp_path, names):
+        with pytest.raises(ImageError, match=r"No images in .*SPLIT/CLASS/IMAGE with split="):
+            load_image_folder(make(tmp_path, *names))
+
+
+class TestSplits:
+    @pytest.fixture
+    def root(self, tmp_path):
+        return make(
+            tmp_path,
+            *("train/cat/1.png", "train/dog/2.png", "train/emu/3.png"),
+            *("valid/dog/4.png", "test/emu/5.png", "test/ant/6.png"),
+        )
+
+    def test_one(self, root):
+        bunch = load_image_folder(root, split="train")
+        assert labels(bunch) == ["cat", "dog", "emu"]
+        assert bunch.filenames.tolist() == ["train/cat/1.png", "train/dog/2.png", "train/emu/3.png"]
+
+    @pytest.mark.parametrize("kind", [list, tuple, np.array])
+    def test_several_in_the_order_given(self, root, kind):
+        bunch = load_image_folder(root, split=kind(["valid", "train"]))
+        assert labels(bunch) == ["dog", "cat", "dog", "emu"]
+        assert bunch.filenames[0] == "valid/dog/4.png"
+
+    def test_class_numbers_are_the_same_in_all(self, root):
+        bunches = [load_image_folder(root, split=name) for name in ("train", "valid", "test")]
+        assert all(bunch.target_names == ["ant", "cat", "dog", "emu"] for bunch in bunches)
+        assert [bunch.target.tolist() for bunch in bunches] == [[1, 2, 3], [2], [0, 3]]
+        assert "1 images of 1 classes" in bunches[1].DESCR
+
+    def test_must_be_said(self, root):
+        with pytest.raises(ValueError, match=r"holds the splits \['test', 'train', 'valid'\]: say"):
+            load_image_folder(root)
+
+    @pytest.mark.parametrize("name", ["Train", "VAL", "validation"])
+    def test_are_noticed_in_other_writings(self, tmp_path, name):
+        make(tmp_path, f"{name}/cat/a.png")
+        with pytest.raises(ValueError, match="holds the splits"):
+            load_image_folder(tmp_path)
+        assert labels(load_image_folder(tmp_path, split=name)) == ["cat"]
+
+    def test_may_have_other_names(self, root):
+        make(root, "test_simple/dog/7.png", "test_simple/yak/8.png")
+        bunch = load_image_folder(root, split="test_simple")
+        assert labels(bunch) == ["dog", "yak"]
+        assert load_image_folder(root, split="train").target_names[-1] == "yak"
+
+    @pytest.mark.parametrize("split", ["tets", ["train", "tets"], [], ["train", "train"], "", [3]])
+    def test_unknown(self, root, split):
+        with pytest.raises(ValueError, match=r"split must be among \['test', 'train', 'valid'\]"):
+            load_image_folder(root, split=split)
+
+    def test_asked_of_plain_class_folders(self, tmp_path):
+        make(tmp_path, "cat/a.png")
+        with pytest.raises(ValueError, match=r"split must be among \[\]"):
+            load_image_folder(tmp_path, split="train")
+
+    def test_a_class_called_train_is_no_split(self, tmp_path):
+        make(tmp_path, "train/a.png", "bus/b.png")
+        assert load_image_folder(tmp_path).target_names == ["bus", "train"]
+
+    def test_strays_are_reported(self, root):
+        make(root, "train/stray1.png", "stray2.png")
+        with pytest.warns(TransferclfWarning) as caught:
+            load_image_folder(root, split="train")
+        (warning,) = caught
+        assert "stray1.png is in no class folder" in str(warning.message)
+        assert "stray2.png is in no class folder" in str(warning.message)
+
+    def test_hidden_folders_are_no_splits(self, root):
+        make(root, ".cache/cat/a.png", "train/.cache/a.png")
+        assert len(load_image_folder(root, split="train").data) == 3
+
+
+def test_extensions_are_those_that_pillow_can_decode():
+    extensions = image_extensions()
+    assert {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"} <= extensions
+    assert {".mpo", ".jp2", ".ppm"} <= extensions
+    assert not {".pdf", ".eps", ".txt", ".mpg", ".h5", ".csv", ""} & extensions
+
+
+class TestTable:
+    @pytest.fixture
+    def root(self, tmp_path):
+        return make(tmp_path, "a.png", "b.png", "sub/c.png")
+
+    def load(self, folder, text, name="labels.csv", **options):
+        table = folder / name
+        table.write_bytes(text.encode() if isinstance(text, str) else text)
+        return load_image_table(table, image_column="file", label_column="label", **options)
+
+    def test_paths_and_labels(self, root):
+        bunch = self.load(root, "file,label\nb.png,dog\nsub/c.png,cat\na.png,dog\n")
+        assert bunch.target_names == ["cat", "dog"]
+        assert bunch.target.tolist() == [1, 0, 1]
+        assert bunch.filenames.tolist() == ["b.png", "sub/c.png", "a.png"]
+        assert bunch.data.tolist() == [str(root / name) for name in bunch.filenames]
+        assert bunch["DESCR"] == f"3 images of 2 classes in {root}"
+        assert len(check_images(bunch.data)) == 3
+
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("file;label\na.png;dog\n", "labels.csv"),
+            ("file\tlabel\na.png\tdog\n", "labels.csv"),
+            ("file\tlabel\na.png\tdog\n", "labels.tsv"),
+            ("file,label\na.png,dog\n", "labels.tsv"),
+            ("file|label\na.png|dog\n", "labels.txt"),
+            ("file, label\na.png, dog \n", "labels.csv"),
+            ("\ufefffile,label\na.png,dog\n", "labels.csv"),
+            ("file,label\r\na.png,dog\r\n", "labels.csv"),
+            ("file,label\na.png,dog", "labels.csv"),
+            ("file,label\n\na.png,dog\n\n", "labels.csv"),
+            ('"file","label"\n"a.png","dog"\n', "labels.csv"),
+            ('"file";"label"\n"a.png";"dog"\n', "labels.csv"),
+            ("id,label,note,file\n1,dog,x,a.png\n", "labels.csv"),
+            ('file,label,"what, when; and where"\na.png,dog,"x, y; z"\n', "labels.csv"),
+            ('file;label;"what, when, and, where"\na.png;dog;"x, y, z"\n', "labels.csv"),
+        ],
+    )
+    def test_every_way_to_write_it(self, root, text, name):
+        bunch = self.load(root, text, name)
+        assert labels(bunch) == ["dog"]
+        assert bunch.filenames.tolist() == ["a.png"]
+
+    def test_quoted_separators_and_quotes(self, root):
+        make(root, "one, two.png")
+        bunch = self.load(root, 'file,label\n"one, two.png","a ""big"", brown dog"\n')
+        assert labels(bunch) == ['a "big", brown dog']
+        assert bunch.filenames.tolist() == ["one, two.png"]
+
+    def test_quotes_after_a_space(self, root):
+        assert labels(self.load(root, 'file, label\n"a.png", "dog, big"\n')) == ["dog, big"]
+
+    def test_classes_in_natural_order(self, root):
+        bunch = self.load(root, "file,label\na.png,c10\nb.png,c9\nsub/c.png,c09\n")
+        assert bunch.target_names == ["c09", "c9", "c10"]
+
+    def test_order_of_equal_numbers_is_fixed(self, root):
+        for lines in (["a.png,1", "b.png,01", "b.png,001"], ["b.png,001", "a.png,1", "b.png,01"]):
+            bunch = self.load(root, "\n".join(["file,label", *lines]))
+            assert bunch.target_names == ["001", "01", "1"]
+
+    def test_relative_to_root(self, root, tmp_path):
+        other = make(tmp_path / "elsewhere", "x.png")
+        for given in (other, str(other)):
+            bunch = self.load(root, "file,label\nx.png,dog\n", root=given)
+            assert bunch.data.tolist() == [str(other / "x.png")]
+
+    def test_absolute_paths(self, root, tmp_path):
+        other = make(tmp_path / "elsewhere", "x.png")
+        nowhere = tmp_path / "nowhere"
+        bunch = self.load(root, f"file,label\n{other / 'x.png'},dog\n", root=nowhere)
+        assert bunch.data.tolist() == [str(other / "x.png")]
+        assert bunch.filenames.tolist() == [(other / "x.png").as_posix()]
+
+    @pytest.mark.parametrize("column", ["file", "label"])
+    def test_missing_column(self, root, column):
+        text = "file,label\na.png,dog\n".replace(column, "other")
+        with pytest.raises(ValueError, match=rf"labels\.csv has no column '{column}'; it has \['"):
+            self.load(root, text)
+
+    def test_all_missing_files_are_named(self, root):
+        with pytest.raises(MissingImageError) as raised:
+            self.load(root, "file,label\na.png,dog\nx.png,dog\nsub,cat\ny/z.png,cat\n")
+        message = str(raised.value)
+        assert "3 of 4 files of labels.csv are missing below" in message
+        for name in ("x.png", "sub", os.path.join("y", "z.png")):
+            assert f"\n  {root / name}" in message
+        assert "a.png" not in message
+
+    @pytest.mark.parametrize("line", ["b.png,", "b.png,  ", "b.png", 'b.png,""'])
+    def test_lines_without_a_label_are_numbered(self, root, line):
+        text = f"file,label\na.png,dog\n\n{line}\nsub/c.png,\n"
+        with pytest.raises(ValueError, match=r"2 lines of labels\.csv have no 'label': 4; 5"):
+            self.load(root, text)
+
+    def test_lines_without_a_file_are_numbered(self, root):
+        with pytest.raises(ValueError, match=r"1 lines of labels\.csv have no 'file': 3"):
+            self.load(root, "file,label\na.png,dog\n,cat\n")
+
+    def test_header_only(self, root):
+        with pytest.raises(ValueError, match=r"labels\.csv has no lines below its header"):
+            self.load(root, "file,label\n")
+
+    @pytest.mark.parametrize("text", ["", "\n", "\ufeff"])
+    def test_empty_table(self, root, text):
+        with pytest.raises(ValueError, match=r"has no column '(file|label)'; it has \[\]"):
+            self.load(root, text)
+
+    def test_other_encodings_are_not_guessed(self, root):
+        for encoding in ("latin-1", "utf-16"):
+            with pytest.raises(ValueError, match=r"expected labels\.csv to be text in UTF-8"):
+                self.load(root, "file,label\na.png,Bär\n".encode(encoding))
+
+    def test_unicode(self, root):
+        assert labels(self.load(root, "file,label\na.png,Bär 熊\n")) == ["Bär 熊"]
+
+    def test_no_such_table(self, root):
+        with pytest.raises(FileNotFoundError, match=r"none\.csv"):
+            load_image_table(root / "none.csv", image_column="file", label_column="label")
+
+    def test_table_as_str(self, root, monkeypatch):
+        (root / "labels.csv").write_text("file,label\na.png,dog\n")
+        monkeypatch.chdir(root)
+        bunch = load_image_table("labels.csv", image_column="file", label_column="label")
+        assert bunch.data.tolist() == ["a.png"]
