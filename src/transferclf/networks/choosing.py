@@ -1,0 +1,179 @@
+"""From the words of an estimator's parameters to the prefix they mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+import warnings
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
+from transferclf.networks.backbones import Backbone, check_preprocessing, get_backbone
+from transferclf.networks.prefix import Prefix
+from transferclf.networks.weights import PRETRAINED, build_backbone
+
+if TYPE_CHECKING:
+    import keras
+
+    from transferclf.networks.heads import Pooling
+
+# A network that scales its pixels itself does so in one of its first layers.
+_EARLY = 6
+_SCALING_LAYERS = {"Rescaling", "Normalization"}
+# What `preprocess_input` leaves behind when it is called on a symbolic tensor.
+_SCALING_ARITHMETIC = {"TrueDivide", "Divide", "Multiply", "Subtract", "Add"}
+
+
+def choose_prefix(
+    backbone: str | keras.Model,
+    *,
+    weights: str | Path | None,
+    image_size: int | tuple[int, int] | None,
+    preprocessing: str,
+    pooling: Pooling,
+    layers: tuple[str, ...],
+    seed: int,
+) -> Prefix:
+    """Return the prefix that these parameters mean; builds no registered network.
+
+    Parameters
+    ----------
+    backbone : str or keras.Model
+        A registered name, or a network of the user's own.
+    weights : {"pretrained", "imagenet"}, path or None
+        Which weights; only for names.
+    image_size : int, (int, int) or None
+        Side, or height and width, in pixels; None is the backbone's own.
+    preprocessing : {"auto", "none", "caffe", "tf", "torch"}
+        "auto" is what the backbone was trained with.
+    pooling : {"avg", "max", "flatten"}
+        How activation maps become vectors.
+    layers : tuple of str
+        Layers to tap; () is the output.
+    seed : int
+        What random weights are drawn from.
+
+    Returns
+    -------
+    Prefix
+
+    Raises
+    ------
+    UnknownBackboneError, InvalidParameterError, NetworkError
+        If the backbone is unknown, or its parameters do not fit it.
+    """
+    model = None if isinstance(backbone, str) else _checked_model(backbone)
+    record = get_backbone(backbone) if model is None else _record_of(model)
+    size = _checked_size(image_size, record, model)
+    if preprocessing == "auto":
+        preprocessing = record.preprocessing
+        if model is not None:
+            _warn_unless_scaling(model)
+    check_preprocessing(preprocessing)
+    weights = _checked_weights(weights, record)
+    if model is None and not _takes_weights(record):
+        model = _registered_model(record, size)
+    if model is not None:
+        # The model stands in the builder's place, and a function may not be picklable.
+        record = dataclasses.replace(record, builder="")
+    return Prefix(record, weights, seed, size, preprocessing, pooling, layers, model)
+
+
+def _takes_weights(record: Backbone) -> bool:
+    return record.is_keras_application or record.is_bundled
+
+
+def _checked_weights(weights: Any, record: Backbone) -> str | Path | None:
+    if weights is None or (isinstance(weights, str) and weights in PRETRAINED):
+        return weights
+    if not isinstance(weights, str | os.PathLike):
+        raise InvalidParameterError(
+            f"weights must be 'pretrained', 'imagenet', None or a path. Got {weights!r} instead."
+        )
+    if not _takes_weights(record):
+        raise InvalidParameterError(
+            f"{record.name!r} brings its own weights, so that weights must be left as it is. "
+            f"Got {weights!r} instead; load them into the model."
+        )
+    return Path(weights).expanduser().absolute()
+
+
+def _checked_model(
+    model: Any, wanted: str = "backbone must be a name of transferclf.list_backbones() or"
+) -> keras.Model:
+    # Whoever has a Keras model has imported Keras.
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(model, keras.Model):
+        raise InvalidParameterError(f"{wanted} a keras.Model. Got {type(model).__name__} instead.")
+    from transferclf.networks.graphs import functional
+
+    if len(functional(model).inputs) != 1:
+        raise NetworkError(
+            f"expected a model with one input, of images (n, h, w, 3), got {model.name!r} with "
+            f"{len(model.inputs)} inputs"
+        )
+    return model
+
+
+@functools.lru_cache(maxsize=4)
+def _registered_model(record: Backbone, size: tuple[int, int]) -> keras.Model:
+    # Called once for all clones: a builder that draws random weights would give each another.
+    model = build_backbone(record, None, size, seed=0)
+    return _checked_model(model, f"the builder of backbone {record.name!r} must return")
+
+
+def _record_of(model: keras.Model) -> Backbone:
+    shape = model.inputs[0].shape
+    if len(shape) != 4 or shape[3] not in (3, None):
+        raise NetworkError(
+            f"expected a model with an input of RGB images (n, h, w, 3), got {model.name!r} with "
+            f"input {tuple(shape)}"
+        )
+    side = next((side for side in shape[1:3] if side is not None), 224)
+    return Backbone(model.name, "", image_size=side, min_image_size=1)
+
+
+def _warn_unless_scaling(model: keras.Model) -> None:
+    if not _scales_its_pixels(model):
+        warnings.warn(
+            f"{model.name!r} gets pixels from 0 to 255 as they are; if it was trained on scaled "
+            "pixels, say so with preprocessing='caffe', 'tf' or 'torch' (or 'none' if this is "
+            "meant)",
+            TransferclfWarning,
+            stacklevel=3,
+        )
+
+
+def _scales_its_pixels(model: keras.Model) -> bool:
+    return any(map(_is_scaling, getattr(model, "operations", model.layers)[:_EARLY]))
+
+
+def _is_scaling(operation: Any) -> bool:
+    if hasattr(operation, "layers"):
+        return _scales_its_pixels(operation)
+    is_layer = hasattr(operation, "weights")
+    return type(operation).__name__ in (_SCALING_LAYERS if is_layer else _SCALING_ARITHMETIC)
+
+
+def _checked_size(
+    image_size: int | tuple[int, int] | None, backbone: Backbone, model: keras.Model | None
+) -> tuple[int, int]:
+    if image_size is None:
+        own = model.inputs[0].shape[1:3] if model is not None else (None, None)
+        height, width = (side or backbone.image_size for side in own)
+        return (height, width)
+    sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
+    right = len(sides) == 2 and all(
+        isinstance(side, Integral) and not isinstance(side, bool) for side in sides
+    )
+    if not right or min(sides) < backbone.min_image_size:
+        raise InvalidParameterError(
+            "image_size must be None, a whole number of pixels or a pair (height, width), at "
+            f"least {backbone.min_image_size} for backbone {backbone.name!r}. "
+            f"Got {image_size!r} instead."
+        )
+    return (int(sides[0]), int(sides[1]))

@@ -1,0 +1,218 @@
+"""The frozen prefix, named before it is built.
+
+A `Prefix` says exactly which function of the pixels it is. Its digest goes into the key of every
+stored activation and is computed without Keras; the network is built and compiled only when some
+activation is missing, and then shared by everything in the process that asks for the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transferclf.exceptions import NetworkError
+from transferclf.networks.backbones import Backbone
+from transferclf.networks.weights import (
+    PRETRAINED,
+    build_backbone,
+    file_digest,
+    is_pretrained_file,
+    keras_models_folder,
+    model_digest,
+    pretrained_file,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from transferclf.networks.heads import Pooling
+    from transferclf.networks.inference import Forward
+
+# Raised whenever the same parameters come to mean another function of the pixels.
+FORMAT = 1
+
+# Compiled networks kept for other estimators; a grid over backbones visits them in turn.
+FORWARDS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A frozen function from pixels to features.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The record of the network.
+    weights : {"pretrained", "imagenet"}, Path or None
+        Its weights; ignored for a model of the user's own.
+    seed : int
+        What random weights are drawn from.
+    size : (int, int)
+        Height and width of the input, in pixels.
+    preprocessing : {"none", "caffe", "tf", "torch"}
+        What happens to the pixels first.
+    pooling : {"avg", "max", "flatten"}
+        How activation maps become vectors.
+    layers : tuple of str, default=()
+        Layers to tap, their features side by side; () is the output of the backbone.
+    model : keras.Model or None, default=None
+        The user's own network, in place of the backbone's builder.
+    """
+
+    backbone: Backbone
+    weights: str | Path | None
+    seed: int
+    size: tuple[int, int]
+    preprocessing: str
+    pooling: Pooling
+    layers: tuple[str, ...] = ()
+    model: keras.Model | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that determines the features of an image of the right size."""
+        return self._digest()
+
+    def _digest(self) -> str:
+        facts = {
+            "format": FORMAT,
+            "network": self._network_digest(),
+            "size": self.size,
+            "preprocessing": self.preprocessing,
+            "pooling": self.pooling,
+            "layers": self.layers,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The digest is of this installation; another one computes its own.
+        return {name: value for name, value in self.__dict__.items() if name != "digest"}
+
+    def _network_digest(self) -> list[Any]:
+        if self.model is not None:
+            return ["model", model_digest(self.model)]
+        return [
+            self.backbone.name,
+            self.backbone.options,
+            importlib.metadata.version("keras"),  # may change an architecture under its name
+            self._weights_digest(),
+        ]
+
+    def _weights_digest(self) -> str:
+        if self.weights is None:
+            return f"random {self.seed}"
+        if self.weights not in PRETRAINED:
+            path = Path(self.weights)
+            # Its name says whether it is that of Keras, around which some networks are built
+            # differently.
+            pretrained = is_pretrained_file(self.backbone, path, self.size)
+            return file_digest(path) if pretrained else f"file {file_digest(path)}"
+        file = pretrained_file(self.backbone, self.size)
+        if file is None:
+            self._backbone_model()  # downloads the file, or says why that cannot be
+            file = pretrained_file(self.backbone, self.size)
+        if file is None:
+            raise NetworkError(
+                f"The weights of {self.backbone.name!r} are not in {keras_models_folder()}, though "
+                "Keras loaded them; set KERAS_HOME before Keras is imported."
+            )
+        return file_digest(file)
+
+    def forward(self) -> Forward:
+        """The compiled network; built once for all equal prefixes in this process."""
+        with _forwards_lock:
+            if self.digest not in _forwards:
+                from transferclf.networks.inference import compile_forward
+
+                _forwards[self.digest] = compile_forward(self.build())
+            _forwards.move_to_end(self.digest)
+            while len(_forwards) > FORWARDS_KEPT:
+                _forwards.popitem(last=False)
+            return _forwards[self.digest]
+
+    def build(self) -> keras.Model:
+        """A new, flat Keras model from pixels between 0 and 255 to features (n, d)."""
+        import keras
+
+        inputs, features = self._features()
+        joined = keras.layers.Concatenate()(features) if len(features) > 1 else features[0]
+        return keras.Model(inputs, joined, name=self.backbone.name)
+
+    def widths(self) -> list[int]:
+        """How many features each tapped layer gives; builds the network."""
+        return [features.shape[-1] for features in self._features()[1]]
+
+    def _features(self) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+        import keras
+
+        from transferclf.networks.graphs import functional, packed, replay
+        from transferclf.networks.heads import pool
+        from transferclf.networks.preprocessing import scale_pixels
+
+        network = functional(self._backbone_model())
+        _check_input(network, self.size)
+        inputs = keras.Input((*self.size, 3), name="pixels")
+        outputs = replay(network, [scale_pixels(inputs, self.preprocessing)])
+        try:
+            flat = keras.Model(inputs, packed(outputs), name=network.name)
+        except ValueError as error:  # two models inside it have layers of the same name
+            raise NetworkError(
+                f"{network.name!r} cannot be made one flat model: {error}"
+            ) from error
+        return inputs, [pool(tensor, self.pooling) for tensor in _outputs(flat, self.layers)]
+
+    def _backbone_model(self) -> keras.Model:
+        if self.model is not None:
+            self._check_unchanged()
+            return self.model
+        return build_backbone(self.backbone, self.weights, self.size, self.seed)
+
+    def _check_unchanged(self) -> None:
+        # Features of the changed network must not be stored under the name of the old one.
+        if "digest" in self.__dict__ and self._digest() != self.digest:
+            raise NetworkError(
+                f"{self.backbone.name!r} has changed since it was fitted; fit again, or train a "
+                "copy of the model further and not the model itself."
+            )
+
+
+_forwards: OrderedDict[str, Forward] = OrderedDict()
+_forwards_lock = threading.RLock()
+
+
+def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
+    """The outputs of the named layers within this network, or of the network itself."""
+    from transferclf.networks.graphs import nodes_in_order
+
+    if not names:
+        return list(network.outputs)
+    by_name = {node.operation.name: node.outputs[0] for node in nodes_in_order(network)}
+    for name in names:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[-5:]
+            raise NetworkError(
+                f"layer={name!r} is no layer of {network.name!r}; there are, among others, "
+                f"{', '.join(map(repr, near))}."
+            )
+    return [by_name[name] for name in names]
+
+
+def _check_input(network: keras.Model, size: tuple[int, int]) -> None:
+    shape = network.inputs[0].shape
+    fits = len(shape) == 4 and all(
+        side in (None, wanted) for side, wanted in zip(shape[1:], (*size, 3), strict=True)
+    )
+    if len(network.inputs) != 1 or not fits:
+        raise NetworkError(
+            f"expected a network with one input of RGB images {(None, *size, 3)}; "
+            f"{network.name!r} takes {[tensor.shape for tensor in network.inputs]}. Check "
+            "image_size and the channels."
+        )
