@@ -1,0 +1,122 @@
+"""Extraction: every distinct image through the prefix once, in any order, whatever happens."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transferclf.exceptions import ImageReadError
+from transferclf.features import FeatureStore, extract
+from transferclf.features.extraction import activation_keys
+from transferclf.images import check_images
+
+
+class Means:
+    """A stand-in for a prefix: the mean colour of each image, with a count of images seen."""
+
+    size = (8, 8)
+
+    def __init__(self, digest="means"):
+        self.digest = digest
+        self.batches = []
+
+    def forward(self):
+        return self
+
+    def __call__(self, images):
+        assert images.dtype == np.float32
+        self.batches.append(len(images))
+        return images.mean(axis=(1, 2))
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
+
+
+def test_features_are_in_the_order_of_the_images(images):
+    features = extract(check_images(images), Means(), None)
+    np.testing.assert_allclose(features, images.mean(axis=(1, 2)), rtol=1e-5)
+    assert features.dtype == np.float32
+
+
+def test_an_image_that_comes_twice_is_computed_once(images):
+    prefix = Means()
+    twice = np.concatenate([images, images[::-1]])
+    features = extract(check_images(twice), prefix, None)
+    assert sum(prefix.batches) == 70
+    np.testing.assert_array_equal(features[:70], features[70:][::-1])
+
+
+def test_what_is_stored_is_not_computed_again(images):
+    prefix, store = Means(), FeatureStore()
+    first = extract(check_images(images[:50]), prefix, store)
+    again = extract(check_images(images), prefix, store)
+    assert sum(prefix.batches) == 70
+    np.testing.assert_array_equal(again[:50], first)
+
+
+def test_a_warm_store_needs_no_network(images):
+    store = FeatureStore()
+    extract(check_images(images), Means(), store)
+    cold = Means()
+    cold.forward = lambda: pytest.fail("built a network although everything was stored")
+    extract(check_images(images[::-1]), cold, store)
+
+
+def test_no_store_keeps_nothing(images):
+    prefix = Means()
+    extract(check_images(images), prefix, None)
+    extract(check_images(images), prefix, None)
+    assert sum(prefix.batches) == 140
+
+
+def test_another_prefix_size_or_geometry_is_another_key(images):
+    source = check_images(images)
+    base = activation_keys(source, Means(), "crop")
+    assert base == activation_keys(source, Means(), "crop")
+    assert set(base).isdisjoint(activation_keys(source, Means("other"), "crop"))
+    assert set(base).isdisjoint(activation_keys(source, Means(), "stretch"))
+    assert len(set(base)) == 70
+
+
+def test_a_bad_file_loses_nothing_that_was_computed_before_it(tmp_path, images):
+    paths = []
+    for number, image in enumerate(images):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(image).save(paths[-1])
+    whole = (tmp_path / "65.png").read_bytes()
+    (tmp_path / "65.png").write_bytes(whole[: len(whole) // 2])
+    prefix, store = Means(), FeatureStore()
+    with pytest.raises(ImageReadError, match=r"1 of 70 .*\n  image 65 \(.*65\.png\)"):
+        extract(check_images(paths), prefix, store)
+    done = sum(prefix.batches)
+    assert done == store.info().entries == 64
+
+    (tmp_path / "65.png").write_bytes(whole)
+    extract(check_images(paths), prefix, store)
+    assert sum(prefix.batches) == 70
+
+
+def test_interrupting_keeps_what_was_computed(images):
+    store = FeatureStore()
+
+    class Interrupted(Means):
+        def __call__(self, batch):
+            if self.batches:
+                raise KeyboardInterrupt
+            return super().__call__(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(check_images(images), Interrupted(), store)
+    assert store.info().entries == 32
+
+
+def test_progress_is_shown_only_when_asked_for(images, capsys):
+    extract(check_images(images), Means(), None)
+    assert capsys.readouterr().out == ""
+    store = FeatureStore()
+    extract(check_images(images[:30]), Means(), store)
+    extract(check_images(images), Means(), store, verbose=1)
+    shown = capsys.readouterr().out
+    assert "40 images to compute, 30 known" in shown
+    assert "40/40" in shown
