@@ -1,0 +1,169 @@
+"""The linear head: the optimum of a Keras dense softmax layer, found by L-BFGS."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from transferclf.training.linear import fit_linear
+
+
+def problem(seed, n=40, d=6, k=3):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % k
+    features = rng.normal(size=(n, d)) + rng.normal(size=(k, d))[labels]
+    return features.astype(np.float32), labels
+
+
+def fitted(features, labels, l2=0.01, weights=None, **options):
+    weights = np.ones(len(labels)) if weights is None else weights
+    return fit_linear(features, labels, labels.max() + 1, l2=l2, sample_weight=weights, **options)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    k=st.integers(2, 5),
+    d=st.integers(1, 12),
+    l2=st.floats(1e-4, 1.0),
+    weighted=st.booleans(),
+)
+def test_it_is_the_optimum_of_the_keras_objective(seed, k, d, l2, weighted):
+    import keras
+    import tensorflow as tf
+
+    features, labels = problem(seed, n=10 * k, d=d, k=k)
+    weights = np.ones(len(labels))
+    if weighted:
+        weights = np.random.default_rng(seed).uniform(0.1, 3.0, len(labels))
+        weights *= len(labels) / weights.sum()  # Keras divides by the number of samples
+    head = fitted(features, labels, l2, weights)
+
+    layer = keras.layers.Dense(k, kernel_regularizer=keras.regularizers.L2(l2), dtype="float64")
+    standardised = tf.constant((features - head.mean) / head.scale)
+    layer.build(standardised.shape)
+    layer.set_weights([head.coef, head.intercept])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
+    with tf.GradientTape() as tape:
+        value = loss(labels, layer(standardised), sample_weight=weights) + sum(layer.losses)
+    gradients = tape.gradient(value, layer.trainable_variables)
+
+    # The objective is convex: no slope means the optimum.
+    assert max(float(tf.reduce_max(tf.abs(g))) for g in gradients) < 1e-4
+    assert float(value) == pytest.approx(head.history["loss"][-1], abs=1e-6)
+
+
+@pytest.mark.parametrize(("k", "factor"), [(2, 1), (3, 2)])
+def test_it_agrees_with_scikit_learn(k, factor):
+    features, labels = problem(0, k=k)
+    head = fitted(features, labels, l2=0.02)
+    standardised = (features - head.mean) / head.scale
+    # scikit-learn has one coefficient vector for two classes, where softmax has two halves.
+    peer = LogisticRegression(C=1 / (factor * 0.02 * len(labels)), tol=1e-8, max_iter=1000)
+    expected = peer.fit(standardised, labels).predict_proba(standardised)
+    np.testing.assert_allclose(head.probabilities(features), expected, atol=1e-4)
+
+
+def test_a_weight_of_two_is_the_sample_twice():
+    features, labels = problem(1)
+    weights = np.where(np.arange(len(labels)) % 4 == 0, 2.0, 1.0)
+    twice = np.repeat(np.arange(len(labels)), weights.astype(int))
+    weighted = fitted(features, labels, weights=weights)
+    repeated = fitted(features[twice], labels[twice])
+    np.testing.assert_allclose(
+        weighted.probabilities(features), repeated.probabilities(features), atol=1e-4
+    )
+
+
+def test_a_weight_of_zero_is_no_sample():
+    features, labels = problem(2)
+    weights = (np.arange(len(labels)) >= 9).astype(float)
+    without = fitted(features[9:], labels[9:])
+    features[:9] = 1e6
+    np.testing.assert_allclose(
+        fitted(features, labels, weights=weights).probabilities(features[9:]),
+        without.probabilities(features[9:]),
+        atol=1e-4,
+    )
+
+
+def test_class_weights_move_the_decision():
+    features, labels = problem(3, d=2, k=2)
+    plain = fitted(features, labels).probabilities(features)[:, 1].mean()
+    heavy = fitted(features, labels, class_weight=np.array([1.0, 20.0]))
+    assert heavy.probabilities(features)[:, 1].mean() > plain + 0.1
+
+
+def test_more_l2_means_smaller_coefficients():
+    features, labels = problem(4)
+    norms = [np.linalg.norm(fitted(features, labels, l2).coef) for l2 in (1e-3, 1e-1, 10)]
+    assert norms == sorted(norms, reverse=True)
+    assert norms[0] > 10 * norms[2]
+
+
+def test_the_loss_falls_and_accuracy_is_that_of_the_result():
+    features, labels = problem(5)
+    head = fitted(features, labels)
+    losses = head.history["loss"]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
+    right = (head.probabilities(features).argmax(1) == labels).mean()
+    assert head.history["accuracy"][-1] == pytest.approx(right)
+
+
+def test_a_constant_feature_does_no_harm():
+    features, labels = problem(6)
+    features[:, 2] = 7.0
+    assert np.isfinite(fitted(features, labels).probabilities(features)).all()
+
+
+def test_huge_and_tiny_features_are_all_the_same():
+    features, labels = problem(7)
+    scaled = features * np.array([1e6, 1e-6, 1, 1, 1, 1]) + 3.0
+    np.testing.assert_allclose(
+        fitted(features, labels).probabilities(features),
+        fitted(scaled, labels).probabilities(scaled),
+        atol=1e-4,
+    )
+
+
+def test_single_precision_beyond_the_memory_limit_gives_the_same(monkeypatch):
+    features, labels = problem(8)
+    double = fitted(features, labels).probabilities(features)
+    monkeypatch.setattr("transferclf.training.linear.MAX_DOUBLE_BYTES", 0)
+    np.testing.assert_allclose(fitted(features, labels).probabilities(features), double, atol=1e-3)
+
+
+def test_too_few_iterations_warn():
+    features, labels = problem(9)
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        fitted(features, labels, max_iter=2)
+
+
+def test_no_regularisation_and_separable_classes_end_quietly():
+    features, labels = problem(10, n=12, d=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head = fitted(features, labels, l2=0.0)
+    assert head.history["accuracy"][-1] == 1.0
+
+
+def test_inputs_are_left_as_they_were():
+    features, labels = problem(11)
+    before = features.copy()
+    features.flags.writeable = labels.flags.writeable = False
+    fitted(features, labels)
+    np.testing.assert_array_equal(features, before)
+
+
+def test_blas_threads_are_limited_only_while_it_runs():
+    from threadpoolctl import threadpool_info
+
+    features, labels = problem(12)
+    before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
+    fitted(features, labels)
+    assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == before
