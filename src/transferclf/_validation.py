@@ -1,0 +1,142 @@
+"""Checks of parameters and targets; each error says what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from transferclf.exceptions import InvalidParameterError
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise InvalidParameterError unless `value` is one of `allowed`."""
+    if not any(value is choice or value == choice for choice in allowed):
+        choices = ", ".join(map(repr, allowed))
+        raise InvalidParameterError(f"{name} must be one of {choices}. Got {value!r} instead.")
+
+
+def check_number(name: str, value: Any, low: float, *, whole: bool = False) -> None:
+    """Raise InvalidParameterError unless `value` is a finite number of at least `low`."""
+    kind: type = Integral if whole else Real
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value < np.inf:  # type: ignore[operator]
+        what = "a whole number" if whole else "a finite number"
+        raise InvalidParameterError(f"{name} must be {what} of at least {low}. Got {value!r}.")
+
+
+def seed_from(random_state: int | np.random.RandomState | None) -> int:
+    """A whole number that `random_state` determines; None draws one from the system.
+
+    NumPy's global random state is neither read nor advanced.
+    """
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31 - 1))
+    if isinstance(random_state, Integral) and 0 <= random_state < 2**32:
+        return int(random_state)
+    raise InvalidParameterError(
+        "random_state must be None, a whole number from 0 to 2**32 - 1 or a "
+        f"numpy.random.RandomState. Got {random_state!r} instead."
+    )
+
+
+def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Check class labels and return (classes, indices into classes).
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels: strings, integers or booleans.
+    n_samples : int
+        Number of images that they belong to.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        The distinct labels, sorted.
+    indices : ndarray of shape (n_samples,)
+        Which of them each sample has.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per image, labels are missing or continuous, or there are
+        fewer than two classes.
+    """
+    if y is None:
+        raise ValueError("TransferClassifier requires y to be passed, but the target y is None.")
+    labels = column_or_1d(y, warn=True)
+    if len(labels) != n_samples:
+        raise ValueError(
+            f"X and y must have one label per image. Got inconsistent numbers of samples: "
+            f"{n_samples} images and {len(labels)} labels."
+        )
+    _refuse_missing(labels)
+    check_classification_targets(labels)
+    classes, indices = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            "A classifier needs images of at least two classes. Got one class: "
+            f"{classes.tolist()[0]!r}."
+        )
+    return classes, indices
+
+
+def _refuse_missing(labels: np.ndarray) -> None:
+    if labels.dtype.kind not in "fO":
+        return
+    # NaN is the one value that differs from itself.
+    missing = [i for i, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        raise ValueError(
+            f"y has no label for {len(missing)} of {len(labels)} images (NaN or None), the first "
+            f"at index {missing[0]}. Label them or leave these images out."
+        )
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return weights as float64 of shape (n_samples,); None is a weight of one each."""
+    if sample_weight is None:
+        return np.ones(n_samples)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must have shape ({n_samples},), one weight per image. "
+            f"Got {weights.shape} instead."
+        )
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
+        raise ValueError(
+            "sample_weight must be finite, nowhere negative and not zero everywhere. "
+            f"Got values from {weights.min()} to {weights.max()}."
+        )
+    return weights
+
+
+def class_weights(
+    class_weight: str | Mapping | None, classes: np.ndarray, indices: np.ndarray
+) -> np.ndarray | None:
+    """A factor for each class, or None; in the words of scikit-learn's `class_weight`."""
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str):
+        check_choice("class_weight", class_weight, (None, "balanced", "a dict"))
+        return compute_class_weight("balanced", classes=np.arange(len(classes)), y=indices)
+    if not isinstance(class_weight, Mapping):
+        raise InvalidParameterError(
+            f"class_weight must be None, 'balanced' or a dict. Got {class_weight!r} instead."
+        )
+    unknown = set(class_weight) - set(classes.tolist())
+    if unknown:
+        raise InvalidParameterError(
+            f"class_weight names classes that y has not: {sorted(unknown, key=str)}; "
+            f"y has {classes.tolist()}."
+        )
+    weights = np.array([class_weight.get(label, 1.0) for label in classes.tolist()], dtype=float)
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise InvalidParameterError(f"class_weight must be positive numbers. Got {class_weight}.")
+    return weights

@@ -1,0 +1,152 @@
+"""CNNFeatureExtractor: images in, named features out."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from transferclf import CNNFeatureExtractor
+from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (10, 40, 50, 3), dtype=np.uint8)
+
+
+def tiny(**options):
+    return CNNFeatureExtractor("tiny", **{"image_size": 32, **options})
+
+
+def test_features_are_the_pooled_output_of_the_network(images):
+    from transferclf.images import check_images
+    from transferclf.networks.backbones import get_backbone
+    from transferclf.networks.weights import build_backbone
+
+    features = tiny().fit_transform(images)
+    model = build_backbone(get_backbone("tiny"), "pretrained", (32, 32), 0)
+    source = check_images(images)
+    pixels = np.stack([source.load(i, (32, 32)) for i in range(10)]).astype(np.float32)
+    maps = model.predict(pixels / 127.5 - 1, verbose=0)
+    np.testing.assert_allclose(features, maps.mean(axis=(1, 2)), rtol=1e-3, atol=1e-4)
+    assert features.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("pooling", "width"), [("avg", 512), ("max", 512), ("flatten", 2 * 2 * 512)]
+)
+def test_poolings(images, pooling, width):
+    extractor = tiny(pooling=pooling).fit(images)
+    assert extractor.transform(images).shape == (10, width)
+    names = extractor.get_feature_names_out()
+    assert names[0] == f"tiny_{pooling}_0"
+    assert len(set(names)) == width == extractor.n_features_out_
+
+
+def test_tapping_layers(images):
+    first = tiny(layer="block1_unit1_relu1").fit_transform(images)
+    last = tiny(layer="top_relu").fit_transform(images)
+    both = tiny(layer=["block1_unit1_relu1", "top_relu"]).fit(images)
+    np.testing.assert_allclose(
+        both.transform(images), np.hstack([first, last]), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(last, tiny().fit_transform(images), rtol=1e-4, atol=1e-5)
+    names = both.get_feature_names_out()
+    assert names[0] == "tiny_block1_unit1_relu1_avg_0"
+    assert names[first.shape[1]] == "tiny_top_relu_avg_0"
+
+
+def test_an_unknown_layer_names_those_there_are(images):
+    with pytest.raises(NetworkError, match=r"layer='block9' is no layer.*top_relu"):
+        tiny(layer="block9").fit(images)
+
+
+@pytest.mark.parametrize("layer", [5, [None], ["top_relu", 3]])
+def test_layers_that_are_no_names(images, layer):
+    with pytest.raises(InvalidParameterError, match="layer must be"):
+        tiny(layer=layer).fit(images)
+
+
+@pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
+def test_resize_modes_differ(images, resize):
+    others = {"crop", "stretch", "pad"} - {resize}
+    mine = tiny(resize=resize).fit_transform(images)
+    for other in others:
+        assert not np.allclose(mine, tiny(resize=other).fit_transform(images))
+
+
+def test_it_feeds_classifiers(images):
+    y = np.arange(10) % 2
+    images[y == 1] //= 4
+    pipeline = make_pipeline(tiny(), StandardScaler(), LogisticRegression())
+    assert pipeline.fit(images, y).score(images, y) == 1.0
+
+
+def test_it_stands_beside_others(images):
+    union = FeatureUnion([("a", tiny()), ("b", tiny(layer="stem_relu"))]).fit(images)
+    assert union.transform(images).shape == (10, 512 + 32)
+    assert union.get_feature_names_out()[0] == "a__tiny_avg_0"
+
+
+def test_pandas_output_carries_the_names(images):
+    pytest.importorskip("pandas")
+    table = tiny().set_output(transform="pandas").fit_transform(images)
+    assert table.shape == (10, 512)
+    assert table.columns[511] == "tiny_avg_511"
+
+
+def test_the_kind_of_input_does_not_matter(images, tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(10)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    extractor = tiny(cache=None)
+    expected = extractor.fit_transform(images)
+    for X in (paths, [Image.open(path) for path in paths], images / 255):
+        np.testing.assert_allclose(extractor.transform(X), expected, rtol=1e-5)
+        np.testing.assert_allclose(clone(extractor).fit_transform(X), expected, rtol=1e-5)
+
+
+def test_gray_16_bit_and_minmax(rng):
+    deep = rng.integers(0, 65536, (4, 32, 32), dtype=np.uint16)
+    np.testing.assert_allclose(
+        tiny().fit_transform(deep), tiny().fit_transform(deep / 65535), rtol=1e-3, atol=1e-4
+    )
+    dark = (deep // 64).astype(np.uint16)
+    low, high = dark.min(axis=(1, 2)).tolist(), dark.max(axis=(1, 2)).tolist()
+    stretched = tiny(pixel_range="minmax").fit_transform(dark)
+    by_hand = tiny(pixel_range=(low[0], high[0])).fit_transform(dark[:1])
+    np.testing.assert_allclose(stretched[:1], by_hand, rtol=1e-5)
+
+
+def test_large_jpegs_decoded_at_reduced_scale_have_the_same_features(tmp_path, rng):
+    coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    path = tmp_path / "large.jpg"
+    coarse.resize((1600, 1200), Image.Resampling.BICUBIC).save(path, quality=92)
+    whole = Image.open(path)
+    whole.load()
+    reduced, full = (tiny().fit_transform(X)[0] for X in ([path], [whole]))
+    cosine = reduced @ full / np.linalg.norm(reduced) / np.linalg.norm(full)
+    assert cosine >= 0.999
+
+
+def test_copies(images):
+    extractor = tiny().fit(images)
+    twin = pickle.loads(pickle.dumps(extractor))
+    np.testing.assert_array_equal(twin.transform(images), extractor.transform(images))
+    with pytest.raises(NotFittedError):
+        clone(extractor).transform(images)
+
+
+def test_transform_changes_nothing_and_checks_its_images(images):
+    extractor = tiny().fit(images)
+    before = dict(vars(extractor))
+    extractor.transform(images)
+    assert vars(extractor) == before
+    with pytest.raises(ImageError, match="X is empty"):
+        extractor.transform(images[:0])
