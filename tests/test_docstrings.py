@@ -1,0 +1,49 @@
+"""The examples in the docstrings run, and public things are documented."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import transferclf
+
+MODULES = [
+    module.name for module in pkgutil.walk_packages(transferclf.__path__, prefix="transferclf.")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name, monkeypatch):
+    from transferclf.networks import backbones
+
+    # An example may register a backbone; the others need not see it.
+    monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
+    outcome = doctest.testmod(
+        importlib.import_module(name),
+        optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+    )
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("name", transferclf.__all__)
+def test_public_names_have_numpydoc_with_an_example(name):
+    documentation = inspect.getdoc(getattr(transferclf, name))
+    assert "Examples\n--------" in documentation
+    if inspect.signature(getattr(transferclf, name)).parameters:
+        assert "Parameters\n----------" in documentation
+
+
+@pytest.mark.parametrize("name", ["CNNFeatureExtractor", "TransferClassifier"])
+def test_every_parameter_is_documented_with_its_default(name):
+    estimator = getattr(transferclf, name)
+    documentation = inspect.getdoc(estimator)
+    for parameter in inspect.signature(estimator).parameters.values():
+        line = next(
+            line for line in documentation.splitlines() if line.startswith(f"{parameter.name} : ")
+        )
+        default = f'"{parameter.default}"' if isinstance(parameter.default, str) else (
+            str(parameter.default)
+        )  # fmt: skip
+        assert line.endswith(f"default={default}"), line
