@@ -1,0 +1,109 @@
+"""Accuracy of the default classifier on real images, beside the best `l2` chosen on the test set.
+
+    TRANSFERCLF_DATA=... KERAS_HOME=... python benchmarks/accuracy.py [--sets sports10 digits]
+
+The best of thirteen `l2` values chosen on the test set is an upper bound, not a fair score: it
+says what a better default could gain. Prints a Markdown table.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.metrics import f1_score
+from sklearn.model_selection import train_test_split
+
+from transferclf import TransferClassifier, load_image_folder
+
+DATA = Path(os.environ.get("TRANSFERCLF_DATA", Path(__file__).parents[2] / "shared" / "data"))
+BACKBONES = {
+    "tiny": {},
+    "mobilenet_v2_035": {"image_size": 96},
+    "mobilenet_v2": {"image_size": 160},
+}
+L2_VALUES = np.logspace(-5, 1, 13)
+
+
+def sports10():
+    train = load_image_folder(DATA / "sports10", split="train")
+    test = load_image_folder(DATA / "sports10", split=["valid", "test"])
+    return train.data, test.data, train.target, test.target
+
+
+def animals35():
+    bunch = load_image_folder(DATA / "caltech_animals35")
+    return split(bunch.data, bunch.target, 0.15)
+
+
+def blood_smear():
+    bunch = load_image_folder(DATA / "blood_smear")
+    kept = bunch.target != bunch.target_names.index("BASOPHIL")
+    return split(bunch.data[kept], bunch.target[kept], 0.25)
+
+
+def blood_cells4():
+    return sampled("blood_cells4", 150)
+
+
+def cifar10():
+    return sampled("cifar10_subset", 100)
+
+
+def digits():
+    bunch = load_digits()
+    return split(bunch.images, bunch.target, 0.25)
+
+
+def split(X, y, test_size):
+    return train_test_split(X, y, test_size=test_size, stratify=y, random_state=0)
+
+
+def sampled(name, n_test):
+    """300 images a class to train on, `n_test` to test on."""
+    parts = []
+    for part, number in (("train", 300), ("test", n_test)):
+        rng = np.random.RandomState(0)
+        bunch = load_image_folder(DATA / name, split=part)
+        chosen = np.concatenate(
+            [
+                rng.choice(np.flatnonzero(bunch.target == label), number, replace=False)
+                for label in np.unique(bunch.target)
+            ]
+        )
+        parts.append((bunch.data[chosen], bunch.target[chosen]))
+    return parts[0][0], parts[1][0], parts[0][1], parts[1][1]
+
+
+SETS = {
+    function.__name__: function
+    for function in (sports10, animals35, blood_smear, blood_cells4, cifar10, digits)
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=list(BACKBONES))
+    arguments = parser.parse_args()
+    print("| images | backbone | accuracy | macro F1 | best l2 | its accuracy |")
+    print("|---|---|---|---|---|---|")
+    for name in arguments.sets:
+        for backbone in arguments.backbones:
+            print(line(name, backbone), flush=True)
+
+
+def line(name, backbone):
+    X, X_test, y, y_test = SETS[name]()
+    options = BACKBONES[backbone] | ({"pixel_range": (0, 16)} if name == "digits" else {})
+    classifier = TransferClassifier(backbone, **options).fit(X, y)
+    predicted = classifier.predict(X_test)
+    accuracy, f1 = np.mean(predicted == y_test), f1_score(y_test, predicted, average="macro")
+    scores = {l2: classifier.set_params(l2=l2).fit(X, y).score(X_test, y_test) for l2 in L2_VALUES}
+    best = max(scores, key=scores.get)
+    return f"| {name} | {backbone} | {accuracy:.3f} | {f1:.3f} | {best:.1e} | {scores[best]:.3f} |"
+
+
+if __name__ == "__main__":
+    main()

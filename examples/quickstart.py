@@ -1,0 +1,103 @@
+"""Fit and score a classifier on scikit-learn's digits, or on a folder of your own images.
+
+    python examples/quickstart.py                 # 1,797 digits, nothing is downloaded
+    python examples/quickstart.py FOLDER          # FOLDER/CLASS/IMAGE, or FOLDER/train/CLASS/IMAGE
+
+A folder with splits is fitted on ``train`` and scored on its other splits together; any other is
+split 75/25, stratified. The confusion matrix is written as a picture.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.metrics import ConfusionMatrixDisplay, classification_report
+from sklearn.model_selection import train_test_split
+
+from transferclf import TransferClassifier, load_image_folder
+
+FEW_IMAGES = 10
+
+
+def main():
+    arguments = parsed_arguments()
+    X_train, X_test, y_train, y_test, options = images(arguments.folder)
+    tell_small_classes(y_train, y_test)
+
+    start = time.perf_counter()
+    classifier = TransferClassifier(
+        arguments.backbone, image_size=arguments.image_size, verbose=1, **options
+    )
+    classifier.fit(X_train, y_train)
+    predicted = classifier.predict(X_test)
+    seconds = time.perf_counter() - start
+
+    print(f"\nbackbone       {arguments.backbone}")
+    print(f"images         {len(y_train)} to train on, {len(y_test)} to test on")
+    print(f"classes        {len(classifier.classes_)}")
+    print(f"seconds        {seconds:.1f}")
+    print(f"test accuracy  {np.mean(predicted == y_test):.4f}\n")
+    print(classification_report(y_test, predicted, zero_division=0))
+    print(f"confusion matrix written to {draw_confusions(y_test, predicted, arguments.output)}")
+
+
+def parsed_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="class folders; default: digits")
+    parser.add_argument("--backbone", default="tiny", help="a name of list_backbones()")
+    parser.add_argument("--image-size", type=int, help="side in pixels; default: the backbone's")
+    parser.add_argument("--output", type=Path, default=Path("confusion_matrix.png"))
+    return parser.parse_args()
+
+
+def images(folder):
+    """Training and test images and labels, and what the classifier must know about them."""
+    if folder is None:
+        digits = load_digits()
+        return *split(digits.images, digits.target.astype(str)), {"pixel_range": (0, 16)}
+    if not (folder / "train").is_dir():
+        bunch = load_image_folder(folder)
+        return *split(bunch.data, names(bunch)), {}
+    train = load_image_folder(folder, split="train")
+    others = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name in ("valid", "validation", "val", "test") and path.is_dir()
+    ]
+    test = load_image_folder(folder, split=others)
+    return train.data, test.data, names(train), names(test), {}
+
+
+def names(bunch):
+    return np.array(bunch.target_names)[bunch.target]
+
+
+def split(X, y):
+    return train_test_split(X, y, test_size=0.25, stratify=y, random_state=0)
+
+
+def tell_small_classes(*labels):
+    for name, count in zip(*np.unique(np.concatenate(labels), return_counts=True), strict=True):
+        if count < FEW_IMAGES:
+            print(
+                f"note: class {name} has only {count} images: its own scores say little, and "
+                f"cross-validation can use at most {count} folds."
+            )
+
+
+def draw_confusions(y_true, y_predicted, output):
+    mpl.use("Agg")
+    side = max(5, 0.4 * len(np.unique(y_true)))
+    display = ConfusionMatrixDisplay.from_predictions(
+        y_true, y_predicted, xticks_rotation="vertical", colorbar=False, cmap="cividis"
+    )
+    display.figure_.set_size_inches(side, side)
+    display.figure_.savefig(output, bbox_inches="tight", dpi=150)
+    return output
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The main job on real photographs with real ImageNet weights.
+
+Figures are those of the README. MobileNetV2 is tested with recovered ImageNet weights.
+"""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+from transferclf import CNNFeatureExtractor, TransferClassifier, load_image_folder
+
+pytestmark = pytest.mark.realdata
+
+
+@pytest.fixture(scope="module")
+def sports(data):
+    train = load_image_folder(data / "sports10", split="train")
+    test = load_image_folder(data / "sports10", split=["valid", "test"])
+    return train, test
+
+
+@pytest.fixture(scope="module")
+def needs_mobilenet():
+    from transferclf import get_backbone
+    from transferclf.networks.weights import pretrained_file
+
+    if pretrained_file(get_backbone("mobilenet_v2"), (160, 160)) is None:
+        pytest.skip(f"no MobileNetV2 weights below KERAS_HOME={os.environ.get('KERAS_HOME')}")
+
+
+@pytest.mark.usefixtures("needs_mobilenet")
+def test_sports_with_nothing_else_set(sports):
+    train, test = sports
+    classifier = TransferClassifier("mobilenet_v2", image_size=160)
+    assert classifier.fit(train.data, train.target).score(test.data, test.target) >= 0.95
+
+
+@pytest.mark.usefixtures("needs_mobilenet")
+def test_animals_with_nothing_else_set(data):
+    animals = load_image_folder(data / "caltech_animals35")
+    X, X_test, y, y_test = train_test_split(
+        animals.data, animals.target, test_size=0.15, stratify=animals.target, random_state=0
+    )
+    classifier = TransferClassifier("mobilenet_v2", image_size=160)
+    assert classifier.fit(X, y).score(X_test, y_test) >= 0.89
+
+
+def test_sports_with_the_bundled_backbone(sports):
+    train, test = sports
+    classifier = TransferClassifier("tiny").fit(train.data, train.target)
+    assert classifier.score(test.data, test.target) >= 0.8
+
+
+@pytest.mark.parametrize("name", ["imagenet_samples", "blood_smear"])
+def test_reduced_jpegs_keep_their_features(data, name, tmp_path):
+    """Photographs enlarged to 12 megapixels, as files and as decoded pixels."""
+    paths = load_image_folder(data / name).data[:40:8]
+    large = [_enlarged(Image.open(path)) for path in paths]
+    extractor = CNNFeatureExtractor("tiny", cache=None)
+    whole = extractor.fit_transform(large)
+    reduced = extractor.transform(_saved(large, tmp_path))
+    cosines = np.sum(whole * reduced, axis=1)
+    cosines /= np.linalg.norm(whole, axis=1) * np.linalg.norm(reduced, axis=1)
+    assert cosines.min() >= 0.999
+
+
+def _enlarged(image):
+    scale = 3000 / min(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+
+
+def _saved(images, folder):
+    paths = [folder / f"large-{number}.jpg" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        image.save(path, quality=95)
+    return paths
