@@ -434,6 +434,7 @@ def test_targets_that_are_none(images, y, match):
         ({"class_weight": [1, 2]}, "class_weight must be"),
         ({"class_weight": {"cat": 2}}, r"class_weight names classes that y has not: \['cat'\]"),
         ({"class_weight": {"down": -2}}, "class_weight must be"),
+        ({"class_weight": dict.fromkeys(["across", "down", "noise"], 0)}, "class_weight must be"),
         ({"random_state": "x", "weights": None}, "random_state must be"),
         ({"random_state": -1, "weights": None}, "random_state must be"),
         ({"backbone": 5}, "backbone must be a name"),

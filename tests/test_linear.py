@@ -167,3 +167,12 @@ def test_blas_threads_are_limited_only_while_it_runs():
     before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
     fitted(features, labels)
     assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == before
+
+
+def test_features_that_say_nothing_give_the_shares_of_the_classes():
+    features, labels = np.ones((8, 3)), np.array([0, 1] * 4)
+    head = fitted(features, labels)
+    np.testing.assert_allclose(head.probabilities(features), 0.5)
+    assert head.history == {"loss": [pytest.approx(np.log(2))], "accuracy": [0.5]}
+    shares = fitted(features, np.array([0] * 6 + [1] * 2)).probabilities(features[:1])
+    np.testing.assert_allclose(shares, [[0.75, 0.25]], atol=1e-4)

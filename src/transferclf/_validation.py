@@ -137,6 +137,9 @@ def class_weights(
             f"y has {classes.tolist()}."
         )
     weights = np.array([class_weight.get(label, 1.0) for label in classes.tolist()], dtype=float)
-    if not np.isfinite(weights).all() or weights.min() < 0:
-        raise InvalidParameterError(f"class_weight must be positive numbers. Got {class_weight}.")
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
+        raise InvalidParameterError(
+            "class_weight must be finite, nowhere negative and not zero for all classes. "
+            f"Got {class_weight}."
+        )
     return weights

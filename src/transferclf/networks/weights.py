@@ -153,10 +153,7 @@ def _tiny(
 
     model = backbone.build(input_shape=(*size, 3), seed=seed)
     if weights in PRETRAINED:
-        try:
-            load_tiny_weights(model)
-        except OSError as error:
-            raise WeightsError(str(error)) from error
+        load_tiny_weights(model)
     elif weights is not None:
         _load_file(model, backbone, Path(weights))
     return model

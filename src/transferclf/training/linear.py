@@ -117,32 +117,38 @@ def fit_linear(
     >>> head.probabilities(x).argmax(axis=1)
     array([0, 0, 1, 1])
     """
-    scaler = StandardScaler().fit(features, sample_weight=sample_weight)
-    standardised = _standardised(features, scaler)
     weights = sample_weight if class_weight is None else sample_weight * class_weight[labels]
-    problem = _SoftmaxProblem(standardised, labels, n_classes, l2, weights)
-    with _few_threads(standardised.size * n_classes):
-        result = minimize(
-            problem.loss_and_gradient,
-            np.zeros((features.shape[1] + 1) * n_classes),
-            method="L-BFGS-B",
-            jac=True,
-            callback=problem.record,
-            options={
-                "maxiter": max_iter,
-                "maxfun": 2 * max_iter,
-                "gtol": GRADIENT_TOLERANCE,
-                "ftol": 64 * np.finfo(float).eps,
-            },
-        )
+    with _few_threads(features.size * n_classes):
+        scaler = StandardScaler().fit(features, sample_weight=sample_weight)
+        standardised = _standardised(features, scaler)
+        problem = _SoftmaxProblem(standardised, labels, n_classes, l2, weights)
+        coef, intercept = problem.split(_minimum(problem, max_iter))
+    return LinearHead(scaler.mean_, scaler.scale_, coef, intercept, problem.history)
+
+
+def _minimum(problem: _SoftmaxProblem, max_iter: int) -> np.ndarray:
+    result = minimize(
+        problem.loss_and_gradient,
+        np.zeros((problem.features.shape[1] + 1) * problem.n_classes),
+        method="L-BFGS-B",
+        jac=True,
+        callback=problem.record,
+        options={
+            "maxiter": max_iter,
+            "maxfun": 2 * max_iter,
+            "gtol": GRADIENT_TOLERANCE,
+            "ftol": 64 * np.finfo(float).eps,
+        },
+    )
+    if result.nit == 0:  # zero was the optimum: nothing to be learned from these features
+        problem.record(result.x)
     if result.status == 1:
         warnings.warn(
             f"L-BFGS did not converge in {max_iter} iterations; raise max_iter or l2.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    coef, intercept = problem.split(result.x)
-    return LinearHead(scaler.mean_, scaler.scale_, coef, intercept, problem.history)
+    return result.x
 
 
 class _SoftmaxProblem:
