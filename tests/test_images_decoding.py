@@ -6,6 +6,7 @@ import warnings
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
@@ -20,6 +21,7 @@ SIDE = 32
 LOSSY = {"JPEG", "JPEG2000", "MPO", "WEBP", "AVIF", "GIF"}
 # Those that are no pixels (or need another program), and those that keep a name or a stub only.
 NOT_FOR_PIXELS = {"PDF", "PALM", "EPS", "BUFR", "GRIB", "HDF5", "WMF"}
+PILLOW = tuple(map(int, PIL.__version__.split(".")[:2]))
 FORMATS = sorted((set(Image.SAVE) & {*Image.OPEN, "MPO"}) - NOT_FOR_PIXELS)
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"]
 EXIF_ORIENTATION = 0x0112
@@ -195,8 +197,12 @@ class TestFormats:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     image.save(file, kind)
+                with Image.open(file) as opened:
+                    opened.load()
             except (OSError, ValueError, KeyError):
-                continue  # this format has no such mode
+                # This format has no such mode, or this Pillow cannot read what it wrote (TIFF
+                # with YCbCr before Pillow 12).
+                continue
             written += 1
             result = decode_image(file)
             assert result.shape[2] == 3
@@ -228,6 +234,8 @@ class TestFormats:
     def test_first_frame_of_many(self, kind, smooth):
         if kind not in Image.SAVE_ALL:
             pytest.skip(f"this Pillow cannot write several frames of {kind}")
+        if kind == "MPO" and PILLOW < (11, 3):
+            pytest.skip("Pillow before 11.3 writes MPO files with a damaged index")
         first = Image.fromarray(smooth)
         others = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("black", "white")]
         contents = encoded(first, kind, save_all=True, append_images=others)
