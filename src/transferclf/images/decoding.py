@@ -87,11 +87,8 @@ def decode_image(
             "if it is genuine, raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from None
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        hint = (
-            "; if it was closed before, call its load() first"
-            if isinstance(file, Image.Image)
-            else ""
-        )
+        closed = "; if it was closed before, call its load() first"
+        hint = closed if isinstance(file, Image.Image) else ""
         raise ImageReadError(f"expected a whole image, got {_reason(error)}{hint}") from error
     return to_rgb(numbers, pixel_range)
 
@@ -140,9 +137,8 @@ def _numbers(image: Image.Image) -> np.ndarray:
 def _deep_numbers(image: Image.Image) -> np.ndarray:
     numbers = np.asarray(image)
     key = image.info.get("transparency")
-    if image.mode.startswith("I;16") and isinstance(
-        key, int
-    ):  # one gray level stands for "nothing here"
+    is_16_bit = image.mode.startswith("I;16")
+    if is_16_bit and isinstance(key, int):  # one gray level stands for "nothing here"
         opacity = np.where(numbers == key, 0, 65535)
         return np.stack([numbers, opacity], axis=-1).astype(np.uint16)
     if image.mode == "I" and numbers.min() >= 0 and numbers.max() <= 65535:
