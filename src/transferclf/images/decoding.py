@@ -26,11 +26,8 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from transferclf.exceptions import ImageReadError, MissingImageError
+from transferclf.images.geometry import average_blocks, reduction_factor
 from transferclf.images.pixels import PixelRange, to_rgb
-
-# A JPEG decoded at no less than this many times the target loses nothing that survives the
-# antialiased resize that follows.
-DRAFT_MARGIN = 2
 
 # Pillow loads an image lazily and in place: two threads must not load the same object at once.
 _LOADING = threading.Lock()
@@ -51,9 +48,9 @@ def decode_image(
     pixel_range : None, "minmax" or (low, high), default=None
         What black and white are; None takes each mode's own rule.
     reduce_to : int or None, default=None
-        Side of the square in pixels that the image will be resized to. A JPEG file more than
-        twice as large is then decoded at 1/2, 1/4 or 1/8 of its size, which is several times
-        faster.
+        Side of the square in pixels that the image will be resized to. An image more than six
+        times as large is returned at 1/2, 1/4 or 1/8 of its size; JPEG files are decoded so,
+        which is several times faster.
 
     Returns
     -------
@@ -76,7 +73,7 @@ def decode_image(
     [[[7, 7, 7], [7, 7, 7]]]
     """
     try:
-        numbers = _numbers_of(file, reduce_to)
+        numbers, factor = _numbers_of(file, reduce_to)
     except UnidentifiedImageError:
         raise ImageReadError("expected an image file, got one of no known image format") from None
     except FileNotFoundError:
@@ -90,7 +87,7 @@ def decode_image(
         closed = "; if it was closed before, call its load() first"
         hint = closed if isinstance(file, Image.Image) else ""
         raise ImageReadError(f"expected a whole image, got {_reason(error)}{hint}") from error
-    return to_rgb(numbers, pixel_range)
+    return average_blocks(to_rgb(numbers, pixel_range), factor)
 
 
 def is_readable_header(contents: bytes) -> bool:
@@ -106,17 +103,28 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _numbers_of(file: Any, reduce_to: int | None) -> np.ndarray:
+def _numbers_of(file: Any, reduce_to: int | None) -> tuple[np.ndarray, int]:
+    """The pixels, and the factor by which they are still to be reduced."""
     if isinstance(file, Image.Image):
         with _LOADING:
             file.load()
-        return _numbers(file)
+        return _numbers(file), _factor(file, reduce_to)
     with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-        if reduce_to is not None and image.format in ("JPEG", "MPO"):
-            side = DRAFT_MARGIN * reduce_to
-            cast(Any, image).draft(image.mode, (side, side))
+        factor = _drafted(image, _factor(image, reduce_to))
         image.load()
-        return _numbers(image)
+        return _numbers(image), factor
+
+
+def _factor(image: Image.Image, reduce_to: int | None) -> int:
+    return 1 if reduce_to is None else reduction_factor((image.height, image.width), reduce_to)
+
+
+def _drafted(image: Image.Image, factor: int) -> int:
+    """Have a JPEG file decoded at reduced scale; return the factor that is left."""
+    whole = image.size
+    if factor > 1 and image.format in ("JPEG", "MPO"):
+        cast(Any, image).draft(image.mode, (image.width // factor, image.height // factor))
+    return 1 if image.size != whole else factor
 
 
 def _numbers(image: Image.Image) -> np.ndarray:

@@ -3,10 +3,14 @@
 All three resize modes take one box of the source and resample it once with Pillow's
 antialiased bilinear filter, so that no intermediate image is rounded. At the edges of the box the
 filter looks a little beyond it, as it would if the whole image were resized and cropped after.
+
+Images many times larger than needed are averaged in whole blocks of 2, 4 or 8 pixels first, as
+JPEG files of that size are when they are decoded at reduced scale: fast, and the same for both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -18,6 +22,12 @@ ResizeMode = Literal["crop", "stretch", "pad"]
 RESIZE_MODES: tuple[ResizeMode, ...] = ("crop", "stretch", "pad")
 
 Box = tuple[float, float, float, float]
+
+# What is averaged in blocks stays at least this many times larger than needed. With less,
+# features of pretrained networks differ from those of a plain resize by more than the cosine of
+# 0.999 between a JPEG file decoded at reduced scale and the same pixels averaged.
+MARGIN = 3
+FACTORS = (8, 4, 2)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], mode: ResizeMode = "crop") -> np.ndarray:
@@ -59,6 +69,36 @@ def resize_image(image: np.ndarray, size: tuple[int, int], mode: ResizeMode = "c
     if mode == "pad":
         return _padded(image, size)
     raise InvalidParameterError(f"resize must be one of {RESIZE_MODES}. Got {mode!r} instead.")
+
+
+def reduction_factor(source: tuple[int, int], side: int) -> int:
+    """By how much an image can be reduced in whole blocks on its way to `side` pixels.
+
+    Parameters
+    ----------
+    source : (int, int)
+        Height and width in pixels.
+    side : int
+        The larger side of the size wanted.
+
+    Returns
+    -------
+    int
+        8, 4, 2 or 1.
+
+    Examples
+    --------
+    >>> reduction_factor((3000, 4000), 224)
+    4
+    """
+    return next((factor for factor in FACTORS if min(source) // factor >= MARGIN * side), 1)
+
+
+def average_blocks(image: np.ndarray, factor: int) -> np.ndarray:
+    """Reduce an RGB image by a whole factor, each new pixel the mean of a square of old ones."""
+    if factor == 1:
+        return image
+    return _by_pillow(image, lambda plane: plane.reduce(factor))
 
 
 def centre_box(source: tuple[int, int], target: tuple[int, int]) -> Box:
@@ -131,12 +171,14 @@ def _padded(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _resample(image: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarray:
     if image.shape[:2] == size:
         return image
+    return _by_pillow(
+        image, lambda it: it.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
+    )
+
+
+def _by_pillow(image: np.ndarray, operation: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     if image.dtype == np.uint8:
-        return np.asarray(_resize(Image.fromarray(image), size, box))
+        return np.asarray(operation(Image.fromarray(image)))
     # Pillow has no multi-channel float image: one plane at a time keeps the fractions.
     planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(image, -1, 0)]
-    return np.stack([np.asarray(_resize(plane, size, box)) for plane in planes], axis=-1)
-
-
-def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
-    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
+    return np.stack([np.asarray(operation(plane)) for plane in planes], axis=-1)

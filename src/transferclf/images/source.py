@@ -32,7 +32,12 @@ from transferclf.images.checking import (
     images_of_rows,
 )
 from transferclf.images.decoding import decode_image, is_readable_header
-from transferclf.images.geometry import ResizeMode, resize_image
+from transferclf.images.geometry import (
+    ResizeMode,
+    average_blocks,
+    reduction_factor,
+    resize_image,
+)
 from transferclf.images.pixels import (
     DARKEST_CREDIBLE_MAXIMUM,
     DtypeRange,
@@ -109,12 +114,13 @@ class ImageSource:
         -------
         ndarray of shape (h, w, 3), uint8 or float32
         """
-        item = self.item(index)
-        if isinstance(item, np.ndarray):
-            pixels = to_rgb(item, self.pixel_range)
+        item, side = self.item(index), None if size is None else max(size)
+        if not isinstance(item, np.ndarray):
+            pixels = decode_image(item, pixel_range=self.pixel_range, reduce_to=side)
         else:
-            reduce_to = None if size is None else max(size)
-            pixels = decode_image(item, pixel_range=self.pixel_range, reduce_to=reduce_to)
+            pixels = to_rgb(item, self.pixel_range)
+            if side is not None:
+                pixels = average_blocks(pixels, reduction_factor(pixels.shape[:2], side))
         return pixels if size is None else resize_image(pixels, size, resize)
 
     def digest(self, index: int) -> bytes:
