@@ -168,3 +168,34 @@ def test_a_backbone_with_predictions_of_its_own(pixels):
     expected = softmax(standardised @ head["coef"] + head["intercept"], axis=1)
     np.testing.assert_allclose(model(pixels), expected, rtol=1e-4)
     assert [layer.name for layer in model.layers if layer.trainable] == ["predictions_"]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet"])
+def test_features_that_hardly_vary_are_standardised_alike(name, rng):
+    from transferclf import TransferClassifier
+    from transferclf.images import resize_image
+
+    images = rng.integers(0, 256, (12, 40, 40, 3), dtype=np.uint8)
+    classifier = TransferClassifier(name, weights=None, random_state=0, image_size=32, l2=1e-3)
+    classifier.fit(images, np.arange(12) % 3)
+    pixels = np.stack([resize_image(image, (32, 32)) for image in images]).astype(np.float32)
+    np.testing.assert_allclose(
+        classifier.model_.predict(pixels, verbose=0), classifier.predict_proba(images), atol=1e-4
+    )
+
+
+def test_a_model_with_a_lambda_has_a_whole_one_too(rng):
+    import keras
+
+    from transferclf import TransferClassifier
+
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Lambda(lambda pixels: pixels / 255.0)(inputs)
+    own = keras.Model(inputs, keras.layers.Conv2D(4, 3)(x))
+    images = rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+    classifier = TransferClassifier(own, preprocessing="none").fit(images, [0, 1] * 3)
+    np.testing.assert_allclose(
+        classifier.model_.predict(images.astype(np.float32), verbose=0),
+        classifier.predict_proba(images),
+        atol=1e-5,
+    )

@@ -240,7 +240,7 @@ def test_a_network_that_changed_since_is_not_taken_for_the_old_one():
     chosen.forward()
     model.get_layer("conv").kernel.assign(0 * model.get_layer("conv").kernel)
     prefix._forwards.clear()
-    with pytest.raises(NetworkError, match="'own' has changed since it was fitted"):
+    with pytest.raises(NetworkError, match="'own' are not those that it was fitted with"):
         chosen.forward()
 
 
@@ -569,3 +569,75 @@ def test_registered_builder_that_returns_something_else():
     register_backbone("mine", lambda input_shape: "a model")
     with pytest.raises(InvalidParameterError, match=r"builder of backbone 'mine' .* Got str"):
         choose("mine")
+
+
+def model_with(code):
+    """Two models made by this differ in nothing but what `code` does."""
+    import keras
+
+    inputs = keras.Input((32, 32, 3), name="in")
+    x = code(inputs)
+    maps = keras.layers.Conv2D(4, 3, kernel_initializer="ones", name="conv")(x)
+    return keras.Model(inputs, maps, name="same")
+
+
+def lambdas(factor):
+    import keras
+
+    return keras.layers.Lambda(lambda x: x * factor, name="code")
+
+
+def own_layers(factor):
+    import keras
+
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x * factor
+
+    return Own(name="code")
+
+
+def own_activations(factor):
+    import keras
+
+    def own(x):
+        return x * factor
+
+    return keras.layers.Activation(own, name="code")
+
+
+@pytest.mark.parametrize("kind", [lambdas, own_layers, own_activations])
+def test_what_python_code_does_is_not_guessed(kind, rng):
+    from transferclf import CNNFeatureExtractor
+
+    images = rng.integers(1, 256, (2, 32, 32, 3), dtype=np.uint8)
+    once, five = (
+        CNNFeatureExtractor(model_with(kind(factor)), preprocessing="none").fit_transform(images)
+        for factor in (1.0, 5.0)
+    )
+    np.testing.assert_allclose(five, 5 * once, rtol=1e-4)
+
+
+def test_weights_replaced_on_disk_are_noticed(tmp_path, rng):
+    import shutil
+
+    from transferclf import CNNFeatureExtractor
+    from transferclf.networks import prefix as prefixes
+    from transferclf.networks.backbones import get_backbone
+    from transferclf.networks.weights import build_backbone
+
+    images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    file = tmp_path / "some.weights.h5"
+    for seed in (1, 2):
+        model = build_backbone(get_backbone("tiny"), None, (32, 32), seed)
+        model.save_weights(file)
+        shutil.copy(file, tmp_path / f"{seed}.weights.h5")
+    extractor = CNNFeatureExtractor("tiny", weights=file, image_size=32).fit(images[:1])
+    shutil.copy(tmp_path / "1.weights.h5", file)
+    prefixes._forwards.clear()
+    with pytest.raises(NetworkError, match="not those that it was fitted with"):
+        extractor.transform(images)
+    with pytest.raises(NetworkError, match="not those that it was fitted with"):
+        pickle.loads(pickle.dumps(extractor)).transform(images)
+    shutil.copy(tmp_path / "2.weights.h5", file)
+    assert extractor.transform(images).shape == (2, 512)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import layers
 
-from transferclf.networks.weights import python_random
+from transferclf.networks.isolation import undisturbed
 
 Pooling = Literal["avg", "max", "flatten"]
 
@@ -66,22 +66,38 @@ def with_linear_head(
         From pixels to probabilities (n, n_classes). Only the dense layer is trainable.
     """
     taken = {operation.name for operation in model.operations}
-    standardize = layers.Normalization(
-        mean=mean.tolist(), variance=np.square(scale).tolist(), name=_free("standardize", taken)
-    )
-    with python_random(0):  # Keras draws initial weights, all of which are set below
+    with undisturbed():
         predictions = layers.Dense(
             coef.shape[1], activation="softmax", name=_free("predictions", taken)
         )
-        shared = keras.Model(model.inputs[0], predictions(standardize(model.outputs[0])))
+        features = _standardised(model.outputs[0], mean, scale, taken)
+        shared = keras.Model(model.inputs[0], predictions(features))
         # The backbone's layers are still part of the graphs they came from; in a clone each layer
         # has one input and one output, as Grad-CAM and exporting need.
-        whole = keras.models.clone_model(shared)
+        whole = keras.models.clone_model(shared, clone_function=_cloned)
     predictions.set_weights([coef, intercept])
     whole.set_weights(shared.get_weights())
     for layer in whole.layers:
         layer.trainable = layer.name == predictions.name
     return whole
+
+
+def _standardised(
+    features: keras.KerasTensor, mean: np.ndarray, scale: np.ndarray, taken: set[str]
+) -> keras.KerasTensor:
+    # Two layers, because Normalization takes deviations below 1e-7 for none, which features of
+    # untrained networks often have.
+    centre = layers.Normalization(
+        mean=mean.tolist(), variance=[1.0] * len(mean), name=_free("centre", taken)
+    )
+    rescale = layers.Rescaling((1.0 / scale).tolist(), name=_free("standardize", taken))
+    return rescale(centre(features))
+
+
+def _cloned(layer: Any) -> Any:
+    # Keras refuses to make a Lambda from its description; it has no weights and can be shared.
+    is_lambda = isinstance(layer, layers.Lambda)
+    return layer if is_lambda else type(layer).from_config(layer.get_config())
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 import keras
 import numpy as np
 
-from transferclf.exceptions import InvalidParameterError
+from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.networks.folding import fold_batch_norm
 
 Engine = Literal["auto", "keras", "tensorflow"]
@@ -55,7 +55,8 @@ class Forward:
         # No images are one part too, so that the result has its width.
         starts = range(0, max(len(images), 1), step)
         parts = [images[start : start + step] for start in starts]
-        return np.concatenate([self._function(_padded(part, step))[: len(part)] for part in parts])
+        rows = [self._function(_padded(part, step))[: len(part)] for part in parts]
+        return np.concatenate(rows).astype(np.float32, copy=False)
 
 
 def compile_forward(model: keras.Model, engine: Engine = "auto") -> Forward:
@@ -78,6 +79,8 @@ def compile_forward(model: keras.Model, engine: Engine = "auto") -> Forward:
     ------
     InvalidParameterError
         If the engine is unknown, or is "tensorflow" while Keras runs on another backend.
+    NetworkError
+        If the model has several outputs.
     """
     if engine not in ENGINES:
         raise InvalidParameterError(f"engine must be one of {ENGINES}. Got {engine!r} instead.")
@@ -86,6 +89,8 @@ def compile_forward(model: keras.Model, engine: Engine = "auto") -> Forward:
         raise InvalidParameterError(
             f"engine='tensorflow' needs Keras on TensorFlow; it runs on {keras.backend.backend()}."
         )
+    if len(model.outputs) != 1:
+        raise NetworkError(f"expected a model with one output, got {len(model.outputs)}")
     folded = fold_batch_norm(model)
     if engine == "keras" or not has_tensorflow:
         return Forward(_called(folded))

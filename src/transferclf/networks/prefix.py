@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import NetworkError
 from transferclf.networks.backbones import Backbone
+from transferclf.networks.isolation import undisturbed
 from transferclf.networks.weights import (
     PRETRAINED,
     build_backbone,
@@ -79,12 +80,9 @@ class Prefix:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that determines the features of an image of the right size."""
-        return self._digest()
-
-    def _digest(self) -> str:
         facts = {
             "format": FORMAT,
-            "network": self._network_digest(),
+            "network": self._network(),
             "size": self.size,
             "preprocessing": self.preprocessing,
             "pooling": self.pooling,
@@ -93,20 +91,29 @@ class Prefix:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The digest is of this installation; another one computes its own.
-        return {name: value for name, value in self.__dict__.items() if name != "digest"}
+        # The digest is of this installation, and another one computes its own; the digest of the
+        # weights travels along, so that other weights are noticed there. A model travels itself.
+        left_out = {"digest"} if self.model is None else {"digest", "weights_digest"}
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
-    def _network_digest(self) -> list[Any]:
+    def _network(self) -> list[Any]:
         if self.model is not None:
-            return ["model", model_digest(self.model)]
+            return ["model", self.weights_digest]
         return [
             self.backbone.name,
             self.backbone.options,
             importlib.metadata.version("keras"),  # may change an architecture under its name
-            self._weights_digest(),
+            self.weights_digest,
         ]
 
-    def _weights_digest(self) -> str:
+    @cached_property
+    def weights_digest(self) -> str:
+        """What the weights were when they were first looked at."""
+        return self._weights_now()
+
+    def _weights_now(self) -> str:
+        if self.model is not None:
+            return model_digest(self.model)
         if self.weights is None:
             return f"random {self.seed}"
         if self.weights not in PRETRAINED:
@@ -117,7 +124,7 @@ class Prefix:
             return file_digest(path) if pretrained else f"file {file_digest(path)}"
         file = pretrained_file(self.backbone, self.size)
         if file is None:
-            self._backbone_model()  # downloads the file, or says why that cannot be
+            self._new_backbone()  # downloads the file, or says why that cannot be
             file = pretrained_file(self.backbone, self.size)
         if file is None:
             raise NetworkError(
@@ -132,7 +139,8 @@ class Prefix:
             if self.digest not in _forwards:
                 from transferclf.networks.inference import compile_forward
 
-                _forwards[self.digest] = compile_forward(self.build())
+                with undisturbed():
+                    _forwards[self.digest] = compile_forward(self.build())
             _forwards.move_to_end(self.digest)
             while len(_forwards) > FORWARDS_KEPT:
                 _forwards.popitem(last=False)
@@ -142,13 +150,15 @@ class Prefix:
         """A new, flat Keras model from pixels between 0 and 255 to features (n, d)."""
         import keras
 
-        inputs, features = self._features()
-        joined = keras.layers.Concatenate()(features) if len(features) > 1 else features[0]
-        return keras.Model(inputs, joined, name=self.backbone.name)
+        with undisturbed():
+            inputs, features = self._features()
+            joined = keras.layers.Concatenate()(features) if len(features) > 1 else features[0]
+            return keras.Model(inputs, joined, name=self.backbone.name)
 
     def widths(self) -> list[int]:
         """How many features each tapped layer gives; builds the network."""
-        return [features.shape[-1] for features in self._features()[1]]
+        with undisturbed():
+            return [features.shape[-1] for features in self._features()[1]]
 
     def _features(self) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
         import keras
@@ -170,18 +180,17 @@ class Prefix:
         return inputs, [pool(tensor, self.pooling) for tensor in _outputs(flat, self.layers)]
 
     def _backbone_model(self) -> keras.Model:
-        if self.model is not None:
-            self._check_unchanged()
-            return self.model
-        return build_backbone(self.backbone, self.weights, self.size, self.seed)
-
-    def _check_unchanged(self) -> None:
-        # Features of the changed network must not be stored under the name of the old one.
-        if "digest" in self.__dict__ and self._digest() != self.digest:
+        # Features of a changed network must not be stored under the name of the old one, nor meet
+        # a head that was fitted to the old one's.
+        if self._weights_now() != self.weights_digest:
             raise NetworkError(
-                f"{self.backbone.name!r} has changed since it was fitted; fit again, or train a "
-                "copy of the model further and not the model itself."
+                f"The weights of {self.backbone.name!r} are not those that it was fitted with: "
+                "fit again, or put them back. Train a copy of a model further, not the model."
             )
+        return self.model if self.model is not None else self._new_backbone()
+
+    def _new_backbone(self) -> keras.Model:
+        return build_backbone(self.backbone, self.weights, self.size, self.seed)
 
 
 _forwards: OrderedDict[str, Forward] = OrderedDict()

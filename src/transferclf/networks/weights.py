@@ -10,16 +10,16 @@ import functools
 import hashlib
 import json
 import os
-import random
 import tempfile
+import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import NetworkError, WeightsError
 from transferclf.networks.backbones import Backbone
+from transferclf.networks.isolation import undisturbed
 
 if TYPE_CHECKING:
     import keras
@@ -82,7 +82,9 @@ def _file_digest(path: Path, modified: int, size: int) -> str:
 def model_digest(model: keras.Model) -> str:
     """SHA-256 of a user's own model: of its architecture and of the values of its weights.
 
-    Whether it is compiled or frozen makes no difference; the names of its layers do.
+    Whether it is compiled or frozen makes no difference; the names of its layers do. A model with
+    Lambda layers or Python code of the user's own shares its digest with no other, not even with a
+    copy, because what that code does cannot be told.
 
     Raises
     ------
@@ -98,6 +100,8 @@ def model_digest(model: keras.Model) -> str:
         ) from error
     facts = json.loads(config, object_hook=_without_training)
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    if _has_code_of_others(facts):
+        digest.update(_token(model))
     for weights in model.get_weights():
         digest.update(f"{weights.dtype} {weights.shape}".encode())
         digest.update(weights.tobytes())
@@ -107,6 +111,32 @@ def model_digest(model: keras.Model) -> str:
 def _without_training(facts: dict[str, Any]) -> dict[str, Any]:
     left_out = ("trainable", "compile_config")
     return {name: value for name, value in facts.items() if name not in left_out}
+
+
+def _has_code_of_others(facts: Any) -> bool:
+    """Whether a model is made of more than Keras: its description does not say what that does."""
+    if isinstance(facts, list):
+        return any(map(_has_code_of_others, facts))
+    if not isinstance(facts, dict):
+        return False
+    if "class_name" in facts and not _is_known(facts["class_name"], facts.get("module")):
+        return True
+    return any(map(_has_code_of_others, facts.values()))
+
+
+def _is_known(class_name: str, module: str | None) -> bool:
+    """Whether Keras says all about this part: its own classes, and plain data like __tuple__."""
+    if class_name in ("Lambda", "__lambda__"):
+        return False
+    return class_name.startswith("__") if module is None else module.split(".")[0] == "keras"
+
+
+def _token(model: keras.Model) -> bytes:
+    """A number that this one object has and no other ever had."""
+    return _tokens.setdefault(model, uuid.uuid4()).bytes
+
+
+_tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDictionary()
 
 
 def build_backbone(
@@ -123,7 +153,7 @@ def build_backbone(
     size : (int, int)
         Height and width of the input in pixels.
     seed : int
-        Determines random weights. The caller's random state is left as it was.
+        Determines random weights. The caller's random and Keras state are left as they were.
 
     Returns
     -------
@@ -135,7 +165,7 @@ def build_backbone(
         If the weights cannot be had or do not fit.
     """
     _check_data_format()
-    with warnings.catch_warnings(), python_random(seed):
+    with warnings.catch_warnings(), undisturbed(seed):
         # Keras warns that a MobileNet has no weights for some sizes and takes those for 224,
         # which is what the record says too.
         warnings.filterwarnings("ignore", message=".*`input_shape` is undefined or non-square.*")
@@ -241,14 +271,3 @@ def _check_data_format() -> None:
             "transferclf needs Keras' image_data_format 'channels_last'. Got "
             f"{keras.config.image_data_format()!r} instead; see keras.config."
         )
-
-
-@contextmanager
-def python_random(seed: int) -> Iterator[None]:
-    """Seed Python's random numbers, from which Keras takes initial seeds, then put them back."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)

@@ -93,10 +93,10 @@ def fit_linear(
     l2 : float
         Weight of the squared norm of the coefficients in the objective.
     sample_weight : ndarray of shape (n,)
-        Weight of each sample; a weight of 2 is the same as the sample twice. It weighs the mean
-        and deviation of the features too.
+        Weight of each sample; a weight of 2 is the same as the sample twice.
     class_weight : ndarray of shape (n_classes,) or None, default=None
-        Further factor for the samples of each class.
+        Further factor for the samples of each class. The weights also apply to the mean and
+        deviation of the features.
     max_iter : int, default=1000
         L-BFGS iterations at most.
 
@@ -119,11 +119,11 @@ def fit_linear(
     """
     weights = sample_weight if class_weight is None else sample_weight * class_weight[labels]
     with _few_threads(features.size * n_classes):
-        scaler = StandardScaler().fit(features, sample_weight=sample_weight)
-        standardised = _standardised(features, scaler)
+        mean, scale = _mean_and_scale(features, weights)
+        standardised = ((features - mean) / scale).astype(_precision(features), copy=False)
         problem = _SoftmaxProblem(standardised, labels, n_classes, l2, weights)
         coef, intercept = problem.split(_minimum(problem, max_iter))
-    return LinearHead(scaler.mean_, scaler.scale_, coef, intercept, problem.history)
+    return LinearHead(mean, scale, coef, intercept, problem.history)
 
 
 def _minimum(problem: _SoftmaxProblem, max_iter: int) -> np.ndarray:
@@ -197,9 +197,16 @@ class _SoftmaxProblem:
         self.history["accuracy"].append(self._last[1])
 
 
-def _standardised(features: np.ndarray, scaler: StandardScaler) -> np.ndarray:
-    dtype = np.float64 if features.size * 8 <= MAX_DOUBLE_BYTES else np.float32
-    return ((features - scaler.mean_) / scaler.scale_).astype(dtype, copy=False)
+def _mean_and_scale(features: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scaler = StandardScaler().fit(features, sample_weight=weights)
+    # What varies by no more than the rounding of its mean is constant; 1 leaves it so.
+    rounding = np.finfo(np.result_type(features, np.float32)).eps
+    noise = 10 * rounding * np.abs(scaler.mean_)
+    return scaler.mean_, np.where(scaler.scale_ <= noise, 1.0, scaler.scale_)
+
+
+def _precision(features: np.ndarray) -> type[np.floating]:
+    return np.float64 if features.size * 8 <= MAX_DOUBLE_BYTES else np.float32
 
 
 @functools.cache
