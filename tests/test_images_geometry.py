@@ -8,7 +8,12 @@ from hypothesis.extra import numpy as hnp
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import extreme_square_crops, resize_image
-from transferclf.images.geometry import RESIZE_MODES, centre_box
+from transferclf.images.geometry import (
+    RESIZE_MODES,
+    average_blocks,
+    centre_box,
+    reduction_factor,
+)
 
 SIDES = st.integers(1, 3000)
 SMALL = st.tuples(st.integers(1, 24), st.integers(1, 24))
@@ -174,3 +179,23 @@ class TestExtremeSquareCrops:
         first, last = extreme_square_crops(np.arange(10).reshape(5, 2))
         np.testing.assert_array_equal(first, [[0, 1], [2, 3]])
         np.testing.assert_array_equal(last, [[6, 7], [8, 9]])
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 600))
+def test_reduction_stays_well_above_the_size_wanted(height, width, side):
+    factor = reduction_factor((height, width), side)
+    assert factor in (1, 2, 4, 8)
+    if factor > 1:
+        assert min(height, width) / factor >= 3 * side
+    if factor < 8:
+        assert min(height, width) // (2 * factor) < 3 * side
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_blocks_are_averaged(dtype, rng):
+    image = rng.integers(0, 256, (8, 12, 3)).astype(dtype)
+    assert average_blocks(image, 1) is image
+    means = image.reshape(2, 4, 3, 4, 3).mean(axis=(1, 3))
+    reduced = average_blocks(image, 4)
+    assert reduced.dtype == dtype
+    np.testing.assert_allclose(reduced, means, atol=0.51 if dtype == np.uint8 else 1e-4)

@@ -178,7 +178,7 @@ class TestKinds:
                 np.testing.assert_array_equal(check_images(X).load(2, (4, 4), mode), expected)
 
     def test_read_only_input_is_untouched(self, colours):
-        for X in (colours, colours / 300, colours.astype(np.uint16)):
+        for X in (colours, colours / 300, colours.astype(np.uint16) * 257):
             before = X.copy()
             X.flags.writeable = False
             source = check_images(X)
@@ -186,6 +186,27 @@ class TestKinds:
             source.load(0, (3, 3))
             source.digest(0)
             np.testing.assert_array_equal(X, before)
+
+
+def test_rows_may_be_in_a_list(colours):
+    rows = list(colours.reshape(len(colours), -1))
+    source = check_images(rows, image_shape=colours.shape[1:])
+    np.testing.assert_array_equal(source.load(1), colours[1])
+
+
+def test_missing_unreadable_and_impossible_images_are_reported_together(tmp_path, colours):
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in paths:
+        Image.fromarray(colours[0]).save(path)
+    paths[0].write_text("no picture")
+    paths[2].unlink()
+    whole = paths[3].read_bytes()
+    paths[3].write_bytes(whole[:-20])
+    with pytest.raises(ImageReadError, match=r"4 of 5 images") as caught:
+        check_images([*paths, None])
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.split()[1].rstrip(":") for line in lines] == ["0", "2", "3", "4"]
+    assert "no known image format" in lines[0]
 
 
 class TestLaziness:
@@ -348,7 +369,7 @@ class TestDecidedRange:
             (np.full((2, 4, 5), 0.5), ValueRange(0, 1)),
             (np.full((2, 4, 5), 100.0), ValueRange(0, 255)),
             (np.full((2, 4, 5), 100), ValueRange(0, 255)),
-            (np.full((2, 4, 5), 300), ValueRange(0, 65535)),
+            (np.full((2, 4, 5), 30000), ValueRange(0, 65535)),
             ([np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint16)], DtypeRange(0, 65535)),
             ([np.full((4, 4), 0.2), np.full((3, 3), 200.0)], ValueRange(0, 255)),
             ([Image.new("L", (2, 2)), np.full((3, 3), 0.2)], ValueRange(0, 1)),
@@ -379,11 +400,18 @@ class TestDecidedRange:
 
     @pytest.mark.parametrize(
         "X",
-        [np.full((2, 8, 8), 16.0), np.full((2, 8, 8), 16), np.ones((2, 8, 8), int)],
-        ids=["float digits", "int digits", "int masks"],
+        [
+            np.full((2, 8, 8), 16.0),
+            np.full((2, 8, 8), 16),
+            np.ones((2, 8, 8), int),
+            np.ones((2, 8, 8), np.uint8),
+            np.full((2, 8, 8), 4095, np.uint16),
+            np.full((2, 8, 8), 1 / 255),
+        ],
+        ids=["float digits", "int digits", "masks", "8-bit masks", "12 bits", "divided twice"],
     )
     def test_dark_images_are_warned_of(self, X):
-        with pytest.warns(TransferclfWarning, match=rf"brightest pixel .* is {X.max():g}.* black"):
+        with pytest.warns(TransferclfWarning, match=rf"brightest pixel .* is {X.max():g},.* black"):
             check_images(X).decided_range()
 
     @pytest.mark.parametrize("X", [np.full((2, 8, 8), 16, np.uint8), np.zeros((2, 8, 8), int)])
@@ -458,7 +486,7 @@ HOSTILE = {
     "no height": (np.zeros((2, 0, 8, 3)), ImageError, r"image of shape \(0, 8, 3\)"),
     "no width in a list": ([np.zeros((8, 0))], ImageError, r"image of shape \(8, 0\)"),
     "rows": (np.zeros((3, 64)), ImageError, r"2-D with shape \(3, 64\).*image_shape=\(h, w\)"),
-    "list of rows": ([np.zeros(64)], ImageError, r"image 0: .*shape \(64,\)"),
+    "list of rows": ([np.zeros(64)], ImageError, r"2-D with shape \(1, 64\).*image_shape=\(h, w\)"),
     "None in a list": (
         [None],
         ImageError,

@@ -8,10 +8,16 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf._validation import check_choice, check_number, seed_from
+from transferclf._validation import (
+    check_choice,
+    check_number,
+    check_random_state,
+    seed_from,
+)
 from transferclf.features import FeatureStore, extract, shared_store
 from transferclf.images import ImageSource, check_images
 from transferclf.images.geometry import RESIZE_MODES
+from transferclf.networks.backbones import PREPROCESSINGS
 from transferclf.networks.choosing import choose_prefix
 from transferclf.networks.prefix import Prefix
 
@@ -39,6 +45,7 @@ class BackboneEstimator(BaseEstimator):
 
     pixel_range_: Any
     prefix_: Prefix
+    resize_: Any
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -52,7 +59,10 @@ class BackboneEstimator(BaseEstimator):
         check_choice("resize", self.resize, RESIZE_MODES)
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("cache", self.cache, CACHES)
-        check_number("verbose", int(self.verbose), 0, whole=True)
+        check_choice("preprocessing", self.preprocessing, ("auto", *PREPROCESSINGS))
+        if not isinstance(self.verbose, bool):
+            check_number("verbose", self.verbose, 0, whole=True)
+        check_random_state(self.random_state)
 
     def _fit_source(self, X: Any) -> ImageSource:
         """Check the training images and keep what they decide: the pixel range, the row length."""
@@ -65,6 +75,7 @@ class BackboneEstimator(BaseEstimator):
         return self._with_range(source)
 
     def _fit_prefix(self, layers: tuple[str, ...] = ()) -> None:
+        self.resize_ = self.resize
         self.prefix_ = choose_prefix(
             self.backbone,
             weights=self.weights,
@@ -77,7 +88,7 @@ class BackboneEstimator(BaseEstimator):
 
     def _features(self, source: ImageSource) -> np.ndarray:
         """Features of shape (len(source), d), each distinct image computed at most once."""
-        return extract(source, self.prefix_, self._store(), self.resize, int(self.verbose))
+        return extract(source, self.prefix_, self._store(), self.resize_, int(self.verbose))
 
     def _features_of(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

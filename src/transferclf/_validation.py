@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -15,7 +16,8 @@ from transferclf.exceptions import InvalidParameterError
 
 def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise InvalidParameterError unless `value` is one of `allowed`."""
-    if not any(value is choice or value == choice for choice in allowed):
+    is_allowed = value is None or isinstance(value, str)
+    if not is_allowed or value not in allowed:
         choices = ", ".join(map(repr, allowed))
         raise InvalidParameterError(f"{name} must be one of {choices}. Got {value!r} instead.")
 
@@ -28,6 +30,16 @@ def check_number(name: str, value: Any, low: float, *, whole: bool = False) -> N
         raise InvalidParameterError(f"{name} must be {what} of at least {low}. Got {value!r}.")
 
 
+def check_random_state(random_state: Any) -> None:
+    """Raise InvalidParameterError unless `random_state` is one of scikit-learn's."""
+    is_number = isinstance(random_state, Integral) and 0 <= int(random_state) < 2**32
+    if not (is_number or random_state is None or isinstance(random_state, np.random.RandomState)):
+        raise InvalidParameterError(
+            "random_state must be None, a whole number from 0 to 2**32 - 1 or a "
+            f"numpy.random.RandomState. Got {random_state!r} instead."
+        )
+
+
 def seed_from(random_state: int | np.random.RandomState | None) -> int:
     """A whole number that `random_state` determines; None draws one from the system.
 
@@ -37,12 +49,7 @@ def seed_from(random_state: int | np.random.RandomState | None) -> int:
         return int(random_state.randint(2**31 - 1))
     if random_state is None:
         return int(np.random.default_rng().integers(2**31 - 1))
-    if isinstance(random_state, Integral) and 0 <= random_state < 2**32:
-        return int(random_state)
-    raise InvalidParameterError(
-        "random_state must be None, a whole number from 0 to 2**32 - 1 or a "
-        f"numpy.random.RandomState. Got {random_state!r} instead."
-    )
+    return operator.index(random_state)
 
 
 def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +84,7 @@ def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
             f"{n_samples} images and {len(labels)} labels."
         )
     _refuse_missing(labels)
+    _refuse_mixed(labels)
     check_classification_targets(labels)
     classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -88,10 +96,9 @@ def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refuse_missing(labels: np.ndarray) -> None:
-    if labels.dtype.kind not in "fO":
+    if labels.dtype.kind not in "fmMO":
         return
-    # NaN is the one value that differs from itself.
-    missing = [i for i, label in enumerate(labels) if label is None or label != label]
+    missing = [index for index, label in enumerate(labels) if _is_missing(label)]
     if missing:
         raise ValueError(
             f"y has no label for {len(missing)} of {len(labels)} images (NaN or None), the first "
@@ -99,11 +106,25 @@ def _refuse_missing(labels: np.ndarray) -> None:
         )
 
 
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None or one of the values that differ from themselves: NaN, NaT, NA."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # comparing pandas.NA has no truth value
+        return True
+
+
+def _refuse_mixed(labels: np.ndarray) -> None:
+    kinds = {"a text" if isinstance(label, str) else "a number" for label in labels.tolist()}
+    if labels.dtype == object and len(kinds) > 1:
+        raise ValueError("y must have labels of one type. Got both texts and numbers.")
+
+
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return weights as float64 of shape (n_samples,); None is a weight of one each."""
     if sample_weight is None:
         return np.ones(n_samples)
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = _floats("sample_weight", sample_weight)
     if weights.shape != (n_samples,):
         raise ValueError(
             f"sample_weight must have shape ({n_samples},), one weight per image. "
@@ -115,6 +136,13 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
             f"Got values from {weights.min()} to {weights.max()}."
         )
     return weights
+
+
+def _floats(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidParameterError(f"{name} must hold numbers. Got {values!r} instead.") from None
 
 
 def class_weights(
@@ -136,7 +164,7 @@ def class_weights(
             f"class_weight names classes that y has not: {sorted(unknown, key=str)}; "
             f"y has {classes.tolist()}."
         )
-    weights = np.array([class_weight.get(label, 1.0) for label in classes.tolist()], dtype=float)
+    weights = _floats("class_weight", [class_weight.get(label, 1.0) for label in classes.tolist()])
     if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
         raise InvalidParameterError(
             "class_weight must be finite, nowhere negative and not zero for all classes. "

@@ -101,7 +101,6 @@ def load_image_folder(
 
 def load_image_table(
     csv: str | os.PathLike,
-    *,
     image_column: str,
     label_column: str,
     root: str | os.PathLike | None = None,

@@ -158,9 +158,10 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
             Such as "mobilenet_v2_avg_0".
         """
         check_is_fitted(self)
-        name, layers = self.prefix_.backbone.name, self._layers()
-        stems = [f"{name}_{layer}_{self.pooling}" for layer in layers] or [f"{name}_{self.pooling}"]
-        widths = self.prefix_.widths() if len(layers) > 1 else [self.n_features_out_]
+        prefix = self.prefix_
+        name, layers, pooling = prefix.backbone.name, prefix.layers, prefix.pooling
+        stems = [f"{name}_{layer}_{pooling}" for layer in layers] or [f"{name}_{pooling}"]
+        widths = prefix.widths() if len(layers) > 1 else [self.n_features_out_]
         names = [
             f"{stem}_{number}"
             for stem, width in zip(stems, widths, strict=True)
@@ -173,8 +174,10 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         if isinstance(layers, str):
             return (layers,)
         is_sequence = isinstance(layers, list | tuple)
-        if not is_sequence or not all(isinstance(layer, str) for layer in layers):
+        is_names = is_sequence and all(isinstance(layer, str) for layer in layers)
+        if not is_names or len(set(layers)) < len(layers):
             raise InvalidParameterError(
-                f"layer must be None, a name or a list of names. Got {self.layer!r} instead."
+                "layer must be None, a name or a list of different names. "
+                f"Got {self.layer!r} instead."
             )
         return tuple(layers)

@@ -15,8 +15,9 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 CHANNELS = (1, 3, 4)
 WHITE = 255
 
-# Below this, the largest of many 0-to-255 pixels is almost certainly on another scale.
-DARKEST_CREDIBLE_MAXIMUM = 32
+# Where even the brightest of many pixels stays below this share of white, they are almost
+# certainly on another scale.
+DARKEST_CREDIBLE_SHARE = 1 / 8
 
 NOT_FINITE = "expected finite pixel values, got NaN or infinity"
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +40,7 @@ from transferclf.images.geometry import (
     resize_image,
 )
 from transferclf.images.pixels import (
-    DARKEST_CREDIBLE_MAXIMUM,
+    DARKEST_CREDIBLE_SHARE,
     DtypeRange,
     PixelRange,
     ValueRange,
@@ -55,6 +56,11 @@ KINDS = (
     "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
     "or a sequence of paths, PIL images or arrays"
 )
+
+
+# How many images, and how large ones, are looked at for whether they are nearly black.
+SAMPLE = 64
+SAMPLE_PIXELS = 2**26
 
 
 class ImageSource:
@@ -101,9 +107,7 @@ class ImageSource:
 
     def describe(self, index: int) -> str:
         """Name one image for a message: its position in the caller's X, and its path."""
-        item = self.item(index)
-        name = f" ({item})" if isinstance(item, str) else ""
-        return f"image {self.positions[index]}{name}"
+        return _named(int(self.positions[index]), self.item(index))
 
     def load(
         self, index: int, size: tuple[int, int] | None = None, resize: ResizeMode = "crop"
@@ -159,17 +163,14 @@ class ImageSource:
         """
         if self.pixel_range is not None:
             return self.pixel_range
-        arrays = self._arrays()
+        items = (self.item(index) for index in range(len(self)))
+        arrays = [colours_of(item) for item in items if isinstance(item, np.ndarray)]
         wide = [array for array in arrays if is_wide(array.dtype)]
-        if wide:
-            return _range_of_wide(wide)
-        if arrays:
-            return DtypeRange(*dtype_limits(max((a.dtype for a in arrays), key=_depth)))
-        return None
-
-    def _arrays(self) -> list[np.ndarray]:
-        items = (self.item(i) for i in range(len(self)))
-        return [item for item in items if isinstance(item, np.ndarray)]
+        if not arrays:
+            return None
+        decided = _range_of_wide(wide) if wide else _range_of_dtypes(arrays)
+        _warn_if_dark(arrays, decided)
+        return decided
 
 
 def check_images(
@@ -221,8 +222,8 @@ def check_images(
     shape = check_image_shape(image_shape)
     _refuse_what_is_no_sequence(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
-    if isinstance(array, list | tuple) and _is_nested_numbers(array):
-        array = _array_of_nested(array)
+    if isinstance(array, list | tuple) and _is_rows(array):
+        array = _array_of_rows(array)
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
     return _source_of_sequence(_one_dimensional(array), pixel_range)
@@ -241,12 +242,18 @@ def _refuse_what_is_no_sequence(X: Any) -> None:
         raise ImageError(f"X must be {KINDS}. Got {type(X).__name__} instead.")
 
 
-def _is_nested_numbers(X: Sequence[Any]) -> bool:
-    """Whether X is rows written as plain lists, as scikit-learn accepts them."""
-    return len(X) > 0 and all(isinstance(row, list | tuple | int | float) for row in X)
+def _is_rows(X: Sequence[Any]) -> bool:
+    """Whether X is rows of numbers in a list, as scikit-learn accepts them."""
+    return len(X) > 0 and all(
+        isinstance(row, list | tuple | int | float) or _is_row(row) for row in X
+    )
 
 
-def _array_of_nested(X: Sequence[Any]) -> np.ndarray:
+def _is_row(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "biuf"
+
+
+def _array_of_rows(X: Sequence[Any]) -> np.ndarray:
     try:
         return np.asarray(X)
     except ValueError:
@@ -280,26 +287,69 @@ def _source_of_array(
 
 
 def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageSource:
-    checked: list[Item] = []
-    problems = []
+    checked: dict[int, Item] = {}
+    failed: dict[int, ImageError] = {}
     for position, item in enumerate(items):
         try:
-            checked.append(checked_item(item, pixel_range))
+            checked[position] = checked_item(item, pixel_range)
         except ImageError as error:
-            name = f" ({item})" if isinstance(item, str | os.PathLike) else ""
-            problems.append(Problem(f"image {position}{name}", error))
-    raise_problems(problems, len(items))
-    return ImageSource(checked, pixel_range)
+            failed[position] = error
+    if failed:
+        failed |= _unreadable(checked)
+        problems = [Problem(_named(i, items[i]), failed[i]) for i in sorted(failed)]
+        raise_problems(problems, len(items))
+    return ImageSource(list(checked.values()), pixel_range)
 
 
-def _depth(dtype: np.dtype) -> float:
-    return dtype_limits(dtype).high
+def _named(position: int, item: Any) -> str:
+    path = f" ({item})" if isinstance(item, str | os.PathLike) else ""
+    return f"image {position}{path}"
+
+
+def _unreadable(items: dict[int, Item]) -> dict[int, ImageError]:
+    """The files that cannot be decoded: looked for only when there is an error anyway."""
+
+    def reason(item: Item) -> ImageError | None:
+        try:
+            decode_image(item, pixel_range="minmax")
+        except ImageError as error:
+            return error
+        return None
+
+    files = {position: item for position, item in items.items() if isinstance(item, str)}
+    with ThreadPoolExecutor() as pool:
+        reasons = zip(files, pool.map(reason, files.values()), strict=True)
+        return {position: error for position, error in reasons if error is not None}
+
+
+def _range_of_dtypes(arrays: list[np.ndarray]) -> DtypeRange:
+    return max((dtype_limits(array.dtype) for array in arrays), key=lambda limits: limits.high)
+
+
+def _warn_if_dark(arrays: list[np.ndarray], decided: DtypeRange | ValueRange) -> None:
+    """Warn if a sample of the images is nearly black; all of them may be too many to look at."""
+    sample = arrays[:: -(-len(arrays) // SAMPLE)]
+    maximum = max(
+        (float(image.max()) for image in sample if image.size <= SAMPLE_PIXELS), default=0
+    )
+    # Dark photographs of 8 bits are common enough; only 0 and 1 are most likely something else.
+    is_8_bit = isinstance(decided, DtypeRange) and decided.high == 255
+    darkest = 2 if is_8_bit else DARKEST_CREDIBLE_SHARE * decided.high
+    if 0 < maximum < darkest:
+        warnings.warn(
+            f"the brightest pixel of {len(sample)} images of X is {maximum:g}, yet pixels are read "
+            f"as 0 to {decided.high:g}, which makes them nearly black; say "
+            f"pixel_range=(0, {maximum:g}) if that is white, or "
+            f"pixel_range=(0, {decided.high:g}) if it is meant",
+            TransferclfWarning,
+            stacklevel=4,
+        )
 
 
 def _range_of_wide(arrays: list[np.ndarray]) -> ValueRange:
     brightest: dict[bool, tuple[float, np.dtype]] = {}
     for array in arrays:
-        is_float, maximum = array.dtype.kind == "f", float(colours_of(array).max())
+        is_float, maximum = array.dtype.kind == "f", float(array.max())
         if maximum >= brightest.get(is_float, (0, None))[0]:
             brightest[is_float] = (maximum, array.dtype)
     ranges = {limits_for_maximum(*found) for found in brightest.values()}
@@ -308,14 +358,4 @@ def _range_of_wide(arrays: list[np.ndarray]) -> ValueRange:
             f"X mixes floats up to {brightest[True][0]:g} with integers up to "
             f"{brightest[False][0]:g}: expected one scale for all; convert them to one type"
         )
-    (decided,) = ranges
-    maximum = max(found[0] for found in brightest.values())
-    if decided.high == 255 and 0 < maximum < DARKEST_CREDIBLE_MAXIMUM:
-        warnings.warn(
-            f"the brightest pixel of X is {maximum:g}, yet pixels are read as 0 to 255, which "
-            f"makes every image nearly black; say pixel_range=(0, {maximum:g}) if that is white, "
-            "or pixel_range=(0, 255) if it is meant",
-            TransferclfWarning,
-            stacklevel=2,
-        )
-    return decided
+    return ranges.pop()
