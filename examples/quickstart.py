@@ -8,6 +8,7 @@ split 75/25, stratified. The confusion matrix is written as a picture.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from sklearn.model_selection import train_test_split
 from transferclf import TransferClassifier, load_image_folder
 
 FEW_IMAGES = 10
+TEST_SPLITS = ("valid", "validation", "val", "test")
 
 
 def main():
     arguments = parsed_arguments()
     X_train, X_test, y_train, y_test, options = images(arguments.folder)
-    tell_small_classes(y_train, y_test)
 
     start = time.perf_counter()
     classifier = TransferClassifier(
@@ -58,17 +59,21 @@ def images(folder):
     if folder is None:
         digits = load_digits()
         return *split(digits.images, digits.target.astype(str)), {"pixel_range": (0, 16)}
-    if not (folder / "train").is_dir():
+    splits = {path.name.lower(): path.name for path in sorted(folder.iterdir()) if holds_more(path)}
+    others = [splits[name] for name in TEST_SPLITS if name in splits]
+    if "train" not in splits:
         bunch = load_image_folder(folder)
         return *split(bunch.data, names(bunch)), {}
-    train = load_image_folder(folder, split="train")
-    others = [
-        path.name
-        for path in sorted(folder.iterdir())
-        if path.name in ("valid", "validation", "val", "test") and path.is_dir()
-    ]
+    train = load_image_folder(folder, split=splits["train"])
+    if not others:
+        return *split(train.data, names(train)), {}
     test = load_image_folder(folder, split=others)
+    tell_small_classes(names(train), names(test))
     return train.data, test.data, names(train), names(test), {}
+
+
+def holds_more(path):
+    return path.is_dir() and any(entry.is_dir() for entry in path.iterdir())
 
 
 def names(bunch):
@@ -76,6 +81,14 @@ def names(bunch):
 
 
 def split(X, y):
+    tell_small_classes(y)
+    classes, counts = np.unique(y, return_counts=True)
+    if counts.min() < 2 or len(y) < 4 * len(classes):
+        sys.exit(
+            f"{len(y)} images of {len(classes)} classes cannot be split 75/25 with every class on "
+            "both sides: this takes two images of each class, and four times as many images as "
+            "classes."
+        )
     return train_test_split(X, y, test_size=0.25, stratify=y, random_state=0)
 
 

@@ -130,6 +130,23 @@ def test_balanced_class_weights_are_those_of_scikit_learn(images, labels):
     assert balanced[:, 0].mean() > plain[:, 0].mean()
 
 
+def test_a_class_weight_is_a_weight_of_its_samples(images, labels):
+    by_class = tiny(class_weight={"down": 5}).fit(images, labels)
+    by_sample = tiny().fit(images, labels, sample_weight=np.where(labels == "down", 5, 1))
+    np.testing.assert_allclose(
+        by_class.predict_proba(images), by_sample.predict_proba(images), atol=1e-6
+    )
+
+
+def test_missing_labels_of_pandas(images, labels):
+    pd = pytest.importorskip("pandas")
+    y = pd.Series(labels, dtype="string")
+    assert tiny().fit(images, y).classes_.tolist() == ["across", "down", "noise"]
+    y[3] = pd.NA
+    with pytest.raises(ValueError, match="no label for 1 of 24 images.*index 3"):
+        tiny().fit(images, y)
+
+
 # One pass ------------------------------------------------------------------------------------
 
 
@@ -277,6 +294,15 @@ def test_predicting_changes_nothing(images, labels):
     assert {name: id(value) for name, value in vars(classifier).items()} == before
 
 
+def test_parameters_set_after_fitting_wait_for_the_next_fit(images, labels):
+    wide = np.concatenate([images, np.roll(images, 1, axis=0)], axis=2)
+    classifier = tiny().fit(wide, labels)
+    before = classifier.predict_proba(wide)
+    classifier.set_params(resize="stretch", image_size=64, pooling="max")
+    np.testing.assert_array_equal(classifier.predict_proba(wide), before)
+    assert not np.allclose(classifier.fit(wide, labels).predict_proba(wide), before)
+
+
 def test_fit_leaves_parameters_and_inputs_alone(images, labels):
     images.flags.writeable = labels.flags.writeable = False
     classifier = tiny(class_weight={"down": 2.0})
@@ -405,6 +431,8 @@ def test_images_that_are_none(X, match):
         (["a", None] * (N // 2), "no label for 12 of 24 images.*index 1"),
         (np.r_[np.nan, np.arange(N - 1) % 2], "no label for 1 of 24 images"),
         (np.linspace(0, 1, N), "Unknown label type"),
+        (np.array(["a", 1] * (N // 2), dtype=object), "labels of one type"),
+        (np.array(["NaT", "2020-01-01"] * (N // 2), dtype="M8[D]"), "no label for 12 of 24"),
     ],
 )
 @pytest.mark.usefixtures("no_network")
@@ -438,7 +466,12 @@ def test_targets_that_are_none(images, y, match):
         ({"random_state": "x", "weights": None}, "random_state must be"),
         ({"random_state": -1, "weights": None}, "random_state must be"),
         ({"backbone": 5}, "backbone must be a name"),
+        ({"random_state": "x"}, "random_state must be"),
         ({"verbose": -1}, "verbose must be"),
+        ({"verbose": "loud"}, "verbose must be"),
+        ({"class_weight": {"down": "x"}}, "class_weight must hold numbers"),
+        ({"resize": np.zeros(2)}, "resize must be one of"),
+        ({"weights": 5}, "weights must be"),
     ],
 )
 @pytest.mark.usefixtures("no_network")
@@ -460,6 +493,7 @@ def test_an_unknown_backbone_names_the_nearest(images, labels):
         (np.full(N, -1.0), "nowhere negative"),
         (np.full(N, np.nan), "finite"),
         (np.zeros(N), "not zero everywhere"),
+        ("heavy", "sample_weight must hold numbers"),
     ],
 )
 @pytest.mark.usefixtures("no_network")

@@ -67,7 +67,7 @@ def test_an_unknown_layer_names_those_there_are(images):
         tiny(layer="block9").fit(images)
 
 
-@pytest.mark.parametrize("layer", [5, [None], ["top_relu", 3]])
+@pytest.mark.parametrize("layer", [5, [None], ["top_relu", 3], ["top_relu", "top_relu"]])
 def test_layers_that_are_no_names(images, layer):
     with pytest.raises(InvalidParameterError, match="layer must be"):
         tiny(layer=layer).fit(images)

@@ -201,7 +201,7 @@ def test_missing_unreadable_and_impossible_images_are_reported_together(tmp_path
     paths[0].write_text("no picture")
     paths[2].unlink()
     whole = paths[3].read_bytes()
-    paths[3].write_bytes(whole[:-20])
+    paths[3].write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageReadError, match=r"4 of 5 images") as caught:
         check_images([*paths, None])
     lines = str(caught.value).splitlines()[1:]

@@ -54,21 +54,27 @@ def test_sports_with_the_bundled_backbone(sports):
     assert classifier.score(test.data, test.target) >= 0.8
 
 
-@pytest.mark.parametrize("name", ["imagenet_samples", "blood_smear"])
-def test_reduced_jpegs_keep_their_features(data, name, tmp_path):
-    """Photographs enlarged to 12 megapixels, as files and as decoded pixels."""
-    paths = load_image_folder(data / name).data[:40:8]
-    large = [_enlarged(Image.open(path)) for path in paths]
-    extractor = CNNFeatureExtractor("tiny", cache=None)
-    whole = extractor.fit_transform(large)
-    reduced = extractor.transform(_saved(large, tmp_path))
+@pytest.mark.parametrize(
+    ("backbone", "image_size"), [("tiny", 32), ("tiny", 96), ("mobilenet_v2_035", 96)]
+)
+@pytest.mark.parametrize(
+    ("name", "short_side"), [("blood_smear", 480), ("imagenet_samples", 1200), ("sports10", 3000)]
+)
+def test_reduced_jpegs_keep_their_features(data, tmp_path, backbone, image_size, name, short_side):
+    """Photographs of 0.3 to 12 megapixels, as files and as decoded pixels."""
+    split = "test" if name == "sports10" else None
+    paths = load_image_folder(data / name, split=split).data[::10][:4]
+    files = _saved([_enlarged(Image.open(path), short_side) for path in paths], tmp_path)
+    extractor = CNNFeatureExtractor(backbone, image_size=image_size, cache=None)
+    whole = extractor.fit_transform([np.asarray(Image.open(file)) for file in files])
+    reduced = extractor.transform(files)
     cosines = np.sum(whole * reduced, axis=1)
     cosines /= np.linalg.norm(whole, axis=1) * np.linalg.norm(reduced, axis=1)
     assert cosines.min() >= 0.999
 
 
-def _enlarged(image):
-    scale = 3000 / min(image.size)
+def _enlarged(image, short_side):
+    scale = short_side / min(image.size)
     size = (round(image.width * scale), round(image.height * scale))
     return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
 

@@ -171,6 +171,11 @@ def _split_folders(root: Path, split: str | Sequence[str] | None) -> list[Path]:
         return [root]
     wanted = [split] if isinstance(split, str) else list(split)
     unknown = [name for name in wanted if name not in splits]
+    if not splits:
+        raise ValueError(
+            f"{str(root)!r} has no splits, as split={split!r} would have it: its folders hold "
+            "images and no class folders. Leave split out."
+        )
     if unknown or not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(
             f"split must be among {splits} for {str(root)!r}, each once. Got {split!r} instead."
