@@ -228,6 +228,15 @@ def test_the_pixel_range_is_decided_at_fit(images, labels):
     assert tiny().fit(images, labels).pixel_range_ == (0, 255)
 
 
+def test_floats_on_another_scale_than_in_fit_are_warned_of(images, labels):
+    floats = images.astype(np.float32) + 0.25
+    classifier = tiny().fit(floats, labels)
+    assert classifier.pixel_range_ == (0, 255)
+    classifier.predict(floats // 8)
+    with pytest.warns(TransferclfWarning, match="went beyond 1"):
+        classifier.predict(floats / 256)
+
+
 def test_dark_floats_are_read_as_they_are_with_a_warning(images, labels):
     with pytest.warns(TransferclfWarning, match=r"pixel_range=\(0, 15\)"):
         tiny().fit(np.round(images / 255 * 16), labels)

@@ -93,6 +93,7 @@ class BackboneEstimator(BaseEstimator):
     def _features_of(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
+        source.warn_if_scaled()
         return self._features(source)
 
     def _with_range(self, source: ImageSource) -> ImageSource:

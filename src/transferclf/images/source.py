@@ -163,14 +163,32 @@ class ImageSource:
         """
         if self.pixel_range is not None:
             return self.pixel_range
-        items = (self.item(index) for index in range(len(self)))
-        arrays = [colours_of(item) for item in items if isinstance(item, np.ndarray)]
+        arrays = self._colours()
         wide = [array for array in arrays if is_wide(array.dtype)]
         if not arrays:
             return None
         decided = _range_of_wide(wide) if wide else _range_of_dtypes(arrays)
         _warn_if_dark(arrays, decided)
         return decided
+
+    def warn_if_scaled(self) -> None:
+        """Warn if these floats go to 1 only, while those that decided the range went to 255."""
+        if not isinstance(self.pixel_range, ValueRange) or self.pixel_range.high != 255:
+            return
+        floats = [array for array in self._colours() if array.dtype.kind == "f"]
+        maximum = max((float(array.max()) for array in floats), default=0)
+        if 0 < maximum <= 1:
+            warnings.warn(
+                f"the brightest pixel of X is {maximum:g}, yet the training images went beyond 1 "
+                "and pixels are read as 0 to 255; pass these on the same scale",
+                TransferclfWarning,
+                stacklevel=4,
+            )
+
+    def _colours(self) -> list[np.ndarray]:
+        """Views of all images that came as arrays, without alpha."""
+        items = (self.item(index) for index in range(len(self)))
+        return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
 
 
 def check_images(
