@@ -48,7 +48,7 @@ def decode_image(
     pixel_range : None, "minmax" or (low, high), default=None
         What black and white are; None takes each mode's own rule.
     reduce_to : int or None, default=None
-        Side of the square in pixels that the image will be resized to. An image more than six
+        Side of the square in pixels that the image will be resized to. An image at least six
         times as large is returned at 1/2, 1/4 or 1/8 of its size; JPEG files are decoded so,
         which is several times faster.
 
