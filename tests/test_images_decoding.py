@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
-from transferclf.images import decode_image, resize_image
+from transferclf.images import check_images, decode_image, resize_image
 from transferclf.images.decoding import is_readable_header
 from transferclf.images.pixels import to_rgb
 
@@ -212,6 +212,21 @@ class TestFormats:
             with Image.open(file) as opened:
                 np.testing.assert_array_equal(result, decode_image(opened))
         assert written, "nothing was tested"
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_is_resized_as_its_pixels_are(self, kind, smooth, tmp_path):
+        """Pictures that stay Pillow's own until they are resized, after their file was closed."""
+        for mode in ("L", "RGB", "P"):
+            file = tmp_path / f"{mode}.{kind.lower()}"
+            try:
+                in_mode(smooth, mode).save(file, kind)
+                pixels = decode_image(file, reduce_to=9)
+            except (OSError, ValueError, KeyError):
+                continue  # this format has no such mode
+            for resize in ("crop", "pad"):
+                result = check_images([file]).load(0, (9, 7), resize)
+                expected = resize_image(pixels, (9, 7), resize)
+                np.testing.assert_array_equal(result, expected)
 
     @pytest.mark.parametrize("kind", sorted(set(FORMATS) - {"MSP", "XBM", "BLP", "ICNS", "SPIDER"}))
     def test_colours_survive_the_file(self, kind, smooth, tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
-from transferclf.images import check_images
-from transferclf.images.loading import ROUND, content_digests, load_batches
+from transferclf.images import check_images, loading
+from transferclf.images.loading import BYTES_AHEAD, content_digests, load_batches
+from transferclf.images.threads import thread_count
 
 SIZE = (6, 6)
 
@@ -58,8 +59,8 @@ class TestDigests:
         assert content_digests(source) == [source.digest(i) for i in range(len(files))]
         assert content_digests(source[::-2]) == content_digests(source)[::-2]
 
-    def test_of_more_images_than_one_round(self):
-        count = 2 * ROUND + 1000
+    def test_of_many_images(self):
+        count = 3048
         X = np.arange(count).astype(np.uint16)[:, None, None] * np.ones((1, 2, 2), np.uint16)
         digests = content_digests(check_images(X))
         assert len(set(digests)) == count
@@ -192,3 +193,37 @@ def test_one_pil_image_in_many_threads(files):
         batches = list(load_batches(source, in_batches(200, 50), SIZE, "crop"))
     expected = check_images(files[:1]).load(0, SIZE)
     np.testing.assert_array_equal(np.concatenate(batches), np.stack([expected] * 200))
+
+
+def test_large_images_are_loaded_ahead_by_bytes():
+    X = np.arange(60).astype(np.uint16)[:, None, None] * np.ones((1, 2, 2), np.uint16)
+    source, loaded = check_images(X), []
+    load = source.load
+
+    def spy(index, *args):
+        loaded.append(index)
+        return load(index, *args)
+
+    source.load = spy
+    side = 1200
+    batches = load_batches(source, in_batches(60, 10), (side, side), "crop")
+    next(batches)
+    time.sleep(0.5)  # what is queued is loaded now
+    batches.close()
+    ahead = len(loaded) - 10
+    assert 0 < ahead <= max(BYTES_AHEAD // (side * side * 3 * 4), thread_count()) < 20
+
+
+def test_threads_are_as_many_as_this_process_should_use(files, monkeypatch):
+    monkeypatch.setattr(loading, "thread_count", lambda: 1)
+    source, names = check_images(files), set()
+    load = source.load
+
+    def spy(index, *args):
+        names.add(threading.current_thread().name)
+        return load(index, *args)
+
+    source.load = spy
+    list(load_batches(source, in_batches(50, 8), SIZE, "crop"))
+    assert len(names) == 1
+    assert names != {threading.main_thread().name}

@@ -21,8 +21,9 @@ from transferclf.exceptions import (
     MissingImageError,
     TransferclfWarning,
 )
-from transferclf.images import ImageSource, check_images, decode_image
+from transferclf.images import ImageSource, check_images
 from transferclf.images import source as source_module
+from transferclf.images.decoding import read_image
 from transferclf.images.pixels import DtypeRange, ValueRange
 
 
@@ -215,7 +216,7 @@ class TestLaziness:
         def refuse(*args, **kwargs):
             raise AssertionError("decoded")
 
-        monkeypatch.setattr(source_module, "decode_image", refuse)
+        monkeypatch.setattr(source_module, "read_image", refuse)
 
     def test_paths_are_not_decoded(self, no_decoding, paths):
         source = check_images(paths)[1:][::-1]
@@ -616,9 +617,9 @@ def test_a_jpeg_is_decoded_at_reduced_scale_for_a_small_size(monkeypatch, tmp_pa
 
     def spy(item, **options):
         seen.append(options["reduce_to"])
-        return decode_image(item, **options)
+        return read_image(item, **options)
 
-    monkeypatch.setattr(source_module, "decode_image", spy)
+    monkeypatch.setattr(source_module, "read_image", spy)
     file = io.BytesIO()
     Image.new("RGB", (800, 600), (9, 99, 199)).save(file, "JPEG")
     (tmp_path / "a.jpg").write_bytes(file.getvalue())

@@ -1,35 +1,52 @@
 """Threads that read and decode images; every image that fails is reported, not the first.
 
-Pillow and hashlib release the interpreter lock while they work, so threads are enough.
+Pillow and hashlib release the interpreter lock while they work, so threads are enough. A few images
+are done without them: starting threads takes longer than a small image.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
-import joblib
 import numpy as np
 
 from transferclf.exceptions import ImageError
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.progress import Advance, unseen
 from transferclf.images.source import ImageSource
+from transferclf.images.threads import thread_count
 
 T = TypeVar("T")
+S = TypeVar("S")
+Indices = Sequence[int] | np.ndarray
 
-# Batches decoded ahead of the one in use: enough to keep the network busy, few in memory.
+# So few images, or arrays of so many bytes together, are not worth any threads.
+FEW = 4
+FEW_BYTES = 2**25
+
+# What is decoded ahead of the batch in use: enough to keep the network busy, little in memory.
 BATCHES_AHEAD = 2
+BYTES_AHEAD = 2**26
 
-# Files read by one round of threads; bounds what is queued, not what is read.
-ROUND = 1024
+# Images that a thread takes at a time: a future costs as much as a small image.
+SHARE = 8
 
 
-def content_digests(source: ImageSource) -> list[bytes]:
+def content_digests(source: ImageSource, advance: Advance = unseen) -> list[bytes]:
     """SHA-256 of the content of every image, in order.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The images.
+    advance : callable, optional
+        Told how many images more are done, again and again.
 
     Raises
     ------
@@ -37,21 +54,21 @@ def content_digests(source: ImageSource) -> list[bytes]:
         If files are not images; then the others are decoded too, so that the one error names
         all that would have failed later.
     """
-    with _pool() as pool:
-        digests, failed = _outcomes(pool, source.digest, range(len(source)))
-        if failed:
-            sound = [index for index in range(len(source)) if index not in failed]
-            failed |= _outcomes(pool, lambda index: _probe(source, index), sound)[1]
-    _raise_failures(source, failed)
+    threads = _threads_to_digest(source)
+    digests, failed = _outcomes(source.digest, range(len(source)), threads, advance)
+    if failed:
+        sound = [index for index in range(len(source)) if index not in failed]
+        failed |= _failures(source.load, sound, threads)
+        _raise_failures(source, failed)
     return digests
 
 
 def load_batches(
     source: ImageSource,
-    batches: Sequence[Sequence[int]],
+    batches: Sequence[Indices],
     size: tuple[int, int],
     resize: ResizeMode,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Yield batches of decoded and resized images, the next ones being decoded meanwhile.
 
     Parameters
@@ -74,21 +91,107 @@ def load_batches(
     ImageError
         If images cannot be decoded. All the images of all batches that cannot are named.
     """
+    order = np.fromiter((index for batch in batches for index in batch), int)
+    threads = thread_count() if len(order) > FEW else 0
+    longest = max(map(len, batches), default=0)
+    ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // _bytes_of(size)))
 
     def load(index: int) -> np.ndarray:
         return source.load(index, size, resize)
 
-    with _pool() as pool:
-        for batch, futures in zip(batches, _ahead(pool, load, batches), strict=True):
-            images, failed = _gathered(batch, futures)
-            if failed:
-                _raise_failures(source, _all_failures(pool, source, batches))
-            yield np.stack([image.astype(np.float32) for image in images])
+    images = _in_order(load, order, threads, ahead)
+    try:
+        for batch in batches:
+            yield _stacked(islice(images, len(batch)), (len(batch), *size, 3))
+    except ImageError:
+        images.close()
+        _raise_failures(source, _failures(load, order, threads))
+        raise  # it cannot be had again: a file that was being written, perhaps
+    finally:
+        images.close()
+
+
+def _bytes_of(size: tuple[int, int]) -> int:
+    return size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
+
+
+def _stacked(images: Iterable[np.ndarray | ImageError], shape: tuple[int, ...]) -> np.ndarray:
+    stacked = np.empty(shape, np.float32)
+    for row, image in enumerate(images):
+        if isinstance(image, ImageError):
+            raise image
+        stacked[row] = image
+    return stacked
+
+
+def _threads_to_digest(source: ImageSource) -> int:
+    return 0 if len(source) <= FEW or _are_small_arrays(source) else thread_count()
+
+
+def _are_small_arrays(source: ImageSource) -> bool:
+    nbytes = 0
+    for index in range(len(source)):
+        item = source.item(index)
+        nbytes += item.nbytes if isinstance(item, np.ndarray) else FEW_BYTES
+        if nbytes >= FEW_BYTES:
+            return False
+    return True
+
+
+def _outcomes(
+    function: Callable[[int], T],
+    indices: Indices,
+    threads: int,
+    advance: Advance = unseen,
+) -> tuple[list[T], dict[int, ImageError]]:
+    """The results of all images that have one, and the errors of the others."""
+    results: list[T] = []
+    failed: dict[int, ImageError] = {}
+    outcomes = _in_order(function, indices, threads, ahead=8 * SHARE * max(threads, 1))
+    for index, outcome in zip(indices, outcomes, strict=True):
+        if isinstance(outcome, ImageError):
+            failed[int(index)] = outcome
+        else:
+            results.append(outcome)
+        advance(1)
+    return results, failed
+
+
+def _failures(
+    load: Callable[[int], np.ndarray], indices: Indices, threads: int
+) -> dict[int, ImageError]:
+    """The images that cannot be loaded, and why; the pixels of the others are dropped at once."""
+
+    def probe(index: int) -> None:
+        load(index)
+
+    return _outcomes(probe, indices, threads)[1]
+
+
+def _in_order(
+    function: Callable[[int], T], indices: Indices, threads: int, ahead: int
+) -> Generator[T | ImageError, None, None]:
+    """Yield the function of each index, or its error, while the next ones are worked on."""
+
+    def outcome(index: int) -> T | ImageError:
+        try:
+            return function(index)
+        except ImageError as error:
+            return error
+
+    if not threads:
+        yield from map(outcome, indices)
+        return
+    share = max(min(SHARE, ahead // (4 * threads)), 1)
+    shares = (indices[start : start + share] for start in range(0, len(indices), share))
+    with _pool(threads) as pool:
+        for done in _ahead(pool, lambda part: list(map(outcome, part)), shares, ahead // share):
+            yield from done
 
 
 @contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(joblib.cpu_count(), thread_name_prefix="transferclf-images")
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="transferclf-images")
     try:
         yield pool
     finally:
@@ -97,52 +200,16 @@ def _pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[int], T], batches: Iterable[Sequence[int]]
-) -> Iterator[list[Future[T]]]:
-    """Yield the futures of one batch after the other, with the next ones already submitted."""
-    waiting: deque[list[Future[T]]] = deque()
-    for batch in batches:
-        waiting.append([pool.submit(function, index) for index in batch])
-        if len(waiting) > BATCHES_AHEAD:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _outcomes(
-    pool: ThreadPoolExecutor, function: Callable[[int], T], indices: Sequence[int]
-) -> tuple[list[T], dict[int, ImageError]]:
-    results: list[T] = []
-    failed: dict[int, ImageError] = {}
-    rounds = [indices[start : start + ROUND] for start in range(0, len(indices), ROUND)]
-    for part, futures in zip(rounds, _ahead(pool, function, rounds), strict=True):
-        done, wrong = _gathered(part, futures)
-        results += done
-        failed |= wrong
-    return results, failed
-
-
-def _gathered(
-    indices: Sequence[int], futures: Sequence[Future[T]]
-) -> tuple[list[T], dict[int, ImageError]]:
-    results, failed = [], {}
-    for index, future in zip(indices, futures, strict=True):
-        try:
-            results.append(future.result())
-        except ImageError as error:
-            failed[index] = error
-    return results, failed
-
-
-def _all_failures(
-    pool: ThreadPoolExecutor, source: ImageSource, batches: Sequence[Sequence[int]]
-) -> dict[int, ImageError]:
-    indices = [index for batch in batches for index in batch]
-    return _outcomes(pool, lambda index: _probe(source, index), indices)[1]
-
-
-def _probe(source: ImageSource, index: int) -> None:
-    """Decode an image only to see whether it can be; its pixels are dropped at once."""
-    source.load(index)
+    pool: ThreadPoolExecutor, function: Callable[[S], T], arguments: Iterable[S], ahead: int
+) -> Iterator[T]:
+    """Yield one result after the other, the next ones being worked on already."""
+    waiting: deque[Future[T]] = deque()
+    for argument in arguments:
+        waiting.append(pool.submit(function, argument))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _raise_failures(source: ImageSource, failed: dict[int, ImageError]) -> None:

@@ -63,6 +63,14 @@ def is_wide(dtype: np.dtype) -> bool:
     return not (dtype.kind in "bu" and dtype.itemsize <= 2)
 
 
+def is_on_255_scale(dtype: np.dtype, pixel_range: PixelRange) -> bool:
+    """Whether numbers of this type are levels from 0 to 255 as they are."""
+    if dtype != np.uint8 or pixel_range == "minmax":
+        return False
+    is_given = type(pixel_range) is tuple
+    return not is_given or pixel_range == (0, 255)
+
+
 def dtype_limits(dtype: np.dtype) -> DtypeRange:
     """The scale of boolean, 8-bit and 16-bit pixels."""
     if dtype.kind == "b":
@@ -123,9 +131,9 @@ def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
 
 
 def _on_255_scale(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
-    limits = _limits(array, pixel_range)
-    if array.dtype == np.uint8 and tuple(limits) == (0, 255):
+    if is_on_255_scale(array.dtype, pixel_range):
         return array
+    limits = _limits(array, pixel_range)
     low, high = float(limits[0]), float(limits[1])
     _check_values(float(array.min()), float(array.max()), low, high)
     # float64 only in between: a float32 quotient would miss whole levels by a rounding error.

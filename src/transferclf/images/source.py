@@ -6,23 +6,16 @@ values of arrays, existence of files) and reports all that is wrong at once.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import (
-    ImageError,
-    ImageReadError,
-    MissingImageError,
-    TransferclfWarning,
-)
+from transferclf.exceptions import ImageError, TransferclfWarning
 from transferclf.images.checking import (
     Item,
     batch_problem,
@@ -32,12 +25,15 @@ from transferclf.images.checking import (
     colours_of,
     images_of_rows,
 )
-from transferclf.images.decoding import decode_image, is_readable_header
+from transferclf.images.decoding import decode_image, read_image
+from transferclf.images.digests import file_digest, pixels_digest
 from transferclf.images.geometry import (
+    Picture,
     ResizeMode,
     average_blocks,
     reduction_factor,
     resize_image,
+    rgb_array,
 )
 from transferclf.images.pixels import (
     DARKEST_CREDIBLE_SHARE,
@@ -51,6 +47,7 @@ from transferclf.images.pixels import (
     to_rgb,
 )
 from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.threads import thread_count
 
 KINDS = (
     "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
@@ -118,14 +115,18 @@ class ImageSource:
         -------
         ndarray of shape (h, w, 3), uint8 or float32
         """
-        item, side = self.item(index), None if size is None else max(size)
+        if size is None:
+            return rgb_array(self._picture(index, None))
+        return resize_image(self._picture(index, max(size)), size, resize)
+
+    def _picture(self, index: int, reduce_to: int | None) -> Picture:
+        item = self.item(index)
         if not isinstance(item, np.ndarray):
-            pixels = decode_image(item, pixel_range=self.pixel_range, reduce_to=side)
-        else:
-            pixels = to_rgb(item, self.pixel_range)
-            if side is not None:
-                pixels = average_blocks(pixels, reduction_factor(pixels.shape[:2], side))
-        return pixels if size is None else resize_image(pixels, size, resize)
+            return read_image(item, pixel_range=self.pixel_range, reduce_to=reduce_to)
+        pixels = to_rgb(item, self.pixel_range)
+        if reduce_to is None:
+            return pixels
+        return average_blocks(pixels, reduction_factor(pixels.shape[:2], reduce_to))
 
     def digest(self, index: int) -> bytes:
         """SHA-256 of one image's content: of a file's bytes, or of the decoded pixels.
@@ -137,24 +138,8 @@ class ImageSource:
         """
         item = self.item(index)
         if isinstance(item, str):
-            return self._file_digest(item)
-        pixels = self.load(index)
-        header = f"pixels {pixels.dtype.name} {pixels.shape}".encode()
-        return hashlib.sha256(header + np.ascontiguousarray(pixels).tobytes()).digest()
-
-    def _file_digest(self, path: str) -> bytes:
-        try:
-            contents = Path(path).read_bytes()
-        except FileNotFoundError:
-            raise MissingImageError("expected a file, got a path where there is none") from None
-        except OSError as error:
-            raise ImageReadError(f"expected a readable file, got {error.strerror}") from error
-        if not is_readable_header(contents):
-            decode_image(contents)  # fails with the reason
-        # The same file read with another range is another picture; a DtypeRange is no other.
-        read_with = None if isinstance(self.pixel_range, DtypeRange) else self.pixel_range
-        header = f"file {read_with!r} ".encode()
-        return hashlib.sha256(header + contents).digest()
+            return file_digest(item, self.pixel_range)
+        return pixels_digest(self.load(index))
 
     def decided_range(self) -> PixelRange:
         """The pixel range to keep after fitting: as given, or as these images show it.
@@ -305,18 +290,19 @@ def _source_of_array(
 
 
 def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageSource:
-    checked: dict[int, Item] = {}
+    checked: list[Item] = []
     failed: dict[int, ImageError] = {}
     for position, item in enumerate(items):
         try:
-            checked[position] = checked_item(item, pixel_range)
+            checked.append(checked_item(item, pixel_range))
         except ImageError as error:
             failed[position] = error
     if failed:
-        failed |= _unreadable(checked)
+        sound = (position for position in range(len(items)) if position not in failed)
+        failed |= _unreadable(dict(zip(sound, checked, strict=True)))
         problems = [Problem(_named(i, items[i]), failed[i]) for i in sorted(failed)]
         raise_problems(problems, len(items))
-    return ImageSource(list(checked.values()), pixel_range)
+    return ImageSource(checked, pixel_range)
 
 
 def _named(position: int, item: Any) -> str:
@@ -335,7 +321,7 @@ def _unreadable(items: dict[int, Item]) -> dict[int, ImageError]:
         return None
 
     files = {position: item for position, item in items.items() if isinstance(item, str)}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         reasons = zip(files, pool.map(reason, files.values()), strict=True)
         return {position: error for position, error in reasons if error is not None}
 

@@ -1,0 +1,133 @@
+"""How many threads there are to use, and that TensorFlow keeps to it."""
+
+import os
+import subprocess
+import sys
+
+import joblib
+import pytest
+
+from transferclf.images.threads import thread_count, thread_limit
+from transferclf.networks.threads import VARIABLES, limit_threads
+
+
+@pytest.fixture
+def omp(monkeypatch):
+    def assign(value):
+        if value is None:
+            monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        else:
+            monkeypatch.setenv("OMP_NUM_THREADS", value)
+
+    for variable in VARIABLES:
+        # Set and deleted, so that whatever the test sets is undone.
+        monkeypatch.setenv(variable, "0")
+        monkeypatch.delenv(variable)
+    return assign
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        (None, None),
+        ("", None),
+        ("many", None),
+        ("-2", None),
+        ("1", 1),
+        (" 3 ", 3),
+        ("4,2", 4),
+        ("0", 1),
+    ],
+)
+def test_limit(omp, value, limit):
+    omp(value)
+    assert thread_limit() == limit
+
+
+def test_count_is_the_lesser(omp, monkeypatch):
+    monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 6)
+    for value, count in [(None, 6), ("1", 1), ("4", 4), ("64", 6), ("many", 6)]:
+        omp(value)
+        assert thread_count() == thread_count(physical=True) == count
+
+
+def test_cores_may_be_fewer_than_processors(omp, monkeypatch):
+    omp(None)
+    monkeypatch.setattr(
+        joblib, "cpu_count", lambda only_physical_cores: 4 if only_physical_cores else 8
+    )
+    assert (thread_count(), thread_count(physical=True)) == (8, 4)
+
+
+def test_limit_is_told_to_tensorflow(omp):
+    omp("3")
+    limit_threads()
+    assert [os.environ[variable] for variable in VARIABLES] == ["3", "3"]
+
+
+def test_no_limit_tells_nothing(omp):
+    omp(None)
+    limit_threads()
+    assert not set(VARIABLES) & set(os.environ)
+
+
+def test_what_the_user_said_stays(omp, monkeypatch):
+    omp("3")
+    monkeypatch.setenv(VARIABLES[0], "7")
+    limit_threads()
+    assert [os.environ[variable] for variable in VARIABLES] == ["7", "3"]
+
+
+COUNTING = """
+import os, sys
+from transferclf.networks.threads import limit_threads
+assert not {"keras", "tensorflow"} & set(sys.modules)
+limit_threads()
+import keras, numpy as np
+from transferclf.networks.inference import compile_forward
+inputs = keras.Input((64, 64, 3))
+x = keras.layers.Conv2D(32, 3, padding="same")(inputs)
+for _ in range(4):
+    x = keras.layers.Conv2D(32, 3, padding="same")(x)
+model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+images = np.zeros((320, 64, 64, 3), np.float32)
+
+def cpu_by_thread():
+    seconds = {}
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        seconds[thread] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+forward = compile_forward(model, sys.argv[1])
+forward(images[:32])
+before = cpu_by_thread()
+forward(images)
+used = [after - before.get(thread, 0) for thread, after in cpu_by_thread().items()]
+print(sum(seconds > 0.05 * sum(used) for seconds in used))
+"""
+
+
+def busy_threads(engine, limit):
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING, engine],
+        env=os.environ | {"OMP_NUM_THREADS": str(limit)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("engine", ["tensorflow", "onnxruntime", "openvino"])
+def test_a_worker_with_one_thread_computes_in_one(engine, omp):
+    if engine != "tensorflow":
+        pytest.importorskip(engine)
+        if engine == "onnxruntime":
+            pytest.importorskip("tf2onnx")
+    assert busy_threads(engine, 1) == 1
+    if joblib.cpu_count() > 1:
+        assert busy_threads(engine, 2) == 2
