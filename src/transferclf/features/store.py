@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import numbers
+import os
 import threading
-from collections import OrderedDict
+import warnings
+import weakref
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.features.disk import DiskEntries
+from transferclf.features.memory import MemoryEntries, in_dtype
+from transferclf.features.segments import key_digest
+
 DEFAULT_MAX_BYTES = 2**30
+DEFAULT_MAX_BYTES_ON_DISK = 2**32
+DTYPES = ("float32", "float16")
 
 
 class StoreInfo(NamedTuple):
@@ -18,11 +28,11 @@ class StoreInfo(NamedTuple):
     Attributes
     ----------
     entries : int
-        Activations held.
+        Activations held; on disk, those of all processes and of both dtypes.
     nbytes : int
-        Their size in bytes, keys not counted.
+        Their size in bytes, keys not counted; on disk, what the files take.
     hits, misses : int
-        Distinct keys asked for that were there, and that were not.
+        Distinct keys that this process asked for and that were there, and that were not.
     """
 
     entries: int
@@ -32,14 +42,27 @@ class StoreInfo(NamedTuple):
 
 
 class FeatureStore:
-    """Activations in memory, bounded in bytes; those not used for longest go first.
+    """Activations by key, in memory or in a folder; bounded, those not used for longest go first.
 
-    Safe to use from several threads.
+    A store on disk is shared by all processes and runs that name its folder, and is never a reason
+    to fail: what is damaged there is computed again, what the disk does not take stays in memory,
+    and one `TransferclfWarning` for each store and process says so. `transferclf.features.disk`
+    says where the folder may be and what a crash costs.
+
+    Safe to use from several threads. A copy of a store is the store itself; a pickle of a store on
+    disk opens the same folder, and that of one in memory is empty.
 
     Parameters
     ----------
-    max_bytes : int, default=2**30
-        How much the activations may take together.
+    path : str or path-like, default=None
+        The folder of a store on disk, made where it is missing; it may hold other things too. None
+        keeps everything in memory.
+    max_bytes : int, default=None
+        How much the activations may take together, on disk in blocks of 4 KB. None is 1 GiB in
+        memory and 4 GiB on disk, about 800,000 vectors of 1280 features.
+    dtype : {"float32", "float16"}, default="float32"
+        How values are kept. "float16" takes half the room and rounds to three digits; rows that it
+        cannot hold stay float32. Two stores on one path that differ here share nothing.
 
     Examples
     --------
@@ -52,54 +75,198 @@ class FeatureStore:
     StoreInfo(entries=1, nbytes=12, hits=1, misses=1)
     """
 
-    def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES):
-        self.max_bytes = max_bytes
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        max_bytes: int | None = None,
+        dtype: str = "float32",
+    ):
+        self.path = None if path is None else _checked_path(path)
+        self.max_bytes = _checked_max_bytes(max_bytes, on_disk=path is not None)
+        self.dtype = _checked_dtype(dtype)
+        self._hits = self._misses = 0
+        self._warned = False
         self._lock = threading.Lock()
-        self._entries: OrderedDict[bytes, np.ndarray] = OrderedDict()
-        self._nbytes = self._hits = self._misses = 0
+        in_memory = self.max_bytes if path is None else min(self.max_bytes, DEFAULT_MAX_BYTES)
+        self._memory = MemoryEntries(in_memory)
+        self._disk = self._opened_disk()
+        _STORES.add(self)
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The activations that are there, by key; read-only arrays."""
+        """Return the activations that are there.
+
+        Parameters
+        ----------
+        keys : sequence of bytes
+
+        Returns
+        -------
+        dict of bytes to ndarray
+            Read-only float32 arrays of the shape they were put with.
+        """
         distinct = set(keys)
         with self._lock:
-            found = {key: self._entries[key] for key in distinct if key in self._entries}
-            for key in found:
-                self._entries.move_to_end(key)
+            found = self._found(distinct)
             self._hits += len(found)
             self._misses += len(distinct) - len(found)
+        self._warn_once()
         return found
 
     def put_many(self, entries: Mapping[bytes, np.ndarray]) -> None:
-        """Keep a copy of each activation, dropping old ones where there is no room."""
-        with self._lock:
-            for key, activation in entries.items():
-                self._put(key, activation)
+        """Keep a copy of each activation, dropping old ones where there is no room.
 
-    def _put(self, key: bytes, activation: np.ndarray) -> None:
-        if activation.nbytes > self.max_bytes:
-            return
-        previous = self._entries.pop(key, None)
-        if previous is not None:
-            self._nbytes -= previous.nbytes
-        kept = np.array(activation)  # a view would keep its whole batch alive
-        kept.flags.writeable = False
-        self._entries[key] = kept
-        self._nbytes += kept.nbytes
-        while self._nbytes > self.max_bytes:
-            self._nbytes -= self._entries.popitem(last=False)[1].nbytes
+        Parameters
+        ----------
+        entries : mapping of bytes to ndarray
+            Activations of any shape; what is larger than the whole store is not kept.
+        """
+        stored = {key: in_dtype(activation, self.dtype) for key, activation in entries.items()}
+        with self._lock:
+            if self._disk is not None:
+                stored = self._left_by_disk(self._disk, stored)
+            self._memory.put_many(stored)
+        self._warn_once()
+
+    def rounded(self, activations: np.ndarray) -> np.ndarray:
+        """Return activations as they would come back from the store.
+
+        A result that uses them does not depend on which activations were stored.
+
+        Parameters
+        ----------
+        activations : ndarray of shape (n, ...)
+            One row for each image.
+
+        Returns
+        -------
+        ndarray of shape (n, ...), float32
+        """
+        rows = np.asarray(activations, np.float32)
+        if self.dtype == "float32":
+            return rows
+        out = np.empty_like(rows)
+        for index, row in enumerate(rows):
+            out[index] = in_dtype(row, self.dtype)
+        return out
 
     def info(self) -> StoreInfo:
-        """Return entries, bytes, hits and misses so far."""
+        """Return entries, bytes, hits and misses.
+
+        Returns
+        -------
+        StoreInfo
+        """
         with self._lock:
-            return StoreInfo(len(self._entries), self._nbytes, self._hits, self._misses)
+            entries, nbytes = len(self._memory), self._memory.nbytes
+            if self._disk is not None:
+                self._disk.refresh()
+                entries, nbytes = entries + len(self._disk), nbytes + self._disk.nbytes
+            info = StoreInfo(entries, nbytes, self._hits, self._misses)
+        self._warn_once()
+        return info
 
     def clear(self) -> None:
-        """Drop everything, and start counting anew."""
+        """Drop everything, on disk for all processes, and start counting anew."""
         with self._lock:
-            self._entries.clear()
-            self._nbytes = self._hits = self._misses = 0
+            self._memory.clear()
+            if self._disk is not None:
+                self._disk.clear()
+            self._hits = self._misses = 0
+        self._warn_once()
+
+    def _opened_disk(self) -> DiskEntries | None:
+        if self.path is None:
+            return None
+        disk = DiskEntries(os.path.realpath(self.path), self.max_bytes)
+        weakref.finalize(self, disk.close)
+        return disk
+
+    def _found(self, keys: set[bytes]) -> dict[bytes, np.ndarray]:
+        """The activations that are there, first those that the disk did not take."""
+        found = self._memory.get_many(keys) if self._memory else {}
+        if self._disk is None:
+            return found
+        key_of = {key_digest(key, self.dtype): key for key in keys if key not in found}
+        return found | self._disk.get_many(key_of)
+
+    def _left_by_disk(
+        self, disk: DiskEntries, stored: dict[bytes, np.ndarray]
+    ) -> dict[bytes, np.ndarray]:
+        """Put activations on disk; return those that it did not take."""
+        digests = {key: key_digest(key, self.dtype) for key in stored}
+        left = disk.put_many({digests[key]: kept for key, kept in stored.items()})
+        self._memory.discard(stored)  # what is there, if anything, has just been replaced
+        return {key: kept for key, kept in stored.items() if digests[key] in left}
+
+    def _warn_once(self) -> None:
+        if self._disk is None or self._disk.trouble is None or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"expected to read and write features in {self.path!r}, got: {self._disk.trouble}. "
+            "Results are not affected: what is missing is computed again and kept in memory where "
+            "the disk does not take it. Said once; free or repair the folder, or name another",
+            TransferclfWarning,
+            stacklevel=3,
+        )
+
+    def _start_in_forked_child(self) -> None:
+        """Hold nothing open together with the parent, and no lock that another thread held."""
+        self._lock = threading.Lock()
+        if self._disk is not None:
+            self._disk.close()
+            self._disk = self._opened_disk()
+
+    def __copy__(self) -> FeatureStore:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FeatureStore:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        path = None if self.path is None else os.path.realpath(self.path)
+        return _unpickled, (path, self.max_bytes, self.dtype)
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({self.path!r}, max_bytes={self.max_bytes}, dtype={self.dtype!r})"
 
 
+def _checked_path(path: object) -> str:
+    if not isinstance(path, str | os.PathLike) or not (name := os.fsdecode(path)) or "\0" in name:
+        raise InvalidParameterError(
+            f"expected path to be the name of a folder or None, got {path!r}; "
+            "None keeps features in memory"
+        )
+    return os.path.expanduser(name)
+
+
+def _checked_max_bytes(max_bytes: object, on_disk: bool) -> int:
+    if max_bytes is None:
+        return DEFAULT_MAX_BYTES_ON_DISK if on_disk else DEFAULT_MAX_BYTES
+    if (
+        isinstance(max_bytes, bool)
+        or not isinstance(max_bytes, numbers.Integral)
+        or int(max_bytes) <= 0
+    ):
+        raise InvalidParameterError(
+            f"expected max_bytes to be an integer above 0 or None, got {max_bytes!r}; "
+            "to keep no features at all, pass cache=None to the estimator"
+        )
+    return int(max_bytes)
+
+
+def _checked_dtype(dtype: object) -> str:
+    if dtype not in DTYPES:
+        raise InvalidParameterError(
+            f"expected dtype to be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}"
+        )
+    return str(dtype)
+
+
+_STORES: weakref.WeakSet[FeatureStore] = weakref.WeakSet()
+_ON_DISK: dict[tuple[str, int, str], FeatureStore] = {}
+_ON_DISK_LOCK = threading.Lock()
 _SHARED = FeatureStore()
 
 
@@ -117,3 +284,70 @@ def shared_store() -> FeatureStore:
     True
     """
     return _SHARED
+
+
+def store_for(cache: object) -> FeatureStore | None:
+    """The store that an estimator's parameter `cache` means.
+
+    Parameters
+    ----------
+    cache : {"memory"}, str, path-like, FeatureStore or None
+        "memory" is the store that all in this process share, another string or a path the one on
+        disk in that folder, and None is none at all. A folder called "memory" is "./memory".
+
+    Returns
+    -------
+    FeatureStore or None
+        The same one for the same folder, however it is written.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `cache` is none of these.
+
+    Examples
+    --------
+    >>> from transferclf.features import FeatureStore, shared_store, store_for
+    >>> store_for("memory") is shared_store()
+    True
+    >>> mine = FeatureStore(max_bytes=10**6)
+    >>> store_for(mine) is mine
+    True
+    """
+    if cache is None or isinstance(cache, FeatureStore):
+        return cache
+    if isinstance(cache, str) and cache == "memory":
+        return _SHARED
+    try:
+        path = _checked_path(cache)
+    except InvalidParameterError:
+        raise InvalidParameterError(
+            f'expected cache to be "memory", a folder, a FeatureStore or None, got {cache!r}'
+        ) from None
+    return _on_disk(path, DEFAULT_MAX_BYTES_ON_DISK, "float32")
+
+
+def _on_disk(path: str, max_bytes: int, dtype: str) -> FeatureStore:
+    """The one store of this process for a folder and its settings."""
+    key = (os.path.realpath(path), max_bytes, dtype)
+    with _ON_DISK_LOCK:
+        if key not in _ON_DISK:
+            _ON_DISK[key] = FeatureStore(path, max_bytes=max_bytes, dtype=dtype)
+        return _ON_DISK[key]
+
+
+def _unpickled(path: str | None, max_bytes: int, dtype: str) -> FeatureStore:
+    if path is None:
+        return FeatureStore(max_bytes=max_bytes, dtype=dtype)
+    return _on_disk(path, max_bytes, dtype)
+
+
+def _start_in_forked_child() -> None:
+    global _ON_DISK_LOCK
+    _ON_DISK_LOCK = threading.Lock()
+    for store in list(_STORES):
+        store._start_in_forked_child()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_start_in_forked_child)

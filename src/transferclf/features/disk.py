@@ -1,0 +1,367 @@
+"""Activations in a folder that processes and runs share.
+
+A folder holds segments: files that are only ever appended to, each by the one process that made
+it. So nobody needs a lock, and whoever is killed leaves at worst a block without an end. Every
+process keeps in memory where each record is (about 230 bytes each), reads what others appended
+whenever it misses something, and reads records with plain reads, each checked by its checksum.
+
+Why not one of the embedded engines. LMDB reads through a memory map and believes its tree pages:
+with py-lmdb 3.0 and 1.4, 4 of 40 files with flipped bits in three of those pages ended the process
+by SIGBUS, and so did all of nine files that were cut short; it must not be on a network file
+system, and a vector of 5 KB takes 8. SQLite refuses damaged files, but took 7 to 11 microseconds
+to read such a vector, before any checksum, and must not be on a network file system with its
+write-ahead log. Here nothing is mapped and nothing is locked: bytes that rotted, and files that
+are cut short or not ours, are found by checksum and dropped.
+
+Where it may live: on any local disk. On a network file system (NFS, SMB, Lustre) it needs neither
+locks nor maps, and what arrives late or torn is not believed, so that the worst should be work done
+twice; but that has not been tested, and every look for what others wrote asks the server.
+Folders that a synchronising service (Dropbox, OneDrive) watches are a poor place: it would upload
+every change.
+
+What is promised of a crash. After `kill -9` everything is there but the block that was being
+written. Nothing is forced onto the disk (`fsync`), so a power cut may lose what the operating
+system had not written yet; checksums find what is missing. They are CRC-32 over key, shape, dtype
+and values, against accidents: whoever can write to the folder can forge entries.
+
+The bound is on what the files take in whole blocks of 4 KB. What was not used for longest goes
+first, a whole segment (a sixteenth of the store) at a time; use is noted to the second. Where
+several processes write at once they may be past the bound by one block (8 MB) each until the next
+write.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from io import FileIO
+
+import numpy as np
+
+from transferclf.features.segments import (
+    FORMAT,
+    MAX_RECORD_BYTES,
+    DamagedError,
+    activation_of,
+    block_of,
+    blocks_of,
+    places_in,
+    record_of,
+    stored_bytes,
+)
+
+_FOLDER = f"transferclf-features-{FORMAT}"
+_SUFFIX = ".features"
+_SEGMENTS = 16  # so many at least in a full store, and so coarse is the eviction
+_DISK_BLOCK = 4096
+_MAX_OPEN = 64  # macOS gives a process 256 files by default
+_NOTED_EVERY = 1.0  # seconds between two notes that a segment is in use
+_IDLE = 60.0  # seconds after which nobody is thought to append to a segment
+_SMALL = 32  # a small segment is at most this part of a full one,
+_TOO_MANY_SMALL = 8  # and so many of them become one
+
+
+class _Segment:
+    """One file of the folder, as far as this process has read it."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.file: FileIO | None = None
+        self.size = self.scanned = 0
+        self.inode: int | None = None
+        self.digests: list[bytes] = []
+        self.used = 0.0  # seconds, by the clock of the file system
+        self.noted = -_NOTED_EVERY  # when this process last noted its use, by its own clock
+
+    @property
+    def taken(self) -> int:
+        return _on_disk(self.size)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        self.file = None
+
+
+class DiskEntries:
+    """Activations by digest in a folder, bounded in bytes; not safe to use from several threads.
+
+    Nothing here raises because of what is on the disk: `trouble` says what went wrong last.
+    """
+
+    def __init__(self, path: str, max_bytes: int):
+        self.folder = os.path.join(path, _FOLDER)
+        self.max_bytes = max_bytes
+        self.trouble: str | None = None
+        self._segment_bytes = max(max_bytes // _SEGMENTS, _DISK_BLOCK)
+        self._segments: dict[str, _Segment] = {}
+        self._places: dict[bytes, tuple[_Segment, int, int]] = {}
+        self._own: _Segment | None = None  # the one this process appends to
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def nbytes(self) -> int:
+        """What the files take on the disk."""
+        return sum(segment.taken for segment in self._segments.values())
+
+    def get_many(self, key_of: Mapping[bytes, bytes]) -> dict[bytes, np.ndarray]:
+        """The activations that are there, by the keys that their digests stand for."""
+        found: dict[bytes, np.ndarray] = {}
+        missing = self._find(key_of, key_of, found)
+        if missing:
+            self.refresh()
+            self._find(missing, key_of, found)
+        return found
+
+    def put_many(self, entries: Mapping[bytes, np.ndarray]) -> set[bytes]:
+        """Append activations, float32 or float16; return the digests the disk did not take."""
+        records = {
+            digest: record_of(digest, activation)
+            for digest, activation in entries.items()
+            if self._has_room_ever(activation)
+        }
+        left = set(records)
+        try:
+            self._make_folder()
+            self.refresh()
+            self._merge_small()
+            for group in blocks_of(records, self._segment_bytes):
+                self._append(block_of((digest, records[digest]) for digest in group))
+                left.difference_update(group)
+        except OSError as error:
+            self._note(error)
+        return left
+
+    def refresh(self) -> None:
+        """Look for what other processes added or removed."""
+        try:
+            with os.scandir(self.folder) as listing:
+                ours = (file for file in listing if file.name.endswith(_SUFFIX))
+                paths = {file.path for file in ours if file.is_file(follow_symlinks=False)}
+        except OSError as error:
+            self._note_unless_missing(error)
+            paths = set()
+        for path in self._segments.keys() - paths:
+            self._forget(self._segments[path])
+        for path in sorted(paths):  # the names begin with the time: what is newer wins
+            self._read_segment(path)
+
+    def clear(self) -> None:
+        """Remove all segments, those of other processes too."""
+        self.refresh()
+        for segment in list(self._segments.values()):
+            try:
+                self._remove(segment)
+            except OSError as error:
+                self._note(error)
+
+    def close(self) -> None:
+        """Close all files; the next read opens them again."""
+        for segment in self._segments.values():
+            segment.close()
+
+    def _find(
+        self,
+        digests: Iterable[bytes],
+        key_of: Mapping[bytes, bytes],
+        found: dict[bytes, np.ndarray],
+    ) -> list[bytes]:
+        """Add the activations that this process knows the place of; return the other digests."""
+        now = time.monotonic()
+        missing = []
+        for digest in digests:
+            activation = self._activation(digest, now)
+            if activation is None:
+                missing.append(digest)
+            else:
+                found[key_of[digest]] = activation
+        return missing
+
+    def _activation(self, digest: bytes, now: float) -> np.ndarray | None:
+        place = self._places.get(digest)
+        if place is None:
+            return None
+        segment, offset, nbytes = place
+        try:
+            file = segment.file or self._opened(segment)
+            file.seek(offset)
+            record = file.read(nbytes)
+        except OSError as error:
+            self._note_unless_missing(error)
+            self._forget(segment)
+            return None
+        activation = activation_of(digest, record)
+        if activation is None:
+            self._drop(digest, damaged=len(record) == nbytes)
+        elif now - segment.noted >= _NOTED_EVERY:
+            _note_use(segment, now)
+        return activation
+
+    def _opened(self, segment: _Segment) -> FileIO:
+        if sum(other.file is not None for other in self._segments.values()) >= _MAX_OPEN:
+            self.close()
+        segment.file = FileIO(segment.path)
+        return segment.file
+
+    def _drop(self, digest: bytes, damaged: bool) -> None:
+        """Forget a record that was cut off, or that rotted."""
+        del self._places[digest]
+        if damaged:
+            self.trouble = "an entry is damaged and will be computed again"
+            self._own = None  # a segment made later, whose records are the newer ones, replaces it
+
+    def _read_segment(self, path: str) -> None:
+        """Read where the records are that were appended since the last look."""
+        segment = self._segments.setdefault(path, _Segment(path))
+        try:
+            status = os.stat(path)  # that of the listing is out of date on Windows
+            segment.used = status.st_mtime
+            if segment.inode not in (None, status.st_ino) or status.st_size < segment.scanned:
+                self._forget(segment)  # removed and made anew, or cut off
+                segment = self._segments[path] = _Segment(path)
+                segment.used = status.st_mtime
+            segment.inode = status.st_ino
+            if status.st_size != segment.size:
+                self._read_places(segment, status.st_size)
+        except OSError as error:
+            self._note_unless_missing(error)
+            self._forget(segment)
+
+    def _read_places(self, segment: _Segment, size: int) -> None:
+        segment.size = size
+        file = segment.file or self._opened(segment)
+        try:
+            for places, end in places_in(file, segment.scanned, size):
+                segment.scanned = end
+                for digest, offset, nbytes in places:
+                    self._places[digest] = (segment, offset, nbytes)
+                    segment.digests.append(digest)
+        except DamagedError:
+            self.trouble = f"{os.path.basename(segment.path)} is damaged and has been dropped"
+            with suppress(OSError):  # where it cannot be removed, what came before is still good
+                self._remove(segment)
+
+    def _has_room_ever(self, activation: np.ndarray) -> bool:
+        nbytes = stored_bytes(activation)
+        return nbytes <= MAX_RECORD_BYTES and _on_disk(nbytes) <= self.max_bytes
+
+    def _make_folder(self) -> None:
+        if os.path.isfile(self.folder):  # under our name, but not ours: set aside
+            os.replace(self.folder, f"{self.folder}.{uuid.uuid4().hex}.aside")
+            self.trouble = f"{self.folder} was a file and has been set aside"
+        os.makedirs(self.folder, exist_ok=True)
+
+    def _append(self, block: bytes) -> None:
+        segment = self._segment_for(len(block))
+        self._make_room(len(block))
+        with open(segment.path, "ab", buffering=0) as file:
+            start = file.tell()
+            try:
+                _write_all(file, block)
+            except BaseException:  # an interrupt too must leave no part of a block behind
+                self._cut_off(file, start)
+                raise
+        self._read_segment(segment.path)
+
+    def _cut_off(self, file: FileIO, start: int) -> None:
+        own, self._own = self._own, None
+        with suppress(OSError):
+            file.truncate(start)
+            self._own = own  # nothing may follow a block without its end
+
+    def _segment_for(self, nbytes: int) -> _Segment:
+        """The segment to append a block to; a new one where the last is full or gone."""
+        own = self._own
+        if own is None or own.size + nbytes > self._segment_bytes:
+            name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{_SUFFIX}"
+            own = self._own = _Segment(os.path.join(self.folder, name))
+            self._segments[own.path] = own
+        return own
+
+    def _make_room(self, nbytes: int) -> None:
+        """Remove the segments not used for longest until so many bytes more can be written."""
+        grown = 0 if self._own is None else _on_disk(self._own.size + nbytes) - self._own.taken
+        over = self.nbytes + grown - self.max_bytes
+        others = [segment for segment in self._segments.values() if segment is not self._own]
+        for segment in sorted(others, key=lambda segment: (segment.used, segment.path)):
+            if over <= 0:
+                return
+            over -= segment.taken
+            self._remove(segment)
+
+    def _merge_small(self) -> None:
+        """Copy small segments that nobody appends to into a new one: many short runs leave many."""
+        if self._own is not None:
+            return
+        latest = time.time() - _IDLE
+        small = [
+            segment
+            for segment in self._segments.values()
+            if segment.used < latest and segment.size <= self._segment_bytes // _SMALL
+        ]
+        if len(small) < _TOO_MANY_SMALL:
+            return
+        small = small[:_TOO_MANY_SMALL]
+        records = self._records_in(small)
+        for group in blocks_of(records, self._segment_bytes):
+            self._append(block_of((digest, records[digest]) for digest in group))
+        for segment in small:
+            if segment.path in self._segments:
+                self._remove(segment)
+
+    def _records_in(self, segments: list[_Segment]) -> dict[bytes, bytes]:
+        records = {}
+        for digest, (segment, offset, nbytes) in self._places.items():
+            if segment in segments:
+                file = segment.file or self._opened(segment)
+                file.seek(offset)
+                records[digest] = file.read(nbytes)  # its checksum goes with it
+        return records
+
+    def _remove(self, segment: _Segment) -> None:
+        segment.close()
+        try:
+            os.unlink(segment.path)
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            # On Windows what another process has open cannot be removed, but emptied.
+            os.truncate(segment.path, 0)
+        self._forget(segment)
+
+    def _forget(self, segment: _Segment) -> None:
+        segment.close()
+        self._segments.pop(segment.path, None)
+        if segment is self._own:
+            self._own = None
+        for digest in segment.digests:
+            if digest in self._places and self._places[digest][0] is segment:
+                del self._places[digest]
+
+    def _note(self, error: OSError) -> None:
+        self.trouble = f"{type(error).__name__}: {error}"
+
+    def _note_unless_missing(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            self._note(error)
+
+
+def _note_use(segment: _Segment, now: float) -> None:
+    segment.noted = now
+    with suppress(OSError):  # who may only read cannot say what is in use
+        os.utime(segment.path)
+
+
+def _write_all(file: FileIO, block: bytes) -> None:
+    left = memoryview(block)
+    while left:  # a disk that is nearly full takes a part, and says why with the next
+        left = left[file.write(left) :]
+
+
+def _on_disk(nbytes: int) -> int:
+    return -(-nbytes // _DISK_BLOCK) * _DISK_BLOCK

@@ -1,0 +1,152 @@
+"""The file format of a store on disk: records in blocks, blocks one after the other.
+
+::
+
+    segment   block block block ...         only ever appended to, by the process that made it
+    block     header rows records           written by one call
+    header    magic, number of rows, checksum of the rows, size of the records, checksum of this
+    row       digest of the key, size of the record
+    record    checksum of all that follows and of the digest, dtype, shape, the values
+
+The rows tell what a block holds without its records being read; a block that is not there to its
+end is as good as not there. Nothing is believed before its checksum is right, sizes least of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from io import FileIO
+
+import numpy as np
+
+from transferclf.features.memory import as_float32
+
+FORMAT = 1  # part of the folder's name: one more wherever a byte below changes its meaning
+
+_MAGIC = b"tclffeat"
+_HEADER = struct.Struct("<8sIIQI")
+_ROW = struct.Struct("<16sI")
+_RECORD = struct.Struct("<IBBH")
+_DTYPES = (np.dtype("<f4"), np.dtype("<f2"))
+
+MAX_RECORD_BYTES = 2**32 - 1  # what a row can say
+_BLOCK_BYTES = 2**23
+
+
+class DamagedError(Exception):
+    """A block's header or rows are not what was written."""
+
+
+Place = tuple[bytes, int, int]  # the digest of a key, where its record begins, how long it is
+
+
+def key_digest(key: bytes, dtype: str) -> bytes:
+    """What a key is filed under; float32 and float16 of one key are two things."""
+    return hashlib.blake2b(key, digest_size=16, person=dtype.encode()).digest()
+
+
+def record_of(digest: bytes, activation: np.ndarray) -> bytes:
+    """One activation, float32 or float16, with its checksum."""
+    code = int(activation.dtype == np.float16)
+    shape = struct.pack(f"<{activation.ndim}I", *activation.shape)
+    values = activation.astype(_DTYPES[code], copy=False).tobytes()
+    head = _RECORD.pack(0, code, activation.ndim, 0)[4:] + shape
+    checksum = zlib.crc32(values, zlib.crc32(head, zlib.crc32(digest)))
+    return checksum.to_bytes(4, "little") + head + values
+
+
+def activation_of(digest: bytes, record: bytes) -> np.ndarray | None:
+    """The activation in a record, float32, read-only; None if it is not what was written."""
+    if len(record) < _RECORD.size:
+        return None
+    checksum, code, ndim, _ = _RECORD.unpack_from(record)
+    if zlib.crc32(memoryview(record)[4:], zlib.crc32(digest)) != checksum:
+        return None
+    values = as_float32(np.frombuffer(record, _DTYPES[code], offset=_RECORD.size + 4 * ndim))
+    if ndim == 1:
+        return values
+    return values.reshape(struct.unpack_from(f"<{ndim}I", record, _RECORD.size))
+
+
+def stored_bytes(activation: np.ndarray) -> int:
+    """What an activation takes in a segment where it has a block for itself."""
+    record = _RECORD.size + 4 * activation.ndim + activation.nbytes
+    return _HEADER.size + _ROW.size + record
+
+
+def blocks_of(records: Mapping[bytes, bytes], limit: int) -> Iterator[list[bytes]]:
+    """The records in groups whose blocks stay below the limit, unless one record is larger.
+
+    Yields
+    ------
+    list of bytes
+        The digests of one group.
+    """
+    group: list[bytes] = []
+    nbytes = _HEADER.size
+    for digest, record in records.items():
+        more = len(record) + _ROW.size
+        if group and nbytes + more > min(limit, _BLOCK_BYTES):
+            yield group
+            group, nbytes = [], _HEADER.size
+        group.append(digest)
+        nbytes += more
+    if group:
+        yield group
+
+
+def block_of(records: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Records by digest, as they are appended to a segment."""
+    pairs = list(records)
+    rows = b"".join(_ROW.pack(digest, len(record)) for digest, record in pairs)
+    nbytes = sum(len(record) for _, record in pairs)
+    head = _HEADER.pack(_MAGIC, len(pairs), zlib.crc32(rows), nbytes, 0)[:-4]
+    checksum = zlib.crc32(head).to_bytes(4, "little")
+    return b"".join([head, checksum, rows, *(record for _, record in pairs)])
+
+
+def places_in(file: FileIO, start: int, size: int) -> Iterator[tuple[list[Place], int]]:
+    """For each whole block from `start` on, the places of its records and where it ends.
+
+    Raises
+    ------
+    DamagedError
+        Where a block's header or rows are not as written; what came before is good.
+    """
+    while (block := _block_at(file, start, size)) is not None:
+        yield block
+        start = block[1]
+
+
+def _block_at(file: FileIO, start: int, size: int) -> tuple[list[Place], int] | None:
+    if start + _HEADER.size > size:
+        return None
+    file.seek(start)
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:  # cut off since its size was taken
+        return None
+    count, rows_checksum, nbytes = _checked_header(header)
+    offset = start + _HEADER.size + count * _ROW.size
+    end = offset + nbytes
+    if end > size:  # still being written, or its writer was killed
+        return None
+    rows = file.read(count * _ROW.size)
+    if len(rows) < count * _ROW.size:
+        return None
+    if zlib.crc32(rows) != rows_checksum:
+        raise DamagedError
+    places: list[Place] = []
+    for digest, length in _ROW.iter_unpack(rows):
+        places.append((digest, offset, length))
+        offset += length
+    return places, end
+
+
+def _checked_header(header: bytes) -> tuple[int, int, int]:
+    magic, count, rows_checksum, nbytes, checksum = _HEADER.unpack(header)
+    if magic != _MAGIC or zlib.crc32(header[:-4]) != checksum:
+        raise DamagedError
+    return count, rows_checksum, nbytes
