@@ -92,10 +92,10 @@ def test_a_weight_of_zero_is_no_sample():
     )
 
 
-def test_class_weights_move_the_decision():
+def test_weights_of_a_class_move_the_decision():
     features, labels = problem(3, d=2, k=2)
     plain = fitted(features, labels).probabilities(features)[:, 1].mean()
-    heavy = fitted(features, labels, class_weight=np.array([1.0, 20.0]))
+    heavy = fitted(features, labels, weights=np.array([1.0, 20.0])[labels])
     assert heavy.probabilities(features)[:, 1].mean() > plain + 0.1
 
 

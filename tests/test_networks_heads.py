@@ -9,7 +9,7 @@ from keras import layers
 from scipy.special import softmax
 
 from transferclf.networks.choosing import choose_prefix
-from transferclf.networks.heads import pool, with_linear_head
+from transferclf.networks.heads import pool, with_head
 
 CLASSES = 3
 
@@ -41,6 +41,10 @@ def head_for(model, seed=0):
         "coef": rng.normal(size=(width, CLASSES)) / np.sqrt(width),
         "intercept": rng.normal(size=CLASSES),
     }
+
+
+def with_linear_head(model, coef, intercept, **statistics):
+    return with_head(model, dense=[(coef, intercept)], **statistics)
 
 
 @pytest.fixture

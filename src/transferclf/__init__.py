@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transferclf.datasets import load_image_folder as load_image_folder
     from transferclf.datasets import load_image_table as load_image_table
     from transferclf.extractor import CNNFeatureExtractor as CNNFeatureExtractor
+    from transferclf.features import FeatureStore as FeatureStore
     from transferclf.networks.backbones import get_backbone as get_backbone
     from transferclf.networks.backbones import list_backbones as list_backbones
     from transferclf.networks.backbones import register_backbone as register_backbone
@@ -22,6 +23,7 @@ __version__ = "0.1.0.dev0"
 
 _HOME = {
     "CNNFeatureExtractor": "transferclf.extractor",
+    "FeatureStore": "transferclf.features",
     "TransferClassifier": "transferclf.classifier",
     "get_backbone": "transferclf.networks.backbones",
     "list_backbones": "transferclf.networks.backbones",
@@ -32,6 +34,7 @@ _HOME = {
 
 __all__ = [
     "CNNFeatureExtractor",
+    "FeatureStore",
     "TransferClassifier",
     "get_backbone",
     "list_backbones",

@@ -12,17 +12,16 @@ from transferclf._validation import (
     check_choice,
     check_number,
     check_random_state,
-    seed_from,
 )
-from transferclf.features import FeatureStore, extract, shared_store
+from transferclf.features import extract, extract_from_cut, store_for
 from transferclf.images import ImageSource, check_images
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.networks.backbones import PREPROCESSINGS
 from transferclf.networks.choosing import choose_prefix
+from transferclf.networks.engines import check_engine
 from transferclf.networks.prefix import Prefix
 
 POOLINGS = ("avg", "max", "flatten")
-CACHES = ("memory", None)
 
 
 class BackboneEstimator(BaseEstimator):
@@ -40,6 +39,8 @@ class BackboneEstimator(BaseEstimator):
     image_shape: Any
     pixel_range: Any
     cache: Any
+    engine: Any
+    precision: Any
     random_state: Any
     verbose: Any
 
@@ -58,7 +59,8 @@ class BackboneEstimator(BaseEstimator):
     def _check_parameters(self) -> None:
         check_choice("resize", self.resize, RESIZE_MODES)
         check_choice("pooling", self.pooling, POOLINGS)
-        check_choice("cache", self.cache, CACHES)
+        store_for(self.cache)
+        check_engine(self.engine, self.precision)
         check_choice("preprocessing", self.preprocessing, ("auto", *PREPROCESSINGS))
         if not isinstance(self.verbose, bool):
             check_number("verbose", self.verbose, 0, whole=True)
@@ -74,7 +76,9 @@ class BackboneEstimator(BaseEstimator):
             del self.n_features_in_
         return self._with_range(source)
 
-    def _fit_prefix(self, layers: tuple[str, ...] = ()) -> None:
+    def _fit_prefix(
+        self, seed: int, layers: tuple[str, ...] = (), trainable_layers: Any = 0
+    ) -> None:
         self.resize_ = self.resize
         self.prefix_ = choose_prefix(
             self.backbone,
@@ -83,12 +87,21 @@ class BackboneEstimator(BaseEstimator):
             preprocessing=self.preprocessing,
             pooling=self.pooling,
             layers=layers,
-            seed=seed_from(self.random_state) if self.weights is None else 0,
+            seed=seed if self.weights is None else 0,
+            trainable_layers=trainable_layers,
+            engine=self.engine,
+            precision=self.precision,
         )
 
     def _features(self, source: ImageSource) -> np.ndarray:
-        """Features of shape (len(source), d), each distinct image computed at most once."""
-        return extract(source, self.prefix_, self._store(), self.resize_, int(self.verbose))
+        """Rows of shape (len(source), d), each distinct image computed at most once."""
+        store = store_for(self.cache)
+        return extract(source, self.prefix_, store, self.resize_, int(self.verbose))
+
+    def _after_cut(self, source: ImageSource, rows: np.ndarray) -> np.ndarray:
+        """Features of the whole network, from the activations at the cut where not stored."""
+        store = store_for(self.cache)
+        return extract_from_cut(source, rows, self.prefix_, store, self.resize_, int(self.verbose))
 
     def _features_of(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -98,9 +111,6 @@ class BackboneEstimator(BaseEstimator):
 
     def _with_range(self, source: ImageSource) -> ImageSource:
         return ImageSource(source.items, self.pixel_range_, source.positions)
-
-    def _store(self) -> FeatureStore | None:
-        return shared_store() if self.cache == "memory" else None
 
 
 def _is_rows(X: Any) -> bool:

@@ -9,6 +9,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._base import BackboneEstimator
+from transferclf._validation import seed_from
 from transferclf.exceptions import InvalidParameterError
 
 
@@ -42,8 +43,13 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     pixel_range : None, "minmax" or (low, high), default=None
         What black and white are. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
-    cache : {"memory", None}, default="memory"
-        Where features are kept: in one bounded store of this process, or nowhere.
+    cache : {"memory", None}, path or FeatureStore, default="memory"
+        Where features are kept: in one bounded store of this process; in a folder, for other
+        processes and later runs too; in a store of your own; or nowhere.
+    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
+        What runs the network; see :func:`transferclf.networks.inference.compile_forward`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of the network. bfloat16 is faster on some processors and changes features a little.
     random_state : int, RandomState or None, default=None
         Determines random weights (`weights=None`).
     verbose : int, default=0
@@ -80,6 +86,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         image_shape: Any = None,
         pixel_range: Any = None,
         cache: Any = "memory",
+        engine: str = "auto",
+        precision: str = "float32",
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -93,6 +101,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         self.image_shape = image_shape
         self.pixel_range = pixel_range
         self.cache = cache
+        self.engine = engine
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -118,7 +128,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         self._check_parameters()
         layers = self._layers()
         source = self._fit_source(X)
-        self._fit_prefix(layers)
+        self._fit_prefix(seed_from(self.random_state), layers)
         # One image shows early whether everything works, and how many features there are.
         self.n_features_out_ = self._features(source[:1]).shape[1]
         return self

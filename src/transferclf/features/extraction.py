@@ -1,26 +1,39 @@
 """Extraction: every distinct image goes through the prefix once.
 
 The images flow in batches: threads decode the next ones while the network runs on the last, and
-each batch is stored as soon as it is computed, so that nothing is lost when a later one fails.
+each batch is stored as soon as it is computed, so that nothing is lost when a later one fails. Only
+the result and the keys grow with the number of images.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.loading import content_digests, load_batches
+from transferclf.images.progress import Advance, progress_bar, unseen
 from transferclf.images.source import ImageSource
 
 if TYPE_CHECKING:
     from transferclf.networks.prefix import Prefix
 
 BATCH_SIZE = 32
+
+# Rows that are looked up or copied at a time: so many, but no more than so many bytes together.
+CHUNK = 1024
+CHUNK_BYTES = 2**25
+
+# Reading files that are all stored shows a bar only if it takes so many seconds.
+PATIENCE = 2.0
 
 
 def extract(
@@ -43,7 +56,7 @@ def extract(
     resize : {"crop", "stretch", "pad"}, default="crop"
         How images get to the prefix's size.
     verbose : int, default=0
-        1 shows a progress bar while images are computed.
+        1 shows a progress bar while images are read and computed.
 
     Returns
     -------
@@ -54,51 +67,177 @@ def extract(
     ImageError
         If images cannot be read; all of them are named.
     """
-    keys = activation_keys(source, prefix, resize)
-    store = FeatureStore() if store is None else store
-    found = store.get_many(keys)
-    first_of = {key: index for index, key in reversed(list(enumerate(keys)))}
-    missing = sorted(index for key, index in first_of.items() if key not in found)
-    if missing:
-        found |= _computed(source, missing, keys, prefix, store, resize, verbose)
-    return np.stack([found[key] for key in keys])
+    if len(source) == 0:
+        return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
+    keys = activation_keys(source, prefix, resize, verbose)
+
+    def pixels(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        return load_batches(source, batches, prefix.size, resize)
+
+    return _computed_once(_Extraction(keys, store, prefix.forward, pixels), verbose)
 
 
-def activation_keys(source: ImageSource, prefix: Prefix, resize: ResizeMode) -> list[bytes]:
+def extract_from_cut(
+    source: ImageSource,
+    rows: np.ndarray,
+    prefix: Prefix,
+    store: FeatureStore | None,
+    resize: ResizeMode = "crop",
+    verbose: int = 0,
+) -> np.ndarray:
+    """Return the features of the whole network, given the activations at its cut.
+
+    They are looked up and stored under the same keys as if they had been extracted from the
+    images, so that searches over where to cut share them.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The images.
+    rows : ndarray of shape (len(source), d), float32
+        Their activations at the cut of `prefix`.
+    prefix : Prefix
+        The network and its cut.
+    store : FeatureStore or None
+        Where features are looked up and kept.
+    resize : {"crop", "stretch", "pad"}, default="crop"
+        How images got to the prefix's size.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Returns
+    -------
+    ndarray of shape (len(source), n_features), float32
+    """
+    keys = activation_keys(source, prefix.whole(), resize)
+
+    def activations(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        return (rows[batch] for batch in batches)
+
+    return _computed_once(_Extraction(keys, store, prefix.tail_forward, activations), verbose)
+
+
+def activation_keys(
+    source: ImageSource, prefix: Prefix, resize: ResizeMode, verbose: int = 0
+) -> list[bytes]:
     """What the activations of each image are stored under: its content and what computed them."""
     computed_by = f"{prefix.digest} {resize}".encode()
-    return [hashlib.sha256(digest + computed_by).digest() for digest in content_digests(source)]
+    with _bar(len(source), "images looked at", verbose, PATIENCE) as advance:
+        digests = content_digests(source, advance)
+    return [hashlib.sha256(digest + computed_by).digest() for digest in digests]
 
 
-def _computed(
-    source: ImageSource,
-    missing: Sequence[int],
-    keys: Sequence[bytes],
-    prefix: Prefix,
-    store: FeatureStore,
-    resize: ResizeMode,
-    verbose: int,
-) -> dict[bytes, np.ndarray]:
-    forward = prefix.forward()
-    advance = _progress(len(missing), len(source), verbose)
-    batches = [missing[start : start + BATCH_SIZE] for start in range(0, len(missing), BATCH_SIZE)]
-    computed: dict[bytes, np.ndarray] = {}
-    images = load_batches(source, batches, prefix.size, resize)
-    for batch, pixels in zip(batches, images, strict=True):
-        activations = forward(pixels)
-        new = {keys[index]: row for index, row in zip(batch, activations, strict=True)}
-        store.put_many(new)
-        computed |= new
-        advance(len(batch))
-    return computed
+class _OtherWidthError(NetworkError):
+    """Activations of one call do not fit together."""
 
 
-def _progress(missing: int, total: int, verbose: int) -> Callable[[int], None]:
-    """Return a function that moves a progress bar on by so many images."""
-    if not verbose:
-        return lambda done: None
-    import keras
+@dataclass
+class _Extraction:
+    """The result of one call while it fills with rows.
 
-    print(f"extracting features: {missing} images to compute, {total - missing} known", flush=True)
-    bar = keras.utils.Progbar(missing, interval=0.5, unit_name="image")
-    return lambda done: bar.add(done)
+    `compiled` gives the network when it is needed, `inputs` what goes into it for each of the
+    batches of positions.
+    """
+
+    keys: Sequence[bytes]
+    store: FeatureStore | None
+    compiled: Callable[[], Callable[[np.ndarray], np.ndarray]]
+    inputs: Callable[[Sequence[np.ndarray]], Generator[np.ndarray, None, None]]
+    rows: np.ndarray | None = None
+
+    def missing(self, positions: np.ndarray) -> np.ndarray:
+        """Fill in what is stored, and return the positions of what is not."""
+        if self.store is None:
+            return positions
+        missing: list[int] = []
+        for chunk in self._chunks(positions):
+            found = self.store.get_many([self.keys[position] for position in chunk])
+            for position in chunk:
+                row = found.get(self.keys[position])
+                if row is None:
+                    missing.append(position)
+                else:
+                    self._rows_for(row)[position] = row
+        return np.array(missing, int)
+
+    def compute(self, positions: np.ndarray, verbose: int) -> None:
+        """Fill in the activations of these images, and store them batch by batch."""
+        if len(positions) == 0:
+            return
+        forward = self.compiled()
+        starts = range(0, len(positions), BATCH_SIZE)
+        batches = [positions[start : start + BATCH_SIZE] for start in starts]
+        inputs = self.inputs(batches)
+        bar = _bar(len(positions), self._announced(len(positions), verbose), verbose)
+        with closing(inputs), bar as advance:
+            for batch, values in zip(batches, inputs, strict=True):
+                self._keep(batch, forward(values))
+                advance(len(batch))
+
+    def repeated(self, first: np.ndarray) -> np.ndarray:
+        """The result, with the rows of images that came before copied."""
+        assert self.rows is not None
+        again = np.flatnonzero(first != np.arange(len(first)))
+        for chunk in self._chunks(again):
+            self.rows[chunk] = self.rows[first[chunk]]
+        return self.rows
+
+    def _keep(self, batch: np.ndarray, activations: np.ndarray) -> None:
+        if self.store is not None:
+            activations = self.store.rounded(activations)
+        self._rows_for(activations[0])[batch] = activations
+        if self.store is not None:
+            keys = (self.keys[position] for position in batch)
+            self.store.put_many(dict(zip(keys, activations, strict=True)))
+
+    def _rows_for(self, row: np.ndarray) -> np.ndarray:
+        """The result, allocated when its width is known, if such a row fits into it."""
+        if self.rows is None:
+            self.rows = np.empty((len(self.keys), *row.shape), np.float32)
+        if self.rows.shape[1:] != row.shape:
+            raise _OtherWidthError(
+                f"expected rows of shape {self.rows.shape[1:]} as for other images, got {row.shape}"
+            )
+        return self.rows
+
+    def _chunks(self, positions: np.ndarray) -> Iterator[np.ndarray]:
+        start = 0
+        while start < len(positions):
+            # Before the width is known, few rows show it.
+            count = BATCH_SIZE if self.rows is None else CHUNK_BYTES // (self.rows[0].nbytes or 1)
+            stop = start + min(max(count, BATCH_SIZE), CHUNK)
+            yield positions[start:stop]
+            start = stop
+
+    def _announced(self, missing: int, verbose: int) -> str:
+        known = len(self.keys) - missing
+        if verbose:
+            print(f"extracting features: {missing} images to compute, {known} known", flush=True)
+        return f"{known} known"
+
+
+def _computed_once(task: _Extraction, verbose: int) -> np.ndarray:
+    """The result: of each distinct image what is stored, or else computed."""
+    first = _first_positions(task.keys)
+    distinct = np.flatnonzero(first == np.arange(len(first)))
+    try:
+        task.compute(task.missing(distinct), verbose)
+    except _OtherWidthError as error:
+        if task.store is None:
+            raise
+        warnings.warn(f"stored activations are not used: {error}", TransferclfWarning, stacklevel=3)
+        task.rows = None
+        task.compute(distinct, verbose)
+    return task.repeated(first)
+
+
+def _first_positions(keys: Sequence[bytes]) -> np.ndarray:
+    """Where the key of each image comes for the first time."""
+    first: dict[bytes, int] = {}
+    return np.fromiter((first.setdefault(key, index) for index, key in enumerate(keys)), int)
+
+
+def _bar(
+    total: int, note: str, verbose: int, delay: float = 0.0
+) -> AbstractContextManager[Advance]:
+    return progress_bar(total, note, delay) if verbose else nullcontext(unseen)

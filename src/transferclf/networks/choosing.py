@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
 from transferclf.networks.backbones import Backbone, check_preprocessing, get_backbone
+from transferclf.networks.engines import Engine, Precision
 from transferclf.networks.prefix import Prefix
 from transferclf.networks.weights import PRETRAINED, build_backbone
 
@@ -37,6 +38,9 @@ def choose_prefix(
     pooling: Pooling,
     layers: tuple[str, ...],
     seed: int,
+    trainable_layers: int | str = 0,
+    engine: Engine = "auto",
+    precision: Precision = "float32",
 ) -> Prefix:
     """Return the prefix that these parameters mean; builds no registered network.
 
@@ -56,6 +60,10 @@ def choose_prefix(
         Layers to tap; () is the output.
     seed : int
         What random weights are drawn from.
+    trainable_layers : int or str, default=0
+        Where the backbone is cut.
+    engine, precision : str, default="auto" and "float32"
+        What runs the network.
 
     Returns
     -------
@@ -80,7 +88,19 @@ def choose_prefix(
     if model is not None:
         # The model stands in the builder's place, and a function may not be picklable.
         record = dataclasses.replace(record, builder="")
-    return Prefix(record, weights, seed, size, preprocessing, pooling, layers, model)
+    return Prefix(
+        record,
+        weights,
+        seed,
+        size,
+        preprocessing,
+        pooling,
+        layers,
+        model,
+        trainable_layers,
+        engine,
+        precision,
+    )
 
 
 def _takes_weights(record: Backbone) -> bool:

@@ -39,7 +39,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     """
     model = functional(model)
     partners = _foldable_pairs(model)
-    biased = {id(before): _with_bias(before) for before, _ in partners}
+    biased = {id(before): rebuilt(before, use_bias=True) for before, _ in partners}
     dropped = {id(norm) for _, norm in partners}
 
     def replaced(operation: Any) -> Any:
@@ -52,6 +52,61 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     for before, norm in partners:
         biased[id(before)].set_weights(_folded_weights(before, norm))
     return keras.Model(packed(inputs), packed(outputs))
+
+
+def has_plain_weights(layer: layers.Layer) -> bool:
+    """Whether a layer has the weights that its class has, and computes with them as they are.
+
+    Parameters
+    ----------
+    layer : keras.layers.Layer
+        A built layer.
+
+    Returns
+    -------
+    bool
+        False for a quantised or adapted layer (LoRA), which has more weights, and another kernel
+        than it shows.
+
+    Examples
+    --------
+    >>> import keras
+    >>> dense = keras.layers.Dense(2)
+    >>> dense.build((None, 3))
+    >>> has_plain_weights(dense)
+    True
+    >>> dense.enable_lora(1)
+    >>> has_plain_weights(dense)
+    False
+    """
+    expected = 1 + layer.use_bias if hasattr(layer, "use_bias") else 0
+    return len(layer.weights) == expected
+
+
+def rebuilt(layer: layers.Layer, **changes: Any) -> layers.Layer:
+    """Return a new layer that differs from another in some options; its weights are yet to be set.
+
+    Parameters
+    ----------
+    layer : keras.layers.Layer
+        What to take the other options from.
+    **changes
+        Options of the class, as in `get_config`.
+
+    Returns
+    -------
+    keras.layers.Layer
+
+    Examples
+    --------
+    >>> import keras
+    >>> rebuilt(keras.layers.Dense(2), use_bias=False).use_bias
+    False
+    """
+    config = layer.get_config()
+    # The weights are set anyway, and other initial ones draw from the caller's random state.
+    zeros = {name: "zeros" for name in config if name.endswith("_initializer")}
+    return type(layer).from_config(config | zeros | changes)
 
 
 def _foldable_pairs(model: keras.Model) -> list[tuple[layers.Layer, layers.Layer]]:
@@ -78,8 +133,7 @@ def _is_foldable(operation: Any) -> bool:
         type(operation) in _OUTPUT_AXES
         and operation.activation is keras.activations.linear
         and getattr(operation, "data_format", "channels_last") == "channels_last"
-        # A quantised or adapted layer (LoRA) has more, and another kernel than it shows.
-        and len(operation.weights) == 1 + operation.use_bias
+        and has_plain_weights(operation)
     )
 
 
@@ -89,13 +143,6 @@ def _is_constant(node: Any) -> bool:
     by_channel = node.operation.axis in (-1, last_axis)
     # Called with training=True it scales by those of the batch.
     return by_channel and len(node.arguments.args) == 1 and not any(node.arguments.kwargs.values())
-
-
-def _with_bias(layer: layers.Layer) -> layers.Layer:
-    config = layer.get_config()
-    # The weights are set anyway, and other initial ones draw from the caller's random state.
-    zeros = {name: "zeros" for name in config if name.endswith("_initializer")}
-    return type(layer).from_config(config | zeros | {"use_bias": True})
 
 
 def _folded_weights(layer: layers.Layer, norm: layers.Layer) -> list[np.ndarray]:

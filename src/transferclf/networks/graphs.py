@@ -115,3 +115,20 @@ def _flat(tensors: Any) -> list[keras.KerasTensor]:
 def packed(tensors: list[keras.KerasTensor]) -> Any:
     """One tensor as itself, several as a list: what Keras wants for a model's ends."""
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def copied(model: keras.Model) -> keras.Model:
+    """The same functional model made of new layers with the same weights.
+
+    The layers of a model are still part of the graphs they came from; in the copy each has only
+    the inputs and outputs it has there, as Grad-CAM and exporting need.
+    """
+    copy = keras.models.clone_model(model, clone_function=_copied_layer)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _copied_layer(layer: Any) -> Any:
+    # Keras refuses to make a Lambda from its description; it has no weights and can be shared.
+    is_lambda = isinstance(layer, keras.layers.Lambda)
+    return layer if is_lambda else type(layer).from_config(layer.get_config())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import layers
 
+from transferclf.networks.graphs import copied
 from transferclf.networks.isolation import undisturbed
 
 Pooling = Literal["avg", "max", "flatten"]
@@ -40,14 +42,17 @@ def pool(activations: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
     return kind()(activations)
 
 
-def with_linear_head(
+def with_head(
     model: keras.Model,
     mean: np.ndarray,
     scale: np.ndarray,
-    coef: np.ndarray,
-    intercept: np.ndarray,
+    dense: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    activation: str = "relu",
+    dropout: Sequence[float] = (),
+    tuned: Mapping[str, list[np.ndarray]] | None = None,
 ) -> keras.Model:
-    """A flat classifier: the model's features, standardised, and one softmax layer.
+    """A flat classifier: the model's features, standardised, and dense layers up to a softmax.
 
     Parameters
     ----------
@@ -55,31 +60,56 @@ def with_linear_head(
         From pixels to features (n, d); its weights are copied.
     mean, scale : ndarray of shape (d,)
         What the features are standardised by.
-    coef : ndarray of shape (d, n_classes)
-        Kernel of the dense layer "predictions".
-    intercept : ndarray of shape (n_classes,)
-        Its bias.
+    dense : sequence of (ndarray, ndarray)
+        Kernels and biases of the dense layers; the last one is called "predictions".
+    activation : str, default="relu"
+        Activation of all but the last.
+    dropout : sequence of float, default=()
+        Rates of dropout: after each hidden layer, or on the features where there is none.
+    tuned : dict of str to list of ndarray, or None, default=None
+        Layers of the model that were trained, by name, and their weights.
 
     Returns
     -------
     keras.Model
-        From pixels to probabilities (n, n_classes). Only the dense layer is trainable.
+        From pixels to probabilities (n, n_classes). Only the dense layers and those in `tuned`
+        are trainable, batch normalisation never.
     """
     taken = {operation.name for operation in model.operations}
     with undisturbed():
-        predictions = layers.Dense(
-            coef.shape[1], activation="softmax", name=_free("predictions", taken)
-        )
         features = _standardised(model.outputs[0], mean, scale, taken)
-        shared = keras.Model(model.inputs[0], predictions(features))
-        # The backbone's layers are still part of the graphs they came from; in a clone each layer
-        # has one input and one output, as Grad-CAM and exporting need.
-        whole = keras.models.clone_model(shared, clone_function=_cloned)
-    predictions.set_weights([coef, intercept])
-    whole.set_weights(shared.get_weights())
+        outputs, names = _dense_layers(features, dense, activation, dropout, taken)
+        # The backbone's layers are still part of the graphs they came from.
+        whole = copied(keras.Model(model.inputs[0], outputs))
+    for name, weights in (tuned or {}).items():
+        whole.get_layer(name).set_weights(weights)
     for layer in whole.layers:
-        layer.trainable = layer.name == predictions.name
+        is_trained = layer.name in names or layer.name in (tuned or {})
+        layer.trainable = is_trained and not isinstance(layer, layers.BatchNormalization)
     return whole
+
+
+def _dense_layers(
+    x: keras.KerasTensor,
+    dense: Sequence[tuple[np.ndarray, np.ndarray]],
+    activation: str,
+    dropout: Sequence[float],
+    taken: set[str],
+) -> tuple[keras.KerasTensor, set[str]]:
+    """The probabilities, and the names of the dense layers that they come from."""
+    hidden = [_free(f"hidden_{number}", taken) for number in range(1, len(dense))]
+    names = [*hidden, _free("predictions", taken)]
+    if len(dense) == 1 and any(dropout):
+        x = layers.Dropout(dropout[0], name=_free("dropout", taken))(x)
+    for number, (name, weights) in enumerate(zip(names, dense, strict=True)):
+        is_last = name == names[-1]
+        units = weights[0].shape[1]
+        layer = layers.Dense(units, activation="softmax" if is_last else activation, name=name)
+        x = layer(x)
+        layer.set_weights(weights)
+        if not is_last and any(dropout):
+            x = layers.Dropout(dropout[number], name=_free(f"dropout_{number + 1}", taken))(x)
+    return x, set(names)
 
 
 def _standardised(
@@ -92,12 +122,6 @@ def _standardised(
     )
     rescale = layers.Rescaling((1.0 / scale).tolist(), name=_free("standardize", taken))
     return rescale(centre(features))
-
-
-def _cloned(layer: Any) -> Any:
-    # Keras refuses to make a Lambda from its description; it has no weights and can be shared.
-    is_lambda = isinstance(layer, layers.Lambda)
-    return layer if is_lambda else type(layer).from_config(layer.get_config())
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transferclf.networks.threads import limit_threads
+
 # Python's random numbers and Keras' default precision belong to the process, not to a thread.
 _building = threading.RLock()
 _depth = 0
@@ -47,6 +49,7 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
 
 @contextmanager
 def _fresh_keras() -> Iterator[None]:
+    limit_threads()
     import keras
     from keras.src.backend.common import global_state
 

@@ -7,12 +7,14 @@ activation is missing, and then shared by everything in the process that asks fo
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import importlib.metadata
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import NetworkError
 from transferclf.networks.backbones import Backbone
+from transferclf.networks.engines import Engine, Precision
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.weights import (
     PRETRAINED,
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from transferclf.networks.inference import Forward
 
 # Raised whenever the same parameters come to mean another function of the pixels.
-FORMAT = 1
+FORMAT = 2
 
 # Compiled networks kept for other estimators; a grid over backbones visits them in turn.
 FORWARDS_KEPT = 4
@@ -66,6 +69,12 @@ class Prefix:
         Layers to tap, their features side by side; () is the output of the backbone.
     model : keras.Model or None, default=None
         The user's own network, in place of the backbone's builder.
+    trainable_layers : int or str, default=0
+        Where the backbone is cut, in the words of :func:`transferclf.networks.cutting.cut`. 0
+        leaves it whole; otherwise the prefix gives the activations at the cut, flattened, and
+        :meth:`tail` is what comes after them.
+    engine, precision : str, default="auto" and "float32"
+        What runs it, see :func:`transferclf.networks.inference.compile_forward`.
     """
 
     backbone: Backbone
@@ -76,6 +85,9 @@ class Prefix:
     pooling: Pooling
     layers: tuple[str, ...] = ()
     model: keras.Model | None = None
+    trainable_layers: int | str = 0
+    engine: Engine = "auto"
+    precision: Precision = "float32"
 
     @cached_property
     def digest(self) -> str:
@@ -85,8 +97,9 @@ class Prefix:
             "network": self._network(),
             "size": self.size,
             "preprocessing": self.preprocessing,
-            "pooling": self.pooling,
-            "layers": self.layers,
+            "ends": self._ends(),
+            # Engines agree to the rounding of float32, and less precise ones do not.
+            "rounding": None if self.precision == "float32" else [self.engine, self.precision],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -95,6 +108,17 @@ class Prefix:
         # weights travels along, so that other weights are noticed there. A model travels itself.
         left_out = {"digest"} if self.model is None else {"digest", "weights_digest"}
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def _ends(self) -> list[Any]:
+        """Where in the network the activations are taken, and how they become vectors."""
+        if self.is_cut:
+            return ["cut", self.trainable_layers]  # pooling comes after the cut
+        return [self.pooling, self.layers]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether layers of the backbone are left to be trained."""
+        return self.trainable_layers != 0
 
     def _network(self) -> list[Any]:
         if self.model is not None:
@@ -135,36 +159,81 @@ class Prefix:
 
     def forward(self) -> Forward:
         """The compiled network; built once for all equal prefixes in this process."""
+        return self._compiled("prefix", self.build)
+
+    def tail_forward(self) -> Forward:
+        """What comes after the cut, compiled as it is before any training."""
+        return self._compiled(f"tail {self.pooling}", self.tail)
+
+    def _compiled(self, part: str, build: Callable[[], keras.Model]) -> Forward:
+        key = (self.digest, self.engine, self.precision, part)
         with _forwards_lock:
-            if self.digest not in _forwards:
+            if key not in _forwards:
                 from transferclf.networks.inference import compile_forward
 
                 with undisturbed():
-                    _forwards[self.digest] = compile_forward(self.build())
-            _forwards.move_to_end(self.digest)
+                    _forwards[key] = compile_forward(build(), self.engine, self.precision)
+            _forwards.move_to_end(key)
             while len(_forwards) > FORWARDS_KEPT:
                 _forwards.popitem(last=False)
-            return _forwards[self.digest]
+            return _forwards[key]
 
     def build(self) -> keras.Model:
-        """A new, flat Keras model from pixels between 0 and 255 to features (n, d)."""
+        """A new, flat Keras model from pixels between 0 and 255 to rows (n, d).
+
+        The rows are features, or the activations at the cut.
+        """
         import keras
 
+        from transferclf.networks.cutting import cut
+        from transferclf.networks.rows import as_rows
+
         with undisturbed():
-            inputs, features = self._features()
-            joined = keras.layers.Concatenate()(features) if len(features) > 1 else features[0]
-            return keras.Model(inputs, joined, name=self.backbone.name)
+            network = self._flat_network()
+            if self.is_cut:
+                outputs = as_rows(cut(network, self.trainable_layers).prefix.outputs)
+            else:
+                features = self._features(network)
+                outputs = keras.layers.Concatenate()(features) if len(features) > 1 else features[0]
+            return keras.Model(network.inputs[0], outputs, name=self.backbone.name)
+
+    def tail(self) -> keras.Model:
+        """A new Keras model of what comes after the cut: from rows (n, d) to features.
+
+        Its layers are copies, free to be trained.
+        """
+        import keras
+
+        from transferclf.networks.cutting import cut
+        from transferclf.networks.graphs import copied
+        from transferclf.networks.heads import pool
+        from transferclf.networks.rows import on_rows
+
+        with undisturbed():
+            suffix = cut(self._flat_network(), self.trainable_layers).suffix
+            features = [pool(tensor, self.pooling) for tensor in suffix.outputs]
+            rows, outputs = on_rows(keras.Model(suffix.inputs, features))
+            return copied(keras.Model(rows, outputs[0], name=f"{self.backbone.name}_tail"))
 
     def widths(self) -> list[int]:
         """How many features each tapped layer gives; builds the network."""
         with undisturbed():
-            return [features.shape[-1] for features in self._features()[1]]
+            return [features.shape[-1] for features in self._features(self._flat_network())]
 
-    def _features(self) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+    def whole(self) -> Prefix:
+        """The same network without a cut: from pixels to features."""
+        return dataclasses.replace(self, trainable_layers=0)
+
+    def _features(self, network: keras.Model) -> list[keras.KerasTensor]:
+        from transferclf.networks.heads import pool
+
+        return [pool(tensor, self.pooling) for tensor in _outputs(network, self.layers)]
+
+    def _flat_network(self) -> keras.Model:
+        """From pixels to what the backbone ends in, its own models inside it dissolved."""
         import keras
 
         from transferclf.networks.graphs import functional, packed, replay
-        from transferclf.networks.heads import pool
         from transferclf.networks.preprocessing import scale_pixels
 
         network = functional(self._backbone_model())
@@ -172,12 +241,11 @@ class Prefix:
         inputs = keras.Input((*self.size, 3), name="pixels")
         outputs = replay(network, [scale_pixels(inputs, self.preprocessing)])
         try:
-            flat = keras.Model(inputs, packed(outputs), name=network.name)
+            return keras.Model(inputs, packed(outputs), name=network.name)
         except ValueError as error:  # two models inside it have layers of the same name
             raise NetworkError(
                 f"{network.name!r} cannot be made one flat model: {error}"
             ) from error
-        return inputs, [pool(tensor, self.pooling) for tensor in _outputs(flat, self.layers)]
 
     def _backbone_model(self) -> keras.Model:
         # Features of a changed network must not be stored under the name of the old one, nor meet
@@ -193,7 +261,7 @@ class Prefix:
         return build_backbone(self.backbone, self.weights, self.size, self.seed)
 
 
-_forwards: OrderedDict[str, Forward] = OrderedDict()
+_forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
 
 

@@ -16,22 +16,31 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.linalg import eigh
 from scipy.optimize import minimize
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import ThreadpoolController
+
+from transferclf.training.scaling import mean_and_scale
 
 # Below this many multiplications a pass, BLAS threads cost more than they save: many small
 # products, each of which waits for the slowest thread.
 SMALL_PROBLEM = 2**30
 
+# Fewer samples than this are rotated into as many axes; with more that takes longer than it saves.
+MAX_ROTATED = 1024
+
 # Standardised features are held in double precision up to this size, in single beyond it.
 MAX_DOUBLE_BYTES = 2**30
+
+# Steps that L-BFGS remembers: twice SciPy's default halves the iterations of hard problems.
+CORRECTIONS = 20
 
 # L-BFGS stops where no partial derivative of the objective is larger.
 GRADIENT_TOLERANCE = 1e-5
@@ -60,6 +69,11 @@ class LinearHead:
     intercept: np.ndarray
     history: dict[str, list[float]] = field(default_factory=dict, compare=False)
 
+    @property
+    def dense(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Kernels and biases of the dense layers that this head is: of one."""
+        return [(self.coef, self.intercept)]
+
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Scores of shape (n, n_classes), whose softmax is the probabilities."""
         standardised = (features - self.mean) / self.scale
@@ -77,7 +91,6 @@ def fit_linear(
     *,
     l2: float,
     sample_weight: np.ndarray,
-    class_weight: np.ndarray | None = None,
     max_iter: int = 1000,
 ) -> LinearHead:
     """Fit a linear head to its optimum.
@@ -93,10 +106,8 @@ def fit_linear(
     l2 : float
         Weight of the squared norm of the coefficients in the objective.
     sample_weight : ndarray of shape (n,)
-        Weight of each sample; a weight of 2 is the same as the sample twice.
-    class_weight : ndarray of shape (n_classes,) or None, default=None
-        Further factor for the samples of each class. The weights also apply to the mean and
-        deviation of the features.
+        Weight of each sample, also in the mean and deviation of the features; a weight of 2 is
+        the same as the sample twice.
     max_iter : int, default=1000
         L-BFGS iterations at most.
 
@@ -117,13 +128,31 @@ def fit_linear(
     >>> head.probabilities(x).argmax(axis=1)
     array([0, 0, 1, 1])
     """
-    weights = sample_weight if class_weight is None else sample_weight * class_weight[labels]
     with _few_threads(features.size * n_classes):
-        mean, scale = _mean_and_scale(features, weights)
+        mean, scale = mean_and_scale(features, sample_weight)
         standardised = ((features - mean) / scale).astype(_precision(features), copy=False)
-        problem = _SoftmaxProblem(standardised, labels, n_classes, l2, weights)
+        rotated, back = _in_fewest_axes(standardised)
+        problem = _SoftmaxProblem(rotated, labels, n_classes, l2, sample_weight)
         coef, intercept = problem.split(_minimum(problem, max_iter))
-    return LinearHead(mean, scale, coef, intercept, problem.history)
+        return LinearHead(mean, scale, back(coef), intercept, problem.history)
+
+
+def _in_fewest_axes(
+    features: np.ndarray,
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """The same features in as many axes as there are samples, and the way back of coefficients.
+
+    With a penalty on their squares the best coefficients are combinations of the samples, and
+    neither the objective nor the path of L-BFGS changes when the axes are rotated; there is only
+    less to multiply.
+    """
+    n_samples, n_features = features.shape
+    if n_samples >= min(n_features, MAX_ROTATED):
+        return features, lambda coef: coef
+    squares, axes = eigh(features @ features.T)
+    kept = squares > n_samples * np.finfo(features.dtype).eps * max(squares[-1], 0)
+    lengths, axes = np.sqrt(squares[kept]), axes[:, kept]
+    return axes * lengths, lambda coef: features.T @ ((axes / lengths) @ coef)
 
 
 def _minimum(problem: _SoftmaxProblem, max_iter: int) -> np.ndarray:
@@ -137,6 +166,7 @@ def _minimum(problem: _SoftmaxProblem, max_iter: int) -> np.ndarray:
             "maxiter": max_iter,
             "maxfun": 2 * max_iter,
             "gtol": GRADIENT_TOLERANCE,
+            "maxcor": CORRECTIONS,
             "ftol": 64 * np.finfo(float).eps,
         },
     )
@@ -179,13 +209,15 @@ class _SoftmaxProblem:
         coef, intercept = self.split(parameters)
         logits = (self.features @ coef.astype(self.features.dtype)).astype(float) + intercept
         rows = np.arange(len(self.labels))
-        log_norm = logsumexp(logits, axis=1)
-        losses = log_norm - logits[rows, self.labels]
+        logits -= logits.max(axis=1, keepdims=True)
+        residual = np.exp(logits)
+        total = residual.sum(axis=1, keepdims=True)
+        losses = np.log(total[:, 0]) - logits[rows, self.labels]
         loss = float(self.shares @ losses + self.l2 * np.vdot(coef, coef))
         right = logits.argmax(axis=1) == self.labels
         self._last = (loss, float(self.shares @ right))
 
-        residual = np.exp(logits - log_norm[:, None])
+        residual /= total
         residual[rows, self.labels] -= 1.0
         residual *= self.shares[:, None]
         by_coef = self.features.T @ residual.astype(self.features.dtype) + 2 * self.l2 * coef
@@ -195,14 +227,6 @@ class _SoftmaxProblem:
         """Note where an iteration ended: at the point that was evaluated last."""
         self.history["loss"].append(self._last[0])
         self.history["accuracy"].append(self._last[1])
-
-
-def _mean_and_scale(features: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scaler = StandardScaler().fit(features, sample_weight=weights)
-    # What varies by no more than the rounding of its mean is constant; 1 leaves it so.
-    rounding = np.finfo(np.result_type(features, np.float32)).eps
-    noise = 10 * rounding * np.abs(scaler.mean_)
-    return scaler.mean_, np.where(scaler.scale_ <= noise, 1.0, scaler.scale_)
 
 
 def _precision(features: np.ndarray) -> type[np.floating]:

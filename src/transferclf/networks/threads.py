@@ -1,0 +1,34 @@
+"""Telling TensorFlow how many threads it may use.
+
+TensorFlow does not read OMP_NUM_THREADS for the threads it starts itself: in each of n worker
+processes it would take the whole machine.
+"""
+
+from __future__ import annotations
+
+import os
+
+from transferclf.images.threads import thread_limit
+
+# Within one operation, and operations side by side.
+VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+def limit_threads() -> None:
+    """Hold TensorFlow to OMP_NUM_THREADS; to be called before Keras is imported.
+
+    Does nothing where OMP_NUM_THREADS is not set. What the user has set for TensorFlow stays, and
+    so does the size of pools that TensorFlow has started already.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.environ["OMP_NUM_THREADS"] = "1"
+    >>> limit_threads()
+    >>> [os.environ.pop(name) for name in ("OMP_NUM_THREADS", *VARIABLES)]
+    ['1', '1', '1']
+    """
+    limit = thread_limit()
+    if limit is not None:
+        for variable in VARIABLES:
+            os.environ.setdefault(variable, str(limit))

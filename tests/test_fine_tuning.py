@@ -1,0 +1,209 @@
+"""Training layers of the backbone through the cut: as Keras does on the whole network."""
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from transferclf import TransferClassifier
+from transferclf.exceptions import InvalidParameterError, NetworkError
+from transferclf.images import resize_image
+from transferclf.training.batches import epoch_orders
+
+N, SIDE = 40, 32
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (N, 40, 40, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def labels():
+    return np.arange(N) % 3
+
+
+def classifier(**changes):
+    parameters = {
+        "backbone": "mobilenet_v2_035",
+        "weights": None,
+        "image_size": SIDE,
+        "trainable_layers": 3,
+        "fine_tune_epochs": 3,
+        "fine_tune_learning_rate": 1e-3,
+        "batch_size": 16,
+        "random_state": 0,
+    }
+    return TransferClassifier(**(parameters | changes))
+
+
+def pixels_of(images):
+    return np.stack([resize_image(image, (SIDE, SIDE)) for image in images]).astype(np.float32)
+
+
+def trained_whole(fitted, images, labels, trained):
+    """What Keras makes of the whole network, from where fine-tuning began."""
+    head = clone(fitted).set_params(trainable_layers=0).fit(images, labels)
+    model = head.model_
+    model.trainable = True
+    for layer in model.layers:
+        is_trained = layer.name in trained or layer.name == "predictions"
+        layer.trainable = is_trained and not isinstance(layer, layers.BatchNormalization)
+    model.get_layer("predictions").kernel.regularizer = keras.regularizers.L2(fitted.l2)
+    model.compile("adam", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
+    model.optimizer.learning_rate = fitted.fine_tune_learning_rate
+    losses = []
+    for order in epoch_orders(N, fitted.fine_tune_epochs, seed=0):
+        model.fit(
+            pixels_of(images)[order],
+            labels[order],
+            batch_size=fitted.batch_size,
+            shuffle=False,
+            verbose=0,
+        )
+        losses += model.history.history["loss"]
+    return model, losses
+
+
+@pytest.mark.parametrize(
+    ("trainable_layers", "trained"),
+    [
+        (3, ["Conv_1"]),
+        ("block_15_project", None),  # the sum after block 15 crosses the cut beside it
+    ],
+)
+def test_it_trains_as_keras_does(images, labels, trainable_layers, trained):
+    # A larger step would blow up the rounding of the two within these epochs.
+    fitted = classifier(trainable_layers=trainable_layers, fine_tune_learning_rate=1e-4)
+    fitted.fit(images, labels)
+    trained = trained or list(fitted.head_.tuned())
+    assert (trainable_layers == 3) == (len(trained) == 1)
+    whole, losses = trained_whole(fitted, images, labels, trained)
+    np.testing.assert_allclose(fitted.history_["loss"][-3:], losses, atol=1e-4)
+    np.testing.assert_allclose(
+        fitted.predict_proba(images), whole.predict(pixels_of(images), verbose=0), atol=1e-3
+    )
+
+
+def test_what_was_trained_is_in_the_whole_model(images, labels):
+    fitted = classifier(trainable_layers=11, hidden_units=(6,), dropout=0.3, epochs=2)
+    fitted.fit(images, labels)
+    model = fitted.model_
+    np.testing.assert_allclose(
+        model.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
+    )
+    trainable = [layer.name for layer in model.layers if layer.trainable]
+    convolutions = ["block_16_expand", "block_16_depthwise", "block_16_project", "Conv_1"]
+    assert trainable == [*convolutions, "hidden_1", "predictions"]
+    assert [layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)] == [0.3]
+
+
+def test_batch_normalisation_stays_as_it_came(images, labels):
+    fitted = classifier(trainable_layers="block_16").fit(images, labels)
+    untouched = fitted.prefix_.whole().build()
+    for layer in untouched.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            now = fitted.model_.get_layer(layer.name).get_weights()
+            for before, after in zip(layer.get_weights(), now, strict=True):
+                np.testing.assert_array_equal(before, after)
+    changed = fitted.model_.get_layer("block_16_expand").kernel
+    assert np.abs(changed - untouched.get_layer("block_16_expand").kernel).max() > 1e-5
+
+
+def test_every_image_goes_through_the_frozen_part_once(images, labels):
+    search = GridSearchCV(
+        classifier(), {"fine_tune_learning_rate": [1e-4, 1e-3], "l2": [0.01, 0.1]}, cv=2
+    )
+    first = classifier().fit(images[:1].repeat(2, axis=0), [0, 1])
+    before = first.prefix_.forward().images_seen
+    search.fit(images, labels)
+    assert search.best_estimator_.prefix_.forward().images_seen - before == N - 1
+
+
+def test_features_of_the_whole_network_are_shared_with_those_from_the_cut(images, labels):
+    tuned = classifier().fit(images, labels)
+    frozen = classifier(trainable_layers=0).fit(images, labels)
+    assert frozen.prefix_.forward().images_seen == 0
+    assert frozen.prefix_.digest == tuned.prefix_.whole().digest
+
+
+@pytest.mark.parametrize("cache", ["memory", None])
+def test_it_lowers_the_loss_and_continues_the_history(images, labels, cache):
+    fitted = classifier(cache=cache, l2=0.3, fine_tune_epochs=6, fine_tune_learning_rate=1e-4)
+    fitted.fit(images, labels)
+    head = classifier(trainable_layers=0, l2=0.3).fit(images, labels)
+    assert fitted.history_["loss"][: head.n_iter_] == pytest.approx(head.history_["loss"])
+    assert fitted.n_iter_ == head.n_iter_ + 6 == len(fitted.history_["accuracy"])
+    assert fitted.history_["loss"][-1] < head.history_["loss"][-1]
+
+
+def test_everything_can_be_trained(images, labels):
+    fitted = classifier(backbone="tiny", trainable_layers="all", fine_tune_epochs=1)
+    fitted.fit(images, labels)
+    assert "stem_conv" in fitted.head_.tuned()
+    np.testing.assert_allclose(
+        fitted.model_.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
+    )
+
+
+def test_a_model_of_ones_own_is_left_as_it_is(images, labels):
+    x = inputs = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 255)(x)
+    for number in (1, 2):
+        x = layers.Conv2D(4, 3, activation="relu", name=f"conv{number}")(x)
+    own = keras.Model(inputs, x)
+    before = own.get_weights()
+    fitted = classifier(backbone=own, weights="pretrained", trainable_layers=1).fit(images, labels)
+    for a, b in zip(before, own.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert all(layer.trainable for layer in own.layers)
+    np.testing.assert_allclose(
+        fitted.model_.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
+    )
+    assert list(fitted.head_.tuned()) == ["conv2"]
+
+
+def test_same_seed_same_weights(images, labels):
+    probabilities = [
+        classifier(hidden_units=(4,), dropout=0.5, epochs=2, random_state=seed)
+        .set_params(weights="pretrained", backbone="tiny")
+        .fit(images, labels)
+        .predict_proba(images)
+        for seed in (1, 2, 1)
+    ]
+    np.testing.assert_array_equal(probabilities[0], probabilities[2])
+    assert np.abs(probabilities[0] - probabilities[1]).max() > 1e-4
+
+
+def test_pickled_and_predicting_again(images, labels):
+    from transferclf.training import trainer
+
+    fitted = classifier().fit(images, labels)
+    before = fitted.predict_proba(images)
+    pickled = pickle.dumps(fitted)
+    trainer._trainers.clear()
+    np.testing.assert_array_equal(pickle.loads(pickled).predict_proba(images), before)
+
+
+def test_a_row_does_not_depend_on_those_around_it(images, labels):
+    fitted = classifier().fit(images, labels)
+    whole = fitted.predict_proba(images)
+    np.testing.assert_array_equal(fitted.predict_proba(images[7:31]), whole[7:31])
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, None, "", ["block_16"]])
+def test_what_cannot_name_layers_is_refused(value, images, labels):
+    with pytest.raises(InvalidParameterError, match="trainable_layers must be"):
+        classifier(trainable_layers=value).fit(images, labels)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [("block_61", "names no layer or block"), (10_000, "from 0 to")]
+)
+def test_layers_that_are_not_there_are_named(value, message, images, labels):
+    with pytest.raises(NetworkError, match=message):
+        classifier(trainable_layers=value).fit(images, labels)

@@ -1,0 +1,243 @@
+"""The trainer: one compiled function for many fits, and the same numbers as plain Keras."""
+
+import gc
+import threading
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from transferclf.networks import inference
+from transferclf.networks.suffix import Suffix
+from transferclf.training import trainer as trainers
+from transferclf.training.batches import epoch_orders
+from transferclf.training.phases import Recipe, fit_phase
+
+WIDTH, CLASSES, SAMPLES = 7, 3, 50
+
+
+@pytest.fixture
+def data(rng):
+    features = rng.normal(2, 3, (SAMPLES, WIDTH)).astype(np.float32)
+    labels = np.arange(SAMPLES) % CLASSES
+    features[:, 0] += 4 * labels
+    weights = rng.uniform(0.2, 2, SAMPLES)
+    return features, labels, weights
+
+
+@pytest.fixture(autouse=True)
+def _no_trainers():
+    trainers._trainers.clear()
+
+
+def recipe(**changes):
+    plain = {"optimizer": "adam", "learning_rate": 0.01, "epochs": 4, "batch_size": 16}
+    return Recipe(**(plain | changes))
+
+
+def fitted(data, suffix=None, **changes):
+    features, labels, weights = data
+    suffix = suffix or Suffix(CLASSES, (8,), l2=True, width=WIDTH)
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    return fit_phase(suffix, recipe(**changes), features, labels, weights, mean=mean, scale=scale)
+
+
+def plain_keras(data, start, recipe, hidden_units=(8,), activation="relu"):
+    """The same training in a network of Keras' own layers."""
+    features, labels, weights = data
+    penalty = keras.regularizers.L1L2(recipe.l1, recipe.l2)
+    x = inputs = keras.Input((WIDTH,))
+    for units in hidden_units:
+        x = layers.Dense(units, activation=activation, kernel_regularizer=penalty)(x)
+    x = layers.Dense(CLASSES, activation="softmax", kernel_regularizer=penalty)(x)
+    model = keras.Model(inputs, x)
+    model.set_weights([array for pair in start for array in pair])
+    model.compile(
+        recipe.optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"]
+    )
+    model.optimizer.learning_rate = recipe.learning_rate
+    standardised = (features - features.mean(axis=0)) / features.std(axis=0)
+    history = {"loss": [], "accuracy": []}
+    for order in epoch_orders(SAMPLES, recipe.epochs, recipe.seed):
+        logs = model.fit(
+            standardised[order],
+            labels[order],
+            sample_weight=(weights / weights.mean())[order],
+            batch_size=recipe.batch_size,
+            shuffle=False,
+            verbose=0,
+        ).history
+        for name, values in history.items():
+            values += logs[name]
+    return model, history
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "nadam"])
+def test_it_trains_as_keras_does(data, optimizer, monkeypatch):
+    from transferclf.training import phases
+
+    starts = []
+    drawn = phases._initial_dense
+    monkeypatch.setattr(
+        phases, "_initial_dense", lambda *args: starts.append(drawn(*args)) or starts[-1]
+    )
+    suffix = Suffix(CLASSES, (8,), "tanh", l1=True, l2=True, width=WIDTH)
+    changes = {"optimizer": optimizer, "l1": 0.003, "l2": 0.02, "seed": 5}
+    trained = fitted(data, suffix, **changes)
+    model, history = plain_keras(data, starts[0], recipe(**changes), activation="tanh")
+    np.testing.assert_allclose(trained.history["loss"], history["loss"], rtol=1e-5)
+    np.testing.assert_allclose(trained.history["accuracy"], history["accuracy"], rtol=1e-5)
+    features = data[0]
+    standardised = (features - features.mean(axis=0)) / features.std(axis=0)
+    np.testing.assert_allclose(
+        trained.probabilities(features), model.predict(standardised, verbose=0), atol=1e-5
+    )
+    for (kernel, bias), layer in zip(trained.dense, model.layers[1:], strict=True):
+        np.testing.assert_allclose(kernel, layer.kernel, atol=1e-5)
+        np.testing.assert_allclose(bias, layer.bias, atol=1e-5)
+
+
+def test_what_differs_from_fit_to_fit_is_not_compiled_anew(data, monkeypatch):
+    compiled = []
+    original = inference.compiled
+    monkeypatch.setattr(
+        inference, "compiled", lambda *args: compiled.append(args) or original(*args)
+    )
+    suffix = Suffix(CLASSES, (8,), dropout=True, l1=True, l2=True, width=WIDTH)
+    losses = set()
+    for changes in (
+        {},
+        {"learning_rate": 0.1},
+        {"l2": 0.3},
+        {"l1": 0.3},
+        {"dropout": (0.5,)},
+        {"epochs": 2},
+        {"batch_size": 7},
+        {"seed": 1},
+    ):
+        trained = fitted(data, suffix, **({"dropout": (0.1,)} | changes))
+        trained.probabilities(data[0])
+        losses.add(trained.history["loss"][-1])
+    fewer = tuple(array[:21] for array in data)
+    fitted(fewer, suffix, dropout=(0.1,))
+    assert len(compiled) == 2  # the epoch and the scores
+    assert len(losses) == 8  # and each made a difference
+
+
+def test_fits_leave_no_trace_in_each_other(data):
+    first = fitted(data, optimizer="adagrad")
+    fitted(data, optimizer="adagrad", seed=3, learning_rate=0.5)
+    again = fitted(data, optimizer="adagrad")
+    for a, b in zip(first.parameters, again.parameters, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first.history == again.history
+
+
+def test_dropout_is_drawn_from_the_seed(data):
+    suffix = Suffix(CLASSES, (8, 4), dropout=True, width=WIDTH)
+    losses = [
+        fitted(data, suffix, dropout=(0.5, 0.3), seed=seed).history["loss"] for seed in (0, 1, 0)
+    ]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_dropout_drops_at_its_rate():
+    from transferclf.networks.tunable import TunableDropout
+
+    layer = TunableDropout()
+    layer.build((None, 1000))
+    layer.rate.assign(0.25)
+    ones = np.ones((40, 1000), np.float32)
+    dropped = np.asarray(layer(ones, training=True))
+    assert np.unique(dropped).tolist() == pytest.approx([0, 1 / 0.75])
+    assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_array_equal(layer(ones), ones)
+
+
+def test_a_row_does_not_depend_on_those_around_it(data):
+    trained = fitted(data)
+    features = data[0]
+    whole = trained.logits(features)
+    np.testing.assert_array_equal(trained.logits(features[::-1])[::-1], whole)
+    np.testing.assert_array_equal(trained.logits(features[10:45]), whole[10:45])
+
+
+def test_only_the_proportions_of_weights_matter(data):
+    features, labels, weights = data
+    heavy = fitted((features, labels, 1000 * weights))
+    light = fitted(data)
+    np.testing.assert_allclose(heavy.history["loss"], light.history["loss"], rtol=1e-6)
+
+
+def test_a_trainer_that_is_dropped_frees_its_memory(data):
+    suffix = Suffix(CLASSES, (8,), width=WIDTH)
+    fitted(data, suffix).probabilities(data[0])
+    model = weakref.ref(trainers.trainer_for(suffix, "adam")._model)
+    for units in range(9, 9 + trainers.TRAINERS_KEPT):
+        trainers.trainer_for(Suffix(CLASSES, (units,), width=WIDTH), "adam")
+    gc.collect()
+    assert model() is None
+    assert len(trainers._trainers) == trainers.TRAINERS_KEPT
+
+
+def test_what_was_trained_outlives_its_trainer(data):
+    trained = fitted(data)
+    before = trained.probabilities(data[0])
+    trainers._trainers.clear()
+    np.testing.assert_array_equal(trained.probabilities(data[0]), before)
+
+
+def test_threads_take_turns(data):
+    alone = [fitted(data, seed=seed).probabilities(data[0]) for seed in range(4)]
+    found = {}
+
+    def work(seed):
+        found[seed] = fitted(data, seed=seed).probabilities(data[0])
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed, expected in enumerate(alone):
+        np.testing.assert_array_equal(found[seed], expected)
+
+
+def test_an_overflow_keeps_the_weights_before_it(data):
+    from sklearn.exceptions import ConvergenceWarning
+
+    with pytest.warns(ConvergenceWarning, match="overflowed in epoch 1.*lower the learning rate"):
+        trained = fitted(data, optimizer="sgd", learning_rate=1e30)
+    assert trained.history["loss"] == []
+    assert np.isfinite(trained.probabilities(data[0])).all()
+
+
+def test_epochs_before_an_overflow_count(data):
+    from sklearn.exceptions import ConvergenceWarning
+
+    with pytest.warns(ConvergenceWarning):
+        trained = fitted(data, optimizer="sgd", learning_rate=1e12, epochs=30, batch_size=50)
+    assert len(trained.history["loss"]) < 30
+    assert all(np.isfinite(array).all() for array in trained.parameters)
+
+
+def test_progress_is_shown_only_when_asked_for(data, capsys):
+    fitted(data)
+    assert capsys.readouterr().out == ""
+    features, labels, weights = data
+    suffix = Suffix(CLASSES, width=WIDTH)
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    fit_phase(suffix, recipe(), features, labels, weights, mean=mean, scale=scale, verbose=1)
+    shown = capsys.readouterr().out
+    assert "4/4" in shown
+    assert "loss" in shown
+
+
+def test_orders_are_seeded_permutations():
+    orders = list(epoch_orders(20, 3, seed=1))
+    assert all(sorted(order.tolist()) == list(range(20)) for order in orders)
+    assert orders[0].tolist() != orders[1].tolist()
+    np.testing.assert_array_equal(orders, list(epoch_orders(20, 3, seed=1)))
+    assert orders[0].tolist() != next(epoch_orders(20, 1, seed=2)).tolist()
