@@ -176,3 +176,55 @@ def test_features_that_say_nothing_give_the_shares_of_the_classes():
     assert head.history == {"loss": [pytest.approx(np.log(2))], "accuracy": [0.5]}
     shares = fitted(features, np.array([0] * 6 + [1] * 2)).probabilities(features[:1])
     np.testing.assert_allclose(shares, [[0.75, 0.25]], atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(6, 30), d=st.integers(7, 60))
+def test_fewer_axes_give_the_same_head(seed, n, d):
+    from transferclf.training import linear
+
+    features, labels = problem(seed, n=n, d=d)
+    features[:, 0] = 3.0
+    rotated = fitted(features, labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "MAX_ROTATED", 0)
+        plain = fitted(features, labels)
+    np.testing.assert_allclose(rotated.coef, plain.coef, atol=2e-4)
+    np.testing.assert_allclose(
+        rotated.probabilities(features), plain.probabilities(features), atol=2e-4
+    )
+
+
+def test_what_is_remembered_of_a_fold_is_that_of_no_other():
+    from transferclf.training import linear
+
+    features, labels = problem(13, n=12, d=20)
+    ones = np.ones(12)
+    changed = features.copy()
+    changed[5, 3] += 0.5
+    folds = [
+        (features, ones),
+        (changed, ones),
+        (features.astype(float), ones),
+        (features, np.where(np.arange(12) == 4, 2.0, 1.0)),
+        (features.reshape(15, 16), np.ones(15)),
+        (features.reshape(10, 24), np.ones(10)),
+    ]
+
+    def coefs():
+        return [fitted(x, np.arange(len(x)) % 3, weights=weights).coef for x, weights in folds]
+
+    together = coefs()
+    assert len(linear._axes) >= len(folds)
+    for (x, weights), expected in zip(folds, together, strict=True):
+        linear._axes.clear()
+        alone = fitted(x, np.arange(len(x)) % 3, weights=weights).coef
+        np.testing.assert_array_equal(alone, expected)
+
+
+def test_only_a_few_folds_are_remembered():
+    from transferclf.training import linear
+
+    for seed in range(linear.FOLDS_KEPT + 3):
+        fitted(*problem(seed, n=9, d=20))
+    assert len(linear._axes) == linear.FOLDS_KEPT

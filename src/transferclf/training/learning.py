@@ -12,7 +12,7 @@ import numpy as np
 
 from transferclf.networks.prefix import Prefix
 from transferclf.networks.suffix import Suffix
-from transferclf.training.linear import LinearHead, fit_linear
+from transferclf.training.linear import LinearHead, few_threads, fit_linear
 from transferclf.training.phases import Recipe, TrainedSuffix, fit_phase
 from transferclf.training.scaling import mean_and_scale
 
@@ -84,7 +84,8 @@ def fit_head(
             print(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4f}")
         return head
     suffix = replace(_suffix(shape, recipe), width=features.shape[1])
-    mean, scale = mean_and_scale(features, weights)
+    with few_threads(features.size):
+        mean, scale = mean_and_scale(features, weights)
     return fit_phase(
         suffix, recipe, features, labels, weights, mean=mean, scale=scale, verbose=verbose
     )

@@ -15,8 +15,10 @@ Mathematical Programming 45 (1989), as implemented in SciPy.
 from __future__ import annotations
 
 import functools
+import hashlib
+import threading
 import warnings
-from collections.abc import Callable
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +37,9 @@ SMALL_PROBLEM = 2**30
 
 # Fewer samples than this are rotated into as many axes; with more that takes longer than it saves.
 MAX_ROTATED = 1024
+
+# Rotated features kept for the next fit to the same samples; at most 16 MB each, mostly far less.
+FOLDS_KEPT = 10
 
 # Standardised features are held in double precision up to this size, in single beyond it.
 MAX_DOUBLE_BYTES = 2**30
@@ -128,31 +133,84 @@ def fit_linear(
     >>> head.probabilities(x).argmax(axis=1)
     array([0, 0, 1, 1])
     """
-    with _few_threads(features.size * n_classes):
-        mean, scale = mean_and_scale(features, sample_weight)
-        standardised = ((features - mean) / scale).astype(_precision(features), copy=False)
-        rotated, back = _in_fewest_axes(standardised)
-        problem = _SoftmaxProblem(rotated, labels, n_classes, l2, sample_weight)
+    with few_threads(features.size * n_classes):
+        axes = _known_axes(features, sample_weight)
+        problem = _SoftmaxProblem(axes.rows, labels, n_classes, l2, sample_weight)
         coef, intercept = problem.split(_minimum(problem, max_iter))
-        return LinearHead(mean, scale, back(coef), intercept, problem.history)
+        coef = axes.back(coef, features)
+        return LinearHead(axes.mean, axes.scale, coef, intercept, problem.history)
 
 
-def _in_fewest_axes(
-    features: np.ndarray,
-) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """The same features in as many axes as there are samples, and the way back of coefficients.
+@dataclass(frozen=True)
+class _Axes:
+    """Standardised features in the axes that they are fitted in.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (d,)
+        What they are standardised by.
+    rows : ndarray of shape (n, r)
+        The features in these axes.
+    by_samples : ndarray of shape (n, r) or None
+        The axes as combinations of the standardised samples; None are the features' own.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    rows: np.ndarray
+    by_samples: np.ndarray | None = None
+
+    def back(self, coef: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Coefficients of the standardised features, from those of the axes."""
+        if self.by_samples is None:
+            return coef
+        return ((features - self.mean) / self.scale).T @ (self.by_samples @ coef)
+
+
+_axes: OrderedDict[bytes, _Axes] = OrderedDict()
+_axes_lock = threading.Lock()
+
+
+def _known_axes(features: np.ndarray, weights: np.ndarray) -> _Axes:
+    """The axes of these features; a search comes back to the same folds for each setting."""
+    if not _is_rotated(features):
+        return _axes_of(features, weights)
+    digest = hashlib.sha256(f"{features.dtype} {features.shape} {weights.dtype}".encode())
+    for values in (features, weights):
+        digest.update(memoryview(np.ascontiguousarray(values)).cast("B"))
+    key = digest.digest()
+    with _axes_lock:
+        known = _axes.get(key)
+    if known is None:
+        known = _axes_of(features, weights)
+    with _axes_lock:
+        _axes[key] = known
+        _axes.move_to_end(key)
+        while len(_axes) > FOLDS_KEPT:
+            _axes.popitem(last=False)
+    return known
+
+
+def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
+    """As many axes as there are samples, where these are fewer than features.
 
     With a penalty on their squares the best coefficients are combinations of the samples, and
     neither the objective nor the path of L-BFGS changes when the axes are rotated; there is only
     less to multiply.
     """
-    n_samples, n_features = features.shape
-    if n_samples >= min(n_features, MAX_ROTATED):
-        return features, lambda coef: coef
-    squares, axes = eigh(features @ features.T)
-    kept = squares > n_samples * np.finfo(features.dtype).eps * max(squares[-1], 0)
+    mean, scale = mean_and_scale(features, weights)
+    standardised = ((features - mean) / scale).astype(_precision(features), copy=False)
+    if not _is_rotated(features):
+        return _Axes(mean, scale, standardised)
+    squares, axes = eigh(standardised @ standardised.T, driver="evd")
+    kept = squares > len(axes) * np.finfo(axes.dtype).eps * max(squares[-1], 0)
     lengths, axes = np.sqrt(squares[kept]), axes[:, kept]
-    return axes * lengths, lambda coef: features.T @ ((axes / lengths) @ coef)
+    return _Axes(mean, scale, axes * lengths, axes / lengths)
+
+
+def _is_rotated(features: np.ndarray) -> bool:
+    n_samples, n_features = features.shape
+    return n_samples < min(n_features, MAX_ROTATED)
 
 
 def _minimum(problem: _SoftmaxProblem, max_iter: int) -> np.ndarray:
@@ -238,7 +296,7 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()  # looks through all loaded libraries: once is enough
 
 
-def _few_threads(multiplications: int) -> Any:
+def few_threads(multiplications: int) -> Any:
     """A context in which BLAS uses one thread if the problem is small."""
     limit = 1 if multiplications <= SMALL_PROBLEM else None
     return _controller().limit(limits=limit, user_api="blas")

@@ -188,11 +188,12 @@ def _trained(
         ops.convert_to_tensor(weights, "float32"),
     )
     history: History = {"loss": [], "accuracy": []}
+    good = trainer.parameters()
     with _progress(recipe.epochs, verbose) as show:
         for order in epoch_orders(len(rows), recipe.epochs, recipe.seed):
-            before = trainer.parameters()
             logs = trainer.epoch(*data, order, recipe.batch_size)
-            if not _all_finite(logs, trainer.parameters()):
+            before, good = good, trainer.parameters()
+            if not _all_finite(logs, good):
                 trainer.set_parameters(before)
                 _warn_overflow(len(history["loss"]) + 1, recipe)
                 break

@@ -7,6 +7,7 @@ therefore a variable or an input of the compiled function, and the trainer is ke
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class Trainer:
     def __init__(self, suffix: Suffix, optimizer: str):
         import keras
 
+        from transferclf.networks.inference import forget_replicas
         from transferclf.networks.tunable import Head
 
         self.lock = threading.RLock()
@@ -58,6 +60,7 @@ class Trainer:
                 weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
                 jit_compile=False,
             )
+            forget_replicas(self._model.optimizer)
             self._model.optimizer.build(self._model.trainable_variables)
         self.head = Head(self._model)
         self._at_first = self.parameters()
@@ -131,6 +134,7 @@ def _compiled_scores(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _compiled_epoch(model: keras.Model) -> Callable[..., dict[str, Any]]:
+    """One pass over the data as one call, which returns the means over it."""
     import keras
     from keras import ops
 
@@ -154,13 +158,13 @@ def _compiled_epoch(model: keras.Model) -> Callable[..., dict[str, Any]]:
         ops.fori_loop(0, (n_samples + batch_size - 1) // batch_size, step, 0)
         return model.get_metrics_result()
 
-    vector = keras.KerasTensor((None,), "int32")
+    indices = keras.KerasTensor((None,), "int32")
     return compiled(
         epoch,
-        keras.KerasTensor((None, *model.inputs[0].shape[1:]), "float32"),
-        vector,
+        keras.KerasTensor((None, width), "float32"),
+        indices,
         keras.KerasTensor((None,), "float32"),
-        vector,
+        indices,
         keras.KerasTensor((), "int32"),
     )
 
@@ -171,9 +175,8 @@ def _epoch_by_batches(
     logs: dict[str, Any] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        logs = model.train_on_batch(
-            *(np.asarray(values)[batch] for values in (rows, labels, weights)), return_dict=True
-        )
+        data = (np.asarray(values)[batch] for values in (rows, labels, weights))
+        logs = model.train_on_batch(*data, return_dict=True)
     return logs
 
 
@@ -195,11 +198,15 @@ _trainers_lock = threading.Lock()
 
 def trainer_for(suffix: Suffix, optimizer: str) -> Trainer:
     """The trainer of all suffixes of this shape; the ones used last are kept."""
+    from transferclf.networks.inference import release_kernels
+
     key = (suffix.shape, optimizer)
     with _trainers_lock:
         if key not in _trainers:
             _trainers[key] = Trainer(suffix, optimizer)
         _trainers.move_to_end(key)
-        while len(_trainers) > TRAINERS_KEPT:
+        if len(_trainers) > TRAINERS_KEPT:
             _trainers.popitem(last=False)
+            gc.collect()  # a Keras model is full of cycles, and large for the few objects it has
+            release_kernels()
         return _trainers[key]

@@ -1,0 +1,92 @@
+"""JPEG files to 224 × 224 pixels, against plain Pillow.
+
+Plain is `Image.open(path).convert("RGB").resize((224, 224), BILINEAR)`; the files are drawn with
+about the size of photographs.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measuring import Claim, Options, claims_table, ratio_of, start, timing_table, timings_here
+from pictures import jpeg_of
+from PIL import Image
+
+from transferclf.images import check_images
+from transferclf.images.loading import load_batches
+
+SIDE, BATCH = 224, 16
+# Height and width, and how many times faster than plain Pillow it is to be.
+SIZES = {"12 megapixels": (3000, 4000, 4.0), "1 megapixel": (864, 1152, 1.6)}
+
+
+def main(options: Options) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (height, width, promised) in SIZES.items():
+            if options.quick:
+                height, width = height // 4, width // 4
+            paths = files(Path(folder), height, width, 8 if options.quick else 32)
+            compare(name, paths, promised, options.rounds)
+
+
+def files(folder: Path, height: int, width: int, number: int) -> list[Path]:
+    """Files of that size: few contents, since they are not compared."""
+    contents = [jpeg_of(height, width, seed) for seed in range(2)]
+    paths = [folder / f"{height}x{width}-{index}.jpg" for index in range(number)]
+    for index, path in enumerate(paths):
+        path.write_bytes(contents[index % 2])
+    return paths
+
+
+def compare(name: str, paths: list[Path], promised: float, rounds: int) -> None:
+    """Print what plain Pillow needs, what one thread needs and what two do."""
+    mean_bytes = np.mean([path.stat().st_size for path in paths])
+    timed = timings_here(
+        {
+            "plain Pillow": lambda: [plain(path) for path in paths],
+            "one thread": lambda: decoded(paths, threads=1),
+            "two threads": lambda: decoded(paths, threads=2),
+        },
+        2 * rounds + 1,  # the best wall time of a loaded machine takes more turns
+    )
+    print(f"{name}, files of {mean_bytes / 1e6:.1f} MB; figures for one image\n")
+    each = {key: value * (1 / len(paths)) for key, value in timed.items()}
+    print(timing_table(each, unit=1e-3, name="ms") + "\n")
+    print(
+        claims_table(
+            [
+                Claim(
+                    f"{name}, times faster than plain Pillow in a thread, by CPU time",
+                    ratio_of(timed, "plain Pillow", "one thread"),
+                    promised,
+                ),
+                Claim(
+                    f"{name}, two threads, times faster than one, by wall time",
+                    timed["one thread"].wall / timed["two threads"].wall,
+                    1.5,
+                ),
+            ]
+        )
+        + "\n"
+    )
+
+
+def plain(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def decoded(paths: list[Path], threads: int) -> int:
+    """Decode all files as extraction does; the number of images."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    source = check_images(paths)
+    starts = range(0, len(paths), BATCH)
+    batches = [range(begin, min(begin + BATCH, len(paths))) for begin in starts]
+    return sum(len(batch) for batch in load_batches(source, batches, (SIDE, SIDE), "crop"))
+
+
+if __name__ == "__main__":
+    start(main)

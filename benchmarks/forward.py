@@ -1,0 +1,213 @@
+"""Features from arrays at 224 × 224: every engine, against Keras and against the engine alone.
+
+`keras predict` is `keras.Model.predict` of the plain network with its preprocessing, in batches of
+32. "Extraction" is `CNNFeatureExtractor.transform` of uint8 images, nothing stored: hashing the
+images is counted too. "Bare" is the engine called on float32 batches by a few lines that do nothing
+else, with its own default settings. One process for each network.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import (
+    Claim,
+    Options,
+    Timing,
+    child_result,
+    claims_table,
+    number,
+    start,
+    table,
+    timings_here,
+)
+from pictures import labelled_images
+
+SIDE, BATCH = 224, 32
+ENGINES = ("tensorflow", "onnxruntime", "openvino")
+# How many times faster than `keras predict` extraction is to be, and how many images show it.
+PROMISED: dict[str, dict[str, float]] = {
+    "mobilenet_v2": {"tensorflow": 1.5, "onnxruntime": 2.1, "bfloat16": 3.0},
+    "resnet50": {"tensorflow": 1.12, "onnxruntime": 1.15, "bfloat16": 2.2},
+    "efficientnet_b0": {"tensorflow": 1.25, "onnxruntime": 1.5},
+    "vgg16": {"tensorflow": 1.0, "onnxruntime": 1.0, "bfloat16": 1.9},
+}
+N_IMAGES = {"mobilenet_v2": 256, "resnet50": 128, "efficientnet_b0": 128, "vgg16": 64}
+KERAS = "keras predict"
+
+
+def main(options: Options) -> None:
+    claims = []
+    for backbone in PROMISED:
+        n_images = BATCH if options.quick else N_IMAGES[backbone]
+        found = child_result(measured, backbone=backbone, n_images=n_images, rounds=options.rounds)
+        timed = {name: Timing(*it) for name, it in found["timings"].items()}
+        print(f"### {backbone}, {n_images} images\n\n{rates(timed, n_images)}\n")
+        left_out = [f"{name}: {reason}" for name, reason in found["left_out"].items()]
+        if left_out:
+            print("Left out: " + "; ".join(left_out) + "\n")
+        claims += claims_of(backbone, timed, found["cosines"])
+    print(claims_table(claims))
+
+
+def rates(timed: dict[str, Timing], n_images: int) -> str:
+    rows = [
+        (
+            name,
+            number(n_images / it.cpu),
+            number(n_images / it.wall),
+            number(timed[KERAS].cpu / it.cpu),
+        )
+        for name, it in timed.items()
+    ]
+    return table(("what", "images a CPU s, median", "images a s, best", "times Keras"), rows)
+
+
+def claims_of(backbone: str, timed: dict[str, Timing], cosines: dict[str, float]) -> list[Claim]:
+    """What was promised of this network, for the engines that are there."""
+    claims = []
+    for engine, least in PROMISED[backbone].items():
+        names = [name for name in timed if name.startswith("extraction") and engine in name]
+        if engine != "bfloat16":
+            names = [name for name in names if "bfloat16" not in name]
+        if names:
+            best = min(names, key=lambda name: timed[name].cpu)
+            speed = timed[KERAS].cpu / timed[best].cpu
+            claims.append(Claim(f"{backbone}: {best}, times Keras", speed, least))
+            if engine == "bfloat16":
+                what = f"{backbone}: {best}, least cosine to float32"
+                claims.append(Claim(what, cosines[best], 0.999))
+    for engine in ENGINES:
+        bare, ours = f"bare {engine}", f"extraction, {engine}"
+        if bare in timed and ours in timed:
+            speed = timed[bare].cpu / timed[ours].cpu
+            claims.append(Claim(f"{backbone}: {ours}, speed beside the bare one", speed, 0.95))
+    return claims
+
+
+def measured(backbone: str, n_images: int, rounds: int) -> dict[str, Any]:
+    """In a new process: all candidates in turns, and how near bfloat16 comes to float32."""
+    from transferclf.networks import prefix
+
+    prefix.FORWARDS_KEPT = 16  # all that take turns, so that none is compiled anew in its turn
+    images, _ = labelled_images(n_images, SIDE)
+    pixels = images.astype(np.float32)
+    candidates, left_out = extractions(backbone, images)
+    model = extractor_of(backbone, "tensorflow", "float32").fit(images[:1]).prefix_.build()
+    everything = {KERAS: lambda: model.predict(pixels, batch_size=BATCH, verbose=0)} | candidates
+    for engine, build in (
+        ("tensorflow", bare_tensorflow),
+        ("onnxruntime", bare_onnxruntime),
+        ("openvino", bare_openvino),
+    ):
+        if f"extraction, {engine}" in candidates:
+            everything[f"bare {engine}"] = in_batches(build(model), pixels)
+    timed = timings_here(everything, rounds)
+    exact = candidates["extraction, tensorflow"]()
+    cosines = {
+        name: least_cosine(run(), exact) for name, run in candidates.items() if "bfloat16" in name
+    }
+    return {"timings": timed, "cosines": cosines, "left_out": left_out}
+
+
+def extractions(
+    backbone: str, images: np.ndarray
+) -> tuple[dict[str, Callable[[], np.ndarray]], dict[str, str]]:
+    """Extraction by each engine and precision, and why those that cannot are not there."""
+    from transferclf.exceptions import TransferclfError
+
+    candidates, left_out = {}, {}
+    for engine, precision in [(it, "float32") for it in ENGINES] + [
+        (it, "bfloat16") for it in ENGINES
+    ]:
+        name = f"extraction, {engine}" + (" bfloat16" if precision == "bfloat16" else "")
+        try:
+            extractor = extractor_of(backbone, engine, precision).fit(images[:1])
+        except TransferclfError as error:
+            left_out[name] = str(error).splitlines()[0]
+        else:
+            candidates[name] = lambda extractor=extractor: extractor.transform(images)
+    return candidates, left_out
+
+
+def extractor_of(backbone: str, engine: str, precision: str) -> Any:
+    from transferclf import CNNFeatureExtractor
+
+    return CNNFeatureExtractor(
+        backbone,
+        weights=None,
+        random_state=0,
+        image_size=SIDE,
+        cache=None,
+        engine=engine,
+        precision=precision,
+    )
+
+
+def in_batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray) -> Callable[[], Any]:
+    starts = range(0, len(pixels), BATCH)
+    return lambda: [function(pixels[begin : begin + BATCH]) for begin in starts]
+
+
+def frozen_graph(model: Any) -> Any:
+    """One TensorFlow graph of the folded network, its weights constants: what the engine runs."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    from transferclf.networks.folding import fold_batch_norm
+
+    folded = fold_batch_norm(model)
+    traced = tf.function(lambda pixels: folded(pixels, training=False))
+    signature = tf.TensorSpec((None, SIDE, SIDE, 3), tf.float32, name="pixels")
+    return convert_variables_to_constants_v2(traced.get_concrete_function(signature))
+
+
+def bare_tensorflow(model: Any) -> Callable[[np.ndarray], Any]:
+    import tensorflow as tf
+
+    frozen = frozen_graph(model)
+    return lambda batch: frozen(tf.constant(batch))[0].numpy()
+
+
+def bare_onnxruntime(model: Any) -> Callable[[np.ndarray], Any]:
+    import onnxruntime
+    import tf2onnx
+
+    # Keras' own export leaves constants of normalisation out, and the file cannot be run.
+    frozen = frozen_graph(model)
+    name = frozen.inputs[0].name
+    proto, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(), input_names=[name], output_names=[frozen.outputs[0].name]
+    )
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return lambda batch: session.run(None, {name: batch})[0]
+
+
+def bare_openvino(model: Any) -> Callable[[np.ndarray], Any]:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "model.xml")
+        model.export(file, format="openvino", verbose=False)
+        # Without the hint it takes bfloat16 where the processor has it.
+        hints = {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = openvino.Core().compile_model(file, "CPU", hints)
+    return lambda batch: compiled(batch)[0]
+
+
+def least_cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Of all rows, the least cosine between the one and the other."""
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return float(np.min(np.sum(first * second, axis=1) / norms))
+
+
+if __name__ == "__main__":
+    start(main, [measured])

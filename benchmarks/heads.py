@@ -1,0 +1,68 @@
+"""Heads on stored features: L-BFGS on one BLAS thread, and one compiled trainer for all fits."""
+
+from __future__ import annotations
+
+import numpy as np
+from measuring import Options, start, timing_table, timings_here
+
+import transferclf.training.linear as linear
+from transferclf.training.learning import HeadShape, fit_head
+from transferclf.training.phases import Recipe
+
+N_FEATURES, N_CLASSES, EPOCHS = 1280, 5, 5
+
+
+def main(options: Options) -> None:
+    n_images, n_fits = (80, 2) if options.quick else (400, 60)
+    features = np.random.default_rng(0).normal(size=(n_images, N_FEATURES)).astype(np.float32)
+    labels = np.arange(n_images) % N_CLASSES
+    data = (features, labels, n_fits)
+    by_threads = {
+        "L-BFGS, one BLAS thread": lambda: linear_heads(*data, small_problem=2**60),
+        "L-BFGS, all BLAS threads": lambda: linear_heads(*data, small_problem=0),
+    }
+    # One fit of the plain Keras head is enough: it builds and traces all of it every time.
+    by_reuse = {
+        "compiled trainer, shared": lambda: shared_trainer(*data),
+        "Keras head, compiled for each fit": lambda: keras_heads(features, labels, 3),
+    }
+    print(f"One fit on {n_images} vectors of {N_FEATURES} features, {N_CLASSES} classes.\n")
+    linear_times = timings_here(by_threads, options.rounds)
+    each = {name: it * (1 / n_fits) for name, it in linear_times.items()}
+    print(timing_table(each, what="linear head", unit=1e-3, name="ms") + "\n")
+    shared, plain = by_reuse
+    timed = timings_here(by_reuse, options.rounds)
+    each = {shared: timed[shared] * (1 / n_fits), plain: timed[plain] * (1 / 3)}
+    title = f"hidden_units=(128,), {EPOCHS} epochs"
+    print(timing_table(each, what=title, unit=1e-3, name="ms"))
+
+
+def linear_heads(features: np.ndarray, labels: np.ndarray, n_fits: int, small_problem: int) -> None:
+    linear.SMALL_PROBLEM = small_problem
+    for l2 in np.logspace(-4, 0, n_fits):
+        linear.fit_linear(features, labels, N_CLASSES, l2=l2, sample_weight=np.ones(len(labels)))
+
+
+def shared_trainer(features: np.ndarray, labels: np.ndarray, n_fits: int) -> None:
+    for l2 in np.logspace(-4, 0, n_fits):
+        recipe = Recipe("adam", 1e-3, EPOCHS, 32, l2=l2)
+        fit_head(features, labels, np.ones(len(labels)), HeadShape(N_CLASSES, (128,)), recipe)
+
+
+def keras_heads(features: np.ndarray, labels: np.ndarray, n_fits: int) -> None:
+    from keras import Sequential, layers, regularizers
+
+    for l2 in np.logspace(-4, 0, n_fits):
+        hidden, last = (
+            layers.Dense(units, activation, kernel_regularizer=regularizers.L2(l2))
+            for units, activation in ((128, "relu"), (N_CLASSES, "softmax"))
+        )
+        normalization = layers.Normalization()
+        normalization.adapt(features)
+        model = Sequential([normalization, hidden, last])
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(features, labels, batch_size=32, epochs=EPOCHS, verbose=0)
+
+
+if __name__ == "__main__":
+    start(main)

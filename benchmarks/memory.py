@@ -1,0 +1,176 @@
+"""Memory: many paths, many fits, many searches by several processes.
+
+"In use" is resident memory. Growth to a peak is from what was in use before to the most that ever
+was. The paths are of JPEG files whose contents differ. Fits and searches are measured after some
+rounds in which allocators settle.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import (
+    Claim,
+    Options,
+    child_result,
+    claims_table,
+    number,
+    peak_bytes,
+    resident_bytes,
+    start,
+    table,
+)
+from pictures import jpeg_of, labelled_images
+
+MEGABYTE = 1e6
+SIDE, N_CLASSES = 32, 5
+FILES_IN_FOLDER = 1000
+
+
+def main(options: Options) -> None:
+    n_paths, n_fits, n_searches = (2000, 8, 2) if options.quick else (100_000, 200, 8)
+    claims = many_paths(n_paths)
+    claims += many_fits(n_fits)
+    claims += many_searches(n_searches)
+    print(claims_table(claims))
+
+
+def many_paths(n_paths: int) -> list[Claim]:
+    rows, claims = [], []
+    for cache in (None, "path"):
+        found = child_result(extracted, n_paths=n_paths, cache=cache)
+        name = f"{n_paths} JPEG paths, cache={'PATH' if cache else 'None'}"
+        growth = found["growth"] - found["output"]
+        figures = (found["before"], found["output"], growth)
+        rows.append((name, *(number(it / MEGABYTE) for it in figures)))
+        claims.append(Claim(f"{name}: MB to the peak, output apart", growth / MEGABYTE, 300, False))
+    columns = ("MB", "in use before", "output", "growth to the peak, output apart")
+    print(f"The bundled backbone at {SIDE} pixels.\n\n{table(columns, rows)}\n")
+    return claims
+
+
+def extracted(n_paths: int, cache: str | None) -> dict[str, float]:
+    """In a new process: features of many files."""
+    from transferclf import CNNFeatureExtractor
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = files(Path(folder), n_paths)
+        store = str(Path(folder) / "store") if cache else None
+        extractor = CNNFeatureExtractor("tiny", image_size=SIDE, cache=store)
+        extractor.fit(paths[:1]).transform(paths[:100])
+        before = resident_bytes()
+        features = extractor.transform(paths)
+        growth = peak_bytes() - before
+    return {"before": before, "growth": growth, "output": features.nbytes}
+
+
+def files(folder: Path, number: int) -> list[str]:
+    """Small JPEG files whose contents differ in what comes after the picture."""
+    contents = jpeg_of(48, 64)
+    paths = []
+    for index in range(number):
+        inside = folder / str(index // FILES_IN_FOLDER)
+        inside.mkdir(exist_ok=True)
+        path = inside / f"{index}.jpg"
+        path.write_bytes(contents + index.to_bytes(4, "big"))
+        paths.append(str(path))
+    return paths
+
+
+def many_fits(n_fits: int) -> list[Claim]:
+    rows, claims = [], []
+    for kind in ("linear", "hidden", "shapes", "fine_tuned"):
+        found = child_result(fitted, kind=kind, n_fits=n_fits)
+        growth = (found["after"] - found["before"]) / MEGABYTE
+        name = f"{n_fits} fits, {found['what']}"
+        rows.append((name, *(number(found[key] / MEGABYTE) for key in ("before", "after"))))
+        claims.append(Claim(f"{name}: MB", growth, 100, at_least=False))
+    print(table(("MB in use", "before", "after"), rows) + "\n")
+    return claims
+
+
+def fitted(kind: str, n_fits: int) -> dict[str, Any]:
+    """In a new process: fits one after the other, each with other parameters."""
+    from transferclf import TransferClassifier
+
+    X, y = labelled_images(60, SIDE, N_CLASSES)
+
+    def fit(index: int) -> None:
+        options = PARAMETERS[kind](index)
+        TransferClassifier("tiny", image_size=SIDE, epochs=2, **options).fit(X, y).predict(X)
+
+    for index in range(12):
+        fit(index)
+    before = resident_bytes()
+    for index in range(12, 12 + n_fits):
+        fit(index)
+    return {"before": before, "after": resident_bytes(), "what": WHAT[kind]}
+
+
+WHAT = {
+    "linear": "linear heads, another l2 each",
+    "hidden": "one hidden layer, another learning rate each",
+    "shapes": "another width of the hidden layer each",
+    "fine_tuned": "last layer fine-tuned, another learning rate each",
+}
+PARAMETERS = {
+    "linear": lambda index: {"l2": 1e-3 * (1 + index)},
+    "hidden": lambda index: {"hidden_units": (32,), "learning_rate": 1e-5 * (1 + index)},
+    "shapes": lambda index: {"hidden_units": (8 + index,)},
+    "fine_tuned": lambda index: {
+        "trainable_layers": 1,
+        "fine_tune_epochs": 1,
+        "fine_tune_learning_rate": 1e-6 * (1 + index),
+    },
+}
+
+
+def many_searches(n_searches: int) -> list[Claim]:
+    found = child_result(searched, n_searches=n_searches)
+    rows, claims = [], []
+    for who in ("parent", "workers"):
+        first, last = found[who][1], found[who][-1]
+        rows.append((who, number(first / MEGABYTE), number(last / MEGABYTE)))
+        what = f"{n_searches} searches, n_jobs=2, after the first: MB, {who}"
+        claims.append(Claim(what, (last - first) / MEGABYTE, 100, at_least=False))
+    print(
+        table(("MB in use, searches with n_jobs=2", "after the first", "at the end"), rows) + "\n"
+    )
+    return claims
+
+
+def searched(n_searches: int) -> dict[str, list[int]]:
+    """In a new process: searches with two workers, and the memory of all after each."""
+    from sklearn.model_selection import GridSearchCV
+
+    from transferclf import TransferClassifier
+
+    X, y = labelled_images(60, SIDE, N_CLASSES)
+    in_use: dict[str, list[int]] = {"parent": [], "workers": []}
+    with tempfile.TemporaryDirectory() as folder:
+        classifier = TransferClassifier(
+            "tiny", image_size=SIDE, hidden_units=(16,), epochs=2, cache=folder
+        )
+        for number_of in range(n_searches + 1):
+            rates = np.array([1.0, 2.0, 3.0]) * 1e-4 * (1 + number_of)
+            GridSearchCV(classifier, {"learning_rate": rates}, cv=4, n_jobs=2).fit(X, y)
+            in_use["parent"].append(resident_bytes())
+            in_use["workers"].append(sum(map(resident_bytes, workers())))
+    return in_use
+
+
+def workers() -> list[str]:
+    """The processes that this one has started; known on Linux only."""
+    process = os.getpid()
+    try:
+        return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+if __name__ == "__main__":
+    start(main, [extracted, fitted, searched])

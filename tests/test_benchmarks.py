@@ -1,0 +1,196 @@
+"""The frame that measures, and that the benchmarks are complete and can be run."""
+
+import importlib
+import io
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+# Not claims, or not for everybody: these are not among those that run.py runs.
+HELPERS = {"measuring", "pictures", "run", "accuracy"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable():
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def measuring(_importable):
+    return importlib.import_module("measuring")
+
+
+@pytest.fixture(scope="module")
+def run(_importable):
+    return importlib.import_module("run")
+
+
+def test_candidates_take_turns(measuring):
+    turns = []
+
+    def candidate(name, seconds):
+        costs = iter(seconds)
+
+        def turn():
+            turns.append(name)
+            return measuring.Usage(*next(costs))
+
+        return turn
+
+    timed = measuring.timings(
+        {
+            "a": candidate("a", [(1, 9), (5, 7), (2, 8)]),
+            "b": candidate("b", [(4, 1), (4, 3), (40, 2)]),
+        },
+        rounds=3,
+    )
+    assert turns == ["a", "b"] * 3
+    assert timed == {"a": measuring.Timing(2, 7), "b": measuring.Timing(4, 1)}
+    assert measuring.ratio_of(timed, slow="b", fast="a") == 2
+
+
+def test_functions_of_this_process_warm_up_before_they_are_timed(measuring):
+    calls = []
+    timed = measuring.timings_here({"a": lambda: calls.append("a")}, rounds=2)
+    assert calls == ["a"] * 3
+    assert timed["a"].cpu < 1
+
+
+def test_usage_counts_work_and_not_waiting(measuring):
+    waiting = measuring.usage_of(lambda: time.sleep(0.2))
+    assert waiting.wall >= 0.2
+    assert waiting.cpu < 0.1
+    working = measuring.usage_of(lambda: sum(range(5_000_000)))
+    assert working.cpu > waiting.cpu
+
+
+@given(st.floats(0.001, 1000), st.floats(0.001, 1000), st.booleans())
+def test_a_claim_holds_on_its_side_of_the_bound(measuring, measured, bound, at_least):
+    claim = measuring.Claim("x", measured, bound, at_least)
+    assert claim.holds == (measured >= bound if at_least else measured <= bound)
+    opposite = claim._replace(at_least=not at_least)
+    assert claim.holds != opposite.holds or measured == bound
+
+
+@pytest.mark.parametrize("at_least", [True, False])
+def test_no_number_keeps_no_promise(measuring, at_least):
+    assert not measuring.Claim("x", float("nan"), 1.0, at_least).holds
+
+
+def test_tables_are_markdown(measuring):
+    timed = {"slow": measuring.Timing(2.0, 1.5), "fast": measuring.Timing(0.5, 0.4)}
+    lines = measuring.timing_table(timed, unit=1e-3, name="ms").splitlines()
+    assert lines == [
+        "| what | CPU ms, median | wall ms, best | ratio of CPU |",
+        "| --- | ---: | ---: | ---: |",
+        "| slow | 2000 | 1500 | 1.00 |",
+        "| fast | 500 | 400 | 0.250 |",
+    ]
+
+
+def test_claims_say_whether_they_hold(measuring):
+    claims = [
+        measuring.Claim("times faster", 3.0, 2.0),
+        measuring.Claim("megabytes", 120.0, 100.0, at_least=False),
+    ]
+    assert measuring.claims_table(claims).splitlines()[2:] == [
+        "| times faster | ≥ 2.00 | 3.00 | holds |",
+        "| megabytes | ≤ 100 | 120 | does not hold |",
+    ]
+
+
+@given(st.floats(1e-9, 1e9))
+def test_numbers_keep_three_digits(measuring, value):
+    assert float(measuring.number(value)) == pytest.approx(value, rel=6e-3)
+
+
+def test_memory_is_that_of_this_process(measuring):
+    before = measuring.resident_bytes()
+    held = np.ones(30_000_000, np.uint8)
+    assert measuring.resident_bytes() - before > 20e6
+    assert measuring.peak_bytes() >= measuring.resident_bytes() - 1e6
+    assert held.all()
+
+
+def test_the_summary_counts_claims_and_names_those_that_do_not_hold(run, measuring):
+    claims = [measuring.Claim("good", 3.0, 2.0), measuring.Claim("bad", 1.0, 2.0)]
+    sections = [f"## First\n\n{measuring.claims_table(claims)}", "## Second\n\nno claims"]
+    text = run.summary(sections)
+    assert text.startswith("1 of 2 claims hold.")
+    assert "| bad | ≥ 2.00 | 1.00 | does not hold |" in text
+    assert "good" not in text
+
+
+def test_the_machine_is_described_and_not_named(run):
+    facts = run.machine_facts()
+    assert "numpy" in facts
+    assert platform.node() not in facts
+    assert str(BENCHMARKS.parent) not in facts
+
+
+def test_a_script_that_fails_is_said_to(run, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text('"""What it shows."""\nprint("before")\n1 / 0\n')
+    monkeypatch.setattr(run, "__file__", str(tmp_path / "run.py"))
+    text = run.section("broken", ["--quick"])
+    assert text.startswith("## What it shows\n")
+    assert "before" in text
+    assert "`broken.py` ended with exit status 1." in text
+
+
+def test_run_knows_every_script(run):
+    assert {*run.SCRIPTS} | HELPERS == {path.stem for path in BENCHMARKS.glob("*.py")}
+
+
+def scripts():
+    return sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in HELPERS)
+
+
+@pytest.mark.parametrize("name", scripts())
+def test_what_a_script_uses_is_there(name):
+    module = importlib.import_module(name)
+    assert callable(module.main)
+    assert module.__doc__.splitlines()[0].endswith(".")
+
+
+@pytest.mark.parametrize("name", ["decoding", "store"])
+def test_scripts_can_be_tried_out(name):
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| claim | promised | measured | result |" in done.stdout
+
+
+def test_functions_run_in_processes_of_their_own(measuring, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, sys\nsys.path.insert(0, {str(BENCHMARKS)!r})\nimport measuring\n"
+        '"""What it shows."""\n'
+        "def child(number):\n    print('chatter')\n    return [number, os.getpid()]\n"
+        "def main(options):\n"
+        "    number, process = measuring.child_result(child, number=3)\n"
+        "    print(number, process != os.getpid())\n"
+        "    try:\n        measuring.child_result(child, number=1, other=2)\n"
+        "    except RuntimeError as error:\n        print('other' in str(error))\n"
+        "main.__doc__ = __doc__ = 'What it shows.'\n"
+        "if __name__ == '__main__':\n    measuring.start(main, [child])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["3", "True", "True"], done.stderr
+
+
+def test_drawn_files_are_as_large_as_photographs():
+    pictures = importlib.import_module("pictures")
+    contents = pictures.jpeg_of(240, 320)
+    assert 0.1 < len(contents) / (240 * 320) < 0.6
+    assert Image.open(io.BytesIO(contents)).size == (320, 240)
