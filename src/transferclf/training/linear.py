@@ -177,7 +177,7 @@ def _known_axes(features: np.ndarray, weights: np.ndarray) -> _Axes:
         return _axes_of(features, weights)
     digest = hashlib.sha256(f"{features.dtype} {features.shape} {weights.dtype}".encode())
     for values in (features, weights):
-        digest.update(memoryview(np.ascontiguousarray(values)).cast("B"))
+        digest.update(values.tobytes())
     key = digest.digest()
     with _axes_lock:
         known = _axes.get(key)
