@@ -5,6 +5,7 @@ Nothing is copied to be digested, and hashlib releases the interpreter lock mean
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
@@ -24,9 +25,14 @@ def pixels_digest(pixels: np.ndarray) -> bytes:
     >>> pixels_digest(image) == pixels_digest(image.astype(np.float32))
     False
     """
-    digest = hashlib.sha256(f"pixels {pixels.dtype.name} {pixels.shape}".encode())
+    digest = hashlib.sha256(_header(pixels.dtype, pixels.shape))
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
+
+
+@functools.lru_cache(maxsize=64)
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    return f"pixels {dtype.name} {shape}".encode()
 
 
 def file_digest(path: str, pixel_range: PixelRange) -> bytes:

@@ -5,7 +5,9 @@ The only room that knows TensorFlow. With another Keras backend the network runs
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -157,21 +159,54 @@ def compiled(function: Callable[..., Any], *arguments: keras.KerasTensor) -> Cal
     return lambda *values: traced(*map(tf.convert_to_tensor, values))
 
 
-def forget_replicas(optimizer: keras.optimizers.Optimizer) -> None:
-    """Have an optimizer take gradients as they are, not as sums over replicas, of which is one.
+def sum_of_squares(tensor: Any) -> Any:
+    """The sum of a tensor's squares; TensorFlow has one operation for it and its gradient."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    TensorFlow registers a function for each such sum for ever, and with it the graph around it:
-    a few megabytes for each step of training that was ever compiled.
+        return 2 * tf.nn.l2_loss(tensor)
+    return keras.ops.sum(keras.ops.square(tensor))
+
+
+def streamline(optimizer: keras.optimizers.Optimizer) -> None:
+    """Have an optimizer do the same with less of TensorFlow, in memory and in time.
+
+    Gradients are taken as they are, not as sums over replicas, of which there is one: TensorFlow
+    registers a function for each such sum for ever, and with it the graph around it, a few
+    megabytes for each step of training that was ever compiled. And Adam's update is TensorFlow's
+    one operation for it, not the dozen that Keras composes it of.
 
     Parameters
     ----------
     optimizer : keras.optimizers.Optimizer
-        Changed in place.
+        Changed in place; nothing is changed where Keras runs on another backend.
     """
-    if keras.backend.backend() == "tensorflow":
-        optimizer._all_reduce_sum_gradients = lambda gradients: [
-            pair for pair in gradients if pair[0] is not None
-        ]
+    if keras.backend.backend() != "tensorflow":
+        return
+    optimizer._all_reduce_sum_gradients = lambda gradients: [
+        pair for pair in gradients if pair[0] is not None
+    ]
+    if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad:
+        optimizer.update_step = functools.partial(_adam_step, weakref.proxy(optimizer))
+
+
+def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    import tensorflow as tf
+
+    index = optimizer._get_variable_index(variable)
+    step = tf.cast(optimizer.iterations + 1, variable.dtype)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=optimizer._momentums[index].value.handle,
+        v=optimizer._velocities[index].value.handle,
+        beta1_power=tf.pow(tf.cast(optimizer.beta_1, variable.dtype), step),
+        beta2_power=tf.pow(tf.cast(optimizer.beta_2, variable.dtype), step),
+        lr=tf.cast(learning_rate, variable.dtype),
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        epsilon=optimizer.epsilon,
+        grad=gradient,
+    )
 
 
 def release_kernels() -> None:

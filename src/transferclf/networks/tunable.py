@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from transferclf.networks.inference import sum_of_squares
+
 
 class Standardize(layers.Layer):
     """Subtract a mean and divide by a scale that are set from outside."""
@@ -67,7 +69,7 @@ class TunableDense(layers.Dense):
         if self.l1 is not None:
             penalty += self.l1 * ops.sum(ops.abs(kernel))
         if self.l2 is not None:
-            penalty += self.l2 * ops.sum(ops.square(kernel))
+            penalty += self.l2 * sum_of_squares(kernel)
         return penalty
 
 

@@ -48,7 +48,7 @@ class Trainer:
     def __init__(self, suffix: Suffix, optimizer: str):
         import keras
 
-        from transferclf.networks.inference import forget_replicas
+        from transferclf.networks.inference import streamline
         from transferclf.networks.tunable import Head
 
         self.lock = threading.RLock()
@@ -60,7 +60,7 @@ class Trainer:
                 weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
                 jit_compile=False,
             )
-            forget_replicas(self._model.optimizer)
+            streamline(self._model.optimizer)
             self._model.optimizer.build(self._model.trainable_variables)
         self.head = Head(self._model)
         self._at_first = self.parameters()
