@@ -6,7 +6,8 @@ import numpy as np
 from measuring import Options, start, timing_table, timings_here
 
 import transferclf.training.linear as linear
-from transferclf.training.learning import HeadShape, fit_head
+from transferclf.networks.suffix import Suffix
+from transferclf.training.learning import fit_head
 from transferclf.training.phases import Recipe
 
 N_FEATURES, N_CLASSES, EPOCHS = 1280, 5, 5
@@ -46,7 +47,7 @@ def linear_heads(features: np.ndarray, labels: np.ndarray, n_fits: int, small_pr
 def shared_trainer(features: np.ndarray, labels: np.ndarray, n_fits: int) -> None:
     for l2 in np.logspace(-4, 0, n_fits):
         recipe = Recipe("adam", 1e-3, EPOCHS, 32, l2=l2)
-        fit_head(features, labels, np.ones(len(labels)), HeadShape(N_CLASSES, (128,)), recipe)
+        fit_head(features, labels, np.ones(len(labels)), Suffix(N_CLASSES, (128,)), recipe)
 
 
 def keras_heads(features: np.ndarray, labels: np.ndarray, n_fits: int) -> None:

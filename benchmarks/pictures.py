@@ -24,18 +24,18 @@ def labelled_images(n_images: int, side: int, n_classes: int = 5) -> tuple[np.nd
     return images, np.arange(n_images) % n_classes
 
 
-def jpeg_of(height: int, width: int, seed: int = 0, quality: int = 90) -> bytes:
-    """A JPEG file with structure at all scales, as photographs have, so that it is as large."""
+def jpeg_of(height: int, width: int, seed: int = 0, finest: int = 2) -> bytes:
+    """A JPEG file with structure at all scales down to so many pixels, as photographs have it."""
     rng = np.random.default_rng(seed)
     picture = np.full((height, width, 3), 127.5, np.float32)
     cell = max(height, width)
-    while cell >= 2:
+    while cell >= finest:
         coarse = rng.normal(size=(height // cell + 2, width // cell + 2, 3)).astype(np.float32)
         picture += _enlarged(coarse, height, width) * 8 * cell**0.15
         cell //= 2
     contents = io.BytesIO()
     pixels = picture.clip(0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(contents, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(contents, "JPEG", quality=90)
     return contents.getvalue()
 
 

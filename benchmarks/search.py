@@ -261,12 +261,13 @@ def parts(head: str, n_images: int, engine: str) -> dict[str, Usage] | None:
 def fit_bare_head(
     head: str, setting: dict[str, float], features: np.ndarray, labels: np.ndarray
 ) -> None:
-    from transferclf.training.learning import HeadShape, fit_head
+    from transferclf.networks.suffix import Suffix
+    from transferclf.training.learning import fit_head
     from transferclf.training.phases import Recipe
 
     optimizer = "lbfgs" if head == "linear" else "adam"
     recipe = Recipe(optimizer, setting.get("learning_rate", 0.0), EPOCHS, 32, l2=setting["l2"])
-    shape = HeadShape(N_CLASSES, HIDDEN[head])
+    shape = Suffix(N_CLASSES, HIDDEN[head])
     fit_head(features, labels, np.ones(len(labels)), shape, recipe)
 
 

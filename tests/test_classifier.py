@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from image_helpers import striped_images
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -30,12 +31,7 @@ N = 24
 
 @pytest.fixture
 def images(rng):
-    """Stripes that run across (class 0) or down (class 1), or noise (class 2)."""
-    wave = np.where(np.arange(32) % 8 < 4, 200, 50).astype(np.uint8)
-    across = np.broadcast_to(wave[:, None], (32, 32))
-    stack = [across, across.T, np.full((32, 32), 120)]
-    noise = rng.integers(0, 40, (N, 32, 32, 3))
-    return np.stack([stack[i % 3][..., None] + noise[i] for i in range(N)]).astype(np.uint8)
+    return striped_images(N, rng)
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """The prefix: named exactly before it is built, and shared once it is."""
 
 import copy
+import gc
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
 import warnings
+import weakref
 
 import keras
 import numpy as np
@@ -124,6 +126,13 @@ def test_every_fact_changes_the_digest(weights_file):
         choose(own_model(), image_size=None),
         choose(own_model(units=5)),
         choose(own_model(pooled=True)),
+        choose(trainable_layers=1),
+        choose(trainable_layers=2),
+        choose(trainable_layers="all"),
+        choose(trainable_layers="block3_unit2"),
+        choose(precision="bfloat16", engine="tensorflow"),
+        choose(precision="bfloat16", engine="openvino"),
+        choose(precision="bfloat16", engine="openvino", trainable_layers=1),
     ]
     assert len({variant.digest for variant in variants}) == len(variants)
 
@@ -136,6 +145,10 @@ def test_equal_means_equal(weights_file):
     assert choose(weights=weights_file).digest == choose(weights=str(same)).digest
     assert choose(weights="pretrained").digest == choose(weights="imagenet").digest
     assert choose(own_model()).digest == choose(own_model()).digest
+    assert choose(engine="openvino").digest == choose(engine="keras").digest == choose().digest
+    cut = choose(trainable_layers=1)
+    assert cut.digest == choose(trainable_layers=1, pooling="max").digest
+    assert cut.whole().digest == choose().digest
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "file"])
@@ -207,12 +220,14 @@ def test_equal_prefixes_share_one_forward():
 def test_number_of_forwards_is_bounded_and_the_oldest_go():
     models = [own_model(units=units) for units in range(1, FORWARDS_KEPT + 3)]
     prefixes = [choose(model, image_size=16) for model in models]
-    first = prefixes[0].forward()
+    first, second = prefixes[0].forward(), weakref.ref(prefixes[1].forward())
     for other in prefixes[1:]:
         other.forward()
         assert prefixes[0].forward() is first  # used every time, so that it stays
     assert len(prefix._forwards) == FORWARDS_KEPT
-    assert prefixes[1].digest not in prefix._forwards
+    assert prefixes[1].digest not in {key[0] for key in prefix._forwards}
+    gc.collect()
+    assert second() is None
 
 
 def test_forward_computes_what_the_built_model_does():

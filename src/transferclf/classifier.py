@@ -24,7 +24,8 @@ from transferclf._validation import (
 )
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
-from transferclf.training.learning import HeadShape, fine_tune, fit_head
+from transferclf.networks.suffix import Suffix
+from transferclf.training.learning import fine_tune, fit_head
 from transferclf.training.linear import LinearHead
 from transferclf.training.phases import Recipe, TrainedSuffix
 
@@ -239,7 +240,7 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         self, source: ImageSource, labels: np.ndarray, weights: np.ndarray, seed: int
     ) -> LinearHead | TrainedSuffix:
         """Train the head on features, then what is above the cut on the activations there."""
-        shape = HeadShape(len(self.classes_), self._hidden_units(), self.activation)
+        shape = Suffix(len(self.classes_), self._hidden_units(), self.activation)
         recipe, verbose = self._recipe(seed), int(self.verbose)
         rows = self._features(source)
         features = self._after_cut(source, rows) if self.prefix_.is_cut else rows

@@ -45,6 +45,22 @@ class TunableDropout(layers.Layer):
         return features * ops.cast(kept, features.dtype) / (1 - self.rate)
 
 
+class _Penalty(keras.regularizers.Regularizer):
+    """Sums of absolute values and of squares, weighted by variables."""
+
+    def __init__(self, l1: Any, l2: Any):
+        self.l1 = l1
+        self.l2 = l2
+
+    def __call__(self, kernel: Any) -> Any:
+        penalty: Any = 0.0
+        if self.l1 is not None:
+            penalty += self.l1 * ops.sum(ops.abs(kernel))
+        if self.l2 is not None:
+            penalty += self.l2 * sum_of_squares(kernel)
+        return penalty
+
+
 class TunableDense(layers.Dense):
     """A dense layer whose penalties on the kernel are variables."""
 
@@ -59,18 +75,10 @@ class TunableDense(layers.Dense):
         self.l1 = self._variable("l1") if has_l1 else None
         self.l2 = self._variable("l2") if has_l2 else None
         if has_l1 or has_l2:
-            self.kernel.regularizer = self._penalty
+            self.kernel.regularizer = _Penalty(self.l1, self.l2)
 
     def _variable(self, name: str) -> Any:
         return self.add_weight((), initializer="zeros", trainable=False, name=name)
-
-    def _penalty(self, kernel: Any) -> Any:
-        penalty: Any = 0.0
-        if self.l1 is not None:
-            penalty += self.l1 * ops.sum(ops.abs(kernel))
-        if self.l2 is not None:
-            penalty += self.l2 * sum_of_squares(kernel)
-        return penalty
 
 
 def tunable_head(

@@ -6,7 +6,7 @@ backbone are to be trained, head and layers together on the activations at the c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,30 +17,11 @@ from transferclf.training.phases import Recipe, TrainedSuffix, fit_phase
 from transferclf.training.scaling import mean_and_scale
 
 
-@dataclass(frozen=True)
-class HeadShape:
-    """What the head looks like.
-
-    Parameters
-    ----------
-    n_classes : int
-        Number of classes.
-    hidden_units : tuple of int, default=()
-        Widths of hidden layers.
-    activation : str, default="relu"
-        Their activation.
-    """
-
-    n_classes: int
-    hidden_units: tuple[int, ...] = ()
-    activation: str = "relu"
-
-
 def fit_head(
     features: np.ndarray,
     labels: np.ndarray,
     weights: np.ndarray,
-    shape: HeadShape,
+    shape: Suffix,
     recipe: Recipe,
     *,
     max_iter: int = 1000,
@@ -56,8 +37,8 @@ def fit_head(
         Class indices.
     weights : ndarray of shape (n,)
         Weight of each sample.
-    shape : HeadShape
-        What is fitted.
+    shape : Suffix
+        Classes, hidden layers and activation; the rest follows from the recipe and the data.
     recipe : Recipe
         How.
     max_iter : int, default=1000
@@ -97,7 +78,7 @@ def fine_tune(
     activations: np.ndarray,
     labels: np.ndarray,
     weights: np.ndarray,
-    shape: HeadShape,
+    shape: Suffix,
     recipe: Recipe,
     *,
     verbose: int = 0,
@@ -135,12 +116,5 @@ def fine_tune(
     return replace(trained, history=history)
 
 
-def _suffix(shape: HeadShape, recipe: Recipe) -> Suffix:
-    return Suffix(
-        shape.n_classes,
-        shape.hidden_units,
-        shape.activation,
-        dropout=any(recipe.dropout),
-        l1=recipe.l1 > 0,
-        l2=recipe.l2 > 0,
-    )
+def _suffix(shape: Suffix, recipe: Recipe) -> Suffix:
+    return replace(shape, dropout=any(recipe.dropout), l1=recipe.l1 > 0, l2=recipe.l2 > 0)
