@@ -77,8 +77,9 @@ def trained_whole(fitted, images, labels, trained):
     ],
 )
 def test_it_trains_as_keras_does(images, labels, trainable_layers, trained):
-    # A larger step would blow up the rounding of the two within these epochs.
-    fitted = classifier(trainable_layers=trainable_layers, fine_tune_learning_rate=1e-4)
+    # With a larger step the losses of this random network jump up and down, and what the two
+    # differ by in rounding grows a thousandfold with every jump.
+    fitted = classifier(trainable_layers=trainable_layers, fine_tune_learning_rate=1e-5)
     fitted.fit(images, labels)
     trained = trained or list(fitted.head_.tuned())
     assert (trainable_layers == 3) == (len(trained) == 1)
