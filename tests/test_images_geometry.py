@@ -8,17 +8,20 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.images import extreme_square_crops, resize_image
+from transferclf.images import check_images, extreme_square_crops, resize_image
 from transferclf.images.geometry import (
     RESIZE_MODES,
     average_blocks,
-    centre_box,
+    largest_box,
     reduction_factor,
 )
 
 SIDES = st.integers(1, 3000)
 SMALL = st.tuples(st.integers(1, 24), st.integers(1, 24))
+ENDS = ("first", "last")
+ALL_MODES = (*RESIZE_MODES, *ENDS)
 MODES = st.sampled_from(RESIZE_MODES)
+ANY_MODE = st.sampled_from(ALL_MODES)
 DTYPES = st.sampled_from([np.uint8, np.float32])
 
 
@@ -29,11 +32,11 @@ def images(draw, dtypes=DTYPES):
     return draw(hnp.arrays(dtype, (*draw(SMALL), 3), elements=elements))
 
 
-class TestCentreBox:
+class TestLargestBox:
     @given(SIDES, SIDES, SIDES, SIDES)
     @settings(max_examples=300, deadline=None)
     def test_is_inside_centred_maximal_and_in_proportion(self, height, width, rows, columns):
-        left, top, right, bottom = centre_box((height, width), (rows, columns))
+        left, top, right, bottom = largest_box((height, width), (rows, columns))
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
         assert left + right == pytest.approx(width, rel=1e-12)
@@ -45,15 +48,29 @@ class TestCentreBox:
 
     @given(SIDES, SIDES)
     def test_is_the_whole_image_where_proportions_agree(self, height, width):
-        assert centre_box((height, width), (height, width)) == (0, 0, width, height)
+        assert largest_box((height, width), (height, width)) == (0, 0, width, height)
 
     def test_tall_and_wide(self):
-        assert centre_box((30, 10), (5, 5)) == (0, 10, 10, 20)
-        assert centre_box((10, 30), (10, 20)) == (5, 0, 25, 10)
+        assert largest_box((30, 10), (5, 5)) == (0, 10, 10, 20)
+        assert largest_box((10, 30), (10, 20)) == (5, 0, 25, 10)
+
+    @given(SIDES, SIDES, SIDES, SIDES)
+    @settings(max_examples=300, deadline=None)
+    def test_ends_touch_the_ends(self, height, width, rows, columns):
+        first, middle, last = (
+            largest_box((height, width), (rows, columns), place) for place in (0, 0.5, 1)
+        )
+        assert first[:2] == (0, 0)
+        assert last[2:] == pytest.approx((width, height), rel=1e-12)
+        for left, top, right, bottom in (first, last):
+            assert 0 <= left < right <= width
+            assert 0 <= top < bottom <= height
+            assert right - left == pytest.approx(middle[2] - middle[0], rel=1e-9)
+            assert bottom - top == pytest.approx(middle[3] - middle[1], rel=1e-9)
 
 
 class TestResize:
-    @given(images(), SMALL, MODES)
+    @given(images(), SMALL, ANY_MODE)
     @settings(max_examples=200, deadline=None)
     def test_shape_dtype_bounds_and_input(self, image, size, mode):
         before = image.copy()
@@ -66,18 +83,18 @@ class TestResize:
         assert result.max() <= float(image.max()) + 1e-3
         np.testing.assert_array_equal(image, before)
 
-    @given(SMALL, SMALL, st.sampled_from(["crop", "stretch"]), DTYPES, st.integers(0, 255))
+    @given(SMALL, SMALL, st.sampled_from(["crop", "stretch", *ENDS]), DTYPES, st.integers(0, 255))
     @settings(max_examples=100, deadline=None)
     def test_a_constant_image_stays_constant(self, source, size, mode, dtype, value):
         image = np.full((*source, 3), value, dtype)
         np.testing.assert_allclose(resize_image(image, size, mode), value, atol=1e-4)
 
-    @given(images(), MODES)
+    @given(images(), ANY_MODE)
     @settings(max_examples=60, deadline=None)
     def test_same_size_is_the_same_image(self, image, mode):
         np.testing.assert_array_equal(resize_image(image, image.shape[:2], mode), image)
 
-    @given(images(st.just(np.uint8)), SMALL, MODES)
+    @given(images(st.just(np.uint8)), SMALL, ANY_MODE)
     @settings(max_examples=100, deadline=None)
     def test_uint8_and_float_agree_within_one_level(self, image, size, mode):
         whole = resize_image(image, size, mode).astype(float)
@@ -94,7 +111,7 @@ class TestResize:
         np.testing.assert_allclose(result, result[:, ::-1], atol=1.01)
         np.testing.assert_allclose(result, result[::-1], atol=1.01)
 
-    @pytest.mark.parametrize("mode", RESIZE_MODES)
+    @pytest.mark.parametrize("mode", ALL_MODES)
     def test_channels_do_not_mix(self, mode):
         image = np.zeros((9, 14, 3), np.float32)
         image[..., 1], image[..., 2] = 100, 200
@@ -134,7 +151,7 @@ class TestResize:
         assert (result[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 255).all()
         assert result.sum() == 3 * 255 * inner[0] * inner[1]
 
-    @pytest.mark.parametrize("mode", RESIZE_MODES)
+    @pytest.mark.parametrize("mode", ALL_MODES)
     @pytest.mark.parametrize("source", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
     @pytest.mark.parametrize("size", [(1, 1), (1, 1000), (64, 64)])
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -142,17 +159,74 @@ class TestResize:
         assert resize_image(np.ones((*source, 3), dtype), size, mode).shape == (*size, 3)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-    @pytest.mark.parametrize("mode", RESIZE_MODES)
+    @pytest.mark.parametrize("mode", ALL_MODES)
     def test_views_with_any_strides(self, dtype, mode, rng):
         image = rng.integers(0, 256, (12, 17, 3)).astype(dtype)
         view = image[::-1, ::-1][..., ::-1]
         expected = resize_image(np.ascontiguousarray(view), (6, 6), mode)
         np.testing.assert_array_equal(resize_image(view, (6, 6), mode), expected)
 
-    @pytest.mark.parametrize("mode", ["fit", "", None, "Crop"])
+    @pytest.mark.parametrize("mode", ["fit", "", None, "Crop", "First", "centre"])
     def test_unknown_mode(self, mode):
         with pytest.raises(InvalidParameterError, match=r"resize must be one of \('crop'"):
             resize_image(np.zeros((4, 4, 3), np.uint8), (2, 2), mode)
+
+
+class TestEnds:
+    """The modes "first" and "last"."""
+
+    def test_they_are_not_for_users(self):
+        assert RESIZE_MODES == ("crop", "stretch", "pad")
+        assert not set(ENDS) & set(RESIZE_MODES)
+
+    @given(images(), st.integers(1, 40), st.sampled_from(ENDS))
+    @settings(max_examples=150, deadline=None)
+    def test_a_square_has_no_ends(self, image, wanted, mode):
+        side = min(image.shape[:2])
+        square = image[:side, :side]
+        expected = resize_image(square, (wanted, wanted), "crop")
+        np.testing.assert_array_equal(resize_image(square, (wanted, wanted), mode), expected)
+
+    @given(images(), SMALL)
+    @settings(max_examples=200, deadline=None)
+    def test_first_of_the_mirror_is_the_mirror_of_last(self, image, size):
+        # Both axes, because proportions decide which one is cut.
+        mirrored = resize_image(image[::-1, ::-1], size, "first")[::-1, ::-1].astype(float)
+        last = resize_image(image, size, "last").astype(float)
+        # Pillow rounds its filter to 22 bits, which may fall to either side of half a level.
+        np.testing.assert_allclose(mirrored, last, atol=1 if image.dtype == np.uint8 else 1e-3)
+
+    @given(images())
+    @settings(max_examples=100, deadline=None)
+    def test_at_their_own_size_they_are_the_extreme_squares_to_the_bit(self, image):
+        side = min(image.shape[:2])
+        for mode, expected in zip(ENDS, extreme_square_crops(image), strict=True):
+            np.testing.assert_array_equal(resize_image(image, (side, side), mode), expected)
+
+    @pytest.mark.parametrize("flip", [np.array, lambda a: a.swapaxes(0, 1)])
+    def test_they_see_the_ends_of_the_long_side(self, flip):
+        image = np.zeros((10, 40, 3), np.uint8)
+        image[:, :12], image[:, 28:] = 100, 200  # the antialiasing sees a little beyond its box
+        assert np.unique(resize_image(flip(image), (4, 4), "first")).tolist() == [100]
+        assert np.unique(resize_image(flip(image), (4, 4), "last")).tolist() == [200]
+        assert np.unique(resize_image(flip(image), (4, 4), "crop")).tolist() == [0]
+
+    @pytest.mark.parametrize("shape", [(600, 900), (900, 600), (601, 907), (803, 603)])
+    def test_large_images_are_reduced_on_the_way_as_for_crop(self, shape, tmp_path, rng):
+        coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        image = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC))
+        Image.fromarray(image).save(tmp_path / "image.png")
+        source = check_images([image, tmp_path / "image.png", Image.fromarray(image)])
+        errors = {}
+        for mode in (*ENDS, "crop"):
+            loaded = [source.load(index, (64, 64), mode).astype(float) for index in range(3)]
+            np.testing.assert_array_equal(loaded[0], loaded[1])
+            np.testing.assert_array_equal(loaded[0], loaded[2])
+            exact = resize_image(image, (64, 64), mode).astype(float)
+            errors[mode] = np.abs(loaded[0] - exact).mean()
+        assert reduction_factor(shape, 64) > 1
+        assert max(errors.values()) <= 1.5
+        assert max(errors.values()) <= 2 * errors["crop"]
 
 
 class TestExtremeSquareCrops:
@@ -202,7 +276,7 @@ def test_photographs_of_one_and_twelve_megapixels(source, side, factor):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize("resize", RESIZE_MODES)
+@pytest.mark.parametrize("resize", ALL_MODES)
 def test_pillow_images_are_resized_as_arrays_are(mode, resize, rng):
     array = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     picture = Image.fromarray(array).convert(mode)

@@ -1,6 +1,6 @@
 """Geometry: one antialiased resize to the size that a network wants, and crops.
 
-All three resize modes take one box of the source and resample it once with Pillow's
+All resize modes take one box of the source and resample it once with Pillow's
 antialiased bilinear filter, so that no intermediate image is rounded. At the edges of the box the
 filter looks a little beyond it, as it would if the whole image were resized and cropped after.
 
@@ -21,8 +21,13 @@ from PIL import Image
 
 from transferclf.exceptions import InvalidParameterError
 
-ResizeMode = Literal["crop", "stretch", "pad"]
+ResizeMode = Literal["crop", "stretch", "pad", "first", "last"]
+
+# Those that users may ask for; the other two are for averaging over both ends of an image.
 RESIZE_MODES: tuple[ResizeMode, ...] = ("crop", "stretch", "pad")
+
+# Where the box of a mode lies: how much of what it leaves out is before it.
+_PLACES = {"first": 0.0, "crop": 0.5, "last": 1.0}
 
 Box = tuple[float, float, float, float]
 
@@ -47,9 +52,10 @@ def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop
         The image; not modified.
     size : (int, int)
         Height and width wanted, in pixels.
-    mode : {"crop", "stretch", "pad"}, default="crop"
+    mode : {"crop", "stretch", "pad", "first", "last"}, default="crop"
         "crop" takes the largest centred part of the right proportions, "stretch" distorts the
-        whole image, "pad" keeps the whole image undistorted between black borders.
+        whole image, "pad" keeps the whole image undistorted between black borders. "first" and
+        "last" are "crop" at the ends of the image: left or top, and right or bottom.
 
     Returns
     -------
@@ -59,7 +65,7 @@ def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop
     Raises
     ------
     InvalidParameterError
-        If `mode` is none of the three.
+        If `mode` is none of these.
 
     Examples
     --------
@@ -70,8 +76,9 @@ def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop
     255
     """
     height, width = sides(image)
-    if mode == "crop":
-        return rgb_array(_resample(image, size, centre_box((height, width), size)))
+    if mode in _PLACES:
+        box = largest_box((height, width), size, _PLACES[mode])
+        return rgb_array(_resample(image, size, box))
     if mode == "stretch":
         return rgb_array(_resample(image, size, (0, 0, width, height)))
     if mode == "pad":
@@ -123,13 +130,15 @@ def rgb_array(image: Picture) -> np.ndarray:
     return array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=-1)
 
 
-def centre_box(source: tuple[int, int], target: tuple[int, int]) -> Box:
-    """The largest centred box of the source with the target's proportions.
+def largest_box(source: tuple[int, int], target: tuple[int, int], place: float = 0.5) -> Box:
+    """The largest box of the source with the target's proportions.
 
     Parameters
     ----------
     source, target : (int, int)
         Heights and widths in pixels.
+    place : float, default=0.5
+        Where the box lies: 0 at the left or top, 0.5 in the middle, 1 at the right or bottom.
 
     Returns
     -------
@@ -138,13 +147,16 @@ def centre_box(source: tuple[int, int], target: tuple[int, int]) -> Box:
 
     Examples
     --------
-    >>> centre_box((10, 30), (5, 5))
+    >>> largest_box((10, 30), (5, 5))
     (10.0, 0.0, 20.0, 10.0)
+    >>> largest_box((10, 30), (5, 5), place=1)
+    (20.0, 0.0, 30.0, 10.0)
     """
     scale = min(source[0] / target[0], source[1] / target[1])
     height, width = min(target[0] * scale, source[0]), min(target[1] * scale, source[1])
-    top, left = (source[0] - height) / 2, (source[1] - width) / 2
-    return (left, top, left + width, top + height)
+    top, left = (source[0] - height) * place, (source[1] - width) * place
+    # Pillow refuses a box that ends beyond the image by as little as a rounding.
+    return (left, top, min(left + width, source[1]), min(top + height, source[0]))
 
 
 def extreme_square_crops(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
