@@ -1,0 +1,118 @@
+"""Parameters of an estimator that have parameters of their own.
+
+scikit-learn asks any object that has `get_params` and `set_params`, so that `clone` copies such a
+parameter and `set_params(clf__augmentation__rotation=10)` reaches into it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+
+from transferclf.exceptions import InvalidParameterError
+
+Self = TypeVar("Self", bound="ParameterSet")
+
+
+@dataclass
+class ParameterSet:
+    """Base of dataclasses that are parameters; their `__init__` only assigns.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Stripes(ParameterSet):
+    ...     width: int = 3
+    >>> stripes = Stripes().set_params(width=5)
+    >>> stripes.get_params()
+    {'width': 5}
+    """
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The fields by name, the very objects; `deep` is there for scikit-learn."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set some of the fields, all or none of them.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no field of a name.
+        """
+        known = self.get_params()
+        for name in params:
+            if name not in known:
+                raise InvalidParameterError(
+                    f"{type(self).__name__} has the parameters {', '.join(map(repr, known))}. "
+                    f"Got {name!r} instead."
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def check(self) -> None:
+        """Raise InvalidParameterError unless every field has a value it can have."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the class and the fields; equal numbers and sequences have equal digests."""
+        facts = [type(self).__name__, {name: _plain(v) for name, v in self.get_params().items()}]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _check_number(
+        self,
+        name: str,
+        low: float,
+        high: float = math.inf,
+        *,
+        whole: bool = False,
+        below: bool = False,
+    ) -> None:
+        """Refuse a field unless it is a finite number from `low` to, or to below, `high`."""
+        value = getattr(self, name)
+        right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        if not right or not low <= value <= high or value == math.inf or (below and value == high):
+            what = "a whole number" if whole else "a finite number"
+            end = f"from {low} to {'below ' if below else ''}{high}"
+            bounds = f"of at least {low}" if high == math.inf else end
+            self._refuse(name, f"{what} {bounds}")
+
+    def _check_flag(self, name: str) -> None:
+        if not isinstance(getattr(self, name), bool | np.bool_):
+            self._refuse(name, "True or False")
+
+    def _refuse(self, name: str, expected: str) -> None:
+        raise InvalidParameterError(
+            f"{name} of {type(self).__name__} must be {expected}. "
+            f"Got {getattr(self, name)!r} instead."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON knows it, the same for 1, 1.0 and a NumPy one, but not for True."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        return int(number) if number.is_integer() else number
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    raise InvalidParameterError(
+        "expected numbers, strings, None or sequences of them as parameters. "
+        f"Got {value!r} instead."
+    )
