@@ -34,6 +34,9 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
     global _depth
     with _building:
         state = random.getstate()
+        limit_threads()
+        import keras  # noqa: F401  # which draws random numbers when it is imported first
+
         random.seed(seed)
         _depth += 1
         try:
@@ -49,7 +52,6 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
 
 @contextmanager
 def _fresh_keras() -> Iterator[None]:
-    limit_threads()
     import keras
     from keras.src.backend.common import global_state
 
