@@ -227,3 +227,43 @@ def test_only_a_few_folds_are_remembered():
     for seed in range(linear.FOLDS_KEPT + 3):
         fitted(*problem(seed, n=9, d=20))
     assert len(linear._axes) == linear.FOLDS_KEPT
+
+
+@pytest.mark.parametrize("d", [6, 60])
+def test_validation_data_are_watched_but_not_fitted(d):
+    features, labels = problem(14, d=d)
+    others, its_labels = problem(15, n=25, d=d)
+    weights = np.random.default_rng(0).uniform(0.1, 3.0, 25)
+    alone = fitted(features, labels)
+    head = fitted(features, labels, validation=(others, its_labels, weights))
+    np.testing.assert_array_equal(head.coef, alone.coef)
+    np.testing.assert_array_equal(head.intercept, alone.intercept)
+    for name in ("loss", "accuracy"):
+        assert head.history[name] == alone.history[name]
+        assert len(head.history[f"val_{name}"]) == len(head.history[name])
+
+    probabilities = head.probabilities(others)
+    losses = -np.log(probabilities[np.arange(25), its_labels])
+    loss = np.average(losses, weights=weights) + 0.01 * np.sum(head.coef**2)
+    right = np.average(probabilities.argmax(axis=1) == its_labels, weights=weights)
+    assert head.history["val_loss"][-1] == pytest.approx(loss)
+    assert head.history["val_accuracy"][-1] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("d", [6, 60])
+def test_validation_on_the_training_data_is_their_own_history(d):
+    features, labels = problem(16, d=d)
+    history = fitted(features, labels, validation=(features, labels, np.ones(40))).history
+    np.testing.assert_allclose(history["val_loss"], history["loss"])
+    assert history["val_accuracy"] == history["accuracy"]
+
+
+def test_without_validation_data_the_history_is_of_the_training_data():
+    assert list(fitted(*problem(17)).history) == ["loss", "accuracy"]
+
+
+def test_a_validation_set_where_nothing_can_be_learned_has_one_entry():
+    features, labels = np.ones((8, 3)), np.array([0, 1] * 4)
+    history = fitted(features, labels, validation=(features[:2], labels[:2], np.ones(2))).history
+    assert history["val_loss"] == [pytest.approx(np.log(2))]
+    assert history["val_accuracy"] == [0.5]

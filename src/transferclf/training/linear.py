@@ -65,7 +65,9 @@ class LinearHead:
         Their biases.
     history : dict of str to list of float
         "loss" (the objective) and "accuracy" (weighted, on the training data) after each
-        iteration.
+        iteration; with validation data also "val_loss" and "val_accuracy".
+    l2 : float
+        The penalty it was fitted with.
     """
 
     mean: np.ndarray
@@ -73,11 +75,12 @@ class LinearHead:
     coef: np.ndarray
     intercept: np.ndarray
     history: dict[str, list[float]] = field(default_factory=dict, compare=False)
+    l2: float = 0.0
 
     @property
-    def dense(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Kernels and biases of the dense layers that this head is: of one."""
-        return [(self.coef, self.intercept)]
+    def weights(self) -> list[np.ndarray]:
+        """Kernel and bias of the dense layer that this head is."""
+        return [self.coef, self.intercept]
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Scores of shape (n, n_classes), whose softmax is the probabilities."""
@@ -97,6 +100,7 @@ def fit_linear(
     l2: float,
     sample_weight: np.ndarray,
     max_iter: int = 1000,
+    validation: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> LinearHead:
     """Fit a linear head to its optimum.
 
@@ -115,6 +119,9 @@ def fit_linear(
         the same as the sample twice.
     max_iter : int, default=1000
         L-BFGS iterations at most.
+    validation : (features, labels, weights) or None, default=None
+        Data to watch, of the same kinds as the training data: nothing is fitted to them, but the
+        history also has the objective and the weighted accuracy on them after each iteration.
 
     Returns
     -------
@@ -135,10 +142,14 @@ def fit_linear(
     """
     with few_threads(features.size * n_classes):
         axes = _known_axes(features, sample_weight)
-        problem = _SoftmaxProblem(axes.rows, labels, n_classes, l2, sample_weight)
+        problem = SoftmaxProblem(axes.rows, labels, n_classes, l2, sample_weight)
+        if validation is not None:
+            watched, *its_labels_and_weights = validation
+            rows = axes.rows_of(watched, features)
+            problem.watch(rows, *its_labels_and_weights)
         coef, intercept = problem.split(_minimum(problem, max_iter))
         coef = axes.back(coef, features)
-        return LinearHead(axes.mean, axes.scale, coef, intercept, problem.history)
+        return LinearHead(axes.mean, axes.scale, coef, intercept, problem.history, l2)
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,13 @@ class _Axes:
         if self.by_samples is None:
             return coef
         return ((features - self.mean) / self.scale).T @ (self.by_samples @ coef)
+
+    def rows_of(self, others: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Other samples' features in these axes, which are those of `features`."""
+        standardised = ((others - self.mean) / self.scale).astype(self.rows.dtype, copy=False)
+        if self.by_samples is None:
+            return standardised
+        return standardised @ ((features - self.mean) / self.scale).T @ self.by_samples
 
 
 _axes: OrderedDict[bytes, _Axes] = OrderedDict()
@@ -210,10 +228,10 @@ def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
 
 def _is_rotated(features: np.ndarray) -> bool:
     n_samples, n_features = features.shape
-    return n_samples < min(n_features, MAX_ROTATED)
+    return 1 < n_samples < min(n_features, MAX_ROTATED)
 
 
-def _minimum(problem: _SoftmaxProblem, max_iter: int) -> np.ndarray:
+def _minimum(problem: SoftmaxProblem, max_iter: int) -> np.ndarray:
     result = minimize(
         problem.loss_and_gradient,
         np.zeros((problem.features.shape[1] + 1) * problem.n_classes),
@@ -239,7 +257,7 @@ def _minimum(problem: _SoftmaxProblem, max_iter: int) -> np.ndarray:
     return result.x
 
 
-class _SoftmaxProblem:
+class SoftmaxProblem:
     """The objective and its gradient over the coefficients and intercepts in one vector."""
 
     def __init__(
@@ -257,6 +275,12 @@ class _SoftmaxProblem:
         self.shares = weights / weights.sum()
         self.history: dict[str, list[float]] = {"loss": [], "accuracy": []}
         self._last = (np.nan, np.nan)
+        self._watched: SoftmaxProblem | None = None
+
+    def watch(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+        """Note the objective on these samples too, features in the same axes."""
+        self._watched = SoftmaxProblem(rows, labels, self.n_classes, self.l2, weights)
+        self.history |= {"val_loss": [], "val_accuracy": []}
 
     def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (d, n_classes) and intercepts (n_classes,)."""
@@ -264,19 +288,10 @@ class _SoftmaxProblem:
         return table[:-1], table[-1]
 
     def loss_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        coef, intercept = self.split(parameters)
-        logits = (self.features @ coef.astype(self.features.dtype)).astype(float) + intercept
-        rows = np.arange(len(self.labels))
-        logits -= logits.max(axis=1, keepdims=True)
-        residual = np.exp(logits)
-        total = residual.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) - logits[rows, self.labels]
-        loss = float(self.shares @ losses + self.l2 * np.vdot(coef, coef))
-        right = logits.argmax(axis=1) == self.labels
-        self._last = (loss, float(self.shares @ right))
-
-        residual /= total
-        residual[rows, self.labels] -= 1.0
+        """The objective and its derivatives by all parameters."""
+        coef, _ = self.split(parameters)
+        loss, _, residual = self._evaluated(parameters)
+        residual[np.arange(len(self.labels)), self.labels] -= 1.0
         residual *= self.shares[:, None]
         by_coef = self.features.T @ residual.astype(self.features.dtype) + 2 * self.l2 * coef
         return loss, np.vstack([by_coef, residual.sum(axis=0)]).ravel()
@@ -285,6 +300,25 @@ class _SoftmaxProblem:
         """Note where an iteration ended: at the point that was evaluated last."""
         self.history["loss"].append(self._last[0])
         self.history["accuracy"].append(self._last[1])
+        if self._watched is not None:
+            loss, accuracy, _ = self._watched._evaluated(parameters)
+            self.history["val_loss"].append(loss)
+            self.history["val_accuracy"].append(accuracy)
+
+    def _evaluated(self, parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
+        """Loss, accuracy and probabilities."""
+        coef, intercept = self.split(parameters)
+        logits = (self.features @ coef.astype(self.features.dtype)).astype(float) + intercept
+        rows = np.arange(len(self.labels))
+        logits -= logits.max(axis=1, keepdims=True)
+        probabilities = np.exp(logits)
+        total = probabilities.sum(axis=1, keepdims=True)
+        losses = np.log(total[:, 0]) - logits[rows, self.labels]
+        loss = float(self.shares @ losses + self.l2 * np.vdot(coef, coef))
+        right = logits.argmax(axis=1) == self.labels
+        self._last = (loss, float(self.shares @ right))
+        probabilities /= total
+        return *self._last, probabilities
 
 
 def _precision(features: np.ndarray) -> type[np.floating]:
