@@ -7,8 +7,11 @@ from measuring import Options, start, timing_table, timings_here
 
 import transferclf.training.linear as linear
 from transferclf.networks.suffix import Suffix
-from transferclf.training.learning import fit_head
-from transferclf.training.phases import Recipe
+from transferclf.training.batches import Samples
+from transferclf.training.phases import Start, fit_phase
+from transferclf.training.recipe import Recipe
+from transferclf.training.scaling import mean_and_scale
+from transferclf.training.trainer import Method
 
 N_FEATURES, N_CLASSES, EPOCHS = 1280, 5, 5
 
@@ -46,8 +49,19 @@ def linear_heads(features: np.ndarray, labels: np.ndarray, n_fits: int, small_pr
 
 def shared_trainer(features: np.ndarray, labels: np.ndarray, n_fits: int) -> None:
     for l2 in np.logspace(-4, 0, n_fits):
-        recipe = Recipe("adam", 1e-3, EPOCHS, 32, l2=l2)
-        fit_head(features, labels, np.ones(len(labels)), Suffix(N_CLASSES, (128,)), recipe)
+        fit_hidden_head(
+            features, labels, N_CLASSES, Recipe(Method("adam"), 1e-3, EPOCHS, 32, l2=l2)
+        )
+
+
+def fit_hidden_head(
+    features: np.ndarray, labels: np.ndarray, n_classes: int, recipe: Recipe
+) -> None:
+    """Fit a head of 128 hidden units as the classifier does, without the classifier."""
+    weights = np.ones(len(labels))
+    suffix = Suffix(n_classes, (128,), l2=True, width=features.shape[1])
+    start = Start(*mean_and_scale(features, weights))
+    fit_phase(suffix, recipe, Samples.of(features, labels, weights), start)
 
 
 def keras_heads(features: np.ndarray, labels: np.ndarray, n_fits: int) -> None:

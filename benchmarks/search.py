@@ -261,14 +261,18 @@ def parts(head: str, n_images: int, engine: str) -> dict[str, Usage] | None:
 def fit_bare_head(
     head: str, setting: dict[str, float], features: np.ndarray, labels: np.ndarray
 ) -> None:
-    from transferclf.networks.suffix import Suffix
-    from transferclf.training.learning import fit_head
-    from transferclf.training.phases import Recipe
+    from heads import fit_hidden_head
 
-    optimizer = "lbfgs" if head == "linear" else "adam"
-    recipe = Recipe(optimizer, setting.get("learning_rate", 0.0), EPOCHS, 32, l2=setting["l2"])
-    shape = Suffix(N_CLASSES, HIDDEN[head])
-    fit_head(features, labels, np.ones(len(labels)), shape, recipe)
+    from transferclf.training.linear import fit_linear
+    from transferclf.training.recipe import Recipe
+    from transferclf.training.trainer import Method
+
+    if head == "linear":
+        weights = np.ones(len(labels))
+        fit_linear(features, labels, N_CLASSES, l2=setting["l2"], sample_weight=weights)
+        return
+    recipe = Recipe(Method("adam"), setting["learning_rate"], EPOCHS, 32, l2=setting["l2"])
+    fit_hidden_head(features, labels, N_CLASSES, recipe)
 
 
 if __name__ == "__main__":

@@ -454,7 +454,7 @@ def test_targets_that_are_none(images, y, match):
         ({"preprocessing": "caffee"}, "preprocessing must be one of"),
         ({"cache": 3}, 'cache to be "memory", a folder'),
         ({"cache": ""}, 'cache to be "memory", a folder'),
-        ({"l2": -1}, "l2 must be a finite number of at least 0. Got -1"),
+        ({"l2": -1}, "l2 must be .auto. or a finite number of at least 0. Got -1"),
         ({"l2": "much"}, "l2 must be"),
         ({"l2": np.nan}, "l2 must be"),
         ({"max_iter": 0}, "max_iter must be a whole number of at least 1"),

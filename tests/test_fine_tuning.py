@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from transferclf import TransferClassifier
 from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.images import resize_image
-from transferclf.training.batches import epoch_orders
+from transferclf.training.batches import Samples, epoch_orders
 
 N, SIDE = 40, 32
 
@@ -53,11 +53,12 @@ def trained_whole(fitted, images, labels, trained):
     for layer in model.layers:
         is_trained = layer.name in trained or layer.name == "predictions"
         layer.trainable = is_trained and not isinstance(layer, layers.BatchNormalization)
-    model.get_layer("predictions").kernel.regularizer = keras.regularizers.L2(fitted.l2)
+    model.get_layer("predictions").kernel.regularizer = keras.regularizers.L2(fitted.l2_)
     model.compile("adam", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
     model.optimizer.learning_rate = fitted.fine_tune_learning_rate
     losses = []
-    for order in epoch_orders(N, fitted.fine_tune_epochs, seed=0):
+    samples = Samples.of(images, labels, np.ones(N))
+    for order in epoch_orders(samples, fitted.fine_tune_epochs, seed=0):
         model.fit(
             pixels_of(images)[order],
             labels[order],

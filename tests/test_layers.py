@@ -17,8 +17,11 @@ LAYERS = {
     "training": 5,
     "_validation": 6,
     "_base": 6,
+    "_learning": 6,
+    "_recipes": 6,
     "classifier": 6,
     "extractor": 6,
+    "imagenet": 6,
 }
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

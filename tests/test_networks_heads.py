@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from transferclf.networks.choosing import choose_prefix
 from transferclf.networks.heads import pool, with_head
+from transferclf.networks.suffix import Suffix
 
 CLASSES = 3
 
@@ -44,7 +45,7 @@ def head_for(model, seed=0):
 
 
 def with_linear_head(model, coef, intercept, **statistics):
-    return with_head(model, dense=[(coef, intercept)], **statistics)
+    return with_head(model, Suffix(CLASSES), weights=[coef, intercept], **statistics)
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from keras import layers
 from transferclf.networks import inference
 from transferclf.networks.suffix import Suffix
 from transferclf.training import trainer as trainers
-from transferclf.training.batches import epoch_orders
-from transferclf.training.phases import Recipe, fit_phase
+from transferclf.training.batches import Samples, epoch_orders
+from transferclf.training.phases import Start, fit_phase
+from transferclf.training.recipe import Recipe
+from transferclf.training.trainer import Method
 
 WIDTH, CLASSES, SAMPLES = 7, 3, 50
 
@@ -33,15 +35,16 @@ def _no_trainers():
 
 
 def recipe(**changes):
-    plain = {"optimizer": "adam", "learning_rate": 0.01, "epochs": 4, "batch_size": 16}
-    return Recipe(**(plain | changes))
+    plain = {"learning_rate": 0.01, "epochs": 4, "batch_size": 16}
+    method = Method(changes.pop("optimizer", "adam"))
+    return Recipe(method, **(plain | changes))
 
 
 def fitted(data, suffix=None, **changes):
     features, labels, weights = data
     suffix = suffix or Suffix(CLASSES, (8,), l2=True, width=WIDTH)
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    return fit_phase(suffix, recipe(**changes), features, labels, weights, mean=mean, scale=scale)
+    start = Start(features.mean(axis=0), features.std(axis=0))
+    return fit_phase(suffix, recipe(**changes), Samples.of(features, labels, weights), start)
 
 
 def plain_keras(data, start, recipe, hidden_units=(8,), activation="relu"):
@@ -53,14 +56,15 @@ def plain_keras(data, start, recipe, hidden_units=(8,), activation="relu"):
         x = layers.Dense(units, activation=activation, kernel_regularizer=penalty)(x)
     x = layers.Dense(CLASSES, activation="softmax", kernel_regularizer=penalty)(x)
     model = keras.Model(inputs, x)
-    model.set_weights([array for pair in start for array in pair])
+    for layer, kernel in zip(model.layers[1:], start, strict=True):
+        layer.kernel.assign(kernel)
     model.compile(
-        recipe.optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"]
+        recipe.method.optimizer, "sparse_categorical_crossentropy", weighted_metrics=["accuracy"]
     )
     model.optimizer.learning_rate = recipe.learning_rate
     standardised = (features - features.mean(axis=0)) / features.std(axis=0)
     history = {"loss": [], "accuracy": []}
-    for order in epoch_orders(SAMPLES, recipe.epochs, recipe.seed):
+    for order in epoch_orders(Samples.of(*data), recipe.epochs, recipe.seed):
         logs = model.fit(
             standardised[order],
             labels[order],
@@ -79,9 +83,9 @@ def test_it_trains_as_keras_does(data, optimizer, monkeypatch):
     from transferclf.training import phases
 
     starts = []
-    drawn = phases._initial_dense
+    drawn = phases._initial_kernels
     monkeypatch.setattr(
-        phases, "_initial_dense", lambda *args: starts.append(drawn(*args)) or starts[-1]
+        phases, "_initial_kernels", lambda *args: starts.append(drawn(*args)) or starts[-1]
     )
     suffix = Suffix(CLASSES, (8,), "tanh", l1=True, l2=True, width=WIDTH)
     changes = {"optimizer": optimizer, "l1": 0.003, "l2": 0.02, "seed": 5}
@@ -94,9 +98,8 @@ def test_it_trains_as_keras_does(data, optimizer, monkeypatch):
     np.testing.assert_allclose(
         trained.probabilities(features), model.predict(standardised, verbose=0), atol=1e-5
     )
-    for (kernel, bias), layer in zip(trained.dense, model.layers[1:], strict=True):
-        np.testing.assert_allclose(kernel, layer.kernel, atol=1e-5)
-        np.testing.assert_allclose(bias, layer.bias, atol=1e-5)
+    for ours, theirs in zip(trained.weights, model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_what_differs_from_fit_to_fit_is_not_compiled_anew(data, monkeypatch):
@@ -174,9 +177,9 @@ def test_only_the_proportions_of_weights_matter(data):
 def test_a_trainer_that_is_dropped_frees_its_memory(data):
     suffix = Suffix(CLASSES, (8,), width=WIDTH)
     fitted(data, suffix).probabilities(data[0])
-    model = weakref.ref(trainers.trainer_for(suffix, "adam")._model)
+    model = weakref.ref(trainers.trainer_for(suffix, Method("adam")).model)
     for units in range(9, 9 + trainers.TRAINERS_KEPT):
-        trainers.trainer_for(Suffix(CLASSES, (units,), width=WIDTH), "adam")
+        trainers.trainer_for(Suffix(CLASSES, (units,), width=WIDTH), Method("adam"))
     gc.collect()
     assert model() is None
     assert len(trainers._trainers) == trainers.TRAINERS_KEPT
@@ -228,16 +231,17 @@ def test_progress_is_shown_only_when_asked_for(data, capsys):
     assert capsys.readouterr().out == ""
     features, labels, weights = data
     suffix = Suffix(CLASSES, width=WIDTH)
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    fit_phase(suffix, recipe(), features, labels, weights, mean=mean, scale=scale, verbose=1)
-    shown = capsys.readouterr().out
-    assert "4/4" in shown
-    assert "loss" in shown
+    start = Start(features.mean(axis=0), features.std(axis=0))
+    fit_phase(suffix, recipe(), Samples.of(features, labels, weights), start, verbose=1)
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split(" - ")[0] for line in shown] == [f"Epoch {n}/4" for n in (1, 2, 3, 4)]
+    assert all("loss: " in line for line in shown)
 
 
 def test_orders_are_seeded_permutations():
-    orders = list(epoch_orders(20, 3, seed=1))
+    samples = Samples.of(np.zeros((20, 1)), np.zeros(20, int), np.ones(20))
+    orders = list(epoch_orders(samples, 3, seed=1))
     assert all(sorted(order.tolist()) == list(range(20)) for order in orders)
     assert orders[0].tolist() != orders[1].tolist()
-    np.testing.assert_array_equal(orders, list(epoch_orders(20, 3, seed=1)))
-    assert orders[0].tolist() != next(epoch_orders(20, 1, seed=2)).tolist()
+    np.testing.assert_array_equal(orders, list(epoch_orders(samples, 3, seed=1)))
+    assert orders[0].tolist() != next(epoch_orders(samples, 1, seed=2)).tolist()

@@ -15,31 +15,40 @@ if TYPE_CHECKING:
     from transferclf.datasets import load_image_table as load_image_table
     from transferclf.extractor import CNNFeatureExtractor as CNNFeatureExtractor
     from transferclf.features import FeatureStore as FeatureStore
+    from transferclf.imagenet import predict_imagenet as predict_imagenet
+    from transferclf.networks.augmentation import Augmentation as Augmentation
     from transferclf.networks.backbones import get_backbone as get_backbone
     from transferclf.networks.backbones import list_backbones as list_backbones
     from transferclf.networks.backbones import register_backbone as register_backbone
+    from transferclf.networks.convnet import ConvNet as ConvNet
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
+    "Augmentation": "transferclf.networks.augmentation",
     "CNNFeatureExtractor": "transferclf.extractor",
+    "ConvNet": "transferclf.networks.convnet",
     "FeatureStore": "transferclf.features",
     "TransferClassifier": "transferclf.classifier",
     "get_backbone": "transferclf.networks.backbones",
     "list_backbones": "transferclf.networks.backbones",
     "load_image_folder": "transferclf.datasets",
     "load_image_table": "transferclf.datasets",
+    "predict_imagenet": "transferclf.imagenet",
     "register_backbone": "transferclf.networks.backbones",
 }
 
 __all__ = [
+    "Augmentation",
     "CNNFeatureExtractor",
+    "ConvNet",
     "FeatureStore",
     "TransferClassifier",
     "get_backbone",
     "list_backbones",
     "load_image_folder",
     "load_image_table",
+    "predict_imagenet",
     "register_backbone",
 ]
 

@@ -13,7 +13,8 @@ from transferclf._validation import (
     check_number,
     check_random_state,
 )
-from transferclf.features import extract, extract_from_cut, store_for
+from transferclf.features import store_for
+from transferclf.features.extraction import Extractor
 from transferclf.images import ImageSource, check_images
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.networks.backbones import PREPROCESSINGS
@@ -48,6 +49,8 @@ class BackboneEstimator(BaseEstimator):
     prefix_: Prefix
     resize_: Any
 
+    _preprocessings: tuple[str, ...] = ("auto", *PREPROCESSINGS)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = True  # rows, with image_shape
@@ -61,7 +64,7 @@ class BackboneEstimator(BaseEstimator):
         check_choice("pooling", self.pooling, POOLINGS)
         store_for(self.cache)
         check_engine(self.engine, self.precision)
-        check_choice("preprocessing", self.preprocessing, ("auto", *PREPROCESSINGS))
+        check_choice("preprocessing", self.preprocessing, self._preprocessings)
         if not isinstance(self.verbose, bool):
             check_number("verbose", self.verbose, 0, whole=True)
         check_random_state(self.random_state)
@@ -76,38 +79,33 @@ class BackboneEstimator(BaseEstimator):
             del self.n_features_in_
         return self._with_range(source)
 
-    def _fit_prefix(
-        self, seed: int, layers: tuple[str, ...] = (), trainable_layers: Any = 0
-    ) -> None:
+    def _fit_prefix(self, seed: int, **cut: Any) -> None:
         self.resize_ = self.resize
-        self.prefix_ = choose_prefix(
-            self.backbone,
-            weights=self.weights,
-            image_size=self.image_size,
-            preprocessing=self.preprocessing,
-            pooling=self.pooling,
-            layers=layers,
-            seed=seed if self.weights is None else 0,
-            trainable_layers=trainable_layers,
-            engine=self.engine,
-            precision=self.precision,
-        )
+        fitted = self.preprocessing not in ("auto", *PREPROCESSINGS)
+        options = {
+            "weights": self.weights,
+            "image_size": self.image_size,
+            "preprocessing": "none" if fitted else self.preprocessing,
+            "pooling": self.pooling,
+            "layers": (),
+            "seed": seed,
+            "engine": self.engine,
+            "precision": self.precision,
+        }
+        self.prefix_ = choose_prefix(self.backbone, **(options | cut))
+
+    def _extractor(self, resize: Any = None) -> Extractor:
+        return Extractor(store_for(self.cache), resize or self.resize_, int(self.verbose))
 
     def _features(self, source: ImageSource) -> np.ndarray:
         """Rows of shape (len(source), d), each distinct image computed at most once."""
-        store = store_for(self.cache)
-        return extract(source, self.prefix_, store, self.resize_, int(self.verbose))
+        return self._extractor().rows(source, self.prefix_)
 
-    def _after_cut(self, source: ImageSource, rows: np.ndarray) -> np.ndarray:
-        """Features of the whole network, from the activations at the cut where not stored."""
-        store = store_for(self.cache)
-        return extract_from_cut(source, rows, self.prefix_, store, self.resize_, int(self.verbose))
-
-    def _features_of(self, X: Any) -> np.ndarray:
+    def _source_of(self, X: Any) -> ImageSource:
         check_is_fitted(self)
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
         source.warn_if_scaled()
-        return self._features(source)
+        return source
 
     def _with_range(self, source: ImageSource) -> ImageSource:
         return ImageSource(source.items, self.pixel_range_, source.positions)

@@ -40,13 +40,19 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
 
 
 def check_number(
-    name: str, value: Any, low: float, *, whole: bool = False, above: bool = False
+    name: str,
+    value: Any,
+    low: float,
+    *,
+    whole: bool = False,
+    above: bool = False,
+    or_else: str = "",
 ) -> None:
     """Raise InvalidParameterError unless `value` is a finite number of at least, or above, low."""
     if not _is_number(value, whole) or not low <= value < np.inf or (above and value == low):
         what = "a whole number" if whole else "a finite number"
         bound = f"above {low}" if above else f"of at least {low}"
-        raise InvalidParameterError(f"{name} must be {what} {bound}. Got {value!r}.")
+        raise InvalidParameterError(f"{name} must be {or_else}{what} {bound}. Got {value!r}.")
 
 
 def _is_number(value: Any, whole: bool) -> bool:
@@ -165,6 +171,60 @@ def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
         If there is not one label per image, labels are missing or continuous, or there are
         fewer than two classes.
     """
+    labels = _labels(y, n_samples)
+    classes, indices = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            "A classifier needs images of at least two classes. Got one class: "
+            f"{classes.tolist()[0]!r}."
+        )
+    return classes, indices
+
+
+def known_targets(y: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
+    """Check labels that may only be of known classes, and return their indices.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels.
+    n_samples : int
+        Number of images that they belong to.
+    classes : ndarray of shape (n_classes,)
+        The known classes, sorted.
+
+    Returns
+    -------
+    ndarray of int, shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per image, or one that is not known.
+    """
+    labels = _labels(y, n_samples)
+    unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
+    if unknown:
+        raise ValueError(
+            f"y must have labels of the known classes, {classes.tolist()}. Got {unknown} too."
+        )
+    return np.searchsorted(classes, labels)
+
+
+def first_classes(classes: Any) -> np.ndarray:
+    """The classes that there will be, sorted; for the first call of `partial_fit`."""
+    if classes is None:
+        raise ValueError("classes must be passed to the first call of partial_fit.")
+    labels = column_or_1d(classes)
+    _refuse_missing(labels)
+    _refuse_mixed(labels)
+    known = np.unique(labels)
+    if len(known) < 2:
+        raise ValueError(f"classes must be at least two. Got {known.tolist()}.")
+    return known
+
+
+def _labels(y: Any, n_samples: int) -> np.ndarray:
     if y is None:
         raise ValueError("TransferClassifier requires y to be passed, but the target y is None.")
     labels = column_or_1d(y, warn=True)
@@ -176,13 +236,7 @@ def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     _refuse_missing(labels)
     _refuse_mixed(labels)
     check_classification_targets(labels)
-    classes, indices = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(
-            "A classifier needs images of at least two classes. Got one class: "
-            f"{classes.tolist()[0]!r}."
-        )
-    return classes, indices
+    return labels
 
 
 def _refuse_missing(labels: np.ndarray) -> None:

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf._base import BackboneEstimator
-from transferclf._validation import (
-    OPTIMIZERS,
-    check_choice,
-    check_head,
-    check_number,
-    check_sample_weight,
-    check_trainable_layers,
-    class_weights,
-    encode_targets,
-    seed_from,
-)
-from transferclf.exceptions import InvalidParameterError
-from transferclf.images import ImageSource
-from transferclf.networks.suffix import Suffix
-from transferclf.training.learning import fine_tune, fit_head
-from transferclf.training.linear import LinearHead
-from transferclf.training.phases import Recipe, TrainedSuffix
+from transferclf._learning import ClassifierLearning
 
 if TYPE_CHECKING:
     import keras
 
 
-class TransferClassifier(ClassifierMixin, BackboneEstimator):
+class TransferClassifier(ClassifierMixin, ClassifierLearning):
     """Classify images by a pretrained network and a head trained on its features.
 
     The frozen part of the network is a constant function: every distinct image goes through it
@@ -44,9 +26,9 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
 
     Parameters
     ----------
-    backbone : str or keras.Model, default="tiny"
-        One of :func:`transferclf.list_backbones`, or a functional model of your own. "tiny" is
-        bundled and needs no download.
+    backbone : str, ConvNet or keras.Model, default="tiny"
+        One of :func:`transferclf.list_backbones`; a :class:`transferclf.ConvNet`, to be trained
+        from nothing; or a functional model of your own. "tiny" is bundled, needs no download.
     weights : {"pretrained", "imagenet"}, path or None, default="pretrained"
         "pretrained" is ImageNet for the networks of `keras.applications` and the bundled file for
         "tiny". None starts from random weights that `random_state` determines.
@@ -57,30 +39,54 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
     pooling : {"avg", "max", "flatten"}, default="avg"
         How the last activation maps become features.
-    preprocessing : {"auto", "none", "caffe", "tf", "torch"}, default="auto"
+    preprocessing : str, default="auto"
         Scaling of the pixels, inside the network; "auto" is what the backbone was trained with.
+        "none", "rescale" (to 0 to 1), "caffe", "tf" or "torch" say otherwise. "standardize" and
+        "zca" (whitening) are fitted to the training images, for networks from nothing.
+    zca_epsilon : float, default=0.01
+        What whitening adds to the variances of pixels on the scale 0 to 1.
     hidden_units : tuple of int, default=()
         Widths of the head's hidden layers; () is softmax regression.
     activation : str, default="relu"
         Activation of the hidden layers, one of Keras' names.
+    batch_norm : {None, "before", "after"}, default=None
+        Batch normalisation in the hidden layers, before or after the activation.
     dropout : float or sequence of float, default=0.0
         Rate of dropout after each hidden layer, or on the features where there is none; one for
         all or one for each.
+    head : callable or None, default=None
+        Layers of your own in the place of the hidden ones: gets a Keras tensor of what the
+        backbone ends in, mostly a map (n, h, w, c), and returns features (n, d).
     l1 : float, default=0.0
         Weight of the sum of absolute values of the head's kernels, beside the mean cross-entropy.
-    l2 : float, default=0.01
-        Weight of the sum of their squares.
-    optimizer : str, default="auto"
-        "lbfgs", or one of Keras' names ("adam", "sgd", "rmsprop", ...). "auto" is L-BFGS where
-        it can be, without hidden layers, dropout and `l1`, and Adam elsewhere.
-    learning_rate : float, default=0.001
-        Step size of a Keras optimizer.
+    l2 : float or "auto", default="auto"
+        Weight of the sum of their squares. "auto" chooses it by cross-validation on the training
+        images for softmax regression, and is 0.01 for other heads and 0 for networks from nothing.
+    optimizer : str or keras.optimizers.Optimizer, default="auto"
+        "lbfgs", one of Keras' names ("adam", "sgd", ...) or an optimizer, which is copied. "auto"
+        is L-BFGS where it can be, without hidden layers, dropout and `l1`, and Adam elsewhere.
+    learning_rate : float or None, default=None
+        Step size of a Keras optimizer; None is its own.
+    lr_schedule : {None, "plateau", "cosine", "exponential"} or Keras schedule, default=None
+        "plateau" makes it a fifth where the (validation) loss no longer falls; "cosine" takes it
+        to nothing and "exponential" to a hundredth until the end of each phase.
     epochs : int, default=20
         How often a Keras optimizer sees the images while it trains the head.
     batch_size : int, default=32
         How many at a time.
     max_iter : int, default=1000
         L-BFGS iterations at most.
+    early_stopping : bool, default=False
+        Whether Keras' optimizers stop where the loss on validation images has not fallen for
+        `patience` epochs, and the weights of the best epoch come back.
+    validation_fraction : float, default=0.1
+        How much of the training images is held out for that, unless `fit` is given others.
+    patience : int, default=5
+        In epochs.
+    callbacks : sequence of keras.callbacks.Callback or None, default=None
+        Copied for each phase by a Keras optimizer; they see the model of what is trained.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what the last one learned, also from where it was interrupted.
     trainable_layers : int or str, default=0
         What of the backbone is trained after the head: its last n layers, "all", or the layer or
         block of this name ("block5", "conv5_block3") and everything after it. Batch
@@ -89,6 +95,16 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         Epochs for head and layers together.
     fine_tune_learning_rate : float, default=1e-05
         Step size for them; Adam where `optimizer` is "auto" or "lbfgs".
+    layer_decay : float or None, default=None
+        Factor on the steps of each trained layer, once for each layer it is below the head.
+    augmentation : {None, "light", "medium", "strong"} or Augmentation, default=None
+        How training images are varied: afresh in each epoch where all layers are trained, else in
+        fixed views whose activations are stored too.
+    test_time_augmentation : {None, "views", "crops", "both"}, default=None
+        Whether predictions are means over the views of an image, over its two extreme crops, or
+        over both.
+    oversample : bool, default=False
+        Whether images of smaller classes are repeated up to the size of the largest.
     class_weight : {"balanced"}, dict or None, default=None
         Factor for the samples of each class; "balanced" makes all classes weigh the same.
     image_shape : (h, w) or (h, w, c) or None, default=None
@@ -118,9 +134,16 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         probabilities; built when first asked for.
     history_ : dict of str to list of float
         "loss" and "accuracy" on the training images after each iteration or epoch, those of
-        fine-tuning after those of the head.
-    n_iter_ : int
-        Iterations and epochs that were needed.
+        fine-tuning after those of the head; "val_loss" and "val_accuracy" on validation images,
+        and the "learning_rate" of Keras' optimizers.
+    n_iter_, n_head_iter_ : int
+        Iterations and epochs that were needed; those before fine-tuning.
+    l2_ : float
+        The penalty in use.
+    sample_indices_ : ndarray of int
+        Which images were learned from, repeated where classes were oversampled.
+    augmentation_ : Augmentation or None
+        How they were varied.
     pixel_range_ : tuple, "minmax" or None
         The pixel range in use; None where every image's own mode says it.
     n_features_in_ : int
@@ -136,9 +159,6 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
     array([0, 1, 2])
     """
 
-    head_: LinearHead | TrainedSuffix
-    classes_: np.ndarray
-
     def __init__(
         self,
         backbone: Any = "tiny",
@@ -148,19 +168,32 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         resize: str = "crop",
         pooling: str = "avg",
         preprocessing: str = "auto",
+        zca_epsilon: float = 0.01,
         hidden_units: Any = (),
         activation: str = "relu",
+        batch_norm: str | None = None,
         dropout: Any = 0.0,
+        head: Any = None,
         l1: float = 0.0,
-        l2: float = 0.01,
-        optimizer: str = "auto",
-        learning_rate: float = 1e-3,
+        l2: Any = "auto",
+        optimizer: Any = "auto",
+        learning_rate: float | None = None,
+        lr_schedule: Any = None,
         epochs: int = 20,
         batch_size: int = 32,
         max_iter: int = 1000,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        callbacks: Any = None,
+        warm_start: bool = False,
         trainable_layers: Any = 0,
         fine_tune_epochs: int = 10,
         fine_tune_learning_rate: float = 1e-5,
+        layer_decay: float | None = None,
+        augmentation: Any = None,
+        test_time_augmentation: str | None = None,
+        oversample: bool = False,
         class_weight: Any = None,
         image_shape: Any = None,
         pixel_range: Any = None,
@@ -176,19 +209,32 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         self.resize = resize
         self.pooling = pooling
         self.preprocessing = preprocessing
+        self.zca_epsilon = zca_epsilon
         self.hidden_units = hidden_units
         self.activation = activation
+        self.batch_norm = batch_norm
         self.dropout = dropout
+        self.head = head
         self.l1 = l1
         self.l2 = l2
         self.optimizer = optimizer
         self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
         self.epochs = epochs
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.callbacks = callbacks
+        self.warm_start = warm_start
         self.trainable_layers = trainable_layers
         self.fine_tune_epochs = fine_tune_epochs
         self.fine_tune_learning_rate = fine_tune_learning_rate
+        self.layer_decay = layer_decay
+        self.augmentation = augmentation
+        self.test_time_augmentation = test_time_augmentation
+        self.oversample = oversample
         self.class_weight = class_weight
         self.image_shape = image_shape
         self.pixel_range = pixel_range
@@ -198,7 +244,9 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TransferClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> TransferClassifier:
         """Learn to tell the classes apart.
 
         Parameters
@@ -209,6 +257,9 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
             Class labels: strings, integers or booleans.
         sample_weight : array-like of shape (n,) or None, default=None
             Weight of each image; a weight of 2 is the same as the image twice.
+        validation_data : (X, y) or None, default=None
+            Images that are measured after each epoch, and decide early stopping; nothing is then
+            held out of X.
 
         Returns
         -------
@@ -219,71 +270,38 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         ImageError, InvalidParameterError, NetworkError, WeightsError
             If the images, a parameter, the network or its weights cannot be used.
         ValueError
-            If y or `sample_weight` does not fit the images.
+            If y, `sample_weight` or `validation_data` does not fit the images.
         """
-        self._check_parameters()
-        source = self._fit_source(X)
-        self.classes_, labels = encode_targets(y, len(source))
-        weights = check_sample_weight(sample_weight, len(source))
-        factors = class_weights(self.class_weight, self.classes_, labels)
-        if factors is not None:
-            weights = weights * factors[labels]
-        seed = seed_from(self.random_state)
-        self._fit_prefix(seed, trainable_layers=self.trainable_layers)
-        self.head_ = self._fitted_head(source, labels, weights, seed)
-        self.history_ = self.head_.history
-        self.n_iter_ = len(self.history_["loss"])
-        self._model: keras.Model | None = None
+        self._fit(X, y, sample_weight, validation_data)
         return self
 
-    def _fitted_head(
-        self, source: ImageSource, labels: np.ndarray, weights: np.ndarray, seed: int
-    ) -> LinearHead | TrainedSuffix:
-        """Train the head on features, then what is above the cut on the activations there."""
-        shape = Suffix(len(self.classes_), self._hidden_units(), self.activation)
-        recipe, verbose = self._recipe(seed), int(self.verbose)
-        rows = self._features(source)
-        features = self._after_cut(source, rows) if self.prefix_.is_cut else rows
-        head = fit_head(
-            features, labels, weights, shape, recipe, max_iter=self.max_iter, verbose=verbose
-        )
-        if not self.prefix_.is_cut:
-            return head
-        recipe = self._fine_tuning(recipe)
-        return fine_tune(head, self.prefix_, rows, labels, weights, shape, recipe, verbose=verbose)
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> TransferClassifier:
+        """Train the head on some more images: one epoch by a Keras optimizer.
 
-    def _recipe(self, seed: int) -> Recipe:
-        dropout = np.broadcast_to(self.dropout, max(len(self._hidden_units()), 1))
-        return Recipe(
-            self._optimizer(),
-            float(self.learning_rate),
-            int(self.epochs),
-            int(self.batch_size),
-            float(self.l1),
-            float(self.l2),
-            tuple(dropout.astype(float).tolist()),
-            seed,
-        )
+        Features are standardised by the mean and deviation of the first images it is given.
 
-    def _fine_tuning(self, recipe: Recipe) -> Recipe:
-        return replace(
-            recipe,
-            optimizer="adam" if recipe.optimizer == "lbfgs" else recipe.optimizer,
-            learning_rate=float(self.fine_tune_learning_rate),
-            epochs=int(self.fine_tune_epochs),
-        )
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+        classes : array-like of shape (n_classes,) or None, default=None
+            All classes that there will be; needed in the first call.
 
-    def _optimizer(self) -> str:
-        if self.optimizer != "auto":
-            return self.optimizer
-        return "lbfgs" if self._is_softmax_regression() else "adam"
+        Returns
+        -------
+        self
 
-    def _is_softmax_regression(self) -> bool:
-        return not self._hidden_units() and self.l1 == 0 and not np.any(self.dropout)
-
-    def _hidden_units(self) -> tuple[int, ...]:
-        units = self.hidden_units
-        return (int(units),) if isinstance(units, Integral) else tuple(map(int, units))
+        Raises
+        ------
+        InvalidParameterError
+            If the head cannot be trained so: `optimizer="lbfgs"`, or layers of the backbone.
+        ValueError
+            If the classes are not known, or y has others.
+        """
+        self._partial_fit(X, y, classes, sample_weight)
+        return self
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores before the softmax.
@@ -298,7 +316,7 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         ndarray of shape (n,) for two classes, else (n, n_classes)
             For two classes the score of the second minus that of the first.
         """
-        logits = self._head_on(X, "logits")
+        logits = self._logits(self._source_of(X))
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -314,7 +332,7 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         ndarray of shape (n, n_classes)
             In the order of `classes_`; each row sums to one.
         """
-        return self._head_on(X, "probabilities")
+        return softmax(self._logits(self._source_of(X)).astype(float), axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each image.
@@ -339,41 +357,3 @@ class TransferClassifier(ClassifierMixin, BackboneEstimator):
         if self._model is None:
             self._model = self._assembled_model()
         return self._model
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        # The Keras model is rebuilt from the rest when it is asked for again.
-        return state | {"_model": None} if "_model" in state else state
-
-    def _head_on(self, X: Any, method: str) -> np.ndarray:
-        features = self._features_of(X)
-        return getattr(self.head_, method)(features)
-
-    def _assembled_model(self) -> keras.Model:
-        from transferclf.networks.heads import with_head
-
-        head = self.head_
-        options: dict[str, Any] = {}
-        if isinstance(head, TrainedSuffix):
-            activation, dropout = head.suffix.activation, head.dropout
-            options = {"activation": activation, "dropout": dropout, "tuned": head.tuned()}
-        features = self.prefix_.whole().build()
-        return with_head(features, head.mean, head.scale, head.dense, **options)
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_head(self.hidden_units, self.activation, self.dropout)
-        for name in ("l1", "l2"):
-            check_number(name, getattr(self, name), 0)
-        for name in ("learning_rate", "fine_tune_learning_rate"):
-            check_number(name, getattr(self, name), 0, above=True)
-        for name in ("epochs", "batch_size", "max_iter", "fine_tune_epochs"):
-            check_number(name, getattr(self, name), 1, whole=True)
-        check_trainable_layers(self.trainable_layers)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        if self.optimizer == "lbfgs" and not self._is_softmax_regression():
-            raise InvalidParameterError(
-                "optimizer='lbfgs' fits softmax regression only: expected hidden_units=(), l1=0 "
-                f"and dropout=0. Got hidden_units={self.hidden_units!r}, l1={self.l1!r} and "
-                f"dropout={self.dropout!r}; use 'auto' or one of Keras' optimizers."
-            )

@@ -128,7 +128,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         self._check_parameters()
         layers = self._layers()
         source = self._fit_source(X)
-        self._fit_prefix(seed_from(self.random_state), layers)
+        self._fit_prefix(seed_from(self.random_state), layers=layers)
         # One image shows early whether everything works, and how many features there are.
         self.n_features_out_ = self._features(source[:1]).shape[1]
         return self
@@ -152,7 +152,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         sklearn.exceptions.NotFittedError
             If `fit` was not called.
         """
-        return self._features_of(X)
+        return self._features(self._source_of(X))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the features: backbone, tapped layer, pooling, number.

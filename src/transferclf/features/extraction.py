@@ -19,12 +19,13 @@ import numpy as np
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
 from transferclf.images.geometry import ResizeMode
-from transferclf.images.loading import content_digests, load_batches
+from transferclf.images.loading import content_digests, load_all, load_batches
 from transferclf.images.progress import Advance, progress_bar, unseen
 from transferclf.images.source import ImageSource
 
 if TYPE_CHECKING:
     from transferclf.networks.prefix import Prefix
+    from transferclf.networks.views import View
 
 BATCH_SIZE = 32
 
@@ -42,6 +43,7 @@ def extract(
     store: FeatureStore | None,
     resize: ResizeMode = "crop",
     verbose: int = 0,
+    view: View | None = None,
 ) -> np.ndarray:
     """Return the activations of all images, computing only those that are not stored.
 
@@ -57,6 +59,8 @@ def extract(
         How images get to the prefix's size.
     verbose : int, default=0
         1 shows a progress bar while images are read and computed.
+    view : View or None, default=None
+        A variation of the images that is looked at in their place.
 
     Returns
     -------
@@ -69,10 +73,12 @@ def extract(
     """
     if len(source) == 0:
         return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
-    keys = activation_keys(source, prefix, resize, verbose)
+    digests = _digests(source, verbose)
+    keys = _keys(digests, prefix, resize, view)
 
     def pixels(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        return load_batches(source, batches, prefix.size, resize)
+        loaded = load_batches(source, batches, prefix.size, resize)
+        return loaded if view is None else _seen(view, loaded, batches, digests)
 
     return _computed_once(_Extraction(keys, store, prefix.forward, pixels), verbose)
 
@@ -84,6 +90,7 @@ def extract_from_cut(
     store: FeatureStore | None,
     resize: ResizeMode = "crop",
     verbose: int = 0,
+    view: View | None = None,
 ) -> np.ndarray:
     """Return the features of the whole network, given the activations at its cut.
 
@@ -104,12 +111,14 @@ def extract_from_cut(
         How images got to the prefix's size.
     verbose : int, default=0
         1 shows a progress bar.
+    view : View or None, default=None
+        The variation of the images that the activations are of.
 
     Returns
     -------
     ndarray of shape (len(source), n_features), float32
     """
-    keys = activation_keys(source, prefix.whole(), resize)
+    keys = _keys(_digests(source), prefix.whole(), resize, view)
 
     def activations(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
         return (rows[batch] for batch in batches)
@@ -117,14 +126,77 @@ def extract_from_cut(
     return _computed_once(_Extraction(keys, store, prefix.tail_forward, activations), verbose)
 
 
-def activation_keys(
-    source: ImageSource, prefix: Prefix, resize: ResizeMode, verbose: int = 0
-) -> list[bytes]:
+def activation_keys(source: ImageSource, prefix: Prefix, resize: ResizeMode) -> list[bytes]:
     """What the activations of each image are stored under: its content and what computed them."""
-    computed_by = f"{prefix.digest} {resize}".encode()
-    with _bar(len(source), "images looked at", verbose, PATIENCE) as advance:
-        digests = content_digests(source, advance)
+    return _keys(_digests(source), prefix, resize)
+
+
+def _keys(
+    digests: Sequence[bytes], prefix: Prefix, resize: ResizeMode, view: View | None = None
+) -> list[bytes]:
+    seen = "" if view is None else f" {view.digest}"
+    computed_by = f"{prefix.digest} {resize}{seen}".encode()
     return [hashlib.sha256(digest + computed_by).digest() for digest in digests]
+
+
+def _digests(source: ImageSource, verbose: int = 0) -> list[bytes]:
+    with _bar(len(source), "images looked at", verbose, PATIENCE) as advance:
+        return content_digests(source, advance)
+
+
+def _seen(
+    view: View,
+    loaded: Generator[np.ndarray, None, None],
+    batches: Sequence[np.ndarray],
+    digests: Sequence[bytes],
+) -> Generator[np.ndarray, None, None]:
+    with closing(loaded):
+        for batch, pixels in zip(batches, loaded, strict=True):
+            yield view.of(pixels, [digests[position] for position in batch])
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """What gives the rows of images: stored, or else computed.
+
+    Parameters
+    ----------
+    store : FeatureStore or None
+        Where activations are looked up and kept.
+    resize : {"crop", "stretch", "pad"}
+        How images get to the size that the network wants.
+    verbose : int, default=0
+        1 shows progress.
+    """
+
+    store: FeatureStore | None
+    resize: ResizeMode
+    verbose: int = 0
+
+    def rows(self, source: ImageSource, prefix: Prefix, view: View | None = None) -> np.ndarray:
+        """Activations of shape (len(source), d); see :func:`extract`."""
+        return extract(source, prefix, self.store, self.resize, self.verbose, view)
+
+    def after_cut(
+        self, source: ImageSource, rows: np.ndarray, prefix: Prefix, view: View | None = None
+    ) -> np.ndarray:
+        """Features (len(source), n_features); see :func:`extract_from_cut`."""
+        how = (self.store, self.resize, self.verbose, view)
+        return extract_from_cut(source, rows, prefix, *how)
+
+    def batches(
+        self, source: ImageSource, size: tuple[int, int], view: View | None = None
+    ) -> Iterator[np.ndarray]:
+        """Pixels (n, h, w, 3) of some images after the other; at least one, be it empty."""
+        positions = np.arange(len(source))
+        batches = np.split(positions, range(BATCH_SIZE, len(source), BATCH_SIZE))
+        loaded = load_batches(source, batches, size, self.resize)
+        yield from loaded if view is None else _seen(view, loaded, batches, _digests(source))
+
+    def pixels(self, source: ImageSource, size: tuple[int, int]) -> np.ndarray:
+        """Pixels (len(source), h, w, 3), uint8 where they are whole numbers, else float32."""
+        with _bar(len(source), "images read", self.verbose, PATIENCE) as advance:
+            return load_all(source, size, self.resize, advance)
 
 
 class _OtherWidthError(NetworkError):

@@ -34,6 +34,9 @@ FEW_BYTES = 2**25
 BATCHES_AHEAD = 2
 BYTES_AHEAD = 2**26
 
+# Images that are put into one array at a time.
+LOADED_AT_ONCE = 32
+
 # Images that a thread takes at a time: a future costs as much as a small image.
 SHARE = 8
 
@@ -109,6 +112,44 @@ def load_batches(
         raise  # it cannot be had again: a file that was being written, perhaps
     finally:
         images.close()
+
+
+def load_all(
+    source: ImageSource, size: tuple[int, int], resize: ResizeMode, advance: Advance = unseen
+) -> np.ndarray:
+    """Decode and resize all images into one array.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The images.
+    size : (int, int)
+        Height and width.
+    resize : {"crop", "stretch", "pad"}
+        How to get there.
+    advance : callable, optional
+        Told how many images more are done, again and again.
+
+    Returns
+    -------
+    ndarray of shape (len(source), size[0], size[1], 3)
+        uint8 if all pixels are whole numbers from 0 to 255, else float32.
+
+    Raises
+    ------
+    ImageError
+        If images cannot be decoded; all of them are named.
+    """
+    pixels = np.empty((len(source), *size, 3), np.uint8)
+    starts = range(0, len(source), LOADED_AT_ONCE)
+    batches = [range(start, min(start + LOADED_AT_ONCE, len(source))) for start in starts]
+    for batch, loaded in zip(batches, load_batches(source, batches, size, resize), strict=True):
+        whole = loaded.astype(np.uint8) if pixels.dtype == np.uint8 else loaded
+        if not np.array_equal(whole, loaded):
+            pixels, whole = pixels.astype(np.float32), loaded
+        pixels[batch.start : batch.stop] = whole
+        advance(len(batch))
+    return pixels
 
 
 def _bytes_of(size: tuple[int, int]) -> int:

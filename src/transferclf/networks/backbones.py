@@ -21,7 +21,7 @@ from transferclf.networks.applications import (
 if TYPE_CHECKING:
     import keras
 
-PREPROCESSINGS = ("none", "caffe", "tf", "torch")
+PREPROCESSINGS = ("none", "rescale", "caffe", "tf", "torch")
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class Backbone:
         map or in pooled features; or "module:function" of such a callable.
     image_size, min_image_size : int
         Side in pixels of the default and of the smallest square input.
-    preprocessing : {"none", "caffe", "tf", "torch"}
+    preprocessing : {"none", "rescale", "caffe", "tf", "torch"}
         What happens to pixels between 0 and 255 before the network, in the words of
-        `keras.applications.imagenet_utils.preprocess_input`; "none" leaves them.
+        `keras.applications.imagenet_utils.preprocess_input`; "none" leaves them, "rescale" is to
+        the scale 0 to 1.
     parameters : int or None
         Number of weights, without a classification layer.
     weights_file : str or None
@@ -223,7 +224,7 @@ def register_backbone(
     builder : callable
         Called with `input_shape=(h, w, 3)`; returns a functional keras.Model, its weights loaded,
         that ends in an activation map (n, h, w, c) or in features (n, d).
-    preprocessing : {"none", "caffe", "tf", "torch"}, default="none"
+    preprocessing : {"none", "rescale", "caffe", "tf", "torch"}, default="none"
         What the network expects to happen to pixels from 0 to 255 first.
     image_size, min_image_size : int, default=224 and 1
         Side of the default and of the smallest square input, in pixels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
 from transferclf.networks.backbones import Backbone, check_preprocessing, get_backbone
+from transferclf.networks.convnet import ConvNet
 from transferclf.networks.engines import Engine, Precision
 from transferclf.networks.prefix import Prefix
 from transferclf.networks.weights import PRETRAINED, build_backbone
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from transferclf.networks.heads import Pooling
 
+# Side in pixels at which a ConvNet sees images unless it is said.
+CONVNET_SIZE = 64
+
 # A network that scales its pixels itself does so in one of its first layers.
 _EARLY = 6
 _SCALING_LAYERS = {"Rescaling", "Normalization"}
@@ -30,7 +35,7 @@ _SCALING_ARITHMETIC = {"TrueDivide", "Divide", "Multiply", "Subtract", "Add"}
 
 
 def choose_prefix(
-    backbone: str | keras.Model,
+    backbone: str | ConvNet | keras.Model,
     *,
     weights: str | Path | None,
     image_size: int | tuple[int, int] | None,
@@ -46,20 +51,20 @@ def choose_prefix(
 
     Parameters
     ----------
-    backbone : str or keras.Model
-        A registered name, or a network of the user's own.
+    backbone : str, ConvNet or keras.Model
+        A registered name, a network to be trained from random weights, or one of the user's own.
     weights : {"pretrained", "imagenet"}, path or None
         Which weights; only for names.
     image_size : int, (int, int) or None
         Side, or height and width, in pixels; None is the backbone's own.
-    preprocessing : {"auto", "none", "caffe", "tf", "torch"}
+    preprocessing : {"auto", "none", "rescale", "caffe", "tf", "torch"}
         "auto" is what the backbone was trained with.
     pooling : {"avg", "max", "flatten"}
         How activation maps become vectors.
     layers : tuple of str
         Layers to tap; () is the output.
     seed : int
-        What random weights are drawn from.
+        What random weights are drawn from, where they are.
     trainable_layers : int or str, default=0
         Where the backbone is cut.
     engine, precision : str, default="auto" and "float32"
@@ -74,8 +79,14 @@ def choose_prefix(
     UnknownBackboneError, InvalidParameterError, NetworkError
         If the backbone is unknown, or its parameters do not fit it.
     """
-    model = None if isinstance(backbone, str) else _checked_model(backbone)
-    record = get_backbone(backbone) if model is None else _record_of(model)
+    if isinstance(backbone, ConvNet):
+        record, model = _record_of_convnet(backbone), None
+        weights, trainable_layers = _from_scratch(weights, trainable_layers)
+    elif isinstance(backbone, str):
+        record, model = get_backbone(backbone), None
+    else:
+        model = _checked_model(backbone)
+        record = _record_of(model)
     size = _checked_size(image_size, record, model)
     if preprocessing == "auto":
         preprocessing = record.preprocessing
@@ -83,7 +94,7 @@ def choose_prefix(
             _warn_unless_scaling(model)
     check_preprocessing(preprocessing)
     weights = _checked_weights(weights, record)
-    if model is None and not _takes_weights(record):
+    if model is None and not _takes_weights(record) and not isinstance(backbone, ConvNet):
         model = _registered_model(record, size)
     if model is not None:
         # The model stands in the builder's place, and a function may not be picklable.
@@ -91,7 +102,7 @@ def choose_prefix(
     return Prefix(
         record,
         weights,
-        seed,
+        seed if weights is None else 0,
         size,
         preprocessing,
         pooling,
@@ -101,6 +112,31 @@ def choose_prefix(
         engine,
         precision,
     )
+
+
+def _record_of_convnet(backbone: ConvNet) -> Backbone:
+    backbone.check()
+    return Backbone(
+        f"convnet_{backbone.digest[:16]}",
+        copy.deepcopy(backbone).build,
+        image_size=max(CONVNET_SIZE, backbone.min_image_size),
+        min_image_size=backbone.min_image_size,
+        preprocessing="rescale",
+    )
+
+
+def _from_scratch(weights: Any, trainable_layers: Any) -> tuple[None, str]:
+    """What a network without pretrained weights means by the defaults of these parameters."""
+    if weights is not None and not (isinstance(weights, str) and weights == "pretrained"):
+        raise InvalidParameterError(
+            f"a ConvNet starts from random weights: leave weights as it is. Got {weights!r}."
+        )
+    if trainable_layers not in (0, "all") or isinstance(trainable_layers, bool):
+        raise InvalidParameterError(
+            "a ConvNet is trained as a whole: leave trainable_layers as it is, or 'all'. "
+            f"Got {trainable_layers!r}."
+        )
+    return None, "all"
 
 
 def _takes_weights(record: Backbone) -> bool:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 from keras import layers
 
-from transferclf.networks.graphs import copied
+from transferclf.networks.graphs import copied, replay
 from transferclf.networks.isolation import undisturbed
+from transferclf.networks.tunable import activated, features_of
+from transferclf.networks.whitening import PixelScaling, scaled
+
+if TYPE_CHECKING:
+    from transferclf.networks.suffix import Suffix
 
 Pooling = Literal["avg", "max", "flatten"]
 
@@ -44,77 +49,106 @@ def pool(activations: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
 
 def with_head(
     model: keras.Model,
+    suffix: Suffix,
     mean: np.ndarray,
     scale: np.ndarray,
-    dense: Sequence[tuple[np.ndarray, np.ndarray]],
+    weights: Sequence[np.ndarray],
     *,
-    activation: str = "relu",
     dropout: Sequence[float] = (),
     tuned: Mapping[str, list[np.ndarray]] | None = None,
+    scaling: PixelScaling | None = None,
 ) -> keras.Model:
-    """A flat classifier: the model's features, standardised, and dense layers up to a softmax.
+    """A flat classifier: the model's features, standardised, and a head up to a softmax.
 
     Parameters
     ----------
     model : keras.Model
         From pixels to features (n, d); its weights are copied.
+    suffix : Suffix
+        What the head is made of.
     mean, scale : ndarray of shape (d,)
         What the features are standardised by.
-    dense : sequence of (ndarray, ndarray)
-        Kernels and biases of the dense layers; the last one is called "predictions".
-    activation : str, default="relu"
-        Activation of all but the last.
+    weights : sequence of ndarray
+        Of the head's layers, one after the other.
     dropout : sequence of float, default=()
         Rates of dropout: after each hidden layer, or on the features where there is none.
     tuned : dict of str to list of ndarray, or None, default=None
         Layers of the model that were trained, by name, and their weights.
+    scaling : PixelScaling or None, default=None
+        What happens to the pixels before the model.
 
     Returns
     -------
     keras.Model
-        From pixels to probabilities (n, n_classes). Only the dense layers and those in `tuned`
-        are trainable, batch normalisation never.
+        From pixels to probabilities (n, n_classes), in layers of Keras' own. Only the head and the
+        layers in `tuned` are trainable, batch normalisation of a pretrained network never.
     """
     taken = {operation.name for operation in model.operations}
     with undisturbed():
-        features = _standardised(model.outputs[0], mean, scale, taken)
-        outputs, names = _dense_layers(features, dense, activation, dropout, taken)
+        inputs, features = model.inputs[0], model.outputs[0]
+        if scaling is not None:
+            inputs = keras.Input(inputs.shape[1:], name="raw_pixels")
+            features = replay(model, [scaled(inputs, scaling)])[0]
+        standardised = _standardised(_as_map(features, suffix), mean, scale, taken)
+        below = {id(layer) for layer in keras.Model(inputs, standardised).layers}
+        classifier = keras.Model(inputs, _classes(standardised, suffix, dropout, taken))
+        above = [layer for layer in classifier.layers if id(layer) not in below]
+        head = [layer.name for layer in above if layer.weights]
         # The backbone's layers are still part of the graphs they came from.
-        whole = copied(keras.Model(model.inputs[0], outputs))
-    for name, weights in (tuned or {}).items():
-        whole.get_layer(name).set_weights(weights)
-    for layer in whole.layers:
-        is_trained = layer.name in names or layer.name in (tuned or {})
-        layer.trainable = is_trained and not isinstance(layer, layers.BatchNormalization)
+        whole = copied(classifier)
+    _set_weights([whole.get_layer(name) for name in head], weights)
+    for name, values in (tuned or {}).items():
+        whole.get_layer(name).set_weights(values)
+    _free_to_train(whole, {*head, *(tuned or {})}, suffix)
     return whole
 
 
-def _dense_layers(
-    x: keras.KerasTensor,
-    dense: Sequence[tuple[np.ndarray, np.ndarray]],
-    activation: str,
-    dropout: Sequence[float],
-    taken: set[str],
-) -> tuple[keras.KerasTensor, set[str]]:
-    """The probabilities, and the names of the dense layers that they come from."""
-    hidden = [_free(f"hidden_{number}", taken) for number in range(1, len(dense))]
-    names = [*hidden, _free("predictions", taken)]
-    if len(dense) == 1 and any(dropout):
+def _as_map(features: keras.KerasTensor, suffix: Suffix) -> keras.KerasTensor:
+    return layers.Reshape(suffix.map_shape)(features) if suffix.map_shape else features
+
+
+def _classes(
+    x: keras.KerasTensor, suffix: Suffix, dropout: Sequence[float], taken: set[str]
+) -> keras.KerasTensor:
+    """The probabilities."""
+    if suffix.head is not None:
+        x = features_of(suffix.head, x)
+    elif not suffix.hidden_units and any(dropout):
         x = layers.Dropout(dropout[0], name=_free("dropout", taken))(x)
-    for number, (name, weights) in enumerate(zip(names, dense, strict=True)):
-        is_last = name == names[-1]
-        units = weights[0].shape[1]
-        layer = layers.Dense(units, activation="softmax" if is_last else activation, name=name)
-        x = layer(x)
-        layer.set_weights(weights)
-        if not is_last and any(dropout):
-            x = layers.Dropout(dropout[number], name=_free(f"dropout_{number + 1}", taken))(x)
-    return x, set(names)
+    for number, units in enumerate(suffix.hidden_units, 1):
+        x = _hidden_layer(x, suffix, units, _free(f"hidden_{number}", taken))
+        if any(dropout):
+            rate = dropout[number - 1]
+            x = layers.Dropout(rate, name=_free(f"dropout_{number}", taken))(x)
+    return layers.Dense(suffix.n_classes, "softmax", name=_free("predictions", taken))(x)
+
+
+def _hidden_layer(x: keras.KerasTensor, suffix: Suffix, units: int, name: str) -> keras.KerasTensor:
+    if suffix.batch_norm is None:
+        return layers.Dense(units, suffix.activation, name=name)(x)
+    return activated(layers.Dense(units, name=name)(x), suffix.activation, suffix.batch_norm, name)
+
+
+def _set_weights(head: Sequence[Any], weights: Sequence[np.ndarray]) -> None:
+    """Give the layers of a head their weights, one after the other."""
+    rest = iter(weights)
+    for layer in head:
+        layer.set_weights([next(rest) for _ in layer.weights])
+
+
+def _free_to_train(whole: keras.Model, trained: set[str], suffix: Suffix) -> None:
+    from_scratch = suffix.prefix is not None and suffix.prefix.is_scratch
+    for layer in whole.layers:
+        is_norm = isinstance(layer, layers.BatchNormalization)
+        is_pretrained = is_norm and not from_scratch and not layer.name.startswith("hidden_")
+        layer.trainable = layer.name in trained and not is_pretrained
 
 
 def _standardised(
     features: keras.KerasTensor, mean: np.ndarray, scale: np.ndarray, taken: set[str]
 ) -> keras.KerasTensor:
+    if not mean.any() and (scale == 1).all():
+        return features
     # Two layers, because Normalization takes deviations below 1e-7 for none, which features of
     # untrained networks often have.
     centre = layers.Normalization(

@@ -120,6 +120,16 @@ class Prefix:
         """Whether layers of the backbone are left to be trained."""
         return self.trainable_layers != 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all of the backbone is left to be trained, so that the cut is at the pixels."""
+        return self.trainable_layers == "all"
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether all is trained, and starts from random weights."""
+        return self.is_empty and self.weights is None and self.model is None
+
     def _network(self) -> list[Any]:
         if self.model is not None:
             return ["model", self.weights_digest]
@@ -200,7 +210,8 @@ class Prefix:
     def tail(self) -> keras.Model:
         """A new Keras model of what comes after the cut: from rows (n, d) to features.
 
-        Its layers are copies, free to be trained.
+        From pixels (n, h, w, 3) where the prefix is empty. Its layers are copies, free to be
+        trained.
         """
         import keras
 
@@ -209,6 +220,8 @@ class Prefix:
         from transferclf.networks.heads import pool
         from transferclf.networks.rows import on_rows
 
+        if self.is_empty:
+            return copied(self.whole().build())
         with undisturbed():
             suffix = cut(self._flat_network(), self.trainable_layers).suffix
             features = [pool(tensor, self.pooling) for tensor in suffix.outputs]
@@ -219,6 +232,17 @@ class Prefix:
         """How many features each tapped layer gives; builds the network."""
         with undisturbed():
             return [features.shape[-1] for features in self._features(self._flat_network())]
+
+    def map_shape(self) -> tuple[int, ...]:
+        """Shape of what the backbone ends in, for one image; builds the network."""
+        with undisturbed():
+            shape = self._flat_network().outputs[0].shape[1:]
+        if None in shape:
+            raise NetworkError(
+                f"expected {self.backbone.name!r} to end in activations of a fixed size, got "
+                f"{tuple(shape)}"
+            )
+        return tuple(shape)
 
     def whole(self) -> Prefix:
         """The same network without a cut: from pixels to features."""

@@ -1,7 +1,8 @@
 """Pixel scaling: what each backbone expects to happen to pixels between 0 and 255.
 
-The four ways are those of `keras.applications.imagenet_utils.preprocess_input`, built from
-layers, so that they travel inside the model and no caller can forget or double them.
+"rescale" is to the scale 0 to 1; the other ways are those of
+`keras.applications.imagenet_utils.preprocess_input`. They are built from layers, so that they
+travel inside the model and no caller can forget or double them.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ def scale_pixels(pixels: keras.KerasTensor, preprocessing: str) -> keras.KerasTe
     ----------
     pixels : keras.KerasTensor of shape (n, h, w, 3)
         RGB pixels between 0 and 255.
-    preprocessing : {"none", "caffe", "tf", "torch"}
-        "tf" is to [-1, 1]; "torch" is to [0, 1], then by ImageNet's mean and deviation; "caffe"
-        is BGR minus ImageNet's mean; "none" leaves them to the network itself.
+    preprocessing : {"none", "rescale", "caffe", "tf", "torch"}
+        "rescale" is to [0, 1]; "tf" is to [-1, 1]; "torch" is to [0, 1], then by ImageNet's mean
+        and deviation; "caffe" is BGR minus ImageNet's mean; "none" leaves them to the network
+        itself.
 
     Returns
     -------
     keras.KerasTensor of shape (n, h, w, 3)
     """
     check_preprocessing(preprocessing)
+    if preprocessing == "rescale":
+        return layers.Rescaling(1 / 255, name="scale_pixels")(pixels)
     if preprocessing == "tf":
         return layers.Rescaling(1 / 127.5, offset=-1.0, name="scale_pixels")(pixels)
     if preprocessing == "torch":

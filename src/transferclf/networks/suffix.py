@@ -1,12 +1,13 @@
 """The trainable suffix, named before it is built.
 
-A `Suffix` says the shape of what is trained: the layers after the cut, if any, and a head of dense
-layers. Everything else (penalties, dropout rates, the statistics that features are standardised
-by) is a variable of the network, so that one compiled training function serves all fits of a shape.
+A `Suffix` says the shape of what is trained: the layers after the cut, if any, and a head.
+Everything else (penalties, dropout rates, the statistics that features are standardised by) is a
+variable of the network, so that one compiled training function serves all fits of a shape.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import keras
 
     from transferclf.networks.prefix import Prefix
+    from transferclf.networks.tunable import Network
+
+HeadBuilder = Callable[["keras.KerasTensor"], "keras.KerasTensor"]
 
 
 @dataclass(frozen=True)
@@ -30,51 +34,62 @@ class Suffix:
         Widths of the dense layers before the last.
     activation : str, default="relu"
         Their activation, one of Keras' names.
+    batch_norm : {None, "before", "after"}, default=None
+        Batch normalisation in the hidden layers, before or after the activation.
     dropout, l1, l2 : bool, default=False
         Whether there is any of it at all; how much is set on the built network.
     width : int, default=0
-        Length of the rows; only for a suffix without a prefix.
+        Length of the rows; only for a suffix on features.
     prefix : Prefix or None, default=None
         The cut below which everything is constant; None is a head on features.
+    head : callable or None, default=None
+        Layers of the user's own, in the place of the hidden layers: from a tensor of activations
+        (n, h, w, c) to one of features (n, d).
+    map_shape : tuple of int, default=()
+        What the features are as activations, for `head`; () is what they are.
+    scaling : {None, "standardize", "zca"}, default=None
+        What happens to the pixels first, fitted to them; only where the cut is at the pixels.
+    seed : int, default=0
+        What the initial weights of `head` are drawn from.
     """
 
     n_classes: int
     hidden_units: tuple[int, ...] = ()
     activation: str = "relu"
+    batch_norm: str | None = None
     dropout: bool = False
     l1: bool = False
     l2: bool = False
     width: int = 0
     prefix: Prefix | None = None
+    head: HeadBuilder | None = None
+    map_shape: tuple[int, ...] = ()
+    scaling: str | None = None
+    seed: int = 0
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """What two suffixes have in common that can share one compiled training function."""
         below = self.width if self.prefix is None else (self.prefix.digest, self.prefix.pooling)
         penalties = (self.dropout, self.l1, self.l2)
-        return (self.n_classes, self.hidden_units, self.activation, *penalties, below)
+        layers = (self.hidden_units, self.activation, self.batch_norm, self.head, self.map_shape)
+        return (self.n_classes, *layers, *penalties, below, self.scaling, self.seed)
 
-    def build(self) -> keras.Model:
-        """A new Keras model from rows (n, d) to class scores (n, n_classes).
+    @property
+    def is_on_pixels(self) -> bool:
+        """Whether the rows are images."""
+        return self.prefix is not None and self.prefix.is_empty
 
-        Batch normalisation works by its stored statistics and is not trained.
+    def build(self) -> Network:
+        """A new network from rows (n, d), or pixels (n, h, w, 3), to class scores (n, n_classes).
+
+        Batch normalisation of a pretrained network works by its stored statistics and is not
+        trained.
         """
-        import keras
+        from transferclf.networks.tunable import network
 
-        from transferclf.networks.tunable import tunable_head
-
-        with undisturbed():
-            tail = self._tail()
-            scores = tunable_head(
-                tail.outputs[0],
-                self.n_classes,
-                hidden_units=self.hidden_units,
-                activation=self.activation,
-                dropout=self.dropout,
-                l1=self.l1,
-                l2=self.l2,
-            )
-            return keras.Model(tail.inputs[0], scores, name="suffix")
+        with undisturbed(self.seed):
+            return network(self, self._tail())
 
     def _tail(self) -> keras.Model:
         import keras
@@ -83,7 +98,8 @@ class Suffix:
             rows = keras.Input((self.width,), name="features")
             return keras.Model(rows, rows)
         tail = self.prefix.tail()
-        for layer in tail.layers:
-            # Statistics of small batches of one's own images would ruin those it came with.
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        if not self.prefix.is_scratch:
+            for layer in tail.layers:
+                # Statistics of small batches of one's own images would ruin those it came with.
+                layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
         return tail

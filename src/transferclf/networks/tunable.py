@@ -1,15 +1,21 @@
-"""Layers whose hyperparameters are variables, so that changing one compiles nothing anew."""
+"""Networks whose hyperparameters are variables, so that changing one compiles nothing anew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from transferclf.exceptions import NetworkError
+from transferclf.networks.graphs import replay
 from transferclf.networks.inference import sum_of_squares
+from transferclf.networks.whitening import PixelScaler, PixelScaling
+
+if TYPE_CHECKING:
+    from transferclf.networks.suffix import Suffix
 
 
 class Standardize(layers.Layer):
@@ -81,70 +87,114 @@ class TunableDense(layers.Dense):
         return self.add_weight((), initializer="zeros", trainable=False, name=name)
 
 
-def tunable_head(
-    features: keras.KerasTensor,
-    n_classes: int,
-    *,
-    hidden_units: Sequence[int],
-    activation: str,
-    dropout: bool,
-    l1: bool,
-    l2: bool,
-) -> keras.KerasTensor:
-    """Class scores from features: standardised, dense layers with dropout, one more dense layer.
-
-    Dropout follows each hidden layer, or the features where there is none.
+def network(suffix: Suffix, tail: keras.Model) -> Network:
+    """The trainable network of a suffix: what comes after the cut, and a head on its features.
 
     Parameters
     ----------
-    features : keras.KerasTensor of shape (n, d)
-        What a backbone gives.
-    n_classes : int
-        Number of classes.
-    hidden_units : sequence of int
-        Widths of the hidden layers.
-    activation : str
-        Their activation.
-    dropout, l1, l2 : bool
-        Whether there is any.
+    suffix : Suffix
+        What the head is made of.
+    tail : keras.Model
+        From rows to features (n, d).
 
     Returns
     -------
-    keras.KerasTensor of shape (n, n_classes)
-        Scores before the softmax.
+    Network
+        Its model gives scores (n, n_classes), before the softmax.
     """
+    inputs, features = tail.inputs[0], tail.outputs[0]
+    if suffix.scaling is not None:
+        inputs = keras.Input(inputs.shape[1:], name="raw_pixels")
+        features = replay(tail, [PixelScaler(suffix.scaling)(inputs)])[0]
+    model = keras.Model(inputs, _scores(suffix, features), name="suffix")
+    return Network(model, tail.layers)
+
+
+def _scores(suffix: Suffix, features: keras.KerasTensor) -> keras.KerasTensor:
+    if suffix.map_shape:
+        features = layers.Reshape(suffix.map_shape)(features)
     x = Standardize(name="transferclf_standardize")(features)
-    if dropout and not hidden_units:
-        x = TunableDropout()(x)
-    for units in hidden_units:
-        x = TunableDense(units, activation=activation, l1=l1, l2=l2)(x)
-        x = TunableDropout()(x) if dropout else x
-    return TunableDense(n_classes, l1=l1, l2=l2)(x)
+    x = _hidden(suffix, x) if suffix.head is None else features_of(suffix.head, x)
+    return TunableDense(suffix.n_classes, l1=suffix.l1, l2=suffix.l2)(x)
 
 
-class Head:
-    """The tunable parts of a built suffix, to be read and set.
+def _hidden(suffix: Suffix, x: keras.KerasTensor) -> keras.KerasTensor:
+    if suffix.dropout and not suffix.hidden_units:
+        return TunableDropout()(x)
+    for units in suffix.hidden_units:
+        x = TunableDense(units, l1=suffix.l1, l2=suffix.l2)(x)
+        x = activated(x, suffix.activation, suffix.batch_norm)
+        x = TunableDropout()(x) if suffix.dropout else x
+    return x
+
+
+def activated(
+    x: keras.KerasTensor, activation: str, batch_norm: str | None, name: str = ""
+) -> keras.KerasTensor:
+    """The activation, with batch normalisation before or after it if that is wanted."""
+    named = {"name": f"{name}_norm"} if name else {}
+    if batch_norm == "before":
+        x = layers.BatchNormalization(**named)(x)
+    x = layers.Activation(activation, **({"name": f"{name}_activation"} if name else {}))(x)
+    return layers.BatchNormalization(**named)(x) if batch_norm == "after" else x
+
+
+def features_of(head: Any, activations: keras.KerasTensor) -> keras.KerasTensor:
+    """What a user's own head makes of activations, if that is features.
+
+    Raises
+    ------
+    NetworkError
+        If it is something else than a tensor of shape (n, d).
+    """
+    features = head(activations)
+    if not isinstance(features, keras.KerasTensor):
+        raise NetworkError(
+            "head must return a Keras tensor: build it of Keras layers. "
+            f"Got {type(features).__name__} instead."
+        )
+    if len(features.shape) != 2 or features.shape[1] is None:
+        raise NetworkError(
+            "head must end in features of shape (n, d), such as those of Flatten or "
+            f"GlobalAveragePooling2D. Got {tuple(features.shape)} from activations of shape "
+            f"{tuple(activations.shape)}."
+        )
+    return features
+
+
+class Network:
+    """A built suffix, with its tunable parts to be read and set.
 
     Parameters
     ----------
     model : keras.Model
-        A network that ends in :func:`tunable_head`.
+        From rows to scores.
+    tail : list of keras.Layer
+        The layers of the model that come before its head.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, tail: Sequence[Any]):
+        self.model = model
+        own = {id(layer) for layer in tail}
+        self._tail = [layer for layer in tail if layer.weights]
         self._standardize = _of_kind(model, Standardize)[0]
+        self._scalers = _of_kind(model, PixelScaler)
         self._dropouts = _of_kind(model, TunableDropout)
         self._dense = _of_kind(model, TunableDense)
-
-    @property
-    def layers(self) -> list[Any]:
-        """All layers of the head that have weights."""
-        return [self._standardize, *self._dropouts, *self._dense]
+        settings = {id(layer) for layer in [self._standardize, *self._scalers, *self._dropouts]}
+        others = [layer for layer in model.layers if id(layer) not in own | settings]
+        self._head = [variable for layer in others for variable in _learned(layer)]
 
     def set_statistics(self, mean: np.ndarray, scale: np.ndarray) -> None:
         """Set what features are standardised by."""
-        self._standardize.mean.assign(mean)
-        self._standardize.scale.assign(scale)
+        width = self._standardize.mean.shape
+        self._standardize.mean.assign(np.broadcast_to(mean, width))
+        self._standardize.scale.assign(np.broadcast_to(scale, width))
+
+    def set_pixel_scaling(self, scaling: PixelScaling) -> None:
+        """Set what was fitted to the pixels."""
+        for layer in self._scalers:
+            layer.set(scaling)
 
     def set_penalties(self, l1: float, l2: float) -> None:
         """Set the weights of the penalties of all kernels."""
@@ -159,20 +209,51 @@ class Head:
         for layer, rate in zip(self._dropouts, rates, strict=True):
             layer.rate.assign(rate)
 
-    def kernel_shapes(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of each dense layer."""
-        return [tuple(layer.kernel.shape) for layer in self._dense]
+    def kernels(self) -> list[Any]:
+        """The kernels of the head's dense layers."""
+        return [layer.kernel for layer in self._dense]
 
-    def set_dense(self, weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Set kernel and bias of each dense layer."""
-        for layer, (kernel, bias) in zip(self._dense, weights, strict=True):
-            layer.kernel.assign(kernel)
-            layer.bias.assign(bias)
+    def head_weights(self) -> list[np.ndarray]:
+        """Copies of all that the head has learned."""
+        return [keras.ops.convert_to_numpy(variable).copy() for variable in self._head]
 
-    def dense(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Kernel and bias of each dense layer."""
-        to_numpy = keras.ops.convert_to_numpy
-        return [(to_numpy(layer.kernel), to_numpy(layer.bias)) for layer in self._dense]
+    def set_head_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Set all that the head has learned."""
+        for variable, value in zip(self._head, weights, strict=True):
+            variable.assign(value)
+
+    def tail_weights(self) -> dict[str, list[np.ndarray]]:
+        """Weights of the layers before the head, by their names."""
+        return {layer.name: layer.get_weights() for layer in self._tail}
+
+    def seed_generators(self) -> list[Any]:
+        """What dropout is drawn from, wherever there is any."""
+        found = (getattr(layer, "seed_generator", None) for layer in _all_layers(self.model))
+        return [generator for generator in found if generator is not None]
+
+    def depths(self) -> list[int]:
+        """For each trainable variable, how many layers it is below the head; 0 is in the head."""
+        trained = [layer for layer in self._tail if layer.trainable_variables]
+        depth = {
+            id(variable): len(trained) - number
+            for number, layer in enumerate(trained)
+            for variable in layer.trainable_variables
+        }
+        return [depth.get(id(variable), 0) for variable in self.model.trainable_variables]
+
+
+def _learned(layer: Any) -> list[Any]:
+    """The weights of a layer of the head, without its hyperparameters."""
+    if isinstance(layer, TunableDense):
+        return [layer.kernel, layer.bias]
+    return list(layer.weights)
+
+
+def _all_layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _all_layers(layer)
 
 
 def _of_kind(model: keras.Model, kind: type) -> list[Any]:

@@ -36,7 +36,7 @@ def keras_models_folder() -> Path:
     Keras takes KERAS_HOME, or ``.keras`` in the home folder, and turns to the temporary folder
     where it may not write.
     """
-    home = _keras_home()
+    home = keras_home()
     # Keras makes its folder when it is imported, which may not have happened yet.
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(existing, os.W_OK):
@@ -44,7 +44,8 @@ def keras_models_folder() -> Path:
     return home / "models"
 
 
-def _keras_home() -> Path:
+def keras_home() -> Path:
+    """The folder that KERAS_HOME says, or Keras' own in the home folder."""
     home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
     return Path(home).expanduser().absolute()
 
@@ -57,7 +58,7 @@ def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:
     if name is None:
         return None
     # A shared, read-only KERAS_HOME is not looked at by Keras, but is a good place for weights.
-    places = [keras_models_folder() / name, _keras_home() / "models" / name]
+    places = [keras_models_folder() / name, keras_home() / "models" / name]
     return next((place for place in places if place.is_file()), None)
 
 
@@ -202,7 +203,7 @@ def _application(
     if weights is not None:
         _load_file(model, backbone, Path(weights))
         if is_pretrained_file(backbone, Path(weights), size):
-            return _as_for_imagenet(model, backbone)
+            return as_for_imagenet(model, backbone)
     return model
 
 
@@ -211,7 +212,7 @@ def is_pretrained_file(backbone: Backbone, path: Path, size: tuple[int, int]) ->
     return backbone.is_keras_application and path.name == backbone.weights_file_for(size)
 
 
-def _as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:
+def as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:
     """Add what an EfficientNet has only if Keras itself finds the ImageNet weights.
 
     The first generation was trained on pixels divided by the deviation and once more by its root.

@@ -1,120 +1,331 @@
-"""What an estimator's parameters mean for training: which suffix, by which recipe.
+"""What an estimator's parameters mean for training: which suffix, by which recipe, on what.
 
 First the head is fitted to the features of the whole frozen network; then, if layers of the
-backbone are to be trained, head and layers together on the activations at the cut.
+backbone are to be trained, head and layers together on the activations at the cut. A network
+without pretrained weights that is trained as a whole has one phase, on its pixels.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf.features.extraction import Extractor
+from transferclf.images import ImageSource
+from transferclf.networks.augmentation import Augmentation
 from transferclf.networks.prefix import Prefix
 from transferclf.networks.suffix import Suffix
+from transferclf.networks.views import View
+from transferclf.training.batches import Samples
 from transferclf.training.linear import LinearHead, few_threads, fit_linear
-from transferclf.training.phases import Recipe, TrainedSuffix, fit_phase
+from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
+from transferclf.training.recipe import Recipe
+from transferclf.training.regularization import choose_l2
 from transferclf.training.scaling import mean_and_scale
 
+if TYPE_CHECKING:
+    from transferclf.networks.whitening import PixelScaling
 
-def fit_head(
-    features: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    shape: Suffix,
-    recipe: Recipe,
-    *,
-    max_iter: int = 1000,
-    verbose: int = 0,
-) -> LinearHead | TrainedSuffix:
-    """Fit a head to features: by L-BFGS where the recipe's optimizer is "lbfgs", else by Keras.
+Learned = LinearHead | TrainedSuffix
+Keep = Callable[[TrainedSuffix], None]
+
+# Where l2 is "auto" and no cross-validation says better.
+HIDDEN_L2 = 0.01
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with labels.
 
     Parameters
     ----------
-    features : ndarray of shape (n, d), float32
-        Features of the whole frozen network.
+    source : ImageSource
+        The images.
     labels : ndarray of int, shape (n,)
         Class indices.
     weights : ndarray of shape (n,)
-        Weight of each sample.
-    shape : Suffix
-        Classes, hidden layers and activation; the rest follows from the recipe and the data.
-    recipe : Recipe
-        How.
-    max_iter : int, default=1000
+        Weight of each image.
+    positions : ndarray of int or None, default=None
+        The images that are samples, repeated where classes are oversampled; None is all once.
+    """
+
+    source: ImageSource
+    labels: np.ndarray
+    weights: np.ndarray
+    positions: np.ndarray | None = None
+
+    def part(self, chosen: np.ndarray) -> Images:
+        """Some of them."""
+        return Images(self.source[chosen], self.labels[chosen], self.weights[chosen])
+
+    def samples(self, rows: np.ndarray) -> Samples:
+        """These images as samples, given their rows."""
+        return Samples.of(rows, self.labels, self.weights, self.positions)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be learned, and how.
+
+    Parameters
+    ----------
+    prefix : Prefix
+        The network and its cut.
+    suffix : Suffix
+        Classes and layers of the head; the rest follows from the recipes and the data.
+    head : Recipe
+        For the head on the frozen network, or for a whole network from random weights.
+    fine_tuning : Recipe
+        For the head and the layers above the cut.
+    is_linear : bool
+        Whether the head is softmax regression, fitted by L-BFGS.
+    l2 : float or None
+        Penalty; None chooses it by the data where the head is linear.
+    max_iter : int
         L-BFGS iterations at most.
+    augmentation : Augmentation or None, default=None
+        What training images are varied by.
+    zca_epsilon : float, default=0.01
+        What keeps whitening from dividing by nothing.
+    """
+
+    prefix: Prefix
+    suffix: Suffix
+    head: Recipe
+    fine_tuning: Recipe
+    is_linear: bool
+    l2: float | None
+    max_iter: int
+    augmentation: Augmentation | None = None
+    zca_epsilon: float = 0.01
+
+    @property
+    def views(self) -> list[View | None]:
+        """The fixed views of each image; None is the image itself."""
+        if self.augmentation is None or self.prefix.is_empty:
+            return [None]
+        return [None, *views_of(self.augmentation)]
+
+
+def views_of(augmentation: Augmentation) -> list[View]:
+    """The fixed views that a recipe makes of each image; none where it only mixes images."""
+    numbers = range(1, augmentation.views + 1) if augmentation.varies else ()
+    return [View(augmentation, number) for number in numbers]
+
+
+def learn(
+    plan: Plan,
+    images: Images,
+    read: Extractor,
+    *,
+    validation: Images | None = None,
+    previous: Learned | None = None,
+    keep: Keep | None = None,
+    verbose: int = 0,
+) -> Learned:
+    """Learn to tell the classes of images apart.
+
+    Parameters
+    ----------
+    plan : Plan
+        What and how.
+    images : Images
+        To be learned from.
+    read : Extractor
+        Gives activations and pixels.
+    validation : Images or None, default=None
+        Measured after each epoch; never learned from.
+    previous : LinearHead, TrainedSuffix or None, default=None
+        What was learned before, to go on from.
+    keep : callable or None, default=None
+        Given what was reached if training is interrupted.
     verbose : int, default=0
         1 shows progress.
 
     Returns
     -------
     LinearHead or TrainedSuffix
-        Both give `logits` and `probabilities` of features.
+        Gives `logits` and `probabilities` of what is at the cut.
     """
-    if recipe.optimizer == "lbfgs":
+    learner = _Learner(plan, images, read, validation, previous, keep, verbose)
+    return learner.whole_network() if plan.prefix.is_scratch else learner.in_two_phases()
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """The arguments of one call of `learn`."""
+
+    plan: Plan
+    images: Images
+    read: Extractor
+    validation: Images | None
+    previous: Learned | None
+    keep: Keep | None
+    verbose: int
+
+    def whole_network(self) -> Learned:
+        """All layers, from random weights."""
+        recipe = replace(self.plan.head, l2=self.plan.l2 or 0.0)
+        suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
+        data = self._at_cut()
+        before = self._before(suffix)
+        if before is None:
+            start = Start(np.zeros(1), np.ones(1), self._pixel_scaling(data.train))
+        else:
+            start = going_on(before, suffix)
+        return self._phase(suffix, recipe, data, start)
+
+    def in_two_phases(self) -> Learned:
+        """The head on the frozen network, then what is above the cut together with it."""
+        data = self._at_cut()
+        if not self.plan.prefix.is_cut:
+            return self._head(data)
+        known = self.previous if self._is_head_known() else None
+        return self._fine_tuned(data, known or self._head(self._after_cut(data)))
+
+    def _head(self, data: _Data) -> Learned:
+        """A head on features: at its optimum where it is linear."""
+        if not self.plan.is_linear:
+            return self._head_by_keras(data)
+        rows, labels, weights = data.train.unrolled()
         head = fit_linear(
-            features,
+            rows,
             labels,
-            shape.n_classes,
-            l2=recipe.l2,
+            self.plan.suffix.n_classes,
+            l2=self._chosen_l2(data.train),
             sample_weight=weights,
-            max_iter=max_iter,
+            max_iter=self.plan.max_iter,
+            validation=None if data.validation is None else data.validation.unrolled(),
         )
-        if verbose:
+        if self.verbose:
             losses = head.history["loss"]
-            print(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4f}")
+            print(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4g}, l2 {head.l2:.3g}")
         return head
-    suffix = replace(_suffix(shape, recipe), width=features.shape[1])
-    with few_threads(features.size):
-        mean, scale = mean_and_scale(features, weights)
-    return fit_phase(
-        suffix, recipe, features, labels, weights, mean=mean, scale=scale, verbose=verbose
-    )
+
+    def _chosen_l2(self, train: Samples) -> float:
+        if self.plan.l2 is not None:
+            return self.plan.l2
+        n_images = len(train.labels)
+        # Views of an image are no images of their own, and would make the choice slow.
+        originals = replace(train, rows=train.rows[:n_images])
+        rows, labels, weights = originals.unrolled()
+        return choose_l2(rows, labels, self.plan.suffix.n_classes, sample_weight=weights)
+
+    def _head_by_keras(self, data: _Data) -> TrainedSuffix:
+        rows, _, weights = data.train.unrolled()
+        recipe = replace(self.plan.head, l2=HIDDEN_L2 if self.plan.l2 is None else self.plan.l2)
+        suffix = replace(self._suffix(recipe), width=rows.shape[1])
+        before = self._before(suffix)
+        if before is not None:
+            start = going_on(before, suffix)
+        elif isinstance(self.previous, LinearHead) and not self._has_layers():
+            start = going_on(self.previous, suffix)
+        else:
+            start = Start(*_statistics(rows, weights, suffix.map_shape))
+        return self._phase(suffix, recipe, data, start)
+
+    def _fine_tuned(self, data: _Data, head: Learned) -> TrainedSuffix:
+        recipe = replace(self.plan.fine_tuning, l2=head.l2)
+        suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
+        return self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
+
+    def _phase(self, suffix: Suffix, recipe: Recipe, data: _Data, start: Start) -> TrainedSuffix:
+        return fit_phase(
+            suffix,
+            recipe,
+            data.train,
+            start,
+            validation=data.validation,
+            keep=self.keep,
+            verbose=self.verbose,
+        )
+
+    def _suffix(self, recipe: Recipe) -> Suffix:
+        has_dropout = any(recipe.dropout)
+        return replace(self.plan.suffix, dropout=has_dropout, l1=recipe.l1 > 0, l2=recipe.l2 > 0)
+
+    def _before(self, suffix: Suffix) -> TrainedSuffix | None:
+        """The same suffix as it was trained before, if it was."""
+        previous = self.previous
+        if isinstance(previous, TrainedSuffix) and previous.suffix.shape == suffix.shape:
+            return previous
+        return None
+
+    def _is_head_known(self) -> bool:
+        """Whether the head was fitted before, so that fine-tuning starts from it."""
+        previous = self.previous
+        if isinstance(previous, LinearHead) or previous is None:
+            return previous is not None and self.plan.is_linear
+        is_finished = previous.checkpoint is None or previous.suffix.prefix is not None
+        plan = self.plan.suffix
+        alike = ("hidden_units", "activation", "batch_norm", "head")
+        return is_finished and all(
+            getattr(previous.suffix, name) == getattr(plan, name) for name in alike
+        )
+
+    def _has_layers(self) -> bool:
+        return bool(self.plan.suffix.hidden_units) or self.plan.suffix.head is not None
+
+    def _at_cut(self) -> _Data:
+        """What is at the cut: pixels, activations or features."""
+        return self._data(self._rows)
+
+    def _rows(self, images: Images, view: View | None) -> np.ndarray:
+        prefix = self.plan.prefix
+        if prefix.is_empty:
+            return self.read.pixels(images.source, prefix.size)
+        return self.read.rows(images.source, prefix, view)
+
+    def _after_cut(self, data: _Data) -> _Data:
+        """Features of the whole frozen network."""
+        prefix = self.plan.prefix
+        if prefix.is_empty:
+            return self._data(lambda images, view: self.read.rows(images.source, prefix.whole()))
+        known = {id(self.images): data.train, id(self.validation): data.validation}
+
+        def features(images: Images, view: View | None) -> np.ndarray:
+            samples = known[id(images)]
+            assert samples is not None
+            first = (0 if view is None else view.number) * len(images.labels)
+            rows = samples.rows[first : first + len(images.labels)]
+            return self.read.after_cut(images.source, rows, prefix, view)
+
+        return self._data(features)
+
+    def _data(self, rows: Callable[[Images, View | None], np.ndarray]) -> _Data:
+        """Rows of all views of the training images, and of the validation images themselves."""
+        parts = [rows(self.images, view) for view in self.plan.views]
+        train = self.images.samples(np.concatenate(parts) if len(parts) > 1 else parts[0])
+        if self.validation is None:
+            return _Data(train, None)
+        return _Data(train, self.validation.samples(rows(self.validation, None)))
+
+    def _pixel_scaling(self, train: Samples) -> PixelScaling | None:
+        kind = self.plan.suffix.scaling
+        if kind is None:
+            return None
+        from transferclf.networks.whitening import fit_pixel_scaling
+
+        return fit_pixel_scaling(kind, train.rows, train.weights, self.plan.zca_epsilon)
 
 
-def fine_tune(
-    head: LinearHead | TrainedSuffix,
-    prefix: Prefix,
-    activations: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    shape: Suffix,
-    recipe: Recipe,
-    *,
-    verbose: int = 0,
-) -> TrainedSuffix:
-    """Train a fitted head and the layers above the cut together.
+@dataclass(frozen=True)
+class _Data:
+    """Samples to train on, and to measure on."""
 
-    Parameters
-    ----------
-    head : LinearHead or TrainedSuffix
-        Where the head starts from; its history is continued.
-    prefix : Prefix
-        The network and its cut.
-    activations : ndarray of shape (n, d), float32
-        Of the training images at the cut.
-    labels, weights, shape, recipe, verbose
-        As for :func:`fit_head`.
-
-    Returns
-    -------
-    TrainedSuffix
-        Gives `logits` and `probabilities` of activations at the cut.
-    """
-    trained = fit_phase(
-        replace(_suffix(shape, recipe), prefix=prefix),
-        recipe,
-        activations,
-        labels,
-        weights,
-        mean=head.mean,
-        scale=head.scale,
-        dense=head.dense,
-        verbose=verbose,
-    )
-    history = {name: head.history[name] + trained.history[name] for name in head.history}
-    return replace(trained, history=history)
+    train: Samples
+    validation: Samples | None
 
 
-def _suffix(shape: Suffix, recipe: Recipe) -> Suffix:
-    return replace(shape, dropout=any(recipe.dropout), l1=recipe.l1 > 0, l2=recipe.l2 > 0)
+def _statistics(
+    rows: np.ndarray, weights: np.ndarray, map_shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What features are standardised by; activation maps, channel by channel."""
+    if map_shape:
+        n_places = int(np.prod(map_shape[:-1]))
+        rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
+    with few_threads(rows.size):
+        return mean_and_scale(rows, weights)

@@ -1,56 +1,27 @@
 """One phase of training: a suffix, trained by a Keras optimizer for some epochs.
 
-Training a head on features and training it together with layers of the backbone are the same
-function, called with suffixes of two cuts.
+Training a head on features, training it together with layers of the backbone, and training a whole
+network from its pixels are the same function, called with suffixes of different cuts.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.exceptions import ConvergenceWarning
 
 from transferclf.networks.suffix import Suffix
-from transferclf.training.batches import epoch_orders
-from transferclf.training.trainer import Parameters, Trainer, trainer_for
+from transferclf.training.batches import Samples
+from transferclf.training.recipe import Recipe
+from transferclf.training.running import History, Run
+from transferclf.training.trainer import Checkpoint, Parameters, Trainer, trainer_for
 
-History = dict[str, list[float]]
-Dense = list[tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a suffix is trained, in the words of Keras.
-
-    Parameters
-    ----------
-    optimizer : str
-        One of Keras' names.
-    learning_rate : float
-        Its step size.
-    epochs, batch_size : int
-        How often and how many at a time.
-    l1, l2 : float, default=0.0
-        Penalties on the kernels of the dense layers: sums of absolute values and of squares.
-    dropout : tuple of float, default=()
-        A rate for each dropout of the suffix.
-    seed : int, default=0
-        Determines initial weights, orders and dropout.
-    """
-
-    optimizer: str
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    l1: float = 0.0
-    l2: float = 0.0
-    dropout: tuple[float, ...] = ()
-    seed: int = 0
+if TYPE_CHECKING:
+    from transferclf.networks.whitening import PixelScaling
 
 
 @dataclass(frozen=True)
@@ -61,28 +32,41 @@ class TrainedSuffix:
     ----------
     suffix : Suffix
         The function.
-    optimizer : str
-        What it was trained by; which compiled network can compute it.
     mean, scale : ndarray of shape (d,)
         What features are standardised by.
     parameters : list of ndarray
-        All trained weights.
-    dense : list of (ndarray, ndarray)
-        Those of the dense layers among them: kernels and biases.
+        All weights.
+    weights : list of ndarray
+        Those of the head among them.
+    scaling : PixelScaling or None
+        What was fitted to the pixels.
     dropout : tuple of float
         The rates it was trained with.
     history : dict of str to list of float
-        "loss" and "accuracy" on the training data, as Keras reports them for each epoch.
+        "loss", "accuracy" and "learning_rate" for each epoch, as Keras reports them, and
+        "val_loss" and "val_accuracy" where there were validation images.
+    checkpoint : Checkpoint or None
+        Where training stood, to go on from there.
+    epochs_done : int
+        Epochs of this phase until then.
+    l2 : float
+        The penalty in use.
+    n_head_iter : int
+        How much of the history came before this phase.
     """
 
     suffix: Suffix
-    optimizer: str
     mean: np.ndarray
     scale: np.ndarray
     parameters: Parameters
-    dense: Dense
+    weights: list[np.ndarray]
+    scaling: PixelScaling | None = None
     dropout: tuple[float, ...] = ()
     history: History = field(default_factory=dict, compare=False)
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
+    epochs_done: int = 0
+    l2: float = 0.0
+    n_head_iter: int = 0
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """Scores of shape (n, n_classes), whose softmax is the probabilities."""
@@ -96,30 +80,74 @@ class TrainedSuffix:
     def tuned(self) -> dict[str, list[np.ndarray]]:
         """Weights of the backbone's layers above the cut, by their names."""
         with self._loaded() as trainer:
-            return trainer.tail_weights()
+            return trainer.network.tail_weights()
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether a pretrained network was trained together with a head fitted before."""
+        prefix = self.suffix.prefix
+        return prefix is not None and not prefix.is_scratch
+
+    def without_checkpoint(self) -> TrainedSuffix:
+        """The same, without what is only needed to go on training."""
+        return replace(self, checkpoint=None)
 
     @contextmanager
     def _loaded(self) -> Iterator[Trainer]:
-        trainer = trainer_for(self.suffix, self.optimizer)
+        trainer = trainer_for(self.suffix)
         with trainer.lock:
             trainer.set_parameters(self.parameters)
-            trainer.head.set_statistics(self.mean, self.scale)
+            trainer.network.set_statistics(self.mean, self.scale)
+            if self.scaling is not None:
+                trainer.network.set_pixel_scaling(self.scaling)
             yield trainer
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a phase starts from.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of shape (d,)
+        What features are standardised by.
+    scaling : PixelScaling or None, default=None
+        What was fitted to the pixels.
+    weights : list of ndarray or None, default=None
+        Of the head; None draws them from the seed.
+    trained : TrainedSuffix or None, default=None
+        The same suffix, trained before: its weights are the start, and where it has a
+        checkpoint, so is that.
+    history : dict of str to list of float
+        What came before.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    scaling: PixelScaling | None = None
+    weights: Sequence[np.ndarray] | None = None
+    trained: TrainedSuffix | None = None
+    history: History = field(default_factory=dict)
+
+
+def going_on(head: Any, suffix: Suffix) -> Start:
+    """The start from what was learned before: this suffix, or a head for it."""
+    is_same = isinstance(head, TrainedSuffix) and head.suffix.shape == suffix.shape
+    start = Start(head.mean, head.scale, weights=head.weights, history=head.history)
+    return replace(start, scaling=head.scaling, trained=head) if is_same else start
 
 
 def fit_phase(
     suffix: Suffix,
     recipe: Recipe,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
+    samples: Samples,
+    start: Start,
     *,
-    mean: np.ndarray,
-    scale: np.ndarray,
-    dense: Dense | None = None,
+    validation: Samples | None = None,
+    keep: Callable[[TrainedSuffix], None] | None = None,
     verbose: int = 0,
 ) -> TrainedSuffix:
-    """Train a suffix on stored rows.
+    """Train a suffix on stored rows, or on pixels.
 
     Parameters
     ----------
@@ -127,97 +155,93 @@ def fit_phase(
         What is trained.
     recipe : Recipe
         How.
-    rows : ndarray of shape (n, d), float32
-        Features, or activations at the suffix's cut.
-    labels : ndarray of int, shape (n,)
-        Class indices.
-    weights : ndarray of shape (n,)
-        Weight of each sample; only their proportions matter.
-    mean, scale : ndarray of shape (d,)
-        What features are standardised by.
-    dense : list of (ndarray, ndarray) or None, default=None
-        Kernels and biases that the dense layers start from; None draws them from the seed.
+    samples : Samples
+        On what.
+    start : Start
+        From where.
+    validation : Samples or None, default=None
+        What the loss is measured on after each epoch, beside the training samples.
+    keep : callable or None, default=None
+        Given what was reached if training is interrupted.
     verbose : int, default=0
-        1 shows a progress bar over the epochs.
+        1 shows a line for each epoch.
 
     Returns
     -------
     TrainedSuffix
+        With the best weights where the recipe has patience, else the last.
 
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
         If the loss overflowed; then the weights are those of the last epoch before.
     """
-    trainer = trainer_for(suffix, recipe.optimizer)
+    trainer = trainer_for(suffix, recipe.method)
     with trainer.lock:
-        trainer.restart(recipe.learning_rate, recipe.seed)
-        head = trainer.head
-        head.set_statistics(mean, scale)
-        head.set_penalties(recipe.l1, recipe.l2)
-        if suffix.dropout:
-            head.set_dropout(recipe.dropout)
-        head.set_dense(dense or _initial_dense(head.kernel_shapes(), recipe.seed))
-        history = _trained(trainer, recipe, rows, labels, weights / weights.mean(), verbose)
-        return TrainedSuffix(
-            suffix,
-            recipe.optimizer,
-            mean,
-            scale,
-            trainer.parameters(),
-            head.dense(),
-            recipe.dropout,
-            history,
-        )
+        _begin(trainer, suffix, recipe, start)
+        run = Run(trainer, recipe, samples, validation, start.history)
+        try:
+            run.train(range(_epochs_done(start), recipe.epochs), verbose)
+        except BaseException:
+            # Without any epoch there is nothing but what was drawn at random.
+            if keep is not None and run.history["loss"]:
+                keep(_result(run, suffix, start))
+            raise
+        return _result(run, suffix, start)
 
 
-def _trained(
-    trainer: Trainer,
-    recipe: Recipe,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    verbose: int,
-) -> History:
-    """Run the epochs, and leave the trainer with the last weights that are finite."""
-    from keras import ops
-
-    data = (
-        ops.convert_to_tensor(rows, "float32"),
-        ops.convert_to_tensor(labels, "int32"),
-        ops.convert_to_tensor(weights, "float32"),
-    )
-    history: History = {"loss": [], "accuracy": []}
-    good = trainer.parameters()
-    with _progress(recipe.epochs, verbose) as show:
-        for order in epoch_orders(len(rows), recipe.epochs, recipe.seed):
-            logs = trainer.epoch(*data, order, recipe.batch_size)
-            before, good = good, trainer.parameters()
-            if not _all_finite(logs, good):
-                trainer.set_parameters(before)
-                _warn_overflow(len(history["loss"]) + 1, recipe)
-                break
-            for name, values in history.items():
-                values.append(logs[name])
-            show(logs)
-    return history
+def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> None:
+    """Set all weights, hyperparameters and random states."""
+    network = trainer.network
+    trainer.restart(recipe.seed, recipe.learning_rate)
+    if start.weights is not None:
+        network.set_head_weights(start.weights)
+    elif suffix.head is None:
+        kernels = network.kernels()
+        drawn = _initial_kernels([tuple(kernel.shape) for kernel in kernels], recipe.seed)
+        for kernel, value in zip(kernels, drawn, strict=True):
+            kernel.assign(value)
+    if start.trained is not None:
+        trainer.set_parameters(start.trained.parameters)
+        checkpoint = start.trained.checkpoint
+        # What one optimizer remembers means nothing to another.
+        if checkpoint is not None and checkpoint.method == recipe.method.key:
+            trainer.resume(checkpoint)
+    network.set_statistics(start.mean, start.scale)
+    network.set_penalties(recipe.l1, recipe.l2)
+    if suffix.dropout:
+        network.set_dropout(recipe.dropout)
+    if start.scaling is not None:
+        network.set_pixel_scaling(start.scaling)
 
 
-def _all_finite(logs: dict[str, float], parameters: Parameters) -> bool:
-    return np.isfinite(logs["loss"]) and all(np.isfinite(values).all() for values in parameters)
-
-
-def _warn_overflow(epoch: int, recipe: Recipe) -> None:
-    warnings.warn(
-        f"the loss overflowed in epoch {epoch}, and training stopped with the weights before it; "
-        f"lower the learning rate, {recipe.learning_rate:g}",
-        ConvergenceWarning,
-        stacklevel=4,
+def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
+    """What was reached by the end of the last epoch."""
+    run.trainer.resume(run.good)
+    trained, n_before = start.trained, len(start.history.get("loss", ()))
+    return TrainedSuffix(
+        suffix,
+        start.mean,
+        start.scale,
+        run.good.parameters,
+        run.trainer.network.head_weights(),
+        start.scaling,
+        run.recipe.dropout,
+        run.history,
+        run.good,
+        run.epochs_done,
+        run.recipe.l2,
+        n_before if trained is None else trained.n_head_iter,
     )
 
 
-def _initial_dense(shapes: list[tuple[int, int]], seed: int) -> Dense:
-    """Kernels as Keras draws them for dense layers, and biases of zero.
+def _epochs_done(start: Start) -> int:
+    trained = start.trained
+    return 0 if trained is None or trained.checkpoint is None else trained.epochs_done
+
+
+def _initial_kernels(shapes: Sequence[tuple[int, int]], seed: int) -> list[np.ndarray]:
+    """Kernels as Keras draws them for dense layers.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", AISTATS 2010.
@@ -225,18 +249,6 @@ def _initial_dense(shapes: list[tuple[int, int]], seed: int) -> Dense:
     rng = np.random.default_rng(seed)
     limits = [np.sqrt(6 / (inputs + outputs)) for inputs, outputs in shapes]
     return [
-        (rng.uniform(-limit, limit, shape).astype(np.float32), np.zeros(shape[1], np.float32))
+        rng.uniform(-limit, limit, shape).astype(np.float32)
         for shape, limit in zip(shapes, limits, strict=True)
     ]
-
-
-@contextmanager
-def _progress(epochs: int, verbose: int) -> Iterator[Callable[[dict[str, float]], None]]:
-    """A function that shows one more epoch and its logs."""
-    if not verbose:
-        yield lambda logs: None
-        return
-    import keras
-
-    bar = keras.utils.Progbar(epochs, stateful_metrics=["loss", "accuracy"], unit_name="epoch")
-    yield lambda logs: bar.add(1, list(logs.items()))

@@ -1,22 +1,26 @@
 """The trainer: one compiled training function for all suffixes of one shape.
 
 Building and tracing a Keras network takes far longer than training a head on stored features.
-What differs from fit to fit (weights, learning rate, penalties, dropout rates, sample weights) is
+What differs from fit to fit (weights, learning rates, penalties, dropout rates, sample weights) is
 therefore a variable or an input of the compiled function, and the trainer is kept for the next.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf.networks.augmentation import Augmentation
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.suffix import Suffix
+from transferclf.training.steps import compiled_epoch, training_step
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +28,74 @@ if TYPE_CHECKING:
 # Trainers kept for other fits: a grid over shapes of heads and optimizers visits them in turn.
 TRAINERS_KEPT = 8
 
+# Batches trained on in one call of the compiled function. Python hears of Ctrl-C only between
+# calls; batches of images take long, and of features so little that the calls would show.
+BATCHES_PER_CALL = 512
+IMAGE_BATCHES_PER_CALL = 4
+
 Parameters = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a suffix is trained, as far as it is compiled into the training function.
+
+    Parameters
+    ----------
+    optimizer : str or keras.optimizers.Optimizer, default="sgd"
+        One of Keras' names, or an optimizer that is copied, its state left out.
+    augmentation : Augmentation or None, default=None
+        What happens to pixels afresh in every batch; only for a suffix on pixels.
+    layer_decay : float, default=1.0
+        Factor on the steps of each layer below the head, once for each layer it is below.
+    """
+
+    optimizer: str | keras.optimizers.Optimizer = "sgd"
+    augmentation: Augmentation | None = None
+    layer_decay: float = 1.0
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two methods have in common that are compiled to the same function."""
+        optimizer: Any = self.optimizer
+        if not isinstance(optimizer, str):
+            config = json.dumps(optimizer.get_config(), sort_keys=True, default=repr)
+            optimizer = (type(optimizer), config)
+        digest = None if self.augmentation is None else self.augmentation.digest
+        return (optimizer, digest, self.layer_decay)
+
+    def new_optimizer(self) -> keras.optimizers.Optimizer:
+        """The optimizer as new, with a learning rate that can be set."""
+        import keras
+
+        if isinstance(self.optimizer, str):
+            return keras.optimizers.get(self.optimizer)
+        config = self.optimizer.get_config()
+        if not isinstance(config["learning_rate"], float | int):
+            config["learning_rate"] = 1e-3  # of a schedule, which is followed from outside
+        return type(self.optimizer).from_config(config)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where training stands at the end of an epoch.
+
+    Attributes
+    ----------
+    parameters : list of ndarray
+        All weights.
+    slots : list of ndarray
+        What the optimizer remembers.
+    seeds : list of ndarray
+        States of the random generators in the network.
+    method : tuple, default=()
+        The key of the method that it is of.
+    """
+
+    parameters: Parameters
+    slots: Parameters
+    seeds: Parameters
+    method: tuple[Any, ...] = ()
 
 
 class Trainer:
@@ -34,94 +105,175 @@ class Trainer:
     ----------
     suffix : Suffix
         What is trained.
-    optimizer : str
-        One of Keras' names.
+    method : Method or None, default=None
+        How; None can only be asked for scores.
 
     Attributes
     ----------
     lock : threading.RLock
         The weights belong to whoever holds it.
-    head : transferclf.networks.tunable.Head
-        The hyperparameters and the dense layers.
+    network : transferclf.networks.tunable.Network
+        The hyperparameters and the weights of the head.
+    model : keras.Model
+        The Keras model of it.
     """
 
-    def __init__(self, suffix: Suffix, optimizer: str):
-        import keras
-
-        from transferclf.networks.inference import streamline
-        from transferclf.networks.tunable import Head
-
+    def __init__(self, suffix: Suffix, method: Method | None = None):
         self.lock = threading.RLock()
-        with undisturbed():
-            self._model = suffix.build()
-            self._model.compile(
-                optimizer,
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-                jit_compile=False,
-            )
-            streamline(self._model.optimizer)
-            self._model.optimizer.build(self._model.trainable_variables)
-        self.head = Head(self._model)
+        self._on_pixels = suffix.is_on_pixels
+        self._method = method
+        with undisturbed(suffix.seed):
+            self.network = suffix.build()
+            self.model = self.network.model
+            self._augmenter = _augmenter(method)
+            if method is not None:
+                _compile(self.model, method)
+                self._slots_at_first = [_nonzero(v) for v in self.model.optimizer.variables]
         self._at_first = self.parameters()
-        self._slots_at_first = [_nonzero(slot) for slot in self._model.optimizer.variables]
-        self._epoch: Callable[..., dict[str, Any]] | None = None
+        self._epochs: dict[str, Callable[..., dict[str, Any]]] = {}
         self._scores: Callable[[np.ndarray], np.ndarray] | None = None
 
-    def restart(self, learning_rate: float, seed: int) -> None:
+    def restart(self, seed: int, learning_rate: float | None = None) -> None:
         """Forget all that was learned: weights as built, optimizer and random seeds as new."""
-        if self._epoch is None:
-            self._epoch = _compiled_epoch(self._model)
         self.set_parameters(self._at_first)
-        optimizer = self._model.optimizer
-        for slot, value in zip(optimizer.variables, self._slots_at_first, strict=True):
+        for slot, value in zip(self.model.optimizer.variables, self._slots_at_first, strict=True):
             slot.assign(np.zeros(slot.shape, slot.dtype) if value is None else value)
-        optimizer.learning_rate = learning_rate
-        for number, generator in enumerate(_seed_generators(self._model)):
+        if learning_rate is not None:
+            self.model.optimizer.learning_rate = learning_rate
+        for number, generator in enumerate(self._generators()):
             generator.state.assign(np.array([seed, number], np.uint32))
+        self.model.stop_training = False
+
+    def checkpoint(self) -> Checkpoint:
+        """Copies of all that training changes."""
+        seeds = [generator.state for generator in self._generators()]
+        slots = _values(self.model.optimizer.variables)
+        method = () if self._method is None else self._method.key
+        return Checkpoint(self.parameters(), slots, _values(seeds), method)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go back to where training stood."""
+        self.set_parameters(checkpoint.parameters)
+        _assign(self.model.optimizer.variables, checkpoint.slots)
+        _assign([generator.state for generator in self._generators()], checkpoint.seeds)
 
     def parameters(self) -> Parameters:
-        """Copies of all that is trained."""
-        import keras
-
-        return [keras.ops.convert_to_numpy(v).copy() for v in self._model.trainable_variables]
+        """Copies of all weights."""
+        return _values(self.model.weights)
 
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
-        """Set all that is trained."""
-        for variable, value in zip(self._model.trainable_variables, parameters, strict=True):
-            variable.assign(value)
+        """Set all weights."""
+        _assign(self.model.weights, parameters)
 
-    def tail_weights(self) -> dict[str, list[np.ndarray]]:
-        """Weights of the layers that come before the head, by name."""
-        own = {id(layer) for layer in self.head.layers}
-        tail = [layer for layer in self._model.layers if layer.weights and id(layer) not in own]
-        return {layer.name: layer.get_weights() for layer in tail}
+    @property
+    def learning_rate(self) -> float:
+        """What the optimizer's step size is now."""
+        import keras
+
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def epoch(
-        self, rows: Any, labels: Any, weights: Any, order: np.ndarray, batch_size: int
+        self,
+        data: tuple[Any, Any, Any],
+        order: np.ndarray,
+        batch_size: int,
+        rates: np.ndarray | None = None,
+        on_batch: Any = None,
     ) -> dict[str, float]:
-        """Train on all samples once, and return "loss" and "accuracy" as Keras reports them.
+        """Train on samples once each, and return "loss" and "accuracy" as Keras reports them.
 
         Parameters
         ----------
-        rows, labels, weights : tensors of shape (n, d), (n,) and (n,)
-            float32, int32 and float32.
-        order : ndarray of int32, shape (n,)
-            In which order they come.
+        data : tensors of shape (n, ...), (n,) and (n,)
+            Rows (float32, or uint8 where they are pixels), labels (int32), weights (float32).
+        order : ndarray of int32, shape (n_samples,)
+            Which rows come, in which order.
         batch_size : int
             How many at a time.
+        rates : ndarray of float32, shape (n_batches,), or None, default=None
+            A learning rate for each batch; None leaves the optimizer's.
+        on_batch : keras.callbacks.CallbackList or None, default=None
+            Told of every batch.
         """
-        if self._epoch is None:
-            raise RuntimeError("expected restart() before the first epoch()")
-        self._model.reset_metrics()
-        logs = self._epoch(rows, labels, weights, order, np.int32(batch_size))
-        return {name: float(value) for name, value in logs.items()}
+        train = self._compiled_epoch(data)
+        n_batches = -(-len(order) // batch_size)
+        per_call = 1 if on_batch else self._batches_per_call()
+        self.model.reset_metrics()
+        logs: dict[str, float] = {}
+        for first in range(0, n_batches, per_call):
+            if on_batch:
+                on_batch.on_train_batch_begin(first)
+            last = min(first + per_call, n_batches)
+            part = order[first * batch_size : last * batch_size]
+            result = train(*data, part, np.int32(batch_size), self._rates(rates, first, last))
+            if on_batch or last == n_batches:
+                logs = {name: float(value) for name, value in result.items()}
+            if on_batch:
+                on_batch.on_train_batch_end(first, logs)
+        return logs
+
+    def _rates(self, rates: np.ndarray | None, first: int, last: int) -> np.ndarray:
+        if rates is not None:
+            return rates[first:last]
+        return np.full(last - first, self.learning_rate, np.float32)
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Class scores of shape (n, n_classes) with the weights as they are."""
         if self._scores is None:
-            self._scores = _compiled_scores(self._model)
+            self._scores = _compiled_scores(self.model)
         return self._scores(rows)
+
+    def penalty(self) -> float:
+        """The penalties in the loss, with the weights as they are."""
+        return float(sum(map(float, self.model.losses)))
+
+    def _batches_per_call(self) -> int:
+        return IMAGE_BATCHES_PER_CALL if self._on_pixels else BATCHES_PER_CALL
+
+    def _compiled_epoch(self, data: tuple[Any, Any, Any]) -> Callable[..., dict[str, Any]]:
+        import keras
+
+        dtype = keras.backend.standardize_dtype(data[0].dtype)
+        if dtype not in self._epochs:
+            decay = self._method.layer_decay if self._method else 1.0
+            factors = [decay**depth for depth in self.network.depths()]
+            step = training_step(self.model, self._augmenter, factors)
+            now = self.checkpoint()
+            # Keras makes its metrics at the first step, and that must not be inside a compiled
+            # loop.
+            step(*(np.zeros((1, *array.shape[1:]), array.dtype) for array in _arrays(data)))
+            self.resume(now)
+            self._epochs[dtype] = compiled_epoch(self.model, dtype, step)
+        return self._epochs[dtype]
+
+    def _generators(self) -> list[Any]:
+        own = [] if self._augmenter is None else [self._augmenter.seed_generator]
+        return [*self.network.seed_generators(), *own]
+
+
+def _augmenter(method: Method | None) -> Any:
+    if method is None or method.augmentation is None:
+        return None
+    from transferclf.networks.views import Augmenter
+
+    return Augmenter(method.augmentation)
+
+
+def _compile(model: keras.Model, method: Method) -> None:
+    import keras
+
+    from transferclf.networks.inference import streamline
+
+    losses, metrics = keras.losses, keras.metrics
+    if method.augmentation is None:
+        loss: Any = losses.SparseCategoricalCrossentropy(from_logits=True)
+        accuracy: Any = metrics.SparseCategoricalAccuracy(name="accuracy")
+    else:  # which may mix classes
+        loss = losses.CategoricalCrossentropy(from_logits=True)
+        accuracy = metrics.CategoricalAccuracy(name="accuracy")
+    model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[accuracy], jit_compile=False)
+    streamline(model.optimizer)
+    model.optimizer.build(model.trainable_variables)
 
 
 def _compiled_scores(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -133,80 +285,56 @@ def _compiled_scores(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)))
 
 
-def _compiled_epoch(model: keras.Model) -> Callable[..., dict[str, Any]]:
-    """One pass over the data as one call, which returns the means over it."""
+def _values(variables: Sequence[Any]) -> Parameters:
     import keras
-    from keras import ops
 
-    from transferclf.networks.inference import compiled
-
-    if keras.backend.backend() == "jax":  # whose train_step is a function of all state
-        return lambda *data: _epoch_by_batches(model, *data)
-    # Keras makes its metrics at the first step, and that must not be inside a compiled loop.
-    width = model.inputs[0].shape[1]
-    model.train_step((ops.zeros((1, width)), ops.zeros((1,), "int32"), ops.ones((1,))))
-
-    def epoch(rows: Any, labels: Any, weights: Any, order: Any, batch_size: Any) -> dict[str, Any]:
-        n_samples = ops.shape(order)[0]
-
-        def step(number: Any, _: Any) -> Any:
-            stop = ops.minimum((number + 1) * batch_size, n_samples)
-            batch = order[number * batch_size : stop]
-            model.train_step(tuple(ops.take(x, batch, axis=0) for x in (rows, labels, weights)))
-            return _
-
-        ops.fori_loop(0, (n_samples + batch_size - 1) // batch_size, step, 0)
-        return model.get_metrics_result()
-
-    indices = keras.KerasTensor((None,), "int32")
-    return compiled(
-        epoch,
-        keras.KerasTensor((None, width), "float32"),
-        indices,
-        keras.KerasTensor((None,), "float32"),
-        indices,
-        keras.KerasTensor((), "int32"),
-    )
-
-
-def _epoch_by_batches(
-    model: keras.Model, rows: Any, labels: Any, weights: Any, order: np.ndarray, batch_size: int
-) -> dict[str, Any]:
-    logs: dict[str, Any] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        data = (np.asarray(values)[batch] for values in (rows, labels, weights))
-        logs = model.train_on_batch(*data, return_dict=True)
-    return logs
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
 
 
 def _nonzero(variable: Any) -> np.ndarray | None:
+    value = _values([variable])[0]
+    return value if value.any() else None
+
+
+def _arrays(data: Sequence[Any]) -> list[np.ndarray]:
     import keras
 
-    value = keras.ops.convert_to_numpy(variable)
-    return value.copy() if value.any() else None
+    return [keras.ops.convert_to_numpy(tensor[:0]) for tensor in data]
 
 
-def _seed_generators(model: keras.Model) -> list[Any]:
-    found = (getattr(layer, "seed_generator", None) for layer in model.layers)
-    return [generator for generator in found if generator is not None]
+def _assign(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 _trainers: OrderedDict[tuple[Any, ...], Trainer] = OrderedDict()
 _trainers_lock = threading.Lock()
 
 
-def trainer_for(suffix: Suffix, optimizer: str) -> Trainer:
-    """The trainer of all suffixes of this shape; the ones used last are kept."""
+def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
+    """The trainer of all suffixes of this shape; the ones used last are kept.
+
+    Parameters
+    ----------
+    suffix : Suffix
+        What is trained.
+    method : Method or None, default=None
+        How; None is for scores alone, which any trainer of this shape can compute.
+    """
     from transferclf.networks.inference import release_kernels
 
-    key = (suffix.shape, optimizer)
     with _trainers_lock:
+        key = _known_key(suffix.shape) if method is None else (suffix.shape, method.key)
         if key not in _trainers:
-            _trainers[key] = Trainer(suffix, optimizer)
+            _trainers[key] = Trainer(suffix, method)
         _trainers.move_to_end(key)
         if len(_trainers) > TRAINERS_KEPT:
             _trainers.popitem(last=False)
             gc.collect()  # a Keras model is full of cycles, and large for the few objects it has
             release_kernels()
         return _trainers[key]
+
+
+def _known_key(shape: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The key of a trainer of this shape: of the one used last, or else of one without a method."""
+    return next((key for key in reversed(_trainers) if key[0] == shape), (shape, None))

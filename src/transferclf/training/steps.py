@@ -1,0 +1,76 @@
+"""One step of training, and many of them compiled into one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+
+def training_step(
+    model: keras.Model, augmenter: Any, factors: Sequence[float]
+) -> Callable[[Any, Any, Any], None]:
+    """One step of training on a batch of rows, labels and weights."""
+    import keras
+    from keras import ops
+
+    n_classes = model.outputs[0].shape[-1]
+    slowed = [
+        (variable, factor)
+        for variable, factor in zip(model.trainable_variables, factors, strict=True)
+        if factor != 1
+    ]
+
+    def train(*batch: Any) -> None:
+        if keras.backend.backend() == "jax":  # whose train_step is a function of all state
+            model.train_on_batch(*map(np.asarray, batch))
+        else:
+            model.train_step(batch)
+
+    def step(rows: Any, labels: Any, weights: Any) -> None:
+        rows = ops.cast(rows, "float32")
+        if augmenter is not None:
+            rows, labels, weights = augmenter(rows, ops.one_hot(labels, n_classes), weights)
+        before = [ops.copy(variable) for variable, _ in slowed]
+        train(rows, labels, weights)
+        # The step of any optimizer is in proportion to its learning rate.
+        for (variable, factor), old in zip(slowed, before, strict=True):
+            variable.assign(old + factor * (variable - old))
+
+    return step
+
+
+def compiled_epoch(
+    model: keras.Model, dtype: str, step: Callable[[Any, Any, Any], None]
+) -> Callable[..., dict[str, Any]]:
+    """Some batches of a pass over the data as one call, which returns the means so far."""
+    import keras
+    from keras import ops
+
+    from transferclf.networks.inference import compiled
+
+    def epoch(rows: Any, labels: Any, weights: Any, order: Any, size: Any, rates: Any) -> Any:
+        n_samples = ops.shape(order)[0]
+
+        def one(number: Any, _: Any) -> Any:
+            batch = order[number * size : ops.minimum((number + 1) * size, n_samples)]
+            model.optimizer.learning_rate.assign(rates[number])
+            step(*(ops.take(x, batch, axis=0) for x in (rows, labels, weights)))
+            return _
+
+        n_batches = (n_samples + size - 1) // size
+        if keras.backend.backend() == "jax":  # whose train_on_batch changes state between calls
+            for number in range(n_batches):
+                one(number, 0)
+        else:
+            ops.fori_loop(0, n_batches, one, 0)
+        return model.get_metrics_result()
+
+    indices, numbers = (keras.KerasTensor((None,), kind) for kind in ("int32", "float32"))
+    size = keras.KerasTensor((), "int32")
+    images = keras.KerasTensor((None, *model.inputs[0].shape[1:]), dtype)
+    return compiled(epoch, images, indices, numbers, indices, size, numbers)

@@ -1,0 +1,483 @@
+"""predict_imagenet: the same as Keras by hand, from images of any kind, with clear errors."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import OrderedDict
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras.src.applications import imagenet_utils, mobilenet_v2
+from keras.src.backend import config
+from keras.src.backend.common import global_state
+from keras.src.legacy.saving import legacy_h5_format
+from keras.src.utils import file_utils
+from PIL import Image
+
+from transferclf import get_backbone, imagenet, list_backbones
+from transferclf.exceptions import (
+    ImageError,
+    ImageReadError,
+    InvalidParameterError,
+    UnknownBackboneError,
+    WeightsError,
+)
+from transferclf.imagenet import Prediction, imagenet_classes, predict_imagenet
+from transferclf.networks.choosing import choose_prefix
+from transferclf.networks.engines import has_bfloat16, resolved_engine
+
+NAME = "mobilenet_v2_035"
+SIZE = (32, 32)
+FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96.h5"
+APPLICATIONS = [name for name in list_backbones() if get_backbone(name).is_keras_application]
+INDEX = {str(number): [f"n{number:08}", f"class_{number}"] for number in range(1000)}
+
+
+@pytest.fixture(autouse=True)
+def keras_home(tmp_path, monkeypatch):
+    """A Keras home with nothing but made-up names of classes, and no way to download."""
+    models = tmp_path / "keras home" / "models"
+    models.mkdir(parents=True)
+    (models / "imagenet_class_index.json").write_text(json.dumps(INDEX))
+    monkeypatch.setenv("KERAS_HOME", str(models.parent))
+    monkeypatch.setattr(config, "_KERAS_DIR", str(models.parent))
+    nowhere = (tmp_path / "nowhere").as_uri()
+    monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", nowhere + "/")
+    monkeypatch.setattr(imagenet_utils, "CLASS_INDEX_PATH", nowhere)
+    monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", None)
+    return models
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(1).integers(0, 256, (6, *SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network(pixels):
+    """A network of random weights that tells images apart: normalised by these, the last sharp."""
+    inputs = {"input_shape": (*SIZE, 3), "alpha": 0.35, "weights": None}
+    model = keras.applications.MobileNetV2(**inputs)
+    for layer in model.layers:
+        layer.momentum = 0.0
+    model(mobilenet_v2.preprocess_input(pixels.astype("float32")), training=True)
+    kernel, _ = model.layers[-1].weights
+    kernel.assign(np.random.default_rng(0).normal(0, 0.1, kernel.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def weights(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "mine.weights.h5"
+    network.save_weights(path)
+    return path
+
+
+def number_of(name):
+    """Keras counts its layers: dense, dense_1, ..."""
+    return int(name.rpartition("_")[2]) if "_" in name else 0
+
+
+def save_old_format(model, path):
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+    return path
+
+
+def by_hand(network, pixels, top=5):
+    """As in the documentation of Keras, with its own names."""
+    prepared = mobilenet_v2.preprocess_input(pixels.astype("float32"))
+    probabilities = keras.ops.convert_to_numpy(network(prepared, training=False))
+    return imagenet_utils.decode_predictions(probabilities, top)
+
+
+def assert_same(found, expected, atol=1e-3):
+    # The random network makes much of rounding.
+    assert len(found) == len(expected)
+    for row, wanted in zip(found, expected, strict=True):
+        assert [entry[:2] for entry in row] == [tuple(entry[:2]) for entry in wanted]
+        np.testing.assert_allclose([e[2] for e in row], [e[2] for e in wanted], atol=atol)
+
+
+def predict(X, weights=None, top=5, **parameters):
+    return predict_imagenet(NAME, X, top, weights=weights, image_size=32, **parameters)
+
+
+class TestPredictions:
+    def test_are_those_of_keras_by_hand(self, network, weights, pixels, monkeypatch):
+        monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", INDEX)
+        expected = by_hand(network, pixels)
+        assert len({row[0][0] for row in expected}) > 1, "images of several classes"
+        assert_same(predict(pixels, weights), expected)
+        assert_same(predict(pixels, str(weights)), expected)
+
+    def test_are_named_tuples_the_best_first(self, weights, pixels):
+        result = predict(pixels, weights, top=1000)
+        assert [len(row) for row in result] == [1000] * len(pixels)
+        for row in result:
+            assert all(type(entry) is Prediction for entry in row)
+            assert {type(entry.probability) for entry in row} == {float}
+            probabilities = [entry.probability for entry in row]
+            assert probabilities == sorted(probabilities, reverse=True)
+            assert sum(probabilities) == pytest.approx(1, abs=1e-4)
+            assert {(entry.wnid, entry.name) for entry in row} == set(map(tuple, INDEX.values()))
+
+    @pytest.mark.parametrize("top", [1, 3, np.int64(7)])
+    def test_top_is_the_beginning_of_all(self, top, weights, pixels):
+        everything = predict(pixels, weights, top=1000)
+        assert predict(pixels, weights, top=top) == [row[:top] for row in everything]
+
+    def test_five_are_named_unless_told(self, pixels):
+        assert [len(row) for row in predict_imagenet(NAME, pixels[:2], weights=None)] == [5, 5]
+
+    def test_of_images_of_any_kind_and_size(self, weights, pixels, tmp_path):
+        for number, image in enumerate(pixels):
+            Image.fromarray(image).save(tmp_path / f"{number}.png")
+        expected = predict(pixels, weights)
+        paths = [tmp_path / f"{number}.png" for number in range(len(pixels))]
+        rows = pixels.reshape(len(pixels), -1)
+        assert predict(paths, weights) == expected
+        assert predict([str(paths[0]), *map(Image.fromarray, pixels[1:])], weights) == expected
+        assert predict(rows, weights, image_shape=(*SIZE, 3)) == expected
+        assert_same(predict(pixels / 255, weights), expected)
+        assert_same(predict(pixels.astype(np.uint16) * 257, weights), expected)
+        wide = np.concatenate([pixels[0], np.zeros((32, 40, 3), np.uint8)], axis=1)
+        mixed = predict([pixels[0], wide, wide[:, :, 0]], weights, resize="stretch")
+        assert_same(mixed[:1], expected[:1])
+        assert mixed[1] != expected[0]
+
+    def test_floats_are_of_one_range_together(self, weights, pixels):
+        """A dark image among floats to 255 is not taken for one of floats to 1."""
+        images = [pixels[0].astype(float), np.full((*SIZE, 3), 0.9)]
+        dark = predict([np.full((*SIZE, 3), 0.9)], weights, pixel_range=(0, 255))
+        assert_same(predict(images, weights, pixel_range=(0, 255))[1:], dark)
+        assert_same(predict(images, weights)[1:], dark)
+
+    def test_do_not_depend_on_the_batch(self, weights, rng):
+        images = rng.integers(0, 256, (70, *SIZE, 3), dtype=np.uint8)
+        result = predict(images, weights)
+        assert len(result) == 70
+        for start in (0, 31, 32, 64, 69):
+            assert_same(predict(images[start : start + 1], weights), result[start : start + 1])
+
+    def test_stream(self, rng, monkeypatch):
+        """No more than a batch of pixels is there at a time."""
+        seen = []
+
+        def load_batches(source, batches, size, resize):
+            for batch in batches:
+                seen.append(len(batch))
+                yield np.zeros((len(batch), *size, 3), np.float32)
+
+        monkeypatch.setattr(imagenet, "load_batches", load_batches)
+        assert len(predict(np.zeros((70, 8, 8), np.uint8))) == 70
+        assert seen == [32, 32, 6]
+
+    def test_input_is_not_touched(self, pixels):
+        image = pixels.astype(np.float32)
+        image.flags.writeable = False
+        predict(image)
+        np.testing.assert_array_equal(image, pixels)
+
+    def test_resize_modes_differ(self, weights, rng):
+        wide = rng.integers(0, 256, (1, 32, 96, 3), dtype=np.uint8)
+        results = [predict(wide, weights, resize=mode) for mode in ("crop", "stretch", "pad")]
+        assert all(a != b for a, b in zip(results, results[1:] + results[:1], strict=True))
+
+    def test_random_weights_are_the_same_every_time(self, pixels, monkeypatch):
+        first = predict(pixels)
+        monkeypatch.setattr("transferclf.networks.prefix._forwards", OrderedDict())
+        assert predict(pixels) == first
+
+    def test_keras_is_left_alone(self, pixels, monkeypatch):
+        monkeypatch.setattr("transferclf.networks.prefix._forwards", OrderedDict())
+        number, state = number_of(keras.layers.Dense(1).name), random.getstate()
+        predict(pixels)
+        assert random.getstate() == state
+        assert number_of(keras.layers.Dense(1).name) == number + 1
+
+    def test_every_engine(self, weights, pixels):
+        expected = predict(pixels, weights)
+        assert_same(predict(pixels, weights, engine="keras"), expected)
+
+    @pytest.mark.skipif(
+        not has_bfloat16() or resolved_engine() != "tensorflow", reason="no bfloat16 here"
+    )
+    def test_less_precision(self, weights, pixels):
+        expected = predict(pixels, weights, top=1)
+        found = predict(pixels, weights, top=1, precision="bfloat16")
+        assert found != expected
+        assert all(0 < row[0].probability <= 1 for row in found)
+
+    def test_verbose_shows_a_bar(self, pixels, capsys):
+        predict(pixels)
+        assert capsys.readouterr().out == ""
+        predict(pixels, verbose=1)
+        assert "6/6" in capsys.readouterr().out
+
+
+class TestParameters:
+    @pytest.mark.parametrize("top", [0, -1, 1001, 1.0, True, None, "5", np.nan, [5]])
+    def test_top(self, top, pixels):
+        with pytest.raises(
+            InvalidParameterError, match="top must be a whole number from 1 to 1000"
+        ):
+            predict(pixels, top=top)
+
+    @pytest.mark.parametrize("backbone", ["tiny", None, 3, b"vgg16", ["vgg16"], keras.Sequential()])
+    def test_backbone(self, backbone, pixels):
+        with pytest.raises(
+            InvalidParameterError, match=r"keras\.applications, such as 'mobilenet_v2', .* Got "
+        ):
+            predict_imagenet(backbone, pixels)
+
+    def test_unknown_backbone(self, pixels):
+        with pytest.raises(UnknownBackboneError, match="did you mean .*mobilenet_v2"):
+            predict_imagenet("mobilenetv22", pixels)
+
+    def test_keras_own_spelling(self, pixels):
+        assert len(predict_imagenet("MobileNetV2", pixels[:1], weights=None, image_size=32)) == 1
+
+    @pytest.mark.parametrize("image_size", [160.0, True, 0, -32, (32,), "224", 31])
+    def test_image_size(self, image_size, pixels):
+        with pytest.raises(InvalidParameterError, match="image_size must be None, a whole number"):
+            predict_imagenet(NAME, pixels, weights=None, image_size=image_size)
+
+    @pytest.mark.parametrize(
+        ("backbone", "image_size", "sizes"),
+        [
+            (NAME, 100, "96 or 128 or 160 or 192 or 224"),
+            (NAME, (96, 128), "96 or"),
+            ("resnet50", 160, "224 for"),
+            ("nasnet_large", 224, "331 for"),
+        ],
+    )
+    def test_sizes_without_imagenet_weights(self, backbone, image_size, sizes, pixels):
+        with pytest.raises(InvalidParameterError, match=f"image_size must be {sizes}"):
+            predict_imagenet(backbone, pixels, image_size=image_size)
+
+    @pytest.mark.parametrize(
+        ("parameter", "value"),
+        [
+            ("resize", "first"),
+            ("resize", None),
+            ("resize", ["crop"]),
+            ("engine", "numpy"),
+            ("precision", "float16"),
+            ("verbose", -1),
+            ("verbose", "yes"),
+            ("weights", 3),
+            ("weights", True),
+            ("image_shape", (32,)),
+            ("pixel_range", (1, 0)),
+        ],
+    )
+    def test_others(self, parameter, value, pixels):
+        with pytest.raises(InvalidParameterError, match=parameter.replace("_", ".")):
+            predict(pixels, **{parameter: value})
+
+    @pytest.mark.parametrize("X", [[], np.zeros((0, 8, 8)), None, 3, np.full((2, 8, 8), np.nan)])
+    def test_no_images(self, X):
+        with pytest.raises(ImageError):
+            predict(X)
+
+    def test_unreadable_files_are_all_named(self, tmp_path):
+        for name in "ab":
+            (tmp_path / f"{name}.png").write_bytes(b"no image")
+        with pytest.raises(ImageReadError, match=r"(?s)a\.png.*b\.png"):
+            predict([tmp_path / "a.png", tmp_path / "b.png"])
+
+
+class TestWeights:
+    def test_with_top_are_not_those_without(self):
+        arguments = {
+            "weights": None, "image_size": 32, "preprocessing": "auto", "pooling": "avg",
+            "layers": (), "seed": 0,
+        }  # fmt: skip
+        without = choose_prefix(NAME, **arguments)
+        whole = imagenet._whole_network(NAME, None, 32, "auto", "float32")
+        assert whole.digest != without.digest
+        assert whole.build().output_shape == (None, 1000)
+
+    def test_are_found_in_keras_home_without_asking_anybody(self, network, pixels, keras_home):
+        save_old_format(network, keras_home / FILE)
+        pixels = pixels.repeat(3, axis=1).repeat(3, axis=2)
+        mine = predict_imagenet(NAME, pixels, weights=keras_home / FILE, image_size=96)
+        assert predict_imagenet(NAME, pixels, image_size=96) == mine
+        assert predict_imagenet(NAME, pixels, image_size=96, weights="pretrained") == mine
+
+    def test_are_found_in_a_home_that_may_only_be_read(
+        self, network, pixels, keras_home, tmp_path, monkeypatch
+    ):
+        save_old_format(network, keras_home / FILE)
+        expected = predict_imagenet(NAME, pixels, image_size=96)
+        for module in (imagenet, sys.modules["transferclf.networks.weights"]):
+            monkeypatch.setattr(module, "keras_models_folder", lambda: tmp_path / "elsewhere")
+        monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path / "elsewhere"))
+        monkeypatch.setattr("transferclf.networks.prefix._forwards", OrderedDict())
+        assert predict_imagenet(NAME, pixels, image_size=96) == expected
+
+    def test_are_noticed_when_they_change(self, network, weights, pixels, tmp_path):
+        path = tmp_path / "changing.weights.h5"
+        path.write_bytes(weights.read_bytes())
+        before = predict(pixels, path)
+        bias = network.layers[-1].bias
+        bias.assign(np.arange(1000) == 500)
+        network.save_weights(path)
+        bias.assign(np.zeros(1000))
+        os.utime(path, ns=(1, 1))
+        assert predict(pixels, path) != before
+
+    def test_that_are_not_there(self, pixels):
+        with pytest.raises(WeightsError, match=rf"(?s){FILE} is not there.*weights=PATH"):
+            predict_imagenet(NAME, pixels, image_size=96)
+
+    def test_that_are_damaged(self, pixels, keras_home):
+        (keras_home / FILE).write_bytes(b"no weights")
+        with pytest.raises(WeightsError, match=rf"(?s){FILE} is damaged"):
+            predict_imagenet(NAME, pixels, image_size=96)
+
+    def test_path_of_nothing(self, pixels, tmp_path):
+        with pytest.raises(WeightsError, match="gone.h5 cannot be read"):
+            predict(pixels, tmp_path / "gone.h5")
+
+    def test_without_a_classification_layer(self, pixels, tmp_path):
+        path = tmp_path / "short.weights.h5"
+        shape = {"input_shape": (*SIZE, 3), "alpha": 0.35, "weights": None}
+        keras.applications.MobileNetV2(classes=10, **shape).save_weights(path)
+        with pytest.raises(WeightsError, match="do not fit .* layer of 1000 classes at 32x32"):
+            predict(pixels, path)
+
+    def test_of_an_efficientnet_are_those_of_keras_under_its_name_for_them(self, rng, tmp_path):
+        """Keras builds another network around the ImageNet weights."""
+        model = keras.applications.EfficientNetB0(weights=None, input_shape=(*SIZE, 3))
+        kernel = model.layers[-1].kernel
+        kernel.assign(rng.normal(0, 3, kernel.shape))
+        official = save_old_format(model, tmp_path / "efficientnetb0.h5")
+        mine = save_old_format(model, tmp_path / "mine.h5")
+        images = rng.integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+        results = {}
+        for path in (mine, official):
+            arguments = {"weights": path, "image_size": 32}
+            results[path] = predict_imagenet("efficientnet_b0", images, **arguments)[0]
+        plain = keras.ops.convert_to_numpy(model(images.astype("float32"), training=False))[0]
+        assert results[mine][0].probability == pytest.approx(plain.max(), rel=1e-3)
+        assert results[official] != results[mine]
+
+
+# One of each way in which Keras names its files.
+NAMINGS = [
+    "convnext_tiny", "efficientnet_b0", "efficientnet_v2_b0", "mobilenet_050", "mobilenet_v2_130",
+    "mobilenet_v3_small", "resnet50", "vgg16",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMINGS)
+@pytest.mark.filterwarnings("ignore:.*`input_shape` is undefined or non-square")
+def test_file_is_the_one_that_keras_asks_for(name, monkeypatch):
+    asked = []
+    monkeypatch.setattr(file_utils, "get_file", lambda fname, *a, **k: asked.append(fname) or fname)
+    monkeypatch.setattr(keras.Model, "load_weights", lambda *args, **kwargs: None)
+    backbone = get_backbone(name)
+    size = (backbone.image_size, backbone.image_size)
+    with keras.StatelessScope(initialize_variables=False):
+        backbone.build(weights="imagenet", include_top=True, input_shape=(*size, 3))
+    global_state.set_global_attribute("uninitialized_variables", [])
+    assert asked == [imagenet._with_top(backbone, "imagenet", size).weights_file_for(size)]
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_file_with_the_layer_has_another_name(name):
+    backbone = get_backbone(name)
+    whole = imagenet._with_top(backbone, None, (224, 224))
+    assert whole.weights_file != backbone.weights_file
+    assert "top" not in whole.weights_file
+
+
+class TestClasses:
+    def test_are_a_thousand_in_order(self):
+        assert imagenet_classes() == [tuple(INDEX[str(number)]) for number in range(1000)]
+
+    def test_are_found_in_a_home_that_may_only_be_read(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(imagenet, "keras_models_folder", lambda: tmp_path / "elsewhere")
+        assert len(imagenet_classes()) == 1000
+
+    def test_are_asked_of_keras_where_there_is_no_file(self, keras_home, monkeypatch):
+        expected = imagenet_classes()
+        (keras_home / "imagenet_class_index.json").unlink()
+        monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", INDEX)
+        assert imagenet_classes() == expected
+
+    def test_that_cannot_be_had_are_missed_before_any_work(self, keras_home, pixels, monkeypatch):
+        (keras_home / "imagenet_class_index.json").unlink()
+        monkeypatch.setattr(imagenet, "_probabilities", None)
+        with pytest.raises(WeightsError, match=r"(?s)imagenet_class_index\.json is not there"):
+            predict(pixels)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", "[]", "{}", "3", '{"0": ["n0", "a"]}', json.dumps({**INDEX, "7": None}),
+         json.dumps({**INDEX, "7": ["n7"]}), "\x00"],
+        ids=range(9),
+    )  # fmt: skip
+    def test_in_a_damaged_file(self, text, keras_home):
+        (keras_home / "imagenet_class_index.json").write_text(text)
+        with pytest.raises(WeightsError, match=r"(?s)cannot be read from .*index\.json"):
+            imagenet_classes()
+
+
+def test_importing_it_imports_no_network_library():
+    code = """
+import sys
+from transferclf.imagenet import predict_imagenet
+try:
+    predict_imagenet("tiny", [])
+except ValueError:
+    pass
+assert not {"keras", "tensorflow"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.realdata
+class TestPhotographs:
+    """One of each of 40 classes, by MobileNetV2 with recovered ImageNet weights."""
+
+    @pytest.fixture(scope="class")
+    def real_home(self):
+        home = REAL_HOME
+        file = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5"
+        wanted = ("imagenet_class_index.json", file)
+        if home is None or not all(os.path.isfile(f"{home}/models/{name}") for name in wanted):
+            pytest.skip(f"no MobileNetV2 with its classes below KERAS_HOME={home}")
+        return home
+
+    @pytest.fixture
+    def samples(self, data, real_home, monkeypatch):
+        monkeypatch.setenv("KERAS_HOME", real_home)
+        monkeypatch.setattr(config, "_KERAS_DIR", real_home)
+        return sorted((data / "imagenet_samples").glob("*/*"))
+
+    def test_are_recognised(self, samples):
+        predictions = predict_imagenet("mobilenet_v2", samples)
+        truth = [path.parent.name.partition("_")[0] for path in samples]
+        first = [row[0].wnid == wnid for row, wnid in zip(predictions, truth, strict=True)]
+        among = [
+            wnid in {p.wnid for p in row} for row, wnid in zip(predictions, truth, strict=True)
+        ]
+        assert len(samples) == 40
+        assert np.mean(first) >= 0.75
+        assert np.mean(among) >= 0.95
+
+    def test_are_what_keras_says_by_hand(self, samples):
+        images = [np.asarray(Image.open(path).convert("RGB")) for path in samples[::8]]
+        squares = np.stack([image[:224, :224] for image in images])
+        network = keras.applications.MobileNetV2()
+        assert_same(predict_imagenet("mobilenet_v2", squares), by_hand(network, squares), 1e-4)
+
+
+REAL_HOME = os.environ.get("KERAS_HOME")  # before any test changes it
