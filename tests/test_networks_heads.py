@@ -9,7 +9,8 @@ from keras import layers
 from scipy.special import softmax
 
 from transferclf.networks.choosing import choose_prefix
-from transferclf.networks.heads import pool, with_head
+from transferclf.networks.heads import with_head
+from transferclf.networks.pooling import pool
 from transferclf.networks.suffix import Suffix
 
 CLASSES = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import check_schedule
 from transferclf.training.trainer import Method
 
-if TYPE_CHECKING:
-    from transferclf.classifier import TransferClassifier
+# A TransferClassifier, which knows this module and is not known by it.
+Classifier = Any
 
 # Pixel scaling that is fitted to the training images, where a network starts from nothing.
 FITTED_SCALINGS = ("standardize", "zca")
@@ -40,7 +40,7 @@ _WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "fine_tune_epochs", "patie
 _FLAGS = ("early_stopping", "warm_start", "oversample")
 
 
-def check_classifier(classifier: TransferClassifier) -> None:
+def check_classifier(classifier: Classifier) -> None:
     """Raise InvalidParameterError unless the parameters of learning can be, each and together."""
     check_head(classifier.hidden_units, classifier.activation, classifier.dropout)
     check_choice("batch_norm", classifier.batch_norm, (None, "before", "after"))
@@ -85,7 +85,7 @@ def _check_flag(name: str, value: Any) -> None:
         raise InvalidParameterError(f"{name} must be True or False. Got {value!r} instead.")
 
 
-def _check_layer_decay(classifier: TransferClassifier) -> None:
+def _check_layer_decay(classifier: Classifier) -> None:
     decay = classifier.layer_decay
     if decay is None:
         return
@@ -108,7 +108,7 @@ def _check_callbacks(callbacks: Any) -> None:
         )
 
 
-def _check_own_head(classifier: TransferClassifier) -> None:
+def _check_own_head(classifier: Classifier) -> None:
     head = classifier.head
     if head is None:
         return
@@ -124,7 +124,7 @@ def _check_own_head(classifier: TransferClassifier) -> None:
         )
 
 
-def _check_optimizer(classifier: TransferClassifier) -> None:
+def _check_optimizer(classifier: Classifier) -> None:
     optimizer = classifier.optimizer
     if _is_keras_optimizer(optimizer):
         if classifier.lr_schedule is not None and _own_schedule(optimizer) is not None:
@@ -148,7 +148,7 @@ def _check_optimizer(classifier: TransferClassifier) -> None:
         )
 
 
-def check_with_prefix(classifier: TransferClassifier, prefix: Prefix) -> None:
+def check_with_prefix(classifier: Classifier, prefix: Prefix) -> None:
     """Raise InvalidParameterError unless the parameters of learning suit the network."""
     augmentation = augmentation_from(classifier.augmentation)
     if augmentation is not None and augmentation.mixes and not prefix.is_empty:
@@ -169,7 +169,7 @@ def check_with_prefix(classifier: TransferClassifier, prefix: Prefix) -> None:
         )
 
 
-def check_partial(classifier: TransferClassifier) -> None:
+def check_partial(classifier: Classifier) -> None:
     """Raise InvalidParameterError unless the head can be trained batch by batch."""
     if classifier.optimizer == "lbfgs":
         raise InvalidParameterError(
@@ -198,7 +198,7 @@ def one_epoch_more(plan: Plan, previous: Any) -> Plan:
     return replace(plan, head=recipe, is_linear=False)
 
 
-def plan_for(classifier: TransferClassifier, prefix: Prefix, n_classes: int, seed: int) -> Plan:
+def plan_for(classifier: Classifier, prefix: Prefix, n_classes: int, seed: int) -> Plan:
     """What is to be learned, and how."""
     is_linear = is_by_lbfgs(classifier) and not prefix.is_scratch
     scaling = classifier.preprocessing if classifier.preprocessing in FITTED_SCALINGS else None
@@ -229,25 +229,25 @@ def plan_for(classifier: TransferClassifier, prefix: Prefix, n_classes: int, see
     )
 
 
-def stops_early(classifier: TransferClassifier, prefix: Prefix) -> bool:
+def stops_early(classifier: Classifier, prefix: Prefix) -> bool:
     """Whether some phase can stop early, so that validation images are wanted."""
     by_keras = prefix.is_cut or not is_by_lbfgs(classifier)
     return bool(classifier.early_stopping) and by_keras
 
 
-def is_by_lbfgs(classifier: TransferClassifier) -> bool:
+def is_by_lbfgs(classifier: Classifier) -> bool:
     """Whether a head on frozen features is fitted by L-BFGS."""
     is_wanted = isinstance(classifier.optimizer, str) and classifier.optimizer in ("auto", "lbfgs")
     return is_wanted and _is_softmax_regression(classifier)
 
 
-def hidden_units(classifier: TransferClassifier) -> tuple[int, ...]:
+def hidden_units(classifier: Classifier) -> tuple[int, ...]:
     """Widths of the hidden layers."""
     units = classifier.hidden_units
     return (int(units),) if isinstance(units, Integral) else tuple(map(int, units))
 
 
-def _recipe(classifier: TransferClassifier, seed: int, augmentation: Any) -> Recipe:
+def _recipe(classifier: Classifier, seed: int, augmentation: Any) -> Recipe:
     dropout = np.broadcast_to(classifier.dropout, max(len(hidden_units(classifier)), 1))
     optimizer, schedule = _optimizer(classifier.optimizer), classifier.lr_schedule
     rate = None if classifier.learning_rate is None else float(classifier.learning_rate)
@@ -267,7 +267,7 @@ def _recipe(classifier: TransferClassifier, seed: int, augmentation: Any) -> Rec
     )
 
 
-def _fine_tuning(classifier: TransferClassifier, head: Recipe, augmentation: Any) -> Recipe:
+def _fine_tuning(classifier: Classifier, head: Recipe, augmentation: Any) -> Recipe:
     decay = 1.0 if classifier.layer_decay is None else float(classifier.layer_decay)
     return replace(
         head,
@@ -283,12 +283,12 @@ def _optimizer(optimizer: Any) -> Any:
     return type(optimizer).from_config(optimizer.get_config())
 
 
-def _is_softmax_regression(classifier: TransferClassifier) -> bool:
+def _is_softmax_regression(classifier: Classifier) -> bool:
     has_layers = hidden_units(classifier) or classifier.head is not None
     return not has_layers and classifier.l1 == 0 and not np.any(classifier.dropout)
 
 
-def _map_shape(classifier: TransferClassifier, prefix: Prefix) -> tuple[int, ...]:
+def _map_shape(classifier: Classifier, prefix: Prefix) -> tuple[int, ...]:
     return () if classifier.head is None else prefix.map_shape()
 
 

@@ -22,7 +22,7 @@ from transferclf.networks.weights import PRETRAINED, build_backbone
 if TYPE_CHECKING:
     import keras
 
-    from transferclf.networks.heads import Pooling
+    from transferclf.networks.pooling import Pooling
 
 # Side in pixels at which a ConvNet sees images unless it is said.
 CONVNET_SIZE = 64

@@ -52,6 +52,19 @@ def nodes_in_order(model: keras.Model) -> list[Any]:
     return [node for node in ordered if not node.is_input]
 
 
+def operations_before(tensor: keras.KerasTensor) -> dict[int, Any]:
+    """The operations that a tensor depends on, by their ids; input layers are among them."""
+    found: dict[int, Any] = {}
+    waiting, visited = [tensor], set()
+    while waiting:
+        operation, number, _ = waiting.pop()._keras_history
+        found[id(operation)] = operation
+        if (id(operation), number) not in visited:
+            visited.add((id(operation), number))
+            waiting += operation._inbound_nodes[number].input_tensors
+    return found
+
+
 def replay(
     model: keras.Model,
     inputs: list[keras.KerasTensor],

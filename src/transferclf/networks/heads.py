@@ -1,50 +1,19 @@
-"""Heads: from an activation map to features, and from features to class probabilities."""
+"""The whole classifier as one flat Keras model: a backbone's features, and a head on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
+from transferclf.networks.building import activated, features_of
 from transferclf.networks.graphs import copied, replay
 from transferclf.networks.isolation import undisturbed
-from transferclf.networks.tunable import activated, features_of
+from transferclf.networks.suffix import Suffix
 from transferclf.networks.whitening import PixelScaling, scaled
-
-if TYPE_CHECKING:
-    from transferclf.networks.suffix import Suffix
-
-Pooling = Literal["avg", "max", "flatten"]
-
-
-def pool(activations: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
-    """Reduce activations to one vector per image.
-
-    Parameters
-    ----------
-    activations : keras.KerasTensor of shape (n, h, w, c), (n, t, c) or (n, d)
-        What a backbone ends in: a map, the tokens of a transformer, or features, which are
-        returned as they are.
-    pooling : {"avg", "max", "flatten"}
-        Mean or maximum over the map or the tokens, or all of the values.
-
-    Returns
-    -------
-    keras.KerasTensor of shape (n, d)
-    """
-    dimensions = len(activations.shape)
-    if dimensions == 2:
-        return activations
-    if pooling == "flatten" or dimensions not in (3, 4):
-        return layers.Flatten()(activations)
-    if pooling == "max":
-        kind = layers.GlobalMaxPooling1D if dimensions == 3 else layers.GlobalMaxPooling2D
-    else:
-        kind = layers.GlobalAveragePooling1D if dimensions == 3 else layers.GlobalAveragePooling2D
-    return kind()(activations)
 
 
 def with_head(

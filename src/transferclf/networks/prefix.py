@@ -37,8 +37,8 @@ from transferclf.networks.weights import (
 if TYPE_CHECKING:
     import keras
 
-    from transferclf.networks.heads import Pooling
     from transferclf.networks.inference import Forward
+    from transferclf.networks.pooling import Pooling
 
 # Raised whenever the same parameters come to mean another function of the pixels.
 FORMAT = 2
@@ -217,7 +217,7 @@ class Prefix:
 
         from transferclf.networks.cutting import cut
         from transferclf.networks.graphs import copied
-        from transferclf.networks.heads import pool
+        from transferclf.networks.pooling import pool
         from transferclf.networks.rows import on_rows
 
         if self.is_empty:
@@ -249,7 +249,7 @@ class Prefix:
         return dataclasses.replace(self, trainable_layers=0)
 
     def _features(self, network: keras.Model) -> list[keras.KerasTensor]:
-        from transferclf.networks.heads import pool
+        from transferclf.networks.pooling import pool
 
         return [pool(tensor, self.pooling) for tensor in _outputs(network, self.layers)]
 

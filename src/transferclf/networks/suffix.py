@@ -1,4 +1,4 @@
-"""The trainable suffix, named before it is built.
+"""The trainable suffix, named before it is built (by networks/building.py).
 
 A `Suffix` says the shape of what is trained: the layers after the cut, if any, and a head.
 Everything else (penalties, dropout rates, the statistics that features are standardised by) is a
@@ -11,13 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transferclf.networks.isolation import undisturbed
-
 if TYPE_CHECKING:
     import keras
 
     from transferclf.networks.prefix import Prefix
-    from transferclf.networks.tunable import Network
 
 HeadBuilder = Callable[["keras.KerasTensor"], "keras.KerasTensor"]
 
@@ -79,27 +76,3 @@ class Suffix:
     def is_on_pixels(self) -> bool:
         """Whether the rows are images."""
         return self.prefix is not None and self.prefix.is_empty
-
-    def build(self) -> Network:
-        """A new network from rows (n, d), or pixels (n, h, w, 3), to class scores (n, n_classes).
-
-        Batch normalisation of a pretrained network works by its stored statistics and is not
-        trained.
-        """
-        from transferclf.networks.tunable import network
-
-        with undisturbed(self.seed):
-            return network(self, self._tail())
-
-    def _tail(self) -> keras.Model:
-        import keras
-
-        if self.prefix is None:
-            rows = keras.Input((self.width,), name="features")
-            return keras.Model(rows, rows)
-        tail = self.prefix.tail()
-        if not self.prefix.is_scratch:
-            for layer in tail.layers:
-                # Statistics of small batches of one's own images would ruin those it came with.
-                layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-        return tail

@@ -92,6 +92,4 @@ def _watches_batches(callback: Any) -> bool:
     plain = keras.callbacks.Callback
     # Of the object, not of its class: LambdaCallback has hooks that were given to it.
     found = [getattr(getattr(callback, hook), "__func__", None) for hook in hooks]
-    return any(
-        hook is not getattr(plain, name) for hook, name in zip(found, hooks, strict=True)
-    )
+    return any(hook is not getattr(plain, name) for hook, name in zip(found, hooks, strict=True))

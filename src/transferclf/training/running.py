@@ -45,8 +45,8 @@ class Run:
 
     def train(self, epochs: range, verbose: int) -> None:
         """Run these epochs, and leave the trainer with the best or the last finite weights."""
-        data, steps = self._tensors(), self._scheduled_rates()
         self.epochs_done = epochs.start
+        data, steps = self._tensors(), self._scheduled_rates()
         with callback_list(self.recipe, self.trainer.model, self._measured) as callbacks:
             orders = epoch_orders(self.samples, self.recipe.epochs, self.recipe.seed)
             for epoch, order in enumerate(orders):
@@ -117,7 +117,7 @@ class Run:
         if schedule is None or schedule == "plateau":
             return None
         if first is None and isinstance(schedule, str):
-            first = self.trainer.learning_rate
+            first = self.trainer.first_rate  # that of now may be of an epoch before an interruption
         return rates(schedule, first, self._n_batches * self.recipe.epochs)
 
     @property

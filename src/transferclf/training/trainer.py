@@ -116,18 +116,23 @@ class Trainer:
         The hyperparameters and the weights of the head.
     model : keras.Model
         The Keras model of it.
+    first_rate : float
+        The optimizer's own learning rate; only with a method.
     """
 
     def __init__(self, suffix: Suffix, method: Method | None = None):
+        from transferclf.networks.building import build_suffix
+
         self.lock = threading.RLock()
         self._on_pixels = suffix.is_on_pixels
         self._method = method
         with undisturbed(suffix.seed):
-            self.network = suffix.build()
+            self.network = build_suffix(suffix)
             self.model = self.network.model
             self._augmenter = _augmenter(method)
             if method is not None:
                 _compile(self.model, method)
+                self.first_rate = self.learning_rate
                 self._slots_at_first = [_nonzero(v) for v in self.model.optimizer.variables]
         self._at_first = self.parameters()
         self._epochs: dict[str, Callable[..., dict[str, Any]]] = {}
