@@ -60,7 +60,8 @@ def fit_hidden_head(
     """Fit a head of 128 hidden units as the classifier does, without the classifier."""
     weights = np.ones(len(labels))
     suffix = Suffix(n_classes, (128,), l2=True, width=features.shape[1])
-    start = Start(*mean_and_scale(features, weights))
+    with linear.few_threads(features.size):
+        start = Start(*mean_and_scale(features, weights))
     fit_phase(suffix, recipe, Samples.of(features, labels, weights), start)
 
 

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from transferclf import Augmentation
 from transferclf.exceptions import ImageReadError
 from transferclf.features import FeatureStore, extract
-from transferclf.features.extraction import activation_keys
+from transferclf.features.extraction import _keys, activation_keys
 from transferclf.images import check_images
+from transferclf.images.loading import content_digests
+from transferclf.networks.views import View
 
 
 class Means:
@@ -77,6 +82,54 @@ def test_another_prefix_size_or_geometry_is_another_key(images):
     assert set(base).isdisjoint(activation_keys(source, Means("other"), "crop"))
     assert set(base).isdisjoint(activation_keys(source, Means(), "stretch"))
     assert len(set(base)) == 70
+
+
+recipes = st.builds(
+    Augmentation,
+    rotation=st.sampled_from([0, 1, 30]),
+    horizontal_flip=st.booleans(),
+    noise=st.sampled_from([0.5, 2.0]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(recipes, st.integers(1, 4)), min_size=1, max_size=6))
+def test_another_recipe_number_or_image_of_a_view_is_another_key(seen):
+    source = check_images(np.arange(5 * 8 * 8 * 3, dtype=np.uint16).reshape(5, 8, 8, 3))
+    digests, prefix = content_digests(source), Means()
+    views = [None, *(View(recipe, number) for recipe, number in seen)]
+    different = {repr((view and view.augmentation, view and view.number)) for view in views}
+    keys = [key for view in views for key in _keys(digests, prefix, "crop", view)]
+    assert len(set(keys)) == 5 * len(different)
+    others = [key for view in views for key in _keys(digests, Means("other"), "crop", view)]
+    others += [key for view in views for key in _keys(digests, prefix, "first", view)]
+    assert set(keys).isdisjoint(others)
+    assert _keys(digests, prefix, "crop", None) == activation_keys(source, prefix, "crop")
+
+
+def test_how_many_views_there_are_and_what_is_mixed_changes_no_key(images):
+    digests = content_digests(check_images(images))
+    one = View(Augmentation(rotation=5, views=2), 2)
+    other = View(Augmentation(rotation=5.0, views=9, mixup=0.4, cutmix=1), np.int64(2))
+    assert _keys(digests, Means(), "crop", one) == _keys(digests, Means(), "crop", other)
+
+
+def test_views_are_computed_once_and_kept_beside_the_images(images):
+    prefix, store = Means(), FeatureStore()
+    source, view = (
+        check_images(np.concatenate([images, images[:9]])),
+        View(Augmentation(noise=9), 1),
+    )
+    plain = extract(source, prefix, store)
+    varied = extract(source, prefix, store, view=view)
+    assert sum(prefix.batches) == 140
+    np.testing.assert_array_equal(varied[70:], varied[:9])
+    assert np.abs(varied - plain).min(axis=0).max() > 0
+    expected = view.of(images.astype(np.float32), content_digests(check_images(images)))
+    np.testing.assert_allclose(varied[:70], expected.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(extract(source[3:20], prefix, store, view=view), varied[3:20])
+    np.testing.assert_array_equal(extract(source, prefix, store), plain)
+    assert sum(prefix.batches) == 140
 
 
 def test_a_bad_file_loses_nothing_that_was_computed_before_it(tmp_path, images):

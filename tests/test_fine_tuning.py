@@ -71,19 +71,27 @@ def trained_whole(fitted, images, labels, trained):
 
 
 @pytest.mark.parametrize(
-    ("trainable_layers", "trained"),
+    ("backbone", "trainable_layers", "trained"),
     [
-        (3, ["Conv_1"]),
-        ("block_15_project", None),  # the sum after block 15 crosses the cut beside it
+        ("mobilenet_v2_035", 3, ["Conv_1"]),
+        # The sum after block 15 crosses the cut beside it.
+        ("mobilenet_v2_035", "block_15_project", None),
+        ("vgg16", "block5_conv3", ["block5_conv3"]),
+        ("tiny", 6, None),
+        ("tiny", "all", None),
     ],
 )
-def test_it_trains_as_keras_does(images, labels, trainable_layers, trained):
-    # With a larger step the losses of this random network jump up and down, and what the two
+def test_it_trains_as_keras_does(images, labels, backbone, trainable_layers, trained):
+    # With a larger step the losses of a random network jump up and down, and what the two
     # differ by in rounding grows a thousandfold with every jump.
-    fitted = classifier(trainable_layers=trainable_layers, fine_tune_learning_rate=1e-5)
+    fitted = classifier(
+        backbone=backbone, trainable_layers=trainable_layers, fine_tune_learning_rate=1e-5
+    )
+    if backbone == "tiny":
+        fitted.set_params(weights="pretrained")
     fitted.fit(images, labels)
     trained = trained or list(fitted.head_.tuned())
-    assert (trainable_layers == 3) == (len(trained) == 1)
+    assert (trainable_layers == "all") == ("stem_conv" in trained)
     whole, losses = trained_whole(fitted, images, labels, trained)
     np.testing.assert_allclose(fitted.history_["loss"][-3:], losses, atol=1e-4)
     np.testing.assert_allclose(

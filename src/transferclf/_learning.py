@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,11 @@ from transferclf._validation import (
     known_targets,
     seed_from,
 )
-from transferclf.exceptions import InvalidParameterError
+from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.images import ImageSource, check_images
 from transferclf.images.loading import content_digests
 from transferclf.networks.augmentation import Augmentation, augmentation_from
+from transferclf.networks.prefix import Prefix
 from transferclf.networks.suffix import Suffix
 from transferclf.networks.views import View
 from transferclf.training.balancing import oversampled_indices, validation_split
@@ -55,6 +57,7 @@ class ClassifierLearning(BackboneEstimator):
     n_iter_: int
     _model: keras.Model | None
     _seed: int
+    _is_partial = False
 
     _preprocessings = (*BackboneEstimator._preprocessings, *FITTED_SCALINGS)
 
@@ -80,14 +83,24 @@ class ClassifierLearning(BackboneEstimator):
         frozen = None if previous is None else self.prefix_.whole().digest
         self.classes_ = classes
         self._fit_network(seed, self.trainable_layers)
-        if self.prefix_.whole().digest != frozen:
-            previous = None  # which knows other features
+        if previous is not None and self.prefix_.whole().digest != frozen:
+            warnings.warn(
+                "what was learned before is of another network, and training starts anew",
+                TransferclfWarning,
+                stacklevel=4,
+            )
+            previous = None
         images = Images(source, labels, weights)
         images, validation = self._split(images, validation_data, seed)
         plan = plan_for(self, self.prefix_, len(classes), seed)
         self._learn(plan, images, validation, previous)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Drop what is only needed to go on with training that was interrupted."""
         if isinstance(self.head_, TrainedSuffix):
             self.head_ = self.head_.without_checkpoint()
+        self._is_partial = False
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
         self._check_parameters()
@@ -110,6 +123,7 @@ class ClassifierLearning(BackboneEstimator):
         previous = None if is_first else self.head_
         plan = plan_for(self, self.prefix_, len(self.classes_), self._seed)
         self._learn(one_epoch_more(plan, previous), images, None, previous)
+        self._is_partial = True
 
     def _fit_network(self, seed: int, trainable_layers: Any) -> None:
         """The network, where it is cut, and what else can be checked once it is known."""
@@ -186,6 +200,8 @@ class ClassifierLearning(BackboneEstimator):
         """What the last fit learned, if this one is to go on from there."""
         if not self.warm_start or not hasattr(self, "head_"):
             return None
+        if self._is_partial:  # which had no end to be interrupted before
+            self._finish()
         if not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"warm_start=True goes on with the classes of the last fit, "
@@ -215,11 +231,18 @@ class ClassifierLearning(BackboneEstimator):
         return looks
 
     def _seen(self, source: ImageSource, resize: Any, view: View | None) -> np.ndarray:
-        read, prefix = self._extractor(resize), self.prefix_
+        read, prefix = self._extractor(resize), self._below_head()
         if not prefix.is_empty:
             return self.head_.logits(read.rows(source, prefix, view))
         batches = read.batches(source, prefix.size, view)
         return np.concatenate([self.head_.logits(pixels) for pixels in batches])
+
+    def _below_head(self) -> Prefix:
+        """What gives the rows: the prefix, or all of the network before it is fine-tuned."""
+        head = self.head_
+        is_at_cut = isinstance(head, TrainedSuffix) and head.suffix.prefix is not None
+        # Training that was interrupted in its first phase has left a head on frozen features.
+        return self.prefix_ if is_at_cut or not self.prefix_.is_cut else self.prefix_.whole()
 
     def _assembled_model(self) -> keras.Model:
         from transferclf.networks.heads import with_head

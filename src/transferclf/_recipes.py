@@ -194,7 +194,8 @@ def one_epoch_more(plan: Plan, previous: Any) -> Plan:
     """The plan of one epoch on other images, by the optimizer as it was left."""
     is_going_on = isinstance(previous, TrainedSuffix) and previous.checkpoint is not None
     epochs = previous.epochs_done + 1 if is_going_on else 1
-    recipe = replace(plan.head, epochs=epochs, patience=None)
+    # Neither patience nor a schedule has an end to look to.
+    recipe = replace(plan.head, epochs=epochs, patience=None, schedule=None)
     return replace(plan, head=recipe, is_linear=False)
 
 

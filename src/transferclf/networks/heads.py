@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from transferclf.networks.building import activated, features_of
-from transferclf.networks.graphs import copied, replay
+from transferclf.networks.graphs import copied, operations_before, replay
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.suffix import Suffix
 from transferclf.networks.whitening import PixelScaling, scaled
@@ -82,6 +82,7 @@ def _classes(
     """The probabilities."""
     if suffix.head is not None:
         x = features_of(suffix.head, x)
+        taken = taken | {operation.name for operation in operations_before(x).values()}
     elif not suffix.hidden_units and any(dropout):
         x = layers.Dropout(dropout[0], name=_free("dropout", taken))(x)
     for number, units in enumerate(suffix.hidden_units, 1):

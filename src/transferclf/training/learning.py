@@ -7,12 +7,14 @@ without pretrained weights that is trained as a whole has one phase, on its pixe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf.exceptions import TransferclfWarning
 from transferclf.features.extraction import Extractor
 from transferclf.images import ImageSource
 from transferclf.networks.augmentation import Augmentation
@@ -224,6 +226,8 @@ class _Learner:
         elif isinstance(self.previous, LinearHead) and not self._has_layers():
             start = going_on(self.previous, suffix)
         else:
+            if self.previous is not None:
+                _warn_forgotten()
             start = Start(*_statistics(rows, weights, suffix.map_shape))
         return self._phase(suffix, recipe, data, start)
 
@@ -318,6 +322,15 @@ class _Data:
 
     train: Samples
     validation: Samples | None
+
+
+def _warn_forgotten() -> None:
+    warnings.warn(
+        "what was learned before is of a head of another shape (its layers, or whether it has "
+        "dropout, l1 or l2 at all), and training starts anew",
+        TransferclfWarning,
+        stacklevel=8,
+    )
 
 
 def _statistics(

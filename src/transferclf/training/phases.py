@@ -206,7 +206,9 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
         checkpoint = start.trained.checkpoint
         # What one optimizer remembers means nothing to another.
         if checkpoint is not None and checkpoint.method == recipe.method.key:
-            trainer.resume(checkpoint)
+            trainer.restore(checkpoint.values)
+            if recipe.schedule is None and recipe.learning_rate is not None:
+                trainer.model.optimizer.learning_rate = recipe.learning_rate
     network.set_statistics(start.mean, start.scale)
     network.set_penalties(recipe.l1, recipe.l2)
     if suffix.dropout:
@@ -217,18 +219,19 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
 
 def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
     """What was reached by the end of the last epoch."""
-    run.trainer.resume(run.good)
+    run.trainer.restore(run.good)
+    checkpoint = run.trainer.checkpoint(run.good)
     trained, n_before = start.trained, len(start.history.get("loss", ()))
     return TrainedSuffix(
         suffix,
         start.mean,
         start.scale,
-        run.good.parameters,
+        checkpoint.parameters,
         run.trainer.network.head_weights(),
         start.scaling,
         run.recipe.dropout,
         run.history,
-        run.good,
+        checkpoint,
         run.epochs_done,
         run.recipe.l2,
         n_before if trained is None else trained.n_head_iter,

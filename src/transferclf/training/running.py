@@ -40,7 +40,7 @@ class Run:
         # Also where there is no epoch that counts.
         self.history: History = {"loss": [], "accuracy": []}
         self.history |= {name: list(values) for name, values in history.items()}
-        self.good = trainer.checkpoint()
+        self.good, _ = trainer.snapshot()
         self.epochs_done = 0
 
     def train(self, epochs: range, verbose: int) -> None:
@@ -55,8 +55,8 @@ class Run:
                 began = perf_counter()
                 callbacks.on_epoch_begin(epoch)
                 logs = self._epoch(data, order, steps, epoch, callbacks)
-                if not self._is_finite(logs):
-                    self.trainer.resume(self.good)
+                if not np.isfinite(logs["loss"]) or not self.trainer.snapshot()[1]:
+                    self.trainer.restore(self.good)
                     _warn_overflow(epoch + 1, self.trainer.learning_rate)
                     break
                 callbacks.on_epoch_end(epoch, logs)
@@ -65,7 +65,7 @@ class Run:
                     _show(epoch, self.recipe.epochs, perf_counter() - began, logs)
                 if self.trainer.model.stop_training:
                     break
-        self.good = self.trainer.checkpoint()
+        self.good, _ = self.trainer.snapshot()
 
     def _epoch(
         self, data: Any, order: np.ndarray, steps: np.ndarray | None, epoch: int, callbacks: Any
@@ -90,15 +90,11 @@ class Run:
         return {"val_loss": loss, "val_accuracy": float(shares @ right)}
 
     def _record(self, epoch: int, logs: dict[str, float]) -> None:
-        self.good = self.trainer.checkpoint()
+        self.good, _ = self.trainer.snapshot()
         self.epochs_done = epoch + 1
         for name in HISTORY:
             if name in logs:
                 self.history.setdefault(name, []).append(logs[name])
-
-    def _is_finite(self, logs: dict[str, float]) -> bool:
-        values = self.trainer.parameters()
-        return bool(np.isfinite(logs["loss"])) and all(np.isfinite(v).all() for v in values)
 
     def _tensors(self) -> tuple[Any, Any, Any]:
         from keras import ops

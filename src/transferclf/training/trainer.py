@@ -20,6 +20,7 @@ import numpy as np
 from transferclf.networks.augmentation import Augmentation
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.suffix import Suffix
+from transferclf.training.state import State, as_arrays
 from transferclf.training.steps import compiled_epoch, training_step
 
 if TYPE_CHECKING:
@@ -82,20 +83,23 @@ class Checkpoint:
 
     Attributes
     ----------
-    parameters : list of ndarray
-        All weights.
-    slots : list of ndarray
-        What the optimizer remembers.
-    seeds : list of ndarray
-        States of the random generators in the network.
-    method : tuple, default=()
+    values : list of ndarray
+        All that training changes: weights, what the optimizer remembers, states of the random
+        generators.
+    n_weights : int
+        How many of them are weights.
+    method : tuple
         The key of the method that it is of.
     """
 
-    parameters: Parameters
-    slots: Parameters
-    seeds: Parameters
-    method: tuple[Any, ...] = ()
+    values: Parameters
+    n_weights: int
+    method: tuple[Any, ...]
+
+    @property
+    def parameters(self) -> Parameters:
+        """The weights."""
+        return self.values[: self.n_weights]
 
 
 class Trainer:
@@ -133,42 +137,41 @@ class Trainer:
             if method is not None:
                 _compile(self.model, method)
                 self.first_rate = self.learning_rate
-                self._slots_at_first = [_nonzero(v) for v in self.model.optimizer.variables]
-        self._at_first = self.parameters()
+                self._state = State(self._variables(), len(self.model.weights))
+                self._at_first, _ = self._state.read()
         self._epochs: dict[str, Callable[..., dict[str, Any]]] = {}
         self._scores: Callable[[np.ndarray], np.ndarray] | None = None
 
     def restart(self, seed: int, learning_rate: float | None = None) -> None:
         """Forget all that was learned: weights as built, optimizer and random seeds as new."""
-        self.set_parameters(self._at_first)
-        for slot, value in zip(self.model.optimizer.variables, self._slots_at_first, strict=True):
-            slot.assign(np.zeros(slot.shape, slot.dtype) if value is None else value)
+        states = [generator.state for generator in self._generators()]
+        seeds = [np.array([seed, number], state.dtype) for number, state in enumerate(states)]
+        self._state.write([*self._at_first[: len(self._at_first) - len(seeds)], *seeds])
         if learning_rate is not None:
             self.model.optimizer.learning_rate = learning_rate
-        for number, generator in enumerate(self._generators()):
-            generator.state.assign(np.array([seed, number], np.uint32))
         self.model.stop_training = False
 
-    def checkpoint(self) -> Checkpoint:
-        """Copies of all that training changes."""
-        seeds = [generator.state for generator in self._generators()]
-        slots = _values(self.model.optimizer.variables)
-        method = () if self._method is None else self._method.key
-        return Checkpoint(self.parameters(), slots, _values(seeds), method)
+    def snapshot(self) -> tuple[list[Any], bool]:
+        """All that training changes as it is now, and whether all weights are finite."""
+        return self._state.read()
 
-    def resume(self, checkpoint: Checkpoint) -> None:
+    def restore(self, snapshot: Sequence[Any]) -> None:
         """Go back to where training stood."""
-        self.set_parameters(checkpoint.parameters)
-        _assign(self.model.optimizer.variables, checkpoint.slots)
-        _assign([generator.state for generator in self._generators()], checkpoint.seeds)
+        self._state.write(snapshot)
+
+    def checkpoint(self, snapshot: Sequence[Any]) -> Checkpoint:
+        """A snapshot as arrays that outlive this trainer."""
+        method = () if self._method is None else self._method.key
+        return Checkpoint(as_arrays(snapshot), len(self.model.weights), method)
 
     def parameters(self) -> Parameters:
         """Copies of all weights."""
-        return _values(self.model.weights)
+        return as_arrays(self.model.weights)
 
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
         """Set all weights."""
-        _assign(self.model.weights, parameters)
+        for variable, value in zip(self.model.weights, parameters, strict=True):
+            variable.assign(value)
 
     @property
     def learning_rate(self) -> float:
@@ -243,13 +246,18 @@ class Trainer:
             decay = self._method.layer_decay if self._method else 1.0
             factors = [decay**depth for depth in self.network.depths()]
             step = training_step(self.model, self._augmenter, factors)
-            now = self.checkpoint()
+            now, _ = self.snapshot()
             # Keras makes its metrics at the first step, and that must not be inside a compiled
             # loop.
             step(*(np.zeros((1, *array.shape[1:]), array.dtype) for array in _arrays(data)))
-            self.resume(now)
+            self.restore(now)
             self._epochs[dtype] = compiled_epoch(self.model, dtype, step)
         return self._epochs[dtype]
+
+    def _variables(self) -> list[Any]:
+        """All that training changes: weights, the optimizer's, seeds."""
+        seeds = [generator.state for generator in self._generators()]
+        return [*self.model.weights, *self.model.optimizer.variables, *seeds]
 
     def _generators(self) -> list[Any]:
         own = [] if self._augmenter is None else [self._augmenter.seed_generator]
@@ -290,26 +298,10 @@ def _compiled_scores(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)))
 
 
-def _values(variables: Sequence[Any]) -> Parameters:
-    import keras
-
-    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-
-
-def _nonzero(variable: Any) -> np.ndarray | None:
-    value = _values([variable])[0]
-    return value if value.any() else None
-
-
 def _arrays(data: Sequence[Any]) -> list[np.ndarray]:
     import keras
 
     return [keras.ops.convert_to_numpy(tensor[:0]) for tensor in data]
-
-
-def _assign(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 _trainers: OrderedDict[tuple[Any, ...], Trainer] = OrderedDict()

@@ -1,0 +1,256 @@
+"""Heads of the user's own: layers of Keras on the maps that the backbone ends in."""
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from image_helpers import striped_images
+from keras import layers
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from transferclf import Augmentation, ConvNet, TransferClassifier
+from transferclf.exceptions import InvalidParameterError, NetworkError
+from transferclf.images import resize_image
+
+N, SIDE = 24, 32
+
+
+@pytest.fixture
+def images(rng):
+    return striped_images(N, rng)
+
+
+@pytest.fixture
+def labels():
+    return np.array(["across", "down", "noise"])[np.arange(N) % 3]
+
+
+def convolutional(maps):
+    x = layers.Conv2D(64, 3, padding="same", activation="relu")(maps)
+    x = layers.Dropout(0.25)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dense(16, activation="relu")(x)
+    return layers.Dropout(0.5)(x)
+
+
+def normalised(maps):
+    x = layers.Conv2D(8, 1, use_bias=False)(maps)
+    x = layers.Activation("relu")(layers.BatchNormalization(momentum=0.8)(x))
+    return layers.Flatten()(x)
+
+
+def averaged(maps):
+    return layers.GlobalAveragePooling2D()(maps)
+
+
+def tiny(**changes):
+    parameters = {
+        "image_size": SIDE,
+        "head": convolutional,
+        "epochs": 15,
+        "learning_rate": 3e-3,
+        "random_state": 0,
+    }
+    return TransferClassifier("tiny", **(parameters | changes))
+
+
+def pixels_of(images):
+    return np.stack([resize_image(image, (SIDE, SIDE)) for image in images]).astype(np.float32)
+
+
+def kinds_above(model, name):
+    names = [layer.name for layer in model.layers]
+    return [type(layer).__name__ for layer in model.layers[names.index(name) + 1 :]]
+
+
+@pytest.mark.parametrize("changes", [{}, {"trainable_layers": 3, "fine_tune_epochs": 3}])
+def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, changes):
+    few = tiny(**changes).fit(images[:1].repeat(2, axis=0), [0, 1])
+    before = few.prefix_.forward().images_seen
+    fitted = tiny(**changes).fit(images, labels)
+    assert fitted.prefix_.forward().images_seen - before == N - 1
+    assert fitted.score(images, labels) > 0.9
+    assert fitted.history_["loss"][-1] < fitted.history_["loss"][0]
+    assert fitted.n_iter_ == 15 + changes.get("fine_tune_epochs", 0)
+    probabilities = fitted.predict_proba(images)
+    model = fitted.model_
+    np.testing.assert_allclose(
+        model.predict(pixels_of(images), verbose=0), probabilities, atol=1e-5
+    )
+    own = ["Conv2D", "Dropout", "GlobalAveragePooling2D", "Dense", "Dropout", "Dense"]
+    assert kinds_above(model, "standardize") == own
+    assert [layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)] == [
+        0.25,
+        0.5,
+    ]
+    np.testing.assert_array_equal(fitted.predict_proba(images[3:9]), probabilities[3:9])
+
+
+def test_another_head_needs_no_other_pass_over_the_images(images, labels):
+    first = tiny(epochs=2).fit(images, labels)
+    before = first.prefix_.forward().images_seen
+    grid = {"head": [averaged, normalised], "learning_rate": [1e-3, 1e-2]}
+    search = GridSearchCV(tiny(epochs=3), grid, cv=2).fit(images, labels)
+    assert search.best_score_ > 0.5
+    assert search.best_params_["head"] in (averaged, normalised)
+    assert first.prefix_.forward().images_seen == before
+
+
+def test_the_maps_are_standardised_channel_by_channel(images, labels):
+    fitted = tiny(head=averaged, epochs=1).fit(images, labels)
+    rows = fitted.prefix_.forward()(pixels_of(images))
+    assert fitted.head_.suffix.map_shape == fitted.prefix_.map_shape()
+    channels = rows.reshape(-1, fitted.prefix_.map_shape()[-1]).astype(float)
+    np.testing.assert_allclose(fitted.head_.mean, channels.mean(axis=0), rtol=1e-4, atol=1e-5)
+    deviations = channels.std(axis=0)
+    varied = deviations > 1e-3
+    np.testing.assert_allclose(fitted.head_.scale[varied], deviations[varied], rtol=1e-3)
+
+
+def test_the_seed_determines_its_weights_and_its_dropout(images, labels):
+    keras.utils.set_random_seed(1)
+    found = []
+    for seed in (0, 1, 0):
+        found.append(tiny(epochs=2, random_state=seed).fit(images, labels).predict_proba(images))
+        keras.random.uniform((1,))  # what others draw does not matter
+    np.testing.assert_array_equal(found[0], found[2])
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_its_dropout_is_drawn_anew_in_every_step(images, labels):
+    def dropping(maps):
+        return layers.Dropout(0.7)(layers.Flatten()(maps))
+
+    still = {"optimizer": "sgd", "learning_rate": 1e-12, "epochs": 3, "l2": 0}
+    losses = tiny(head=dropping, **still).fit(images, labels).history_["loss"]
+    assert np.ptp(losses) > 1e-4
+    plain = tiny(head=averaged, **still).fit(images, labels).history_["loss"]
+    assert np.ptp(plain) < 1e-5
+
+
+def test_its_batch_normalisation_learns(images, labels):
+    fitted = tiny(head=normalised).fit(images, labels)
+    assert fitted.score(images, labels) > 0.9
+    np.testing.assert_allclose(
+        fitted.model_.predict(pixels_of(images), verbose=0),
+        fitted.predict_proba(images),
+        atol=1e-5,
+    )
+    norm = [x for x in fitted.model_.layers if isinstance(x, layers.BatchNormalization)][-1]
+    # The mean stays zero, for it is fed standardised features.
+    assert np.abs(keras.ops.convert_to_numpy(norm.moving_variance) - 1).max() > 1e-2
+    assert np.abs(keras.ops.convert_to_numpy(norm.gamma) - 1).max() > 1e-3
+
+
+def test_pickled_cloned_and_predicting_again(images, labels):
+    from transferclf.training import trainer
+
+    fitted = tiny(head=normalised, epochs=3).fit(images, labels)
+    before = fitted.predict_proba(images)
+    pickled = pickle.dumps(fitted)
+    trainer._trainers.clear()
+    again = pickle.loads(pickled)
+    np.testing.assert_array_equal(again.predict_proba(images), before)
+    np.testing.assert_allclose(
+        again.model_.predict(pixels_of(images), verbose=0), before, atol=1e-5
+    )
+    copy = clone(fitted)
+    assert copy.head is normalised
+    assert not hasattr(copy, "head_")
+    np.testing.assert_array_equal(copy.fit(images, labels).predict_proba(images), before)
+
+
+def test_it_stands_on_networks_from_nothing_and_on_views(images, labels):
+    def flat(features):
+        return layers.Dense(6, activation="tanh")(layers.Flatten()(features))
+
+    scratch = TransferClassifier(
+        ConvNet((4,), dense_units=()), head=flat, image_size=16, epochs=2, random_state=0
+    )
+    varied = tiny(head=flat, augmentation=Augmentation(rotation=9, views=1), epochs=2)
+    for classifier in (scratch, varied):
+        fitted = classifier.fit(images, labels)
+        size = fitted.prefix_.size
+        pixels = np.stack([resize_image(image, size) for image in images]).astype(np.float32)
+        np.testing.assert_allclose(
+            fitted.model_.predict(pixels, verbose=0), fitted.predict_proba(images), atol=1e-5
+        )
+
+
+def test_a_callable_object_is_a_head_too(images, labels):
+    class Widths:
+        def __init__(self, units):
+            self.units = units
+
+        def __call__(self, maps):
+            return layers.Dense(self.units)(averaged(maps))
+
+    fitted = tiny(head=Widths(5), epochs=2).fit(images, labels)
+    assert fitted.model_.layers[-2].units == 5
+
+
+def test_names_of_its_layers_may_be_those_of_others(images, labels):
+    inputs = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 255)(inputs)
+    x = layers.Conv2D(4, 3, strides=2, name="conv")(x)
+    own = keras.Model(inputs, layers.Conv2D(4, 3, strides=2, name="predictions")(x))
+
+    def named_alike(maps):
+        x = layers.Flatten(name="conv")(maps)
+        return layers.Dense(4, name="predictions")(x)
+
+    how = {"trainable_layers": 1, "epochs": 2, "fine_tune_epochs": 1, "random_state": 0}
+    fitted = TransferClassifier(own, head=named_alike, **how).fit(images, labels)
+    np.testing.assert_allclose(
+        fitted.model_.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
+    )
+
+
+def test_a_layer_of_a_former_call_is_none_of_this_one(images, labels):
+    dense = layers.Dense(4)
+    classifier = tiny(head=lambda maps: dense(averaged(maps)), epochs=2)
+    with pytest.raises(NetworkError, match="make it inside of head"):
+        classifier.fit(images, labels)
+
+
+def failing(maps):
+    raise RuntimeError("this head cannot be built")
+
+
+@pytest.mark.parametrize(
+    ("head", "error", "message"),
+    [
+        (lambda maps: maps, NetworkError, "features of shape"),
+        (lambda maps: layers.Conv2D(3, 1)(maps), NetworkError, "features of shape"),
+        (lambda maps: np.ones((2, 3)), NetworkError, "Keras tensor"),
+        (lambda maps: None, NetworkError, "Keras tensor"),
+        (lambda maps: [averaged(maps)], NetworkError, "Keras tensor"),
+        (failing, RuntimeError, "this head cannot be built"),
+        (lambda: None, TypeError, "argument"),
+    ],
+)
+def test_functions_that_build_no_head(images, labels, head, error, message):
+    classifier = tiny(head=head, epochs=2)
+    with pytest.raises(error, match=message):
+        classifier.fit(images, labels)
+    assert not hasattr(classifier, "head_")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_units": (8,)},
+        {"dropout": 0.2},
+        {"batch_norm": "before"},
+        {"head": layers.Flatten},
+        {"head": "flatten"},
+        {"head": 3},
+        {"head": True},
+        {"optimizer": "lbfgs"},
+    ],
+)
+def test_what_cannot_go_with_it_or_be_it_is_refused_before_any_work(labels, changes):
+    with pytest.raises(InvalidParameterError, match="head"):
+        tiny(**changes).fit(["there is no such file.png"] * N, labels)
