@@ -105,7 +105,7 @@ def measured(backbone: str, n_images: int, rounds: int) -> dict[str, Any]:
         ("openvino", bare_openvino),
     ):
         if f"extraction, {engine}" in candidates:
-            everything[f"bare {engine}"] = in_batches(build(model), pixels)
+            everything[f"bare {engine}"] = in_batches(build(model), images)
     timed = timings_here(everything, rounds)
     exact = candidates["extraction, tensorflow"]()
     cosines = {
@@ -150,7 +150,7 @@ def extractor_of(backbone: str, engine: str, precision: str) -> Any:
 
 def in_batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray) -> Callable[[], Any]:
     starts = range(0, len(pixels), BATCH)
-    return lambda: [function(pixels[begin : begin + BATCH]) for begin in starts]
+    return lambda: [function(pixels[begin : begin + BATCH].astype(np.float32)) for begin in starts]
 
 
 def frozen_graph(model: Any) -> Any:

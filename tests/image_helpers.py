@@ -10,3 +10,10 @@ def striped_images(n, rng):
     stack = [across, across.T, np.full((32, 32), 120)]
     noise = rng.integers(0, 40, (n, 32, 32, 3))
     return np.stack([stack[i % 3][..., None] + noise[i] for i in range(n)]).astype(np.uint8)
+
+
+def keras_state():
+    """Where Keras' own random numbers stand."""
+    from keras.src.random.seed_generator import global_seed_generator
+
+    return np.asarray(global_seed_generator().state).tolist()

@@ -207,3 +207,138 @@ def test_examples_say_that_no_method_has_this_name(example, coloured, name, fold
     assert finished.returncode == 1
     assert "'nonsense'" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.fixture
+def _offline(tmp_path, monkeypatch):
+    """Nowhere to find ImageNet weights, and nowhere to download them from."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+
+
+def shares(cells):
+    """The cells as numbers, each between 0 and 1."""
+    values = [float(cell) for cell in cells]
+    assert all(0 <= value <= 1 for value in values)
+    return values
+
+
+def is_written(finished, tmp_path):
+    """Whether the table and the figure are in the files that were asked for."""
+    with Image.open(tmp_path / "figure.png") as picture:
+        is_drawn = min(picture.size) > 100
+    return is_drawn and (tmp_path / "table.md").read_text().strip() in finished.stdout
+
+
+WRITTEN = ("--output", "table.md", "--figure", "figure.png")
+
+
+@pytest.mark.usefixtures("_offline")
+def test_the_animals_without_imagenet_weights(example, coloured, tmp_path):
+    data = coloured("caltech_animals35", ["."], ["ant", "bass", "crab", "emu"], (24, 30))
+    finished = example("plot_animals.py", "--data", data, "--quick", *WRITTEN)
+    assert finished.returncode == 0, finished.stderr
+    assert "note: backbone 'tiny' instead of 'mobilenet_v2'" in finished.stdout
+    rows = rows_of(finished.stdout)
+    assert list(rows) == [
+        "frozen",
+        "frozen, stretched instead of cropped",
+        "oversampled",
+        "augmented, views=1",
+        "fine-tuned, last 3 layers",
+    ]
+    for *cells, _ in rows.values():
+        accuracy, top_3, f1, auc = shares(cells)
+        assert top_3 >= accuracy
+        assert f1 > 0.3
+        assert auc > 0.7
+    assert "30 images to train on, 6 to test on; backbone tiny, 32 pixels" in finished.stdout
+    assert is_written(finished, tmp_path)
+
+
+def test_the_sports(example, coloured, tmp_path):
+    data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "judo"], (24, 30))
+    finished = example(
+        "plot_sports.py", "--data", data, "--quick", "--backbone", "tiny", "--cache", "features",
+        *WRITTEN,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    rows = rows_of(finished.stdout)
+    assert list(rows) == [
+        "head, steps of 1e-5",
+        "and the last 3 layers, steps of 1e-4",
+        "default",
+        "default and the last 3 layers",
+    ]
+    assert [cells[2] for cells in rows.values()] == ["0.61", "0.907", "", ""]
+    assert min(shares(rows["default"][:2])) > 0.7
+    assert shares(rows["head, steps of 1e-5"][:2])[1] <= shares(rows["default"][:2])[1]
+    assert "27 images to train on, 27 and 27 to measure on" in finished.stdout
+    assert is_written(finished, tmp_path)
+    assert any((tmp_path / "features").iterdir())
+
+
+@pytest.mark.usefixtures("_offline")
+def test_the_stacked_features_go_through_each_network_once(example, coloured, tmp_path):
+    data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "judo"], (24, 30))
+    finished = example(
+        "plot_stacking.py", "--data", data, "--quick", "--backbones", "tiny", "mobilenet_v2_035",
+        *WRITTEN,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "note: without 'mobilenet_v2_035'" in finished.stdout
+    rows = rows_of(finished.stdout)
+    # 27 images to train on and 54 to test on, and one that was seen when the network was checked.
+    computed = {name: int(cells[2]) for name, cells in rows.items()}
+    assert computed.pop("tiny, logistic regression") == 80
+    assert computed.pop("tiny, block 2, logistic regression") == 81
+    assert set(computed.values()) == {0}
+    assert list(computed)[-1] == "stacked logistic regressions"
+    assert min(shares(rows["side by side, logistic regression"][:2])) > 0.7
+    shares(rows["stacked logistic regressions"][:2])
+    assert is_written(finished, tmp_path)
+
+
+@pytest.mark.usefixtures("_offline")
+def test_the_search_goes_through_each_network_once(example, coloured, tmp_path):
+    data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "judo"], (24, 30))
+    finished = example(
+        "plot_head_search.py", "--data", data, "--quick", "--backbones", "mobilenet_v2", "tiny",
+        *WRITTEN,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "note: without 'mobilenet_v2'" in finished.stdout
+    rows = rows_of(finished.stdout)
+    assert rows["tiny"][:2] == ["8", "relu"]
+    shares([rows["tiny"][3], rows["optimizer"][1]])
+    assert rows["features, each image once a network"][0] == "27"
+    assert rows["6 heads on stored features"][0] == "0"
+    assert rows["the same search without stored features, from one trial a network"][0] == "162"
+    assert is_written(finished, tmp_path)
+
+
+@pytest.mark.usefixtures("_offline")
+def test_the_search_says_that_no_network_can_be_had(example, coloured):
+    data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe"], (8, 8))
+    finished = example("plot_head_search.py", "--data", data, "--quick", "--backbones", "vgg16")
+    assert finished.returncode == 1
+    assert "list_backbones" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("name", ["animals", "sports", "stacking", "head_search"])
+def test_more_examples_say_which_images_they_miss(example, tmp_path, name):
+    finished = example(f"plot_{name}.py", "--data", tmp_path)
+    assert finished.returncode == 1
+    assert "TRANSFERCLF_DATA" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.realdata
+def test_what_imagenet_sees_in_sports(example, data):
+    finished = example("plot_sports.py", "--data", data, "--quick", "--backbone", "mobilenet_v2")
+    assert finished.returncode == 0, finished.stderr
+    if "note: " in finished.stdout:
+        pytest.skip("no MobileNetV2 weights below KERAS_HOME")
+    assert "mobilenet_v2 as it is sees" in finished.stdout
+    assert "bow" in rows_of(finished.stdout)["archery"][0]

@@ -1,0 +1,229 @@
+"""One grid search over networks, widths, activations and optimizers: the images are seen once.
+
+    python examples/plot_head_search.py                             # about two minutes
+    python examples/plot_head_search.py --full --cache features     # four networks, 144 settings
+
+A study of pollen grains compared frozen networks, 64 to 256 neurons, three activations and four
+optimizers. Here that is one `GridSearchCV`. The convolutions of a frozen network are the same in
+all trials, so that each image goes through each network once, and what is left are the heads. The
+second table says what that took, and what it would take if each trial computed the features anew:
+one such trial is timed for each network. The images are in
+``FOLDER/sports10/{train,valid,test}/CLASS/IMAGE``.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
+
+from transferclf import CNNFeatureExtractor, FeatureStore, TransferClassifier, load_image_folder
+from transferclf.exceptions import WeightsError
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+OPTIMIZERS = ["rmsprop", "sgd", "adagrad", "adam"]
+GRIDS = {
+    "quick": {"hidden_units": [(8,)], "activation": ["relu"], "optimizer": ["sgd", "adam"]},
+    "default": {
+        "hidden_units": [(64,), (256,)],
+        "activation": ["relu", "tanh"],
+        "optimizer": OPTIMIZERS,
+    },
+    "full": {
+        "hidden_units": [(64,), (128,), (256,)],
+        "activation": ["relu", "sigmoid", "tanh"],
+        "optimizer": OPTIMIZERS,
+    },
+}
+# The networks, the side in pixels at which they see the images, epochs.
+SIZES = {
+    "quick": (("tiny",), 32, 1),
+    "default": (("tiny", "mobilenet_v2_035"), 160, 10),
+    "full": (("tiny", "mobilenet_v2_035", "mobilenet_025", "mobilenet_v2"), 160, 10),
+}
+TINY_SIZE = 96  # above this, the bundled network, which learned from small images, is no better
+FOLDS = 3
+
+
+def main():
+    arguments = parsed_arguments()
+    X, y = load_images(arguments.data, "train")
+    X_test, y_test = load_images(arguments.data, ["valid", "test"])
+    backbones, image_size, epochs = SIZES[arguments.size]
+    # None is in memory. A store of our own counts what it is asked for.
+    store = FeatureStore(arguments.cache)
+
+    # The search would do this by itself; here it is on its own, to be timed.
+    extraction = seconds_of_extraction(arguments.backbones or backbones, image_size, store, X)
+    if not extraction:
+        sys.exit("No network is left: name others of list_backbones(), such as 'tiny'.")
+    n_computed = store.info().misses
+
+    classifier = TransferClassifier(epochs=epochs, cache=store, random_state=arguments.seed)
+    heads = GRIDS[arguments.size]
+    grid = [{"backbone": [name], "image_size": [size], **heads} for name, size in extraction]
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=arguments.seed)
+    search = GridSearchCV(classifier, grid, cv=folds, verbose=1)
+    start = time.process_time()
+    search.fit(X, y)
+    seconds = time.process_time() - start
+    n_again = store.info().misses - n_computed
+
+    n_trials = len(ParameterGrid(heads)) * FOLDS
+    trial_seconds = [
+        seconds_of_one_trial(classifier, setting, next(folds.split(X, y)), X, y) for setting in grid
+    ]
+    costs = [
+        ("features, each image once a network", n_computed, sum(extraction.values())),
+        (f"{n_trials * len(grid)} heads on stored features", n_again, seconds),
+        (
+            "the same search without stored features, from one trial a network",
+            n_trials * len(grid) * len(y),
+            n_trials * sum(trial_seconds),
+        ),
+    ]
+    test_accuracy = search.score(X_test, y_test)
+    text = best_table(search) + "\n" + means_table(search, heads) + "\n" + cost_table(costs)
+    text += "\n" + note(list(extraction), search, test_accuracy, len(y), arguments)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+    if arguments.figure:
+        draw(search, arguments.figure)
+
+
+def seconds_of_extraction(backbones, image_size, store, X):
+    """How long each network takes, and at what size, for those whose weights can be had."""
+    seconds = {}
+    for name in backbones:
+        size = min(image_size, TINY_SIZE) if name == "tiny" else image_size
+        start = time.process_time()
+        try:
+            CNNFeatureExtractor(name, image_size=size, cache=store).fit_transform(X)
+        except WeightsError as error:
+            print(f"note: without {name!r}. {error}")
+            continue
+        seconds[name, size] = time.process_time() - start
+    return seconds
+
+
+def seconds_of_one_trial(classifier, setting, fold, X, y):
+    """How long fitting and scoring takes with the convolutions in it."""
+    first = {name: values[0] for name, values in setting.items()}
+    trial = clone(classifier).set_params(**first, cache=None)
+    train, test = fold
+    start = time.process_time()
+    trial.fit(X[train], y[train]).score(X[test], y[test])
+    return time.process_time() - start
+
+
+def parsed_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
+    parser.add_argument("--data", type=Path, default=default, help="holds the folder sports10")
+    parser.add_argument("--backbones", nargs="+", help="names of list_backbones()")
+    parser.add_argument("--cache", help="a folder that keeps features")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="write the tables to this file too")
+    parser.add_argument("--figure", type=Path, help="draw the results into this file")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--full", dest="size", action="store_const", const="full", default="default")
+    size.add_argument(
+        "--quick", dest="size", action="store_const", const="quick", help="to see that it runs"
+    )
+    return parser.parse_args()
+
+
+def load_images(folder, split):
+    if not (folder / "sports10").is_dir():
+        sys.exit(
+            f"There is no {folder / 'sports10'}: give --data (or set TRANSFERCLF_DATA to) a "
+            "folder with sports10/{train,valid,test}/CLASS/IMAGE."
+        )
+    bunch = load_image_folder(folder / "sports10", split=split)
+    return bunch.data, bunch.target
+
+
+def best_table(search):
+    """The best setting of each network."""
+    results = search.cv_results_
+    lines = ["| network | neurons | activation | optimizer | accuracy |", "|---|---|---|---|---|"]
+    for name in dict.fromkeys(results["param_backbone"]):
+        of_name = results["param_backbone"] == name
+        best = np.argmax(np.where(of_name, results["mean_test_score"], -1))
+        setting = results["params"][best]
+        cells = (name, setting["hidden_units"][0], setting["activation"], setting["optimizer"])
+        score = results["mean_test_score"][best]
+        lines.append(f"| {' | '.join(map(str, cells))} | {score:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def means_table(search, heads):
+    """The mean over all else of each optimizer, activation and width."""
+    results = search.cv_results_
+    lines = ["| parameter | value | mean accuracy |", "|---|---|---|"]
+    for name in reversed(heads):
+        for value in heads[name]:
+            has_value = [params[name] == value for params in results["params"]]
+            mean = results["mean_test_score"][has_value].mean()
+            lines.append(f"| {name} | {value} | {mean:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def cost_table(costs):
+    lines = ["| what | images through a network | CPU seconds |", "|---|---|---|"]
+    lines += [f"| {what} | {n_images:,} | {seconds:,.0f} |" for what, n_images, seconds in costs]
+    return "\n".join(lines) + "\n"
+
+
+def note(networks, search, test_accuracy, n_images, arguments):
+    best = search.best_params_
+    less = "" if arguments.size == "full" else " This is a reduced run; --full searches more."
+    sizes = ", ".join(f"{name}{weights_note(name)} at {size} pixels" for name, size in networks)
+    return (
+        f"sports10: {n_images:,} images, accuracy in {FOLDS}-fold cross-validation; {sizes}; seed "
+        f"{arguments.seed}. The best of all, {best['backbone']} with {best['hidden_units']}, "
+        f"{best['activation']} and {best['optimizer']}, is right on {test_accuracy:.3f} of the "
+        f"images of valid and test.{less}\n"
+    )
+
+
+def weights_note(backbone):
+    home = os.environ.get("KERAS_HOME")
+    is_recovered = home is not None and Path(home).resolve() == SHARED / "keras"
+    if backbone == "mobilenet_v2" and is_recovered:
+        return " (recovered weights, not the official ones)"
+    return ""
+
+
+def draw(search, path):
+    """Accuracy of all settings, by network and optimizer."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        sys.exit("The figure needs matplotlib: pip install matplotlib")
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    results = search.cv_results_
+    networks = list(dict.fromkeys(results["param_backbone"]))
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for shift, optimizer in enumerate(OPTIMIZERS):
+        chosen = results["param_optimizer"] == optimizer
+        places = [networks.index(name) + 0.15 * shift for name in results["param_backbone"][chosen]]
+        axes.plot(places, results["mean_test_score"][chosen], "o", alpha=0.6, label=optimizer)
+    axes.set(ylabel="accuracy in cross-validation", title="widths and activations of heads")
+    axes.set_xticks(np.arange(len(networks)) + 0.225, networks)
+    axes.legend(loc="lower right")
+    axes.grid(axis="y", alpha=0.3)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
