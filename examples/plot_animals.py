@@ -8,30 +8,37 @@ kind are the test. All lines of the table but the stretched one share the activa
 network, so that each image goes through it once. With ``--cache`` that holds for the next run too.
 """
 
-import argparse
-import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
+from common import (
+    add_cache,
+    backbone_to_be_had,
+    images_of,
+    options,
+    pyplot,
+    show,
+    table,
+    weights_note,
+)
 from sklearn.metrics import f1_score, roc_auc_score, top_k_accuracy_score
 from sklearn.model_selection import train_test_split
 
-from transferclf import Augmentation, CNNFeatureExtractor, TransferClassifier, load_image_folder
-from transferclf.exceptions import WeightsError
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+from transferclf import Augmentation, TransferClassifier
 
 # Side in pixels, views of each image besides itself, epochs of fine-tuning.
 SIZES = {"quick": (32, 1, 1), "default": (224, 1, 5), "full": (224, 4, 10)}
 
-TINY_SIZE = 96  # above this, the bundled network, which learned from small images, is no better
+HEADER = ("method", "accuracy", "top-3", "macro F1", "AUC", "CPU seconds")
 
 
 def main():
-    arguments = parsed_arguments()
-    X, y = load_images(arguments.data)
+    parser = options(__doc__)
+    add_cache(parser, "memory")
+    parser.add_argument("--backbone", default="mobilenet_v2", help="a name of list_backbones()")
+    arguments = parser.parse_args()
+    X, y = images_of(arguments.data / "caltech_animals35")
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.15, stratify=y, random_state=arguments.seed
     )
@@ -54,10 +61,8 @@ def main():
         found[name] = classifier.classes_[probabilities.argmax(axis=1)]
         print(f"{name}: {rows[-1][1]:.3f} in {seconds:.0f} CPU seconds", file=sys.stderr)
 
-    text = table(rows) + "\n" + note(len(y_train), len(y_test), common, arguments)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+    text = table(HEADER, rows) + "\n" + note(len(y_train), len(y_test), common, arguments)
+    show(text, arguments.output)
     if arguments.figure:
         draw(y_train, y_test, found, arguments.figure)
 
@@ -90,55 +95,6 @@ def scores(y_true, probabilities, classes):
     )
 
 
-def parsed_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
-    parser.add_argument("--data", type=Path, default=default, help="holds caltech_animals35")
-    parser.add_argument("--backbone", default="mobilenet_v2", help="a name of list_backbones()")
-    parser.add_argument("--cache", default="memory", help="a folder that keeps features")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="write the table to this file too")
-    parser.add_argument("--figure", type=Path, help="draw the results into this file")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", dest="size", action="store_const", const="full", default="default")
-    size.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="to see that it runs"
-    )
-    return parser.parse_args()
-
-
-def load_images(folder):
-    if not (folder / "caltech_animals35").is_dir():
-        sys.exit(
-            f"There is no {folder / 'caltech_animals35'}: give --data (or set TRANSFERCLF_DATA "
-            "to) a folder with caltech_animals35/CLASS/IMAGE."
-        )
-    bunch = load_image_folder(folder / "caltech_animals35")
-    return bunch.data, np.array(bunch.target_names)[bunch.target]
-
-
-def backbone_to_be_had(name, image_size, X):
-    """The backbone, or the bundled one where its weights cannot be had; and its input size."""
-    size = min(image_size, TINY_SIZE) if name == "tiny" else image_size
-    try:
-        CNNFeatureExtractor(name, image_size=size).fit(X[:1])
-    except WeightsError as error:
-        print(f"note: backbone 'tiny' instead of {name!r}. {error}")
-        return "tiny", min(image_size, TINY_SIZE)
-    return name, size
-
-
-def table(rows):
-    lines = [
-        "| method | accuracy | top-3 | macro F1 | AUC | CPU seconds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, *values, seconds in rows:
-        cells = " | ".join(f"{value:.3f}" for value in values)
-        lines.append(f"| {name} | {cells} | {seconds:.0f} |")
-    return "\n".join(lines) + "\n"
-
-
 def note(n_train, n_test, common, arguments):
     backbone = common["backbone"]
     less = "" if arguments.size == "full" else " This is a reduced run; --full does more."
@@ -151,22 +107,9 @@ def note(n_train, n_test, common, arguments):
     )
 
 
-def weights_note(backbone):
-    home = os.environ.get("KERAS_HOME")
-    is_recovered = home is not None and Path(home).resolve() == SHARED / "keras"
-    if backbone == "mobilenet_v2" and is_recovered:
-        return " (recovered weights, not the official ones)"
-    return ""
-
-
 def draw(y_train, y_test, found, path):
     """F1 of each kind by each method, the kinds with few images first."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        sys.exit("The figure needs matplotlib: pip install matplotlib")
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     names, counts = np.unique(y_train, return_counts=True)
     order = np.argsort(counts, kind="stable")

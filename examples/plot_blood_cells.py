@@ -15,18 +15,25 @@ The 1,200 images of ``test`` seem to be copies of the 71 of ``test_simple``, of 
 monocytes: a difference of a few points is none, and neither is a test of the other.
 """
 
-import argparse
-import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
+from common import (
+    add_cache,
+    images_of,
+    options,
+    pyplot,
+    show,
+    some_of_each_class,
+    table,
+    weights_note,
+)
 
-from transferclf import Augmentation, ConvNet, TransferClassifier, load_image_folder
+from transferclf import Augmentation, ConvNet, TransferClassifier
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SPLITS = ("train", "test", "test_simple")
+HEADER = ("method", "training images", "test", "test_simple", "report", "seconds")
 
 # Images of each class to train on, side in pixels, epochs from nothing and of fine-tuning.
 SIZES = {"quick": (8, 32, 1, 1), "default": (400, 64, 6, 6), "full": (None, 96, 8, 8)}
@@ -42,8 +49,12 @@ REPORTED = {
 
 
 def main():
-    arguments = parsed_arguments()
-    cells = {split: load_images(arguments.data, split) for split in SPLITS}
+    parser = options(__doc__)
+    add_cache(parser, "memory")
+    parser.add_argument("--backbone", default="tiny", help="a name of list_backbones()")
+    parser.add_argument("--only", default="", help="only methods with this in their names")
+    arguments = parser.parse_args()
+    cells = {split: images_of(arguments.data / "blood_cells4", split) for split in SPLITS}
     n_images, *sizes = SIZES[arguments.size]
     X, y = some_of_each_class(*cells["train"], n_images, arguments.seed)
 
@@ -64,10 +75,8 @@ def main():
     if not rows:
         sys.exit(f"No method has {arguments.only!r} in its name.")
 
-    text = table(rows) + "\n" + note(arguments, sizes)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+    text = table(HEADER, rows) + "\n" + note(arguments, sizes)
+    show(text, arguments.output)
     if arguments.figure:
         draw(rows, cells["test"][1], predicted, arguments.figure)
 
@@ -107,75 +116,20 @@ def methods(arguments, image_size, epochs, fine_tune_epochs):
     }
 
 
-def parsed_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("TRANSFERCLF_DATA", DATA))
-    parser.add_argument("--data", type=Path, default=default, help="holds the folder blood_cells4")
-    parser.add_argument("--backbone", default="tiny", help="a name of list_backbones()")
-    parser.add_argument("--cache", default="memory", help="a folder that keeps features")
-    parser.add_argument("--only", default="", help="only methods with this in their names")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="write the table to this file too")
-    parser.add_argument("--figure", type=Path, help="draw the results into this file")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", dest="size", action="store_const", const="full", default="default")
-    size.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="to see that it runs"
-    )
-    return parser.parse_args()
-
-
-def load_images(folder, split):
-    if not (folder / "blood_cells4" / split).is_dir():
-        sys.exit(
-            f"There is no {folder / 'blood_cells4' / split}: give --data (or set TRANSFERCLF_DATA "
-            f"to) a folder with blood_cells4/{{{','.join(SPLITS)}}}/CLASS/IMAGE."
-        )
-    bunch = load_image_folder(folder / "blood_cells4", split=split)
-    return bunch.data, np.array(bunch.target_names)[bunch.target]
-
-
-def some_of_each_class(X, y, number, seed):
-    """So many images of each class, or all of them."""
-    order = np.random.default_rng(seed).permutation(len(y))
-    kept = np.sort(np.concatenate([order[y[order] == name][:number] for name in np.unique(y)]))
-    return X[kept], y[kept]
-
-
-def table(rows):
-    lines = [
-        "| method | training images | test | test_simple | report | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, n_images, test, simple, reported, seconds in rows:
-        cells = (name, f"{n_images:,}", f"{test:.3f}", f"{simple:.3f}")
-        lines.append(f"| {' | '.join(cells)} | {reported or ''} | {seconds:.0f} |")
-    return "\n".join(lines) + "\n"
-
-
 def note(arguments, sizes):
     image_size, epochs, fine_tune_epochs = sizes
     less = "" if arguments.size == "full" else " This is a reduced run; --full takes all images."
-    recovered = (
-        " Where the weights of MobileNetV2 are recovered ones, do not quote them as official."
-        if "mobilenet" in arguments.backbone
-        else ""
-    )
+    backbone = arguments.backbone + weights_note(arguments.backbone)
     return (
-        f"Backbone {arguments.backbone}, {image_size} pixels, {epochs} epochs from nothing, "
+        f"Backbone {backbone}, {image_size} pixels, {epochs} epochs from nothing, "
         f"{fine_tune_epochs} of fine-tuning, seed {arguments.seed}. The report's figures are for "
-        f"larger sets of such images.{less}{recovered}\n"
+        f"larger sets of such images.{less}\n"
     )
 
 
 def draw(rows, y_true, predicted, path):
     """Bars of all accuracies, and what the last method mistakes for what."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        sys.exit("The figure needs matplotlib: pip install matplotlib")
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
     from sklearn.metrics import ConfusionMatrixDisplay
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")

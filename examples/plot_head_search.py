@@ -11,20 +11,25 @@ one such trial is timed for each network. The images are in
 ``FOLDER/sports10/{train,valid,test}/CLASS/IMAGE``.
 """
 
-import argparse
-import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
+from common import (
+    add_cache,
+    can_be_had,
+    images_of,
+    options,
+    pyplot,
+    show,
+    size_for,
+    table,
+    weights_note,
+)
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
 
-from transferclf import CNNFeatureExtractor, FeatureStore, TransferClassifier, load_image_folder
-from transferclf.exceptions import WeightsError
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+from transferclf import CNNFeatureExtractor, FeatureStore, TransferClassifier
 
 OPTIMIZERS = ["rmsprop", "sgd", "adagrad", "adam"]
 GRIDS = {
@@ -46,14 +51,16 @@ SIZES = {
     "default": (("tiny", "mobilenet_v2_035"), 160, 10),
     "full": (("tiny", "mobilenet_v2_035", "mobilenet_025", "mobilenet_v2"), 160, 10),
 }
-TINY_SIZE = 96  # above this, the bundled network, which learned from small images, is no better
 FOLDS = 3
 
 
 def main():
-    arguments = parsed_arguments()
-    X, y = load_images(arguments.data, "train")
-    X_test, y_test = load_images(arguments.data, ["valid", "test"])
+    parser = options(__doc__)
+    add_cache(parser)
+    parser.add_argument("--backbones", nargs="+", help="names of list_backbones()")
+    arguments = parser.parse_args()
+    X, y = images_of(arguments.data / "sports10", "train")
+    X_test, y_test = images_of(arguments.data / "sports10", ["valid", "test"])
     backbones, image_size, epochs = SIZES[arguments.size]
     # None is in memory. A store of our own counts what it is asked for.
     store = FeatureStore(arguments.cache)
@@ -88,11 +95,10 @@ def main():
         ),
     ]
     test_accuracy = search.score(X_test, y_test)
-    text = best_table(search) + "\n" + means_table(search, heads) + "\n" + cost_table(costs)
+    text = best_table(search) + "\n" + means_table(search, heads) + "\n"
+    text += table(("what", "images through a network", "CPU seconds"), costs)
     text += "\n" + note(list(extraction), search, test_accuracy, len(y), arguments)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+    show(text, arguments.output)
     if arguments.figure:
         draw(search, arguments.figure)
 
@@ -101,14 +107,11 @@ def seconds_of_extraction(backbones, image_size, store, X):
     """How long each network takes, and at what size, for those whose weights can be had."""
     seconds = {}
     for name in backbones:
-        size = min(image_size, TINY_SIZE) if name == "tiny" else image_size
-        start = time.process_time()
-        try:
+        if can_be_had(name, image_size, X):
+            size = size_for(name, image_size)
+            start = time.process_time()
             CNNFeatureExtractor(name, image_size=size, cache=store).fit_transform(X)
-        except WeightsError as error:
-            print(f"note: without {name!r}. {error}")
-            continue
-        seconds[name, size] = time.process_time() - start
+            seconds[name, size] = time.process_time() - start
     return seconds
 
 
@@ -122,63 +125,29 @@ def seconds_of_one_trial(classifier, setting, fold, X, y):
     return time.process_time() - start
 
 
-def parsed_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
-    parser.add_argument("--data", type=Path, default=default, help="holds the folder sports10")
-    parser.add_argument("--backbones", nargs="+", help="names of list_backbones()")
-    parser.add_argument("--cache", help="a folder that keeps features")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="write the tables to this file too")
-    parser.add_argument("--figure", type=Path, help="draw the results into this file")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", dest="size", action="store_const", const="full", default="default")
-    size.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="to see that it runs"
-    )
-    return parser.parse_args()
-
-
-def load_images(folder, split):
-    if not (folder / "sports10").is_dir():
-        sys.exit(
-            f"There is no {folder / 'sports10'}: give --data (or set TRANSFERCLF_DATA to) a "
-            "folder with sports10/{train,valid,test}/CLASS/IMAGE."
-        )
-    bunch = load_image_folder(folder / "sports10", split=split)
-    return bunch.data, bunch.target
-
-
 def best_table(search):
     """The best setting of each network."""
     results = search.cv_results_
-    lines = ["| network | neurons | activation | optimizer | accuracy |", "|---|---|---|---|---|"]
+    rows = []
     for name in dict.fromkeys(results["param_backbone"]):
         of_name = results["param_backbone"] == name
         best = np.argmax(np.where(of_name, results["mean_test_score"], -1))
         setting = results["params"][best]
-        cells = (name, setting["hidden_units"][0], setting["activation"], setting["optimizer"])
-        score = results["mean_test_score"][best]
-        lines.append(f"| {' | '.join(map(str, cells))} | {score:.3f} |")
-    return "\n".join(lines) + "\n"
+        head = (setting["hidden_units"][0], setting["activation"], setting["optimizer"])
+        rows.append((name, *head, results["mean_test_score"][best]))
+    return table(("network", "neurons", "activation", "optimizer", "accuracy"), rows)
 
 
 def means_table(search, heads):
     """The mean over all else of each optimizer, activation and width."""
     results = search.cv_results_
-    lines = ["| parameter | value | mean accuracy |", "|---|---|---|"]
+    rows = []
     for name in reversed(heads):
         for value in heads[name]:
             has_value = [params[name] == value for params in results["params"]]
             mean = results["mean_test_score"][has_value].mean()
-            lines.append(f"| {name} | {value} | {mean:.3f} |")
-    return "\n".join(lines) + "\n"
-
-
-def cost_table(costs):
-    lines = ["| what | images through a network | CPU seconds |", "|---|---|---|"]
-    lines += [f"| {what} | {n_images:,} | {seconds:,.0f} |" for what, n_images, seconds in costs]
-    return "\n".join(lines) + "\n"
+            rows.append((name, str(value), mean))
+    return table(("parameter", "value", "mean accuracy"), rows)
 
 
 def note(networks, search, test_accuracy, n_images, arguments):
@@ -193,22 +162,9 @@ def note(networks, search, test_accuracy, n_images, arguments):
     )
 
 
-def weights_note(backbone):
-    home = os.environ.get("KERAS_HOME")
-    is_recovered = home is not None and Path(home).resolve() == SHARED / "keras"
-    if backbone == "mobilenet_v2" and is_recovered:
-        return " (recovered weights, not the official ones)"
-    return ""
-
-
 def draw(search, path):
     """Accuracy of all settings, by network and optimizer."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        sys.exit("The figure needs matplotlib: pip install matplotlib")
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     results = search.cv_results_
     networks = list(dict.fromkeys(results["param_backbone"]))

@@ -9,26 +9,25 @@ varied images, whitening, a third block, and batch normalisation before or after
 The images are a part of CIFAR-10, in ``FOLDER/cifar10_subset/{train,test}/CLASS/IMAGE``.
 """
 
-import argparse
-import os
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
+from common import images_of, options, pyplot, show, some_of_each_class, table
 
-from transferclf import Augmentation, ConvNet, TransferClassifier, load_image_folder
+from transferclf import Augmentation, ConvNet, TransferClassifier
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-SPLITS = ("train", "test")
+HEADER = ("network", "weights", "training accuracy", "test accuracy", "seconds")
 
 # Images of each class to train on, epochs.
 SIZES = {"quick": (8, 1), "default": (100, 5), "full": (None, 12)}
 
 
 def main():
-    arguments = parsed_arguments()
-    (X, y), (X_test, y_test) = (load_images(arguments.data, split) for split in SPLITS)
+    parser = options(__doc__)
+    parser.add_argument("--only", default="", help="only methods with this in their names")
+    arguments = parser.parse_args()
+    folder = arguments.data / "cifar10_subset"
+    (X, y), (X_test, y_test) = (images_of(folder, split) for split in ("train", "test"))
     n_images, epochs = SIZES[arguments.size]
     X, y = some_of_each_class(X, y, n_images, arguments.seed)
 
@@ -48,10 +47,8 @@ def main():
     if not rows:
         sys.exit(f"No method has {arguments.only!r} in its name.")
 
-    text = table(rows) + "\n" + note(arguments, len(y), epochs)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+    text = table(HEADER, rows) + "\n" + note(arguments, len(y), epochs)
+    show(text, arguments.output)
     if arguments.figure:
         draw(curves, arguments.figure)
 
@@ -85,49 +82,6 @@ def methods(epochs, seed):
     }
 
 
-def parsed_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("TRANSFERCLF_DATA", DATA))
-    parser.add_argument("--data", type=Path, default=default, help="holds cifar10_subset")
-    parser.add_argument("--only", default="", help="only methods with this in their names")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="write the table to this file too")
-    parser.add_argument("--figure", type=Path, help="draw the course of training into this file")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", dest="size", action="store_const", const="full", default="default")
-    size.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="to see that it runs"
-    )
-    return parser.parse_args()
-
-
-def load_images(folder, split):
-    if not (folder / "cifar10_subset" / split).is_dir():
-        sys.exit(
-            f"There is no {folder / 'cifar10_subset' / split}: give --data (or set "
-            "TRANSFERCLF_DATA to) a folder with cifar10_subset/{train,test}/CLASS/IMAGE."
-        )
-    bunch = load_image_folder(folder / "cifar10_subset", split=split)
-    return bunch.data, np.array(bunch.target_names)[bunch.target]
-
-
-def some_of_each_class(X, y, number, seed):
-    """So many images of each class, or all of them."""
-    order = np.random.default_rng(seed).permutation(len(y))
-    kept = np.sort(np.concatenate([order[y[order] == name][:number] for name in np.unique(y)]))
-    return X[kept], y[kept]
-
-
-def table(rows):
-    lines = [
-        "| network | weights | training accuracy | test accuracy | seconds |",
-        "|---|---|---|---|---|",
-    ]
-    for name, n_weights, trained, tested, seconds in rows:
-        lines.append(f"| {name} | {n_weights:,} | {trained:.3f} | {tested:.3f} | {seconds:.0f} |")
-    return "\n".join(lines) + "\n"
-
-
 def note(arguments, n_images, epochs):
     less = "" if arguments.size == "full" else " This is a reduced run; --full takes all images."
     return (
@@ -140,12 +94,7 @@ def note(arguments, n_images, epochs):
 
 def draw(curves, path):
     """Accuracy on the test images after each epoch."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        sys.exit("The figure needs matplotlib: pip install matplotlib")
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     for name, accuracies in curves.items():

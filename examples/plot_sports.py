@@ -10,38 +10,42 @@ make up for that. The default, a head at its optimum, has neither to be waited f
 The images are in ``FOLDER/sports10/{train,valid,test}/CLASS/IMAGE``.
 """
 
-import argparse
-import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-
-from transferclf import (
-    CNNFeatureExtractor,
-    TransferClassifier,
-    load_image_folder,
-    predict_imagenet,
+from common import (
+    add_cache,
+    backbone_to_be_had,
+    images_of,
+    options,
+    pyplot,
+    show,
+    table,
+    weights_note,
 )
+
+from transferclf import TransferClassifier, predict_imagenet
 from transferclf.exceptions import WeightsError
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 SPLITS = ("train", "valid", "test")
 
 # Side in pixels, epochs of the head by small steps, epochs of fine-tuning.
 SIZES = {"quick": (32, 1, 1), "default": (160, 20, 10), "full": (224, 40, 20)}
 
-TINY_SIZE = 96  # above this, the bundled network, which learned from small images, is no better
+HEADER = ("method", "valid", "test", "report", "CPU seconds")
 
 # Accuracy in the report, which had other photographs of such sports.
 REPORTED = {"head, steps of 1e-5": 0.61, "and the last 3 layers, steps of 1e-4": 0.907}
 
 
 def main():
-    arguments = parsed_arguments()
-    (X, y), valid, test = (load_images(arguments.data, split) for split in SPLITS)
+    parser = options(__doc__)
+    add_cache(parser, "memory")
+    parser.add_argument("--backbone", default="mobilenet_v2", help="of keras.applications, or tiny")
+    arguments = parser.parse_args()
+    (X, y), valid, test = (images_of(arguments.data / "sports10", split) for split in SPLITS)
     image_size, epochs, fine_tune_epochs = SIZES[arguments.size]
     backbone, image_size = backbone_to_be_had(arguments.backbone, image_size, X)
     common = {
@@ -64,10 +68,8 @@ def main():
         print(f"{name}: {accuracies[1]:.3f} in {seconds:.0f} CPU seconds", file=sys.stderr)
 
     n_images = [len(y), len(valid[1]), len(test[1])]
-    text = as_it_is + table(rows) + "\n" + note(n_images, common, arguments)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+    text = as_it_is + table(HEADER, rows) + "\n" + note(n_images, common, arguments)
+    show(text, arguments.output)
     if arguments.figure:
         draw(curves, arguments.figure)
 
@@ -95,58 +97,12 @@ def imagenet_table(backbone, X, y):
     except WeightsError as error:
         print(f"note: without the network as it is. {error}")
         return ""
-    lines = [f"| sport | {backbone} as it is sees |", "|---|---|"]
+    rows = []
     for sport in np.unique(y):
         seen = Counter(name for name, label in zip(best, y, strict=True) if label == sport)
         names = (f"{name} ({n})" if n > 1 else name for name, n in seen.most_common(3))
-        lines.append(f"| {sport} | {', '.join(names)} |")
-    return "\n".join(lines) + "\n\n"
-
-
-def parsed_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
-    parser.add_argument("--data", type=Path, default=default, help="holds the folder sports10")
-    parser.add_argument("--backbone", default="mobilenet_v2", help="of keras.applications, or tiny")
-    parser.add_argument("--cache", default="memory", help="a folder that keeps features")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="write the tables to this file too")
-    parser.add_argument("--figure", type=Path, help="draw the course of training into this file")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", dest="size", action="store_const", const="full", default="default")
-    size.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="to see that it runs"
-    )
-    return parser.parse_args()
-
-
-def load_images(folder, split):
-    if not (folder / "sports10" / split).is_dir():
-        sys.exit(
-            f"There is no {folder / 'sports10' / split}: give --data (or set TRANSFERCLF_DATA to) "
-            f"a folder with sports10/{{{','.join(SPLITS)}}}/CLASS/IMAGE."
-        )
-    bunch = load_image_folder(folder / "sports10", split=split)
-    return bunch.data, np.array(bunch.target_names)[bunch.target]
-
-
-def backbone_to_be_had(name, image_size, X):
-    """The backbone, or the bundled one where its weights cannot be had; and its input size."""
-    size = min(image_size, TINY_SIZE) if name == "tiny" else image_size
-    try:
-        CNNFeatureExtractor(name, image_size=size).fit(X[:1])
-    except WeightsError as error:
-        print(f"note: backbone 'tiny' instead of {name!r}. {error}")
-        return "tiny", min(image_size, TINY_SIZE)
-    return name, size
-
-
-def table(rows):
-    lines = ["| method | valid | test | report | CPU seconds |", "|---|---|---|---|---|"]
-    for name, valid, test, reported, seconds in rows:
-        cells = f"{name} | {valid:.2f} | {test:.2f} | {reported or ''} | {seconds:.0f}"
-        lines.append(f"| {cells} |")
-    return "\n".join(lines) + "\n"
+        rows.append((sport, ", ".join(names)))
+    return table(("sport", f"{backbone} as it is sees"), rows) + "\n"
 
 
 def note(n_images, common, arguments):
@@ -160,22 +116,9 @@ def note(n_images, common, arguments):
     )
 
 
-def weights_note(backbone):
-    home = os.environ.get("KERAS_HOME")
-    is_recovered = home is not None and Path(home).resolve() == SHARED / "keras"
-    if backbone == "mobilenet_v2" and is_recovered:
-        return " (recovered weights, not the official ones)"
-    return ""
-
-
 def draw(curves, path):
     """Accuracy on the validation images after each epoch or iteration."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        sys.exit("The figure needs matplotlib: pip install matplotlib")
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for name, values in reversed(curves.items()):  # the first, which are short, on top

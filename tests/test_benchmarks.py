@@ -18,6 +18,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 # Not claims, or not for everybody: these are not among those that run.py runs.
 HELPERS = {"measuring", "pictures", "run", "accuracy", "defaults"}
 
+pytestmark = pytest.mark.scripts
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable():

@@ -91,6 +91,11 @@ class Network:
         From rows to scores.
     tail : list of keras.Layer
         The layers of the model that come before its head.
+
+    Attributes
+    ----------
+    weights : list of keras.Variable
+        All variables of the model, without what is fitted to the pixels, which is large.
     """
 
     def __init__(self, model: keras.Model, tail: Sequence[Any]):
@@ -101,6 +106,8 @@ class Network:
         self._scalers = _of_kind(model, PixelScaler)
         self._dropouts = _of_kind(model, TunableDropout)
         self._dense = _of_kind(model, TunableDense)
+        fitted = {id(variable) for layer in self._scalers for variable in layer.weights}
+        self.weights = [variable for variable in model.weights if id(variable) not in fitted]
         settings = {id(layer) for layer in [self._standardize, *self._scalers, *self._dropouts]}
         others = [layer for layer in model.layers if id(layer) not in own | settings]
         self._head = [variable for layer in others for variable in _learned(layer)]

@@ -137,7 +137,7 @@ class Trainer:
             if method is not None:
                 _compile(self.model, method)
                 self.first_rate = self.learning_rate
-                self._state = State(self._variables(), len(self.model.weights))
+                self._state = State(self._variables(), len(self.network.weights))
                 self._at_first, _ = self._state.read()
         self._epochs: dict[str, Callable[..., dict[str, Any]]] = {}
         self._scores: Callable[[np.ndarray], np.ndarray] | None = None
@@ -162,15 +162,15 @@ class Trainer:
     def checkpoint(self, snapshot: Sequence[Any]) -> Checkpoint:
         """A snapshot as arrays that outlive this trainer."""
         method = () if self._method is None else self._method.key
-        return Checkpoint(as_arrays(snapshot), len(self.model.weights), method)
+        return Checkpoint(as_arrays(snapshot), len(self.network.weights), method)
 
     def parameters(self) -> Parameters:
         """Copies of all weights."""
-        return as_arrays(self.model.weights)
+        return as_arrays(self.network.weights)
 
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
         """Set all weights."""
-        for variable, value in zip(self.model.weights, parameters, strict=True):
+        for variable, value in zip(self.network.weights, parameters, strict=True):
             variable.assign(value)
 
     @property
@@ -257,7 +257,7 @@ class Trainer:
     def _variables(self) -> list[Any]:
         """All that training changes: weights, the optimizer's, seeds."""
         seeds = [generator.state for generator in self._generators()]
-        return [*self.model.weights, *self.model.optimizer.variables, *seeds]
+        return [*self.network.weights, *self.model.optimizer.variables, *seeds]
 
     def _generators(self) -> list[Any]:
         own = [] if self._augmenter is None else [self._augmenter.seed_generator]
