@@ -227,3 +227,15 @@ def test_threads_are_as_many_as_this_process_should_use(files, monkeypatch):
     list(load_batches(source, in_batches(50, 8), SIZE, "crop"))
     assert len(names) == 1
     assert names != {threading.main_thread().name}
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_batches_in_the_same_memory_have_the_same_pixels(rng, reuse):
+    images = rng.integers(0, 256, (11, 9, 9, 3), dtype=np.uint8)
+    batches = [[0, 1, 2, 3], [7, 6], [5, 4, 8, 9], [10]]
+    memories = []
+    loading = load_batches(check_images(images), batches, (9, 9), "crop", reuse=reuse)
+    for batch, pixels in zip(batches, loading, strict=True):
+        np.testing.assert_array_equal(pixels, images[batch])
+        memories.append(pixels)
+    assert all(np.shares_memory(memories[0], other) == reuse for other in memories[1:])

@@ -77,7 +77,7 @@ def extract(
     keys = _keys(digests, prefix, resize, view)
 
     def pixels(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        loaded = load_batches(source, batches, prefix.size, resize)
+        loaded = load_batches(source, batches, prefix.size, resize, reuse=True)
         return loaded if view is None else _seen(view, loaded, batches, digests)
 
     return _computed_once(_Extraction(keys, store, prefix.forward, pixels), verbose)

@@ -71,6 +71,7 @@ def load_batches(
     batches: Sequence[Indices],
     size: tuple[int, int],
     resize: ResizeMode,
+    reuse: bool = False,
 ) -> Generator[np.ndarray, None, None]:
     """Yield batches of decoded and resized images, the next ones being decoded meanwhile.
 
@@ -84,6 +85,9 @@ def load_batches(
         Height and width.
     resize : {"crop", "stretch", "pad"}
         How to get there.
+    reuse : bool, default=False
+        Whether a batch is in the memory of the one before, which must be done with by then: new
+        memory for each takes longer than to fill it.
 
     Yields
     ------
@@ -103,9 +107,11 @@ def load_batches(
         return source.load(index, size, resize)
 
     images = _in_order(load, order, threads, ahead)
+    memory = np.empty((longest if reuse else 0, *size, 3), np.float32)
     try:
         for batch in batches:
-            yield _stacked(islice(images, len(batch)), (len(batch), *size, 3))
+            room = memory[: len(batch)] if reuse else np.empty((len(batch), *size, 3), np.float32)
+            yield _stacked(islice(images, len(batch)), room)
     except ImageError:
         images.close()
         _raise_failures(source, _failures(load, order, threads))
@@ -156,13 +162,12 @@ def _bytes_of(size: tuple[int, int]) -> int:
     return size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
 
 
-def _stacked(images: Iterable[np.ndarray | ImageError], shape: tuple[int, ...]) -> np.ndarray:
-    stacked = np.empty(shape, np.float32)
+def _stacked(images: Iterable[np.ndarray | ImageError], room: np.ndarray) -> np.ndarray:
     for row, image in enumerate(images):
         if isinstance(image, ImageError):
             raise image
-        stacked[row] = image
-    return stacked
+        room[row] = image
+    return room
 
 
 def _threads_to_digest(source: ImageSource) -> int:
