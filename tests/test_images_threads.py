@@ -105,7 +105,8 @@ forward(images[:32])
 before = cpu_by_thread()
 forward(images)
 used = [after - before.get(thread, 0) for thread, after in cpu_by_thread().items()]
-print(sum(seconds > 0.05 * sum(used) for seconds in used))
+# Threads that share the work have about the same of it; one that hands it over has little.
+print(sum(seconds > 0.2 * sum(used) for seconds in used))
 """
 
 
