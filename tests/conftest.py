@@ -4,6 +4,7 @@ Most draw small pictures. Those marked `realdata` read photographs and ImageNet 
 outside the project: from the folder TRANSFERCLF_DATA, or from ``shared/data`` beside the checkout.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,16 @@ DATA = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
 if "KERAS_HOME" not in os.environ and (SHARED / "keras").is_dir():
     os.environ["KERAS_HOME"] = str(SHARED / "keras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def pytest_sessionstart(session):
+    """TensorFlow's million objects stay, so that no collection of garbage has to look at them."""
+    if session.config.getoption("numprocesses", None):
+        return  # the workers run the tests
+    import keras  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -75,6 +75,7 @@ def test_auto_is_the_optimum_where_there_is_one(images, labels):
     )
 
 
+@pytest.mark.slow
 def test_a_search_over_heads_passes_images_once(images, labels):
     probe = tiny().fit(images[:1].repeat(2, axis=0), [0, 1])
     before = probe.prefix_.forward().images_seen

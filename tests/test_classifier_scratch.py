@@ -138,6 +138,7 @@ def test_batch_normalisation_of_a_network_from_nothing_is_trained(images, labels
     assert norm.trainable
 
 
+@pytest.mark.slow
 def test_a_keras_application_from_nothing_is_one_phase(images, labels):
     fitted = TransferClassifier(
         "mobilenet_025",

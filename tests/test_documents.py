@@ -16,6 +16,7 @@ def fenced(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, rng):
     images = rng.integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
     labels = np.arange(20) % 2

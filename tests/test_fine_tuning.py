@@ -70,6 +70,7 @@ def trained_whole(fitted, images, labels, trained):
     return model, losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "trainable_layers", "trained"),
     [
@@ -151,6 +152,7 @@ def test_it_lowers_the_loss_and_continues_the_history(images, labels, cache):
     assert fitted.history_["loss"][-1] < head.history_["loss"][-1]
 
 
+@pytest.mark.slow
 def test_everything_can_be_trained(images, labels):
     fitted = classifier(backbone="tiny", trainable_layers="all", fine_tune_epochs=1)
     fitted.fit(images, labels)

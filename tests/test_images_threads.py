@@ -122,6 +122,7 @@ def busy_threads(engine, limit):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("engine", ["tensorflow", "onnxruntime", "openvino"])
 def test_a_worker_with_one_thread_computes_in_one(engine, omp):

@@ -304,6 +304,7 @@ def short(kind, **changes):
     return kind(epochs=2, fine_tune_epochs=2, **changes).fit(*examples())
 
 
+@pytest.mark.slow
 def test_a_seed_determines_all_in_every_process(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "PYTHONHASHSEED": "7"}
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path / "found.npz")]

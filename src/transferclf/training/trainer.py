@@ -246,11 +246,6 @@ class Trainer:
             decay = self._method.layer_decay if self._method else 1.0
             factors = [decay**depth for depth in self.network.depths()]
             step = training_step(self.model, self._augmenter, factors)
-            now, _ = self.snapshot()
-            # Keras makes its metrics at the first step, and that must not be inside a compiled
-            # loop.
-            step(*(np.zeros((1, *array.shape[1:]), array.dtype) for array in _arrays(data)))
-            self.restore(now)
             self._epochs[dtype] = compiled_epoch(self.model, dtype, step)
         return self._epochs[dtype]
 
@@ -287,6 +282,12 @@ def _compile(model: keras.Model, method: Method) -> None:
     model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[accuracy], jit_compile=False)
     streamline(model.optimizer)
     model.optimizer.build(model.trainable_variables)
+    # Keras makes its metrics with the first batch it sees, and inside a compiled loop is too late.
+    scores = np.zeros((1, model.outputs[0].shape[-1]), np.float32)
+    labels = np.zeros(1, np.int32) if method.augmentation is None else scores
+    weights = np.ones(1, np.float32)
+    model.compute_loss(y=labels, y_pred=scores, sample_weight=weights)
+    model.compute_metrics(None, labels, scores, sample_weight=weights)
 
 
 def _compiled_scores(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -296,12 +297,6 @@ def _compiled_scores(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
     function = compiled(lambda rows: model(rows, training=False), *model.inputs)
     return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)))
-
-
-def _arrays(data: Sequence[Any]) -> list[np.ndarray]:
-    import keras
-
-    return [keras.ops.convert_to_numpy(tensor[:0]) for tensor in data]
 
 
 _trainers: OrderedDict[tuple[Any, ...], Trainer] = OrderedDict()
