@@ -152,8 +152,12 @@ def largest_box(source: tuple[int, int], target: tuple[int, int], place: float =
     >>> largest_box((10, 30), (5, 5), place=1)
     (20.0, 0.0, 30.0, 10.0)
     """
-    scale = min(source[0] / target[0], source[1] / target[1])
-    height, width = min(target[0] * scale, source[0]), min(target[1] * scale, source[1])
+    height, width = map(float, source)
+    # Of whole numbers until the one division, so that equal proportions give exactly the image.
+    if source[0] * target[1] < source[1] * target[0]:
+        width = source[0] * target[1] / target[0]
+    else:
+        height = source[1] * target[0] / target[1]
     top, left = (source[0] - height) * place, (source[1] - width) * place
     # Pillow refuses a box that ends beyond the image by as little as a rounding.
     return (left, top, min(left + width, source[1]), min(top + height, source[0]))

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from transferclf.networks.pooling import Pooling
 
 # Raised whenever the same parameters come to mean another function of the pixels.
-FORMAT = 2
+FORMAT = 3
 
 # Compiled networks kept for other estimators; a grid over backbones visits them in turn.
 FORWARDS_KEPT = 4
