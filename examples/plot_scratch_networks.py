@@ -1,6 +1,6 @@
 """Ten kinds of 32 x 32 photographs: what each part of a network trained from nothing brings.
 
-    python examples/plot_scratch_networks.py           # 1,000 images, few epochs
+    python examples/plot_scratch_networks.py           # 2,000 images, few epochs
     python examples/plot_scratch_networks.py --full    # all 12,500 images
     python examples/plot_scratch_networks.py --full --only deeper
 
@@ -19,7 +19,7 @@ from transferclf import Augmentation, ConvNet, TransferClassifier
 HEADER = ("network", "weights", "training accuracy", "test accuracy", "seconds")
 
 # Images of each class to train on, epochs.
-SIZES = {"quick": (8, 1), "default": (100, 5), "full": (None, 12)}
+SIZES = {"quick": (8, 1), "default": (200, 8), "full": (None, 12)}
 
 
 def main():
@@ -55,7 +55,13 @@ def main():
 
 def methods(epochs, seed):
     """A classifier for each line of the table."""
-    common = {"epochs": epochs, "batch_size": 64, "lr_schedule": "cosine", "random_state": seed}
+    common = {
+        "image_size": 32,
+        "epochs": epochs,
+        "batch_size": 64,
+        "lr_schedule": "cosine",
+        "random_state": seed,
+    }
     varied = Augmentation(shift=0.1, horizontal_flip=True)
 
     base = {"filters": (32, 64), "convs_per_block": 2, "dropout": (0.25, 0.25, 0.5)}

@@ -1,8 +1,11 @@
 """The examples do what the README says."""
 
 import re
+import runpy
 import subprocess
 import sys
+import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +18,50 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @pytest.fixture
-def quickstart(tmp_path):
-    """Run the quickstart in an empty folder and return what it prints."""
+def example(tmp_path, monkeypatch, capsys):
+    """Run an example here, but for what it starts with, as its command line in an empty folder."""
 
-    def run(*arguments):
-        finished = subprocess.run(
-            [sys.executable, str(EXAMPLES / "quickstart.py"), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
-        assert finished.returncode == 0, finished.stderr
-        return finished.stdout
+    def run(name, *arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        reason = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+            except SystemExit as ended:
+                reason = ended.code
+        shown, errors = capsys.readouterr()
+        code, said = (1, reason) if isinstance(reason, str) else (reason or 0, "")
+        return subprocess.CompletedProcess(name, code, shown, errors + said)
 
     return run
 
 
-def test_the_quickstart_on_digits(quickstart, tmp_path):
-    shown = quickstart()
+@pytest.fixture
+def example_offline(tmp_path, monkeypatch):
+    """Run an example in a process that can neither find nor download ImageNet weights."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    return partial(in_a_process, tmp_path)
+
+
+def in_a_process(folder, name, *arguments):
+    """Run an example in a folder as users do."""
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+
+
+def test_the_quickstart_on_digits(tmp_path):
+    finished = in_a_process(tmp_path, "quickstart.py")
+    assert finished.returncode == 0, finished.stderr
+    shown = finished.stdout
     frozen, tuned = map(float, re.findall(r"([\d.]+) with (?:all|its)", shown))
     # Logistic regression on the raw pixels has 0.973.
     assert frozen >= 0.98
@@ -68,19 +97,17 @@ def folder(tmp_path, rng):
     ],
     ids=["train only", "capitals", "an empty split"],
 )
-def test_the_quickstart_on_folders_as_people_have_them(quickstart, folder, counts):
-    shown = quickstart(folder(counts))
+def test_the_quickstart_on_folders_as_people_have_them(example, folder, counts):
+    finished = example("quickstart.py", folder(counts))
+    assert finished.returncode == 0, finished.stderr
+    shown = finished.stdout
     assert "test accuracy" in shown
     assert "class a has only" in shown
 
 
 @pytest.mark.parametrize("counts", [{"a": 9, "b": 1}, {"a": 2, "b": 2}])
-def test_the_quickstart_says_when_there_is_too_little(folder, counts):
-    finished = subprocess.run(
-        [sys.executable, str(EXAMPLES / "quickstart.py"), str(folder(counts))],
-        capture_output=True,
-        text=True,
-    )
+def test_the_quickstart_says_when_there_is_too_little(example, folder, counts):
+    finished = example("quickstart.py", folder(counts))
     assert finished.returncode == 1
     assert "cannot be split 75/25" in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -91,25 +118,12 @@ def test_the_quickstart_says_when_there_is_too_little(folder, counts):
     ("name", "note"),
     [("sports10", "classes        10"), ("blood_smear", "class BASOPHIL has only 3 images")],
 )
-def test_the_quickstart_on_a_folder(quickstart, data, name, note):
-    shown = quickstart(data / name, "--output", "matrix.png")
+def test_the_quickstart_on_a_folder(example, data, name, note):
+    finished = example("quickstart.py", data / name, "--output", "matrix.png")
+    assert finished.returncode == 0, finished.stderr
+    shown = finished.stdout
     assert "test accuracy" in shown
     assert note in shown
-
-
-@pytest.fixture
-def example(tmp_path):
-    """Run an example on a folder of data, and return how it finished."""
-
-    def run(name, *arguments):
-        return subprocess.run(
-            [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
-
-    return run
 
 
 @pytest.fixture
@@ -211,13 +225,6 @@ def test_examples_say_that_no_method_has_this_name(example, coloured, name, fold
     assert "Traceback" not in finished.stderr
 
 
-@pytest.fixture
-def _offline(tmp_path, monkeypatch):
-    """Nowhere to find ImageNet weights, and nowhere to download them from."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-
-
 def shares(cells):
     """The cells as numbers, each between 0 and 1."""
     values = [float(cell) for cell in cells]
@@ -235,10 +242,9 @@ def is_written(finished, tmp_path):
 WRITTEN = ("--output", "table.md", "--figure", "figure.png")
 
 
-@pytest.mark.usefixtures("_offline")
-def test_the_animals_without_imagenet_weights(example, coloured, tmp_path):
+def test_the_animals_without_imagenet_weights(example_offline, coloured, tmp_path):
     data = coloured("caltech_animals35", ["."], ["ant", "bass", "crab", "emu"], (24, 30))
-    finished = example("plot_animals.py", "--data", data, "--quick", *WRITTEN)
+    finished = example_offline("plot_animals.py", "--data", data, "--quick", *WRITTEN)
     assert finished.returncode == 0, finished.stderr
     assert "note: without 'mobilenet_v2'" in finished.stdout
     rows = rows_of(finished.stdout)
@@ -280,10 +286,9 @@ def test_the_sports(example, coloured, tmp_path):
     assert any((tmp_path / "features").iterdir())
 
 
-@pytest.mark.usefixtures("_offline")
-def test_the_stacked_features_go_through_each_network_once(example, coloured, tmp_path):
+def test_the_stacked_features_go_through_each_network_once(example_offline, coloured, tmp_path):
     data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "judo"], (24, 30))
-    finished = example(
+    finished = example_offline(
         "plot_stacking.py", "--data", data, "--quick", "--backbones", "tiny", "mobilenet_v2_035",
         *WRITTEN,
     )  # fmt: skip
@@ -301,10 +306,9 @@ def test_the_stacked_features_go_through_each_network_once(example, coloured, tm
     assert is_written(finished, tmp_path)
 
 
-@pytest.mark.usefixtures("_offline")
-def test_the_search_goes_through_each_network_once(example, coloured, tmp_path):
+def test_the_search_goes_through_each_network_once(example_offline, coloured, tmp_path):
     data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "judo"], (24, 30))
-    finished = example(
+    finished = example_offline(
         "plot_head_search.py", "--data", data, "--quick", "--backbones", "mobilenet_v2", "tiny",
         *WRITTEN,
     )  # fmt: skip
@@ -319,10 +323,11 @@ def test_the_search_goes_through_each_network_once(example, coloured, tmp_path):
     assert is_written(finished, tmp_path)
 
 
-@pytest.mark.usefixtures("_offline")
-def test_the_search_says_that_no_network_can_be_had(example, coloured):
+def test_the_search_says_that_no_network_can_be_had(example_offline, coloured):
     data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe"], (8, 8))
-    finished = example("plot_head_search.py", "--data", data, "--quick", "--backbones", "vgg16")
+    finished = example_offline(
+        "plot_head_search.py", "--data", data, "--quick", "--backbones", "vgg16"
+    )
     assert finished.returncode == 1
     assert "list_backbones" in finished.stderr
     assert "Traceback" not in finished.stderr
