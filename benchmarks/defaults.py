@@ -4,7 +4,9 @@
 
 For each set and backbone, over five stratified folds: the accuracy of the default classifier, of
 the best of thirteen `l2` values judged on the held-out folds themselves, and of the default head
-fine-tuned together with the last layers. Prints a Markdown table and says which promises hold.
+fine-tuned together with the last layers. Sets of less than a thousand images are split five times:
+of 348, the best of thirteen is else two points above the others by chance alone. Prints a Markdown
+table and says which promises hold.
 """
 
 import argparse
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from accuracy import L2_VALUES, SETS
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 
 from transferclf import TransferClassifier
 
@@ -23,6 +25,7 @@ BACKBONES = {
     "mobilenet_v2": {"image_size": 96, "trainable_layers": 3},
 }
 POINT = 0.01
+FEW = 1000
 
 
 def main():
@@ -60,7 +63,7 @@ def images(name):
 
 
 def accuracy(classifier, X, y):
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=1 if len(y) >= FEW else 5, random_state=0)
     return cross_val_score(classifier, X, y, cv=folds, error_score="raise").mean()
 
 

@@ -155,7 +155,7 @@ def number(value: float) -> str:
         return f"{value:.3g}"
     if abs(value) >= 100:
         return f"{value:.0f}"
-    return f"{value:.{2 if abs(value) >= 1 else 3}f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:#.3g}"
 
 
 def resident_bytes(pid: int | str = "self") -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -113,6 +113,8 @@ def test_claims_say_whether_they_hold(measuring):
 
 
 @given(st.floats(1e-9, 1e9))
+@example(0.0625)
+@example(0.00123)
 def test_numbers_keep_three_digits(measuring, value):
     assert float(measuring.number(value)) == pytest.approx(value, rel=6e-3)
 

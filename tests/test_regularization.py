@@ -98,6 +98,7 @@ def test_the_loose_path_agrees_with_exact_fits(monkeypatch):
 @pytest.mark.parametrize("shape", [(40, 70), (70, 40)])
 def test_the_axes_change_nothing_but_the_path(monkeypatch, shape):
     features, labels = problem(4, n=shape[0], d=shape[1], distance=0.4)
+    monkeypatch.setattr(regularization, "N_DEALS", 1)
     monkeypatch.setattr(regularization, "LOSS_TOLERANCE", 1e-12)
     monkeypatch.setattr(regularization, "MAX_ITER", 5000)
     choice, rotated = path(monkeypatch, features, labels)
@@ -124,7 +125,7 @@ def test_principal_rows_have_the_products_of_the_standardised_ones():
 
 def test_the_path_ends_when_the_loss_has_risen(monkeypatch):
     _, scores = path(monkeypatch, *problem(0, d=100, distance=0.0))
-    assert len(scores) < 5 * len(CANDIDATES) / 2
+    assert len(scores) < 5 * regularization.N_DEALS * len(CANDIDATES) / 2
 
 
 def test_many_samples_are_not_all_held_out(monkeypatch):
@@ -230,6 +231,20 @@ def test_views_of_one_image_do_not_vouch_for_each_other():
     assert chosen(views, labels) < 0.1 < chosen(views, labels, groups=groups)
 
 
+def test_few_samples_are_dealt_several_times_each_time_otherwise():
+    features, labels = problem(17, n=60, k=3)
+    folds = regularization._folds(samples_of(features, labels), 3)
+    held_out = [
+        frozenset(row.tobytes() for row in fold._held_out[0].astype(np.float32)) for fold in folds
+    ]
+    assert len(set(held_out)) == len(held_out) == 25
+    for first in range(0, 25, 5):
+        assert len(frozenset().union(*held_out[first : first + 5])) == 60
+    for fold in folds:
+        assert np.ptp(np.bincount(fold._held_out[1], minlength=3)) <= 1
+    assert len(regularization._folds(samples_of(*problem(17, n=1200, k=3)), 3)) == 5
+
+
 def test_fewer_samples_than_folds_and_a_class_of_one_still_choose():
     features, labels = problem(15, n=7, k=3)
     assert chosen(features, labels) in CANDIDATES
@@ -266,11 +281,12 @@ def test_a_tie_goes_to_the_stronger_penalty():
 
 
 def test_a_constant_feature_and_huge_or_tiny_ones_do_no_harm():
-    features, labels = problem(17, distance=0.5)
+    # Many, as other numbers are dealt to other folds.
+    features, labels = problem(17, n=600, distance=0.5)
     expected = chosen(features, labels)
     scaled = features.astype(float) * np.array([1e8, 1e-8, 1, 1, 1, 1, 1, 1])
     assert chosen(scaled, labels) == expected
-    constant = np.column_stack([features, np.full(60, 7.0, np.float32)])
+    constant = np.column_stack([features, np.full(600, 7.0, np.float32)])
     assert chosen(constant, labels) == expected
 
 

@@ -8,7 +8,8 @@ a strong one. Each candidate is fitted to all folds but one and judged by that o
 - All fits are in the principal axes of the features, scaled by how much the objective curves
   along each, so that a handful of L-BFGS steps is enough.
 - Folds are dealt by what the samples are, not by where they stand or by chance: whatever their
-  order, a sample of weight 2 is the sample twice, and one of weight 0 is none.
+  order, a sample of weight 2 is the sample twice, and one of weight 0 is none. Few samples are
+  dealt several times.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ N_FOLDS = 5
 # Folds are held out until so many distinct samples have been: more would cost and not tell more.
 ENOUGH_HELD_OUT = 4000
 
+# Fewer samples than this are dealt anew, up to so many times: which are together is chance, and of
+# some hundred samples the choice would hang on it.
+FEW_HELD_OUT, N_DEALS = 1000, 5
+
 # The held-out loss is the cross-entropy of probabilities mixed with so much chance. It bounds
 # what one sample can cost, as one of a class that the other folds lack, and so follows accuracy
 # better than plain cross-entropy does; and it is smoother than accuracy, which is a lottery
@@ -50,7 +55,7 @@ PATIENCE = 2
 
 # Losses within this part of each other are a tie, and the stronger penalty, which is tried first,
 # wins: what it gives up is noise, and its coefficients are smaller.
-TIE = 0.005
+TIE = 0.002
 
 # To choose, no optimum is needed: L-BFGS stops where a step gains less than this.
 LOSS_TOLERANCE = 1e-5
@@ -184,13 +189,17 @@ def _folds(samples: _Samples, n_classes: int) -> list[_Fold]:
     """Folds to hold out: units are dealt in turn, and so, by their order, is each class."""
     # All folds share the mean, deviation and axes of all samples; they know nothing of labels.
     rows = _principal_rows(samples.features, samples.weights)
-    fold_of = samples.units % N_FOLDS
     folds: list[_Fold] = []
-    n_held_out = 0
-    for number in range(fold_of.max() + 1):
-        if n_held_out < ENOUGH_HELD_OUT:
-            folds.append(_Fold(rows, samples.labels, samples.weights, fold_of == number, n_classes))
-            n_held_out += int(np.sum(fold_of == number))
+    n_held_out, enough = 0, ENOUGH_HELD_OUT
+    for deal in range(N_DEALS):
+        # Each round of units begins `deal` places further on than the round before.
+        fold_of = (samples.units + deal * (samples.units // N_FOLDS)) % N_FOLDS
+        for number in range(fold_of.max() + 1):
+            if n_held_out < enough:
+                out = fold_of == number
+                folds.append(_Fold(rows, samples.labels, samples.weights, out, n_classes))
+                n_held_out += int(out.sum())
+        enough = min(enough, FEW_HELD_OUT)
     return folds
 
 
