@@ -34,7 +34,7 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         "tiny". None starts from random weights that `random_state` determines.
     image_size : int, (int, int) or None, default=None
         Side, or height and width, in pixels at which the network sees the images; None is the
-        backbone's own.
+        backbone's own, 64 for a ConvNet.
     resize : {"crop", "stretch", "pad"}, default="crop"
         "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
     pooling : {"avg", "max", "flatten"}, default="avg"
