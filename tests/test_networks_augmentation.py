@@ -28,6 +28,7 @@ from transferclf.networks.augmentation import (
     apply,
     apply_amounts,
     augmentation_from,
+    recolouring,
 )
 from transferclf.networks.inference import compiled
 from transferclf.networks.parameters import ParameterSet
@@ -42,6 +43,8 @@ EVERYTHING = Augmentation(
     vertical_flip=True,
     brightness=0.2,
     contrast=0.3,
+    saturation=0.2,
+    hue=20,
     noise=4,
 )
 FLIPS = Augmentation(horizontal_flip=True, vertical_flip=True)
@@ -178,10 +181,10 @@ def test_the_nearest_preset_is_named():
         augmentation_from("meduim")
 
 
-NUMBERS = ("rotation", "shift", "zoom", "shear", "brightness", "contrast", "noise", "mixup")
+NUMBERS = ("rotation", "shift", "zoom", "shear", "brightness", "contrast", "saturation", "hue")
 
 
-@pytest.mark.parametrize("name", [*NUMBERS, "cutmix", "views"])
+@pytest.mark.parametrize("name", [*NUMBERS, "noise", "mixup", "cutmix", "views"])
 @pytest.mark.parametrize(
     "value", [-1, np.nan, np.inf, -np.inf, True, "1", None, [1], np.ones(1), 1j, -(10**400)]
 )
@@ -199,6 +202,8 @@ def test_hostile_numbers_are_refused(name, value):
         ("shear", 61),
         ("brightness", 1.01),
         ("contrast", 2),
+        ("saturation", 1.5),
+        ("hue", 181),
         ("noise", 256),
         ("mixup", 10**400),
         ("cutmix", 101),
@@ -215,7 +220,7 @@ def test_values_beyond_their_range_are_refused(name, value):
 
 
 def test_the_ends_of_the_ranges_are_taken():
-    Augmentation(180, 0.999, 0.999, 60, np.True_, False, 1, 1, 255, 100, 100, 1).check()
+    Augmentation(180, 0.999, 0.999, 60, np.True_, False, 1, 1, 1, 180, 255, 100, 100, 1).check()
     Augmentation(np.float32(3), noise=Fraction(1, 2), views=np.int64(7)).check()
 
 
@@ -319,6 +324,41 @@ def test_brightness_and_contrast_are_factors():
     np.testing.assert_allclose(flat[0], np.broadcast_to(means[0], flat[0].shape), atol=1e-3)
     expected = np.clip(means[1] + 1.5 * (pixels[1] - means[1]), 0, 255)
     np.testing.assert_allclose(flat[1], expected, atol=1e-3)
+
+
+def recoloured(pixels, saturation=0.0, hue=0.0):
+    matrices = recolouring(np.float32([saturation]), np.float32([hue]))
+    return np.asarray(apply(pixels.astype(np.float32), colours=matrices))
+
+
+def test_gray_has_no_colour_to_change():
+    gray = np.repeat(images(1)[..., :1], 3, axis=-1)
+    np.testing.assert_allclose(recoloured(gray, 0.7, 77), gray, atol=0.01)
+
+
+def test_saturation_scales_what_a_pixel_has_beside_its_gray():
+    pixels = 100 + images(1) / 10
+    gray = (pixels @ [0.299, 0.587, 0.114])[..., None]
+    for saturation in (-1, -0.4, 0, 0.5):
+        expected = gray + (1 + saturation) * (pixels - gray)
+        np.testing.assert_allclose(recoloured(pixels, saturation), expected, atol=0.01)
+
+
+def test_hue_turns_colours_and_keeps_lightness():
+    pixels = 100 + images(1) / 10
+    lightness = [0.299, 0.587, 0.114]
+    turned = recoloured(pixels, hue=70)
+    np.testing.assert_allclose(turned @ lightness, pixels @ lightness, atol=0.01)
+    assert np.abs(turned - pixels).mean() > 3
+    back = recoloured(turned, hue=-70)
+    np.testing.assert_allclose(back, pixels, atol=0.01)
+    third = recoloured(recoloured(recoloured(pixels, hue=120), hue=120), hue=120)
+    np.testing.assert_allclose(third, pixels, atol=0.01)
+
+
+def test_a_third_of_a_turn_makes_green_of_red():
+    red = np.array([[[[120, 60, 60]]]])
+    assert {recoloured(red, hue=angle).argmax() for angle in (120, -120)} == {1, 2}
 
 
 def test_noise_is_added_last_and_clipped():

@@ -30,7 +30,12 @@ COLUMNS = (
     "vertical_flip",
     "brightness",
     "contrast",
+    "saturation",
+    "hue",
 )
+
+# From red, green and blue to lightness and the two axes of colour of NTSC television (YIQ).
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 # Smaller factors would ask for pixels at coordinates that are no 32-bit numbers.
 _LEAST_ZOOM = 0.01
@@ -42,7 +47,7 @@ class Augmentation(ParameterSet):
 
     All amounts are drawn uniformly, for each image on its own. Rotation, shift, zoom, shear and
     flips are one resampling, and what comes from beyond the edges is the image mirrored; then
-    come contrast, brightness and noise, and the pixels are clipped to 0 to 255.
+    come contrast, brightness, colour and noise, and the pixels are clipped to 0 to 255.
 
     Parameters
     ----------
@@ -62,6 +67,12 @@ class Augmentation(ParameterSet):
     contrast : float, default=0.0
         The factor of all differences from the image's own mean is from 1 - contrast to
         1 + contrast; at most 1.
+    saturation : float, default=0.0
+        The factor of all colour, which is the difference of a pixel from its gray, is from
+        1 - saturation to 1 + saturation; at most 1. Stains and lamps differ in it.
+    hue : float, default=0.0
+        Up to how many degrees colours are turned about gray either way, at most 180: 120 takes
+        red towards green or blue. Lightness stays.
     noise : float, default=0.0
         Standard deviation of Gaussian noise, in levels of 0 to 255.
     mixup : float, default=0.0
@@ -95,6 +106,8 @@ class Augmentation(ParameterSet):
     vertical_flip: bool = False
     brightness: float = 0.0
     contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
     noise: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -112,11 +125,12 @@ class Augmentation(ParameterSet):
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """Which of "geometry", "contrast", "brightness" and "noise" it needs, in this order."""
+        """Which it needs of geometry, contrast, brightness, colour and noise, in this order."""
         needed = {
             "geometry": any(getattr(self, name) for name in GEOMETRY),
             "contrast": self.contrast > 0,
             "brightness": self.brightness > 0,
+            "colour": self.saturation > 0 or self.hue > 0,
             "noise": self.noise > 0,
         }
         return tuple(step for step, is_needed in needed.items() if is_needed)
@@ -131,6 +145,8 @@ class Augmentation(ParameterSet):
         self._check_flag("vertical_flip")
         self._check_number("brightness", 0, 1)
         self._check_number("contrast", 0, 1)
+        self._check_number("saturation", 0, 1)
+        self._check_number("hue", 0, 180)
         self._check_number("noise", 0, 255)
         self._check_number("mixup", 0, 100)
         self._check_number("cutmix", 0, 100)
@@ -142,7 +158,7 @@ class Augmentation(ParameterSet):
             )
 
     def amplitudes(self) -> np.ndarray:
-        """What draws between -1 and 1 are multiplied by, shape (9,), for COLUMNS."""
+        """What draws between -1 and 1 are multiplied by, shape (11,), for COLUMNS."""
         values = {name: float(value) for name, value in self.get_params().items()}
         values |= {"shift_y": values["shift"], "shift_x": values["shift"]}
         return np.array([values[name] for name in COLUMNS], np.float32)
@@ -208,7 +224,7 @@ def affine(amounts: Any, height: Any, width: Any) -> Any:
 
     Parameters
     ----------
-    amounts : tensor of shape (n, 9)
+    amounts : tensor of shape (n, 11)
         For COLUMNS: degrees anticlockwise, shares down and to the right, zoom factor less 1,
         degrees that the top leans to the right, and flips where negative.
     height, width : int or tensor
@@ -221,7 +237,7 @@ def affine(amounts: Any, height: Any, width: Any) -> Any:
     Examples
     --------
     >>> import keras, numpy as np
-    >>> flip = np.array([[0, 0, 0, 0, 0, -1, 0, 0, 0]], np.float32)
+    >>> flip = np.array([[0, 0, 0, 0, 0, -1] + 5 * [0]], np.float32)
     >>> keras.ops.convert_to_numpy(affine(flip, 4, 5))[0, [0, 2]].tolist()  # x comes from 4 - x
     [-1.0, 4.0]
     """
@@ -251,8 +267,46 @@ def _flipped(amounts: Any) -> Any:
     return ops.cast(amounts >= 0, "float32") * 2 - 1
 
 
+def recolouring(saturation: Any, hue: Any) -> Any:
+    """What each pixel's red, green and blue are made of once colours are changed.
+
+    Parameters
+    ----------
+    saturation : tensor of shape (n,)
+        Factor of colour less 1.
+    hue : tensor of shape (n,)
+        Degrees.
+
+    Returns
+    -------
+    tensor of shape (n, 3, 3), float32
+        Of each new channel, the shares of the old ones; every row sums to 1, so gray stays.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> gray = recolouring(np.float32([-1]), np.float32([0]))  # no colour left
+    >>> keras.ops.convert_to_numpy(gray)[0, 0].round(3).tolist()
+    [0.299, 0.587, 0.114]
+    """
+    from keras import ops
+
+    factor, angle = 1 + saturation, hue * (math.pi / 180)
+    cosine, sine = factor * ops.cos(angle), factor * ops.sin(angle)
+    one, zero = ops.ones_like(cosine), ops.zeros_like(cosine)
+    rows = [[one, zero, zero], [zero, cosine, -sine], [zero, sine, cosine]]
+    turned = ops.stack([ops.stack(row, axis=-1) for row in rows], axis=-2)
+    to, back = (ops.cast(matrix, "float32") for matrix in (_TO_YIQ, np.linalg.inv(_TO_YIQ)))
+    return ops.matmul(back, ops.matmul(turned, to))
+
+
 def apply(
-    pixels: Any, transforms: Any = None, gains: Any = None, contrasts: Any = None, noise: Any = None
+    pixels: Any,
+    transforms: Any = None,
+    gains: Any = None,
+    contrasts: Any = None,
+    colours: Any = None,
+    noise: Any = None,
 ) -> Any:
     """Vary images by amounts that are given; what is None is left out.
 
@@ -264,6 +318,8 @@ def apply(
         Where pixels come from, see :func:`affine`.
     gains, contrasts : tensor of shape (n,), optional
         Factors of the pixels, and of their differences from the image's mean.
+    colours : tensor of shape (n, 3, 3), optional
+        See :func:`recolouring`.
     noise : tensor of shape (n, h, w, 3), optional
         What is added.
 
@@ -288,6 +344,9 @@ def apply(
         pixels = mean + ops.reshape(contrasts, (-1, 1, 1, 1)) * (pixels - mean)
     if gains is not None:
         pixels = ops.reshape(gains, (-1, 1, 1, 1)) * pixels
+    if colours is not None:
+        shares = ops.transpose(colours, (2, 0, 1))[:, :, None, None]
+        pixels = sum(shares[old] * pixels[..., old : old + 1] for old in range(3))
     return ops.clip(pixels if noise is None else ops.add(pixels, noise), 0, 255)
 
 
@@ -298,7 +357,7 @@ def apply_amounts(pixels: Any, amounts: Any, noise: Any, steps: tuple[str, ...])
     ----------
     pixels : tensor of shape (n, h, w, 3), float32
         Between 0 and 255.
-    amounts : tensor of shape (n, 9)
+    amounts : tensor of shape (n, 11)
         For COLUMNS.
     noise : tensor of shape (n, h, w, 3) or None
         What is added.
@@ -317,5 +376,6 @@ def apply_amounts(pixels: Any, amounts: Any, noise: Any, steps: tuple[str, ...])
         affine(amounts, height, width) if "geometry" in steps else None,
         1 + amounts[:, 7] if "brightness" in steps else None,
         1 + amounts[:, 8] if "contrast" in steps else None,
+        recolouring(amounts[:, 9], amounts[:, 10]) if "colour" in steps else None,
         noise,
     )

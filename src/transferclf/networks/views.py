@@ -23,7 +23,7 @@ from transferclf.networks.augmentation import COLUMNS, Augmentation, apply_amoun
 from transferclf.networks.isolation import undisturbed
 
 # Raised whenever the same recipe and number come to mean another variation.
-FORMAT = 1
+FORMAT = 2
 
 # Draws of a Beta distribution with a smaller parameter are 0 or 1 in all digits.
 _LEAST_ALPHA = 1e-3
@@ -127,7 +127,7 @@ class View:
         return np.frombuffer(hashlib.sha256(self.digest.encode() + digest).digest(), "<u4")
 
 
-@functools.cache  # for the sixteen sets of steps that there are
+@functools.cache  # for the thirty-two sets of steps that there are
 def _for_one_image(steps: tuple[str, ...]) -> Callable[..., np.ndarray]:
     with undisturbed():
         import keras
