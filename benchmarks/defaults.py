@@ -21,7 +21,7 @@ from transferclf import TransferClassifier
 CHECKED = ("sports10", "animals35", "blood_smear", "cifar10")
 # The backbone, its input size, and the layers trained after the head.
 BACKBONES = {
-    "tiny": {"image_size": None, "trainable_layers": "block3_unit2"},
+    "tiny": {"image_size": None, "trainable_layers": "block4"},
     "mobilenet_v2": {"image_size": 96, "trainable_layers": 3},
 }
 POINT = 0.01

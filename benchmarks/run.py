@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--quick] [--rounds 5] [--only store] [--output docs/benchmarks.md]
 
-`accuracy.py` is not among them: it needs photographs.
+Those that need photographs are not among them: `accuracy.py`, `defaults.py`, `tiny_scratch.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 SCRIPTS = (
     "search",
     "forward",
+    "tiny_speed",
     "fine_tuning",
     "heads",
     "pipeline_memory",

@@ -22,6 +22,7 @@ from sklearn.model_selection import train_test_split
 from transferclf import TransferClassifier, load_image_folder
 
 FEW_IMAGES = 10
+TRAINED_LAYERS = 7
 TEST_SPLITS = ("valid", "validation", "val", "test")
 
 
@@ -33,7 +34,7 @@ def main():
     frozen = TransferClassifier(
         arguments.backbone, image_size=arguments.image_size, random_state=0, verbose=1, **options
     )
-    tuned = clone(frozen).set_params(trainable_layers=3, fine_tune_learning_rate=1e-4)
+    tuned = clone(frozen).set_params(trainable_layers=TRAINED_LAYERS, fine_tune_learning_rate=1e-4)
     tuned.fit(X_train, y_train)
     frozen.fit(X_train, y_train)  # its features were computed on the way to the other's
     predicted = frozen.predict(X_test)
@@ -45,7 +46,7 @@ def main():
     print(f"classes        {len(frozen.classes_)}")
     print(f"seconds        {seconds:.1f}")
     print(f"test accuracy  {np.mean(predicted == y_test):.4f} with all of the backbone frozen")
-    print(f"               {tuned_accuracy:.4f} with its last 3 layers fine-tuned\n")
+    print(f"               {tuned_accuracy:.4f} with its last {TRAINED_LAYERS} layers fine-tuned\n")
     print(classification_report(y_test, predicted, zero_division=0))
     print(f"confusion matrix written to {draw_confusions(y_test, predicted, arguments.output)}")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 # Not claims, or not for everybody: these are not among those that run.py runs.
-HELPERS = {"measuring", "pictures", "run", "accuracy", "defaults"}
+HELPERS = {"measuring", "pictures", "run", "accuracy", "defaults", "tiny_scratch"}
 
 pytestmark = pytest.mark.scripts
 

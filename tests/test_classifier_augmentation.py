@@ -54,7 +54,7 @@ def pixels_of(images, mode="crop"):
     [
         {},
         {"hidden_units": (8,), "dropout": 0.1, "epochs": 30},
-        {"trainable_layers": 3, "fine_tune_epochs": 1},
+        {"trainable_layers": "top", "fine_tune_epochs": 1},
         {"cache": "disk"},
     ],
 )

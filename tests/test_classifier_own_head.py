@@ -65,7 +65,7 @@ def kinds_above(model, name):
     return [type(layer).__name__ for layer in model.layers[names.index(name) + 1 :]]
 
 
-@pytest.mark.parametrize("changes", [{}, {"trainable_layers": 3, "fine_tune_epochs": 3}])
+@pytest.mark.parametrize("changes", [{}, {"trainable_layers": "top", "fine_tune_epochs": 3}])
 def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, changes):
     few = tiny(**changes).fit(images[:1].repeat(2, axis=0), [0, 1])
     before = few.prefix_.forward().images_seen
@@ -154,7 +154,7 @@ def test_pickled_cloned_and_predicting_again(images, labels):
     again = pickle.loads(pickled)
     np.testing.assert_array_equal(again.predict_proba(images), before)
     np.testing.assert_allclose(
-        again.model_.predict(pixels_of(images), verbose=0), before, atol=1e-5
+        again.model_.predict(pixels_of(images), verbose=0), before, atol=3e-5
     )
     copy = clone(fitted)
     assert copy.head is normalised

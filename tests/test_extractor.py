@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from transferclf import CNNFeatureExtractor
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
+from transferclf.networks.tiny import WIDTH
 
 
 @pytest.fixture
@@ -39,10 +40,10 @@ def test_features_are_the_pooled_output_of_the_network(images):
 
 
 @pytest.mark.parametrize(
-    ("pooling", "width"), [("avg", 512), ("max", 512), ("flatten", 2 * 2 * 512)]
+    ("pooling", "width"), [("avg", WIDTH), ("max", WIDTH), ("flatten", 2 * 2 * WIDTH)]
 )
 def test_poolings(images, pooling, width):
-    extractor = tiny(pooling=pooling).fit(images)
+    extractor = tiny(pooling=pooling, image_size=64).fit(images)
     assert extractor.transform(images).shape == (10, width)
     names = extractor.get_feature_names_out()
     assert names[0] == f"tiny_{pooling}_0"
@@ -51,15 +52,15 @@ def test_poolings(images, pooling, width):
 
 def test_tapping_layers(images):
     first = tiny(layer="block1_unit1_relu1").fit_transform(images)
-    last = tiny(layer="top_relu").fit_transform(images)
-    both = tiny(layer=["block1_unit1_relu1", "top_relu"]).fit(images)
+    last = tiny(layer="top_levels").fit_transform(images)
+    both = tiny(layer=["block1_unit1_relu1", "top_levels"]).fit(images)
     np.testing.assert_allclose(
         both.transform(images), np.hstack([first, last]), rtol=1e-4, atol=1e-5
     )
     np.testing.assert_allclose(last, tiny().fit_transform(images), rtol=1e-4, atol=1e-5)
     names = both.get_feature_names_out()
     assert names[0] == "tiny_block1_unit1_relu1_avg_0"
-    assert names[first.shape[1]] == "tiny_top_relu_avg_0"
+    assert names[first.shape[1]] == "tiny_top_levels_avg_0"
 
 
 def test_an_unknown_layer_names_those_there_are(images):
@@ -90,15 +91,15 @@ def test_it_feeds_classifiers(images):
 
 def test_it_stands_beside_others(images):
     union = FeatureUnion([("a", tiny()), ("b", tiny(layer="stem_relu"))]).fit(images)
-    assert union.transform(images).shape == (10, 512 + 32)
+    assert union.transform(images).shape == (10, WIDTH + 16)
     assert union.get_feature_names_out()[0] == "a__tiny_avg_0"
 
 
 def test_pandas_output_carries_the_names(images):
     pytest.importorskip("pandas")
     table = tiny().set_output(transform="pandas").fit_transform(images)
-    assert table.shape == (10, 512)
-    assert table.columns[511] == "tiny_avg_511"
+    assert table.shape == (10, WIDTH)
+    assert table.columns[-1] == f"tiny_avg_{WIDTH - 1}"
 
 
 def test_the_kind_of_input_does_not_matter(images, tmp_path):

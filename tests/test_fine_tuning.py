@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from transferclf import TransferClassifier
-from transferclf.exceptions import InvalidParameterError, NetworkError
+from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
 from transferclf.images import resize_image
 from transferclf.training.batches import Samples, epoch_orders
 
@@ -78,7 +78,7 @@ def trained_whole(fitted, images, labels, trained):
         # The sum after block 15 crosses the cut beside it.
         ("mobilenet_v2_035", "block_15_project", None),
         ("vgg16", "block5_conv3", ["block5_conv3"]),
-        ("tiny", 6, None),
+        ("tiny", "top", None),
         ("tiny", "all", None),
     ],
 )
@@ -98,6 +98,11 @@ def test_it_trains_as_keras_does(images, labels, backbone, trainable_layers, tra
     np.testing.assert_allclose(
         fitted.predict_proba(images), whole.predict(pixels_of(images), verbose=0), atol=1e-3
     )
+
+
+def test_training_layers_without_weights_is_said(images, labels):
+    with pytest.warns(TransferclfWarning, match="trains nothing of 'tiny': top_levels have no"):
+        classifier(backbone="tiny", trainable_layers=1, fine_tune_epochs=1).fit(images, labels)
 
 
 def test_what_was_trained_is_in_the_whole_model(images, labels):
@@ -182,7 +187,7 @@ def test_a_model_of_ones_own_is_left_as_it_is(images, labels):
 def test_same_seed_same_weights(images, labels):
     probabilities = [
         classifier(hidden_units=(4,), dropout=0.5, epochs=2, random_state=seed)
-        .set_params(weights="pretrained", backbone="tiny")
+        .set_params(weights="pretrained", backbone="tiny", trainable_layers="top")
         .fit(images, labels)
         .predict_proba(images)
         for seed in (1, 2, 1)

@@ -28,6 +28,7 @@ from transferclf.networks import backbones, choosing, prefix
 from transferclf.networks.backbones import register_backbone
 from transferclf.networks.choosing import choose_prefix
 from transferclf.networks.prefix import FORWARDS_KEPT
+from transferclf.networks.tiny import WIDTH
 
 DEFAULTS = {
     "weights": None,
@@ -314,9 +315,9 @@ def test_several_layers_stand_side_by_side():
 def test_last_layer_is_the_output():
     images = pixels(2, 32, 32, 3)
     np.testing.assert_array_equal(
-        choose(layers=("top_relu",)).forward()(images), choose().forward()(images)
+        choose(layers=("top_levels",)).forward()(images), choose().forward()(images)
     )
-    assert choose().widths() == [512]
+    assert choose().widths() == [WIDTH]
 
 
 def test_layers_may_be_vectors_and_maps():
@@ -655,4 +656,4 @@ def test_weights_replaced_on_disk_are_noticed(tmp_path, rng):
     with pytest.raises(NetworkError, match="not those that it was fitted with"):
         pickle.loads(pickle.dumps(extractor)).transform(images)
     shutil.copy(tmp_path / "2.weights.h5", file)
-    assert extractor.transform(images).shape == (2, 512)
+    assert extractor.transform(images).shape == (2, WIDTH)

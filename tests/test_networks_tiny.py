@@ -9,7 +9,7 @@ import pytest
 
 from transferclf.exceptions import NetworkError, WeightsError
 from transferclf.networks import tiny
-from transferclf.networks.tiny import WEIGHTS_PATH, build_tiny, load_tiny_weights
+from transferclf.networks.tiny import WEIGHTS_PATH, WIDTH, build_tiny, load_tiny_weights
 
 
 def test_the_weights_are_small():
@@ -35,7 +35,7 @@ def test_any_size_works(side, rng):
     model = build_tiny()
     load_tiny_weights(model)
     maps = model.predict(rng.uniform(-1, 1, (2, side, side, 3)), verbose=0)
-    assert maps.shape == (2, -(-side // 16), -(-side // 16), 512)
+    assert maps.shape == (2, -(-side // 32), -(-side // 32), WIDTH)
     assert np.isfinite(maps).all()
     assert maps.max() > 0
 
@@ -49,7 +49,8 @@ def test_random_weights_follow_the_seed():
 
 def test_every_layer_belongs_to_a_block():
     names = [layer.name for layer in build_tiny().layers[1:]]
-    assert {name.split("_")[0] for name in names} == {"stem", "block1", "block2", "block3", "top"}
+    blocks = {"stem", "block1", "block2", "block3", "block4", "top"}
+    assert {name.split("_")[0] for name in names} == blocks
 
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):

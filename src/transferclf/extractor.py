@@ -70,7 +70,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     >>> from transferclf import CNNFeatureExtractor
     >>> digits = load_digits().images[:8]
     >>> CNNFeatureExtractor(pixel_range=(0, 16)).fit_transform(digits).shape
-    (8, 512)
+    (8, 1152)
     """
 
     def __init__(

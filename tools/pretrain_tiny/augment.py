@@ -6,13 +6,15 @@ import torch
 from torch.nn import functional
 
 
-def random_views(pixels: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
+def random_views(
+    pixels: torch.Tensor, boxes: torch.Tensor, colours: torch.Tensor, size: int
+) -> torch.Tensor:
     """Turn uint8 images (n, h, w, 3) into network inputs (n, 3, size, size) in [-1, 1].
 
-    ``boxes`` (top, left, bottom, right) says what the teacher saw of each image. The view stays
-    near it: a target that describes something else than the view would teach nonsense.
+    ``boxes`` (top, left, bottom, right) and ``colours`` (3 x 3) say what the teachers saw of each
+    image. The view stays near it: a target that describes something else would teach nonsense.
     """
-    x = pixels.permute(0, 3, 1, 2).float().div_(255.0)
+    x = torch.einsum("nhwc,ndc->ndhw", pixels.float().div_(255.0), colours).clamp_(0, 1)
     x = _crop(x.contiguous(), _jitter(boxes), size)
     x = _blur_some(_recolour(x), share=0.15)
     return x.mul_(2).sub_(1).contiguous(memory_format=torch.channels_last)
@@ -50,7 +52,7 @@ def _crop(x: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _recolour(x: torch.Tensor) -> torch.Tensor:
-    """Mild brightness, contrast and saturation; never hue, which stains and species need."""
+    """Mild brightness, contrast and saturation; hue, which species need, is the teachers'."""
     shape = (len(x), 1, 1, 1)
     saturation = _uniform(len(x), 0.7, 1.3)
     saturation[torch.rand(len(x)) < 0.06] = 0  # grey photographs, drawings, digits

@@ -6,6 +6,7 @@ import io
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +16,35 @@ from PIL import Image
 TRAIN_SHARDS = ("train-0.npz", "train-1.npz")
 VALIDATION_SHARDS = ("validation.npz",)
 IMAGE_SIZE = 64
-TEACHER_SIZE = 128  # the teacher names 39 % of the upsampled images right, 33 % at 96 pixels
+TEACHERS = (1.0, 0.35)  # widths of MobileNetV2
+TEACHER_SIZE = 128  # the wider names 39 % of the upsampled images right, 33 % at 96 pixels
 TEACHER_BATCH = 120
+
+# Lightness and two axes of colour (YIQ) from red, green and blue.
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+@dataclass(frozen=True)
+class View:
+    """What the teachers see of each image: a part of it, perhaps in other colours."""
+
+    boxes: np.ndarray  # (n, 4): top, left, bottom, right, as shares of the image
+    colours: np.ndarray  # (n, 3, 3): what new red, green and blue are made of
+    keeps_label: bool = True  # whether enough is left to tell the class
+
+
+def views(n_images: int, seed: int) -> list[View]:
+    """All of each image; most of it; a close-up in any colours, for texture and stain."""
+    same = np.tile(np.eye(3, dtype="float32"), (n_images, 1, 1))
+    return [
+        View(whole_boxes(n_images), same),
+        View(random_boxes(n_images, seed, 0.6, 0.9), same),
+        View(
+            random_boxes(n_images, seed + 1, 0.35, 0.7),
+            random_colours(n_images, seed + 2),
+            keeps_label=False,
+        ),
+    ]
 
 
 def load_images(folder: Path, shards: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -42,35 +70,55 @@ def whole_boxes(n_images: int) -> np.ndarray:
     return np.tile(np.array([0, 0, 1, 1], "float32"), (n_images, 1))
 
 
-def random_boxes(n_images: int, seed: int) -> np.ndarray:
-    """Draw one square box for each image, 60 to 90 % of it wide."""
+def random_boxes(n_images: int, seed: int, least: float, most: float) -> np.ndarray:
+    """Draw one square box for each image, between these shares of it wide."""
     rng = np.random.default_rng(seed)
-    side = rng.uniform(0.6, 0.9, (n_images, 1))
+    side = rng.uniform(least, most, (n_images, 1))
     corner = rng.uniform(0, 1, (n_images, 2)) * (1 - side)
     return np.concatenate([corner, corner + side], axis=1).astype("float32")
 
 
-def teacher_features(images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Pooled MobileNetV2 features of the boxes, upsampled; needs TensorFlow and its weights."""
+def random_colours(n_images: int, seed: int) -> np.ndarray:
+    """Draw a matrix for each image that turns its hue, any angle, and scales its saturation."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(-np.pi, np.pi, n_images)
+    factor = rng.uniform(0.5, 1.5, n_images)
+    turned = np.zeros((n_images, 3, 3))
+    turned[:, 0, 0] = 1
+    turned[:, 1, 1] = turned[:, 2, 2] = factor * np.cos(angle)
+    turned[:, 2, 1] = factor * np.sin(angle)
+    turned[:, 1, 2] = -turned[:, 2, 1]
+    return (np.linalg.inv(_TO_YIQ) @ turned @ _TO_YIQ).astype("float32")
+
+
+def teacher_features(images: np.ndarray, view: View, alpha: float) -> np.ndarray:
+    """Pooled MobileNetV2 features of a view, upsampled; needs TensorFlow and the weights."""
     import tensorflow as tf
 
     network = tf.keras.applications.MobileNetV2(
-        (TEACHER_SIZE, TEACHER_SIZE, 3), include_top=False, pooling="avg"
+        (TEACHER_SIZE, TEACHER_SIZE, 3), alpha, include_top=False, pooling="avg"
     )
 
     @tf.function
-    def embed(pixels, boxes):
+    def embed(pixels, boxes, colours):
         size, which = (TEACHER_SIZE, TEACHER_SIZE), tf.range(tf.shape(pixels)[0])
         x = tf.image.crop_and_resize(tf.cast(pixels, tf.float32), boxes, which, size)
+        x = tf.clip_by_value(tf.einsum("nhwc,ndc->nhwd", x, colours), 0, 255)
         return network(x / 127.5 - 1, training=False)
 
     features, began = np.empty((len(images), network.output_shape[-1]), "float16"), time.monotonic()
     for start in range(0, len(images), TEACHER_BATCH):
         part = slice(start, start + TEACHER_BATCH)
-        features[part] = embed(tf.constant(images[part]), tf.constant(boxes[part])).numpy()
+        given = (images[part], view.boxes[part], view.colours[part])
+        features[part] = embed(*map(tf.constant, given)).numpy()
         if start % (100 * TEACHER_BATCH) == 0:
             print(f"teacher: {start} images, {time.monotonic() - began:.0f} s", flush=True)
     return features
+
+
+def features_path(folder: Path, alpha: float, view: int) -> Path:
+    """Where a teacher's features of a view are kept."""
+    return folder / f"teacher_{alpha:g}_{view}.npy"
 
 
 def cached(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:

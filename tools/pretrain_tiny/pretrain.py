@@ -1,7 +1,7 @@
 """Train the bundled backbone ``tiny``; see the README beside this file.
 
-The network learns the labels of the images and, at the same time, the pooled features that a
-teacher (see ``teacher.py``) has for them. It resumes from its checkpoint when started again.
+The network learns the labels of the images and, at the same time, the pooled features that two
+teachers (see ``teacher.py``) have for them. It resumes from its checkpoint when started again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from torch.nn import functional
 
 # Image sizes drawn from batch by batch, from this share of the training on. Starting small
 # saves time; ending with large ones fits the 96 pixels the backbone is mostly used with.
-SIZES = ((0.0, (48, 64)), (0.35, (64, 80)), (0.75, (64, 80, 96)))
+SIZES = ((0.0, (64,)), (0.35, (64, 80)), (0.7, (64, 80, 96)))
 BATCH = 128
-PEAK_RATE, WARM_UP, MOMENTUM, WEIGHT_DECAY = 0.1, 0.03, 0.9, 2e-4
-LABEL_SMOOTHING, TEACHER_WEIGHT = 0.1, 2.0
+PEAK_RATE, WARM_UP, MOMENTUM, WEIGHT_DECAY = 0.1, 0.03, 0.9, 1e-4
+LABEL_SMOOTHING, TEACHER_WEIGHT = 0.1, 4.0
+VIEW_SHARES = (0.35, 0.35, 0.3)
+NO_LABEL = -100  # of images that cross-entropy leaves out
 
 
 class Training:
@@ -38,7 +40,7 @@ class Training:
         self.args = args
         torch.manual_seed(args.seed)
         self._load_data(args.data / "tiny_imagenet_64", args.cache)
-        n_classes, n_teacher = int(self.labels.max()) + 1, self.targets[0].shape[1]
+        n_classes, n_teacher = int(self.labels.max()) + 1, len(self.target_mean)
         self.student = Student(n_classes, n_teacher).to(memory_format=torch.channels_last)
         self.forward = torch.compile(self.student, dynamic=False)
         self.optimizer = torch.optim.SGD(
@@ -57,12 +59,19 @@ class Training:
         self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels)
         images, labels = data.load_images(folder, data.VALIDATION_SHARDS)
         self.held_out, self.held_out_labels = torch.from_numpy(images), torch.from_numpy(labels)
-        self.boxes = [torch.from_numpy(np.load(p)) for p in sorted(cache.glob("boxes_?.npy"))]
-        targets = [np.load(p) for p in sorted(cache.glob("teacher_?.npy"))]
-        mean = targets[0].mean(0, dtype="float32")
-        scale = targets[0].std(0, dtype="float32") + 1e-3
-        self.targets = [torch.from_numpy(t) for t in targets]
-        self.target_mean, self.target_scale = torch.from_numpy(mean), torch.from_numpy(scale)
+        views = data.views(len(self.images), self.args.seed)
+        self.boxes = torch.from_numpy(np.stack([view.boxes for view in views]))
+        self.colours = torch.from_numpy(np.stack([view.colours for view in views]))
+        self.keeps_label = torch.tensor([view.keeps_label for view in views])
+        self.targets = [
+            np.stack([np.load(data.features_path(cache, alpha, n)) for n in range(len(views))])
+            for alpha in data.TEACHERS
+        ]
+        # Standardised by the view that is all of the image.
+        means = [features[0].mean(0, dtype="float32") for features in self.targets]
+        scales = [features[0].std(0, dtype="float32") + 1e-3 for features in self.targets]
+        self.target_mean = torch.from_numpy(np.concatenate(means))
+        self.target_scale = torch.from_numpy(np.concatenate(scales))
 
     def _parameter_groups(self) -> list[dict]:
         decayed = [p for p in self.student.parameters() if p.ndim > 1]
@@ -138,11 +147,16 @@ class Training:
                 yield ready
 
     def _prepare(self, chosen: torch.Tensor, step: int) -> tuple[torch.Tensor, ...]:
-        """Return random views of the chosen images, their labels and the teacher's features."""
-        view, size = int(torch.randint(len(self.targets), ())), draw_size(self._progress(step))
-        x = augment.random_views(self.images[chosen], self.boxes[view][chosen], size)
-        target = (self.targets[view][chosen].float() - self.target_mean) / self.target_scale
-        return x, self.labels[chosen], target
+        """Return random views of the chosen images, their labels and the teachers' features."""
+        size = draw_size(self._progress(step))
+        view = torch.multinomial(torch.tensor(VIEW_SHARES), len(chosen), replacement=True)
+        given = self.boxes[view, chosen], self.colours[view, chosen]
+        x = augment.random_views(self.images[chosen], *given, size)
+        features = [each[view.numpy(), chosen.numpy()] for each in self.targets]
+        target = torch.from_numpy(np.concatenate(features, axis=1)).float()
+        target = (target - self.target_mean) / self.target_scale
+        labels = torch.where(self.keeps_label[view], self.labels[chosen], NO_LABEL)
+        return x, labels, target
 
     def _step(
         self, x: torch.Tensor, labels: torch.Tensor, target: torch.Tensor, rate: float
@@ -152,14 +166,14 @@ class Training:
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):
             logits, imitation = self.forward(x)
-        label_loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=LABEL_SMOOTHING
-        )
         teacher_loss = functional.mse_loss(imitation.float(), target)
+        label_loss = functional.cross_entropy(
+            logits.float(), labels, ignore_index=NO_LABEL, label_smoothing=LABEL_SMOOTHING
+        )
         self.optimizer.zero_grad()
         (label_loss + TEACHER_WEIGHT * teacher_loss).backward()
         self.optimizer.step()
-        hits = (logits.argmax(1) == labels).float().mean()
+        hits = (logits.argmax(1) == labels)[labels != NO_LABEL].float().mean()
         return torch.stack([label_loss.detach(), teacher_loss.detach(), hits])
 
     @torch.no_grad()

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-STEM_WIDTH = 32
-BLOCK_WIDTHS = (48, 96, 192)
-UNITS_PER_BLOCK = 2
+STEM_WIDTH = 16
+BLOCK_WIDTHS = (32, 64, 128, 256)
+UNITS_PER_BLOCK = (1, 2, 2, 1)
 TOP_WIDTH = 512
 
 
@@ -31,7 +31,8 @@ class ConvBn(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the normalised convolution of ``x``."""
         if self.strides == 2:
-            x = functional.pad(x, (0, 1, 0, 1))  # Keras pads even sizes on the far sides only
+            odd = x.shape[-1] % 2  # Keras pads even sizes on the far sides only
+            x = functional.pad(x, (odd, 1, odd, 1))
         return self.bn(self.conv(x))
 
 
@@ -46,32 +47,43 @@ class Unit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the activation of shortcut plus residual."""
-        shortcut = x if self.shortcut is None else self.shortcut(functional.avg_pool2d(x, 2))
+        shortcut = (
+            x
+            if self.shortcut is None
+            else self.shortcut(functional.avg_pool2d(x, 2, ceil_mode=True))
+        )
         return functional.relu(self.second(functional.relu(self.first(x))) + shortcut)
 
 
 class Student(nn.Module):
-    """The backbone, pooled, with a head for the classes and one for the teacher's features."""
+    """The backbone, pooled, with a head for the classes and one for the teachers' features."""
 
     def __init__(self, n_classes: int, n_teacher: int):
         super().__init__()
         self.stem = ConvBn(3, STEM_WIDTH, 3, strides=2)
-        width_in, self.units = STEM_WIDTH, nn.ModuleDict()
-        for block, width in enumerate(BLOCK_WIDTHS, start=1):
-            for unit in range(1, UNITS_PER_BLOCK + 1):
+        self.units = nn.ModuleDict()
+        width_in = STEM_WIDTH
+        for block, (width, n_units) in enumerate(
+            zip(BLOCK_WIDTHS, UNITS_PER_BLOCK, strict=True), start=1
+        ):
+            for unit in range(1, n_units + 1):
                 strides = 2 if unit == 1 else 1
                 self.units[f"block{block}_unit{unit}"] = Unit(width_in, width, strides)
                 width_in = width
         self.top = ConvBn(width_in, TOP_WIDTH, 1)
-        self.classes = nn.Linear(TOP_WIDTH, n_classes)
-        self.teacher = nn.Linear(TOP_WIDTH, n_teacher)
+        width_out = sum(BLOCK_WIDTHS[:-1]) + TOP_WIDTH
+        self.classes = nn.Linear(width_out, n_classes)
+        self.teacher = nn.Linear(width_out, n_teacher)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the class scores and the guess at the teacher's features."""
+        """Return the class scores and the guess at the teachers' features."""
         x = functional.relu(self.stem(x))
-        for unit in self.units.values():
+        means = {}
+        for name, unit in self.units.items():
             x = unit(x)
-        pooled = functional.relu(self.top(x)).mean((2, 3))
+            means[name.split("_")[0]] = x.mean((2, 3))  # a block's last unit has the last word
+        top = functional.relu(self.top(x)).mean((2, 3))
+        pooled = torch.cat([*list(means.values())[:-1], top], dim=1)
         return self.classes(pooled), self.teacher(pooled)
 
 

@@ -140,7 +140,7 @@ _TINY = Backbone(
     TINY_BUILDER,
     image_size=96,
     preprocessing="tf",
-    parameters=1_660_192,
+    parameters=1_728_112,
     weights_file="tiny_weights.npz",
 )
 

@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transferclf.exceptions import NetworkError
+from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.networks.backbones import Backbone
 from transferclf.networks.engines import Engine, Precision
 from transferclf.networks.isolation import undisturbed
@@ -226,7 +227,23 @@ class Prefix:
             suffix = cut(self._flat_network(), self.trainable_layers).suffix
             features = [pool(tensor, self.pooling) for tensor in suffix.outputs]
             rows, outputs = on_rows(keras.Model(suffix.inputs, features))
-            return copied(keras.Model(rows, outputs[0], name=f"{self.backbone.name}_tail"))
+            tail = copied(keras.Model(rows, outputs[0], name=f"{self.backbone.name}_tail"))
+        self._warn_if_fixed(tail, suffix)
+        return tail
+
+    def _warn_if_fixed(self, tail: keras.Model, suffix: keras.Model) -> None:
+        """Say so where fine-tuning would train none of the backbone."""
+        if tail.weights:
+            return
+        import keras
+
+        fixed = [it.name for it in suffix.layers if not isinstance(it, keras.layers.InputLayer)]
+        warnings.warn(
+            f"trainable_layers={self.trainable_layers!r} trains nothing of {self.backbone.name!r}: "
+            f"{', '.join(fixed)} have no weights. Set a larger number, or the name of a block.",
+            TransferclfWarning,
+            stacklevel=2,
+        )
 
     def widths(self) -> list[int]:
         """How many features each tapped layer gives; builds the network."""

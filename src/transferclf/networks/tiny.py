@@ -1,6 +1,6 @@
 """The bundled backbone ``tiny``: a small residual network that needs no download.
 
-The network has 1.66 million parameters and costs 60 million multiply-adds on a 64 x 64 image.
+The network has 1.73 million parameters and costs 56 million multiply-adds on a 96 x 96 image.
 Its weights lie beside this module; ``tools/pretrain_tiny`` made them and can make them again.
 """
 
@@ -18,13 +18,17 @@ from keras import layers
 
 from transferclf.exceptions import NetworkError, WeightsError
 
-STEM_WIDTH = 32
-BLOCK_WIDTHS = (48, 96, 192)
-UNITS_PER_BLOCK = 2
+STEM_WIDTH = 16
+BLOCK_WIDTHS = (32, 64, 128, 256)
+UNITS_PER_BLOCK = (1, 2, 2, 1)
 TOP_WIDTH = 512
+# Of what comes out: all units from the second block on, and the top.
+WIDTH = TOP_WIDTH + sum(
+    width * n_units for width, n_units in zip(BLOCK_WIDTHS[1:], UNITS_PER_BLOCK[1:], strict=True)
+)
 
 WEIGHTS_PATH = Path(__file__).with_name("tiny_weights.npz")
-WEIGHTS_SHA256 = "e4bad2c4bbcea80d4e5da1293598e5a0c95dfe3a3ffc39823f4fbe7f65d64034"
+WEIGHTS_SHA256 = "d956443c92c03186a36e6b0bfeb72098c8d8a1d9062c1e91a254ada04d1c04f9"
 _REINSTALL = "Reinstall transferclf, or use weights=None."
 
 
@@ -48,27 +52,34 @@ def build_tiny(
     Returns
     -------
     keras.Model
-        A flat functional model. Its output is the last activation map, 512 channels at a
-        sixteenth of the input's height and width, not pooled.
+        A flat functional model. Its output is one activation map at a 32nd of the input's height
+        and width, not pooled: 512 channels of the top, after those of the units from block 2 on,
+        64, 64, 128, 128 and 256, averaged to that size. The top tells things, the units textures.
 
     Examples
     --------
     >>> from transferclf.networks.tiny import build_tiny
     >>> model = build_tiny((64, 64, 3), seed=0)
     >>> model.output_shape
-    (None, 4, 4, 512)
+    (None, 2, 2, 1152)
     """
     seeds = _layer_seeds(seed)
     inputs = keras.Input(input_shape, name="input")
     x = _conv_bn(inputs, STEM_WIDTH, 3, 2, "stem_{}", seeds)
     x = layers.ReLU(name="stem_relu")(x)
-    for block, width in enumerate(BLOCK_WIDTHS, start=1):
-        for unit in range(1, UNITS_PER_BLOCK + 1):
+    levels = []
+    for block, (width, n_units) in enumerate(
+        zip(BLOCK_WIDTHS, UNITS_PER_BLOCK, strict=True), start=1
+    ):
+        for unit in range(1, n_units + 1):
             strides = 2 if unit == 1 else 1
             x = _residual_unit(x, width, strides, f"block{block}_unit{unit}", seeds)
+            if block > 1:
+                levels.append(_at_top_size(x, block, unit))
     x = _conv_bn(x, TOP_WIDTH, 1, 1, "top_{}", seeds)
     x = layers.ReLU(name="top_relu")(x)
-    return keras.Model(inputs, x, name=name)
+    outputs = layers.Concatenate(name="top_levels")([*levels, x])
+    return keras.Model(inputs, outputs, name=name)
 
 
 def load_tiny_weights(model: keras.Model) -> None:
@@ -130,6 +141,13 @@ def _check_weights(arrays: dict[str, np.ndarray], variables: dict) -> None:
                 f"Weight {key!r} has shape {shape} in the model and {array.shape} in "
                 f"{WEIGHTS_PATH.name}: 'tiny' takes 3 input channels and its own widths."
             )
+
+
+def _at_top_size(x: keras.KerasTensor, block: int, unit: int) -> keras.KerasTensor:
+    """The activations of a unit, averaged to the height and width of the last block."""
+    factor = 2 ** (len(BLOCK_WIDTHS) - block)
+    name = f"block{block}_unit{unit}_mean"
+    return layers.AveragePooling2D(factor, padding="same", name=name)(x) if factor > 1 else x
 
 
 def _residual_unit(
