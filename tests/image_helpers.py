@@ -1,6 +1,25 @@
 """Small pictures that several test modules draw."""
 
 import numpy as np
+from PIL import Image
+
+
+def in_kind(images, kind, folder):
+    """The same pictures as "arrays", "paths" of files in a folder, or "PIL" images."""
+    if kind == "arrays":
+        return images
+    pictures = [Image.fromarray(image) for image in images]
+    if kind == "PIL":
+        return pictures
+    paths = [folder / f"{number}.png" for number in range(len(images))]
+    for path, picture in zip(paths, pictures, strict=True):
+        picture.save(path)
+    return [str(path) for path in paths]
+
+
+def taken(X, positions):
+    """Some of the images, whatever X is."""
+    return X[positions] if isinstance(X, np.ndarray) else [X[i] for i in positions]
 
 
 def striped_images(n, rng):

@@ -23,6 +23,7 @@ from transferclf.exceptions import (
 )
 from transferclf.images import ImageSource, check_images
 from transferclf.images import source as source_module
+from transferclf.images.checking import check_image_shape, inferred_shape
 from transferclf.images.decoding import read_image
 from transferclf.images.pixels import DtypeRange, ValueRange
 
@@ -83,6 +84,37 @@ class TestKinds:
         source = check_images(rows, image_shape=shape)
         assert source.load(0).shape == (*shape[:2], 3)
         np.testing.assert_array_equal(source.item(2), rows[2].reshape(shape))
+
+    @pytest.mark.parametrize(
+        ("length", "shape"),
+        [
+            (1, (1, 1)),
+            (2, (1, 2)),
+            (3, (1, 1, 3)),
+            (4, (2, 2)),
+            (12, (2, 2, 3)),
+            (30, (1, 30)),
+            (784, (28, 28)),
+            (3072, (32, 32, 3)),
+            (48, (4, 4, 3)),
+            (36, (6, 6)),
+        ],
+    )
+    def test_rows_of_an_inferred_shape(self, length, shape, rng):
+        rows = rng.integers(0, 256, (2, length), dtype=np.uint8)
+        source = check_images(rows, image_shape="infer")
+        np.testing.assert_array_equal(source.item(1), rows[1].reshape(shape))
+
+    @given(st.integers(1, 10**6))
+    def test_inferred_shapes_keep_every_number(self, length):
+        shape = inferred_shape(length)
+        assert np.prod(shape) == length
+        assert shape == (1, length) or shape[0] == shape[1]
+        assert check_image_shape(shape) == shape
+
+    def test_numbers_that_are_objects(self, colours):
+        rows = colours.reshape(6, -1).astype(object)
+        assert_shows(check_images(rows, image_shape=(5, 7, 3)), colours)
 
     def test_rows_as_nested_lists(self):
         rows = [[0, 255, 255, 0], [255, 255, 0, 0]]
@@ -465,7 +497,9 @@ HOSTILE = {
     "dates": (np.zeros((2, 4, 5), "M8[s]"), ImageError, "Got an array of datetime64"),
     "list of dates": ([datetime(2020, 1, 1)], ImageError, "image 0: expected a path.* datetime"),
     "mixed numbers": (NUMBERS[:2], ImageError, r"2 of 2 .*\n.*image 0: .*int 1\n.*image 1: .*2\.5"),
-    "numbers as objects": (np.ones((2, 4), object), ImageError, r"Got object of shape \(2, 4\)"),
+    "numbers as objects": (np.ones((2, 4), object), ImageError, r"2-D with shape \(2, 4\)"),
+    "a text among numbers": (np.array([[1, "a"]], object), ImageError, "real numbers only: .*'a'"),
+    "rows of nothing": (np.zeros((3, 0)), ImageError, r"0 feature\(s\) \(shape=\(3, 0\)\)"),
     "NaN": (np.array([[[0.5, np.nan]]]), ImageError, "1 of 1 .*\n  image 0: .*NaN or infinity"),
     "infinity": (np.array([[[0.5, np.inf]]]), ImageError, "image 0: .*NaN or infinity"),
     "negative": (

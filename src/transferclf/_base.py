@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import update_wrapper
+from importlib.metadata import PackageNotFoundError, metadata
+from types import MethodType
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from transferclf._validation import (
     check_choice,
     check_number,
     check_random_state,
 )
+from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.features import store_for
 from transferclf.features.extraction import Extractor
 from transferclf.images import ImageSource, check_images
+from transferclf.images.checking import inferred_shape
 from transferclf.images.geometry import RESIZE_MODES
+from transferclf.images.pixels import check_pixel_range
+from transferclf.images.tables import row_length
 from transferclf.networks.backbones import PREPROCESSINGS
 from transferclf.networks.choosing import choose_prefix
 from transferclf.networks.engines import check_engine
 from transferclf.networks.prefix import Prefix
 
 POOLINGS = ("avg", "max", "flatten")
+
+
+class available_unless_refused:  # noqa: N801, a decorator
+    """Decorator for methods that an estimator has only where its parameters allow it.
+
+    As scikit-learn's `available_if`, so that `hasattr` tells; but the error says what to change.
+
+    Parameters
+    ----------
+    check : callable
+        Gets the estimator, and raises UnavailableMethodError where it lacks the method.
+    """
+
+    def __init__(self, check: Callable[[Any], None]):
+        self.check = check
+
+    def __call__(self, method: Callable[..., Any]) -> Any:
+        self.method = method
+        return update_wrapper(self, method)
+
+    def __get__(self, estimator: Any, owner: Any = None) -> Any:
+        if estimator is None:
+            return self.method
+        self.check(estimator)
+        return MethodType(self.method, estimator)
 
 
 class BackboneEstimator(BaseEstimator):
@@ -51,12 +84,21 @@ class BackboneEstimator(BaseEstimator):
 
     _preprocessings: tuple[str, ...] = ("auto", *PREPROCESSINGS)
 
+    # Where the diagram of an estimator links to, as scikit-learn asks for it.
+    _doc_link_module = "transferclf"
+
+    @property
+    def _doc_link_template(self) -> str:
+        page = _documentation()
+        return f"{page}#{{estimator_module}}.{{estimator_name}}" if page else ""
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        # Sequences of paths are one-dimensional, but `one_d_array` would mean that all X are.
         tags.input_tags.two_d_array = True  # rows, with image_shape
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True  # paths
-        tags.input_tags.positive_only = True
+        tags.input_tags.positive_only = not _takes_negatives(self.pixel_range)
         return tags
 
     def _check_parameters(self) -> None:
@@ -73,14 +115,31 @@ class BackboneEstimator(BaseEstimator):
         """Check the training images and keep what they decide: the pixel range, the row length."""
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range)
         self.pixel_range_ = source.decided_range()
-        if _is_rows(X):
-            self.n_features_in_ = np.shape(X)[1]
-        elif hasattr(self, "n_features_in_"):
-            del self.n_features_in_
+        length = row_length(X)
+        if length is None:
+            for name in ("n_features_in_", "feature_names_in_"):
+                self.__dict__.pop(name, None)
+        else:
+            validate_data(self, X, skip_check_array=True)
+        self.resize_ = "stretch" if self._is_inferred_strip(length) else self.resize
         return self._with_range(source)
 
+    def _is_inferred_strip(self, length: int | None) -> bool:
+        """Whether a row of this length is taken for a strip; its largest square is one pixel."""
+        if length is None or not isinstance(self.image_shape, str):
+            return False
+        return inferred_shape(length) == (1, length)
+
+    def _check_columns(self, X: Any) -> None:
+        """Raise ImageError if X and the training images are rows of different columns."""
+        if not hasattr(self, "n_features_in_") or row_length(X) is None:
+            return
+        try:
+            validate_data(self, X, reset=False, skip_check_array=True)
+        except ValueError as error:
+            raise ImageError(str(error)) from None
+
     def _fit_prefix(self, seed: int, **cut: Any) -> None:
-        self.resize_ = self.resize
         fitted = self.preprocessing not in ("auto", *PREPROCESSINGS)
         options = {
             "weights": self.weights,
@@ -103,6 +162,7 @@ class BackboneEstimator(BaseEstimator):
 
     def _source_of(self, X: Any) -> ImageSource:
         check_is_fitted(self)
+        self._check_columns(X)
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
         source.warn_if_scaled()
         return source
@@ -111,7 +171,19 @@ class BackboneEstimator(BaseEstimator):
         return ImageSource(source.items, self.pixel_range_, source.positions)
 
 
-def _is_rows(X: Any) -> bool:
-    """Whether X is a table of pixels, one image a row."""
-    shape = np.shape(X) if hasattr(X, "__array__") else ()
-    return len(shape) == 2 and shape != (len(X), 1)  # one column may be one of paths
+def _documentation() -> str:
+    """The address that the installed package gives for its documentation, if it does."""
+    try:
+        addresses = metadata("transferclf").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return ""
+    return dict(address.split(", ", 1) for address in addresses).get("Documentation", "")
+
+
+def _takes_negatives(pixel_range: Any) -> bool:
+    """Whether black may be below zero."""
+    try:
+        limits = check_pixel_range(pixel_range)
+    except InvalidParameterError:
+        return False  # fit will say so
+    return limits == "minmax" or (isinstance(limits, tuple) and limits[0] < 0)

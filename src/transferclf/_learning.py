@@ -13,7 +13,6 @@ from transferclf._base import BackboneEstimator
 from transferclf._recipes import (
     FITTED_SCALINGS,
     check_classifier,
-    check_partial,
     check_test_time,
     check_with_prefix,
     one_epoch_more,
@@ -104,7 +103,6 @@ class ClassifierLearning(BackboneEstimator):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
         self._check_parameters()
-        check_partial(self)
         is_first = not hasattr(self, "head_")
         source = self._fit_source(X) if is_first else self._source_of(X)
         if is_first:
@@ -188,6 +186,7 @@ class ClassifierLearning(BackboneEstimator):
                 f"validation_data must be a pair (X, y). Got {type(validation_data).__name__}."
             )
         X, y = validation_data
+        self._check_columns(X)
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
         labels = known_targets(y, len(source), self.classes_)
         return Images(source, labels, np.ones(len(labels)))

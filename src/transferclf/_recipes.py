@@ -16,7 +16,7 @@ from transferclf._validation import (
     check_number,
     check_trainable_layers,
 )
-from transferclf.exceptions import InvalidParameterError
+from transferclf.exceptions import InvalidParameterError, UnavailableMethodError
 from transferclf.networks.augmentation import Augmentation, augmentation_from
 from transferclf.networks.convnet import ConvNet
 from transferclf.networks.prefix import Prefix
@@ -170,20 +170,20 @@ def check_with_prefix(classifier: Classifier, prefix: Prefix) -> None:
 
 
 def check_partial(classifier: Classifier) -> None:
-    """Raise InvalidParameterError unless the head can be trained batch by batch."""
-    if classifier.optimizer == "lbfgs":
-        raise InvalidParameterError(
+    """Raise UnavailableMethodError unless the head can be trained batch by batch."""
+    if isinstance(classifier.optimizer, str) and classifier.optimizer == "lbfgs":
+        raise UnavailableMethodError(
             "partial_fit trains by a Keras optimizer, and optimizer='lbfgs' needs all images at "
             "once; take 'auto' or one of Keras' optimizers."
         )
     if isinstance(classifier.class_weight, str):
-        raise InvalidParameterError(
+        raise UnavailableMethodError(
             "class_weight='balanced' needs all labels at once, and partial_fit sees some; pass a "
             "dict."
         )
     is_named = isinstance(classifier.trainable_layers, str)
     if is_named or classifier.trainable_layers != 0 or isinstance(classifier.backbone, ConvNet):
-        raise InvalidParameterError(
+        raise UnavailableMethodError(
             "partial_fit trains the head on a frozen backbone: leave trainable_layers=0. "
             f"Got backbone={classifier.backbone!r}, "
             f"trainable_layers={classifier.trainable_layers!r}."

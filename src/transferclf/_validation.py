@@ -235,6 +235,8 @@ def _labels(y: Any, n_samples: int) -> np.ndarray:
         )
     _refuse_missing(labels)
     _refuse_mixed(labels)
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError("y must hold class labels. Got infinite numbers.")
     check_classification_targets(labels)
     return labels
 

@@ -9,7 +9,9 @@ from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from transferclf._base import available_unless_refused
 from transferclf._learning import ClassifierLearning
+from transferclf._recipes import check_partial
 
 if TYPE_CHECKING:
     import keras
@@ -107,8 +109,10 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         Whether images of smaller classes are repeated up to the size of the largest.
     class_weight : {"balanced"}, dict or None, default=None
         Factor for the samples of each class; "balanced" makes all classes weigh the same.
-    image_shape : (h, w) or (h, w, c) or None, default=None
-        What each row of a 2-D X is.
+    image_shape : (h, w), (h, w, c), "infer" or None, default=None
+        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
+        rows is a square number, else a square RGB image where a third of it is one, else a strip
+        of gray pixels, one pixel high, which is stretched whatever `resize` says.
     pixel_range : None, "minmax" or (low, high), default=None
         What black and white are. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
@@ -148,6 +152,8 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         The pixel range in use; None where every image's own mode says it.
     n_features_in_ : int
         Length of the rows; only after fitting on rows.
+    feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
+        Names of their columns; only after fitting on a table whose columns have names.
 
     Examples
     --------
@@ -275,6 +281,7 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         self._fit(X, y, sample_weight, validation_data)
         return self
 
+    @available_unless_refused(check_partial)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> TransferClassifier:
@@ -295,8 +302,9 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
 
         Raises
         ------
-        InvalidParameterError
-            If the head cannot be trained so: `optimizer="lbfgs"`, or layers of the backbone.
+        UnavailableMethodError
+            If the head cannot be trained so: `optimizer="lbfgs"`, `class_weight="balanced"`, or
+            layers of the backbone. `hasattr(classifier, "partial_fit")` tells.
         ValueError
             If the classes are not known, or y has others.
         """

@@ -7,7 +7,8 @@
     │   └── ImageReadError (OSError)         files that cannot be read or decoded
     │       └── MissingImageError (FileNotFoundError)    ... because none of them is there
     ├── InvalidParameterError (ValueError)   a parameter has a value it cannot have
-    │   └── UnknownBackboneError             ... there is no backbone of that name
+    │   ├── UnknownBackboneError             ... there is no backbone of that name
+    │   └── UnavailableMethodError (AttributeError)  ... with which there is no such method
     ├── WeightsError (OSError)               pretrained weights cannot be had or are damaged
     └── NetworkError (ValueError)            a Keras graph cannot be used as asked
 
@@ -24,6 +25,7 @@ __all__ = [
     "NetworkError",
     "TransferclfError",
     "TransferclfWarning",
+    "UnavailableMethodError",
     "UnknownBackboneError",
     "WeightsError",
 ]
@@ -51,6 +53,10 @@ class InvalidParameterError(TransferclfError, ValueError):
 
 class UnknownBackboneError(InvalidParameterError):
     """No backbone is registered under this name; the message names the nearest."""
+
+
+class UnavailableMethodError(InvalidParameterError, AttributeError):
+    """An estimator with these parameters lacks a method, as `hasattr` says too."""
 
 
 class WeightsError(TransferclfError, OSError):

@@ -38,8 +38,10 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         How activation maps become vectors.
     preprocessing : {"auto", "none", "caffe", "tf", "torch"}, default="auto"
         Scaling of the pixels, inside the network; "auto" is what the backbone was trained with.
-    image_shape : (h, w) or (h, w, c) or None, default=None
-        What each row of a 2-D X is.
+    image_shape : (h, w), (h, w, c), "infer" or None, default=None
+        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
+        rows is a square number, else a square RGB image where a third of it is one, else a strip
+        of gray pixels, one pixel high, which is stretched whatever `resize` says.
     pixel_range : None, "minmax" or (low, high), default=None
         What black and white are. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
@@ -63,6 +65,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         Number of features per image.
     n_features_in_ : int
         Length of the rows; only after fitting on rows.
+    feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
+        Names of their columns; only after fitting on a table whose columns have names.
 
     Examples
     --------
@@ -178,6 +182,11 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
             for number in range(width)
         ]
         return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def _layers(self) -> tuple[str, ...]:
         layers = self.layer or ()

@@ -5,9 +5,10 @@ The functions here refuse or pass on; :mod:`transferclf.images.source` says what
 
 from __future__ import annotations
 
+import math
 import os
 import reprlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -21,13 +22,21 @@ from transferclf.exceptions import (
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
 
+KINDS = (
+    "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
+    "or a sequence of paths, PIL images or arrays"
+)
+
 Item = str | Image.Image | np.ndarray
+ImageShape = tuple[int, ...] | Literal["infer"] | None
 
 
-def check_image_shape(image_shape: Any) -> tuple[int, ...] | None:
-    """Return `image_shape` as a tuple (h, w) or (h, w, c) of integers, or None."""
+def check_image_shape(image_shape: Any) -> ImageShape:
+    """Return `image_shape` as a tuple (h, w) or (h, w, c) of integers, "infer" or None."""
     if image_shape is None:
         return None
+    if isinstance(image_shape, str) and image_shape == "infer":
+        return "infer"
     try:
         shape = tuple(int(side) for side in image_shape)
     except (TypeError, ValueError, OverflowError):
@@ -35,19 +44,54 @@ def check_image_shape(image_shape: Any) -> tuple[int, ...] | None:
     right = len(shape) in (2, 3) and min(shape) > 0 and shape[2:] in ((), (1,), (3,), (4,))
     if not right or any(side != given for side, given in zip(shape, image_shape, strict=True)):
         raise InvalidParameterError(
-            "image_shape must be (h, w) or (h, w, c) with positive sides and 1, 3 or 4 channels. "
-            f"Got {image_shape!r} instead."
+            "image_shape must be (h, w) or (h, w, c) with positive sides and 1, 3 or 4 channels, "
+            f"'infer' or None. Got {image_shape!r} instead."
         )
     return shape
 
 
-def images_of_rows(rows: np.ndarray, image_shape: tuple[int, ...] | None) -> np.ndarray:
-    """Return rows of numbers as images of the shape that the caller gave."""
+def inferred_shape(length: int) -> tuple[int, ...]:
+    """Say which image a row is whose shape nobody gave.
+
+    A square gray image where the length is a square number; else a square RGB image where a third
+    of it is one; else a strip of gray pixels, one pixel high.
+
+    Parameters
+    ----------
+    length : int
+        Numbers in the row, at least 1.
+
+    Returns
+    -------
+    tuple of int
+        (side, side), (side, side, 3) or (1, length).
+
+    Examples
+    --------
+    >>> inferred_shape(784), inferred_shape(3072), inferred_shape(30)
+    ((28, 28), (32, 32, 3), (1, 30))
+    """
+    for channels in ((), (3,)):
+        side = math.isqrt(length // math.prod(channels))
+        if math.prod((side, side, *channels)) == length:
+            return (side, side, *channels)
+    return (1, length)
+
+
+def images_of_rows(rows: np.ndarray, image_shape: ImageShape) -> np.ndarray:
+    """Return rows of numbers as images of the shape that the caller gave, or let be inferred."""
+    if rows.shape[1] == 0:
+        raise ImageError(
+            f"X has 0 feature(s) (shape={rows.shape}) while a minimum of 1 is required."
+        )
     if image_shape is None:
         raise ImageError(
             f"X is 2-D with shape {rows.shape}: rows are images only with image_shape=(h, w) or "
-            "(h, w, c), for instance image_shape=(28, 28) for rows of 784."
+            "(h, w, c), for instance image_shape=(28, 28) for rows of 784, or with "
+            "image_shape='infer'."
         )
+    if image_shape == "infer":
+        image_shape = inferred_shape(rows.shape[1])
     if rows.shape[1] != np.prod(image_shape):
         raise ImageError(
             f"X has {rows.shape[1]} features a row, but image_shape={image_shape} is expecting "
@@ -58,6 +102,8 @@ def images_of_rows(rows: np.ndarray, image_shape: tuple[int, ...] | None) -> np.
 
 def batch_problem(shape: tuple[int, ...]) -> str | None:
     """Say what is wrong with the shape of an array of images, or None."""
+    if len(shape) == 1:
+        return f"got 1-D of shape {shape}. Reshape your data: X.reshape(1, -1) is one row"
     if len(shape) not in (3, 4):
         return f"got {len(shape)}-D of shape {shape}"
     if len(shape) == 3 and shape[2] in (3, 4):

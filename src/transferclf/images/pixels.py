@@ -163,8 +163,8 @@ def value_problem(low: float, high: float, limits: tuple[float, float] | None) -
         return None
     if low < limits[0] == 0:
         return (
-            f"expected pixel values of at least 0, got {low:g}; images that were already put "
-            "through a preprocess_input must be passed as they were before it"
+            f"Negative values in data: expected pixel values of at least 0, got {low:g}; images "
+            "that were already put through a preprocess_input must be passed as they were before it"
         )
     if low < limits[0] or high > limits[1]:
         return (

@@ -17,6 +17,8 @@ from PIL import Image
 
 from transferclf.exceptions import ImageError, TransferclfWarning
 from transferclf.images.checking import (
+    KINDS,
+    ImageShape,
     Item,
     batch_problem,
     check_image_shape,
@@ -47,13 +49,8 @@ from transferclf.images.pixels import (
     to_rgb,
 )
 from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.tables import array_of_rows, is_rows, numbers_of_objects
 from transferclf.images.threads import thread_count
-
-KINDS = (
-    "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
-    "or a sequence of paths, PIL images or arrays"
-)
-
 
 # How many images, and how large ones, are looked at for whether they are nearly black.
 SAMPLE = 64
@@ -179,7 +176,7 @@ class ImageSource:
 def check_images(
     X: Any,
     *,
-    image_shape: tuple[int, ...] | None = None,
+    image_shape: ImageShape = None,
     pixel_range: PixelRange = None,
 ) -> ImageSource:
     """Check images of any kind and return them as one lazy sequence.
@@ -192,8 +189,10 @@ def check_images(
         An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with
         `image_shape`; or a list, 1-D object array or pandas Series of paths, of PIL images or of
         arrays of different sizes.
-    image_shape : (h, w) or (h, w, c) or None, default=None
-        What each row of a 2-D X is.
+    image_shape : (h, w), (h, w, c), "infer" or None, default=None
+        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
+        rows is a square number, else a square RGB image where a third of it is one, else a strip
+        of gray pixels, one pixel high. None refuses rows.
     pixel_range : None, "minmax" or (low, high), default=None
         What black and white are. None reads it off: 0 to 255 for 8-bit, 0 to 65535 for 16-bit
         integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image on its own.
@@ -225,8 +224,10 @@ def check_images(
     shape = check_image_shape(image_shape)
     _refuse_what_is_no_sequence(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
-    if isinstance(array, list | tuple) and _is_rows(array):
-        array = _array_of_rows(array)
+    if isinstance(array, list | tuple) and is_rows(array):
+        array = array_of_rows(array)
+    if isinstance(array, np.ndarray) and array.dtype == object:
+        array = numbers_of_objects(array)
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
     return _source_of_sequence(_one_dimensional(array), pixel_range)
@@ -245,24 +246,6 @@ def _refuse_what_is_no_sequence(X: Any) -> None:
         raise ImageError(f"X must be {KINDS}. Got {type(X).__name__} instead.")
 
 
-def _is_rows(X: Sequence[Any]) -> bool:
-    """Whether X is rows of numbers in a list, as scikit-learn accepts them."""
-    return len(X) > 0 and all(
-        isinstance(row, list | tuple | int | float) or _is_row(row) for row in X
-    )
-
-
-def _is_row(item: Any) -> bool:
-    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "biuf"
-
-
-def _array_of_rows(X: Sequence[Any]) -> np.ndarray:
-    try:
-        return np.asarray(X)
-    except ValueError:
-        raise ImageError(f"X must be {KINDS}. Got nested lists of unequal lengths.") from None
-
-
 def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]  # a table with one column of paths, as ColumnTransformer hands on
@@ -275,10 +258,13 @@ def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
 
 
 def _source_of_array(
-    array: np.ndarray, image_shape: tuple[int, ...] | None, pixel_range: PixelRange
+    array: np.ndarray, image_shape: ImageShape, pixel_range: PixelRange
 ) -> ImageSource:
     if array.dtype.kind not in "biuf":
-        raise ImageError(f"X must hold real numbers. Got an array of {array.dtype} instead.")
+        reason = "Complex data not supported: " if array.dtype.kind == "c" else ""
+        raise ImageError(
+            f"{reason}X must hold real numbers. Got an array of {array.dtype} instead."
+        )
     if array.shape[:1] == (0,):
         raise ImageError(f"X is empty: expected at least one image, got shape {array.shape}.")
     if array.ndim == 2:

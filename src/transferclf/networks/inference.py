@@ -42,6 +42,8 @@ class Forward:
         From a batch of fixed size to its activations.
     engine : str, default="keras"
         What runs it.
+    few : int, default=4
+        Up to so many images go through one by one, which is faster; more go 32 at a time.
 
     Attributes
     ----------
@@ -51,8 +53,9 @@ class Forward:
         Images that have been through the network so far, padding not counted.
     """
 
-    def __init__(self, function: Function, engine: str = "keras"):
+    def __init__(self, function: Function, engine: str = "keras", few: int = FEW):
         self._function = function
+        self._few = few
         self._counting = threading.Lock()
         self.engine = engine
         self.images_seen = 0
@@ -71,7 +74,7 @@ class Forward:
         """
         with self._counting:
             self.images_seen += len(images)
-        step = 1 if len(images) <= FEW else BATCH_SIZE
+        step = 1 if len(images) <= self._few else BATCH_SIZE
         # No images are one part too, so that the result has its width.
         starts = range(0, max(len(images), 1), step)
         parts = [images[start : start + step] for start in starts]

@@ -44,6 +44,9 @@ FOLDS_KEPT = 10
 # Standardised features are held in double precision up to this size, in single beyond it.
 MAX_DOUBLE_BYTES = 2**30
 
+# Rows that are scored at a time.
+BLOCK = 32
+
 # Steps that L-BFGS remembers: twice SciPy's default halves the iterations of hard problems.
 CORRECTIONS = 20
 
@@ -85,7 +88,11 @@ class LinearHead:
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Scores of shape (n, n_classes), whose softmax is the probabilities."""
         standardised = (features - self.mean) / self.scale
-        return standardised @ self.coef + self.intercept
+        # BLAS may sum in another order for another number of rows; blocks are all of one.
+        missing = -len(features) % BLOCK
+        blocks = np.pad(standardised, [(0, missing), (0, 0)]).reshape(-1, BLOCK, len(self.coef))
+        scores = (blocks @ self.coef).reshape(-1, len(self.intercept))
+        return scores[: len(features)] + self.intercept
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of shape (n, n_classes); each row sums to one."""

@@ -228,7 +228,7 @@ class Trainer:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Class scores of shape (n, n_classes) with the weights as they are."""
         if self._scores is None:
-            self._scores = _compiled_scores(self.model)
+            self._scores = _compiled_scores(self.model, self._on_pixels)
         return self._scores(rows)
 
     def penalty(self) -> float:
@@ -290,13 +290,16 @@ def _compile(model: keras.Model, method: Method) -> None:
     model.compute_metrics(None, labels, scores, sample_weight=weights)
 
 
-def _compiled_scores(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+def _compiled_scores(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarray], np.ndarray]:
     import keras
 
-    from transferclf.networks.inference import Forward, compiled
+    from transferclf.networks.inference import FEW, Forward, compiled
 
     function = compiled(lambda rows: model(rows, training=False), *model.inputs)
-    return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)))
+    # What stands above stored activations costs little: batches of one shape give a row the same
+    # scores, to the last bit, whatever comes with it. Whole networks are too slow for that.
+    few = FEW if on_pixels else 0
+    return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)), few=few)
 
 
 _trainers: OrderedDict[tuple[Any, ...], Trainer] = OrderedDict()

@@ -1,0 +1,62 @@
+"""X as a table of numbers: rows of pixels, one image a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from transferclf.exceptions import ImageError
+from transferclf.images.checking import KINDS
+
+
+def row_length(X: Any) -> int | None:
+    """How many numbers each row of X has, where X is 2-D, one image a row; None where it is not.
+
+    One column of paths or of PIL images is not rows of numbers. What is no X at all is for
+    :func:`transferclf.images.check_images` to refuse.
+    """
+    if hasattr(X, "toarray"):  # a sparse matrix
+        return None
+    if isinstance(X, list | tuple):
+        X = array_of_rows(X) if is_rows(X) else ()
+    table = X if hasattr(X, "shape") else np.asarray(X)
+    if len(table.shape) != 2 or 0 in table.shape:
+        return None
+    first = np.asarray(table[:1])[0, 0]
+    return table.shape[1] if _is_number(first) else None
+
+
+def is_rows(X: Sequence[Any]) -> bool:
+    """Whether X is rows of numbers in a list, as scikit-learn accepts them."""
+    return len(X) > 0 and all(
+        isinstance(row, list | tuple | int | float) or _is_row(row) for row in X
+    )
+
+
+def array_of_rows(X: Sequence[Any]) -> np.ndarray:
+    """Nested lists as an array; all rows must be of one length."""
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise ImageError(f"X must be {KINDS}. Got nested lists of unequal lengths.") from None
+
+
+def numbers_of_objects(array: np.ndarray) -> np.ndarray:
+    """Numbers that came as Python objects, as those of tables with columns of several types do."""
+    if array.ndim < 2 or array.size == 0 or not _is_number(array.flat[0]):
+        return array
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"X must hold real numbers only: {error}.") from None
+
+
+def _is_row(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "biuf"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real | np.bool_)
