@@ -22,6 +22,7 @@ LAYERS = {
     "classifier": 6,
     "extractor": 6,
     "imagenet": 6,
+    "persistence": 7,
 }
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

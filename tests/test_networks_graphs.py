@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from transferclf.exceptions import NetworkError
-from transferclf.networks.graphs import functional, nodes_in_order, packed, replay
+from transferclf.networks.graphs import copied, functional, nodes_in_order, packed, replay
 
 
 class Subclassed(keras.Model):
@@ -249,3 +249,14 @@ def test_number_of_inputs_must_fit():
 def test_packed():
     assert packed(["one"]) == "one"
     assert packed(["one", "two"]) == ["one", "two"]
+
+
+def test_a_copy_normalises_as_the_model_does(rng):
+    """Keras' layer keeps what it computed from its weights when they were set."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(rng.normal(5, 3, (50, 4)).astype(np.float32))
+    inputs = keras.Input((4,))
+    inner = keras.Model(inputs, normalization(inputs))
+    for model in (inner, keras.Sequential([keras.Input((4,)), inner])):
+        rows = rng.normal(5, 3, (2, 4)).astype(np.float32)
+        np.testing.assert_array_equal(copied(functional(model))(rows), model(rows))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transferclf.networks.backbones import list_backbones as list_backbones
     from transferclf.networks.backbones import register_backbone as register_backbone
     from transferclf.networks.convnet import ConvNet as ConvNet
+    from transferclf.persistence import load_model as load_model
+    from transferclf.persistence import save_model as save_model
 
 __version__ = "0.1.0.dev0"
 
@@ -34,8 +36,10 @@ _HOME = {
     "list_backbones": "transferclf.networks.backbones",
     "load_image_folder": "transferclf.datasets",
     "load_image_table": "transferclf.datasets",
+    "load_model": "transferclf.persistence",
     "predict_imagenet": "transferclf.imagenet",
     "register_backbone": "transferclf.networks.backbones",
+    "save_model": "transferclf.persistence",
 }
 
 __all__ = [
@@ -48,8 +52,10 @@ __all__ = [
     "list_backbones",
     "load_image_folder",
     "load_image_table",
+    "load_model",
     "predict_imagenet",
     "register_backbone",
+    "save_model",
 ]
 
 

@@ -138,26 +138,27 @@ class ClassifierLearning(BackboneEstimator):
         validation: Images | None,
         previous: LinearHead | TrainedSuffix | None,
     ) -> None:
-        def keep(head: LinearHead | TrainedSuffix) -> None:
-            self.head_ = head
-            self._model = None
-            self.l2_ = head.l2
-            self.history_ = head.history
-            self.n_iter_ = len(head.history["loss"])
-            self.n_head_iter_ = self.n_iter_
-            if isinstance(head, TrainedSuffix) and head.is_tuned:
-                self.n_head_iter_ = head.n_head_iter
-
         learned = learn(
             plan,
             images,
             self._extractor(),
             validation=validation,
             previous=previous,
-            keep=keep,
+            keep=self._keep,
             verbose=int(self.verbose),
         )
-        keep(learned)
+        self._keep(learned)
+
+    def _keep(self, head: LinearHead | TrainedSuffix) -> None:
+        """What was learned, and what follows from it."""
+        self.head_ = head
+        self._model = None
+        self.l2_ = head.l2
+        self.history_ = head.history
+        self.n_iter_ = len(head.history["loss"])
+        self.n_head_iter_ = self.n_iter_
+        if isinstance(head, TrainedSuffix) and head.is_tuned:
+            self.n_head_iter_ = head.n_head_iter
 
     def _split(
         self, images: Images, validation_data: Any, seed: int

@@ -10,7 +10,9 @@
     │   ├── UnknownBackboneError             ... there is no backbone of that name
     │   └── UnavailableMethodError (AttributeError)  ... with which there is no such method
     ├── WeightsError (OSError)               pretrained weights cannot be had or are damaged
-    └── NetworkError (ValueError)            a Keras graph cannot be used as asked
+    ├── NetworkError (ValueError)            a Keras graph cannot be used as asked
+    ├── ArchiveError (ValueError)            a saved model is damaged, foreign or not to be trusted
+    └── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
 
     TransferclfWarning (UserWarning)         the result is right, but perhaps not what was meant
 """
@@ -18,6 +20,8 @@
 from __future__ import annotations
 
 __all__ = [
+    "ArchiveError",
+    "ForkedProcessError",
     "ImageError",
     "ImageReadError",
     "InvalidParameterError",
@@ -65,6 +69,14 @@ class WeightsError(TransferclfError, OSError):
 
 class NetworkError(TransferclfError, ValueError):
     """A Keras model cannot be used as asked: its inputs, its layers or the cut."""
+
+
+class ArchiveError(TransferclfError, ValueError):
+    """A file is no archive of this package, is damaged, or holds what no archive can hold."""
+
+
+class ForkedProcessError(TransferclfError, RuntimeError):
+    """A network was to run in a child that was forked after its parent had run one."""
 
 
 class TransferclfWarning(UserWarning):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from transferclf.exceptions import NetworkError
+from transferclf.networks.forking import check_not_forked
 from transferclf.networks.parameters import ParameterSet
 
 if TYPE_CHECKING:
@@ -83,6 +84,18 @@ class ConvNet(ParameterSet):
     def min_image_size(self) -> int:
         """The smallest height and width of which the last maximum leaves something."""
         return 2 ** len(self.filters)
+
+    @property
+    def n_kernels(self) -> int:
+        """How many convolutions and dense layers there are."""
+        dense: Any = _sequence(self.dense_units)
+        return len(self.filters) * int(self.convs_per_block) + len(dense)
+
+    @property
+    def n_features(self) -> int:
+        """How many features come out."""
+        dense: Any = _sequence(self.dense_units)
+        return int([*self.filters, *dense][-1])
 
     def check(self) -> None:
         """Raise InvalidParameterError unless these parameters describe a network."""
@@ -223,8 +236,8 @@ class ConvNet(ParameterSet):
         self._check_size(height, width, channels)
         return height, width, channels
 
-    def _check_size(self, height: int, width: int, channels: int) -> None:
-        """Raise NetworkError if the kernels would not fit into memory, before any is made."""
+    def n_kernel_weights(self, height: int, width: int, channels: int) -> int:
+        """How many weights all kernels have, for images of this shape; nothing is built."""
         total = 0
         for filters in map(int, self.filters):
             more = filters * (int(self.convs_per_block) - 1)
@@ -234,6 +247,11 @@ class ConvNet(ParameterSet):
         for units in map(int, _sequence(self.dense_units)):
             total += inputs * units
             inputs = units
+        return total
+
+    def _check_size(self, height: int, width: int, channels: int) -> None:
+        """Raise NetworkError if the kernels would not fit into memory, before any is made."""
+        total = self.n_kernel_weights(height, width, channels)
         if total > MAX_PARAMETERS:
             raise NetworkError(
                 f"ConvNet must have at most {MAX_PARAMETERS:,} weights. Got {total:,} instead. "
@@ -271,6 +289,7 @@ def _is_activation(name: Any) -> bool:
     """Whether Keras knows it and it keeps shapes: some need arguments, and glu halves a width."""
     import keras
 
+    check_not_forked()
     try:
         return isinstance(name, str) and (
             tuple(keras.activations.get(name)(keras.ops.zeros((1, 2))).shape) == (1, 2)

@@ -137,8 +137,22 @@ def copied(model: keras.Model) -> keras.Model:
     the inputs and outputs it has there, as Grad-CAM and exporting need.
     """
     copy = keras.models.clone_model(model, clone_function=_copied_layer)
-    copy.set_weights(model.get_weights())
+    set_weights(copy, model.get_weights())
     return copy
+
+
+def set_weights(model: keras.Model, values: list[Any]) -> None:
+    """Set all weights of a model, and what layers have computed from theirs."""
+    model.set_weights(values)
+    _finalize(model)
+
+
+def _finalize(model: keras.Model) -> None:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            _finalize(layer)
+        elif isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def _copied_layer(layer: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from transferclf.exceptions import NetworkError
 from transferclf.networks.engines import Engine, Precision, check_engine, resolved_engine
 from transferclf.networks.folding import fold_batch_norm
+from transferclf.networks.forking import check_not_forked
 from transferclf.networks.precision import lower_precision
 from transferclf.networks.runtimes import (
     Function,
@@ -72,6 +73,7 @@ class Forward:
         -------
         ndarray of shape (n, ...), float32
         """
+        check_not_forked()
         with self._counting:
             self.images_seen += len(images)
         step = 1 if len(images) <= self._few else BATCH_SIZE

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transferclf.networks.forking import check_not_forked
 from transferclf.networks.threads import limit_threads
 
 # Python's random numbers and Keras' default precision belong to the process, not to a thread.
@@ -32,6 +33,7 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
         What Keras takes the seeds of initial weights from.
     """
     global _depth
+    check_not_forked()  # before any lock, which another thread may have held in the parent
     with _building:
         state = random.getstate()
         limit_threads()

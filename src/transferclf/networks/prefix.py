@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.networks.backbones import Backbone
 from transferclf.networks.engines import Engine, Precision
+from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.weights import (
     PRETRAINED,
@@ -146,6 +147,10 @@ class Prefix:
         """What the weights were when they were first looked at."""
         return self._weights_now()
 
+    def expect_weights(self, digest: str) -> None:
+        """Say what the weights were elsewhere; others, when they are looked at, are an error."""
+        self.__dict__["weights_digest"] = digest
+
     def _weights_now(self) -> str:
         if self.model is not None:
             return model_digest(self.model)
@@ -178,6 +183,7 @@ class Prefix:
 
     def _compiled(self, part: str, build: Callable[[], keras.Model]) -> Forward:
         key = (self.digest, self.engine, self.precision, part)
+        check_not_forked()
         with _forwards_lock:
             if key not in _forwards:
                 from transferclf.networks.inference import compile_forward
@@ -277,7 +283,7 @@ class Prefix:
         from transferclf.networks.graphs import functional, packed, replay
         from transferclf.networks.preprocessing import scale_pixels
 
-        network = functional(self._backbone_model())
+        network = functional(self.network())
         _check_input(network, self.size)
         inputs = keras.Input((*self.size, 3), name="pixels")
         outputs = replay(network, [scale_pixels(inputs, self.preprocessing)])
@@ -288,7 +294,14 @@ class Prefix:
                 f"{network.name!r} cannot be made one flat model: {error}"
             ) from error
 
-    def _backbone_model(self) -> keras.Model:
+    def network(self) -> keras.Model:
+        """The backbone with its weights: the user's own model, or a new one.
+
+        Raises
+        ------
+        NetworkError
+            If the weights are no longer those that they were.
+        """
         # Features of a changed network must not be stored under the name of the old one, nor meet
         # a head that was fitted to the old one's.
         if self._weights_now() != self.weights_digest:

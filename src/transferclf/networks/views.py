@@ -20,6 +20,7 @@ import numpy as np
 
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.networks.augmentation import COLUMNS, Augmentation, apply_amounts
+from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
 
 # Raised whenever the same recipe and number come to mean another variation.
@@ -106,6 +107,7 @@ class View:
                 "expected pixels of shape (n, h, w, 3) and a digest for each image, got "
                 f"{pixels.shape} and {len(digests)} digests"
             )
+        check_not_forked()
         result = np.empty(pixels.shape, np.float32)
         # One by one, so that the others in the batch change nothing, not even the last bit.
         for place, digest in enumerate(digests):

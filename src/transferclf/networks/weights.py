@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import NetworkError, WeightsError
 from transferclf.networks.backbones import Backbone
+from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def model_digest(model: keras.Model) -> str:
     NetworkError
         If a layer of the user's own cannot be described.
     """
+    check_not_forked()
     try:
         config = model.to_json()
     except Exception as error:  # whatever the get_config of somebody's layer raises
@@ -138,6 +140,15 @@ def _token(model: keras.Model) -> bytes:
 
 
 _tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDictionary()
+
+
+def values_digest(model: keras.Model) -> str:
+    """SHA-256 of the values of a model's weights, whatever its layers are called."""
+    digest = hashlib.sha256()
+    for weights in model.get_weights():
+        digest.update(f"{weights.dtype} {weights.shape}".encode())
+        digest.update(weights.tobytes())
+    return digest.hexdigest()
 
 
 def build_backbone(
@@ -210,6 +221,15 @@ def _application(
 def is_pretrained_file(backbone: Backbone, path: Path, size: tuple[int, int]) -> bool:
     """Whether a file has the name under which Keras keeps the ImageNet weights."""
     return backbone.is_keras_application and path.name == backbone.weights_file_for(size)
+
+
+def has_imagenet_graph(
+    backbone: Backbone, weights: str | Path | None, size: tuple[int, int]
+) -> bool:
+    """Whether the network with these weights is built :func:`as_for_imagenet`."""
+    if weights is None or weights in PRETRAINED:
+        return weights is not None
+    return is_pretrained_file(backbone, Path(weights), size)
 
 
 def as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:

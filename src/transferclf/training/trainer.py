@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferclf.networks.augmentation import Augmentation
+from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.suffix import Suffix
 from transferclf.training.state import State, as_arrays
@@ -318,6 +319,7 @@ def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
     """
     from transferclf.networks.inference import release_kernels
 
+    check_not_forked()
     with _trainers_lock:
         key = _known_key(suffix.shape) if method is None else (suffix.shape, method.key)
         if key not in _trainers:

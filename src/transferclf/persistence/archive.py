@@ -1,0 +1,356 @@
+"""The file: a zip of one JSON text and of arrays, as NumPy writes them, nothing compressed.
+
+Whoever reads it allocates no more than the file is long, whatever it claims: members that are not
+compressed cannot grow, and together they must be as long as the file says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import re
+import stat
+import struct
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from transferclf.exceptions import ArchiveError
+from transferclf.persistence.facts import Facts, facts_text, parsed_facts
+
+FACTS = "model.json"
+MAX_FACTS_BYTES = 2**23
+MAX_MEMBERS = 2**14
+MAX_DIMENSIONS = 8
+# Beyond it a zip needs an extension, which would be one more thing to check.
+MAX_BYTES = 2**31 - 2**20
+
+# Little-endian, so that the same numbers are the same bytes everywhere.
+DTYPES = ("<f4", "<f8", "<i4", "<i8")
+
+_NAME = re.compile(r"[a-z_]+(/[a-z_0-9]+){0,3}")
+_END = struct.Struct("<4s4H2LH")
+_MAX_ENTRY_BYTES = 46 + 128
+_MAX_HEADER_BYTES = 256
+_STORED_AT = (1980, 1, 1, 0, 0, 0)
+
+
+def write_archive(path: Path, facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an archive: all of it, or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one that is there is replaced, once the new one is complete.
+    facts : dict
+        What JSON can say. "arrays" is added: type, shape and digest of each.
+    arrays : mapping of str to ndarray
+        Numbers, all finite.
+
+    Raises
+    ------
+    ArchiveError
+        If numbers are not finite, or there is more than an archive holds.
+    OSError
+        If the file cannot be written.
+    """
+    contents = {name: _standard(name, array) for name, array in arrays.items()}
+    if sum(array.nbytes for array in contents.values()) > MAX_BYTES:
+        raise ArchiveError(f"expected at most {MAX_BYTES:,} bytes of numbers; pickle the estimator")
+    with _replaced(path) as file, zipfile.ZipFile(file, "w", allowZip64=False) as archive:
+        declared = {}
+        for name, array in contents.items():
+            content = _npy(array)
+            declared[name] = _declaration(array, content)
+            archive.writestr(_entry(f"{name}.npy"), content)
+        archive.writestr(_entry(FACTS), _checked_text(facts | {"arrays": declared}))
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside this one, that takes its place when all went well and else disappears."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with beside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:  # Ctrl-C too
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _standard(name: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    if array.dtype.str not in DTYPES:
+        raise ArchiveError(f"{name} must be one of {', '.join(DTYPES)}. Got {array.dtype} instead.")
+    _check_finite(name, array)
+    return array
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        raise ArchiveError(f"{name} must be finite. Got NaN or infinity instead.")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
+    return file.getvalue()
+
+
+def _declaration(array: np.ndarray, content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": digest}
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    # The same model is the same bytes, whenever and wherever it is saved.
+    entry = zipfile.ZipInfo(name, _STORED_AT)
+    entry.create_system = 3
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    return entry
+
+
+def _checked_text(facts: dict[str, Any]) -> bytes:
+    text = facts_text(facts)
+    if len(text) > MAX_FACTS_BYTES:
+        raise ArchiveError(
+            f"expected at most {MAX_FACTS_BYTES:,} bytes of parameters, classes and history. Got "
+            f"{len(text):,} instead; pickle the estimator."
+        )
+    return text
+
+
+@contextmanager
+def opened_archive(path: Path) -> Iterator[tuple[Facts, StoredArrays]]:
+    """What an archive says, and its arrays, each of which is read when it is asked for.
+
+    Raises
+    ------
+    ArchiveError
+        If this is no archive, or a damaged one.
+    OSError
+        If the file cannot be read.
+    """
+    with _regular_file(path) as file:
+        _check_end(file)
+        with _unzipped(file) as archive:
+            members = _members(archive)
+            facts = parsed_facts(_content(archive, members[FACTS]))
+            yield facts, StoredArrays(archive, members, facts)
+
+
+@contextmanager
+def _regular_file(path: Path) -> Iterator[IO[bytes]]:
+    # A pipe would wait for ever, and a device never end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ArchiveError("expected a file. Got a folder or a device instead.")
+    with path.open("rb") as file:
+        yield file
+
+
+def _check_end(file: IO[bytes]) -> None:
+    """Raise ArchiveError unless the list of members is whole, short, and the end of the file.
+
+    Before Python's zip module reads all of it, which takes many times its size of memory.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if size < _END.size:
+        raise ArchiveError(f"expected a zip file, got {size} bytes.")
+    file.seek(size - _END.size)
+    mark, disk, first, here, count, length, start, comment = _END.unpack(file.read(_END.size))
+    if mark != b"PK\x05\x06" or comment:
+        raise ArchiveError("this is no archive of transferclf, or its end is missing.")
+    if (disk, first) != (0, 0) or here != count or start + length + _END.size != size:
+        raise ArchiveError("its list of members does not fit the file: it is damaged.")
+    if not 0 < count <= MAX_MEMBERS or length > count * _MAX_ENTRY_BYTES:
+        raise ArchiveError(f"expected 1 to {MAX_MEMBERS} members with short names. Got {count}.")
+
+
+@contextmanager
+def _unzipped(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    with _as_archive_error(lambda: zipfile.ZipFile(file)) as archive, archive:
+        yield archive
+
+
+@contextmanager
+def _as_archive_error(read: Callable[[], Any]) -> Iterator[Any]:
+    """The result; whatever the zip module has to say about the file is an ArchiveError."""
+    try:
+        result = read()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ArchiveError(f"the zip file is damaged: {error}") from error
+    except (ValueError, OverflowError, struct.error) as error:
+        raise ArchiveError(f"the zip file is damaged: {error}") from error
+    yield result
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    entries = archive.infolist()
+    members = {entry.filename: entry for entry in entries}
+    if len(members) < len(entries):
+        raise ArchiveError("two members have the same name.")
+    for entry in entries:
+        _check_entry(entry)
+    if FACTS not in members:
+        raise ArchiveError(f"this is no archive of transferclf: it has no {FACTS}.")
+    if sum(entry.file_size for entry in entries) > archive.start_dir:
+        raise ArchiveError("its members claim to be longer than the file: it is a zip bomb.")
+    if members[FACTS].file_size > MAX_FACTS_BYTES:
+        raise ArchiveError(f"{FACTS} must be of at most {MAX_FACTS_BYTES:,} bytes.")
+    return members
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    name = entry.filename
+    if name != FACTS and not (name.endswith(".npy") and _NAME.fullmatch(name[:-4])):
+        raise ArchiveError(f"{name[:100]!r} is no name of a member of an archive.")
+    is_stored = entry.compress_type == zipfile.ZIP_STORED
+    if not is_stored or entry.compress_size != entry.file_size or entry.flag_bits:
+        raise ArchiveError(f"{name} must be neither compressed nor encrypted: it may be a bomb.")
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    with _as_archive_error(lambda: archive.read(entry)) as content:
+        if len(content) != entry.file_size:
+            raise ArchiveError(f"{entry.filename} is cut short.")
+        return content
+
+
+class StoredArrays:
+    """The arrays of an archive, each checked when it is taken.
+
+    Parameters
+    ----------
+    archive : zipfile.ZipFile
+        Open.
+    members : dict of str to zipfile.ZipInfo
+        All of its members.
+    facts : Facts
+        "arrays" is taken from them: what each must be.
+
+    Raises
+    ------
+    ArchiveError
+        If there is another member, or one is missing, or has another size.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], facts: Facts):
+        self._archive = archive
+        self._members = members
+        self._declared = {}
+        declared = facts.part("arrays")
+        for name in declared.names():
+            self._declared[name] = _Declared(name, declared.part(name))
+        expected = {FACTS, *(f"{name}.npy" for name in self._declared)}
+        if odd := sorted(expected ^ set(members)):
+            raise ArchiveError(f"members are missing, or too many: {', '.join(odd[:5])[:500]}")
+        for name, array in self._declared.items():
+            array.check_size(members[f"{name}.npy"].file_size)
+        self.n_arrays = len(self._declared)
+        self.n_numbers = sum(array.count for array in self._declared.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._declared
+
+    def take(self, name: str, shape: tuple[int | None, ...], kind: str = "f") -> np.ndarray:
+        """One array, whole and finite.
+
+        Parameters
+        ----------
+        name : str
+            Which.
+        shape : tuple of int or None
+            What it must have; None is any length.
+        kind : {"f", "i"}, default="f"
+            Whether of floats or of integers.
+        """
+        return self._checked(name, shape, kind).read(self._member(name))
+
+    def take_all(self, stem: str, count: int) -> list[np.ndarray]:
+        """The arrays "stem/0", "stem/1" and so on, of any shape."""
+        if count > self.n_arrays:
+            raise ArchiveError(
+                f"expected {count} arrays {stem}. Got {self.n_arrays} in all instead."
+            )
+        names = [f"{stem}/{number}" for number in range(count)]
+        return [self._pop(name).read(self._member(name)) for name in names]
+
+    def finish(self) -> None:
+        """Raise ArchiveError if there are arrays that nobody asked for."""
+        if self._declared:
+            raise ArchiveError(f"there are more arrays than expected: {min(self._declared)}")
+
+    def _checked(self, name: str, shape: tuple[int | None, ...], kind: str) -> _Declared:
+        array = self._pop(name)
+        fits = len(array.shape) == len(shape) and all(
+            wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.kind != kind:
+            raise ArchiveError(
+                f"{name} must be an array of shape {shape} and kind {kind!r}. Got {array.shape} "
+                f"and {array.dtype} instead."
+            )
+        return array
+
+    def _pop(self, name: str) -> _Declared:
+        if name not in self._declared:
+            raise ArchiveError(f"there is no array {name!r}.")
+        return self._declared.pop(name)
+
+    def _member(self, name: str) -> bytes:
+        return _content(self._archive, self._members[f"{name}.npy"])
+
+
+class _Declared:
+    """What the facts say about an array."""
+
+    def __init__(self, name: str, facts: Facts):
+        self.name = name
+        self.dtype = np.dtype(facts.text("dtype", DTYPES))
+        self.shape = facts.wholes("shape", 0)
+        if len(self.shape) > MAX_DIMENSIONS:
+            raise facts.wrong(f"of at most {MAX_DIMENSIONS} dimensions", self.shape, "shape")
+        self.digest = facts.text("sha256")
+        self.count = math.prod(self.shape)
+        facts.finish()
+
+    def check_size(self, size: int) -> None:
+        if not 0 <= size - self.count * self.dtype.itemsize <= _MAX_HEADER_BYTES:
+            raise ArchiveError(
+                f"{self.name} must have shape {self.shape}. Got a member of {size} bytes instead."
+            )
+
+    def read(self, content: bytes) -> np.ndarray:
+        """The array, if these bytes are it."""
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise ArchiveError(f"{self.name} is damaged: its digest is not what it was.")
+        self._check_header(content)
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        _check_finite(self.name, array)
+        return array
+
+    def _check_header(self, content: bytes) -> None:
+        """NumPy would allocate what the header claims before it looks for the numbers."""
+        file = io.BytesIO(content)
+        try:
+            version = np.lib.format.read_magic(file)
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        except (ValueError, EOFError, RecursionError, MemoryError, SyntaxError) as error:
+            raise ArchiveError(f"{self.name} is no array: {error}") from error
+        rest = len(content) - file.tell()
+        is_right = (version, shape, dtype) == ((1, 0), self.shape, self.dtype)
+        if not is_right or is_fortran or rest != self.count * self.dtype.itemsize:
+            raise ArchiveError(
+                f"{self.name} must be {self.dtype} of shape {self.shape}. Got {dtype} of shape "
+                f"{shape} instead."
+            )

@@ -1,0 +1,193 @@
+"""What a classifier has learned as facts and arrays, and back."""
+
+from __future__ import annotations
+
+import itertools
+import reprlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
+from transferclf.networks.prefix import Prefix
+from transferclf.networks.suffix import Suffix
+from transferclf.persistence.archive import StoredArrays
+from transferclf.persistence.facts import Facts, measured_text
+from transferclf.persistence.parameters import ACTIVATIONS, check_activation
+from transferclf.persistence.prefixes import features_below
+from transferclf.training.linear import LinearHead
+from transferclf.training.phases import TrainedSuffix
+from transferclf.training.trainer import trainer_for
+
+if TYPE_CHECKING:
+    from transferclf.networks.whitening import PixelScaling
+
+Head = LinearHead | TrainedSuffix
+
+SCALINGS = ("standardize", "zca")
+
+
+def head_facts(head: Head, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What :func:`restored_head` reads; arrays are added to `arrays`.
+
+    What an optimizer remembers of training is left out: it is not needed to predict.
+    """
+    arrays |= {"head/mean": head.mean, "head/scale": head.scale}
+    facts = {
+        "l2": head.l2,
+        "history": {name: measured_text(values) for name, values in head.history.items()},
+    }
+    if isinstance(head, LinearHead):
+        arrays |= {"head/coef": head.coef, "head/intercept": head.intercept}
+        return {"kind": "linear"} | facts
+    return {"kind": "trained"} | facts | _trained_facts(head, arrays)
+
+
+def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    suffix = head.suffix
+    if suffix.head is not None:
+        raise InvalidParameterError(
+            "head is code of your own, which an archive cannot hold; pickle the estimator instead."
+        )
+    check_activation(suffix)
+    arrays |= {f"head/parameters/{n}": value for n, value in enumerate(head.parameters)}
+    if head.scaling is not None:
+        arrays |= {"scaling/mean": head.scaling.mean, "scaling/factor": head.scaling.factor}
+    return {
+        "is_on_features": suffix.prefix is None,
+        "width": suffix.width,
+        "hidden_units": list(suffix.hidden_units),
+        "activation": suffix.activation,
+        "batch_norm": suffix.batch_norm,
+        "has_dropout": suffix.dropout,
+        "has_l1": suffix.l1,
+        "has_l2": suffix.l2,
+        "scaling": suffix.scaling,
+        "dropout": list(head.dropout),
+        "epochs_done": head.epochs_done,
+        "n_head_iter": head.n_head_iter,
+        "n_parameters": len(head.parameters),
+    }
+
+
+def restored_head(facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix) -> Head:
+    """What a classifier has learned.
+
+    Parameters
+    ----------
+    facts : Facts
+        Of :func:`head_facts`.
+    arrays : StoredArrays
+        The numbers.
+    n_classes : int
+        How many classes there are.
+    prefix : Prefix
+        The network below, and where it is cut.
+
+    Raises
+    ------
+    ArchiveError
+        If the arrays are not those of such a head.
+    """
+    kind = facts.text("kind", ("linear", "trained"))
+    mean = arrays.take("head/mean", (None,))
+    scale = arrays.take("head/scale", mean.shape)
+    if (scale <= 0).any():
+        raise ArchiveError("head/scale must be above zero everywhere.")
+    l2, history = facts.number("l2"), _history(facts.part("history"))
+    if kind == "trained":
+        return _restored_suffix(facts, arrays, n_classes, prefix, (mean, scale, l2, history))
+    facts.finish()
+    if prefix.is_scratch:
+        raise ArchiveError("a network from nothing has no linear head.")
+    coef = arrays.take("head/coef", (len(mean), n_classes))
+    intercept = arrays.take("head/intercept", (n_classes,))
+    return LinearHead(mean, scale, coef, intercept, history, l2)
+
+
+def _history(facts: Facts) -> dict[str, list[float]]:
+    if "loss" not in facts.names():
+        raise ArchiveError("history must have the losses.")
+    return {name: facts.measured(name) for name in facts.names()}
+
+
+def _restored_suffix(
+    facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix, start: tuple[Any, ...]
+) -> TrainedSuffix:
+    mean, scale, l2, history = start
+    dropout, n_parameters = facts.rates("dropout"), facts.whole("n_parameters", 1)
+    counts = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
+    suffix = _suffix(facts, n_classes, prefix)
+    facts.finish()
+    if suffix.prefix is None and len(mean) != suffix.width:
+        raise ArchiveError(
+            f"head/mean must have shape ({suffix.width},). Got {mean.shape} instead."
+        )
+    scaling = _scaling(suffix.scaling, arrays, prefix.size)
+    _check_bounds(suffix, arrays)
+    parameters = arrays.take_all("head/parameters", n_parameters)
+    weights = _head_weights(suffix, parameters, mean, dropout)
+    return TrainedSuffix(
+        suffix, mean, scale, parameters, weights, scaling, dropout, history, None, *counts[:1], l2,
+        counts[1],
+    )  # fmt: skip
+
+
+def _suffix(facts: Facts, n_classes: int, prefix: Prefix) -> Suffix:
+    is_on_features = facts.flag("is_on_features")
+    suffix = Suffix(
+        n_classes,
+        facts.wholes("hidden_units", 1),
+        facts.text("activation", ACTIVATIONS),
+        facts.text_or_none("batch_norm", ("before", "after")),
+        dropout=facts.flag("has_dropout"),
+        l1=facts.flag("has_l1"),
+        l2=facts.flag("has_l2"),
+        width=facts.whole("width", int(is_on_features)),
+        prefix=None if is_on_features else prefix,
+        scaling=facts.text_or_none("scaling", SCALINGS),
+    )
+    if prefix.is_scratch if is_on_features else not prefix.is_cut:
+        raise ArchiveError("what was learned does not fit where the network is cut.")
+    if suffix.scaling is not None and not prefix.is_scratch:
+        raise ArchiveError("only networks from nothing have pixels scaled as fitted.")
+    return suffix
+
+
+def _scaling(kind: str | None, arrays: StoredArrays, size: tuple[int, int]) -> PixelScaling | None:
+    if kind is None:
+        return None
+    from transferclf.networks.whitening import PixelScaling
+
+    shape = (3,) if kind == "standardize" else (*size, 3)
+    mean = arrays.take("scaling/mean", shape)
+    factor = arrays.take("scaling/factor", shape if kind == "standardize" else (mean.size,) * 2)
+    return PixelScaling(kind, mean, factor)
+
+
+def _check_bounds(suffix: Suffix, arrays: StoredArrays) -> None:
+    """Raise ArchiveError if the head, when built, would be larger than what is in the archive."""
+    below = suffix.width if suffix.prefix is None else features_below(suffix.prefix, arrays)
+    widths = [below, *suffix.hidden_units, suffix.n_classes]
+    n_weights = sum(before * after for before, after in itertools.pairwise(widths))
+    if n_weights > arrays.n_numbers or len(widths) > arrays.n_arrays:
+        raise ArchiveError(f"expected the weights of layers of {reprlib.repr(widths[1:])} units.")
+
+
+def _head_weights(
+    suffix: Suffix, parameters: Sequence[np.ndarray], mean: np.ndarray, dropout: Sequence[float]
+) -> list[np.ndarray]:
+    """The head's own among all weights, if these are weights of such a network."""
+    try:
+        trainer = trainer_for(suffix)
+    except NetworkError as error:
+        raise ArchiveError(f"there is no such network: {error}") from error
+    with trainer.lock:
+        network = trainer.network
+        if [tuple(variable.shape) for variable in network.weights] != [p.shape for p in parameters]:
+            raise ArchiveError(
+                "the arrays are no weights of this network: their shapes are others."
+            )
+        trainer.set_parameters(parameters)
+        return network.head_weights()

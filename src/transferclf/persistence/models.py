@@ -1,0 +1,319 @@
+"""Estimators saved and loaded: `save_model` and `load_model`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from transferclf._recipes import check_test_time
+from transferclf.classifier import TransferClassifier
+from transferclf.exceptions import ArchiveError, InvalidParameterError
+from transferclf.extractor import CNNFeatureExtractor
+from transferclf.images.geometry import RESIZE_MODES
+from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
+from transferclf.networks.augmentation import Augmentation
+from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
+from transferclf.persistence.classes import class_facts, restored_classes
+from transferclf.persistence.facts import Facts
+from transferclf.persistence.heads import head_facts, restored_head
+from transferclf.persistence.parameters import (
+    fields_of,
+    parameter_facts,
+    restored_fields,
+    restored_parameters,
+)
+from transferclf.persistence.prefixes import prefix_facts, restored_prefix
+
+Estimator = TransferClassifier | CNNFeatureExtractor
+
+# Raised whenever what is written could not be read by older versions.
+FORMAT = 1
+
+KINDS: dict[str, type[Estimator]] = {
+    "CNNFeatureExtractor": CNNFeatureExtractor,
+    "TransferClassifier": TransferClassifier,
+}
+
+# What there is besides parameters; private attributes of others are not saved.
+ATTRIBUTES = {
+    "CNNFeatureExtractor": {"n_features_out_"},
+    "TransferClassifier": {
+        "augmentation_", "classes_", "head_", "history_", "l2_", "n_head_iter_", "n_iter_",
+        "sample_indices_",
+    },
+}  # fmt: skip
+SHARED_ATTRIBUTES = {"feature_names_in_", "n_features_in_", "pixel_range_", "prefix_", "resize_"}
+
+_PACKAGES = ("keras", "numpy", "scikit-learn", "tensorflow", "transferclf")
+_RANGES: dict[str, Any] = {"type": DtypeRange, "values": ValueRange}
+
+
+def save_model(
+    estimator: Estimator, path: str | os.PathLike[str], *, include_weights: bool = False
+) -> None:
+    """Save a fitted estimator to a file that holds no code.
+
+    The file is a zip of one JSON text and of arrays. It takes the place of one that is there when
+    it is complete, so that nothing is ever half written.
+
+    Parameters
+    ----------
+    estimator : TransferClassifier or CNNFeatureExtractor
+        Fitted. Of a pipeline, save the step.
+    path : str or path-like
+        The file; its folder must be there.
+    include_weights : bool, default=False
+        Whether the weights of a backbone are saved that could be had again by its name: those
+        bundled with this package, those of ImageNet, and those drawn from a seed. What was trained
+        is always saved, and so are weights from a file of your own.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    InvalidParameterError
+        If it is of another class, or a parameter is an object that JSON cannot hold: `head`, Keras
+        optimizers, schedules and callbacks, a RandomState. All but `head` are not needed to
+        predict, and can be set to something else first.
+    ArchiveError
+        If there are more than two gigabytes of numbers, or some are not finite.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    load_model : Loads it.
+
+    Notes
+    -----
+    Predictions of the loaded estimator are the same. Not saved are the place of stored features
+    (`cache` is "memory" or None after loading) and what an optimizer remembers of training that was
+    interrupted or goes on by `partial_fit`; pickle keeps both.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_digits
+    >>> from transferclf import TransferClassifier, load_model, save_model
+    >>> images, labels = load_digits(return_X_y=True)
+    >>> classifier = TransferClassifier(image_size=32, image_shape=(8, 8), pixel_range=(0, 16))
+    >>> path = Path(tempfile.mkdtemp(), "digits.model")
+    >>> save_model(classifier.fit(images[:50], labels[:50]), path)
+    >>> bool((load_model(path).predict(images) == classifier.predict(images)).all())
+    True
+    """
+    kind = type(estimator).__name__
+    if type(estimator) is not KINDS.get(kind):
+        raise InvalidParameterError(
+            "estimator must be a TransferClassifier or a CNNFeatureExtractor, and no subclass. "
+            f"Got {type(estimator).__name__} instead; of a pipeline, save the step."
+        )
+    check_is_fitted(estimator, None if kind == "TransferClassifier" else "n_features_out_")
+    _check_attributes(estimator, kind)
+    estimator._check_parameters()
+    arrays: dict[str, np.ndarray] = {}
+    facts = {
+        "format": FORMAT,
+        "kind": kind,
+        "versions": _versions(),
+        "parameters": parameter_facts(estimator),
+        "fitted": _fitted_facts(estimator, arrays, include_weights),
+    }
+    write_archive(Path(path), facts, arrays)
+
+
+def load_model(path: str | os.PathLike[str], *, backbone: Any = None) -> Estimator:
+    """Load an estimator that `save_model` has saved; no code of the file is run.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    backbone : keras.Model or None, default=None
+        The network, where the estimator was fitted with one of your own; its weights must be the
+        same. Not needed where its builder is registered under the same name.
+
+    Returns
+    -------
+    TransferClassifier or CNNFeatureExtractor
+        Fitted.
+
+    Raises
+    ------
+    ArchiveError
+        If the file is no archive, is damaged, is of a newer format, or says what cannot be.
+    InvalidParameterError
+        If `backbone` is missing, not needed or another one; or an engine is not installed.
+    WeightsError
+        If the weights of a backbone that was saved by its name are others on this machine.
+    FileNotFoundError
+        If there is no such file.
+
+    See Also
+    --------
+    save_model : Saves it, and has an example.
+
+    Notes
+    -----
+    Digests tell of accidents, not of forgery: whoever writes the file decides what is predicted,
+    and how large a network of the registry is built. That is all that a file can do.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from transferclf import CNNFeatureExtractor, load_model, save_model
+    >>> path = Path(tempfile.mkdtemp(), "features.model")
+    >>> save_model(CNNFeatureExtractor(image_size=32).fit(np.zeros((1, 32, 32), np.uint8)), path)
+    >>> load_model(path).image_size
+    32
+    """
+    path = Path(path)
+    try:
+        with opened_archive(path) as (facts, arrays):
+            return _restored(facts, arrays, backbone)
+    except ArchiveError as error:
+        raise ArchiveError(f"{path} cannot be loaded: {error}") from error
+
+
+def _check_attributes(estimator: Estimator, kind: str) -> None:
+    known = {*estimator.get_params(deep=False), *SHARED_ATTRIBUTES, *ATTRIBUTES[kind]}
+    others = [name for name in vars(estimator) if name not in known and not name.startswith("_")]
+    if others:
+        raise InvalidParameterError(
+            f"an archive has no place for {', '.join(others)} of the estimator: delete it first, "
+            "or pickle the estimator."
+        )
+
+
+def _versions() -> dict[str, str]:
+    """What it was saved with; for whoever has to find out why something differs."""
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | packages
+
+
+def _fitted_facts(
+    estimator: Estimator, arrays: dict[str, np.ndarray], include_weights: bool
+) -> dict[str, Any]:
+    names = getattr(estimator, "feature_names_in_", None)
+    length = getattr(estimator, "n_features_in_", None)
+    facts = {
+        "pixel_range": _range_facts(estimator.pixel_range_),
+        "resize": estimator.resize_,
+        "n_features_in": None if length is None else int(length),
+        "feature_names_in": None if names is None else list(map(str, names)),
+        "prefix": prefix_facts(estimator.prefix_, arrays, include_weights),
+    }
+    if isinstance(estimator, CNNFeatureExtractor):
+        return facts | {"n_features_out": int(estimator.n_features_out_)}
+    if hasattr(estimator, "sample_indices_"):  # not after partial_fit
+        arrays["sample_indices"] = estimator.sample_indices_.astype(np.int64)
+    augmentation = estimator.augmentation_
+    return facts | {
+        "classes": class_facts(estimator.classes_),
+        "augmentation": None if augmentation is None else fields_of(augmentation),
+        "seed": int(estimator._seed),
+        "head": head_facts(estimator.head_, arrays),
+    }
+
+
+def _range_facts(pixel_range: PixelRange) -> dict[str, Any] | None:
+    if pixel_range is None or isinstance(pixel_range, str):
+        return None if pixel_range is None else {"kind": pixel_range}
+    kind = next((kind for kind, made in _RANGES.items() if made is type(pixel_range)), "given")
+    low, high = np.asarray(pixel_range).tolist()
+    return {"kind": kind, "low": low, "high": high}
+
+
+def _restored(facts: Facts, arrays: StoredArrays, backbone: Any) -> Estimator:
+    version = facts.whole("format", 1)
+    if version > FORMAT:
+        raise ArchiveError(
+            f"it has format {version}, and this version of transferclf reads formats up to "
+            f"{FORMAT}: upgrade the package."
+        )
+    kind = KINDS[facts.text("kind", tuple(KINDS))]
+    versions = facts.part("versions")
+    for name in versions.names():
+        versions.text(name)
+    params = restored_parameters(facts.part("parameters"), set(kind().get_params(deep=False)))
+    fitted = facts.part("fitted")
+    facts.finish()
+    estimator = _with_parameters(kind, params)
+    _restore_attributes(estimator, fitted, arrays, backbone)
+    if not isinstance(estimator.backbone, str) and estimator.backbone is None:
+        estimator.backbone = estimator.prefix_.model
+    arrays.finish()
+    return estimator
+
+
+def _with_parameters(kind: type[Estimator], params: dict[str, Any]) -> Estimator:
+    estimator = kind(**params)
+    try:
+        estimator._check_parameters()
+    except InvalidParameterError as error:
+        raise ArchiveError(str(error)) from error
+    return estimator
+
+
+def _restore_attributes(
+    estimator: Estimator, facts: Facts, arrays: StoredArrays, backbone: Any
+) -> None:
+    estimator.pixel_range_ = _restored_range(facts.part_or_none("pixel_range"))
+    estimator.resize_ = facts.text("resize", RESIZE_MODES)
+    _restore_rows(estimator, facts)
+    estimator.prefix_ = restored_prefix(facts.part("prefix"), arrays, backbone)
+    if isinstance(estimator, CNNFeatureExtractor):
+        estimator.n_features_out_ = facts.whole("n_features_out", 1)
+    else:
+        _restore_learned(estimator, facts, arrays)
+    facts.finish()
+
+
+def _restore_rows(estimator: Estimator, facts: Facts) -> None:
+    """What fit on rows leaves: how many numbers there are in one, and what they are called."""
+    length, names = facts.take("n_features_in"), facts.take("feature_names_in")
+    known = Facts({"length": length, "names": names}, "n_features_in and feature_names_in")
+    if length is not None:
+        estimator.n_features_in_ = known.whole("length", 1)
+    if names is not None:
+        estimator.feature_names_in_ = np.array(known.texts("names"), dtype=object)
+        if len(names) != length:
+            raise known.wrong(f"{length} names", names)
+
+
+def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: StoredArrays) -> None:
+    classes = estimator.classes_ = restored_classes(facts.part("classes"))
+    fields = facts.part_or_none("augmentation")
+    estimator.augmentation_ = None if fields is None else restored_fields(Augmentation, fields)
+    try:
+        check_test_time(estimator.test_time_augmentation, estimator.augmentation_)
+    except InvalidParameterError as error:
+        raise ArchiveError(str(error)) from error
+    estimator._seed = facts.whole("seed", 0)
+    if "sample_indices" in arrays:
+        estimator.sample_indices_ = arrays.take("sample_indices", (None,), "i")
+    head = facts.part("head")
+    estimator._keep(restored_head(head, arrays, len(classes), estimator.prefix_))
+
+
+def _restored_range(facts: Facts | None) -> PixelRange:
+    if facts is None:
+        return None
+    kind = facts.text("kind", ("minmax", "given", *_RANGES))
+    if kind == "minmax":
+        facts.finish()
+        return "minmax"
+    low, high = facts.number("low"), facts.number("high")
+    facts.finish()
+    if low >= high:
+        raise facts.wrong("a rising pair", (low, high))
+    return _RANGES[kind](low, high) if kind in _RANGES else (low, high)

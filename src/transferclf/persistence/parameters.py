@@ -1,0 +1,221 @@
+"""Parameters of estimators as JSON: plain values, and the few objects of this package."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from transferclf.exceptions import ArchiveError, InvalidParameterError
+from transferclf.networks.augmentation import Augmentation
+from transferclf.networks.convnet import ConvNet
+from transferclf.networks.parameters import ParameterSet
+from transferclf.persistence.facts import Facts, is_text
+
+# Deeper than any parameter is.
+MAX_DEPTH = 8
+MAX_WHOLE = 2**64
+
+# Where an archive says one of these names, this and nothing else is made.
+PARAMETER_SETS: dict[str, type[ParameterSet]] = {"Augmentation": Augmentation, "ConvNet": ConvNet}
+
+# Keras looks a name up among functions that somebody registered, too; those are no part of this.
+# fmt: off
+ACTIVATIONS = (
+    "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu",
+    "hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu",
+    "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign",
+    "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh", "tanh_shrink",
+    "threshold",
+)
+# fmt: on
+
+_HINTS = {
+    "head": "which is code of your own; pickle the estimator instead",
+    "optimizer": "set_params(optimizer=NAME, learning_rate=NUMBER)",
+    "lr_schedule": "set_params(lr_schedule=None)",
+    "callbacks": "set_params(callbacks=None)",
+    "random_state": "set_params(random_state=NUMBER)",
+}
+
+
+def parameter_facts(estimator: Any) -> dict[str, Any]:
+    """The parameters of an estimator as JSON has them.
+
+    Where stored features are kept is of this machine, and not written down.
+
+    Raises
+    ------
+    InvalidParameterError
+        If one is an object that an archive cannot hold, such as a Keras optimizer.
+    """
+    check_activation(estimator)
+    params = estimator.get_params(deep=False)
+    params["cache"] = None if params["cache"] is None else "memory"
+    backbone = params.pop("backbone")
+    is_own = not isinstance(backbone, str | ConvNet)
+    facts = {name: _written(name, value) for name, value in params.items()}
+    return {"backbone": {"model": None} if is_own else _written("backbone", backbone)} | facts
+
+
+def _written(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | str):
+        plain = is_text(value) if isinstance(value, str) else True
+        return value if plain else _refuse(name, value)
+    if isinstance(value, np.generic):
+        return _written(name, value.item())
+    if isinstance(value, int | float):
+        return value if math.isfinite(value) and abs(value) < MAX_WHOLE else _refuse(name, value)
+    if isinstance(value, np.ndarray):
+        return _written(name, value.tolist())
+    if isinstance(value, list):
+        return [_written(name, each) for each in value]
+    return _written_object(name, value)
+
+
+def _written_object(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, tuple):
+        return {"tuple": [_written(name, each) for each in value]}
+    if isinstance(value, PurePath):
+        return {"path": str(value)}
+    if type(value) is dict:
+        return {"dict": [[_written(name, each) for each in pair] for pair in value.items()]}
+    if type(value) in PARAMETER_SETS.values():
+        return {type(value).__name__: fields_of(value)}
+    return _refuse(name, value)
+
+
+def fields_of(value: ParameterSet) -> dict[str, Any]:
+    """The fields of a ConvNet or an Augmentation, as JSON has them."""
+    check_activation(value)
+    return {name: _written(name, field) for name, field in value.get_params().items()}
+
+
+def check_activation(value: Any) -> None:
+    """Raise InvalidParameterError unless the activation, if there is one, is Keras' own."""
+    name = getattr(value, "activation", "relu")
+    if name not in ACTIVATIONS:
+        raise InvalidParameterError(
+            f"an archive can only hold activations of Keras' own. Got {name!r} instead."
+        )
+
+
+def _refuse(name: str, value: Any) -> Any:
+    hint = _HINTS.get(name)
+    hint = f"It is not needed to predict: {hint} first" if hint and "(" in hint else hint
+    raise InvalidParameterError(
+        f"{name} must be of plain values to be saved. Got {value!r} instead. "
+        f"{hint or 'Pickle the estimator instead'}."
+    )
+
+
+def restored_parameters(facts: Facts, known: set[str]) -> dict[str, Any]:
+    """The parameters that an archive says; `backbone` is None where it has to be handed in.
+
+    Parameters
+    ----------
+    facts : Facts
+        By name.
+    known : set of str
+        The parameters that there are.
+
+    Raises
+    ------
+    ArchiveError
+        If there is no such parameter, or a value is of no type that parameters have.
+    """
+    params = {}
+    for name in facts.names():
+        if name not in known:
+            raise facts.wrong(f"one of {', '.join(sorted(known))}", name)
+        params[name] = _read(facts.take(name), name, 0)
+    if missing := known - set(params) - _SINCE_FORMAT_1:
+        raise ArchiveError(f"there is no parameter {min(missing)!r}.")
+    if params["cache"] not in (None, "memory"):
+        raise ArchiveError("cache must be 'memory' or null.")
+    check_restored_activation(params)
+    return params
+
+
+# Parameters that archives of format 1 may lack, because they came later.
+_SINCE_FORMAT_1: set[str] = set()
+
+
+def check_restored_activation(params: dict[str, Any]) -> None:
+    """Raise ArchiveError unless the activation, if there is one, is Keras' own."""
+    if params.get("activation", "relu") not in ACTIVATIONS:
+        raise ArchiveError(f"{params['activation']!r:.100} is no activation of Keras' own.")
+
+
+def _read(value: Any, name: str, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise ArchiveError(f"{name} is nested too deeply.")
+    if isinstance(value, str) and not is_text(value):
+        raise ArchiveError(f"{name} must be a whole text.")
+    if isinstance(value, list):
+        return [_read(each, name, depth + 1) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) != 1:
+        raise ArchiveError(f"{name} must be an object of one known kind. Got {len(value)} keys.")
+    ((kind, content),) = value.items()
+    if kind in PARAMETER_SETS:
+        return restored_fields(PARAMETER_SETS[kind], Facts(content, name))
+    if kind not in _READERS:
+        raise ArchiveError(f"{name} is of a kind that no parameter is: {kind[:100]!r}.")
+    return _READERS[kind](content, name, depth + 1)
+
+
+def restored_fields(kind: type[ParameterSet], facts: Facts) -> Any:
+    """A ConvNet or an Augmentation from its fields."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    values = {}
+    for name in facts.names():
+        if name not in known:
+            raise facts.wrong(f"a field of {kind.__name__}", name)
+        values[name] = _read(facts.take(name), name, 1)
+    check_restored_activation(values)
+    restored = kind(**values)
+    try:
+        restored.check()
+    except InvalidParameterError as error:
+        raise ArchiveError(str(error)) from error
+    return restored
+
+
+def _read_tuple(content: Any, name: str, depth: int) -> tuple[Any, ...]:
+    if not isinstance(content, list):
+        raise ArchiveError(f"{name} must be a list of values.")
+    return tuple(_read(each, name, depth) for each in content)
+
+
+def _read_dict(content: Any, name: str, depth: int) -> dict[Any, Any]:
+    pairs = _read_tuple(content, name, depth)
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ArchiveError(f"{name} must be a list of pairs.")
+    if not all(isinstance(key, str | int | float) for key, _ in pairs):
+        raise ArchiveError(f"{name} must have texts and numbers as keys.")
+    return dict(pairs)
+
+
+def _read_path(content: Any, name: str, depth: int) -> Path:
+    if not is_text(content):
+        raise ArchiveError(f"{name} must be a path.")
+    return Path(content)
+
+
+def _read_model(content: Any, name: str, depth: int) -> None:
+    if name != "backbone" or content is not None:
+        raise ArchiveError(f"{name} cannot be a model.")
+
+
+_READERS: dict[str, Callable[[Any, str, int], Any]] = {
+    "dict": _read_dict,
+    "model": _read_model,
+    "path": _read_path,
+    "tuple": _read_tuple,
+}

@@ -1,0 +1,268 @@
+"""What becomes of a fitted estimator: copies, pickles, threads, and other processes."""
+
+import copy
+import functools
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import keras
+import numpy as np
+import pytest
+from image_helpers import striped_images
+
+from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier, register_backbone
+from transferclf.features import shared_store
+from transferclf.networks import backbones
+
+N = 12
+RNG = np.random.default_rng(0)
+IMAGES = striped_images(N, RNG)
+LABELS = np.arange(N) % 3
+OTHERS = striped_images(9, RNG)
+
+CASES = {
+    "linear": {},
+    "hidden": {"hidden_units": (4,), "epochs": 1},
+    "tuned": {"trainable_layers": 1, "fine_tune_epochs": 1},
+    "scratch": {"backbone": ConvNet((2,), dense_units=()), "image_size": 4, "epochs": 1},
+}
+
+
+@functools.cache
+def fitted_as(case):
+    parameters = {"image_size": 32, "random_state": 0} | CASES[case]
+    return TransferClassifier(**parameters).fit(IMAGES, LABELS)
+
+
+def own_network():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(64, 5)(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Conv2D(64, 5)(x), name="mine")
+
+
+def by_joblib(estimator, folder):
+    joblib.dump(estimator, folder / "a.joblib")
+    return joblib.load(folder / "a.joblib")
+
+
+COPIES = {
+    "pickle": lambda estimator, folder: pickle.loads(pickle.dumps(estimator)),
+    "joblib": by_joblib,
+    "deepcopy": lambda estimator, folder: copy.deepcopy(estimator),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_predict_the_same(case, copied, tmp_path):
+    fitted = fitted_as(case)
+    again = COPIES[copied](fitted, tmp_path)
+    shared_store().clear()
+    np.testing.assert_array_equal(again.predict_proba(OTHERS), fitted.predict_proba(OTHERS))
+    assert again.classes_.tolist() == fitted.classes_.tolist()
+
+
+def test_cloudpickle_predicts_the_same():
+    cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
+    for case in CASES:
+        again = pickle.loads(cloudpickle.dumps(fitted_as(case)))
+        expected = fitted_as(case).predict_proba(OTHERS)
+        np.testing.assert_array_equal(again.predict_proba(OTHERS), expected)
+
+
+def test_copies_go_ways_of_their_own():
+    fitted = fitted_as("linear")
+    before = fitted.predict_proba(OTHERS)
+    copy.deepcopy(fitted).fit(IMAGES, LABELS[::-1])
+    np.testing.assert_array_equal(fitted.predict_proba(OTHERS), before)
+
+
+# --- sizes
+
+
+def n_bytes(arrays):
+    return sum(np.asarray(array).nbytes for array in arrays)
+
+
+def test_a_frozen_registry_backbone_is_pickled_by_name_and_digest():
+    fitted = fitted_as("linear")
+    _ = fitted.model_  # is rebuilt when it is asked for again
+    head = fitted.head_
+    content = pickle.dumps(fitted)
+    assert len(content) < n_bytes([head.mean, head.scale, *head.weights]) + 20_000
+    assert fitted.prefix_.weights_digest.encode() in content
+    extractor = CNNFeatureExtractor(image_size=32, weights=None, random_state=0).fit(IMAGES)
+    assert len(pickle.dumps(extractor)) < 5_000
+
+
+@pytest.mark.parametrize("case", ["tuned", "scratch"])
+def test_what_was_trained_is_pickled_by_value(case):
+    fitted = fitted_as(case)
+    trained = n_bytes([*fitted.head_.parameters, *fitted.head_.weights])
+    assert trained < len(pickle.dumps(fitted)) < trained + 30_000
+
+
+@pytest.mark.parametrize("is_registered", [False, True])
+def test_a_network_of_ones_own_is_pickled_by_value_and_once(is_registered, monkeypatch):
+    monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
+    network = own_network()
+    if is_registered:
+        register_backbone("mine", lambda input_shape: network, image_size=16)
+    backbone = "mine" if is_registered else network
+    fitted = CNNFeatureExtractor(backbone).fit(IMAGES)
+    size = n_bytes(network.get_weights())
+    content = pickle.dumps(fitted)
+    assert size < len(content) < 1.2 * size
+    backbones._REGISTRY.pop("mine", None)
+    again = pickle.loads(content)
+    np.testing.assert_array_equal(again.transform(OTHERS), fitted.transform(OTHERS))
+
+
+# --- threads
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_several_threads_predict_at_once(case):
+    fitted = fitted_as(case)
+    # A second one of the same shape has other weights in the same compiled network.
+    other = TransferClassifier(**({"image_size": 32, "random_state": 1} | CASES[case]))
+    other.fit(IMAGES, LABELS[::-1])
+    parts = [OTHERS[start : start + 3] for start in range(7)]
+    expected = [each.predict_proba(part) for each in (fitted, other) for part in parts]
+    shared_store().clear()
+    with ThreadPoolExecutor(8) as pool:
+        tasks = [(each, part) for each in (fitted, other) for part in parts]
+        found = list(pool.map(lambda task: task[0].predict_proba(task[1]), tasks * 3))
+    for one, another in zip(found, expected * 3, strict=True):
+        np.testing.assert_array_equal(one, another)
+
+
+# --- processes
+
+SCRIPT = """
+    import os, pickle, sys, time, warnings
+    import numpy as np
+    from transferclf import TransferClassifier
+
+    # Python itself warns of forks in processes with threads, from version 3.12 on.
+    warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    labels = np.arange(8) % 2
+
+    def probabilities(estimator):
+        return estimator.predict_proba(images)
+
+    def new(**parameters):
+        return TransferClassifier(image_size=32, random_state=0, **parameters)
+
+    def in_fork(function):
+        '''What a forked child says about a call; "hangs" where it has not ended in time.'''
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                text = repr(function())
+            except BaseException as error:
+                text = f"{type(error).__name__}: {error}"
+            os.write(writing, text.encode())
+            os._exit(0)
+        os.close(writing)
+        for _ in range(1200):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return os.read(reading, 10_000).decode()
+            time.sleep(0.1)
+        os.kill(child, 9)
+        return "hangs"
+"""
+
+
+def run_script(code, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(code))
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+NO_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+
+@NO_FORK
+@pytest.mark.slow
+def test_a_child_forked_after_tensorflow_ran_says_so_and_does_not_hang(tmp_path):
+    code = """
+    import keras
+
+    def in_child():
+        return new(hidden_units=(2,), epochs=1).fit(images, labels).predict(images).shape
+
+    # Before, a child is free to use it, though Keras and TensorFlow are imported already.
+    said = in_fork(in_child)
+    assert said == "(8,)", said
+    fitted, hidden = new().fit(images, labels), new(hidden_units=(2,), epochs=1)
+    hidden.fit(images, labels)
+    unseen = images[:, ::-1]
+    for function in (
+        lambda: fitted.predict(unseen),
+        lambda: hidden.predict(images),
+        lambda: hidden.fit(images, labels),
+        lambda: fitted.model_,
+        lambda: in_fork(lambda: fitted.predict(unseen)),
+    ):
+        said = in_fork(function)
+        assert "ForkedProcessError: TensorFlow was used before" in said, said
+        assert "spawn" in said, said
+    # What is stored needs no network, and the parent goes on.
+    assert in_fork(lambda: fitted.predict(images).tolist()) == repr(fitted.predict(images).tolist())
+    assert len(fitted.predict(unseen)) == 8
+    print("done")
+    """
+    assert run_script(code, tmp_path) == "done\n"
+
+
+@pytest.mark.slow
+def test_processes_that_start_anew_predict_the_same(tmp_path):
+    """With pickles made where TensorFlow has run; `test_processes.py` has those of joblib."""
+    code = """
+    def main():
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        fitted = new(hidden_units=(2,), epochs=1).fit(images, labels)
+        expected = fitted.predict_proba(images)
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            found = pool.submit(probabilities, fitted).result()
+        np.testing.assert_array_equal(found, expected)
+        print("done")
+
+    if __name__ == "__main__":
+        main()
+    """
+    assert run_script(code, tmp_path) == "done\n"
+
+
+def test_the_error_is_also_a_runtime_error(monkeypatch):
+    from transferclf.networks import forking
+
+    monkeypatch.setattr(forking, "_was_running", True)
+    shared_store().clear()
+    for case in CASES:
+        with pytest.raises(RuntimeError, match="before this process was forked"):
+            fitted_as(case).predict(OTHERS)
+    with pytest.raises(RuntimeError, match="before this process was forked"):
+        TransferClassifier(ConvNet((2,))).fit(IMAGES, LABELS)
+    with pytest.raises(RuntimeError, match="before this process was forked"):
+        CNNFeatureExtractor(own_network_of_before()).fit(IMAGES)
+
+
+@functools.cache
+def own_network_of_before():
+    return own_network()

@@ -1,0 +1,561 @@
+"""Estimators saved and loaded: the same predictions, and nothing but plain values in the file."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from image_helpers import striped_images
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+
+from transferclf import (
+    Augmentation,
+    CNNFeatureExtractor,
+    ConvNet,
+    FeatureStore,
+    TransferClassifier,
+    load_model,
+    register_backbone,
+    save_model,
+)
+from transferclf.exceptions import ArchiveError, InvalidParameterError, WeightsError
+from transferclf.networks import backbones
+from transferclf.networks.backbones import get_backbone
+from transferclf.networks.weights import build_backbone
+
+N = 18
+RNG = np.random.default_rng(0)
+IMAGES = striped_images(N, RNG)
+LABELS = np.arange(N) % 3
+OTHERS = striped_images(9, RNG)
+
+CONVNET = {"backbone": ConvNet((4,), dense_units=(4,)), "image_size": 8, "epochs": 2}
+HIDDEN = {"hidden_units": (4,), "epochs": 2}
+TUNED = {"trainable_layers": 3, "fine_tune_epochs": 1}
+
+
+def tiny(**changes):
+    return TransferClassifier(**({"image_size": 32, "random_state": 0} | changes))
+
+
+def own_network(seed=0, units=4):
+    inputs = keras.Input((16, 16, 3))
+    start = keras.initializers.GlorotUniform(seed)
+    x = keras.layers.Conv2D(units, 3, kernel_initializer=start)(
+        keras.layers.Rescaling(1 / 255)(inputs)
+    )
+    return keras.Model(inputs, x, name="mine")
+
+
+def again(estimator, path, **arguments):
+    save_model(estimator, path)
+    return load_model(path, **arguments)
+
+
+def assert_same_predictions(loaded, fitted, images=OTHERS):
+    np.testing.assert_array_equal(loaded.predict_proba(images), fitted.predict_proba(images))
+    np.testing.assert_array_equal(loaded.predict(images[:1]), fitted.predict(images[:1]))
+    assert loaded.predict(images).dtype == fitted.predict(images).dtype
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return tiny().fit(IMAGES, LABELS)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "a.model"
+
+
+@pytest.fixture(scope="module")
+def tiny_file(tmp_path_factory):
+    """Weights of `tiny` that are not the bundled ones."""
+    path = tmp_path_factory.mktemp("weights") / "mine.weights.h5"
+    build_backbone(get_backbone("tiny"), None, (32, 32), seed=7).save_weights(path)
+    return path
+
+
+# --- the same predictions
+
+CASES = {
+    "linear head": {},
+    "hidden layers": HIDDEN
+    | {"batch_norm": "before", "dropout": 0.2, "activation": "gelu", "l1": 1e-4},
+    "last layers": TUNED,
+    "all layers": {"trainable_layers": "all", "fine_tune_epochs": 1},
+    "convolutional": CONVNET,
+    "standardized": CONVNET | {"preprocessing": "standardize"},
+    "whitened": CONVNET | {"preprocessing": "zca", "backbone": ConvNet((), dense_units=(4,))},
+    "batch normalisation": CONVNET | {"backbone": ConvNet((4,), batch_norm="after", dropout=0.1)},
+    "random and frozen": {"weights": None},
+    "views": {"augmentation": "light", "test_time_augmentation": "both"},
+    "other words": {
+        "resize": "pad", "pooling": "max", "preprocessing": "torch", "pixel_range": "minmax",
+        "class_weight": {0: 1.0, 2: 0.5}, "image_size": [32, 48], "oversample": True,
+    },
+    "keras engine": {"engine": "keras", "cache": None},
+}  # fmt: skip
+
+
+@functools.cache
+def fitted_as(case):
+    return tiny(**CASES[case]).fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("case", "include_weights"),
+    [
+        (case, include_weights)
+        for case, parameters in CASES.items()
+        # A ConvNet has no weights but those it was trained to.
+        for include_weights in ([False] if "backbone" in parameters else [False, True])
+    ],
+)
+def test_predictions_are_the_same(case, include_weights, path):
+    fitted = fitted_as(case)
+    save_model(fitted, path, include_weights=include_weights)
+    loaded = load_model(path)
+    assert_same_predictions(loaded, fitted)
+    assert loaded.get_params().keys() == fitted.get_params().keys()
+    for name in ("history_", "n_iter_", "n_head_iter_", "l2_", "augmentation_", "pixel_range_"):
+        assert getattr(loaded, name) == getattr(fitted, name)
+        assert type(getattr(loaded, name)) is type(getattr(fitted, name))
+    np.testing.assert_array_equal(loaded.sample_indices_, fitted.sample_indices_)
+
+
+@pytest.mark.parametrize("case", ["linear head", "last layers", "convolutional"])
+def test_what_is_loaded_is_saved_again_to_the_same_bytes(case, path, tmp_path):
+    fitted = fitted_as(case)
+    other = tmp_path / "b.model"
+    save_model(again(fitted, path), other)
+    assert path.read_bytes() == other.read_bytes()
+
+
+def test_what_has_weights_by_value_is_saved_by_value_again(linear, path, tmp_path):
+    save_model(linear, path, include_weights=True)
+    loaded = load_model(path)
+    loaded = again(loaded, tmp_path / "b.model")
+    assert_same_predictions(loaded, linear)
+    assert (tmp_path / "b.model").stat().st_size > 1_000_000 > path.stat().st_size / 100
+
+
+@pytest.mark.parametrize("weights", ["a path", "a text"])
+def test_weights_from_a_file_travel_along(weights, tiny_file, path):
+    file = tiny_file.with_name(f"{weights}.weights.h5")
+    file.write_bytes(tiny_file.read_bytes())
+    fitted = tiny(weights=file if weights == "a path" else str(file), l2=0.1).fit(IMAGES, LABELS)
+    save_model(fitted, path)
+    file.unlink()
+    loaded = load_model(path)
+    assert_same_predictions(loaded, fitted)
+    assert loaded.weights == fitted.weights
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["no", "yes"])[LABELS % 2],
+        np.array(["cat", "dog", "owl"], dtype=object)[LABELS],
+        np.array(["é", "ü", "ß"], dtype="U10")[LABELS],
+        np.array([-5, 3, 2**60])[LABELS],
+        LABELS.astype(np.uint8),
+        LABELS % 2 == 0,
+        LABELS.astype(float),
+    ],
+    ids=["two texts", "objects", "wide texts", "integers", "bytes", "booleans", "floats"],
+)
+def test_labels_keep_their_type(labels, path):
+    fitted = tiny(l2=0.1).fit(IMAGES, labels)
+    loaded = again(fitted, path)
+    assert_same_predictions(loaded, fitted)
+    assert loaded.classes_.dtype == fitted.classes_.dtype
+    np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
+    if len(fitted.classes_) == 2:
+        assert loaded.decision_function(OTHERS).shape == (len(OTHERS),)
+
+
+def test_the_whole_model_is_the_same(path):
+    fitted = fitted_as("last layers")
+    first, second = fitted.model_.get_weights(), again(fitted, path).model_.get_weights()
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("layer", [None, ["block1_unit1_add", "top_relu"]])
+@pytest.mark.parametrize("include_weights", [False, True])
+def test_features_are_the_same(layer, include_weights, path):
+    fitted = CNNFeatureExtractor(image_size=32, layer=layer).fit(IMAGES)
+    save_model(fitted, path, include_weights=include_weights)
+    loaded = load_model(path)
+    np.testing.assert_array_equal(loaded.transform(OTHERS), fitted.transform(OTHERS))
+    assert loaded.get_feature_names_out().tolist() == fitted.get_feature_names_out().tolist()
+    assert loaded.get_params() == fitted.get_params()
+
+
+def test_rows_keep_their_length(path):
+    rows = IMAGES[..., 0].reshape(N, -1)
+    fitted = tiny(image_shape=(32, 32)).fit(rows, LABELS)
+    loaded = again(fitted, path)
+    assert loaded.n_features_in_ == 32 * 32
+    assert loaded.image_shape == (32, 32)
+    assert_same_predictions(loaded, fitted, rows)
+
+
+@pytest.mark.parametrize(
+    "images", [IMAGES, IMAGES / 255, IMAGES.astype(np.uint16) * 257, IMAGES * 1.0]
+)
+def test_the_pixel_range_stays_decided(images, path):
+    fitted = tiny().fit(images, LABELS)
+    loaded = again(fitted, path)
+    assert loaded.pixel_range_ == fitted.pixel_range_
+    assert type(loaded.pixel_range_) is type(fitted.pixel_range_)
+    assert_same_predictions(loaded, fitted, images)
+
+
+def test_parameters_come_back(path):
+    params = {
+        "augmentation": Augmentation(rotation=10, views=1),
+        "hidden_units": [4],
+        "dropout": np.float32(0.5),
+        "epochs": np.int64(1),
+        "class_weight": {0: 2, 1: 1.5},
+        "random_state": 3,
+        "callbacks": [],
+    }
+    loaded = again(tiny(**params).fit(IMAGES, LABELS), path)
+    for name, value in params.items():
+        assert getattr(loaded, name) == value
+    assert type(loaded.epochs) is int
+
+
+def test_training_goes_on_after_loading(path):
+    fitted = tiny(optimizer="adam", warm_start=True, epochs=2).fit(IMAGES, LABELS)
+    loaded = again(fitted, path).fit(IMAGES, LABELS)
+    assert loaded.history_["loss"][:2] == fitted.history_["loss"]
+    assert len(loaded.history_["loss"]) > 2
+    partly = tiny().partial_fit(IMAGES, LABELS, classes=[0, 1, 2])
+    loaded = again(partly, path)
+    assert_same_predictions(loaded, partly)
+    loaded.partial_fit(IMAGES, LABELS)
+    assert len(loaded.history_["loss"]) == 2
+
+
+# --- what is in the file
+
+
+def facts_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("model.json"))
+
+
+def test_a_bundled_backbone_is_named_and_not_stored(linear, path):
+    save_model(linear, path)
+    facts = facts_of(path)
+    weights = facts["fitted"]["prefix"]["weights"]
+    assert weights == {
+        "kind": "file",
+        "name": "pretrained",
+        "digest": linear.prefix_.weights_digest,
+    }
+    assert facts["format"] == 1
+    assert facts["versions"].keys() >= {"transferclf", "keras", "tensorflow", "numpy"}
+    assert path.stat().st_size < 4 * 8 * 5 * linear.head_.mean.size
+
+
+def test_only_what_numpy_reads_without_pickle_is_in_it(linear, path):
+    save_model(linear, path, include_weights=True)
+    with np.load(path, allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["head/coef"], linear.head_.coef)
+        names = [name for name in arrays.files if name != "model.json"]
+        assert all(np.isfinite(arrays[name]).all() for name in names)
+
+
+def test_a_network_from_nothing_needs_no_backbone(path):
+    fitted = fitted_as("convolutional")
+    save_model(fitted, path, include_weights=True)
+    assert facts_of(path)["fitted"]["prefix"]["weights"] == {"kind": "trained"}
+
+
+def test_where_features_are_kept_is_not_written_down(tmp_path, path):
+    folder = tmp_path / "features"
+    for cache in (folder, str(folder), FeatureStore(folder), FeatureStore()):
+        fitted = CNNFeatureExtractor(image_size=32, cache=cache).fit(IMAGES[:1])
+        assert again(fitted, path).cache == "memory"
+        assert str(folder).encode() not in path.read_bytes()
+
+
+def test_a_linear_head_loads_without_tensorflow(linear, path):
+    save_model(linear, path)
+    code = """
+        import sys
+        from transferclf import load_model
+        loaded = load_model(sys.argv[1])
+        print(loaded.classes_.tolist(), "tensorflow" in sys.modules, "keras" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), path], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[0, 1, 2] False False", done.stderr
+
+
+# --- networks of one's own
+
+
+@pytest.mark.parametrize("changes", [{}, TUNED | {"trainable_layers": 1}], ids=["frozen", "tuned"])
+def test_a_model_of_ones_own_is_handed_in(changes, path):
+    network = own_network()
+    fitted = TransferClassifier(network, random_state=0, **changes).fit(IMAGES, LABELS)
+    rebuilt = own_network()  # whose layers have other names
+    loaded = again(fitted, path, backbone=rebuilt)
+    assert_same_predictions(loaded, fitted)
+    assert loaded.backbone is rebuilt
+    for backbone, reason in [
+        (None, r"'mine'.*load_model\(path, backbone=MODEL\)"),
+        (own_network(seed=1), "other weights"),
+        (own_network(units=5), "other weights"),
+        ("tiny", "keras.Model. Got str"),
+        (3, "keras.Model. Got int"),
+    ]:
+        with pytest.raises(InvalidParameterError, match=reason):
+            load_model(path, backbone=backbone)
+
+
+def test_a_model_of_ones_own_with_other_code_is_noticed(path):
+    def network(activation):
+        inputs = keras.Input((16, 16, 3))
+        x = keras.layers.Conv2D(4, 3, activation=activation, kernel_initializer="ones")(
+            keras.layers.Rescaling(1 / 255)(inputs)
+        )
+        return keras.Model(inputs, x, name="mine")
+
+    fitted = CNNFeatureExtractor(network("relu")).fit(IMAGES)
+    loaded = again(fitted, path, backbone=network("relu"))
+    assert loaded.get_feature_names_out()[0] == "mine_avg_0"
+    with pytest.raises(InvalidParameterError, match="other features"):
+        load_model(path, backbone=network("tanh"))
+
+
+def test_a_registered_builder_is_found_by_its_name(path, monkeypatch):
+    monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
+    register_backbone("mine", lambda input_shape: own_network(), image_size=16)
+    fitted = TransferClassifier("mine").fit(IMAGES, LABELS)
+    assert_same_predictions(again(fitted, path), fitted)
+    assert_same_predictions(load_model(path, backbone=own_network()), fitted)
+    del backbones._REGISTRY["mine"]
+    with pytest.raises(InvalidParameterError, match="register_backbone"):
+        load_model(path)
+
+
+def test_a_backbone_that_is_not_needed_is_refused(linear, path):
+    with pytest.raises(InvalidParameterError, match="leave it out"):
+        again(linear, path, backbone=own_network())
+
+
+# --- weights that are others here
+
+
+def test_other_bundled_weights_are_noticed(linear, path, tmp_path, monkeypatch):
+    save_model(linear, path)
+    other = tmp_path / "other.npz"
+    other.write_bytes(b"of another version")
+    monkeypatch.setattr("transferclf.networks.weights._TINY_FILE", other)
+    with pytest.raises(WeightsError, match=r"'tiny' in .*include_weights=True"):
+        load_model(path)
+    monkeypatch.undo()
+    save_model(linear, path, include_weights=True)
+    expected = linear.predict_proba(OTHERS)
+    monkeypatch.setattr("transferclf.networks.weights._TINY_FILE", other)
+    np.testing.assert_array_equal(load_model(path).predict_proba(OTHERS), expected)
+
+
+def test_other_random_weights_are_noticed(path, monkeypatch):
+    save_model(tiny(weights=None).fit(IMAGES, LABELS), path)
+    draw = build_backbone
+    monkeypatch.setattr(
+        "transferclf.networks.prefix.build_backbone",
+        lambda record, weights, size, seed: draw(record, weights, size, seed + 1),
+    )
+    with pytest.raises(WeightsError, match="version of Keras draws others"):
+        load_model(path)
+
+
+def test_weights_that_have_yet_to_be_downloaded_are_compared_later(linear, path, monkeypatch):
+    save_model(linear, path)
+    monkeypatch.setattr("transferclf.persistence.prefixes.pretrained_file", lambda *_: None)
+    loaded = load_model(path)
+    assert loaded.prefix_.weights_digest == linear.prefix_.weights_digest
+    assert_same_predictions(loaded, linear)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("unfitted", [TransferClassifier(), CNNFeatureExtractor()])
+def test_only_what_is_fitted_can_be_saved(unfitted, path):
+    with pytest.raises(NotFittedError):
+        save_model(unfitted, path)
+    assert not path.exists()
+
+
+def test_an_extractor_whose_fit_failed_is_not_fitted(path):
+    failed = CNNFeatureExtractor(image_size=32, layer="nowhere")
+    with pytest.raises(ValueError, match="nowhere"):
+        failed.fit(IMAGES)
+    with pytest.raises(NotFittedError):
+        save_model(failed, path)
+
+
+def test_only_our_own_classes_can_be_saved(linear, path):
+    class Mine(TransferClassifier):
+        pass
+
+    for other in (make_pipeline(linear), Mine(), "text"):
+        with pytest.raises(InvalidParameterError, match="save the step"):
+            save_model(other, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"optimizer": "an object"}, r"set_params\(optimizer=NAME"),
+        ({"random_state": np.random.RandomState(0)}, r"set_params\(random_state=NUMBER\)"),
+        ({"callbacks": [keras.callbacks.History()]}, r"set_params\(callbacks=None\)"),
+        ({"lr_schedule": keras.optimizers.schedules.CosineDecay(0.1, 5)}, "lr_schedule=None"),
+        ({"head": keras.layers.Flatten()}, "code of your own; pickle"),
+        ({"activation": "mine>code"}, "Keras' own|one of Keras' names"),
+        ({"class_weight": {"a": object()}}, "class_weight must be of plain values"),
+        ({"l2": 1e400}, "l2"),
+        ({"epochs": 0}, "epochs must be"),
+    ],
+    ids=str,
+)
+def test_objects_that_json_has_not_are_refused(changes, reason, linear, path):
+    if changes.get("optimizer") == "an object":
+        changes = {"optimizer": keras.optimizers.SGD(0.1)}
+    changed = load_or_copy(linear).set_params(**changes)
+    with pytest.raises(InvalidParameterError, match=reason):
+        save_model(changed, path)
+    assert os.listdir(path.parent) == []
+
+
+def load_or_copy(fitted):
+    """The same, free to be changed."""
+    copy = TransferClassifier()
+    copy.__dict__ = dict(fitted.__dict__)
+    return copy
+
+
+def test_a_head_of_ones_own_is_refused(path):
+    def head(maps):
+        return keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(maps))
+
+    fitted = TransferClassifier(own_network(), head=head, epochs=1, preprocessing="none")
+    fitted.fit(IMAGES, LABELS)
+    with pytest.raises(InvalidParameterError, match="code of your own"):
+        save_model(fitted, path)
+    with pytest.raises(InvalidParameterError, match="code of your own"):
+        save_model(fitted.set_params(head=None), path)
+
+
+def test_attributes_of_others_are_refused(linear, path):
+    noted = load_or_copy(linear)
+    noted.note = "mine"
+    with pytest.raises(InvalidParameterError, match="no place for note"):
+        save_model(noted, path)
+
+
+def test_labels_of_other_types_are_refused(linear, path):
+    odd = load_or_copy(linear)
+    odd.classes_ = np.array(["2020", "2021", "2022"], dtype="M8[Y]")
+    with pytest.raises(InvalidParameterError, match="classes must be texts"):
+        save_model(odd, path)
+    odd.classes_ = np.array(["a", "b", "c"], dtype=f"U{2**23}")
+    with pytest.raises(InvalidParameterError, match="at most"):
+        save_model(odd, path)
+
+
+def test_numbers_that_are_not_finite_are_refused(linear, path):
+    from dataclasses import replace
+
+    odd = load_or_copy(linear)
+    odd.head_ = replace(linear.head_, coef=np.full_like(linear.head_.coef, np.nan))
+    with pytest.raises(ArchiveError, match="head/coef must be finite"):
+        save_model(odd, path)
+
+
+# --- writing
+
+
+def test_a_text_is_a_path_too(linear, tmp_path):
+    save_model(linear, str(tmp_path / "a.model"))
+    assert_same_predictions(load_model(str(tmp_path / "a.model")), linear)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_an_interrupted_save_leaves_the_old_file(error, linear, path, monkeypatch):
+    save_model(linear, path)
+    before, writestr, written = path.read_bytes(), zipfile.ZipFile.writestr, []
+
+    def interrupted(self, *arguments):
+        written.append(arguments)
+        if len(written) == 3:
+            raise error
+        return writestr(self, *arguments)
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", interrupted)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        save_model(linear, path, include_weights=True)
+    assert len(written) == 3
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_file_is_replaced_and_keeps_usual_permissions(linear, path):
+    path.write_text("something else")
+    umask = os.umask(0o027)
+    try:
+        save_model(linear, path)
+    finally:
+        os.umask(umask)
+    assert_same_predictions(load_model(path), linear)
+    if os.name == "posix":
+        assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("place", ["nowhere/a.model", "."])
+def test_places_that_cannot_be_written(place, linear, tmp_path):
+    with pytest.raises(OSError, match=r"nowhere|directory|denied"):
+        save_model(linear, tmp_path / place)
+    assert os.listdir(tmp_path) == []
+
+
+# --- archives of every format
+
+ARCHIVES = Path(__file__).with_name("archives")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in ARCHIVES.glob("*.model")))
+def test_old_archives_load_for_ever(name):
+    expected = json.loads((ARCHIVES / f"{name}.json").read_text())
+    loaded = load_model(ARCHIVES / f"{name}.model")
+    rng = np.random.default_rng(expected["seed"])
+    images = rng.integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)
+    assert loaded.classes_.tolist() == expected["classes"]
+    np.testing.assert_allclose(loaded.predict_proba(images), expected["proba"], atol=1e-4)
+    assert loaded.predict(images).tolist() == expected["labels"]
+
+
+def test_there_is_an_archive_of_every_format():
+    from transferclf.persistence.models import FORMAT
+
+    formats = {facts_of(path)["format"] for path in ARCHIVES.glob("*.model")}
+    assert formats == set(range(1, FORMAT + 1))
