@@ -436,7 +436,6 @@ def test_only_our_own_classes_can_be_saved(linear, path):
         ({"l2": 1e400}, "l2"),
         ({"epochs": 0}, "epochs must be"),
     ],
-    ids=str,
 )
 def test_objects_that_json_has_not_are_refused(changes, reason, linear, path):
     if changes.get("optimizer") == "an object":
