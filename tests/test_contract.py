@@ -27,7 +27,7 @@ def tiny(**options):
 ESTIMATORS = {
     "linear": tiny(l2=0.01),
     "hidden layer": tiny(hidden_units=(16,), epochs=3),
-    "fine-tuned": tiny(l2=0.01, trainable_layers=1, fine_tune_epochs=2),
+    "fine-tuned": tiny(l2=0.01, trainable_layers="top", fine_tune_epochs=2),
     "from scratch": tiny(backbone=ConvNet(filters=(8,), dense_units=(16,)), image_size=8, epochs=3),
     "extractor": CNNFeatureExtractor(image_size=32),
 }
@@ -178,7 +178,7 @@ def test_weights_of_a_linear_head_are_repetitions(kind, kinds, labels):
     "options",
     [
         {"hidden_units": (8,), "epochs": 5},
-        {"l2": 0.01, "trainable_layers": 1, "fine_tune_epochs": 3},
+        {"l2": 0.01, "trainable_layers": "top", "fine_tune_epochs": 3},
         {"backbone": ConvNet(filters=(8,), dense_units=(16,)), "image_size": 8, "epochs": 5},
     ],
     ids=["hidden layer", "fine-tuned", "from scratch"],

@@ -28,7 +28,7 @@ OTHERS = striped_images(9, RNG)
 CASES = {
     "linear": {},
     "hidden": {"hidden_units": (4,), "epochs": 1},
-    "tuned": {"trainable_layers": 1, "fine_tune_epochs": 1},
+    "tuned": {"trainable_layers": "top", "fine_tune_epochs": 1},
     "scratch": {"backbone": ConvNet((2,), dense_units=()), "image_size": 4, "epochs": 1},
 }
 

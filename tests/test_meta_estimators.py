@@ -44,6 +44,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 
 from transferclf import Augmentation, CNNFeatureExtractor, ConvNet, TransferClassifier
 from transferclf.features import shared_store
+from transferclf.networks.tiny import WIDTH
 
 N = 24
 CLASS = np.arange(N) % 3
@@ -275,7 +276,7 @@ def test_frozen_estimators_stay_as_they_are(X):
     frozen = FrozenEstimator(fitted)
     assert frozen.fit(X, LABELS[::-1]).score(X, LABELS) == 1
     assert clone(frozen).predict(X).tolist() == LABELS.tolist()
-    assert clone(FrozenEstimator(features().fit(X))).transform(X).shape == (N, 512)
+    assert clone(FrozenEstimator(features().fit(X))).transform(X).shape == (N, WIDTH)
 
 
 def test_one_versus_rest(X):

@@ -39,7 +39,7 @@ OTHERS = striped_images(9, RNG)
 
 CONVNET = {"backbone": ConvNet((4,), dense_units=(4,)), "image_size": 8, "epochs": 2}
 HIDDEN = {"hidden_units": (4,), "epochs": 2}
-TUNED = {"trainable_layers": 3, "fine_tune_epochs": 1}
+TUNED = {"trainable_layers": "top", "fine_tune_epochs": 1}
 
 
 def tiny(**changes):
