@@ -79,7 +79,7 @@ def registry(monkeypatch):
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
-    choose(seed=7)._backbone_model().save_weights(path)
+    choose(seed=7).network().save_weights(path)
     return path
 
 
