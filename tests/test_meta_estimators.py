@@ -402,7 +402,7 @@ def test_a_search_over_a_pipeline_gives_the_same_in_one_and_in_two_processes(ima
     )
     grid = [
         {"clf__backbone": ["tiny"], "clf__hidden_units": [(), (8,)]},
-        {"clf__trainable_layers": [1]},
+        {"clf__trainable_layers": ["top"]},
         {"clf__augmentation": [Augmentation(rotation=20, views=1)]},
         {"clf__backbone": [ConvNet(filters=(8,), dense_units=(8,))], "clf__image_size": [8]},
     ]
