@@ -26,6 +26,8 @@ def dtypes(model):
 
 @pytest.fixture
 def model():
+    # Of a few random networks in a hundred the scores nearly cancel, and all of them are rounding.
+    keras.utils.set_random_seed(0)
     return chain(
         layers.Rescaling(1 / 255, name="scale"),
         layers.Conv2D(8, 3, name="conv"),

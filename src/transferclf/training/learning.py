@@ -37,6 +37,10 @@ Keep = Callable[[TrainedSuffix], None]
 # Where l2 is "auto" and no cross-validation says better.
 HIDDEN_L2 = 0.01
 
+# A unit that is all but dead in the images that set the scale may be alive in later ones. Divided
+# by its deviation it would be thousands there, and no gradient step small enough.
+LEAST_SCALE = 1e-3
+
 
 @dataclass(frozen=True)
 class Images:
@@ -341,4 +345,4 @@ def _statistics(
         n_places = int(np.prod(map_shape[:-1]))
         rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
     with few_threads(rows.size):
-        return mean_and_scale(rows, weights)
+        return mean_and_scale(rows, weights, least=LEAST_SCALE)
