@@ -553,6 +553,7 @@ def test_before_fitting(images, method):
     assert not hasattr(tiny(), "model_")
 
 
+@pytest.mark.slow
 def test_a_search_over_processes_gives_the_same(images, labels):
     grid = {"l2": [1e-3, 1.0]}
     alone = GridSearchCV(tiny(), grid, cv=3).fit(images, labels)

@@ -65,6 +65,7 @@ def kinds_above(model, name):
     return [type(layer).__name__ for layer in model.layers[names.index(name) + 1 :]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"trainable_layers": "top", "fine_tune_epochs": 3}])
 def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, changes):
     few = tiny(**changes).fit(images[:1].repeat(2, axis=0), [0, 1])
@@ -88,6 +89,7 @@ def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, cha
     np.testing.assert_array_equal(fitted.predict_proba(images[3:9]), probabilities[3:9])
 
 
+@pytest.mark.slow
 def test_another_head_needs_no_other_pass_over_the_images(images, labels):
     first = tiny(epochs=2).fit(images, labels)
     before = first.prefix_.forward().images_seen

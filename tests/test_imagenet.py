@@ -352,6 +352,7 @@ class TestWeights:
         with pytest.raises(WeightsError, match="do not fit .* layer of 1000 classes at 32x32"):
             predict(pixels, path)
 
+    @pytest.mark.slow
     def test_of_an_efficientnet_are_those_of_keras_under_its_name_for_them(self, rng, tmp_path):
         """Keras builds another network around the ImageNet weights."""
         model = keras.applications.EfficientNetB0(weights=None, input_shape=(*SIZE, 3))

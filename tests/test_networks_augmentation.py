@@ -429,6 +429,7 @@ def views_of_photographs():
     return [view.digest, hashlib.sha256(view.of(pixels, [b"one", b"two"])).hexdigest()]
 
 
+@pytest.mark.slow
 def test_views_are_the_same_in_another_process_and_with_other_threads():
     code = f"""
         import hashlib, json

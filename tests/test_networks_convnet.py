@@ -210,6 +210,7 @@ def test_layers_of_equal_shape_start_differently():
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_weights_are_the_same_in_another_process(capsys):
     exec(WEIGHTS, {})
     here = capsys.readouterr().out

@@ -89,6 +89,7 @@ def test_an_error_inside_leaves_everything_as_it_was(keras):
     assert keras.config.floatx() == floatx
 
 
+@pytest.mark.slow
 def test_threads_do_not_mix_up_the_random_state(images):
     labels = np.arange(8) % 2
     classifiers = [

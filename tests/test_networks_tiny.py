@@ -76,6 +76,7 @@ def test_another_network_is_refused():
         load_tiny_weights(build_tiny((32, 32, 1)))
 
 
+@pytest.mark.slow
 def test_it_needs_neither_network_nor_home(tmp_path):
     code = (
         "import socket\n"

@@ -372,6 +372,7 @@ def outputs_by_keras(efficientnet):
     return official, mine
 
 
+@pytest.mark.slow
 def test_efficientnet_is_that_of_keras_wherever_its_file_is(
     efficientnet, outputs_by_keras, keras_home, tmp_path, monkeypatch
 ):
@@ -413,6 +414,7 @@ def test_channels_must_come_last(monkeypatch):
         build_backbone(TINY, None, SIZE, seed=0)
 
 
+@pytest.mark.slow
 def test_all_of_it_in_a_new_process(folder, tmp_path):
     """KERAS_HOME does not exist yet, and Keras is imported late."""
     code = f"""

@@ -76,6 +76,7 @@ class TestLearning:
         assert stepwise.history_ == whole.history_
         np.testing.assert_array_equal(stepwise.predict_proba(images), whole.predict_proba(images))
 
+    @pytest.mark.slow
     def test_its_whole_model_agrees(self, images, labels):
         classifier = tiny().partial_fit(images, labels, CLASSES)
         first = classifier.model_

@@ -73,6 +73,7 @@ SEARCH = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
     images, labels = digits
@@ -85,6 +86,7 @@ def test_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
     np.testing.assert_array_equal(there["proba"], here.predict_proba(images))
 
 
+@pytest.mark.slow
 def test_a_cold_store_is_filled_by_all(digits, tmp_path):
     images, labels = digits
     grid = {"hidden_units": [(), (8,)], "epochs": [2]}

@@ -139,6 +139,7 @@ def test_many_samples_are_not_all_held_out(monkeypatch):
 # The same whatever the order
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), d=st.integers(1, 90), grouped=st.booleans())
 def test_order_copies_and_weights_of_zero_change_nothing(seed, d, grouped):
