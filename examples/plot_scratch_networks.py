@@ -19,7 +19,7 @@ from transferclf import Augmentation, ConvNet, TransferClassifier
 HEADER = ("network", "weights", "training accuracy", "test accuracy", "seconds")
 
 # Images of each class to train on, epochs.
-SIZES = {"quick": (8, 1), "default": (100, 12), "full": (None, 30)}
+SIZES = {"quick": (8, 1), "default": (100, 10), "full": (None, 30)}
 
 
 def main():

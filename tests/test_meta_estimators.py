@@ -424,7 +424,9 @@ def test_a_search_over_a_pipeline_gives_the_same_in_one_and_in_two_processes(ima
     scores = [name for name in alone if "_test_" in name]
     assert len(scores) == 10
     for name in scores:
-        np.testing.assert_allclose(together[name], alone[name], rtol=1e-4, atol=1e-6, err_msg=name)
+        # Losses differ in the last digits, as one thread adds up in another order than two.
+        rtol, atol = (0, 0) if "accuracy" in name else (1e-4, 1e-6)
+        np.testing.assert_allclose(together[name], alone[name], rtol, atol, err_msg=name)
     # The parameters matter: hardly any two candidates lose the same.
     assert len(set(alone["mean_test_neg_log_loss"].round(6))) >= 4
     np.testing.assert_array_equal(found[0].predict(images), found[1].predict(images))
