@@ -268,7 +268,9 @@ def keras_losses(images, labels, optimizer, epochs, callbacks=(), l2=0.01):
     """The same head trained by `keras.Model.fit`, on the same batches."""
     features = CNNFeatureExtractor("tiny", image_size=32).fit(images).transform(images)
     deviations = features.std(axis=0)
-    scale = np.where(deviations < 1e-6, 1, deviations)
+    varies = deviations > 1e-6
+    least = np.median(deviations[varies]) / 1000
+    scale = np.where(varies, np.maximum(deviations, least), 1)
     rows = ((features - features.mean(axis=0)) / scale).astype(np.float32)
     shapes = [(rows.shape[1], 8), (8, 3)]
     x = inputs = keras.Input((rows.shape[1],))
