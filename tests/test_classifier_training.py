@@ -267,7 +267,7 @@ class TestValidationData:
 def keras_losses(images, labels, optimizer, epochs, callbacks=(), l2=0.01):
     """The same head trained by `keras.Model.fit`, on the same batches."""
     features = CNNFeatureExtractor("tiny", image_size=32).fit(images).transform(images)
-    deviations = features.std(axis=0)
+    deviations = features.std(axis=0, dtype=float)
     varies = deviations > 1e-6
     least = np.median(deviations[varies]) / 1000
     scale = np.where(varies, np.maximum(deviations, least), 1)

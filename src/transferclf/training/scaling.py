@@ -28,7 +28,7 @@ def mean_and_scale(
     # What varies by no more than the rounding of its mean is constant; 1 leaves it so.
     rounding = np.finfo(np.result_type(features, np.float32)).eps
     noise = 10 * rounding * np.abs(scaler.mean_)
-    varies = scaler.scale_ > noise
+    varies = (scaler.var_ > 0) & (scaler.scale_ > noise)
     if least and varies.any():
         smallest = least * np.median(scaler.scale_[varies])
         return scaler.mean_, np.where(varies, np.maximum(scaler.scale_, smallest), 1.0)
