@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -231,11 +232,25 @@ class ClassifierLearning(BackboneEstimator):
         return looks
 
     def _seen(self, source: ImageSource, resize: Any, view: View | None) -> np.ndarray:
+        return self._applied(self.head_.logits, source, resize, view)
+
+    def _head_features(self, source: ImageSource) -> np.ndarray:
+        """What the head sees, before it standardises it: (n, d)."""
+        return self._applied(self.head_.features, source, self.resize_)
+
+    def _applied(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        source: ImageSource,
+        resize: Any,
+        view: View | None = None,
+    ) -> np.ndarray:
+        """A function of the rows below the head; of pixels, batch by batch."""
         read, prefix = self._extractor(resize), self._below_head()
         if not prefix.is_empty:
-            return self.head_.logits(read.rows(source, prefix, view))
+            return function(read.rows(source, prefix, view))
         batches = read.batches(source, prefix.size, view)
-        return np.concatenate([self.head_.logits(pixels) for pixels in batches])
+        return np.concatenate([function(pixels) for pixels in batches])
 
     def _below_head(self) -> Prefix:
         """What gives the rows: the prefix, or all of the network before it is fine-tuned."""

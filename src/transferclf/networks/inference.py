@@ -164,6 +164,47 @@ def compiled(function: Callable[..., Any], *arguments: keras.KerasTensor) -> Cal
     return lambda *values: traced(*map(tf.convert_to_tensor, values))
 
 
+def gradient_at(function: Callable[[Any], tuple[Any, Any]], point: Any) -> tuple[Any, Any]:
+    """The gradient of a function at a point; Keras has none that is the same in all backends.
+
+    Parameters
+    ----------
+    function : callable
+        From a tensor to a single number, and whatever else is to be handed on.
+    point : tensor of float
+        Where.
+
+    Returns
+    -------
+    gradient, others : tensor of the shape of `point`, and what else the function returned
+
+    Examples
+    --------
+    >>> import keras
+    >>> point = keras.ops.convert_to_tensor([1.0, 3.0])
+    >>> slope, _ = gradient_at(lambda x: (keras.ops.sum(x**2), None), point)
+    >>> keras.ops.convert_to_numpy(slope).tolist()
+    [2.0, 6.0]
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.grad(function, has_aux=True)(point)
+    if backend == "torch":
+        import torch
+
+        point = point.detach().requires_grad_()
+        value, others = function(point)
+        return torch.autograd.grad(value, point)[0], others
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        value, others = function(point)
+    return tape.gradient(value, point), others
+
+
 def sum_of_squares(tensor: Any) -> Any:
     """The sum of a tensor's squares; TensorFlow has one operation for it and its gradient."""
     if keras.backend.backend() == "tensorflow":

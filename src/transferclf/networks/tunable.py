@@ -149,6 +149,10 @@ class Network:
         for variable, value in zip(self._head, weights, strict=True):
             variable.assign(value)
 
+    def below_head(self) -> keras.Model:
+        """The same layers as far as the features that the head standardises, (n, d)."""
+        return keras.Model(self.model.inputs[0], layers.Flatten()(self._standardize.input))
+
     def tail_weights(self) -> dict[str, list[np.ndarray]]:
         """Weights of the layers before the head, by their names."""
         return {layer.name: layer.get_weights() for layer in self._tail}

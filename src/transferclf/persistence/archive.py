@@ -64,7 +64,7 @@ def write_archive(path: Path, facts: dict[str, Any], arrays: Mapping[str, np.nda
     contents = {name: _standard(name, array) for name, array in arrays.items()}
     if sum(array.nbytes for array in contents.values()) > MAX_BYTES:
         raise ArchiveError(f"expected at most {MAX_BYTES:,} bytes of numbers; pickle the estimator")
-    with _replaced(path) as file, zipfile.ZipFile(file, "w", allowZip64=False) as archive:
+    with replaced(path) as file, zipfile.ZipFile(file, "w", allowZip64=False) as archive:
         declared = {}
         for name, array in contents.items():
             content = _npy(array)
@@ -74,7 +74,7 @@ def write_archive(path: Path, facts: dict[str, Any], arrays: Mapping[str, np.nda
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[IO[bytes]]:
+def replaced(path: Path) -> Iterator[IO[bytes]]:
     """A file beside this one, that takes its place when all went well and else disappears."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:

@@ -94,6 +94,10 @@ class LinearHead:
         scores = (blocks @ self.coef).reshape(-1, len(self.intercept))
         return scores[: len(features)] + self.intercept
 
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """What the head sees of these rows, before it standardises them: the rows."""
+        return rows
+
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of shape (n, n_classes); each row sums to one."""
         return softmax(self.logits(features), axis=1)

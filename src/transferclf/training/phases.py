@@ -77,6 +77,13 @@ class TrainedSuffix:
         """Probabilities of shape (n, n_classes); each row sums to one."""
         return softmax(self.logits(rows).astype(float), axis=1)
 
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """What the head sees of these rows, before it standardises them: (n, d)."""
+        if self.suffix.prefix is None:
+            return rows
+        with self._loaded() as trainer:
+            return trainer.features(rows)
+
     def tuned(self) -> dict[str, list[np.ndarray]]:
         """Weights of the backbone's layers above the cut, by their names."""
         with self._loaded() as trainer:

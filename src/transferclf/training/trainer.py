@@ -142,6 +142,7 @@ class Trainer:
                 self._at_first, _ = self._state.read()
         self._epochs: dict[str, Callable[..., dict[str, Any]]] = {}
         self._scores: Callable[[np.ndarray], np.ndarray] | None = None
+        self._features: Callable[[np.ndarray], np.ndarray] | None = None
 
     def restart(self, seed: int, learning_rate: float | None = None) -> None:
         """Forget all that was learned: weights as built, optimizer and random seeds as new."""
@@ -229,8 +230,14 @@ class Trainer:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Class scores of shape (n, n_classes) with the weights as they are."""
         if self._scores is None:
-            self._scores = _compiled_scores(self.model, self._on_pixels)
+            self._scores = _compiled_forward(self.model, self._on_pixels)
         return self._scores(rows)
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """What the head sees, not yet standardised, with the weights as they are: (n, d)."""
+        if self._features is None:
+            self._features = _compiled_forward(self.network.below_head(), self._on_pixels)
+        return self._features(rows)
 
     def penalty(self) -> float:
         """The penalties in the loss, with the weights as they are."""
@@ -291,7 +298,7 @@ def _compile(model: keras.Model, method: Method) -> None:
     model.compute_metrics(None, labels, scores, sample_weight=weights)
 
 
-def _compiled_scores(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarray], np.ndarray]:
+def _compiled_forward(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarray], np.ndarray]:
     import keras
 
     from transferclf.networks.inference import FEW, Forward, compiled
