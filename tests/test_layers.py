@@ -23,6 +23,7 @@ LAYERS = {
     "extractor": 6,
     "imagenet": 6,
     "persistence": 7,
+    "reports": 8,
 }
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import transferclf
+from transferclf import reports
 
 
 def run(code):
@@ -15,15 +16,18 @@ def run(code):
 
 
 def test_all_is_sorted_and_is_what_there_is():
-    assert transferclf.__all__ == sorted(transferclf.__all__)
-    for name in transferclf.__all__:
-        assert getattr(transferclf, name).__name__ == name
-    assert set(transferclf.__all__) <= set(dir(transferclf))
+    for package in (transferclf, reports):
+        assert package.__all__ == sorted(package.__all__)
+        for name in package.__all__:
+            assert getattr(package, name).__name__ == name
+        assert set(package.__all__) <= set(dir(package))
 
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'VGG99'"):
         _ = transferclf.VGG99
+    with pytest.raises(AttributeError, match="no attribute 'VGG99'"):
+        _ = reports.VGG99
 
 
 def test_importing_the_package_imports_neither_tensorflow_nor_sklearn():
@@ -42,6 +46,25 @@ def test_importing_the_public_names_does_not_import_tensorflow():
         "    print(name, *{'tensorflow', 'keras'} & set(sys.modules))"
     )
     assert loaded.splitlines() == transferclf.__all__
+
+
+def test_importing_the_reports_imports_neither_tensorflow_nor_matplotlib():
+    loaded = run(
+        "import sys; from transferclf import reports\n"
+        "for name in reports.__all__:\n"
+        "    getattr(reports, name)\n"
+        "    print(name, *{'tensorflow', 'keras', 'matplotlib'} & set(sys.modules))"
+    )
+    assert loaded.splitlines() == reports.__all__
+
+
+def test_no_module_of_the_reports_hides_a_name():
+    told = run(
+        "import importlib; from transferclf import reports\n"
+        "for home in sorted(set(reports._HOME.values())): importlib.import_module(home)\n"
+        "print([n for n in reports.__all__ if getattr(reports, n).__name__ != n])"
+    )
+    assert told == "[]"
 
 
 def test_parameters_and_images_are_checked_without_tensorflow():

@@ -1,0 +1,70 @@
+"""Looking at results: measures, displays, experiments, audits and a page of all of them.
+
+The public names are loaded on first use (PEP 562). matplotlib, pandas and cleanlab are extras that
+are imported only where they are needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transferclf.reports.auditing import Audit as Audit
+    from transferclf.reports.auditing import audit as audit
+    from transferclf.reports.balance import ClassBalanceDisplay as ClassBalanceDisplay
+    from transferclf.reports.comparing import compare as compare
+    from transferclf.reports.embedding import EmbeddingDisplay as EmbeddingDisplay
+    from transferclf.reports.evaluation import Evaluation as Evaluation
+    from transferclf.reports.evaluation import evaluate as evaluate
+    from transferclf.reports.experiments import load_experiments as load_experiments
+    from transferclf.reports.experiments import run_experiments as run_experiments
+    from transferclf.reports.gradcam import GradCAMDisplay as GradCAMDisplay
+    from transferclf.reports.grid import ImageGridDisplay as ImageGridDisplay
+    from transferclf.reports.history import TrainingHistoryDisplay as TrainingHistoryDisplay
+    from transferclf.reports.html import report as report
+
+# No module has the name of what it holds: importing it would put the module in its place.
+_HOME = {
+    "Audit": "transferclf.reports.auditing",
+    "ClassBalanceDisplay": "transferclf.reports.balance",
+    "EmbeddingDisplay": "transferclf.reports.embedding",
+    "Evaluation": "transferclf.reports.evaluation",
+    "GradCAMDisplay": "transferclf.reports.gradcam",
+    "ImageGridDisplay": "transferclf.reports.grid",
+    "TrainingHistoryDisplay": "transferclf.reports.history",
+    "audit": "transferclf.reports.auditing",
+    "compare": "transferclf.reports.comparing",
+    "evaluate": "transferclf.reports.evaluation",
+    "load_experiments": "transferclf.reports.experiments",
+    "report": "transferclf.reports.html",
+    "run_experiments": "transferclf.reports.experiments",
+}
+
+__all__ = [
+    "Audit",
+    "ClassBalanceDisplay",
+    "EmbeddingDisplay",
+    "Evaluation",
+    "GradCAMDisplay",
+    "ImageGridDisplay",
+    "TrainingHistoryDisplay",
+    "audit",
+    "compare",
+    "evaluate",
+    "load_experiments",
+    "report",
+    "run_experiments",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

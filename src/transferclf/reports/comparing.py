@@ -1,0 +1,229 @@
+"""compare: which differences between runs hold up, over the folds that they share."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.reports.tables import Row, rows_of, table_of
+
+COLUMNS = ("first", "second", "difference", "low", "high", "p", "p_holm", "holds")
+
+# The standard deviation of the difference of two numbers that are each rounded to whole ones.
+_ROUNDING = math.sqrt(2 / 12)
+
+
+def compare(table: Any, *, metric: str | None = None, alpha: float = 0.05) -> Any:
+    """Say which differences between runs hold up.
+
+    The best mean wins by chance often enough. Runs on the same folds are compared fold by fold,
+    by a t-test whose variance is corrected for the folds having most training samples in common.
+
+    Parameters
+    ----------
+    table : DataFrame or list of dict
+        From :func:`transferclf.reports.run_experiments`, with at least two runs on the same data
+        and folds. Rows may be left out.
+    metric : str or None, default=None
+        What to compare, such as "accuracy" or "loss"; None is what the table is sorted by.
+    alpha : float, default=0.05
+        How often differences may be found where there are none, over all pairs together; the
+        intervals cover 1 - `alpha` each.
+
+    Returns
+    -------
+    pandas.DataFrame or list of dict
+        One row a pair, in the order of the table: "first" and "second"; "difference" of the means,
+        first minus second; "low" and "high", the ends of its confidence interval; "p"; "p_holm",
+        adjusted for the number of pairs; and "holds", whether that is at most `alpha`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is only one fold, or fewer than two runs, or they are of different data or folds,
+        or the table has no such metric.
+
+    Warns
+    -----
+    TransferclfWarning
+        If runs with errors, or without this metric, are left out.
+
+    Notes
+    -----
+    Let d_1 ... d_k be the differences of two runs on k folds, m their mean and s² their variance
+    (with k - 1 in the denominator), and q the number of test samples over that of training
+    samples. Then
+
+        t = m / sqrt((1/k + q) s²)
+
+    is compared with Student's distribution of k - 1 degrees of freedom, on both sides. The
+    uncorrected test divides by sqrt(s²/k), as if the folds were independent, and finds differences
+    that are not there far too often: Nadeau and Bengio, "Inference for the Generalization Error",
+    Machine Learning 52 (2003). What is tested is how the ways of learning differ on samples of
+    this size, of which the folds show only as much as k - 1 degrees of freedom can: with five
+    folds small differences do not hold, which does not mean that there are none.
+
+    Pairs are adjusted for together by Holm, "A Simple Sequentially Rejective Multiple Test
+    Procedure", Scandinavian Journal of Statistics 6 (1979).
+
+    Where all k differences are the same, s² is 0 and says nothing. If they are 0, p is 1. If not,
+    s is taken to be 0.41 / n_test, the deviation by rounding of the difference of two shares of
+    n_test samples.
+
+    Examples
+    --------
+    >>> scores = {"deep": [0.9, 0.94, 0.92, 0.95, 0.91], "flat": [0.8, 0.82, 0.83, 0.84, 0.8]}
+    >>> table = [
+    ...     {"name": name, "mean_accuracy": sum(folds) / 5}
+    ...     | {"n_train": 400, "n_test": 100, "data": "the same"}
+    ...     | {f"split{k}_accuracy": score for k, score in enumerate(folds)}
+    ...     for name, folds in scores.items()
+    ... ]
+    >>> pairs = compare(table)
+    >>> float(round(pairs["difference"][0], 3)), bool(pairs["holds"][0])
+    (0.106, True)
+    """
+    rows = rows_of(table)
+    if not isinstance(alpha, float) or not 0 < alpha < 1:
+        raise InvalidParameterError(f"alpha must be a number between 0 and 1. Got {alpha!r}.")
+    metric = metric or _sorted_by(rows)
+    kept = _comparable(rows, metric)
+    pairs = [_pair(one, other, metric, alpha) for one, other in itertools.combinations(kept, 2)]
+    for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        pair |= {"p_holm": p, "holds": bool(p <= alpha)}
+    return table_of(pairs, COLUMNS)
+
+
+def corrected_t_test(
+    differences: Sequence[float] | np.ndarray, n_train: float, n_test: float, alpha: float = 0.05
+) -> tuple[float, float]:
+    """The corrected resampled t-test of Nadeau and Bengio; see :func:`compare`.
+
+    Parameters
+    ----------
+    differences : array-like of shape (k,)
+        One for each fold; at least two.
+    n_train, n_test : float
+        Samples that each fold is trained on and judged by.
+    alpha : float, default=0.05
+        What the confidence interval leaves out.
+
+    Returns
+    -------
+    p : float
+        Probability of a mean at least so far from 0 where there is no difference.
+    half_width : float
+        Of the confidence interval around the mean.
+
+    Examples
+    --------
+    >>> p, half_width = corrected_t_test([0.1, 0.2, 0.3], n_train=200, n_test=100)
+    >>> round(p, 4), round(half_width, 4)
+    (0.1598, 0.3928)
+    """
+    values = np.asarray(differences, float)
+    mean, deviation = values.mean(), values.std(ddof=1)
+    if np.ptp(values) <= 1e-12:
+        if abs(mean) <= 1e-12:
+            return 1.0, 0.0
+        deviation = _ROUNDING / n_test
+    error = deviation * math.sqrt(1 / len(values) + n_test / n_train)
+    freedom = len(values) - 1
+    p = 2 * student.sf(abs(mean) / error, freedom)
+    return float(p), float(student.ppf(1 - alpha / 2, freedom) * error)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several tests, adjusted for their number by Holm's procedure.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+
+    Returns
+    -------
+    list of float
+        In the same order, each at most 1.
+
+    Examples
+    --------
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _pair(one: Row, other: Row, metric: str, alpha: float) -> Row:
+    differences = np.subtract(_scores(one, metric), _scores(other, metric))
+    p, half_width = corrected_t_test(differences, one["n_train"], one["n_test"], alpha)
+    mean = float(differences.mean())
+    return {
+        "first": one["name"],
+        "second": other["name"],
+        "difference": mean,
+        "low": mean - half_width,
+        "high": mean + half_width,
+        "p": p,
+    }
+
+
+def _sorted_by(rows: Sequence[Row]) -> str:
+    means = [name for name in (rows[0] if rows else ()) if name.startswith("mean_")]
+    if not means:
+        raise InvalidParameterError(
+            "table must be what run_experiments or load_experiments returns. Got "
+            f"{f'a table with the columns {list(rows[0])}' if rows else 'a table without rows'}."
+        )
+    return means[0].removeprefix("mean_")
+
+
+def _scores(row: Row, metric: str) -> list[float]:
+    """The scores of all folds; none where one is missing."""
+    scores: list[Any] = []
+    while (name := f"split{len(scores)}_{metric}") in row:
+        scores.append(row[name])
+    # Tables have as many columns as the run with most folds.
+    scores = scores[: int(row.get("n_folds") or len(scores))]
+    return [] if None in scores else scores
+
+
+def _comparable(rows: Sequence[Row], metric: str) -> list[Row]:
+    if not any(f"split0_{metric}" in row for row in rows):
+        raise InvalidParameterError(
+            f"the table has no scores of {metric!r}: choose another metric."
+        )
+    left_out = [row["name"] for row in rows if not _scores(row, metric)]
+    kept = [row for row in rows if row["name"] not in left_out]
+    if len(kept) < 2:
+        raise InvalidParameterError(
+            f"expected at least two finished runs with scores of {metric!r} to compare. "
+            f"Got {len(kept)}."
+        )
+    if len({(row["data"], len(_scores(row, metric))) for row in kept}) > 1:
+        raise InvalidParameterError(
+            "expected runs on the same data and folds, got several "
+            f"({', '.join(str(row['name']) for row in kept)}): run all of them in one call."
+        )
+    if len(_scores(kept[0], metric)) < 2:
+        raise InvalidParameterError(
+            "expected at least two folds, got one: a single split says nothing about how much "
+            "scores vary. Run with cv=5 or more instead of validation_data."
+        )
+    if left_out:
+        warnings.warn(
+            f"runs without scores of {metric!r} are left out: {', '.join(map(str, left_out))}",
+            TransferclfWarning,
+            stacklevel=3,
+        )
+    return kept

@@ -1,0 +1,367 @@
+"""EmbeddingDisplay: the features of images on a plane, by t-SNE or PCA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from transferclf._validation import check_choice, check_number
+from transferclf.classifier import TransferClassifier
+from transferclf.exceptions import InvalidParameterError
+from transferclf.extractor import CNNFeatureExtractor
+from transferclf.images import ImageSource
+from transferclf.reports.figures import (
+    GREY,
+    axes_for,
+    colour_of,
+    legend_beside,
+    legend_width,
+    marker_of,
+)
+from transferclf.reports.pictures import picture, pictures_of, source_of
+from transferclf.reports.predictions import through, unwrapped
+
+METHODS = ("tsne", "pca")
+
+# t-SNE looks at distances between so many principal components, which takes noise out of them.
+# Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008.
+N_COMPONENTS = 50
+PERPLEXITY = 30.0
+
+# With fewer points there are no neighbours to speak of, and t-SNE is not defined.
+FEWEST_FOR_TSNE = 5
+
+FEW_POINTS = 2000
+
+# Sides of a thumbnail: in pixels of the image, in points of the figure, and of the room it needs,
+# as a share of the plane.
+THUMBNAIL = 64
+THUMBNAIL_POINTS = 24.0
+THUMBNAIL_ROOM = 0.09
+
+# Classes in one column of the legend.
+LEGEND_ROWS = 20
+
+
+class EmbeddingDisplay:
+    """Images as points of a plane, close together where a network sees them alike.
+
+    Make one by :meth:`from_estimator` or :meth:`from_features`. Colours and markers together tell
+    up to 64 classes apart.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n, 2)
+        Where the images are.
+    y : array-like of shape (n,) or None, default=None
+        Their labels.
+    images : ImageSource or None, default=None
+        The images, for thumbnails.
+    axis_names : (str, str), default=("", "")
+        Of the two dimensions.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+    scatters_ : dict of label to matplotlib.collections.PathCollection
+        The points of each class; None is the label of all where there is no y.
+    thumbnail_indices_ : ndarray of int
+        Which images have a thumbnail.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from transferclf.reports import EmbeddingDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> display = EmbeddingDisplay.from_features(X[:50], y[:50], method="pca")
+    >>> display.embedding.shape, len(display.scatters_)
+    ((50, 2), 10)
+    """
+
+    def __init__(
+        self,
+        embedding: np.ndarray,
+        y: Any = None,
+        images: ImageSource | None = None,
+        axis_names: tuple[str, str] = ("", ""),
+    ):
+        self.embedding = embedding
+        self.y = y
+        self.images = images
+        self.axis_names = axis_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        method: str = "tsne",
+        perplexity: float | None = None,
+        random_state: Any = 0,
+        images: Any = None,
+        ax: Any = None,
+        **options: Any,
+    ) -> EmbeddingDisplay:
+        """Draw what a fitted estimator sees in images.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted TransferClassifier, whose head's input is drawn (what is stored is not
+            computed again); a CNNFeatureExtractor; or a pipeline, whose last step's input is
+            drawn.
+        X : array-like or sequence of images, n of them
+            Whatever the estimator takes.
+        y : array-like of shape (n,) or None, default=None
+            Labels.
+        method : {"tsne", "pca"}, default="tsne"
+            How features become two numbers.
+        perplexity : float or None, default=None
+            Of t-SNE: roughly, how many neighbours each image has. None is 30, or a third of the
+            images where they are few.
+        random_state : int, RandomState or None, default=0
+            Determines what t-SNE draws.
+        images : array-like or sequence of images, or None, default=None
+            What thumbnails show, where X is no images.
+        ax : matplotlib.axes.Axes or None, default=None
+            As for :meth:`plot`.
+        **options
+            As for :meth:`plot`.
+
+        Returns
+        -------
+        EmbeddingDisplay
+
+        Raises
+        ------
+        InvalidParameterError
+            If the estimator has no features, or a parameter is not as above.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        ValueError
+            If y has not one label per image.
+        """
+        _check_method(method, perplexity)
+        features = seen_features(estimator, X)
+        if options.get("thumbnails"):
+            images = pictures_of(estimator, X, images)
+        how = {"method": method, "perplexity": perplexity, "random_state": random_state}
+        return cls.from_features(features, y, images=images, ax=ax, **how, **options)
+
+    @classmethod
+    def from_features(
+        cls,
+        features: Any,
+        y: Any = None,
+        *,
+        method: str = "tsne",
+        perplexity: float | None = None,
+        random_state: Any = 0,
+        images: Any = None,
+        ax: Any = None,
+        **options: Any,
+    ) -> EmbeddingDisplay:
+        """Draw features that are known.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, d)
+            One row for each image.
+        y, method, perplexity, random_state, images, ax, **options
+            As for :meth:`from_estimator`.
+
+        Returns
+        -------
+        EmbeddingDisplay
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not as above.
+        ValueError
+            If features are not finite numbers (n, d), or y has not one label for each of them.
+        """
+        _check_method(method, perplexity)
+        rows = np.asarray(features)
+        if rows.ndim != 2 or 0 in rows.shape or not np.isfinite(rows).all():
+            raise ValueError(
+                f"features must be finite numbers of shape (n, d). Got shape {rows.shape}."
+            )
+        labels = None if y is None else np.asarray(y)
+        if labels is not None and labels.shape != (len(rows),):
+            raise ValueError(
+                f"y must have one label per image, shape ({len(rows)},). Got {labels.shape}."
+            )
+        source = None if images is None else source_of(images)
+        if source is not None and len(source) != len(rows):
+            raise ValueError(f"Expected {len(rows)} images, as X has. Got {len(source)} images.")
+        if method == "pca":
+            embedding, names = _by_pca(rows, random_state)
+        else:
+            embedding, names = _by_tsne(rows, perplexity, random_state)
+        return cls(embedding, labels, source, names).plot(ax=ax, **options)
+
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        thumbnails: bool = False,
+        legend: bool = True,
+        **scatter_options: Any,
+    ) -> EmbeddingDisplay:
+        """Draw into new axes, or into some that are there.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            None makes a new figure.
+        thumbnails : bool, default=False
+            Whether to draw small pictures, framed in the colour of their class, as many as have
+            room beside each other.
+        legend : bool, default=True
+            Whether there is a legend beside the points.
+        **scatter_options
+            For `matplotlib.axes.Axes.scatter`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are to be thumbnails and no images.
+        """
+        if thumbnails and self.images is None:
+            raise InvalidParameterError("thumbnails=True needs images. Got images=None.")
+        classes = [None] if self.y is None else np.unique(self.y).tolist()
+        n_columns = -(-len(classes) // LEGEND_ROWS) if self.y is not None and legend else 0
+        width = legend_width(classes, n_columns)
+        self.figure_, self.ax_ = axes_for(ax, (5.2 + width, 5.2))
+        self.scatters_ = {
+            label: self._draw_class(number, label, scatter_options)
+            for number, label in enumerate(classes)
+        }
+        self.thumbnail_indices_ = np.array([], dtype=int)
+        if thumbnails:
+            self.thumbnail_indices_ = _apart(self.embedding)
+            self._draw_thumbnails({label: number for number, label in enumerate(classes)})
+        # Only which points are close means anything, not where the axes have their zero.
+        self.ax_.set(xticks=[], yticks=[], xlabel=self.axis_names[0], ylabel=self.axis_names[1])
+        self.ax_.margins(0.06)
+        if legend and self.y is not None:
+            legend_beside(self.ax_, list(self.scatters_.values()), classes, ncols=n_columns)
+        return self
+
+    def _draw_class(self, number: int, label: Any, scatter_options: Mapping[str, Any]) -> Any:
+        points = self.embedding if self.y is None else self.embedding[self.y == label]
+        style = {
+            "color": GREY if self.y is None else colour_of(number),
+            "marker": marker_of(number),
+            "s": 34 if len(self.embedding) <= 1000 else 14,
+            "linewidths": 0.4,
+            "edgecolors": "#303030",  # without which yellow is lost on white
+        }
+        return self.ax_.scatter(points[:, 0], points[:, 1], **(style | dict(scatter_options)))
+
+    def _draw_thumbnails(self, numbers: Mapping[Any, int]) -> None:
+        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+        assert self.images is not None
+        labels = [None] * len(self.embedding) if self.y is None else self.y.tolist()
+        for index in self.thumbnail_indices_.tolist():
+            pixels = picture(self.images, index, THUMBNAIL)
+            colour = GREY if self.y is None else colour_of(numbers[labels[index]])
+            image = OffsetImage(pixels, zoom=THUMBNAIL_POINTS / max(pixels.shape[:2]))
+            frame = {"edgecolor": colour, "linewidth": 1.6}
+            box = AnnotationBbox(image, self.embedding[index], pad=0.08, bboxprops=frame)
+            self.ax_.add_artist(box)
+
+
+def seen_features(estimator: Any, X: Any) -> np.ndarray:
+    """What the last part of a fitted estimator sees of X: (n, d).
+
+    For a TransferClassifier what its head sees, before it is standardised; for a
+    CNNFeatureExtractor its features; for a pipeline with another classifier what comes to that.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the estimator has no features to look at.
+    """
+    steps, last = unwrapped(estimator)
+    if isinstance(last, TransferClassifier):
+        return last._head_features(last._source_of(through(steps, X)))
+    if isinstance(last, CNNFeatureExtractor):
+        return last.transform(through(steps, X))
+    if not steps:
+        raise InvalidParameterError(
+            "estimator must be a TransferClassifier, a CNNFeatureExtractor or a pipeline whose "
+            f"last step gets features. Got {type(last).__name__}; from_features draws features."
+        )
+    features = through(steps, X)
+    return features.toarray() if hasattr(features, "toarray") else np.asarray(features)
+
+
+def _check_method(method: str, perplexity: float | None) -> None:
+    check_choice("method", method, METHODS)
+    if perplexity is not None:
+        check_number("perplexity", perplexity, 0, above=True, or_else="None or ")
+
+
+def _by_pca(rows: np.ndarray, random_state: Any) -> tuple[np.ndarray, tuple[str, str]]:
+    """The two directions of most variance, and how much of it each has."""
+    pca, points = _components(rows, 2, random_state)
+    shares = np.zeros(2)
+    if pca is not None:
+        shares[: len(pca.explained_variance_ratio_)] = pca.explained_variance_ratio_
+    names = tuple(f"component {n} ({share:.0%})" for n, share in enumerate(shares, 1))
+    return np.pad(points, [(0, 0), (0, 2 - points.shape[1])]), (names[0], names[1])
+
+
+def _by_tsne(
+    rows: np.ndarray, perplexity: float | None, random_state: Any
+) -> tuple[np.ndarray, tuple[str, str]]:
+    n_points = len(rows)
+    pca, points = _components(rows, N_COMPONENTS, random_state)
+    if n_points < FEWEST_FOR_TSNE or pca is None:
+        return _by_pca(rows, random_state)
+    most = (n_points - 1) / 3
+    chosen = min(PERPLEXITY, most) if perplexity is None else min(perplexity, n_points - 1.0)
+    tsne = TSNE(
+        perplexity=chosen,
+        init="pca" if points.shape[1] >= 2 else "random",
+        random_state=random_state,
+    )
+    # Threads that wait for each other cost far more than they bring where points are few.
+    with threadpool_limits(1 if n_points <= FEW_POINTS else None):
+        return tsne.fit_transform(points), ("t-SNE 1", "t-SNE 2")
+
+
+def _components(rows: np.ndarray, count: int, random_state: Any) -> tuple[PCA | None, np.ndarray]:
+    """At most so many principal components; none where all rows are the same."""
+    rows = rows.astype(float)
+    if (rows == rows[0]).all():
+        return None, np.zeros((len(rows), 1))
+    pca = PCA(min(count, *rows.shape), random_state=random_state)
+    return pca, pca.fit_transform(rows)
+
+
+def _apart(points: np.ndarray) -> np.ndarray:
+    """Indices of points so far apart that a thumbnail of each has room; the first come first."""
+    extent = np.ptp(points, axis=0)
+    scaled = points / np.where(extent > 0, extent, 1)
+    chosen: list[int] = []
+    for index, point in enumerate(scaled):
+        # Thumbnails are square, so what counts is the larger of the two distances.
+        if not chosen or np.abs(scaled[chosen] - point).max(axis=1).min() >= THUMBNAIL_ROOM:
+            chosen.append(index)
+    return np.array(chosen)

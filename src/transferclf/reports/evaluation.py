@@ -1,0 +1,383 @@
+"""evaluate: how good a classifier is, by scikit-learn's measures, in one pass over the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+from sklearn.utils import Bunch
+
+from transferclf._validation import check_sample_weight
+from transferclf.exceptions import InvalidParameterError
+from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
+from transferclf.reports.names import count_text, short_name
+from transferclf.reports.predictions import (
+    Predictions,
+    checked_probabilities,
+    classes_of,
+    few_of_each_class,
+    label_indices,
+    n_samples_of,
+    predictions_of,
+)
+
+# How many of the most confused pairs of classes are printed.
+N_CONFUSED = 5
+
+# What is kept for each sample, and left out of `to_dict` unless it is asked for.
+PER_SAMPLE = ("y_true", "y_pred", "y_proba")
+
+
+def evaluate(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    top_k: Any = (1, 3, 5),
+    sample_weight: Any = None,
+) -> Evaluation:
+    """Measure how good a classifier is, by scikit-learn's own measures.
+
+    Any fitted classifier will do. A TransferClassifier, also in a pipeline or a search, looks at
+    the images once.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted classifier. Without `predict_proba` there is no loss and no calibration error;
+        classes are then ranked by `decision_function` for ROC AUC and top-k accuracy.
+    X : array-like or sequence of images, n of them
+        Whatever the estimator takes.
+    y : array-like of shape (n,)
+        The true labels; not all classes need to be there.
+    top_k : int or sequence of int, default=(1, 3, 5)
+        For which k to count the images whose true class is among the k best. Those that are not
+        below the number of classes are left out.
+    sample_weight : array-like of shape (n,) or None, default=None
+        Weight of each image.
+
+    Returns
+    -------
+    Evaluation
+        The measures by name; `print` shows them as text.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `estimator` is no classifier, or `top_k` is not of whole numbers of at least 1.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    ValueError
+        If y has not one label per image, or has labels that the estimator does not know, or
+        probabilities are not what they should be.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from transferclf.reports import evaluate
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = LogisticRegression(max_iter=500).fit(X[::2], y[::2])
+    >>> evaluation = evaluate(classifier, X[1::2], y[1::2])
+    >>> round(evaluation.accuracy, 2)
+    0.96
+    >>> evaluation.confusion_matrix
+    array([[25,  0,  0],
+           [ 0, 24,  1],
+           [ 0,  2, 23]])
+    """
+    counts = _checked_top_k(top_k)
+    n_samples = n_samples_of(X)
+    # Wrong labels are found before the images are looked at.
+    label_indices(y, n_samples, classes_of(estimator))
+    check_sample_weight(sample_weight, n_samples)
+    said = predictions_of(estimator, X)
+    return _evaluation(y, said, counts, sample_weight)
+
+
+class Evaluation(Bunch):
+    """The measures of a classifier, as attributes and by name; made by :func:`evaluate`.
+
+    Attributes
+    ----------
+    n_samples : int
+        Number of images.
+    classes : ndarray of shape (n_classes,)
+        All classes, in the order of all that follows.
+    loss : float or None
+        Mean cross-entropy in nats, probabilities clipped as scikit-learn's `log_loss` does; None
+        where there are no probabilities.
+    accuracy : float
+        Share of the images that are predicted right.
+    top_k : dict of int to float
+        Share of the images whose true class is among the k best; empty without scores.
+    balanced_accuracy : float
+        Mean of the recalls of the classes that y has.
+    f1_macro, f1_weighted : float
+        Means of the F1 scores of all classes that are true or predicted somewhere: plain, and
+        weighted by support.
+    roc_auc : float or None
+        Mean over the classes of the area under the curve of one against the rest; of the classes
+        that y has, and None if these are fewer than two or there are no scores.
+    per_class : dict of str to ndarray of shape (n_classes,)
+        "class", "precision", "recall", "f1" and "support", which is the number of images (with
+        weights, their sum). What is not defined, as the recall of a class that y has not, is NaN.
+    confusion_matrix : ndarray of shape (n_classes, n_classes)
+        Number (or weight) of images of each true class (row) by predicted class (column).
+    calibration_error : float or None
+        Mean distance between confidence and accuracy over 15 bins of equal width, weighted by the
+        images in each; from 0 (confidence is what it says) to 1.
+    confused : list of dict
+        The wrong pairs, the most frequent first: "true", "predicted", "count" and "share", which
+        is of the images of the true class.
+    y_true, y_pred : ndarray of shape (n_samples,)
+        Labels.
+    y_proba : ndarray of shape (n_samples, n_classes) or None
+        Probabilities.
+
+    Notes
+    -----
+    The calibration error is that of Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern
+    Neural Networks", ICML 2017.
+
+    Examples
+    --------
+    >>> from transferclf.reports import Evaluation
+    >>> proba = [[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]]
+    >>> evaluation = Evaluation.from_predictions(["cat", "dog", "dog"], y_proba=proba)
+    >>> evaluation.confused
+    [{'true': 'dog', 'predicted': 'cat', 'count': 1, 'share': 0.5}]
+    """
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: Any,
+        y_pred: Any = None,
+        y_proba: Any = None,
+        *,
+        y_score: Any = None,
+        classes: Any = None,
+        top_k: Any = (1, 3, 5),
+        sample_weight: Any = None,
+    ) -> Evaluation:
+        """Measure predictions that were made before.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n,)
+            The true labels.
+        y_pred : array-like of shape (n,) or None, default=None
+            The predicted labels; None takes the most probable classes.
+        y_proba : array-like of shape (n, n_classes) or None, default=None
+            Probabilities; for two classes also those of the second, of shape (n,).
+        y_score : array-like of shape (n, n_classes) or None, default=None
+            What classes are ranked by; None takes the probabilities.
+        classes : array-like of shape (n_classes,) or None, default=None
+            The classes of the columns; None takes all labels that there are, sorted.
+        top_k, sample_weight
+            As for :func:`evaluate`.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        InvalidParameterError
+            If there are neither predictions nor probabilities, or `top_k` is not of whole numbers.
+        ValueError
+            If lengths, labels or probabilities do not fit.
+        """
+        counts = _checked_top_k(top_k)
+        if y_pred is None and y_proba is None:
+            raise InvalidParameterError("Expected y_pred, y_proba or both. Got neither.")
+        known = _known_classes(y_true, y_pred, classes)
+        probabilities = None if y_proba is None else checked_probabilities(y_proba, len(known))
+        if y_pred is None and probabilities is not None:
+            y_pred = known[probabilities.argmax(axis=1)]
+        scores = probabilities if y_score is None else _checked_scores(y_score, len(known))
+        said = Predictions(known, np.asarray(y_pred), probabilities, scores)
+        return _evaluation(y_true, said, counts, sample_weight)
+
+    def to_dict(self, *, per_sample: bool = False) -> dict[str, Any]:
+        """The measures as plain lists, dicts and numbers, as JSON has them.
+
+        Parameters
+        ----------
+        per_sample : bool, default=False
+            Whether `y_true`, `y_pred` and `y_proba` are there too.
+
+        Returns
+        -------
+        dict
+            Keys are strings, also those of `top_k`, and None stands for what is not defined.
+        """
+        return {
+            name: _plain(value)
+            for name, value in self.items()
+            if per_sample or name not in PER_SAMPLE
+        }
+
+    def __str__(self) -> str:
+        return "\n\n".join(filter(None, [_head_text(self), _table_text(self), _pairs_text(self)]))
+
+    def __repr__(self) -> str:
+        return f"<Evaluation of {self.n_samples:,} samples, accuracy {self.accuracy:.3f}>"
+
+
+@few_of_each_class()
+def _evaluation(y: Any, said: Predictions, top_k: list[int], sample_weight: Any) -> Evaluation:
+    classes, n_samples = said.classes, len(said.y_pred)
+    true = label_indices(y, n_samples, classes)
+    predicted = label_indices(said.y_pred, n_samples, classes)
+    weights = None if sample_weight is None else check_sample_weight(sample_weight, n_samples)
+    # With one more label than there is, scikit-learn does not warn where there is only one.
+    matrix = metrics.confusion_matrix(
+        true, predicted, labels=np.arange(len(classes) + 1), sample_weight=weights
+    )[:-1, :-1]
+    ranked: dict[str, Any] = {"top_k": {}, "roc_auc": None}
+    if said.y_score is not None:
+        _check_rows("Scores", said.y_score, n_samples)
+        ranked = of_scores(true, said.y_score, top_k, weights)
+    probable: dict[str, Any] = {"loss": None, "calibration_error": None}
+    if said.y_proba is not None:
+        _check_rows("Probabilities", said.y_proba, n_samples)
+        probable = of_probabilities(true, said.y_proba, weights)
+    return Evaluation(
+        n_samples=n_samples,
+        classes=classes,
+        **of_labels(true, predicted, weights),
+        **ranked,
+        **probable,
+        per_class=per_class(true, predicted, classes, weights),
+        confusion_matrix=matrix,
+        confused=_confused(matrix, classes),
+        y_true=classes[true],
+        y_pred=classes[predicted],
+        y_proba=said.y_proba,
+    )
+
+
+def _confused(matrix: np.ndarray, classes: np.ndarray) -> list[dict[str, Any]]:
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    support, labels = matrix.sum(axis=1), classes.tolist()
+    order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
+    return [
+        {
+            "true": labels[row],
+            "predicted": labels[column],
+            "count": wrong[row, column].item(),
+            "share": float(wrong[row, column] / support[row]),
+        }
+        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
+    ]
+
+
+def _known_classes(y_true: Any, y_pred: Any, classes: Any) -> np.ndarray:
+    if classes is None:
+        labels = [np.asarray(y_true), *([] if y_pred is None else [np.asarray(y_pred)])]
+        try:
+            return np.unique(np.concatenate(labels))
+        except TypeError:
+            raise ValueError("Labels must be of one type, and none may be missing.") from None
+    known = np.asarray(classes)
+    if known.ndim != 1 or len(np.unique(known)) < len(known) or len(known) == 0:
+        raise InvalidParameterError(
+            f"classes must be a list of different labels. Got {classes!r} instead."
+        )
+    return known
+
+
+def _checked_scores(y_score: Any, n_classes: int) -> np.ndarray:
+    scores = np.asarray(y_score, dtype=float)
+    if scores.ndim != 2 or scores.shape[1] != n_classes or np.isnan(scores).any():
+        raise ValueError(
+            f"Scores must be numbers of shape (n, {n_classes}), one column for each class. "
+            f"Got shape {scores.shape}{', with NaN' if np.isnan(scores).any() else ''} instead."
+        )
+    return scores
+
+
+def _check_rows(what: str, values: np.ndarray, n_samples: int) -> None:
+    if len(values) != n_samples:
+        raise ValueError(
+            f"{what} must have one row per label. Got {len(values)} rows and {n_samples} labels."
+        )
+
+
+def _checked_top_k(top_k: Any) -> list[int]:
+    numbers = [top_k] if isinstance(top_k, Integral) else top_k
+    is_sequence = isinstance(numbers, Iterable) and not isinstance(numbers, str)
+    counts: list[Any] = list(numbers) if is_sequence else [None]
+    for k in counts:
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+            raise InvalidParameterError(
+                f"top_k must be whole numbers of at least 1, such as (1, 3, 5). Got {top_k!r}."
+            )
+    return sorted({int(k) for k in counts})
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _head_text(evaluation: Evaluation) -> str:
+    """The measures of all images together."""
+    size = count_text(evaluation.n_samples, "sample")
+    n_classes = count_text(len(evaluation.classes), "class", "classes")
+    ranked = [(f"top-{k}", share) for k, share in evaluation.top_k.items() if k > 1]
+    lines = [
+        [("accuracy", evaluation.accuracy), *ranked, ("balanced", evaluation.balanced_accuracy)],
+        [("F1 macro", evaluation.f1_macro), ("weighted", evaluation.f1_weighted)],
+        [
+            ("loss", evaluation.loss),
+            ("ROC AUC", evaluation.roc_auc),
+            ("calibration error", evaluation.calibration_error),
+        ],
+    ]
+    texts = ["   ".join(f"{name} {_number(value)}" for name, value in line) for line in lines]
+    return "\n".join([f"{size}, {n_classes}", *texts])
+
+
+def _table_text(evaluation: Evaluation) -> str:
+    """The measures of each class."""
+    table = evaluation.per_class
+    names = [short_name(name) for name in table["class"].tolist()]
+    width = max(map(len, [*names, "class"]))
+    lines = [f"{'class':<{width}}  precision  recall     F1  support"]
+    measures = zip(*(table[name] for name in ("precision", "recall", "f1", "support")), strict=True)
+    for name, (precision, recall, f1, support) in zip(names, measures, strict=True):
+        values = f"{_number(precision):>9}  {_number(recall):>6}  {_number(f1):>5}"
+        lines.append(f"{name:<{width}}  {values}  {support:>7,.6g}")
+    return "\n".join(lines)
+
+
+def _pairs_text(evaluation: Evaluation) -> str:
+    """The pairs of classes that are confused most often."""
+    pairs = evaluation.confused[:N_CONFUSED]
+    if not pairs:
+        return ""
+    lines = [
+        f"  {short_name(pair['true'])} taken for {short_name(pair['predicted'])}: "
+        f"{pair['count']:,.6g} ({pair['share']:.0%})"
+        for pair in pairs
+    ]
+    return "\n".join(["most confused", *lines])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"

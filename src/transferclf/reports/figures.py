@@ -1,0 +1,125 @@
+"""What all displays share: matplotlib imported late, axes, colours, and text that is only text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from transferclf.exceptions import InvalidParameterError
+from transferclf.reports.names import short_name
+
+# Colours that people with any colour vision tell apart; yellow, the faintest on white, comes last.
+# Source: Okabe and Ito, "Color Universal Design", 2008.
+COLOURS = (
+    "#0072B2",  # blue
+    "#D55E00",  # vermilion
+    "#009E73",  # bluish green
+    "#CC79A7",  # reddish purple
+    "#E69F00",  # orange
+    "#56B4E9",  # sky blue
+    "#000000",  # black
+    "#F0E442",  # yellow
+)
+GREY = "#5F5F5F"
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def pyplot() -> Any:
+    """`matplotlib.pyplot`, imported when something is drawn.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed; the message says how to install it.
+    """
+    try:
+        from matplotlib import pyplot as plt
+    except ImportError:
+        raise ImportError(
+            "Displays are drawn by matplotlib, which is not installed. "
+            'Install it by: pip install "transferclf[plot]"'
+        ) from None
+    return plt
+
+
+def axes_for(ax: Any = None, figsize: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Any]:
+    """The figure and the axes to draw into: those given, or else new ones.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes or None, default=None
+        Axes to draw into.
+    figsize : (width, height), default=(6.4, 4.8)
+        Size of a new figure in inches.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+    """
+    if ax is not None:
+        return check_axes(ax).figure, ax
+    return pyplot().subplots(figsize=figsize, layout="constrained")
+
+
+def check_axes(ax: Any) -> Any:
+    """Raise InvalidParameterError unless these are axes."""
+    pyplot()
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise InvalidParameterError(
+            f"ax must be None or axes of matplotlib. Got {type(ax).__name__} instead."
+        )
+    return ax
+
+
+def colour_of(number: int) -> str:
+    """The colour of the class or run with this number; the ninth has that of the first."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker_of(number: int) -> str:
+    """Its marker: no two of the first 64 have both colour and marker in common.
+
+    Neighbours differ in both.
+    """
+    return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+def plain(name: Any, width: int = 28) -> str:
+    """A name as matplotlib shows it as it is: without mathematics between dollar signs."""
+    return short_name(name, width).replace("$", r"\$")
+
+
+def legend_width(names: Iterable[Any], n_columns: int = 1) -> float:
+    """About how many inches such a legend takes."""
+    letters = max((len(short_name(name)) for name in names), default=0)
+    return n_columns * (0.55 + 0.085 * letters)
+
+
+def legend_beside(axes: Any, handles: Sequence[Any], names: Iterable[Any], **options: Any) -> Any:
+    """A legend to the right of the axes, where it covers no data.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Beside which.
+    handles : sequence of matplotlib.artist.Artist
+        What is explained.
+    names : iterable
+        By which words, of any type; put through `plain` here.
+    **options
+        For `matplotlib.axes.Axes.legend`.
+
+    Returns
+    -------
+    matplotlib.legend.Legend
+    """
+    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+    legend = axes.legend(handles, ["-"] * len(handles), **(place | options))
+    # Set afterwards, since a legend leaves out labels that begin with an underscore.
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(plain(name))
+    return legend

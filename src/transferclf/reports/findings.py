@@ -1,0 +1,212 @@
+"""Audit: what was found in a set of images, as tables and as a text that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from sklearn.utils import Bunch
+
+from transferclf.reports.names import count_text, short_name
+from transferclf.reports.tables import Row, rows_of
+
+# Rows of each table that are printed.
+SHOWN = 5
+
+# Of each path, whose beginning is mostly the same.
+PARTS = 3
+
+# Copies of one image that are printed.
+COPIES = 4
+
+_IMAGE = ("index", "file", "label", "split")
+_PAIR = (
+    *_IMAGE, "other_index", "other_file", "other_label", "other_split", "similarity", "kind",
+)  # fmt: skip
+COLUMNS = {
+    "unreadable": ("index", "file", "label", "split", "problem"),
+    "sizes": ("width", "height", "mode", "format", "count"),
+    "exact_duplicates": ("group", *_IMAGE),
+    "near_duplicates": _PAIR,
+    "label_conflicts": _PAIR,
+    "leaks": _PAIR,
+    "label_errors": (*_IMAGE, "suggested", "probability", "suggested_probability"),
+    "odd_ones": (*_IMAGE, "distance", "deviations"),
+}
+
+
+class Audit(Bunch):
+    """What is wrong with a set of images; made by :func:`audit`.
+
+    The tables are data frames, or lists of dicts where pandas is not installed. "index" is the
+    position in X, "file" the path if there is one, and "label" and "split" are what was given.
+
+    Attributes
+    ----------
+    n_images : int
+        Number of images, those that cannot be read too.
+    classes : ndarray of shape (n_classes,) or None
+        The labels.
+    splits : list of str or None
+        The names of the splits.
+    threshold : float
+        The cosine from which images are near copies.
+    unreadable : table
+        Images that cannot be read, with the "problem".
+    sizes : table
+        "width", "height", "mode" and "format" of the images as they came, and the "count".
+    exact_duplicates : table
+        Files with the same bytes, or images with the same pixels; those of one "group" together.
+    near_duplicates : table
+        Images that are nearly another one, which "other_index", "other_file", "other_label" and
+        "other_split" tell of; with the "similarity", the highest first. Of each image only the
+        most similar other one.
+    label_conflicts : table
+        Images and their most similar one with another label, from `threshold` on; "kind" is
+        "exact" or "near".
+    leaks : table
+        Images and their most similar one in another split, likewise.
+    label_errors : table
+        Images whose label is likely wrong, with the class that is "suggested", and the
+        probabilities of both; the least probable label first.
+    odd_ones : table
+        Images unlike others of their label: mean "distance" (1 - cosine) to the nearest of them,
+        and by how many "deviations" it is above what is usual.
+    quality : ndarray of shape (n,)
+        How probable each label is to a head that has not seen the image nor a copy: the lowest
+        are to be looked at first. NaN where nothing can be said: without labels, with one class,
+        for the only image of a class.
+    distance : ndarray of shape (n,)
+        What odd ones are found by, for all images.
+    groups : ndarray of int, shape (n,)
+        Number of the group of copies and near copies that each image is in, -1 for unreadable
+        ones; for `sklearn.model_selection.GroupKFold`, so that no copy is on the other side.
+
+    Notes
+    -----
+    Label errors are found by confident learning: Northcutt, Jiang and Chuang, Journal of
+    Artificial Intelligence Research 70 (2021). The score of odd ones is the mean distance to the
+    nearest neighbours of Angiulli and Pizzuti, "Fast Outlier Detection in High Dimensional
+    Spaces", PKDD 2002; it is called odd where its distance from the median is 3.5 times the scaled
+    median absolute deviation (Iglewicz and Hoaglin 1993), within its class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transferclf.reports import audit
+    >>> print(audit(np.zeros((3, 16, 16), np.uint8)))
+    3 images, no labels, no splits
+    <BLANKLINE>
+    exact duplicates: 3 images in 1 group
+      image 0 = image 1 = image 2
+      Keep one of each group.
+    <BLANKLINE>
+    sizes: 1 kind
+      3 of 16 x 16, 1 x uint8, array
+    """
+
+    def __str__(self) -> str:
+        return "\n\n".join(filter(None, [_head_text(self), *_section_texts(self)]))
+
+    def __repr__(self) -> str:
+        counts = (f"{name}={len(self[name])}" for name in COLUMNS if name != "sizes")
+        return f"<Audit of {count_text(self.n_images, 'image')}: {', '.join(counts)}>"
+
+
+def _head_text(audit: Audit) -> str:
+    n_classes = "no labels"
+    if audit.classes is not None:
+        n_classes = count_text(len(audit.classes), "class", "classes")
+    n_splits = "no splits" if audit.splits is None else count_text(len(audit.splits), "split")
+    return f"{count_text(audit.n_images, 'image')}, {n_classes}, {n_splits}"
+
+
+def _section_texts(audit: Audit) -> list[str]:
+    copies = _grouped(rows_of(audit.exact_duplicates))
+    n_copies = f"{count_text(len(audit.exact_duplicates), 'image')} in "
+    exact = n_copies + count_text(len(copies), "group")
+    sections: list[tuple[str, str, Sequence[Any], Callable[[Any], str], str]] = [
+        ("unreadable", "image", audit.unreadable, _problem_line, "Repair or remove them."),
+        ("leaks between splits", "pair", audit.leaks, _pair_line,
+         "Scores on the second split are too good: remove them from one, or split by `groups`."),
+        ("copies with different labels", "pair", audit.label_conflicts, _pair_line,
+         "Decide which label is right."),
+        ("likely label errors", "image", audit.label_errors, _label_line, "Look at them."),
+        ("exact duplicates", exact, copies, _copies_line, "Keep one of each group."),
+        ("near duplicates", "pair", audit.near_duplicates, _pair_line,
+         "Keep them on one side when splitting: `groups` is for GroupKFold."),
+        ("odd ones out", "image", audit.odd_ones, _odd_line,
+         "Look at them: another subject, a drawing, an empty picture?"),
+    ]  # fmt: skip
+    texts = [_section(*section) for section in sections]
+    if not any(texts):
+        texts.append("Nothing was found.")
+    return [*texts, _sizes_text(audit)]
+
+
+def _section(title: str, noun: str, table: Any, line_of: Callable[[Any], str], advice: str) -> str:
+    rows = table if isinstance(table, list) else rows_of(table)
+    if not rows:
+        return ""
+    count = noun if " " in noun else count_text(len(rows), noun)
+    more = [f"... and {len(rows) - SHOWN:,} more"] if len(rows) > SHOWN else []
+    lines = [*map(line_of, rows[:SHOWN]), *more, advice]
+    return "\n".join([f"{title}: {count}", *(f"  {line}" for line in lines)])
+
+
+def _grouped(rows: Sequence[Row]) -> list[list[Row]]:
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _named(row: Row, prefix: str = "") -> str:
+    file = row[f"{prefix}file"]
+    if not file:
+        return f"image {row[f'{prefix}index']}"
+    return short_name("/".join(PurePath(file).parts[-PARTS:]), 48)
+
+
+def _placed(row: Row, prefix: str = "") -> str:
+    places = [row[f"{prefix}label"], row[f"{prefix}split"]]
+    text = ", ".join(short_name(place) for place in places if place is not None)
+    return f"{_named(row, prefix)} ({text})" if text else _named(row, prefix)
+
+
+def _problem_line(row: Row) -> str:
+    return f"{_named(row)}: {short_name(row['problem'], 100)}"
+
+
+def _pair_line(row: Row) -> str:
+    sign = "=" if row["kind"] == "exact" else f"~ {row['similarity']:.3f} ~"
+    return f"{_placed(row)} {sign} {_placed(row, 'other_')}"
+
+
+def _copies_line(rows: Sequence[Row]) -> str:
+    more = [f"{len(rows) - COPIES} more"] if len(rows) > COPIES else []
+    return " = ".join([*map(_placed, rows[:COPIES]), *more])
+
+
+def _label_line(row: Row) -> str:
+    return (
+        f"{_placed(row)}: rather {short_name(row['suggested'])} "
+        f"({row['suggested_probability']:.2f} against {row['probability']:.2f})"
+    )
+
+
+def _odd_line(row: Row) -> str:
+    return f"{_placed(row)}: {row['deviations']:.1f} deviations"
+
+
+def _sizes_text(audit: Audit) -> str:
+    rows = rows_of(audit.sizes)
+    if not rows:
+        return ""
+    shown = [
+        f"  {row['count']:,} of {row['width']} x {row['height']}, {row['mode']}, {row['format']}"
+        for row in rows[:SHOWN]
+    ]
+    more = [f"  ... and {len(rows) - SHOWN:,} more kinds"] if len(rows) > SHOWN else []
+    return "\n".join([f"sizes: {count_text(len(rows), 'kind')}", *shown, *more])

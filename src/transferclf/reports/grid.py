@@ -1,0 +1,338 @@
+"""ImageGridDisplay: the images that a classifier gets wrong, or is not sure of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from transferclf._validation import check_choice, check_number, check_random_state, seed_from
+from transferclf.exceptions import InvalidParameterError
+from transferclf.images import ImageSource
+from transferclf.reports.evaluation import Evaluation
+from transferclf.reports.figures import COLOURS, check_axes, plain, pyplot
+from transferclf.reports.pictures import picture, pictures_of, source_of
+from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
+
+KINDS = ("worst", "confident", "uncertain", "random")
+
+# What there is none of where a grid is empty.
+EMPTY = {"worst": "no errors", "confident": "no errors"}
+
+RIGHT, WRONG = COLOURS[2], COLOURS[1]
+
+# Letters of a class name beside its probability, above a picture.
+LETTERS = 14
+
+# Width of a picture, and height of the two lines above it, in inches.
+PICTURE = 1.9
+LINES = 0.42
+
+
+class ImageGridDisplay:
+    """A grid of images with true and predicted class and their probabilities.
+
+    Make one by :meth:`from_estimator` or :meth:`from_predictions`.
+
+    Parameters
+    ----------
+    images : ImageSource
+        All images; only those that are shown are decoded.
+    indices : ndarray of int, shape (n_images,)
+        Which of them are shown, in this order.
+    evaluation : Evaluation
+        What was predicted for all of them.
+    empty : str, default="no images"
+        What is written where there is nothing to show.
+
+    Attributes
+    ----------
+    indices_ : ndarray of int, shape (n_images,)
+        Which samples are shown, in the order of the grid, row by row.
+    axes_ : ndarray of matplotlib.axes.Axes, shape (n_images,)
+        One for each picture.
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from transferclf.reports import ImageGridDisplay
+    >>> digits = load_digits()
+    >>> classifier = LogisticRegression(max_iter=200).fit(digits.data[:200], digits.target[:200])
+    >>> display = ImageGridDisplay.from_estimator(
+    ...     classifier,
+    ...     digits.data[200:400],
+    ...     digits.target[200:400],
+    ...     images=(digits.images[200:400] * 15).astype("uint8"),
+    ...     kind="uncertain",
+    ...     n_images=6,
+    ... )
+    >>> len(display.axes_), display.indices_.shape
+    (6, (6,))
+    """
+
+    def __init__(
+        self,
+        images: ImageSource,
+        indices: np.ndarray,
+        evaluation: Evaluation,
+        empty: str = "no images",
+    ):
+        self.images = images
+        self.indices = indices
+        self.evaluation = evaluation
+        self.empty = empty
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        kind: str = "worst",
+        n_images: int = 12,
+        images: Any = None,
+        random_state: Any = 0,
+        ax: Any = None,
+        **options: Any,
+    ) -> ImageGridDisplay:
+        """Predict, choose images and draw them.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Any fitted classifier; with `predict_proba` unless `kind` is "random".
+        X : array-like or sequence of images, n of them
+            Whatever the estimator takes.
+        y : array-like of shape (n,)
+            The true labels.
+        kind : {"worst", "confident", "uncertain", "random"}, default="worst"
+            Errors whose true class has the lowest probability; errors whose predicted class has
+            the highest; images, right or wrong, whose two best classes are closest; or any.
+        n_images : int, default=12
+            How many, if there are so many.
+        images : array-like or sequence of images, or None, default=None
+            What to show, where X is no images.
+        random_state : int, RandomState or None, default=0
+            Chooses where `kind` is "random".
+        ax : matplotlib.axes.Axes or None, default=None
+            As for :meth:`plot`.
+        **options
+            As for :meth:`plot`.
+
+        Returns
+        -------
+        ImageGridDisplay
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not as above, or there are no probabilities to choose by.
+        ImageError
+            If X is no images and `images` is None.
+        ValueError
+            If y has not one known label per image.
+        """
+        _check_choice(kind, n_images, random_state)
+        # What is wrong with labels and images is said before anything is predicted.
+        label_indices(y, n_samples_of(X), classes_of(estimator))
+        source = pictures_of(estimator, X, images)
+        said = predictions_of(estimator, X)
+        return cls.from_predictions(
+            source,
+            y,
+            said.y_pred,
+            said.y_proba,
+            classes=said.classes,
+            kind=kind,
+            n_images=n_images,
+            random_state=random_state,
+            ax=ax,
+            **options,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        images: Any,
+        y_true: Any,
+        y_pred: Any = None,
+        y_proba: Any = None,
+        *,
+        classes: Any = None,
+        kind: str = "worst",
+        n_images: int = 12,
+        random_state: Any = 0,
+        ax: Any = None,
+        **options: Any,
+    ) -> ImageGridDisplay:
+        """Choose images by predictions that were made before, and draw them.
+
+        Parameters
+        ----------
+        images : array-like or sequence of images, n of them
+            See :func:`transferclf.images.check_images`.
+        y_true : array-like of shape (n,)
+            The true labels.
+        y_pred : array-like of shape (n,) or None, default=None
+            The predicted labels; None takes the most probable classes.
+        y_proba : array-like of shape (n, n_classes) or None, default=None
+            Probabilities.
+        classes : array-like of shape (n_classes,) or None, default=None
+            The classes of the columns; None takes all labels that there are, sorted.
+        kind, n_images, random_state, ax, **options
+            As for :meth:`from_estimator`.
+
+        Returns
+        -------
+        ImageGridDisplay
+
+        Raises
+        ------
+        InvalidParameterError, ImageError, ValueError
+            As :meth:`from_estimator`.
+        """
+        _check_choice(kind, n_images, random_state)
+        source = source_of(images)
+        evaluation = Evaluation.from_predictions(y_true, y_pred, y_proba, classes=classes, top_k=())
+        if len(source) != evaluation.n_samples:
+            raise ValueError(
+                f"Expected one image per label, {evaluation.n_samples}. Got {len(source)} images."
+            )
+        indices = chosen_images(evaluation, kind, n_images, random_state)
+        empty = EMPTY.get(kind, "no images")
+        return cls(source, indices, evaluation, empty).plot(ax=ax, **options)
+
+    def plot(
+        self, *, ax: Any = None, n_columns: int | None = None, **image_options: Any
+    ) -> ImageGridDisplay:
+        """Draw into a new figure, or into axes that are there.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Axes whose room the grid takes; None makes a new figure.
+        n_columns : int or None, default=None
+            Pictures in a row; None is 4, or 6 where there are more than 16.
+        **image_options
+            For `matplotlib.axes.Axes.imshow`.
+
+        Returns
+        -------
+        self
+        """
+        self.indices_ = np.asarray(self.indices, dtype=int)
+        count = max(1, len(self.indices_))
+        if n_columns is None:
+            n_columns = 6 if count > 16 else 4
+        check_number("n_columns", n_columns, 1, whole=True, or_else="None or ")
+        n_columns = min(n_columns, count)
+        shape = (-(-count // n_columns), n_columns)
+        pictures = [picture(self.images, index) for index in self.indices_.tolist()]
+        self.figure_, cells = _cells(ax, shape, pictures)
+        self.axes_ = np.array(cells[: len(self.indices_)], dtype=object)
+        for cell in cells[len(self.indices_) :]:
+            cell.set_axis_off()
+        if len(self.indices_) == 0:
+            cells[0].text(0.5, 0.5, self.empty, ha="center", va="center")
+        for cell, index, pixels in zip(self.axes_, self.indices_.tolist(), pictures, strict=True):
+            cell.imshow(pixels, **({"interpolation": "nearest"} | image_options))
+            cell.set_title(self._title(index), fontsize="small", loc="left")
+            cell.set(xticks=[], yticks=[])
+            is_right = self.evaluation.y_true[index] == self.evaluation.y_pred[index]
+            cell.spines[:].set(color=RIGHT if is_right else WRONG, linewidth=2.5)
+        return self
+
+    def _title(self, index: int) -> str:
+        """Two lines over a picture: what is true, and what was predicted."""
+        evaluation = self.evaluation
+        labels = {"true": evaluation.y_true[index], "pred.": evaluation.y_pred[index]}
+        return "\n".join(
+            f"{word} {plain(label, LETTERS)}{_probability(evaluation, index, label)}"
+            for word, label in labels.items()
+        )
+
+
+def chosen_images(
+    evaluation: Evaluation, kind: str, n_images: int, random_state: Any = 0
+) -> np.ndarray:
+    """Indices of the images to show, the first of them first.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What was predicted.
+    kind : {"worst", "confident", "uncertain", "random"}
+        As for :meth:`ImageGridDisplay.from_estimator`.
+    n_images : int
+        How many at most.
+    random_state : int, RandomState or None, default=0
+        Chooses where `kind` is "random".
+
+    Returns
+    -------
+    ndarray of int
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are no probabilities to choose by.
+    """
+    n_samples = evaluation.n_samples
+    if kind == "random":
+        rng = np.random.default_rng(seed_from(random_state))
+        return np.sort(rng.permutation(n_samples)[:n_images])
+    y_proba = evaluation.y_proba
+    if y_proba is None:
+        raise InvalidParameterError(
+            f"kind={kind!r} needs probabilities, which this estimator does not give. "
+            "kind='random' does without."
+        )
+    samples = np.arange(n_samples)
+    if kind == "uncertain":
+        ranked = np.sort(y_proba, axis=1)
+        best, second = ranked[:, -1], ranked[:, -2:-1].sum(axis=1)
+        return np.argsort(best - second, kind="stable")[:n_images]
+    of_true, of_predicted = (
+        y_proba[samples, label_indices(labels, n_samples, evaluation.classes)]
+        for labels in (evaluation.y_true, evaluation.y_pred)
+    )
+    wrong = np.flatnonzero(evaluation.y_true != evaluation.y_pred)
+    rank = of_true if kind == "worst" else -of_predicted
+    return wrong[np.argsort(rank[wrong], kind="stable")][:n_images]
+
+
+def _check_choice(kind: str, n_images: int, random_state: Any) -> None:
+    check_choice("kind", kind, KINDS)
+    check_number("n_images", n_images, 1, whole=True)
+    check_random_state(random_state)
+
+
+def _probability(evaluation: Evaluation, index: int, label: Any) -> str:
+    if evaluation.y_proba is None:
+        return ""
+    column = int(np.flatnonzero(evaluation.classes == label)[0])
+    return f" {evaluation.y_proba[index, column]:.2f}"
+
+
+def _cells(ax: Any, shape: tuple[int, int], pictures: list[np.ndarray]) -> tuple[Any, list[Any]]:
+    """The figure, and axes for the pictures, row by row."""
+    n_rows, n_columns = shape
+    if ax is None:
+        tallest = max((len(pixels) / pixels.shape[1] for pixels in pictures), default=0.5)
+        size = (n_columns * PICTURE, n_rows * (LINES + PICTURE * min(max(tallest, 0.4), 1.6)))
+        figure, axes = pyplot().subplots(
+            n_rows, n_columns, figsize=size, layout="constrained", squeeze=False
+        )
+        return figure, list(axes.flat)
+    check_axes(ax).set_axis_off()
+    # Three quarters of the room for the picture, the rest for its two lines and a margin.
+    width, height = 1 / n_columns, 1 / n_rows
+    places = [
+        (column * width, 1 - (row + 1) * height, width * 0.92, height * 0.75)
+        for row in range(n_rows)
+        for column in range(n_columns)
+    ]
+    return ax.figure, [ax.inset_axes(place) for place in places]

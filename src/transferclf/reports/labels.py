@@ -1,0 +1,172 @@
+"""Labels that are likely wrong: what a head that has not seen an image says of it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from transferclf.training.linear import fit_linear
+from transferclf.training.regularization import choose_l2
+
+N_FOLDS = 5
+
+
+class Judgement(NamedTuple):
+    """What is thought of the labels of n images.
+
+    Attributes
+    ----------
+    quality : ndarray of shape (n,)
+        Probability of the label; NaN where nothing can be said.
+    suggested : ndarray of int, shape (n,)
+        The most probable other class.
+    is_suspect : ndarray of bool, shape (n,)
+        Whether another class is as probable as it is for images that have its label.
+    probabilities : ndarray of shape (n, n_classes)
+        Out of fold; NaN where nothing can be said.
+    """
+
+    quality: np.ndarray
+    suggested: np.ndarray
+    is_suspect: np.ndarray
+    probabilities: np.ndarray
+
+
+def judged_labels(
+    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray
+) -> Judgement:
+    """Say how likely each label is right.
+
+    The linear head is fitted to four fifths of the images and judges the last fifth, five times.
+    A label is suspect where some other class is at least as probable as it is, on average, for
+    the images with that class as their label: Northcutt, Jiang and Chuang, "Confident Learning:
+    Estimating Uncertainty in Dataset Labels", Journal of Artificial Intelligence Research 70
+    (2021). cleanlab finds these where it is installed.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+        Features of the images.
+    labels : ndarray of int, shape (n,)
+        Class indices from 0 to `n_classes` - 1.
+    n_classes : int
+        Number of classes.
+    groups : ndarray of int, shape (n,)
+        Images of one group are in one fold, so that no copy vouches for its copy.
+
+    Returns
+    -------
+    Judgement
+        Without a word on classes that no fold could learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = np.repeat([[0.0], [1.0]], 20, axis=0) + 0.01 * np.arange(40)[:, None]
+    >>> labels = np.repeat([0, 1], 20)
+    >>> labels[3] = 1
+    >>> np.flatnonzero(judged_labels(features, labels, 2, np.arange(40)).is_suspect)
+    array([3])
+    """
+    probabilities = _out_of_fold(features, labels, n_classes, groups)
+    own, others = _own_and_others(probabilities, labels)
+    is_known, is_suspect = ~np.isnan(own), np.zeros(len(labels), dtype=bool)
+    if is_known.any():
+        is_suspect[is_known] = suspects(probabilities[is_known], labels[is_known])
+    return Judgement(own, others.argmax(axis=1), is_suspect, probabilities)
+
+
+def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which labels are likely wrong, given out-of-fold probabilities of all classes.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, n_classes)
+        Without NaN.
+    labels : ndarray of int, shape (n,)
+        Class indices.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        What cleanlab's filter "confident_learning" says, with or without cleanlab.
+    """
+    known, codes = np.unique(labels, return_inverse=True)
+    among_known = probabilities[:, known]
+    # Without the classes that no label has, probabilities sum to less than one.
+    among_known = among_known / np.maximum(among_known.sum(axis=1, keepdims=True), 1e-12)
+    find_label_issues = _cleanlab_filter()
+    if find_label_issues is None or len(known) < 2:
+        return confidently_other(among_known, codes)
+    return find_label_issues(codes, among_known, filter_by="confident_learning", n_jobs=1)
+
+
+def confidently_other(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where another class is as probable as it usually is, and more so than the label.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, n_classes)
+        Of classes that all have labels.
+    labels : ndarray of int, shape (n,)
+        Class indices.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    own, others = _own_and_others(probabilities, labels)
+    usual = np.bincount(labels, own) / np.bincount(labels)
+    return (others >= usual).any(axis=1) & (others.max(axis=1) > own)
+
+
+def _cleanlab_filter() -> Any:
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError:
+        return None
+    return find_label_issues
+
+
+def _own_and_others(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.arange(len(labels))
+    others = np.nan_to_num(probabilities, nan=-1)
+    others[rows, labels] = -1
+    return probabilities[rows, labels], others
+
+
+def _out_of_fold(
+    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray
+) -> np.ndarray:
+    """Probabilities by heads that have not seen the image; NaN where they do not know its class."""
+    probabilities = np.full((len(labels), n_classes), np.nan)
+    folds = _folds(labels, groups)
+    if not folds:
+        return probabilities
+    weights = np.ones(len(labels))
+    l2 = choose_l2(features, labels, n_classes, sample_weight=weights, groups=groups)
+    for train, test in folds:
+        known, codes = np.unique(labels[train], return_inverse=True)
+        if len(known) < 2:
+            continue
+        head = fit_linear(features[train], codes, len(known), l2=l2, sample_weight=weights[train])
+        judged = test[np.isin(labels[test], known)]
+        said = np.zeros((len(judged), n_classes))
+        said[:, known] = head.probabilities(features[judged])
+        probabilities[judged] = said
+    return probabilities
+
+
+def _folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds of whole groups, with about as much of each class in each."""
+    largest = np.bincount(labels).max(initial=0)
+    n_folds = min(N_FOLDS, int(largest), len(np.unique(groups)))
+    if n_folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes that are not in every fold
+        return list(splitter.split(labels[:, None], labels, groups))

@@ -1,0 +1,67 @@
+"""Images to be looked at: found inside of what an estimator is given, and made small enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from transferclf._base import BackboneEstimator
+from transferclf.exceptions import ImageError
+from transferclf.images import ImageSource, check_images, resize_image
+from transferclf.reports.predictions import unwrapped
+
+# Longest side of a picture in a figure, in pixels.
+SIDE = 256
+
+
+def pictures_of(estimator: Any, X: Any, images: Any = None) -> ImageSource:
+    """The images to show for X, lazily.
+
+    Parameters
+    ----------
+    estimator : estimator
+        If what takes X in it is one of this package's, that says how X is read.
+    X : array-like or sequence
+        What the estimator takes.
+    images : array-like or sequence of images, or None, default=None
+        What to show in the place of X, where that is no images.
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    ImageError
+        If there are no images in X.
+    ValueError
+        If there is not one image for each sample.
+    """
+    if images is not None:
+        return source_of(images)
+    steps, last = unwrapped(estimator)
+    first = steps[0].steps[0][1] if steps else last
+    if isinstance(first, BackboneEstimator):
+        return first._source_of(X)
+    try:
+        return source_of(X)
+    except ImageError as error:
+        raise ImageError(f"{error} Pass the images to be shown as images=...") from None
+
+
+def source_of(images: Any) -> ImageSource:
+    """Images of any kind, with the pixel range that they show themselves."""
+    source = check_images(images)
+    return ImageSource(source.items, source.decided_range(), source.positions)
+
+
+def picture(source: ImageSource, index: int, side: int = SIDE) -> np.ndarray:
+    """One image as uint8 of shape (h, w, 3), its longer side at most `side` pixels."""
+    pixels = source.load(index)
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale < 1:
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        pixels = resize_image(pixels, size, "stretch")
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

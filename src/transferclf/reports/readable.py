@@ -1,0 +1,140 @@
+"""Which images of X can be read, and what kinds of images they are."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from transferclf.exceptions import ImageError
+from transferclf.images.checking import batch_problem, checked_item
+from transferclf.images.source import ImageSource, check_images
+from transferclf.images.threads import thread_count
+from transferclf.reports.tables import Row
+
+
+def features_of_readable(
+    X: Any, extractor: Any
+) -> tuple[np.ndarray, ImageSource | None, dict[int, str]]:
+    """Features of the images that can be read, and what is wrong with the others.
+
+    Parameters
+    ----------
+    X : array-like or sequence of images, n of them
+        Of any kind.
+    extractor : CNNFeatureExtractor
+        Fitted to the images that can be read.
+
+    Returns
+    -------
+    features : ndarray of shape (n_readable, d)
+        In the order of X.
+    source : ImageSource or None
+        These images; None where there are none.
+    problems : dict of int to str
+        What is wrong, by position in X.
+
+    Raises
+    ------
+    ImageError
+        If X as a whole is nothing that could be images.
+    """
+    source, problems = _checked(X, extractor.image_shape, extractor.pixel_range)
+    if source is not None:
+        try:
+            return extractor.fit_transform(_as_given(X, source, problems)), source, problems
+        except ImageError:
+            failed = _undecodable(source)
+            if not failed:
+                raise  # of another kind: not of single images
+            problems |= {int(source.positions[index]): text for index, text in failed.items()}
+            source = _without(source, failed)
+    if source is None:
+        return np.empty((0, 1), np.float32), None, problems
+    return extractor.fit_transform(_as_given(X, source, problems)), source, problems
+
+
+def kinds_of(source: ImageSource) -> list[Row]:
+    """Sizes, modes and formats of images as they came, the most frequent first.
+
+    Only the headers of files are read.
+    """
+    with ThreadPoolExecutor(thread_count()) as pool:
+        kinds = Counter(pool.map(_kind, (source.item(index) for index in range(len(source)))))
+    names = ("width", "height", "mode", "format")
+    return [dict(zip(names, kind, strict=True)) | {"count": n} for kind, n in kinds.most_common()]
+
+
+def _checked(
+    X: Any, image_shape: Any, pixel_range: Any
+) -> tuple[ImageSource | None, dict[int, str]]:
+    """The images that can be images by what is seen without decoding them."""
+    try:
+        return check_images(X, image_shape=image_shape, pixel_range=pixel_range), {}
+    except ImageError:
+        items = _single(X)
+        if items is None:
+            raise
+    checked: list[Any] = [None] * len(items)
+    problems: dict[int, str] = {}
+    for position, item in enumerate(items):
+        try:
+            checked[position] = checked_item(item, pixel_range)
+        except ImageError as error:
+            problems[position] = str(error)
+    if not problems:  # each is right, and only all of them together are not
+        check_images(X, image_shape=image_shape, pixel_range=pixel_range)
+    sound = np.setdiff1d(np.arange(len(items)), list(problems))
+    return (ImageSource(checked, pixel_range, sound) if len(sound) else None), problems
+
+
+def _single(X: Any) -> list[Any] | None:
+    """The items of X where each is an image of its own; None where X is no such thing."""
+    if isinstance(X, str | os.PathLike | bytes | Image.Image | dict) or not hasattr(X, "__len__"):
+        return None
+    array = X if isinstance(X, list | tuple) else np.asarray(X)
+    if isinstance(array, np.ndarray):
+        if array.ndim == 0 or len(array) == 0 or array.ndim == 2:
+            return None
+        if array.ndim > 2 and batch_problem(array.shape) is not None:
+            return None
+    return list(array) or None
+
+
+def _as_given(X: Any, source: ImageSource, problems: dict[int, str]) -> Any:
+    """X itself where nothing is wrong with it, else a list of the sound images."""
+    return [source.item(index) for index in range(len(source))] if problems else X
+
+
+def _undecodable(source: ImageSource) -> dict[int, str]:
+    def problem(index: int) -> str | None:
+        try:
+            source.load(index)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(thread_count()) as pool:
+        problems = list(pool.map(problem, range(len(source))))
+    return {index: text for index, text in enumerate(problems) if text is not None}
+
+
+def _without(source: ImageSource, failed: dict[int, str]) -> ImageSource | None:
+    sound = np.setdiff1d(np.arange(len(source)), list(failed))
+    if len(sound) == 0:
+        return None
+    return ImageSource(source.items, source.pixel_range, source.positions[sound])
+
+
+def _kind(item: Any) -> tuple[Any, ...]:
+    if isinstance(item, np.ndarray):
+        channels = item.shape[2] if item.ndim == 3 else 1
+        return item.shape[1], item.shape[0], f"{channels} x {item.dtype}", "array"
+    if isinstance(item, Image.Image):
+        return item.width, item.height, item.mode, item.format or "PIL image"
+    with Image.open(item) as image:
+        return image.width, image.height, image.mode, image.format

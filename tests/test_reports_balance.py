@@ -1,0 +1,121 @@
+"""ClassBalanceDisplay: bars that are the counts."""
+
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from report_helpers import HOSTILE, covers, is_inside, text_of
+
+from transferclf.exceptions import InvalidParameterError
+from transferclf.reports import ClassBalanceDisplay
+
+mpl.use("Agg")
+
+SPLITS = {"train": ["cat", "dog", "cat", "bee", "cat"], "test": ["dog", "dog"]}
+
+
+@pytest.fixture(autouse=True)
+def _no_figures_left():
+    yield
+    plt.close("all")
+
+
+def lengths(bars, horizontal=False):
+    return [bar.get_width() if horizontal else bar.get_height() for bar in bars]
+
+
+def names(axis):
+    return [label.get_text().replace(r"\$", "$") for label in axis.get_ticklabels()]
+
+
+def test_the_bars_are_the_counts():
+    display = ClassBalanceDisplay.from_targets(SPLITS)
+    assert display.classes_shown_ == ["bee", "cat", "dog"]
+    assert lengths(display.bars_["train"]) == [1, 3, 1]
+    assert lengths(display.bars_["test"]) == [0, 0, 2]
+    assert names(display.ax_.xaxis) == ["bee", "cat", "dog"]
+    assert [text.get_text() for text in display.ax_.texts] == ["1", "3", "1", "0", "0", "2"]
+    assert text_of(display.ax_.get_legend()) == ["train", "test"]
+    assert display.ax_.get_ylabel() == "images"
+
+
+def test_bars_of_one_class_stand_side_by_side():
+    display = ClassBalanceDisplay.from_targets(SPLITS)
+    for place, (first, second) in enumerate(zip(*display.bars_.values(), strict=True)):
+        assert first.get_x() + first.get_width() == pytest.approx(second.get_x())
+        assert first.get_x() + first.get_width() == pytest.approx(place)
+
+
+def test_shares_and_the_most_frequent_first():
+    display = ClassBalanceDisplay.from_targets(SPLITS, normalize=True, order="count")
+    assert display.classes_shown_ == ["cat", "dog", "bee"]
+    assert lengths(display.bars_["train"]) == pytest.approx([0.6, 0.2, 0.2])
+    assert lengths(display.bars_["test"]) == pytest.approx([0, 1, 0])
+    assert display.ax_.texts[0].get_text() == "60.0%"
+
+
+def test_one_set_of_labels_has_no_legend():
+    display = ClassBalanceDisplay.from_targets(np.array([True, False, True]))
+    assert lengths(display.bars_[""]) == [1, 2]
+    assert names(display.ax_.xaxis) == ["False", "True"]
+    assert display.ax_.get_legend() is None
+
+
+def test_classes_without_images_are_there_when_asked_for():
+    display = ClassBalanceDisplay.from_targets([2, 2, 0], classes=[2, 1, 0])
+    assert display.classes_shown_ == [2, 1, 0]
+    assert lengths(display.bars_[""]) == [2, 0, 1]
+    empty = ClassBalanceDisplay.from_targets({"train": [1], "test": []}, normalize=True)
+    assert lengths(empty.bars_["test"]) == [0]
+
+
+def test_thirty_classes_lie_with_the_first_on_top_and_nothing_overlaps(rng):
+    classes = [f"a kind of animal, number {number}" for number in range(30)]
+    splits = {name: rng.choice(classes, 300) for name in ("train", "valid", "test")}
+    display = ClassBalanceDisplay.from_targets(splits, classes=classes)
+    for name, y in splits.items():
+        counts = [int((y == label).sum()) for label in classes]
+        assert lengths(display.bars_[name], horizontal=True) == counts
+    assert names(display.ax_.yaxis) == classes
+    assert display.ax_.yaxis_inverted()
+    display.figure_.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in display.ax_.get_yticklabels()]
+    for upper, lower in itertools.pairwise(boxes):
+        assert not upper.overlaps(lower)
+    assert not covers(display.ax_.get_legend(), display.ax_)
+    assert is_inside(display.ax_.get_legend(), display.figure_)
+    assert len(display.ax_.texts) == 0
+
+
+def test_names_are_shown_as_they_are():
+    display = ClassBalanceDisplay.from_targets({"$a$": HOSTILE, "_b": HOSTILE}, classes=HOSTILE)
+    display.figure_.canvas.draw()
+    shown = names(display.ax_.yaxis)
+    assert shown[:4] == [HOSTILE[0], HOSTILE[1], "_hidden", "two lines"]
+    assert len(shown[4]) == 28
+    assert text_of(display.ax_.get_legend()) == ["$a$", "_b"]
+
+
+def test_it_draws_into_axes_that_are_there():
+    figure, axes = plt.subplots()
+    display = ClassBalanceDisplay.from_targets([1], ax=axes, horizontal=True, color="red")
+    assert display.ax_ is axes
+    assert display.figure_ is figure
+    assert plt.get_fignums() == [figure.number]
+    assert lengths(display.bars_[""], horizontal=True) == [1]
+    assert display.bars_[""][0].get_facecolor() == (1, 0, 0, 1)
+    assert display.plot(ax=axes) is display
+
+
+def test_what_cannot_be_counted():
+    for targets in ([], {}, {"train": []}):
+        with pytest.raises(InvalidParameterError, match="Got none"):
+            ClassBalanceDisplay.from_targets(targets)
+    with pytest.raises(InvalidParameterError, match=r"classes \[0, 1\], at least one. Got \[7\]"):
+        ClassBalanceDisplay.from_targets([0, 7], classes=[0, 1])
+    with pytest.raises(InvalidParameterError, match="order must be one of"):
+        ClassBalanceDisplay.from_targets([0, 1], order="size")
+    with pytest.raises(ValueError, match="1d array"):
+        ClassBalanceDisplay.from_targets([[0, 1], [1, 0]])

@@ -1,0 +1,195 @@
+"""ImageGridDisplay: which images are shown, in which order, and what is written over them."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from image_helpers import in_kind
+from matplotlib import pyplot as plt
+from PIL import Image
+from report_helpers import HOSTILE
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from transferclf import CNNFeatureExtractor, TransferClassifier
+from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.images import check_images
+from transferclf.reports import ImageGridDisplay
+from transferclf.reports.figures import COLOURS
+
+mpl.use("Agg")
+
+# Six images of three classes, wrong at 1, 2, 4 and 5.
+TRUE = np.array(["a", "a", "b", "b", "c", "c"])
+PROBA = np.array(
+    [
+        [0.9, 0.06, 0.04],
+        [0.3, 0.6, 0.1],
+        [0.55, 0.05, 0.4],
+        [0.3, 0.36, 0.34],
+        [0.95, 0.04, 0.01],
+        [0.02, 0.495, 0.485],
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_figures_left():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def images():
+    """Six images of different sizes, each of one gray that says which it is."""
+    return [np.full((8 + n, 20 - n, 3), 40 * n, np.uint8) for n in range(6)]
+
+
+def drawn(display):
+    """The number of each image, by its gray."""
+    return [int(axes.images[0].get_array()[0, 0, 0]) // 40 for axes in display.axes_]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("worst", [4, 2, 1, 5]),
+        ("confident", [4, 1, 2, 5]),
+        ("uncertain", [5, 3, 2, 1, 0, 4]),
+        ("random", [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_what_is_shown_and_in_which_order(images, kind, expected):
+    display = ImageGridDisplay.from_predictions(images, TRUE, y_proba=PROBA, kind=kind)
+    assert display.indices_.tolist() == expected
+    assert drawn(display) == expected
+    few = ImageGridDisplay.from_predictions(images, TRUE, y_proba=PROBA, kind=kind, n_images=2)
+    assert len(few.axes_) == 2
+    if kind != "random":
+        assert few.indices_.tolist() == expected[:2]
+
+
+def test_every_picture_says_what_is_true_and_what_was_predicted(images):
+    display = ImageGridDisplay.from_predictions(images, TRUE, y_proba=PROBA, kind="uncertain")
+    titles = dict(zip(display.indices_.tolist(), display.axes_, strict=True))
+    assert titles[4].get_title(loc="left") == "true c 0.01\npred. a 0.95"
+    assert titles[3].get_title(loc="left") == "true b 0.36\npred. b 0.36"
+    colours = {index: axes.spines["left"].get_edgecolor() for index, axes in titles.items()}
+    assert colours[4] == mpl.colors.to_rgba(COLOURS[1])
+    assert colours[3] == mpl.colors.to_rgba(COLOURS[2])
+
+
+def test_random_images_follow_the_seed(images):
+    def chosen(seed):
+        options = {"kind": "random", "n_images": 3, "random_state": seed}
+        return ImageGridDisplay.from_predictions(images, TRUE, TRUE, **options).indices_.tolist()
+
+    assert chosen(1) == chosen(1)
+    assert len({tuple(chosen(seed)) for seed in range(10)}) > 1
+
+
+@pytest.mark.parametrize("kind", ["arrays", "PIL", "paths"])
+def test_only_what_is_shown_is_decoded(kind, tmp_path, monkeypatch, rng):
+    pixels = rng.integers(0, 256, (6, 300, 400, 3), dtype=np.uint8)
+    X, loaded = in_kind(pixels, kind, tmp_path), []
+    source = check_images(X)
+    load = type(source).load
+    monkeypatch.setattr(
+        type(source), "load", lambda self, i, *rest: loaded.append(i) or load(self, i, *rest)
+    )
+    display = ImageGridDisplay.from_predictions(X, TRUE, y_proba=PROBA, n_images=2)
+    assert loaded == [4, 2]
+    shown = display.axes_[0].images[0].get_array()
+    assert shown.shape == (192, 256, 3)  # at most 256 pixels, undistorted
+    expected = np.asarray(Image.fromarray(pixels[4]).resize((256, 192), Image.Resampling.BILINEAR))
+    assert np.abs(shown.astype(int) - expected).max() <= 2
+
+
+def test_no_errors_and_one_image():
+    image = np.zeros((1, 8, 6), np.uint8)
+    display = ImageGridDisplay.from_predictions(image, [1], y_proba=[[0, 1]], classes=[0, 1])
+    assert display.indices_.size == display.axes_.size == 0
+    assert [text.get_text() for axes in display.figure_.axes for text in axes.texts] == [
+        "no errors"
+    ]
+    one = ImageGridDisplay.from_predictions(
+        image, [1], y_proba=[[0, 1]], classes=[0, 1], kind="uncertain"
+    )
+    assert one.indices_.tolist() == [0]
+
+
+def test_a_transfer_classifier_and_what_it_is_in():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((12, 8, 8)), np.arange(12) % 2
+    classifier = TransferClassifier("tiny", image_size=32, l2=0.1).fit(X, y)
+    pipeline = make_pipeline(CNNFeatureExtractor("tiny", image_size=32), LogisticRegression())
+    for estimator in (classifier, pipeline.fit(X, y)):
+        display = ImageGridDisplay.from_estimator(estimator, X, y, kind="uncertain", n_images=3)
+        margins = np.abs(estimator.predict_proba(X) @ [1, -1])
+        assert display.indices_.tolist() == np.argsort(margins, kind="stable")[:3].tolist()
+        shown = display.axes_[0].images[0].get_array()
+        expected = np.rint(X[display.indices_[0]] * 255)  # from 0 to 1, as the fit decided
+        np.testing.assert_array_equal(shown, np.repeat(expected[..., None], 3, axis=2))
+
+
+def test_a_classifier_of_numbers_needs_images_to_show(rng):
+    X, y = rng.random((12, 5)), np.arange(12) % 2
+    images = rng.integers(0, 256, (12, 8, 6), dtype=np.uint8)
+    classifier = make_pipeline(FunctionTransformer(), LogisticRegression()).fit(X, y)
+    with pytest.raises(ImageError, match="Pass the images to be shown as images="):
+        ImageGridDisplay.from_estimator(classifier, X, y)
+    display = ImageGridDisplay.from_estimator(classifier, X, y, images=images, kind="random")
+    np.testing.assert_array_equal(display.axes_[3].images[0].get_array()[..., 0], images[3])
+    with pytest.raises(ValueError, match="one image per label, 12. Got 11"):
+        ImageGridDisplay.from_estimator(classifier, X, y, images=images[1:])
+
+
+def test_names_are_shown_as_they_are(images):
+    y = np.array([*HOSTILE, "plain"])
+    display = ImageGridDisplay.from_predictions(images, y, np.roll(y, 1), kind="random")
+    display.figure_.canvas.draw()
+    titles = [axes.get_title(loc="left").replace(r"\$", "$") for axes in display.axes_]
+    assert titles[2] == "true _hidden\npred. $x$ or $\\…{1}{"
+    assert titles[3] == "true two lines\npred. _hidden"
+    assert max(len(line) for title in titles for line in title.splitlines()) <= 6 + 14
+
+
+def test_titles_of_long_names_do_not_run_into_each_other(rng):
+    classes = np.array([f"animal species number {n}" for n in range(30)])
+    images = rng.integers(0, 256, (30, 8, 12, 3), dtype=np.uint8)
+    proba = rng.dirichlet(np.ones(30), 30)
+    display = ImageGridDisplay.from_predictions(
+        images, classes, y_proba=proba, classes=classes, n_images=24
+    )
+    assert len(display.axes_) == 24
+    display.figure_.draw_without_rendering()
+    boxes = [axes._left_title.get_window_extent() for axes in display.axes_]
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[n + 1 :])
+
+
+def test_it_draws_into_axes_that_are_there(images):
+    figure, axes = plt.subplots()
+    display = ImageGridDisplay.from_predictions(images, TRUE, y_proba=PROBA, ax=axes)
+    assert display.figure_ is figure
+    assert plt.get_fignums() == [figure.number]
+    figure.draw_without_rendering()
+    whole = axes.get_window_extent()
+    for cell in display.axes_:
+        box = cell.get_window_extent()
+        assert whole.contains(*box.min)
+        assert whole.contains(*box.max)
+
+
+def test_parameters_that_are_none(images):
+    with pytest.raises(InvalidParameterError, match="kind must be one of 'worst'"):
+        ImageGridDisplay.from_predictions(images, TRUE, TRUE, kind="best")
+    with pytest.raises(InvalidParameterError, match="n_images must be a whole number"):
+        ImageGridDisplay.from_predictions(images, TRUE, TRUE, n_images=0)
+    with pytest.raises(InvalidParameterError, match="'worst' needs probabilities"):
+        ImageGridDisplay.from_predictions(images, TRUE, TRUE)
+    X = np.zeros((6, 8, 6), np.uint8)
+    classifier = RidgeClassifier().fit(X.reshape(6, -1), TRUE)
+    with pytest.raises(InvalidParameterError, match="'confident' needs probabilities"):
+        ImageGridDisplay.from_estimator(
+            classifier, X.reshape(6, -1), TRUE, images=X, kind="confident"
+        )

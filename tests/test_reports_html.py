@@ -1,0 +1,440 @@
+"""The page about a classifier: what is on it, that it is whole, and that nothing in it acts."""
+
+import base64
+import http.server
+import io
+import json
+import re
+import shutil
+import subprocess
+import threading
+from html.parser import HTMLParser
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import keras
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+
+from transferclf import ConvNet, TransferClassifier, load_image_folder
+from transferclf.exceptions import InvalidParameterError
+from transferclf.reports import Evaluation, report
+from transferclf.reports.pages import element, picture, table
+
+matplotlib.use("Agg")
+
+HOSTILE = [
+    "<script>document.title='hacked'</script>",
+    '"><img src=x onerror="document.title=\'hacked\'">',
+    "'&lt;b&amp;\n\ttwo lines\x00\x1b[31m\ud800",
+    "\u202egnirts desrever \u05e2\u05d1\u05e8\u05d9\u05ea",
+    "$x_{1}$ $\\frac{",
+    "a very long name " * 20,
+    "</style></title></table><svg onload=\"document.title='hacked'\">",
+    "日本語のクラス 🏀",
+]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+VOID = {"meta", "img", "br"}
+
+
+class Outline(HTMLParser):
+    """Which elements there are, with their attributes and texts, and whether all are closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.headings = [], [], []
+        self.texts = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+        if self.open and re.fullmatch("h[1-6]", self.open[-1]):
+            self.headings.append((int(self.open[-1][1]), data))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def written(folder, estimator, X, y, **options):
+    path = folder / "page.html"
+    report(estimator, X, y, path, **({"audit": False} | options))
+    assert [file.name for file in folder.iterdir() if file.is_file()] == ["page.html"]
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return data.images, data.target
+
+
+@pytest.fixture(scope="module")
+def hostile(digits, tmp_path_factory):
+    """A page about files and classes whose names are all that names should not be."""
+    images, labels = digits
+    chosen = np.flatnonzero(labels < len(HOSTILE))[:120]
+    folder = tmp_path_factory.mktemp("x' onload='<b>&amp;")
+    paths = []
+    for index in chosen:
+        path = folder / f'<img src=x onerror=alert({index})>&\u202e".png'
+        Image.fromarray((images[index] * 15.9).astype(np.uint8)).resize((96, 96)).save(path)
+        paths.append(str(path))
+    shutil.copy(paths[-2], paths[-1])
+    names = np.array(HOSTILE, dtype=object)[labels[chosen]]
+    classifier = TransferClassifier("tiny", image_size=64, l2=10.0, cache="memory")
+    classifier.fit(paths[:50], names[:50])
+    target = tmp_path_factory.mktemp("page")
+    return written(
+        target,
+        classifier,
+        paths[60:],
+        names[60:],
+        title="<b>Digits</b> & 'more'",
+        n_images=4,
+        audit=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def outline(hostile):
+    return Outline(hostile.read_text("utf-8"))
+
+
+def test_the_page_needs_nothing_else(outline):
+    policy = next(m for m in outline.all("meta") if m.get("http-equiv"))
+    assert policy["http-equiv"] == "Content-Security-Policy"
+    assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    tags = {tag for tag, _ in outline.elements}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "svg", "form", "base", "b:"}
+    for _, attributes in outline.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("src", "data:image/").startswith("data:image/")
+
+
+def test_no_stylesheet_asks_for_anything(hostile):
+    style = re.search("<style>(.*?)</style>", hostile.read_text("utf-8"), re.DOTALL)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "<" not in style
+
+
+def test_hostile_names_are_text(outline):
+    assert "<script>document.title='hacked'</script>" in outline.text
+    assert "$x_{1}$ $\\frac{" in outline.text
+    assert "日本語のクラス 🏀" in outline.text
+    assert "<b>Digits</b> & 'more'" in outline.text
+    assert not re.search("[\x00-\x08\x1b\u202a-\u202e\ud800-\udfff]", outline.text)
+    assert "a very long name " * 5 not in outline.text
+
+
+def test_drawings_have_no_script_either(outline):
+    drawings = [
+        base64.b64decode(image["src"].partition(",")[2]).decode()
+        for image in outline.all("img")
+        if image["src"].startswith("data:image/svg+xml;base64,")
+    ]
+    assert len(drawings) >= 3
+    for drawing in drawings:
+        assert not re.search(r"<script|\son\w+=|<foreignObject|hacked'<", drawing)
+
+
+def test_the_data_are_looked_at(outline):
+    assert int(re.search(r"exact copies (\d+)", outline.text)[1]) == 2
+    assert any("one of 2 images alike" in image["alt"] for image in outline.all("img"))
+    assert "96 x 96 RGB" in outline.text or "96 x 96 L" in outline.text
+
+
+def test_headings_are_in_order_and_lead_there(outline):
+    levels = [level for level, _ in outline.headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    ids = [section["id"] for section in outline.all("section")]
+    assert len(ids) == len(set(ids)) >= 10
+    assert [link["href"] for link in outline.all("a")] == [f"#{name}" for name in ids]
+
+
+def test_people_who_do_not_see_are_told(outline):
+    assert outline.all("html")[0]["lang"] == "en"
+    assert any(meta.get("name") == "viewport" for meta in outline.all("meta"))
+    assert all(len(image["alt"]) > 15 for image in outline.all("img"))
+    n_tables = len(outline.all("table"))
+    assert n_tables >= 4
+    assert len(outline.all("caption")) == n_tables
+    assert all(head["scope"] in ("col", "row") for head in outline.all("th"))
+
+
+def test_images_are_whole(outline):
+    kinds = set()
+    for image in outline.all("img"):
+        kind, content = re.fullmatch("data:(.*?);base64,(.*)", image["src"]).groups()
+        kinds.add(kind)
+        if kind != "image/svg+xml":
+            Image.open(io.BytesIO(base64.b64decode(content))).load()
+    assert "image/jpeg" in kinds
+
+
+def test_the_numbers_are_those_of_evaluate(digits, tmp_path):
+    X, y = digits[0].reshape(-1, 64), digits[1]
+    classifier = LogisticRegression(C=1e-4, max_iter=500).fit(X[:300], y[:300])
+    text = Outline(written(tmp_path, classifier, X[300:], y[300:]).read_text()).text
+    expected = Evaluation.from_predictions(y[300:], y_proba=classifier.predict_proba(X[300:]))
+    assert f"accuracy {expected.accuracy:.3f}" in text
+    assert f"top-3 accuracy {expected.top_k[3]:.3f}" in text
+    assert f"log loss {expected.loss:.3f}" in text
+    worst = expected.confused[0]
+    assert f"{worst['true']} {worst['predicted']} {worst['count']} {worst['share']:.0%}" in text
+    for row in expected.confusion_matrix[:3]:
+        assert " ".join(str(count) for count in row if count) in text
+
+
+def test_what_needs_a_network_is_left_out_with_a_reason(digits, tmp_path):
+    X, y = digits[0].reshape(-1, 64), digits[1]
+    classifier = make_pipeline(DummyClassifier()).fit(X[:50], y[:50])
+    text = Outline(written(tmp_path, classifier, X[:20], y[:20]).read_text()).text
+    assert "Left out: a heat map needs a TransferClassifier, and Pipeline is or has none." in text
+    assert "X is no images, so that none can be shown." in text
+
+
+def test_classifiers_without_probabilities(digits, tmp_path):
+    X, y = digits[0].reshape(-1, 64), digits[1]
+    classifier = RidgeClassifier().fit(X[:300], y[:300])
+    text = Outline(written(tmp_path, classifier, X[300:400], y[300:400]).read_text()).text
+    assert "Left out: RidgeClassifier gives no probabilities." in text
+
+
+def test_images_are_predicted_once(digits, tmp_path, monkeypatch):
+    X, y = digits
+    classifier = TransferClassifier("tiny", image_size=32, l2=0.1, pixel_range=(0, 16))
+    classifier.fit(X[:30], y[:30])
+    before, seen = pyplot.get_fignums(), []
+    original = TransferClassifier._logits
+    monkeypatch.setattr(
+        TransferClassifier, "_logits", lambda self, s: seen.append(len(s)) or original(self, s)
+    )
+    written(tmp_path, classifier, X[60:80], y[60:80], n_images=3)
+    assert sum(seen) == 20
+    assert pyplot.get_fignums() == before  # figures are closed
+
+
+def test_a_network_from_nothing_and_two_classes(rng, tmp_path):
+    X, y = rng.integers(0, 256, (24, 16, 16, 3)).astype(np.uint8), np.arange(24) % 2 == 0
+    network = ConvNet(filters=(4,), dense_units=())
+    classifier = TransferClassifier(network, image_size=16, epochs=2, random_state=0).fit(X, y)
+    text = Outline(written(tmp_path, classifier, X, y).read_text()).text
+    assert "Grad-CAM of the layer block1_pool" in text
+    assert "epochs 2" in text
+
+
+def test_a_network_without_a_map_is_no_reason_to_fail(rng, tmp_path):
+    X, y = rng.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8), np.arange(12) % 3
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, keras.layers.Flatten()(inputs))
+    classifier = TransferClassifier(network, preprocessing="none", l2=0.1).fit(X, y)
+    text = Outline(written(tmp_path, classifier, X, y).read_text()).text
+    assert "Left out: Grad-CAM needs a layer with a map" in text
+
+
+@pytest.mark.parametrize("n_images", [1, 4])
+def test_few_images(digits, tmp_path, n_images):
+    X, y = digits
+    classifier = TransferClassifier("tiny", image_size=32, l2=0.1, pixel_range=(0, 16))
+    classifier.fit(X[:30], y[:30])
+    text = Outline(written(tmp_path, classifier, X[:n_images], y[:n_images]).read_text()).text
+    assert "cannot be arranged" in text
+
+
+def test_many_classes_have_no_matrix(tmp_path):
+    X, y = np.arange(140.0)[:, None] % 70, np.arange(140) % 70
+    classifier = DummyClassifier().fit(X, y)
+    page = Outline(written(tmp_path, classifier, X, y).read_text())
+    assert "The matrix of 70 classes would be too large to be read" in page.text
+    assert not [table for table in page.all("table") if table.get("class") == "matrix"]
+
+
+@pytest.fixture
+def dummy():
+    return DummyClassifier().fit([[0], [1]], ["a", "b"])
+
+
+def test_errors_come_before_any_work(dummy, tmp_path):
+    X, y, path = [[0], [1]], ["a", "b"], tmp_path / "page.html"
+    with pytest.raises(FileNotFoundError, match="must be in a folder that is there"):
+        report(dummy, X, y, tmp_path / "none" / "page.html")
+    with pytest.raises(IsADirectoryError, match="must be a file"):
+        report(dummy, X, y, tmp_path)
+    with pytest.raises(InvalidParameterError, match="title must be a text or None"):
+        report(dummy, X, y, path, title=3)
+    with pytest.raises(InvalidParameterError, match="n_images"):
+        report(dummy, X, y, path, n_images=0)
+    with pytest.raises(InvalidParameterError, match="audit must be True or False"):
+        report(dummy, X, y, path, audit="yes")
+    with pytest.raises(ValueError, match="y"):
+        report(dummy, X, ["a"], path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_matplotlib_the_extra_is_named(dummy, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"transferclf\[plot\]"):
+        report(dummy, [[0], [1]], ["a", "b"], tmp_path / "page.html")
+
+
+def test_a_page_takes_the_place_of_an_older_one_only_when_it_is_complete(
+    dummy, tmp_path, monkeypatch
+):
+    path = tmp_path / "page.html"
+    path.write_text("older")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            report(dummy, [[0], [1]], ["a", "b"], path)
+    assert path.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [path]
+    report(dummy, [[0], [1]], ["a", "b"], path)
+    assert path.read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_pieces_of_a_page_are_escaped():
+    made = element("p", "a<b", element("b", "&"), "c>d", title="\"'<>&")
+    text = ElementTree.tostring(made, "unicode", "html")
+    assert text == '<p title="&quot;\'&lt;&gt;&amp;">a&lt;b<b>&amp;</b>c&gt;d</p>' or (
+        text == '<p title="&quot;\'<&gt;&amp;">a&lt;b<b>&amp;</b>c&gt;d</p>'
+    )
+    rows = table("Of what", ["x", "y"], [("1", "2")])
+    assert [cell.tag for cell in rows.find("table/tbody/tr")] == ["th", "td"]
+    small = picture(np.zeros((10, 40, 3), np.uint8), "black", side=20)
+    assert (small.get("width"), small.get("height")) == ("20", "5")
+
+
+# What a page is asked from outside of it, in a frame of the width of a phone or a desktop.
+MEASURES = """
+const frame = document.createElement("iframe");
+frame.style = "height:900px; border:0; width:" + location.pathname.split("/").pop() + "px";
+frame.onload = () => {
+  const page = frame.contentDocument, root = page.documentElement;
+  const inside = [...page.querySelectorAll("*")].filter(one => !one.closest(".scroll, .drawing"));
+  const found = {
+    width: root.clientWidth,
+    overflow: Math.max(root.scrollWidth, page.body.scrollWidth) - root.clientWidth,
+    beyond: inside.filter(one => one.getBoundingClientRect().right > root.clientWidth + 1).length,
+    images: page.images.length,
+    decoded: [...page.images].filter(image => image.naturalWidth > 0).length,
+    described: [...page.images].filter(image => image.alt.length > 15).length,
+    scripts: page.scripts.length, title: page.title,
+  };
+  const out = document.createElement("pre");
+  out.id = "found";
+  out.textContent = JSON.stringify(found);
+  document.body.append(out);
+};
+frame.src = "/page";
+document.body.append(frame);
+"""
+
+
+@pytest.fixture(scope="module")
+def site(hostile):
+    """The page on a server that knows nothing else, and notes what it is asked for."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            wrapper = f"<!DOCTYPE html><body><script>{MEASURES}</script>"
+            is_page = self.path == "/page"
+            content = hostile.read_bytes() if is_page else wrapper.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port, asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def browsed(address, folder, *options):
+    """What a browser makes of an address, as HTML."""
+    finished = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-extensions", "--disable-background-networking", "--disable-sync",
+            f"--user-data-dir={folder}", *options, "--dump-dom",
+            address,
+        ],
+        capture_output=True, text=True, timeout=400, check=True,
+    )  # fmt: skip
+    return finished.stdout
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [360, 1240])
+def test_in_a_browser_nothing_acts_or_is_cut(width, site, outline, tmp_path):
+    port, asked = site
+    asked.clear()
+    html = browsed(f"http://127.0.0.1:{port}/frame/{width}", tmp_path, "--window-size=1280,1000")
+    found = json.loads(re.search('<pre id="found">(.*?)</pre>', html)[1].replace("&amp;", "&")
+                       .replace("&lt;", "<").replace("&gt;", ">"))  # fmt: skip
+    assert found["width"] in (width, width - 15)  # with a scroll bar
+    assert found["overflow"] <= 0
+    assert found["beyond"] == 0
+    assert found["images"] == found["decoded"] == found["described"] == len(outline.all("img"))
+    assert found["scripts"] == 0
+    assert found["title"] == "<b>Digits</b> & 'more'"
+    # Not even the icon that browsers ask for by themselves came from the page.
+    assert set(asked) <= {f"/frame/{width}", "/page", "/favicon.ico"}
+    assert "/page" in asked
+
+
+@needs_chromium
+def test_in_a_browser_the_file_asks_for_nothing(hostile, tmp_path):
+    log = tmp_path / "net.json"
+    html = browsed(hostile.as_uri(), tmp_path / "profile", f"--log-net-log={log}")
+    assert "<title>&lt;b&gt;Digits&lt;/b&gt; &amp; 'more'</title>" in html
+    hosts = set(re.findall(r'"url":"https?://([^/"]+)', log.read_text()))
+    # What the browser wants for itself, whatever it shows.
+    assert [host for host in hosts if not re.search(r"\b(google|gstatic|googleapis)\b", host)] == []
+
+
+@pytest.mark.realdata
+def test_sports_are_a_page_under_five_megabytes(data, tmp_path):
+    train = load_image_folder(data / "sports10", split="valid")
+    test = load_image_folder(data / "sports10", split="test")
+    names = np.array(test.target_names)
+    classifier = TransferClassifier("tiny", l2=0.1).fit(train.data, names[train.target])
+    path = written(tmp_path, classifier, test.data, names[test.target], title="Ten sports")
+    assert path.stat().st_size < 5_000_000
+    assert "basketball" in path.read_text("utf-8")
