@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.persistence.archive import replaced
 
 try:
     import fcntl
@@ -182,16 +183,8 @@ def write_json(path: Path, facts: dict[str, Any]) -> None:
         Of what JSON can hold, and of numbers and arrays of NumPy.
     """
     text = json.dumps(jsonable(facts), allow_nan=False, indent=1)
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(beside)
+    with replaced(path) as file:
+        file.write(text.encode())
 
 
 def jsonable(value: Any) -> Any:
