@@ -14,8 +14,8 @@ from transferclf import CNNFeatureExtractor, load_image_folder
 from transferclf.exceptions import ImageError, InvalidParameterError, MissingImageError
 from transferclf.features import shared_store
 from transferclf.reports import Audit, audit, tables
-from transferclf.reports.duplicates import neighbourhood
-from transferclf.reports.labels import confidently_other, judged_labels, suspects
+from transferclf.reports.auditing.duplicates import neighbourhood
+from transferclf.reports.auditing.labels import confidently_other, judged_labels, suspects
 from transferclf.reports.tables import rows_of
 
 
@@ -327,7 +327,7 @@ def test_without_pandas_the_tables_are_lists(planted, monkeypatch):
 
 @pytest.mark.parametrize("block", [1, 50, 10**6])
 def test_blocks_change_nothing(block, rng, monkeypatch):
-    from transferclf.reports import duplicates
+    from transferclf.reports.auditing import duplicates
 
     features = rng.standard_normal((40, 6)).astype(np.float32)
     features[30] = features[3]

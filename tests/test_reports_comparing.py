@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.reports import compare, run_experiments
-from transferclf.reports.comparing import corrected_t_test, holm
+from transferclf.reports.experiments.comparing import corrected_t_test, holm
 from transferclf.reports.tables import rows_of, table_of
 
 

@@ -15,7 +15,7 @@ from transferclf import CNNFeatureExtractor, ConvNet, FeatureStore, TransferClas
 from transferclf.exceptions import InvalidParameterError
 from transferclf.networks.inference import Forward
 from transferclf.reports import EmbeddingDisplay
-from transferclf.reports.embedding import seen_features
+from transferclf.reports.displays.embedding import seen_features
 
 mpl.use("Agg")
 

@@ -17,7 +17,7 @@ from transferclf.reports import (
     ImageGridDisplay,
     TrainingHistoryDisplay,
 )
-from transferclf.reports.figures import COLOURS, axes_for, colour_of, marker_of, plain
+from transferclf.reports.displays.figures import COLOURS, axes_for, colour_of, marker_of, plain
 from transferclf.reports.names import short_name
 
 mpl.use("Agg")

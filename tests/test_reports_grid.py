@@ -15,7 +15,7 @@ from transferclf import CNNFeatureExtractor, TransferClassifier
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.images import check_images
 from transferclf.reports import ImageGridDisplay
-from transferclf.reports.figures import COLOURS
+from transferclf.reports.displays.figures import COLOURS
 
 mpl.use("Agg")
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from transferclf import ConvNet, FeatureStore, TransferClassifier
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports import TrainingHistoryDisplay
-from transferclf.reports.figures import colour_of
+from transferclf.reports.displays.figures import colour_of
 
 mpl.use("Agg")
 

@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from transferclf import ConvNet, TransferClassifier, load_image_folder
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports import Evaluation, report
-from transferclf.reports.pages import element, picture, table
+from transferclf.reports.page.elements import element, picture, table
 
 matplotlib.use("Agg")
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from transferclf import Augmentation, ConvNet, FeatureStore, TransferClassifier
-from transferclf.reports.values import described, digest_of, is_told
+from transferclf.reports.experiments.values import described, digest_of, is_told
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -209,7 +209,7 @@ def test_other_processes_tell_the_same():
     code = (
         "from sklearn.pipeline import make_pipeline\n"
         "from transferclf import Augmentation, TransferClassifier\n"
-        "from transferclf.reports.values import described, digest_of\n"
+        "from transferclf.reports.experiments.values import described, digest_of\n"
         "import numpy as np, os\n"
         "value = [make_pipeline(TransferClassifier(augmentation=Augmentation(rotation=3))),\n"
         "         {'b', 'a', 'c'}, np.arange(5), lambda x: x in {'p', 'q', 'r'}, os.path.join]\n"

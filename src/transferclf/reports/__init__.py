@@ -10,35 +10,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transferclf.reports.auditing import Audit as Audit
-    from transferclf.reports.auditing import audit as audit
-    from transferclf.reports.balance import ClassBalanceDisplay as ClassBalanceDisplay
-    from transferclf.reports.comparing import compare as compare
-    from transferclf.reports.embedding import EmbeddingDisplay as EmbeddingDisplay
+    from transferclf.reports.auditing.audits import Audit as Audit
+    from transferclf.reports.auditing.audits import audit as audit
+    from transferclf.reports.displays.balance import ClassBalanceDisplay as ClassBalanceDisplay
+    from transferclf.reports.displays.embedding import EmbeddingDisplay as EmbeddingDisplay
+    from transferclf.reports.displays.gradcam import GradCAMDisplay as GradCAMDisplay
+    from transferclf.reports.displays.grid import ImageGridDisplay as ImageGridDisplay
+    from transferclf.reports.displays.history import (
+        TrainingHistoryDisplay as TrainingHistoryDisplay,
+    )
     from transferclf.reports.evaluation import Evaluation as Evaluation
     from transferclf.reports.evaluation import evaluate as evaluate
-    from transferclf.reports.experiments import load_experiments as load_experiments
-    from transferclf.reports.experiments import run_experiments as run_experiments
-    from transferclf.reports.gradcam import GradCAMDisplay as GradCAMDisplay
-    from transferclf.reports.grid import ImageGridDisplay as ImageGridDisplay
-    from transferclf.reports.history import TrainingHistoryDisplay as TrainingHistoryDisplay
-    from transferclf.reports.html import report as report
+    from transferclf.reports.experiments.comparing import compare as compare
+    from transferclf.reports.experiments.running import load_experiments as load_experiments
+    from transferclf.reports.experiments.running import run_experiments as run_experiments
+    from transferclf.reports.page.writing import report as report
 
 # No module has the name of what it holds: importing it would put the module in its place.
 _HOME = {
-    "Audit": "transferclf.reports.auditing",
-    "ClassBalanceDisplay": "transferclf.reports.balance",
-    "EmbeddingDisplay": "transferclf.reports.embedding",
+    "Audit": "transferclf.reports.auditing.audits",
+    "ClassBalanceDisplay": "transferclf.reports.displays.balance",
+    "EmbeddingDisplay": "transferclf.reports.displays.embedding",
     "Evaluation": "transferclf.reports.evaluation",
-    "GradCAMDisplay": "transferclf.reports.gradcam",
-    "ImageGridDisplay": "transferclf.reports.grid",
-    "TrainingHistoryDisplay": "transferclf.reports.history",
-    "audit": "transferclf.reports.auditing",
-    "compare": "transferclf.reports.comparing",
+    "GradCAMDisplay": "transferclf.reports.displays.gradcam",
+    "ImageGridDisplay": "transferclf.reports.displays.grid",
+    "TrainingHistoryDisplay": "transferclf.reports.displays.history",
+    "audit": "transferclf.reports.auditing.audits",
+    "compare": "transferclf.reports.experiments.comparing",
     "evaluate": "transferclf.reports.evaluation",
-    "load_experiments": "transferclf.reports.experiments",
-    "report": "transferclf.reports.html",
-    "run_experiments": "transferclf.reports.experiments",
+    "load_experiments": "transferclf.reports.experiments.running",
+    "report": "transferclf.reports.page.writing",
+    "run_experiments": "transferclf.reports.experiments.running",
 }
 
 __all__ = [

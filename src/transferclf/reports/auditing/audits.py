@@ -14,11 +14,11 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.extractor import CNNFeatureExtractor
 from transferclf.images.loading import content_digests
 from transferclf.images.source import ImageSource
-from transferclf.reports.duplicates import Neighbourhood, Neighbours, neighbourhood
-from transferclf.reports.findings import COLUMNS, Audit
-from transferclf.reports.labels import Judgement, judged_labels
+from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
+from transferclf.reports.auditing.findings import COLUMNS, Audit
+from transferclf.reports.auditing.labels import Judgement, judged_labels
+from transferclf.reports.auditing.readable import features_of_readable, kinds_of
 from transferclf.reports.predictions import n_samples_of
-from transferclf.reports.readable import features_of_readable, kinds_of
 from transferclf.reports.tables import Row, table_of
 
 # An image is odd where its distance is so many deviations above the usual one: Iglewicz and

@@ -10,7 +10,7 @@ from sklearn.utils import column_or_1d
 
 from transferclf._validation import check_choice
 from transferclf.exceptions import InvalidParameterError
-from transferclf.reports.figures import axes_for, colour_of, legend_beside, plain
+from transferclf.reports.displays.figures import axes_for, colour_of, legend_beside, plain
 
 ORDERS = ("label", "count")
 

@@ -15,7 +15,7 @@ from transferclf.classifier import TransferClassifier
 from transferclf.exceptions import InvalidParameterError
 from transferclf.extractor import CNNFeatureExtractor
 from transferclf.images import ImageSource
-from transferclf.reports.figures import (
+from transferclf.reports.displays.figures import (
     GREY,
     axes_for,
     colour_of,
@@ -23,7 +23,7 @@ from transferclf.reports.figures import (
     legend_width,
     marker_of,
 )
-from transferclf.reports.pictures import picture, pictures_of, source_of
+from transferclf.reports.displays.pictures import picture, pictures_of, source_of
 from transferclf.reports.predictions import through, unwrapped
 
 METHODS = ("tsne", "pca")

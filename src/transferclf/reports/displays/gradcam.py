@@ -17,7 +17,7 @@ import numpy as np
 from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.images.loading import load_all
 from transferclf.images.source import ImageSource
-from transferclf.reports.figures import check_axes, plain, pyplot
+from transferclf.reports.displays.figures import check_axes, plain, pyplot
 from transferclf.reports.predictions import through, transfer_classifier
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 from transferclf._validation import check_choice, check_number, check_random_state, seed_from
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
+from transferclf.reports.displays.figures import COLOURS, check_axes, plain, pyplot
+from transferclf.reports.displays.pictures import picture, pictures_of, source_of
 from transferclf.reports.evaluation import Evaluation
-from transferclf.reports.figures import COLOURS, check_axes, plain, pyplot
-from transferclf.reports.pictures import picture, pictures_of, source_of
 from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
 
 KINDS = ("worst", "confident", "uncertain", "random")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.reports.figures import (
+from transferclf.reports.displays.figures import (
     GREY,
     check_axes,
     colour_of,

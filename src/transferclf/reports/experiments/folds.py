@@ -16,8 +16,8 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.images.digests import pixels_digest
 from transferclf.images.loading import content_digests
 from transferclf.images.source import check_images
+from transferclf.reports.experiments.values import digest_of
 from transferclf.reports.predictions import n_samples_of
-from transferclf.reports.values import digest_of
 
 # Deals the folds where `cv` is a number.
 SEED = 0

@@ -21,10 +21,10 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.persistence import save_model
 from transferclf.persistence.parameters import parameter_facts
 from transferclf.reports.evaluation import Evaluation
-from transferclf.reports.folds import SEED, Fold, Folds
+from transferclf.reports.experiments.folds import SEED, Fold, Folds
+from transferclf.reports.experiments.runs import RunFolder, jsonable
+from transferclf.reports.experiments.values import described, digest_of, is_told
 from transferclf.reports.predictions import Predictions, predictions_of, unwrapped
-from transferclf.reports.runs import RunFolder, jsonable
-from transferclf.reports.values import described, digest_of, is_told
 
 Scorer = Callable[[Any, Any, Any], float]
 

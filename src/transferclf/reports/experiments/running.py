@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
-from transferclf.reports.folds import Folds
-from transferclf.reports.runner import MEASURES, Run, check_can_be_kept, scorers_of
-from transferclf.reports.runs import RUN, RunFolder, begun_runs, known_facts
+from transferclf.reports.experiments.folds import Folds
+from transferclf.reports.experiments.runner import MEASURES, Run, check_can_be_kept, scorers_of
+from transferclf.reports.experiments.runs import RUN, RunFolder, begun_runs, known_facts
 from transferclf.reports.tables import Row, table_of
 
 # Of each run, after its scores.
@@ -99,9 +99,9 @@ def run_experiments(
 
     Notes
     -----
-    Parameters are compared by value, as `transferclf.reports.values` says; data by the contents of
-    images, their order, the labels and the folds. Versions of packages are written down, but do
-    not make a run another one.
+    Parameters are compared by value, as `transferclf.reports.experiments.values` says; data by the
+    contents of images, their order, the labels and the folds. Versions of packages are written
+    down, but do not make a run another one.
 
     Examples
     --------

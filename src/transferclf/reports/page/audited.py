@@ -7,14 +7,14 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from transferclf.extractor import CNNFeatureExtractor
-from transferclf.reports.auditing import audit
-from transferclf.reports.findings import Audit
-from transferclf.reports.html_images import SIDE, image_name
-from transferclf.reports.html_measures import class_text
+from transferclf.reports.auditing.audits import audit
+from transferclf.reports.auditing.findings import Audit
+from transferclf.reports.displays.pictures import picture as pixels_of
 from transferclf.reports.names import count_text
-from transferclf.reports.pages import Child, element, name_element, picture, table
-from transferclf.reports.pictures import picture as pixels_of
-from transferclf.reports.subject import Subject, note
+from transferclf.reports.page.elements import Child, element, name_element, picture, table
+from transferclf.reports.page.images import SIDE, image_name
+from transferclf.reports.page.measures import class_text
+from transferclf.reports.page.subject import Subject, note
 from transferclf.reports.tables import Row, rows_of
 
 # Sizes of images that are listed, the most frequent first.

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from PIL import Image
 
-from transferclf.reports.figures import pyplot
+from transferclf.reports.displays.figures import pyplot
 from transferclf.reports.names import short_name
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -199,7 +199,8 @@ def page(title: str, subtitle: Iterable[Child], sections: Sequence[Element]) -> 
     bytes
         HTML in UTF-8.
     """
-    style = element("style", files("transferclf.reports").joinpath("page.css").read_text("utf-8"))
+    rules = files("transferclf.reports.page").joinpath("page.css").read_text("utf-8")
+    style = element("style", rules)
     links = [
         element("li", element("a", section[0].text or "", href=f"#{section.get('id')}"))
         for section in sections

@@ -9,15 +9,15 @@ import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import NetworkError
-from transferclf.reports.embedding import EmbeddingDisplay
-from transferclf.reports.gradcam import GradCAMDisplay
-from transferclf.reports.grid import chosen_images
-from transferclf.reports.html_measures import class_text
+from transferclf.reports.displays.embedding import EmbeddingDisplay
+from transferclf.reports.displays.gradcam import GradCAMDisplay
+from transferclf.reports.displays.grid import chosen_images
+from transferclf.reports.displays.pictures import picture as pixels_of
 from transferclf.reports.names import count_text, short_name
-from transferclf.reports.pages import element, finished, name_element, picture
-from transferclf.reports.pictures import picture as pixels_of
+from transferclf.reports.page.elements import element, finished, name_element, picture
+from transferclf.reports.page.measures import class_text
+from transferclf.reports.page.subject import Subject, needs_network, note
 from transferclf.reports.predictions import label_indices, through
-from transferclf.reports.subject import Subject, needs_network, note
 
 # Longer side of a picture, in pixels of the file.
 SIDE = 192

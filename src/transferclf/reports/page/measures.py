@@ -7,11 +7,11 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from transferclf.reports.displays.figures import COLOURS, GREY, axes_for
 from transferclf.reports.evaluation import Evaluation
-from transferclf.reports.figures import COLOURS, GREY, axes_for
 from transferclf.reports.names import count_text, short_name
-from transferclf.reports.pages import element, finished, name_element, table
-from transferclf.reports.subject import Subject, note
+from transferclf.reports.page.elements import element, finished, name_element, table
+from transferclf.reports.page.subject import Subject, note
 
 N_PAIRS = 15
 

@@ -8,11 +8,11 @@ import platform
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from transferclf.reports.history import PANELS, TrainingHistoryDisplay
-from transferclf.reports.html_measures import number
+from transferclf.reports.displays.history import PANELS, TrainingHistoryDisplay
 from transferclf.reports.names import count_text, short_name
-from transferclf.reports.pages import element, finished, table
-from transferclf.reports.subject import Subject, needs_network, note
+from transferclf.reports.page.elements import element, finished, table
+from transferclf.reports.page.measures import number
+from transferclf.reports.page.subject import Subject, needs_network, note
 
 PACKAGES = (
     "transferclf", "keras", "tensorflow", "numpy", "scipy", "scikit-learn", "pillow", "matplotlib",

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from transferclf.images import ImageSource
 from transferclf.reports.evaluation import Evaluation
-from transferclf.reports.pages import element
+from transferclf.reports.page.elements import element
 
 if TYPE_CHECKING:
     from transferclf.classifier import TransferClassifier

@@ -13,31 +13,31 @@ from xml.etree.ElementTree import Element
 from transferclf._validation import check_number
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
+from transferclf.reports.displays.figures import pyplot
+from transferclf.reports.displays.pictures import pictures_of
 from transferclf.reports.evaluation import evaluate
-from transferclf.reports.figures import pyplot
-from transferclf.reports.html_audit import audit_section
-from transferclf.reports.html_images import (
+from transferclf.reports.names import count_text, short_name
+from transferclf.reports.page.audited import audit_section
+from transferclf.reports.page.elements import element, page
+from transferclf.reports.page.images import (
     embedding_section,
     gradcam_section,
     pictures_section,
 )
-from transferclf.reports.html_measures import (
+from transferclf.reports.page.measures import (
     balance_section,
     calibration_section,
     confusion_section,
     per_class_section,
     summary_section,
 )
-from transferclf.reports.html_setting import (
+from transferclf.reports.page.setting import (
     classifier_section,
     environment_section,
     history_section,
 )
-from transferclf.reports.names import count_text, short_name
-from transferclf.reports.pages import element, page
-from transferclf.reports.pictures import pictures_of
+from transferclf.reports.page.subject import Subject
 from transferclf.reports.predictions import transfer_classifier
-from transferclf.reports.subject import Subject
 
 TITLE_WIDTH = 120
 

@@ -1,0 +1,1 @@
+"""Displays in the pattern of scikit-learn; matplotlib is imported when something is drawn."""
