@@ -164,6 +164,7 @@ def test_pickled_cloned_and_predicting_again(images, labels):
     np.testing.assert_array_equal(copy.fit(images, labels).predict_proba(images), before)
 
 
+@pytest.mark.slow
 def test_it_stands_on_networks_from_nothing_and_on_views(images, labels):
     def flat(features):
         return layers.Dense(6, activation="tanh")(layers.Flatten()(features))

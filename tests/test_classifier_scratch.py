@@ -52,6 +52,7 @@ def agrees_with_its_model(fitted, images):
     return probabilities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "learning_rate"),
     [
@@ -71,6 +72,7 @@ def test_digits_are_learned_in_seconds(network, learning_rate):
     assert classifier.history_["loss"][-1] < 0.3 * classifier.history_["loss"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [None, "before"])
 def test_it_trains_as_keras_does(images, labels, batch_norm):
     network = ConvNet(filters=(4, 8), dense_units=(8,), batch_norm=batch_norm)

@@ -200,6 +200,7 @@ def test_same_seed_same_weights(images, labels):
     assert np.abs(probabilities[0] - probabilities[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_pickled_and_predicting_again(images, labels):
     from transferclf.training import trainer
 

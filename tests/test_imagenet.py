@@ -204,6 +204,7 @@ class TestPredictions:
         expected = predict(pixels, weights)
         assert_same(predict(pixels, weights, engine="keras"), expected)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(
         not has_bfloat16() or resolved_engine() != "tensorflow", reason="no bfloat16 here"
     )
@@ -303,6 +304,7 @@ class TestWeights:
         assert whole.digest != without.digest
         assert whole.build().output_shape == (None, 1000)
 
+    @pytest.mark.slow
     def test_are_found_in_keras_home_without_asking_anybody(self, network, pixels, keras_home):
         save_old_format(network, keras_home / FILE)
         pixels = pixels.repeat(3, axis=1).repeat(3, axis=2)
@@ -321,6 +323,7 @@ class TestWeights:
         monkeypatch.setattr("transferclf.networks.prefix._forwards", OrderedDict())
         assert predict_imagenet(NAME, pixels, image_size=96) == expected
 
+    @pytest.mark.slow
     def test_are_noticed_when_they_change(self, network, weights, pixels, tmp_path):
         path = tmp_path / "changing.weights.h5"
         path.write_bytes(weights.read_bytes())

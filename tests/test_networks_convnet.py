@@ -307,6 +307,7 @@ def loss_and_accuracy(model, pixels, labels):
     return losses.mean(), (probabilities.argmax(axis=1) == labels).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [None, "before"])
 def test_it_learns_digits(batch_norm, rng):
     images, labels = load_digits(return_X_y=True)

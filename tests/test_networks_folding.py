@@ -214,6 +214,7 @@ def test_subclassed_models_cannot_be_folded():
 # --- real networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "options", "left"),
     [("MobileNetV2", {"alpha": 0.35}, 0), ("ResNet50V2", {}, 17), ("DenseNet121", {}, 62)],

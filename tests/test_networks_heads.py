@@ -176,6 +176,7 @@ def test_a_backbone_with_predictions_of_its_own(pixels):
     assert [layer.name for layer in model.layers if layer.trainable] == ["predictions_"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet"])
 def test_features_that_hardly_vary_are_standardised_alike(name, rng):
     from transferclf import TransferClassifier

@@ -518,6 +518,7 @@ def test_cuts_that_the_numbers_are_not_of(place, value, scratch, path):
 # --- anything
 
 
+@pytest.mark.slow
 @SOME
 @given(data=st.data())
 def test_whatever_stands_in_the_place_of_a_fact(data, linear, tmp_path):

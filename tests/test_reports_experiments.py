@@ -194,6 +194,7 @@ def undisturbed(tmp_path_factory):
         return without_seconds(experiment_helpers.run(folder / "runs"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no SIGKILL on this system")
 def test_killed_again_and_again_it_ends_with_the_same_table(tmp_path, undisturbed):
     directory, log = tmp_path / "runs", tmp_path / "log"
@@ -212,6 +213,7 @@ def test_killed_again_and_again_it_ends_with_the_same_table(tmp_path, undisturbe
     assert len(begun) == 6 + 2  # one killed while it was fitted, one before it was kept
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no locks of this kind on this system")
 def test_two_processes_share_the_work(tmp_path, undisturbed):
     directory, log = tmp_path / "runs", tmp_path / "log"

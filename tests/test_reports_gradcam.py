@@ -213,6 +213,7 @@ def heat_near_and_far(heatmaps, corners):
     return np.array(near), np.array(far)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_decides_is_hot(name, drawn, request):
     X, y, corners = drawn

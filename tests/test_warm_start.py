@@ -157,6 +157,7 @@ class TestInterrupted:
         assert classifier.n_iter_ == 6
         np.testing.assert_allclose(classifier.predict_proba(images), before, atol=1e-5)
 
+    @pytest.mark.slow
     def test_in_the_head_before_fine_tuning(self):
         images, labels = examples()
         classifier = of_layers(warm_start=True, callbacks=[Interrupting(1)])
@@ -256,6 +257,7 @@ class TestFinished:
             classifier.set_params(**changes).fit(images, labels)
         assert_same(classifier, of_head(epochs=2, **changes).fit(images, labels))
 
+    @pytest.mark.slow
     def test_fine_tuning_takes_the_head_there_is(self):
         images, labels = examples()
         stepwise = of_layers(trainable_layers=0, warm_start=True).fit(images, labels)
