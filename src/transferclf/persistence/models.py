@@ -122,7 +122,7 @@ def save_model(
     facts = {
         "format": FORMAT,
         "kind": kind,
-        "versions": _versions(),
+        "versions": versions(),
         "parameters": parameter_facts(estimator),
         "fitted": _fitted_facts(estimator, arrays, include_weights),
     }
@@ -194,8 +194,8 @@ def _check_attributes(estimator: Estimator, kind: str) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
-    """What it was saved with; for whoever has to find out why something differs."""
+def versions() -> dict[str, str]:
+    """What is in use here; for whoever has to find out why something differs."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | packages
 

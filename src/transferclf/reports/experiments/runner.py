@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,6 +17,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from transferclf.classifier import TransferClassifier
 from transferclf.exceptions import InvalidParameterError
 from transferclf.persistence import save_model
+from transferclf.persistence.models import versions
 from transferclf.persistence.parameters import parameter_facts
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
@@ -33,8 +32,6 @@ MEASURES = (
     "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc", "loss",
     "calibration_error",
 )  # fmt: skip
-
-_PACKAGES = ("keras", "numpy", "scikit-learn", "tensorflow", "transferclf")
 
 
 class Run:
@@ -127,7 +124,7 @@ class Run:
             self._save(fitted)  # what was judged is what was fitted to everything
         n_train, n_test = self.folds.sizes(number)
         sizes = {"n_train": n_train, "n_test": n_test}
-        self.folder.keep_fold(number, facts | sizes | {"seconds": seconds, "versions": _versions()})
+        self.folder.keep_fold(number, facts | sizes | {"seconds": seconds, "versions": versions()})
         self._done.add(number)
         if verbose:
             metric = self.facts["metric"]
@@ -245,8 +242,3 @@ def _n_features(estimator: Any) -> int | None:
 
 def _number(value: Any) -> Any:
     return None if value is None else np.max(value).item()
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version()} | packages
