@@ -25,6 +25,7 @@ from transferclf.networks.runtimes import (
     onnxruntime_function,
     openvino_function,
 )
+from transferclf.networks.smallmaps import with_fast_small_maps
 
 # The only shapes a batch ever has: kernels may sum in another order for another shape, and a
 # row's result must not depend on the rows around it.
@@ -272,7 +273,9 @@ def _function(model: keras.Model, engine: str, precision: str) -> Function:
     if engine == "keras":
         return _called(model)
     if engine == "tensorflow":
-        return _graph_function(lower_precision(model) if precision == "bfloat16" else model)
+        return _graph_function(
+            lower_precision(model) if precision == "bfloat16" else with_fast_small_maps(model)
+        )
     traced = _weights_as_inputs(_concrete_function(model))
     if engine == "openvino":
         return openvino_function(traced, precision)
