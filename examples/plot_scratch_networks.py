@@ -18,8 +18,8 @@ from transferclf import Augmentation, ConvNet, TransferClassifier
 
 HEADER = ("network", "weights", "training accuracy", "test accuracy", "seconds")
 
-# Images of each class to train on, epochs.
-SIZES = {"quick": (8, 1), "default": (100, 10), "full": (None, 30)}
+# Images of each class to train on, epochs, images in a batch.
+SIZES = {"quick": (8, 1, 64), "default": (100, 10, 32), "full": (None, 30, 64)}
 
 
 def main():
@@ -28,14 +28,14 @@ def main():
     arguments = parser.parse_args()
     folder = arguments.data / "cifar10_subset"
     (X, y), (X_test, y_test) = (images_of(folder, split) for split in ("train", "test"))
-    n_images, epochs = SIZES[arguments.size]
+    n_images, epochs, batch_size = SIZES[arguments.size]
     X, y = some_of_each_class(X, y, n_images, arguments.seed)
 
     # Only to draw the course of training: nothing is chosen by it.
     watched = some_of_each_class(X_test, y_test, 50, arguments.seed)
 
     rows, curves = [], {}
-    for name, classifier in methods(epochs, arguments.seed).items():
+    for name, classifier in methods(epochs, batch_size, arguments.seed).items():
         if arguments.only not in name:
             continue
         start = time.perf_counter()
@@ -55,12 +55,12 @@ def main():
         draw(curves, arguments.figure)
 
 
-def methods(epochs, seed):
+def methods(epochs, batch_size, seed):
     """A classifier for each line of the table."""
     common = {
         "image_size": 32,
         "epochs": epochs,
-        "batch_size": 64,
+        "batch_size": batch_size,
         "lr_schedule": "cosine",
         "random_state": seed,
     }

@@ -149,7 +149,7 @@ def test_compiled_networks_use_it_and_keep_rows_apart():
     model = keras.Model(built.inputs[0], layers.GlobalAveragePooling2D()(built.outputs[0]))
     assert n_replaced(with_fast_small_maps(model)) == 1
 
-    forward = compile_forward(model, "tensorflow")
+    forward = compile_forward(model)
     x = maps(model, count=40)
     alone = forward(x)
     expected = np.asarray(model(x, training=False))
