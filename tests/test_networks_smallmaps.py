@@ -143,6 +143,18 @@ def test_weights_are_those_of_the_moment():
     assert np.array_equal(np.asarray(fast(x)), before)
 
 
+def test_callers_precision_changes_nothing():
+    model = network(convolution())
+    expected = np.asarray(with_fast_small_maps(model)(maps(model)))
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        found = with_fast_small_maps(model)(maps(model))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert np.array_equal(np.asarray(found), expected)
+
+
 def test_compiled_networks_use_it_and_keep_rows_apart():
     """The bundled network ends in maps of 3 x 3 at its own size; company changes no bit."""
     built = build_tiny((96, 96, 3), seed=0)

@@ -71,7 +71,7 @@ class SmallMapConv2D(layers.Layer):
     """
 
     def __init__(self, convolution: layers.Conv2D, map_shape: tuple[int, int]):
-        super().__init__()
+        super().__init__(dtype=convolution.dtype_policy)
         self.map_shape = map_shape
         self.filters = convolution.filters
         self.activation = convolution.activation
