@@ -103,7 +103,7 @@ def methods(arguments, image_size, epochs, fine_tune_epochs):
         "preprocessing": "standardize",
         **common,
     }
-    # At its usual rate of 1e-3 the loss may stay where it began.
+    # At its usual rate of 1e-3 it may stay at chance.
     adam = {"optimizer": "adam", "learning_rate": 3e-4}
     pretrained = {"backbone": arguments.backbone, "cache": arguments.cache, **common}
     return {
