@@ -6,7 +6,14 @@ import pytest
 from keras import layers
 
 from transferclf.exceptions import NetworkError
-from transferclf.networks.graphs import copied, functional, nodes_in_order, packed, replay
+from transferclf.networks.graphs import (
+    copied,
+    functional,
+    nodes_in_order,
+    packed,
+    replay,
+    with_replaced,
+)
 
 
 class Subclassed(keras.Model):
@@ -227,6 +234,18 @@ def test_operations_can_be_replaced_inside_nested_models_too():
     inputs = keras.Input((4,))
     assert replay(model, [inputs], identity) == [inputs]
     assert len(replaced) == 2
+
+
+def test_a_model_with_other_operations_keeps_its_ends_and_its_other_layers():
+    first, second = keras.Input((4,)), keras.Input((3,))
+    kept, dropped = layers.Dense(2), layers.ReLU()
+    model = keras.Model([first, second], [kept(first), dropped(second)])
+    changed = with_replaced(model, lambda it: layers.Identity() if it is dropped else it)
+    assert kept in changed.layers and dropped not in changed.layers
+    x = [images(2, 4) - 1, images(2, 3) - 1]
+    assert np.min(x[1]) < 0
+    np.testing.assert_array_equal(changed(x)[0], model(x)[0])
+    np.testing.assert_array_equal(changed(x)[1], x[1])
 
 
 def test_the_model_is_left_as_it_was():

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from transferclf.networks.graphs import functional, nodes_in_order, packed, replay
+from transferclf.networks.graphs import functional, nodes_in_order, with_replaced
 
 # Where the output channels stand in each kind of kernel.
 _OUTPUT_AXES: dict[type, tuple[int, ...]] = {
@@ -47,11 +47,10 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             return lambda x, **_: x
         return biased.get(id(operation), operation)
 
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
-    outputs = replay(model, inputs, replaced)
+    folded = with_replaced(model, replaced)
     for before, norm in partners:
         biased[id(before)].set_weights(_folded_weights(before, norm))
-    return keras.Model(packed(inputs), packed(outputs))
+    return folded
 
 
 def has_plain_weights(layer: layers.Layer) -> bool:

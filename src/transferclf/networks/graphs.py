@@ -91,6 +91,25 @@ def replay(
     return run_nodes(nodes_in_order(model), model.inputs, inputs, model.outputs, replace)
 
 
+def with_replaced(model: keras.Model, replace: Callable[[Operation], Operation]) -> keras.Model:
+    """A flat model that calls other operations in the place of some.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model; not modified.
+    replace : callable
+        Gets each operation and returns the one to call in its place.
+
+    Returns
+    -------
+    keras.Model
+        Shares the layers that stay; those put in their place have been built by being called.
+    """
+    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
+    return keras.Model(packed(inputs), packed(replay(model, inputs, replace)))
+
+
 def run_nodes(
     nodes: list[Any],
     old_inputs: list[keras.KerasTensor],

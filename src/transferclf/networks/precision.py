@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from transferclf.networks.folding import has_plain_weights, rebuilt
-from transferclf.networks.graphs import functional, nodes_in_order, packed, replay
+from transferclf.networks.graphs import functional, nodes_in_order, with_replaced
 
 # All of them compute each output from few inputs, or add up in float32 inside (convolutions).
 _LOWERED = (
@@ -54,11 +54,10 @@ def lower_precision(model: keras.Model) -> keras.Model:
     model = functional(model)
     originals = _layers_to_lower(model)
     lowered = {id(layer): rebuilt(layer, dtype="bfloat16") for layer in originals}
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
-    outputs = replay(model, inputs, lambda operation: lowered.get(id(operation), operation))
+    changed = with_replaced(model, lambda operation: lowered.get(id(operation), operation))
     for layer in originals:
         lowered[id(layer)].set_weights(layer.get_weights())
-    return keras.Model(packed(inputs), packed(outputs))
+    return changed
 
 
 def _layers_to_lower(model: keras.Model) -> list[layers.Layer]:

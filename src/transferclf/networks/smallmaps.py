@@ -1,7 +1,7 @@
 """Convolutions on the smallest maps, with a third of the multiplications.
 
 At the end of a network maps are two to four positions a side and hundreds of channels deep. A
-3 x 3 convolution there is mostly padding, and libraries run it far below a processor's speed.
+3 x 3 convolution there is mostly padding, and slower than one of as many products on a larger map.
 Winograd's minimal filtering makes it a batch of matrix products instead: 25 for a map of 3 x 3
 positions, where the convolution has 81.
 
@@ -19,7 +19,7 @@ import numpy as np
 from keras import layers, ops
 
 from transferclf.networks.folding import has_plain_weights
-from transferclf.networks.graphs import functional, nodes_in_order, packed, replay
+from transferclf.networks.graphs import functional, nodes_in_order, with_replaced
 
 # Where polynomials are evaluated. A side of s positions takes the first s + 1, and infinity; the
 # further from one they lie, the more digits are lost.
@@ -54,9 +54,7 @@ def with_fast_small_maps(model: keras.Model) -> keras.Model:
     }
     if not made:
         return model
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
-    outputs = replay(model, inputs, lambda operation: made.get(id(operation), operation))
-    return keras.Model(packed(inputs), packed(outputs))
+    return with_replaced(model, lambda operation: made.get(id(operation), operation))
 
 
 class SmallMapConv2D(layers.Layer):
