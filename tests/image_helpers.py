@@ -2,6 +2,7 @@
 
 import numpy as np
 from PIL import Image
+from sklearn.base import clone
 
 
 def in_kind(images, kind, folder):
@@ -29,6 +30,16 @@ def striped_images(n, rng):
     stack = [across, across.T, np.full((32, 32), 120)]
     noise = rng.integers(0, 40, (n, 32, 32, 3))
     return np.stack([stack[i % 3][..., None] + noise[i] for i in range(n)]).astype(np.uint8)
+
+
+def head_alone(classifier, **changes):
+    """A clone that fits no more than the head, without what is set for fine-tuning alone."""
+    tuning = {"fine_tune_epochs": 10, "fine_tune_learning_rate": 1e-5, "layer_decay": None}
+    head = clone(classifier).set_params(trainable_layers=0, **tuning)
+    if not head.hidden_units:  # and L-BFGS needs no epochs
+        by_keras = {"batch_size": 32, "early_stopping": False, "epochs": 20, "patience": 5}
+        head.set_params(**by_keras, callbacks=None, validation_fraction=0.1)
+    return head.set_params(**changes)
 
 
 def keras_state():

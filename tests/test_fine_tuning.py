@@ -5,8 +5,8 @@ import pickle
 import keras
 import numpy as np
 import pytest
+from image_helpers import head_alone
 from keras import layers
-from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from transferclf import TransferClassifier
@@ -47,7 +47,7 @@ def pixels_of(images):
 
 def trained_whole(fitted, images, labels, trained):
     """What Keras makes of the whole network, from where fine-tuning began."""
-    head = clone(fitted).set_params(trainable_layers=0).fit(images, labels)
+    head = head_alone(fitted).fit(images, labels)
     model = head.model_
     model.trainable = True
     for layer in model.layers:
@@ -145,7 +145,7 @@ def test_every_image_goes_through_the_frozen_part_once(images, labels):
 
 def test_features_of_the_whole_network_are_shared_with_those_from_the_cut(images, labels):
     tuned = classifier().fit(images, labels)
-    frozen = classifier(trainable_layers=0).fit(images, labels)
+    frozen = head_alone(tuned).fit(images, labels)
     assert frozen.prefix_.forward().images_seen == 0
     assert frozen.prefix_.digest == tuned.prefix_.whole().digest
 
@@ -154,7 +154,7 @@ def test_features_of_the_whole_network_are_shared_with_those_from_the_cut(images
 def test_it_lowers_the_loss_and_continues_the_history(images, labels, cache):
     fitted = classifier(cache=cache, l2=0.3, fine_tune_epochs=6, fine_tune_learning_rate=1e-4)
     fitted.fit(images, labels)
-    head = classifier(trainable_layers=0, l2=0.3).fit(images, labels)
+    head = head_alone(fitted).fit(images, labels)
     assert fitted.history_["loss"][: head.n_iter_] == pytest.approx(head.history_["loss"])
     assert fitted.n_iter_ == head.n_iter_ + 6 == len(fitted.history_["accuracy"])
     assert fitted.history_["loss"][-1] < head.history_["loss"][-1]
@@ -163,7 +163,7 @@ def test_it_lowers_the_loss_and_continues_the_history(images, labels, cache):
 @pytest.mark.slow
 def test_everything_can_be_trained(images, labels):
     fitted = classifier(backbone="tiny", trainable_layers="all", fine_tune_epochs=1)
-    fitted.fit(images, labels)
+    fitted.set_params(weights="pretrained").fit(images, labels)
     assert "stem_conv" in fitted.head_.tuned()
     np.testing.assert_allclose(
         fitted.model_.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5

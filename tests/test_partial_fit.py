@@ -10,8 +10,11 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from transferclf import ConvNet, TransferClassifier
-from transferclf.exceptions import InvalidParameterError
+from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier, load_model, save_model
+from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.training.scaling import FEW_IMAGES, mean_and_scale
+
+pytestmark = pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
 
 N, BATCH = 36, 12
 CLASSES = ["across", "down", "noise"]
@@ -66,7 +69,10 @@ class TestLearning:
         ],
         ids=["dropout", "momentum", "views"],
     )
-    def test_on_the_same_images_it_is_fit_epoch_by_epoch(self, images, labels, changes):
+    def test_on_the_same_images_it_is_fit_epoch_by_epoch(self, rng, changes):
+        # Of fewer images the deviations would not be trusted as those of all.
+        images = striped_images(FEW_IMAGES, rng)
+        labels = np.array(CLASSES)[np.arange(FEW_IMAGES) % 3]
         whole = tiny(**changes).fit(images, labels)
         stepwise = tiny(**changes)
         for _ in range(3):
@@ -74,6 +80,7 @@ class TestLearning:
             stepwise = pickle.loads(pickle.dumps(stepwise))
         assert_same_weights(stepwise, whole)
         assert stepwise.history_ == whole.history_
+        assert stepwise.phases_ == whole.phases_
         np.testing.assert_array_equal(stepwise.predict_proba(images), whole.predict_proba(images))
 
     @pytest.mark.slow
@@ -97,7 +104,8 @@ class TestLearning:
         assert classifier.history_["loss"][-1] < loss
 
     def test_going_on_after_the_optimum(self, images, labels):
-        classifier = tiny(hidden_units=(), l2=0.1).fit(images, labels)
+        # L-BFGS needs neither epochs nor batches.
+        classifier = tiny(hidden_units=(), l2=0.1, epochs=20, batch_size=32).fit(images, labels)
         n_before, before = classifier.n_iter_, classifier.predict_proba(images)
         classifier.set_params(learning_rate=1e-9).partial_fit(images, labels)
         assert classifier.n_iter_ == n_before + 1
@@ -164,19 +172,13 @@ class TestBatches:
     @pytest.mark.parametrize("batch_norm", [None, "before"])
     def test_one_image_at_a_time(self, images, labels, batch_norm):
         classifier = tiny(batch_norm=batch_norm)
-        for number in range(3):
+        for number in range(4):
             one = slice(number, number + 1)
             classifier.partial_fit(images[one], labels[one], CLASSES)
         assert np.isfinite(classifier.predict_proba(images)).all()
-        np.testing.assert_array_equal(classifier.head_.scale, 1)
-
-    def test_features_are_standardised_by_the_first_images(self, images, labels):
-        classifier = tiny().partial_fit(images[:20], labels[:20], CLASSES)
-        mean, scale = classifier.head_.mean, classifier.head_.scale
-        classifier.partial_fit(images[20:] // 2, labels[20:])
-        np.testing.assert_array_equal(classifier.head_.mean, mean)
-        np.testing.assert_array_equal(classifier.head_.scale, scale)
-        np.testing.assert_array_equal(mean, tiny().fit(images[:20], labels[:20]).head_.mean)
+        features = CNNFeatureExtractor(image_size=32).fit_transform(images[:4]).astype(float)
+        np.testing.assert_allclose(classifier.head_.mean, features.mean(axis=0), rtol=1e-6)
+        assert (classifier.head_.scale >= features.std(axis=0)).all()
 
     def test_weights_of_samples_and_classes(self, images, labels):
         heavy = tiny(class_weight={"down": 5}).partial_fit(images, labels, CLASSES)
@@ -191,6 +193,140 @@ class TestBatches:
         assert set(numbers.predict(images)) <= {0, 5, 10}
         truth = tiny().partial_fit(images, np.arange(N) % 2 == 0, classes=[True, False])
         assert truth.predict(images).dtype == bool
+
+
+class TestStatistics:
+    """Features are standardised by all images so far, and the head's scores stay as they are."""
+
+    def test_mean_and_deviation_are_those_of_all_images(self, rng):
+        images = striped_images(150, rng)
+        labels = np.array(CLASSES)[np.arange(150) % 3]
+        classifier, weights = tiny(), rng.uniform(0.5, 2, 150)
+        for part in np.split(np.arange(150), [5, 60, 61, 100]):
+            classifier.partial_fit(images[part], labels[part], CLASSES, weights[part])
+        features = CNNFeatureExtractor(image_size=32).fit_transform(images)
+        mean, scale = mean_and_scale(features, weights, least=1e-3)
+        np.testing.assert_allclose(classifier.head_.mean, mean, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(classifier.head_.scale, scale, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"hidden_units": ()},
+            {"hidden_units": (6, 4), "batch_norm": "before", "dropout": 0.2},
+            {"optimizer": "rmsprop", "l1": 1e-5},
+        ],
+    )
+    @pytest.mark.parametrize("first", [1, 4, 20])
+    def test_the_scores_do_not_jump(self, rng, changes, first):
+        images = striped_images(FEW_IMAGES + first, rng)
+        labels = np.array(CLASSES)[np.arange(len(images)) % 3]
+        classifier = tiny(**changes).partial_fit(images[:first], labels[:first], CLASSES)
+        classifier.set_params(learning_rate=1e-12)  # what jumps is not what is learned
+        before, scale = classifier.decision_function(images), classifier.head_.scale
+        classifier.partial_fit(images[first:] // 2, labels[first:])
+        ratio = classifier.head_.scale / scale
+        assert max(ratio.max(), 1 / ratio.min()) > 1.5
+        after = classifier.decision_function(images)
+        if "batch_norm" in changes:  # whose own statistics go on
+            assert np.isfinite(after).all()
+        else:
+            np.testing.assert_allclose(after, before, atol=1e-4 * np.abs(before).max())
+
+    @pytest.mark.parametrize("hidden_units", [(), (8,)])
+    def test_they_go_on_from_fit(self, images, labels, hidden_units):
+        options = {"epochs": 20, "batch_size": 32} if not hidden_units else {}
+        classifier = tiny(hidden_units=hidden_units, **options).fit(images[:30], labels[:30])
+        classifier.set_params(learning_rate=1e-12)
+        before = classifier.decision_function(images)
+        classifier.partial_fit(images[30:], labels[30:])
+        features = CNNFeatureExtractor(image_size=32).fit_transform(images)
+        np.testing.assert_allclose(classifier.head_.mean, features.mean(axis=0, dtype=float), 1e-6)
+        np.testing.assert_allclose(classifier.decision_function(images), before, atol=1e-3)
+
+    @pytest.mark.parametrize(
+        "kept", [lambda fitted, path: pickle.loads(pickle.dumps(fitted)), "archive"]
+    )
+    def test_copies_go_on_alike(self, images, labels, kept, tmp_path):
+        classifier = tiny(optimizer="sgd").partial_fit(images[:8], labels[:8], CLASSES)
+        if kept == "archive":
+            save_model(classifier, tmp_path / "a.model")
+            again = load_model(tmp_path / "a.model")
+        else:
+            again = kept(classifier, tmp_path)
+        for each in (classifier, again):
+            each.partial_fit(images[8:], labels[8:])
+        np.testing.assert_array_equal(again.head_.mean, classifier.head_.mean)
+        np.testing.assert_array_equal(again.head_.scale, classifier.head_.scale)
+
+    def test_activation_maps_stay_standardised_as_they_are(self, images, labels):
+        def head(maps):
+            return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 1)(maps))
+
+        classifier = tiny(hidden_units=(), head=head).partial_fit(images[:20], labels[:20], CLASSES)
+        mean, scale = classifier.head_.mean, classifier.head_.scale
+        classifier.partial_fit(images[20:] // 2, labels[20:])
+        np.testing.assert_array_equal(classifier.head_.mean, mean)
+        np.testing.assert_array_equal(classifier.head_.scale, scale)
+
+    def test_a_call_that_is_interrupted_does_not_count(self, images, labels):
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        interrupting = keras.callbacks.LambdaCallback(on_epoch_end=interrupt)
+        classifier = tiny().partial_fit(images[:20], labels[:20], CLASSES)
+        before = dict(vars(classifier))
+        with pytest.raises(KeyboardInterrupt):
+            classifier.set_params(callbacks=[interrupting]).partial_fit(images[20:], labels[20:])
+        del before["callbacks"]
+        assert all(vars(classifier)[name] is before[name] for name in before)
+
+    @pytest.mark.realdata
+    @pytest.mark.slow
+    def test_the_size_of_the_first_batch_does_not_matter(self, data):
+        folders = sorted((data / "sports10" / "train").iterdir())[3:7]
+        files = np.array([str(path) for each in folders for path in sorted(each.iterdir())[:31]])
+        labels = np.repeat([each.name for each in folders], 31)
+        order = np.random.default_rng(2).permutation(len(files))
+        train, test = order[40:], order[:40]
+
+        def score(first):
+            classifier = TransferClassifier(random_state=0)
+            part = train[:first]
+            classifier.partial_fit(files[part], labels[part], classes=np.unique(labels))
+            for start in np.tile(np.arange(0, len(train), 10), 5):
+                part = train[start : start + 10]
+                classifier.partial_fit(files[part], labels[part])
+            return classifier.score(files[test], labels[test])
+
+        fitted = TransferClassifier().fit(files[train], labels[train])
+        best = fitted.score(files[test], labels[test])
+        assert min(score(first) for first in (1, 3, 7, 15)) >= best - 0.1
+
+
+class TestWarned:
+    @pytest.mark.filterwarnings("error:the first call of partial_fit got only")
+    @pytest.mark.parametrize(
+        ("n_images", "n_classes", "message"),
+        [
+            (1, 1, "only 1 images of one class, by"),
+            (6, 3, "only 6 images, by"),
+            (31, 2, "only 31 images, by"),
+            (32, 1, "only one class, by"),
+        ],
+    )
+    def test_first_images_that_are_few_or_of_one_class(self, rng, n_images, n_classes, message):
+        images = striped_images(n_images, rng)
+        labels = np.array(CLASSES)[np.arange(n_images) % n_classes]
+        with pytest.warns(TransferclfWarning, match=message) as caught:
+            classifier = tiny().partial_fit(images, labels, CLASSES)
+        assert [issubclass(each.category, TransferclfWarning) for each in caught].count(True) == 1
+        classifier.partial_fit(images[:1], labels[:1])  # which is not the first call
+
+    @pytest.mark.filterwarnings("error:the first call of partial_fit got only")
+    def test_no_word_where_there_are_enough(self, images, labels):
+        tiny().partial_fit(images[:32], labels[:32], CLASSES)
 
 
 class TestRefused:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from transferclf.exceptions import DivergenceError
 from transferclf.networks import inference
 from transferclf.networks.suffix import Suffix
 from transferclf.training import trainer as trainers
@@ -208,22 +209,41 @@ def test_threads_take_turns(data):
         np.testing.assert_array_equal(found[seed], expected)
 
 
-def test_an_overflow_keeps_the_weights_before_it(data):
-    from sklearn.exceptions import ConvergenceWarning
+@pytest.mark.parametrize(
+    ("part", "name"), [("head", "learning_rate"), ("fine-tuning", "fine_tune_learning_rate")]
+)
+def test_an_overflow_is_an_error_that_names_the_rate(data, part, name):
+    message = rf"in epoch 1 at a learning rate of 1e\+30 .* Set {name} to a tenth"
+    with pytest.raises(DivergenceError, match=message):
+        fitted(data, optimizer="sgd", learning_rate=1e30, part=part)
 
-    with pytest.warns(ConvergenceWarning, match="overflowed in epoch 1.*lower the learning rate"):
-        trained = fitted(data, optimizer="sgd", learning_rate=1e30)
-    assert trained.history["loss"] == []
+
+def test_weights_that_are_finite_and_scores_that_are_not_are_an_error(data):
+    # One step: the loss is that of before it.
+    with pytest.raises(DivergenceError, match=r"after epoch 1 at a learning rate of 1e\+30"):
+        fitted(data, optimizer="sgd", learning_rate=1e30, epochs=1, batch_size=50)
+
+
+def test_scores_that_are_large_but_finite_are_none(data):
+    trained = fitted(data, optimizer="sgd", learning_rate=1e6, epochs=1, batch_size=50)
+    assert np.abs(trained.logits(data[0])).max() > 1e6
     assert np.isfinite(trained.probabilities(data[0])).all()
 
 
-def test_epochs_before_an_overflow_count(data):
-    from sklearn.exceptions import ConvergenceWarning
-
-    with pytest.warns(ConvergenceWarning):
-        trained = fitted(data, optimizer="sgd", learning_rate=1e12, epochs=30, batch_size=50)
-    assert len(trained.history["loss"]) < 30
-    assert all(np.isfinite(array).all() for array in trained.parameters)
+def test_epochs_before_an_overflow_are_kept(data):
+    features, labels, weights = data
+    suffix, kept = Suffix(CLASSES, (8,), l2=True, width=WIDTH), []
+    rates = keras.optimizers.schedules.PiecewiseConstantDecay([4], [0.01, 1e30])
+    changes = {"optimizer": "sgd", "schedule": rates, "learning_rate": None, "epochs": 9}
+    samples = Samples.of(features, labels, weights)
+    start = Start(features.mean(axis=0), features.std(axis=0))
+    with pytest.raises(DivergenceError, match="epoch 2"):
+        fit_phase(suffix, recipe(**changes), samples, start, keep=kept.append)
+    (reached,) = kept
+    one = fitted(data, suffix, optimizer="sgd", learning_rate=0.01, epochs=1)
+    assert reached.history == one.history
+    for a, b in zip(reached.weights, one.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_progress_is_shown_only_when_asked_for(data, capsys):

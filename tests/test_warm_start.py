@@ -8,9 +8,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from image_helpers import striped_images
+from image_helpers import head_alone, striped_images
 from keras import layers
-from sklearn.base import clone
 
 from transferclf import ConvNet, TransferClassifier
 from transferclf.exceptions import TransferclfWarning
@@ -164,7 +163,7 @@ class TestInterrupted:
         with pytest.raises(KeyboardInterrupt):
             classifier.fit(images, labels)
         assert classifier.n_iter_ == classifier.n_head_iter_ == 1
-        head = of_layers(epochs=1, trainable_layers=0).fit(images, labels)
+        head = head_alone(of_layers(epochs=1)).fit(images, labels)
         probabilities = classifier.predict_proba(images)
         np.testing.assert_array_equal(probabilities, head.predict_proba(images))
         whole = classifier.model_.predict(images.astype(np.float32), verbose=0)
@@ -189,10 +188,11 @@ class TestInterrupted:
 
     def test_before_any_epoch_of_fine_tuning_it_has_the_head(self):
         images, labels = examples()
-        classifier = of_layers(hidden_units=(), dropout=0.0, callbacks=[InterruptingEarly(0)])
+        linear = {"hidden_units": (), "dropout": 0.0, "epochs": 20}
+        classifier = of_layers(**linear, callbacks=[InterruptingEarly(0)])
         with pytest.raises(KeyboardInterrupt):
             classifier.fit(images, labels)
-        head = clone(classifier).set_params(trainable_layers=0).fit(images, labels)
+        head = head_alone(classifier).fit(images, labels)
         np.testing.assert_allclose(
             classifier.predict_proba(images), head.predict_proba(images), atol=1e-5
         )
@@ -212,7 +212,8 @@ class TestFinished:
         images, labels = examples()
         classifier = kind(warm_start=True).fit(images, labels)
         first, n_first = classifier.history_, classifier.n_iter_
-        classifier.set_params(epochs=3, fine_tune_epochs=3).fit(images, labels)
+        epochs = "fine_tune_epochs" if kind is of_layers else "epochs"
+        classifier.set_params(**{"epochs": 2, epochs: 3}).fit(images, labels)
         assert classifier.n_iter_ == n_first + 3 == len(classifier.history_["learning_rate"])
         assert classifier.history_["loss"][:n_first] == first["loss"]
         assert np.mean(classifier.history_["loss"][n_first:]) < np.mean(first["loss"][-6:])
@@ -236,7 +237,7 @@ class TestFinished:
     def test_other_classes_are_refused(self, hidden_units, change):
         images, labels = examples()
         classifier = of_head(warm_start=True, hidden_units=hidden_units, dropout=0.0, epochs=1)
-        classifier.fit(images, labels)
+        classifier = head_alone(classifier).fit(images, labels)
         before = dict(vars(classifier))
         changed = {
             "fewer": np.where(labels == "noise", "down", labels),
@@ -260,8 +261,9 @@ class TestFinished:
     @pytest.mark.slow
     def test_fine_tuning_takes_the_head_there_is(self):
         images, labels = examples()
-        stepwise = of_layers(trainable_layers=0, warm_start=True).fit(images, labels)
+        stepwise = head_alone(of_layers(warm_start=True)).fit(images, labels)
         assert stepwise.n_iter_ == 2
+        stepwise.set_params(fine_tune_epochs=6, fine_tune_learning_rate=1e-3)
         stepwise.set_params(trainable_layers="conv2", epochs=99).fit(images, labels)
         assert stepwise.n_head_iter_ == 2
         at_once = of_layers().fit(images, labels)
@@ -270,10 +272,11 @@ class TestFinished:
 
     def test_a_linear_head_is_taken_too(self):
         images, labels = examples()
-        plain = {"hidden_units": (), "dropout": 0.0, "l2": 0.3, "fine_tune_epochs": 1}
-        stepwise = of_layers(trainable_layers=0, warm_start=True, **plain).fit(images, labels)
+        plain = {"hidden_units": (), "dropout": 0.0, "l2": 0.3}
+        stepwise = head_alone(of_layers(warm_start=True, **plain)).fit(images, labels)
         n_head = stepwise.n_iter_
-        stepwise.set_params(trainable_layers="conv2", fine_tune_learning_rate=1e-9)
+        tuning = {"fine_tune_epochs": 1, "fine_tune_learning_rate": 1e-9}
+        stepwise.set_params(trainable_layers="conv2", batch_size=BATCH, **tuning)
         stepwise.fit(images, labels)
         assert (stepwise.n_head_iter_, stepwise.n_iter_) == (n_head, n_head + 1)
         assert stepwise.history_["loss"][-1] == pytest.approx(
@@ -282,7 +285,8 @@ class TestFinished:
 
     def test_the_optimum_stays_where_it_is(self):
         images, labels = examples()
-        optimum = of_head(hidden_units=(), dropout=0.0, warm_start=True).fit(images, labels)
+        optimum = head_alone(of_head(hidden_units=(), dropout=0.0, warm_start=True))
+        optimum.fit(images, labels)
         before = optimum.predict_proba(images)
         np.testing.assert_array_equal(optimum.fit(images, labels).predict_proba(images), before)
 
@@ -304,7 +308,8 @@ np.savez(sys.argv[1], *[short(kind).predict_proba(examples()[0]) for kind in KIN
 
 def short(kind, **changes):
     """Fitted, for two epochs."""
-    return kind(epochs=2, fine_tune_epochs=2, **changes).fit(*examples())
+    tuning = {"fine_tune_epochs": 2} if kind is of_layers else {}
+    return kind(epochs=2, **tuning, **changes).fit(*examples())
 
 
 @pytest.mark.slow

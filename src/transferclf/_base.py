@@ -27,6 +27,7 @@ from transferclf.images.pixels import check_pixel_range
 from transferclf.images.tables import row_length
 from transferclf.networks.backbones import PREPROCESSINGS
 from transferclf.networks.choosing import choose_prefix
+from transferclf.networks.convnet import ConvNet
 from transferclf.networks.engines import check_engine
 from transferclf.networks.prefix import Prefix
 
@@ -152,6 +153,22 @@ class BackboneEstimator(BaseEstimator):
             "precision": self.precision,
         }
         self.prefix_ = choose_prefix(self.backbone, **(options | cut))
+
+    def _used_of_backbone(self) -> set[str]:
+        """Names of the parameters of this class on which the features depend, after a fit."""
+        prefix = self.prefix_
+        used = {"backbone", "cache", "engine", "image_size", "pixel_range", "preprocessing"}
+        used |= {"random_state", "verbose"}
+        is_convnet = isinstance(self.backbone, ConvNet)
+        ends_in_rows = prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
+        conditions = {
+            "image_shape": hasattr(self, "n_features_in_"),
+            "pooling": not is_convnet and (prefix.layers or not ends_in_rows),
+            "precision": not prefix.is_scratch,
+            "resize": self.resize_ == self.resize,
+            "weights": prefix.model is None,
+        }
+        return used | {name for name, is_met in conditions.items() if is_met}
 
     def _extractor(self, resize: Any = None) -> Extractor:
         return Extractor(store_for(self.cache), resize or self.resize_, int(self.verbose))

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from transferclf._base import BackboneEstimator
+from transferclf._effects import Asked, warn_without_effect
+from transferclf._planning import check_memory, partial_plan, plan_for
 from transferclf._recipes import (
     FITTED_SCALINGS,
     check_classifier,
     check_test_time,
     check_with_prefix,
-    one_epoch_more,
-    plan_for,
-    stops_early,
 )
 from transferclf._validation import (
+    check_apart,
     check_sample_weight,
     class_weights,
     encode_targets,
@@ -28,7 +30,7 @@ from transferclf._validation import (
     known_targets,
     seed_from,
 )
-from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import DivergenceError, InvalidParameterError, TransferclfWarning
 from transferclf.images import ImageSource, check_images
 from transferclf.images.loading import content_digests
 from transferclf.networks.augmentation import Augmentation, augmentation_from
@@ -36,12 +38,16 @@ from transferclf.networks.prefix import Prefix
 from transferclf.networks.suffix import Suffix
 from transferclf.networks.views import View
 from transferclf.training.balancing import oversampled_indices, validation_split
-from transferclf.training.learning import Images, Plan, learn, views_of
+from transferclf.training.learning import learn
 from transferclf.training.linear import LinearHead
 from transferclf.training.phases import TrainedSuffix
+from transferclf.training.plan import Images, Plan, views_of
 
 if TYPE_CHECKING:
     import keras
+
+# `partial_fit` warns if it begins with fewer images.
+FIRST_IMAGES = 32
 
 # What the two extreme crops are called where images are resized.
 EXTREME_CROPS = ("first", "last")
@@ -55,6 +61,8 @@ class ClassifierLearning(BackboneEstimator):
     augmentation_: Augmentation | None
     l2_: float
     n_iter_: int
+    n_head_iter_: int
+    phases_: list[dict[str, Any]]
     _model: keras.Model | None
     _seed: int
     _is_partial = False
@@ -62,23 +70,30 @@ class ClassifierLearning(BackboneEstimator):
     _preprocessings = (*BackboneEstimator._preprocessings, *FITTED_SCALINGS)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_data: Any) -> None:
+        with self._as_before_if_it_fails():
+            self._fitted(X, y, sample_weight, validation_data)
+
+    @contextmanager
+    def _as_before_if_it_fails(self) -> Iterator[None]:
+        """Put everything back if a fit fails, unless training had reached something by then.
+
+        What had been learned before is not given up for what diverges.
+        """
         before = dict(self.__dict__)
         try:
-            self._fitted(X, y, sample_weight, validation_data)
-        except BaseException:
-            # What training had reached is worth keeping; what a fit that failed has left is not.
-            if getattr(self, "head_", None) is before.get("head_"):
+            yield
+        except BaseException as error:
+            has_reached = getattr(self, "head_", None) is not before.get("head_")
+            if not has_reached or (isinstance(error, DivergenceError) and "head_" in before):
                 self.__dict__ = before
             raise
 
     def _fitted(self, X: Any, y: Any, sample_weight: Any, validation_data: Any) -> None:
         self._check_parameters()
+        check_apart(X, y)
         source = self._fit_source(X)
         classes, labels = encode_targets(y, len(source))
-        weights = check_sample_weight(sample_weight, len(source))
-        factors = class_weights(self.class_weight, classes, labels)
-        if factors is not None:
-            weights = weights * factors[labels]
+        weights = self._weights(sample_weight, classes, labels)
         seed, previous = self._next_seed(), self._previous(classes)
         frozen = None if previous is None else self.prefix_.whole().digest
         self.classes_ = classes
@@ -90,39 +105,68 @@ class ClassifierLearning(BackboneEstimator):
                 stacklevel=4,
             )
             previous = None
-        images = Images(source, labels, weights)
-        images, validation = self._split(images, validation_data, seed)
-        plan = plan_for(self, self.prefix_, len(classes), seed)
-        self._learn(plan, images, validation, previous)
-        self._finish()
+        plan = self._plan(seed, has_validation=validation_data is not None)
+        images, validation = Images(source, labels, weights), None
+        if validation_data is not None:
+            validation = self._validation_images(validation_data)
+        train, held_out, indices = self._split(images, plan, seed)
+        keep = partial(self._keep, sample_indices_=indices)
+        head = self._learned(plan, train, validation or held_out, previous, keep)
+        keep(head, is_finished=True)
 
-    def _finish(self) -> None:
-        """Drop what is only needed to go on with training that was interrupted."""
-        if isinstance(self.head_, TrainedSuffix):
-            self.head_ = self.head_.without_checkpoint()
-        self._is_partial = False
+    def _plan(self, seed: int, has_validation: bool) -> Plan:
+        """The plan of a fit; says which parameters it does not need."""
+        asked = Asked(self)
+        n_classes = len(self.classes_)
+        plan = plan_for(asked, self.prefix_, n_classes, seed, has_validation=has_validation)
+        used = asked.names | self._used_of_backbone()
+        used |= {"class_weight", "oversample", "trainable_layers", "warm_start"}
+        if len(self._looks()) > 1:
+            used.add("test_time_augmentation")
+        warn_without_effect(self, used, stacklevel=5)
+        check_memory(self, self.prefix_, n_classes)
+        return plan
+
+    def _weights(self, sample_weight: Any, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The weight of each image, with that of its class."""
+        weights = check_sample_weight(sample_weight, len(labels))
+        factors = class_weights(self.class_weight, classes, labels)
+        if factors is None:
+            return weights
+        weights = weights * factors[labels]
+        if not weights.any():
+            raise ValueError(
+                "class_weight and sample_weight leave no image with a weight above zero: there is "
+                "nothing to learn from."
+            )
+        return weights
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
+        with self._as_before_if_it_fails():
+            self._partially_fitted(X, y, classes, sample_weight)
+
+    def _partially_fitted(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
         self._check_parameters()
+        check_apart(X, y)
         is_first = not hasattr(self, "head_")
         source = self._fit_source(X) if is_first else self._source_of(X)
         if is_first:
             self.classes_ = first_classes(classes)
-            self._seed = seed_from(self.random_state)
-            self._fit_network(self._seed, 0)
+            self._fit_network(seed_from(self.random_state), 0)
+            check_memory(self, self.prefix_, len(self.classes_))
         elif classes is not None and not np.array_equal(first_classes(classes), self.classes_):
             raise ValueError(
                 f"classes must be those of the first call, {self.classes_.tolist()}. "
                 f"Got {np.asarray(classes).tolist()} instead."
             )
         labels = known_targets(y, len(source), self.classes_)
-        weights = check_sample_weight(sample_weight, len(source))
-        factors = class_weights(self.class_weight, self.classes_, labels)
-        images = Images(source, labels, weights if factors is None else weights * factors[labels])
+        images = Images(source, labels, self._weights(sample_weight, self.classes_, labels))
+        if is_first:
+            _warn_unlike_the_rest(images)
         previous = None if is_first else self.head_
-        plan = plan_for(self, self.prefix_, len(self.classes_), self._seed)
-        self._learn(one_epoch_more(plan, previous), images, None, previous)
-        self._is_partial = True
+        plan = partial_plan(self, self.prefix_, len(self.classes_), self._seed, previous)
+        # One epoch is all or nothing: if it is interrupted, the classifier is as it was.
+        self._keep(self._learned(plan, images, None, previous, keep=None), is_partial=True)
 
     def _fit_network(self, seed: int, trainable_layers: Any) -> None:
         """The network, where it is cut, and what else can be checked once it is known."""
@@ -132,54 +176,75 @@ class ClassifierLearning(BackboneEstimator):
         self.augmentation_ = augmentation_from(self.augmentation)
         self._seed = seed
 
-    def _learn(
+    def _learned(
         self,
         plan: Plan,
         images: Images,
         validation: Images | None,
         previous: LinearHead | TrainedSuffix | None,
-    ) -> None:
-        learned = learn(
+        keep: Callable[[TrainedSuffix], None] | None,
+    ) -> LinearHead | TrainedSuffix:
+        return learn(
             plan,
             images,
             self._extractor(),
             validation=validation,
             previous=previous,
-            keep=self._keep,
+            keep=keep,
             verbose=int(self.verbose),
         )
-        self._keep(learned)
 
-    def _keep(self, head: LinearHead | TrainedSuffix) -> None:
-        """What was learned, and what follows from it."""
-        self.head_ = head
-        self._model = None
-        self.l2_ = head.l2
-        self.history_ = head.history
-        self.n_iter_ = len(head.history["loss"])
-        self.n_head_iter_ = self.n_iter_
-        if isinstance(head, TrainedSuffix) and head.is_tuned:
-            self.n_head_iter_ = head.n_head_iter
+    def _keep(
+        self,
+        head: LinearHead | TrainedSuffix,
+        *,
+        is_finished: bool = False,
+        is_partial: bool = False,
+        **others: Any,
+    ) -> None:
+        """Set what was learned and all that follows from it at once, whatever interrupts.
+
+        Parameters
+        ----------
+        head : LinearHead or TrainedSuffix
+            What was learned.
+        is_finished : bool, default=False
+            Whether nothing is left to go on with, so that the checkpoint is dropped.
+        is_partial : bool, default=False
+            Whether it is of `partial_fit`, which goes on but was not interrupted.
+        **others
+            Further attributes.
+        """
+        n_iter = n_head_iter = len(head.history["loss"])
+        if isinstance(head, TrainedSuffix):
+            head = head.without_checkpoint() if is_finished else head
+            n_head_iter = head.n_head_iter if head.is_tuned else n_iter
+        self.__dict__.update(
+            head_=head,
+            l2_=head.l2,
+            history_=head.history,
+            phases_=[asdict(phase) for phase in head.phases],
+            n_iter_=n_iter,
+            n_head_iter_=n_head_iter,
+            _model=None,
+            _is_partial=is_partial,
+            **others,
+        )
 
     def _split(
-        self, images: Images, validation_data: Any, seed: int
-    ) -> tuple[Images, Images | None]:
-        """The images to learn from, and those to measure on, if any."""
-        validation, chosen = None, np.arange(len(images.labels))
-        if validation_data is not None:
-            validation = self._validation_images(validation_data)
-        elif stops_early(self, self.prefix_):
+        self, images: Images, plan: Plan, seed: int
+    ) -> tuple[Images, Images | None, np.ndarray]:
+        """The images to learn from, those held out, if any, and the positions of the former."""
+        held_out, train, chosen = None, images, np.arange(len(images.labels))
+        if plan.validation_fraction is not None:
             digests = content_digests(images.source)
-            split = validation_split(images.labels, self.validation_fraction, seed, digests)
-            chosen, held_out = split
-            validation = images.part(held_out)
-        train = images.part(chosen) if validation_data is None else images
+            split = validation_split(images.labels, plan.validation_fraction, seed, digests)
+            chosen, others = split
+            train, held_out = images.part(chosen), images.part(others)
         if self.oversample:
             train = replace(train, positions=oversampled_indices(train.labels, seed))
-            self.sample_indices_ = chosen[train.positions]
-        else:
-            self.sample_indices_ = chosen
-        return train, validation
+            chosen = chosen[train.positions]
+        return train, held_out, chosen
 
     def _validation_images(self, validation_data: Any) -> Images:
         is_pair = isinstance(validation_data, tuple | list) and len(validation_data) == 2
@@ -201,14 +266,15 @@ class ClassifierLearning(BackboneEstimator):
         """What the last fit learned, if this one is to go on from there."""
         if not self.warm_start or not hasattr(self, "head_"):
             return None
-        if self._is_partial:  # which had no end to be interrupted before
-            self._finish()
         if not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"warm_start=True goes on with the classes of the last fit, "
                 f"{self.classes_.tolist()}. Got {classes.tolist()} instead."
             )
-        return self.head_
+        head = self.head_
+        if self._is_partial and isinstance(head, TrainedSuffix):
+            return head.without_checkpoint()  # partial_fit has no end to be interrupted before
+        return head
 
     def _logits(self, source: ImageSource) -> np.ndarray:
         """Class scores of shape (n, n_classes); of means over several looks, their logarithms."""
@@ -288,3 +354,18 @@ class ClassifierLearning(BackboneEstimator):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_classifier(self)
+
+
+def _warn_unlike_the_rest(images: Images) -> None:
+    """Say so if the first images that `partial_fit` gets are few, or of one class."""
+    n_images, n_classes = len(images.labels), len(np.unique(images.labels))
+    found = [f"{n_images} images"] if n_images < FIRST_IMAGES else []
+    found += ["one class"] if n_classes == 1 else []
+    if found:
+        warnings.warn(
+            f"the first call of partial_fit got only {' of '.join(found)}, by which features are "
+            "standardised until later calls have shown more. Begin with at least "
+            f"{FIRST_IMAGES} images of several classes where you can.",
+            TransferclfWarning,
+            stacklevel=5,
+        )

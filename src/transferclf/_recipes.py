@@ -1,9 +1,8 @@
-"""What a classifier's parameters mean: checked together, and as a plan for training."""
+"""Checks of a classifier's parameters, each and together, and what some of them mean."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -20,12 +19,7 @@ from transferclf.exceptions import InvalidParameterError, UnavailableMethodError
 from transferclf.networks.augmentation import Augmentation, augmentation_from
 from transferclf.networks.convnet import ConvNet
 from transferclf.networks.prefix import Prefix
-from transferclf.networks.suffix import Suffix
-from transferclf.training.learning import Plan
-from transferclf.training.phases import TrainedSuffix
-from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import check_schedule
-from transferclf.training.trainer import Method
 
 # A TransferClassifier, which knows this module and is not known by it.
 Classifier = Any
@@ -37,6 +31,7 @@ TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 
 _NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")
 _WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "fine_tune_epochs", "patience")
+_SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
 _FLAGS = ("early_stopping", "warm_start", "oversample")
 
 
@@ -45,7 +40,7 @@ def check_classifier(classifier: Classifier) -> None:
     check_head(classifier.hidden_units, classifier.activation, classifier.dropout)
     check_choice("batch_norm", classifier.batch_norm, (None, "before", "after"))
     check_number("l1", classifier.l1, 0)
-    if not _is_auto(classifier.l2):
+    if not is_auto(classifier.l2):
         check_number("l2", classifier.l2, 0, or_else="'auto' or ")
     if classifier.learning_rate is not None:
         check_number("learning_rate", classifier.learning_rate, 0, above=True)
@@ -106,6 +101,16 @@ def _check_callbacks(callbacks: Any) -> None:
             "callbacks must be None or a sequence of keras.callbacks.Callback. "
             f"Got {callbacks!r} instead."
         )
+    # They write what is trained above the cut, in layers that Keras cannot load.
+    saving = tuple(filter(None, (getattr(keras.callbacks, name, None) for name in _SAVING)))
+    for callback in callbacks:
+        if isinstance(callback, saving):
+            raise InvalidParameterError(
+                f"callbacks must not have a {type(callback).__name__}: it would save only the part "
+                "of the network that is trained, which cannot be loaded. early_stopping=True "
+                "brings the best weights back, and transferclf.save_model(classifier, path) saves "
+                "the fitted classifier."
+            )
 
 
 def _check_own_head(classifier: Classifier) -> None:
@@ -127,7 +132,7 @@ def _check_own_head(classifier: Classifier) -> None:
 def _check_optimizer(classifier: Classifier) -> None:
     optimizer = classifier.optimizer
     if _is_keras_optimizer(optimizer):
-        if classifier.lr_schedule is not None and _own_schedule(optimizer) is not None:
+        if classifier.lr_schedule is not None and own_schedule(optimizer) is not None:
             raise InvalidParameterError(
                 "the optimizer has a schedule of learning rates already: leave lr_schedule=None, "
                 "or give the optimizer a number."
@@ -190,52 +195,6 @@ def check_partial(classifier: Classifier) -> None:
         )
 
 
-def one_epoch_more(plan: Plan, previous: Any) -> Plan:
-    """The plan of one epoch on other images, by the optimizer as it was left."""
-    is_going_on = isinstance(previous, TrainedSuffix) and previous.checkpoint is not None
-    epochs = previous.epochs_done + 1 if is_going_on else 1
-    # Neither patience nor a schedule has an end to look to.
-    recipe = replace(plan.head, epochs=epochs, patience=None, schedule=None)
-    return replace(plan, head=recipe, is_linear=False)
-
-
-def plan_for(classifier: Classifier, prefix: Prefix, n_classes: int, seed: int) -> Plan:
-    """What is to be learned, and how."""
-    is_linear = is_by_lbfgs(classifier) and not prefix.is_scratch
-    scaling = classifier.preprocessing if classifier.preprocessing in FITTED_SCALINGS else None
-    suffix = Suffix(
-        n_classes,
-        hidden_units(classifier),
-        classifier.activation,
-        classifier.batch_norm,
-        head=classifier.head,
-        map_shape=_map_shape(classifier, prefix),
-        scaling=scaling,
-        seed=seed if classifier.head is not None else 0,
-    )
-    augmentation = augmentation_from(classifier.augmentation)
-    afresh = augmentation if prefix.is_empty else None
-    head = _recipe(classifier, seed, afresh if prefix.is_scratch else None)
-    l2 = None if _is_auto(classifier.l2) else float(classifier.l2)
-    return Plan(
-        prefix,
-        suffix,
-        head,
-        _fine_tuning(classifier, head, afresh),
-        is_linear,
-        l2,
-        int(classifier.max_iter),
-        augmentation,
-        float(classifier.zca_epsilon),
-    )
-
-
-def stops_early(classifier: Classifier, prefix: Prefix) -> bool:
-    """Whether some phase can stop early, so that validation images are wanted."""
-    by_keras = prefix.is_cut or not is_by_lbfgs(classifier)
-    return bool(classifier.early_stopping) and by_keras
-
-
 def is_by_lbfgs(classifier: Classifier) -> bool:
     """Whether a head on frozen features is fitted by L-BFGS."""
     is_wanted = isinstance(classifier.optimizer, str) and classifier.optimizer in ("auto", "lbfgs")
@@ -248,49 +207,9 @@ def hidden_units(classifier: Classifier) -> tuple[int, ...]:
     return (int(units),) if isinstance(units, Integral) else tuple(map(int, units))
 
 
-def _recipe(classifier: Classifier, seed: int, augmentation: Any) -> Recipe:
-    dropout = np.broadcast_to(classifier.dropout, max(len(hidden_units(classifier)), 1))
-    optimizer, schedule = _optimizer(classifier.optimizer), classifier.lr_schedule
-    rate = None if classifier.learning_rate is None else float(classifier.learning_rate)
-    if not isinstance(optimizer, str) and schedule is None:
-        schedule = _own_schedule(optimizer)
-    return Recipe(
-        Method(optimizer, augmentation),
-        rate,
-        int(classifier.epochs),
-        int(classifier.batch_size),
-        float(classifier.l1),
-        dropout=tuple(dropout.astype(float).tolist()),
-        schedule=schedule,
-        patience=int(classifier.patience) if classifier.early_stopping else None,
-        callbacks=tuple(classifier.callbacks or ()),
-        seed=seed,
-    )
-
-
-def _fine_tuning(classifier: Classifier, head: Recipe, augmentation: Any) -> Recipe:
-    decay = 1.0 if classifier.layer_decay is None else float(classifier.layer_decay)
-    return replace(
-        head,
-        method=Method(head.method.optimizer, augmentation, decay),
-        learning_rate=float(classifier.fine_tune_learning_rate),
-        epochs=int(classifier.fine_tune_epochs),
-    )
-
-
-def _optimizer(optimizer: Any) -> Any:
-    if isinstance(optimizer, str):
-        return "adam" if optimizer in ("auto", "lbfgs") else optimizer
-    return type(optimizer).from_config(optimizer.get_config())
-
-
 def _is_softmax_regression(classifier: Classifier) -> bool:
     has_layers = hidden_units(classifier) or classifier.head is not None
     return not has_layers and classifier.l1 == 0 and not np.any(classifier.dropout)
-
-
-def _map_shape(classifier: Classifier, prefix: Prefix) -> tuple[int, ...]:
-    return () if classifier.head is None else prefix.map_shape()
 
 
 def _is_keras_optimizer(optimizer: Any) -> bool:
@@ -299,12 +218,12 @@ def _is_keras_optimizer(optimizer: Any) -> bool:
     return keras is not None and isinstance(optimizer, keras.optimizers.Optimizer)
 
 
-def _own_schedule(optimizer: Any) -> Any:
+def own_schedule(optimizer: Any) -> Any:
     import keras
 
     config = optimizer.get_config()["learning_rate"]
     return keras.optimizers.schedules.deserialize(config) if isinstance(config, dict) else None
 
 
-def _is_auto(value: Any) -> bool:
+def is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == "auto"

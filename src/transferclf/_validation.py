@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence, Set
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from sklearn.utils import column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from transferclf.exceptions import InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError
 
 # L-BFGS, and the optimizers that Keras has had since the oldest version that is supported.
 OPTIMIZERS = (
@@ -148,6 +149,27 @@ def seed_from(random_state: int | np.random.RandomState | None) -> int:
     return operator.index(random_state)
 
 
+def check_apart(X: Any, y: Any) -> None:
+    """Raise ImageError if X is images and labels in one, or a folder: they are passed apart."""
+    if isinstance(X, Mapping) and "target" in X:
+        images = next((name for name in ("images", "data") if name in X), "data")
+        raise ImageError(
+            f"X must be images and y their labels. Got a {type(X).__name__} with both: pass "
+            f"bunch.{images} and bunch.target."
+        )
+    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+        raise ImageError(
+            f"X must be images and y their labels. Got the folder {os.fspath(X)!r}: if it has a "
+            "folder of images for each class, bunch = transferclf.load_image_folder(folder) reads "
+            "it; then pass bunch.data and bunch.target."
+        )
+    if y is None and isinstance(X, tuple) and len(X) == 2:
+        raise ImageError(
+            "X must be images and y their labels. Got one tuple of two: pass its parts, as in "
+            "fit(*pair)."
+        )
+
+
 def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Check class labels and return (classes, indices into classes).
 
@@ -227,6 +249,7 @@ def first_classes(classes: Any) -> np.ndarray:
 def _labels(y: Any, n_samples: int) -> np.ndarray:
     if y is None:
         raise ValueError("TransferClassifier requires y to be passed, but the target y is None.")
+    _refuse_several(y)
     labels = column_or_1d(y, warn=True)
     if len(labels) != n_samples:
         raise ValueError(
@@ -239,6 +262,55 @@ def _labels(y: Any, n_samples: int) -> np.ndarray:
         raise ValueError("y must hold class labels. Got infinite numbers.")
     check_classification_targets(labels)
     return labels
+
+
+def _refuse_several(y: Any) -> None:
+    """Raise ValueError unless y has one label for each image."""
+    expected = "y must be one label for each image, of shape (n,)."
+    dense = y.toarray() if hasattr(y, "toarray") else y
+    shape = getattr(dense, "shape", None)
+    several = _first_collection(dense) if shape is None or len(shape) == 1 else None
+    is_table = shape is not None and len(shape) == 2 and shape[1] > 1
+    if not is_table and several is None:
+        return
+    if _is_one_hot(dense):
+        raise ValueError(
+            f"{expected} Got a table that is one-hot, with a single 1 for each image: pass "
+            f"{_argmax_of(y)}, or the names of the classes at these positions."
+        )
+    got = f"Got shape {shape}"
+    if several is not None:
+        got = f"Got {several[1]!r:.80} at index {several[0]}"
+    raise ValueError(f"{expected} {got}: several labels for one image are not supported.")
+
+
+def _first_collection(labels: Any) -> tuple[int, Any] | None:
+    """The first label that is several, and where it is; lists of one each are a column."""
+    is_array = isinstance(labels, np.ndarray) and labels.dtype != object
+    if is_array or isinstance(labels, str | Mapping) or not hasattr(labels, "__len__"):
+        return None
+    for index, label in enumerate(labels):
+        is_list = isinstance(label, list | tuple) or (isinstance(label, np.ndarray) and label.ndim)
+        if isinstance(label, Set | Mapping) or (is_list and len(label) != 1):
+            return index, label
+    return None
+
+
+def _is_one_hot(y: Any) -> bool:
+    try:
+        table = np.asarray(y, dtype=float)
+    except (TypeError, ValueError):  # texts, sets or rows of different lengths
+        return False
+    is_binary = table.ndim == 2 and np.isin(table, (0, 1)).all()
+    return bool(is_binary and (table.sum(axis=1) == 1).all())
+
+
+def _argmax_of(y: Any) -> str:
+    if hasattr(y, "toarray"):
+        return "y.toarray().argmax(axis=1)"
+    if hasattr(y, "idxmax"):
+        return "y.idxmax(axis=1)"
+    return "y.argmax(axis=1)" if hasattr(y, "argmax") else "numpy.argmax(y, axis=1)"
 
 
 def _refuse_missing(labels: np.ndarray) -> None:

@@ -86,7 +86,8 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
     patience : int, default=5
         In epochs.
     callbacks : sequence of keras.callbacks.Callback or None, default=None
-        Copied for each phase by a Keras optimizer; they see the model of what is trained.
+        Told of the epochs of each phase by a Keras optimizer: the very objects (clones have
+        copies), and what one raises comes out of `fit`. They see the model of what is trained.
     warm_start : bool, default=False
         Whether `fit` goes on from what the last one learned, also from where it was interrupted.
     trainable_layers : int or str, default=0
@@ -140,6 +141,11 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         "loss" and "accuracy" on the training images after each iteration or epoch, those of
         fine-tuning after those of the head; "val_loss" and "val_accuracy" on validation images,
         and the "learning_rate" of Keras' optimizers.
+    phases_ : list of dict
+        What `history_` is made of, one after the other: "part" is "head", "fine-tuning" or
+        "network" (from nothing), "unit" is "iteration" or "epoch", and "length" how many of them
+        there were. "kept" is after how many the weights in use were reached: fewer if early
+        stopping ("stopped_early") brought earlier ones back, 0 for those the phase began with.
     n_iter_, n_head_iter_ : int
         Iterations and epochs that were needed; those before fine-tuning.
     l2_ : float
@@ -154,6 +160,13 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         Length of the rows; only after fitting on rows.
     feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
         Names of their columns; only after fitting on a table whose columns have names.
+
+    Notes
+    -----
+    Callbacks are told that training begins and ends once for each phase, of the head and of
+    fine-tuning; L-BFGS has no epochs to tell of. The `history` of a `keras.callbacks.History` goes
+    on over phases and fits, its `epoch` is of the last phase. Callbacks that save the network are
+    refused, as only a part of it is trained: :func:`transferclf.save_model` saves all.
 
     Examples
     --------
@@ -251,9 +264,11 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         self.verbose = verbose
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None
     ) -> TransferClassifier:
         """Learn to tell the classes apart.
+
+        If it is interrupted, the classifier has what the last epoch came to, or is as it was.
 
         Parameters
         ----------
@@ -277,6 +292,14 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
             If the images, a parameter, the network or its weights cannot be used.
         ValueError
             If y, `sample_weight` or `validation_data` does not fit the images.
+        DivergenceError
+            If training ends in numbers that are not finite. If the classifier was fitted before,
+            it is as it was; a new one has what the last finite epoch came to, if there was one.
+
+        Warns
+        -----
+        TransferclfWarning
+            If parameters were set that have no effect; all of them are named.
         """
         self._fit(X, y, sample_weight, validation_data)
         return self
@@ -287,7 +310,10 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
     ) -> TransferClassifier:
         """Train the head on some more images: one epoch by a Keras optimizer.
 
-        Features are standardised by the mean and deviation of the first images it is given.
+        Features are standardised by the mean and deviation of all images so far. When these change,
+        the first layer of the head is changed so that scores stay as they are; under a `head` of
+        your own, which cannot be changed so, those of the first images stay. `epochs`,
+        `lr_schedule` and `early_stopping` do not count here. A call that fails changes nothing.
 
         Parameters
         ----------
@@ -307,6 +333,13 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
             layers of the backbone. `hasattr(classifier, "partial_fit")` tells.
         ValueError
             If the classes are not known, or y has others.
+        DivergenceError
+            If training ends in numbers that are not finite.
+
+        Warns
+        -----
+        TransferclfWarning
+            If the first call gets few images or images of one class.
         """
         self._partial_fit(X, y, classes, sample_weight)
         return self

@@ -11,6 +11,7 @@
     │   └── UnavailableMethodError (AttributeError)  ... with which there is no such method
     ├── WeightsError (OSError)               pretrained weights cannot be had or are damaged
     ├── NetworkError (ValueError)            a Keras graph cannot be used as asked
+    ├── DivergenceError (FloatingPointError) training ended in numbers that are not finite
     ├── ArchiveError (ValueError)            a saved model is damaged, foreign or not to be trusted
     └── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArchiveError",
+    "DivergenceError",
     "ForkedProcessError",
     "ImageError",
     "ImageReadError",
@@ -69,6 +71,10 @@ class WeightsError(TransferclfError, OSError):
 
 class NetworkError(TransferclfError, ValueError):
     """A Keras model cannot be used as asked: its inputs, its layers or the cut."""
+
+
+class DivergenceError(TransferclfError, FloatingPointError):
+    """Training ended in a loss or in scores that are not finite; the message names the rate."""
 
 
 class ArchiveError(TransferclfError, ValueError):

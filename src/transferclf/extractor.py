@@ -9,6 +9,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._base import BackboneEstimator
+from transferclf._effects import warn_without_effect
 from transferclf._validation import seed_from
 from transferclf.exceptions import InvalidParameterError
 
@@ -133,6 +134,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         layers = self._layers()
         source = self._fit_source(X)
         self._fit_prefix(seed_from(self.random_state), layers=layers)
+        warn_without_effect(self, {"layer"} | self._used_of_backbone(), stacklevel=2)
         # One image shows early whether everything works, and how many features there are.
         self.n_features_out_ = self._features(source[:1]).shape[1]
         return self

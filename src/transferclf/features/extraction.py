@@ -44,6 +44,7 @@ def extract(
     resize: ResizeMode = "crop",
     verbose: int = 0,
     view: View | None = None,
+    title: str = "features",
 ) -> np.ndarray:
     """Return the activations of all images, computing only those that are not stored.
 
@@ -61,6 +62,8 @@ def extract(
         1 shows a progress bar while images are read and computed.
     view : View or None, default=None
         A variation of the images that is looked at in their place.
+    title : str, default="features"
+        What the progress bar calls the activations.
 
     Returns
     -------
@@ -73,14 +76,14 @@ def extract(
     """
     if len(source) == 0:
         return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
-    digests = _digests(source, verbose)
+    digests = _digests(source, verbose, title)
     keys = _keys(digests, prefix, resize, view)
 
     def pixels(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
         loaded = load_batches(source, batches, prefix.size, resize, reuse=True)
         return loaded if view is None else _seen(view, loaded, batches, digests)
 
-    return _computed_once(_Extraction(keys, store, prefix.forward, pixels), verbose)
+    return _computed_once(_Extraction(keys, store, prefix.forward, pixels), verbose, title)
 
 
 def extract_from_cut(
@@ -91,6 +94,7 @@ def extract_from_cut(
     resize: ResizeMode = "crop",
     verbose: int = 0,
     view: View | None = None,
+    title: str = "features",
 ) -> np.ndarray:
     """Return the features of the whole network, given the activations at its cut.
 
@@ -113,6 +117,8 @@ def extract_from_cut(
         1 shows a progress bar.
     view : View or None, default=None
         The variation of the images that the activations are of.
+    title : str, default="features"
+        What the progress bar calls them.
 
     Returns
     -------
@@ -123,7 +129,9 @@ def extract_from_cut(
     def activations(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
         return (rows[batch] for batch in batches)
 
-    return _computed_once(_Extraction(keys, store, prefix.tail_forward, activations), verbose)
+    return _computed_once(
+        _Extraction(keys, store, prefix.tail_forward, activations), verbose, title
+    )
 
 
 def activation_keys(source: ImageSource, prefix: Prefix, resize: ResizeMode) -> list[bytes]:
@@ -139,8 +147,8 @@ def _keys(
     return [hashlib.sha256(digest + computed_by).digest() for digest in digests]
 
 
-def _digests(source: ImageSource, verbose: int = 0) -> list[bytes]:
-    with _bar(len(source), "images looked at", verbose, PATIENCE) as advance:
+def _digests(source: ImageSource, verbose: int = 0, title: str = "") -> list[bytes]:
+    with _bar(len(source), "images looked at", verbose, PATIENCE, title) as advance:
         return content_digests(source, advance)
 
 
@@ -173,15 +181,26 @@ class Extractor:
     resize: ResizeMode
     verbose: int = 0
 
-    def rows(self, source: ImageSource, prefix: Prefix, view: View | None = None) -> np.ndarray:
+    def rows(
+        self,
+        source: ImageSource,
+        prefix: Prefix,
+        view: View | None = None,
+        title: str = "features",
+    ) -> np.ndarray:
         """Activations of shape (len(source), d); see :func:`extract`."""
-        return extract(source, prefix, self.store, self.resize, self.verbose, view)
+        return extract(source, prefix, self.store, self.resize, self.verbose, view, title)
 
     def after_cut(
-        self, source: ImageSource, rows: np.ndarray, prefix: Prefix, view: View | None = None
+        self,
+        source: ImageSource,
+        rows: np.ndarray,
+        prefix: Prefix,
+        view: View | None = None,
+        title: str = "features",
     ) -> np.ndarray:
         """Features (len(source), n_features); see :func:`extract_from_cut`."""
-        how = (self.store, self.resize, self.verbose, view)
+        how = (self.store, self.resize, self.verbose, view, title)
         return extract_from_cut(source, rows, prefix, *how)
 
     def batches(
@@ -193,9 +212,11 @@ class Extractor:
         loaded = load_batches(source, batches, size, self.resize)
         yield from loaded if view is None else _seen(view, loaded, batches, _digests(source))
 
-    def pixels(self, source: ImageSource, size: tuple[int, int]) -> np.ndarray:
+    def pixels(
+        self, source: ImageSource, size: tuple[int, int], title: str = "pixels"
+    ) -> np.ndarray:
         """Pixels (len(source), h, w, 3), uint8 where they are whole numbers, else float32."""
-        with _bar(len(source), "images read", self.verbose, PATIENCE) as advance:
+        with _bar(len(source), "images read", self.verbose, PATIENCE, title) as advance:
             return load_all(source, size, self.resize, advance)
 
 
@@ -232,7 +253,7 @@ class _Extraction:
                     self._rows_for(row)[position] = row
         return np.array(missing, int)
 
-    def compute(self, positions: np.ndarray, verbose: int) -> None:
+    def compute(self, positions: np.ndarray, verbose: int, title: str) -> None:
         """Fill in the activations of these images, and store them batch by batch."""
         if len(positions) == 0:
             return
@@ -240,7 +261,8 @@ class _Extraction:
         starts = range(0, len(positions), BATCH_SIZE)
         batches = [positions[start : start + BATCH_SIZE] for start in starts]
         inputs = self.inputs(batches)
-        bar = _bar(len(positions), self._announced(len(positions), verbose), verbose)
+        note = self._announced(len(positions), verbose, title)
+        bar = _bar(len(positions), note, verbose, title=title)
         with closing(inputs), bar as advance:
             for batch, values in zip(batches, inputs, strict=True):
                 self._keep(batch, forward(values))
@@ -281,25 +303,25 @@ class _Extraction:
             yield positions[start:stop]
             start = stop
 
-    def _announced(self, missing: int, verbose: int) -> str:
+    def _announced(self, missing: int, verbose: int, title: str) -> str:
         known = len(self.keys) - missing
         if verbose:
-            print(f"extracting features: {missing} images to compute, {known} known", flush=True)
+            print(f"{title}: {missing} images to compute, {known} known", flush=True)
         return f"{known} known"
 
 
-def _computed_once(task: _Extraction, verbose: int) -> np.ndarray:
+def _computed_once(task: _Extraction, verbose: int, title: str) -> np.ndarray:
     """The result: of each distinct image what is stored, or else computed."""
     first = _first_positions(task.keys)
     distinct = np.flatnonzero(first == np.arange(len(first)))
     try:
-        task.compute(task.missing(distinct), verbose)
+        task.compute(task.missing(distinct), verbose, title)
     except _OtherWidthError as error:
         if task.store is None:
             raise
         warnings.warn(f"stored activations are not used: {error}", TransferclfWarning, stacklevel=3)
         task.rows = None
-        task.compute(distinct, verbose)
+        task.compute(distinct, verbose, title)
     return task.repeated(first)
 
 
@@ -310,6 +332,6 @@ def _first_positions(keys: Sequence[bytes]) -> np.ndarray:
 
 
 def _bar(
-    total: int, note: str, verbose: int, delay: float = 0.0
+    total: int, note: str, verbose: int, delay: float = 0.0, title: str = ""
 ) -> AbstractContextManager[Advance]:
-    return progress_bar(total, note, delay) if verbose else nullcontext(unseen)
+    return progress_bar(total, note, delay, title) if verbose else nullcontext(unseen)

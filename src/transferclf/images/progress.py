@@ -18,7 +18,7 @@ def unseen(done: int) -> None:
 
 
 @contextmanager
-def progress_bar(total: int, note: str, delay: float = 0.0) -> Iterator[Advance]:
+def progress_bar(total: int, note: str, delay: float = 0.0, title: str = "") -> Iterator[Advance]:
     """Show how far a piece of work is, while in the ``with`` block.
 
     Where the output is no terminal, only the last state is printed. The line ends with the block,
@@ -32,6 +32,8 @@ def progress_bar(total: int, note: str, delay: float = 0.0) -> Iterator[Advance]
         What to say at the end of the line.
     delay : float, default=0.0
         Work that takes fewer seconds shows nothing.
+    title : str, default=""
+        What to say at the beginning of the line.
 
     Yields
     ------
@@ -44,7 +46,7 @@ def progress_bar(total: int, note: str, delay: float = 0.0) -> Iterator[Advance]
     ...     advance(8)
     8/8 ━━━━━━━━━━━━━━━━━━━━ ... images/s - 2 known
     """
-    bar = _Bar(total, note, delay)
+    bar = _Bar(total, note, delay, f"{title}: " if title else "")
     try:
         yield bar.advance
     finally:
@@ -52,8 +54,8 @@ def progress_bar(total: int, note: str, delay: float = 0.0) -> Iterator[Advance]
 
 
 class _Bar:
-    def __init__(self, total: int, note: str, delay: float):
-        self.total, self.note = total, note
+    def __init__(self, total: int, note: str, delay: float, start: str):
+        self.total, self.note, self.start = total, note, start
         self.done = self.drawn = 0
         self.begin = time.monotonic()
         self.next_drawing = self.begin + delay
@@ -77,7 +79,8 @@ class _Bar:
         filled = WIDTH * self.done // max(self.total, 1)
         bar = "━" * filled + " " * (WIDTH - filled)
         rate = self.done / max(seconds, 1e-9)
-        return f"{self.done}/{self.total} {bar} {self.when(seconds)} - {_shown(rate)} - {self.note}"
+        count = f"{self.start}{self.done}/{self.total}"
+        return f"{count} {bar} {self.when(seconds)} - {_shown(rate)} - {self.note}"
 
     def when(self, seconds: float) -> str:
         if not 0 < self.done < self.total:

@@ -118,6 +118,24 @@ class Network:
         self._standardize.mean.assign(np.broadcast_to(mean, width))
         self._standardize.scale.assign(np.broadcast_to(scale, width))
 
+    def carry_statistics(
+        self, mean: np.ndarray, scale: np.ndarray, new_mean: np.ndarray, new_scale: np.ndarray
+    ) -> None:
+        """Change the first dense layer so that scores stay as they are with other statistics.
+
+        Parameters
+        ----------
+        mean, scale : ndarray of shape (d,)
+            What features were standardised by while it was trained.
+        new_mean, new_scale : ndarray of shape (d,)
+            What they are standardised by from now on.
+        """
+        first = self._dense[0]
+        by_feature = keras.ops.convert_to_numpy(first.kernel) / scale[:, None]
+        bias = keras.ops.convert_to_numpy(first.bias) + (new_mean - mean) @ by_feature
+        first.kernel.assign(by_feature * new_scale[:, None])
+        first.bias.assign(bias)
+
     def set_pixel_scaling(self, scaling: PixelScaling) -> None:
         """Set what was fitted to the pixels."""
         for layer in self._scalers:

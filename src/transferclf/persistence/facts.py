@@ -114,6 +114,11 @@ class Facts:
         value = self.take(name)
         return None if value is None else Facts(value, f"{name!r} of {self.where}")
 
+    def parts(self, name: str) -> list[Facts]:
+        """A list of objects within this one."""
+        where = f"{name[:MAX_TEXT]!r} of {self.where}"
+        return [Facts(value, where) for value in self._list(name)]
+
     def text(self, name: str, choices: Sequence[str] | None = None) -> str:
         """A text; one of the choices, if there are any."""
         value = self.take(name)

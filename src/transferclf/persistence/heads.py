@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import reprlib
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from transferclf.persistence.archive import StoredArrays
 from transferclf.persistence.facts import Facts, measured_text
 from transferclf.persistence.parameters import ACTIVATIONS, check_activation
 from transferclf.persistence.prefixes import features_below
+from transferclf.training.history import PARTS, UNITS, Phase, Phases, phases_of
 from transferclf.training.linear import LinearHead
 from transferclf.training.phases import TrainedSuffix
+from transferclf.training.scaling import Moments
 from transferclf.training.trainer import trainer_for
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def head_facts(head: Head, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     facts = {
         "l2": head.l2,
         "history": {name: measured_text(values) for name, values in head.history.items()},
+        "moments": _moments_facts(head.moments, arrays),
     }
     if isinstance(head, LinearHead):
         arrays |= {"head/coef": head.coef, "head/intercept": head.intercept}
@@ -68,6 +72,19 @@ def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> dict[s
         "epochs_done": head.epochs_done,
         "n_head_iter": head.n_head_iter,
         "n_parameters": len(head.parameters),
+        "phases": [dataclasses.asdict(phase) for phase in head.phases],
+    }
+
+
+def _moments_facts(moments: Moments | None, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """What `partial_fit` goes on from; the mean is that which features are standardised by."""
+    if moments is None:
+        return None
+    arrays["head/variance"] = moments.variance
+    return {
+        "count": moments.count,
+        "n_images": moments.n_images,
+        "rounding": moments.rounding,
     }
 
 
@@ -96,14 +113,53 @@ def restored_head(facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Pr
     if (scale <= 0).any():
         raise ArchiveError("head/scale must be above zero everywhere.")
     l2, history = facts.number("l2"), _history(facts.part("history"))
+    moments = _restored_moments(facts, arrays, mean)
     if kind == "trained":
-        return _restored_suffix(facts, arrays, n_classes, prefix, (mean, scale, l2, history))
+        head = _restored_suffix(facts, arrays, n_classes, prefix, (mean, scale, l2, history))
+        return dataclasses.replace(head, moments=moments)
     facts.finish()
     if prefix.is_scratch:
         raise ArchiveError("a network from nothing has no linear head.")
     coef = arrays.take("head/coef", (len(mean), n_classes))
     intercept = arrays.take("head/intercept", (n_classes,))
-    return LinearHead(mean, scale, coef, intercept, history, l2)
+    return LinearHead(mean, scale, coef, intercept, history, l2, moments)
+
+
+def _restored_moments(facts: Facts, arrays: StoredArrays, mean: np.ndarray) -> Moments | None:
+    # Archives of format 1 have none: what features are standardised by then stays as it is.
+    known = facts.part_or_none("moments") if "moments" in facts.names() else None
+    if known is None:
+        return None
+    variance = arrays.take("head/variance", mean.shape)
+    moments = Moments(
+        mean,
+        variance,
+        known.number("count"),
+        known.whole("n_images", 1),
+        known.number("rounding"),
+    )
+    known.finish()
+    if (variance < 0).any() or moments.count <= 0 or not 0 < moments.rounding < 1:
+        raise ArchiveError("moments must have a variance that is nowhere negative and a count.")
+    return moments
+
+
+def _restored_phases(
+    facts: Facts, history: dict[str, list[float]], n_head_iter: int, parts: tuple[str, ...]
+) -> Phases:
+    if "phases" not in facts.names():  # archives of format 1
+        return phases_of(history, n_head_iter, parts)
+    phases = []
+    for each in facts.parts("phases"):
+        length = each.whole("length", 1)
+        part, unit = each.text("part", PARTS), each.text("unit", UNITS)
+        phases.append(
+            Phase(part, unit, length, each.whole("kept", 0, length), each.flag("stopped_early"))
+        )
+        each.finish()
+    if sum(phase.length for phase in phases) != len(history["loss"]):
+        raise ArchiveError("phases must be as long together as the history.")
+    return tuple(phases)
 
 
 def _history(facts: Facts) -> dict[str, list[float]]:
@@ -119,6 +175,10 @@ def _restored_suffix(
     dropout, n_parameters = facts.rates("dropout"), facts.whole("n_parameters", 1)
     counts = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
     suffix = _suffix(facts, n_classes, prefix)
+    parts = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
+    phases = _restored_phases(
+        facts, history, counts[1], ("network",) if prefix.is_scratch else parts
+    )
     facts.finish()
     if suffix.prefix is None and len(mean) != suffix.width:
         raise ArchiveError(
@@ -129,8 +189,8 @@ def _restored_suffix(
     parameters = arrays.take_all("head/parameters", n_parameters)
     weights = _head_weights(suffix, parameters, mean, dropout)
     return TrainedSuffix(
-        suffix, mean, scale, parameters, weights, scaling, dropout, history, None, *counts[:1], l2,
-        counts[1],
+        suffix, mean, scale, parameters, weights, scaling, dropout, history, None, counts[0], l2,
+        counts[1], phases,
     )  # fmt: skip
 
 

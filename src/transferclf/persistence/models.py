@@ -33,7 +33,7 @@ from transferclf.persistence.prefixes import prefix_facts, restored_prefix
 Estimator = TransferClassifier | CNNFeatureExtractor
 
 # Raised whenever what is written could not be read by older versions.
-FORMAT = 1
+FORMAT = 2
 
 KINDS: dict[str, type[Estimator]] = {
     "CNNFeatureExtractor": CNNFeatureExtractor,
@@ -45,7 +45,7 @@ ATTRIBUTES = {
     "CNNFeatureExtractor": {"n_features_out_"},
     "TransferClassifier": {
         "augmentation_", "classes_", "head_", "history_", "l2_", "n_head_iter_", "n_iter_",
-        "sample_indices_",
+        "phases_", "sample_indices_",
     },
 }  # fmt: skip
 SHARED_ATTRIBUTES = {"feature_names_in_", "n_features_in_", "pixel_range_", "prefix_", "resize_"}
@@ -93,8 +93,10 @@ def save_model(
     Notes
     -----
     Predictions of the loaded estimator are the same. Not saved are the place of stored features
-    (`cache` is "memory" or None after loading) and what an optimizer remembers of training that was
-    interrupted or goes on by `partial_fit`; pickle keeps both.
+    (`cache` is "memory" or None after loading) and what an optimizer remembers of training that
+    was interrupted or goes on by `partial_fit`; pickle keeps both. The mean and deviation of the
+    features that `partial_fit` goes on from are saved. Archives of older versions have none: after
+    loading these, features stay standardised as they are.
 
     Examples
     --------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,39 +28,106 @@ class NoCallbacks:
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Do nothing."""
 
+    def kept_epoch(self, done: int) -> int:
+        """Return the last epoch: no weights came back."""
+        return done
+
 
 @contextmanager
-def callback_list(
-    recipe: Recipe, model: keras.Model, measured: Callable[[], dict[str, float]]
+def told_callbacks(
+    recipe: Recipe,
+    model: keras.Model,
+    measured: Callable[[], dict[str, float]],
+    n_batches: int,
+    first_epoch: int,
 ) -> Iterator[Any]:
-    """What a phase tells of its epochs, from the beginning of training to its end.
+    """Tell the callbacks of a phase that training begins, and at its end or failure that it ends.
+
+    The user's callbacks are called themselves, not copies, so that they have what they noted.
+    Afterwards they no longer hold the model, which other fits go on to train, nor a file that they
+    have closed: the estimator that has them as a parameter can be copied and pickled.
 
     Parameters
     ----------
     recipe : Recipe
-        Its callbacks are copied.
+        Has the user's callbacks, the patience and the schedule.
     model : keras.Model
         What is trained.
     measured : callable
         Gives "val_loss" and "val_accuracy" of the model as it is, or nothing.
-    """
-    import keras
+    n_batches : int
+        Batches in each epoch.
+    first_epoch : int
+        The epoch that comes first, counted from 0.
 
+    Yields
+    ------
+    keras.callbacks.CallbackList or NoCallbacks
+        To be told of epochs and, if `watches_batches`, of batches. After the ``with`` block
+        `kept_epoch(done)` says after which epoch the weights were reached that the model has.
+    """
     before = measured()
     stopping = _early_stopping(recipe)
-    callbacks = [*copy.deepcopy(recipe.callbacks), *stopping, *_on_plateau(recipe, before)]
+    callbacks = [*recipe.callbacks, *stopping, *_on_plateau(recipe, before)]
     if not callbacks:
         yield NoCallbacks()
         return
-    parameters = {"epochs": recipe.epochs, "verbose": 0}
-    told = keras.callbacks.CallbackList(callbacks, model=model, **parameters)
+    told = _list_of(callbacks, {"epochs": recipe.epochs, "steps": n_batches, "verbose": 0})
+    try:
+        for callback in callbacks:
+            callback.set_model(model)
+        told.on_train_begin()
+        for callback in stopping:
+            # What training starts from may be the best there is: a head at its optimum, say.
+            callback.on_epoch_end(first_epoch - 1, before)
+        yield told
+    except BaseException:
+        with suppress(Exception):  # what went wrong first is what the caller has to know
+            told.on_train_end()
+        raise
+    else:
+        told.on_train_end()
+    finally:
+        _detach(callbacks, model)
+
+
+def _list_of(callbacks: list[Any], parameters: dict[str, Any]) -> Any:
+    """Make Keras' list of callbacks, still without a model.
+
+    Given the model, it would tie a History among the callbacks to it.
+    """
+    import keras
+
+    told = keras.callbacks.CallbackList(callbacks, **parameters)
     told.watches_batches = any(map(_watches_batches, callbacks))
-    told.on_train_begin()
-    for callback in stopping:
-        # What training starts from may be the best there is: a head at its optimum, say.
-        callback.on_epoch_end(0, before)
-    yield told
-    told.on_train_end()
+    told.kept_epoch = lambda done: _kept_epoch(callbacks, done)
+    return told
+
+
+def _kept_epoch(callbacks: Sequence[Any], done: int) -> int:
+    """After which epoch the weights were reached that `on_train_end` has left."""
+    import keras
+
+    kept = done
+    for callback in callbacks:
+        is_stopping = isinstance(callback, keras.callbacks.EarlyStopping)
+        if is_stopping and callback.restore_best_weights and callback.best_weights is not None:
+            kept = callback.best_epoch + 1
+    return kept
+
+
+def _detach(callbacks: Sequence[Any], model: keras.Model) -> None:
+    """Take the model, and files that are closed, from the callbacks, and a History from the model.
+
+    Not by `set_model(None)`, which callbacks override to do more with the model than to keep it.
+    """
+    for callback in callbacks:
+        for name, value in list(vars(callback).items()):
+            is_closed = isinstance(value, io.IOBase) and value.closed
+            if value is model or is_closed:
+                setattr(callback, name, None)
+    if hasattr(model, "history"):
+        del model.history
 
 
 def _early_stopping(recipe: Recipe) -> list[Any]:
@@ -70,7 +137,10 @@ def _early_stopping(recipe: Recipe) -> list[Any]:
         return []
     return [
         keras.callbacks.EarlyStopping(
-            "val_loss", patience=recipe.patience, restore_best_weights=True
+            "val_loss",
+            patience=recipe.patience,
+            restore_best_weights=True,
+            start_from_epoch=-1,  # the state before epoch 0 counts, too
         )
     ]
 

@@ -14,19 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.exceptions import TransferclfWarning
+from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.extraction import Extractor
-from transferclf.images import ImageSource
-from transferclf.networks.augmentation import Augmentation
-from transferclf.networks.prefix import Prefix
 from transferclf.networks.suffix import Suffix
 from transferclf.networks.views import View
 from transferclf.training.batches import Samples
 from transferclf.training.linear import LinearHead, few_threads, fit_linear
 from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
+from transferclf.training.plan import Images, Plan
 from transferclf.training.recipe import Recipe
 from transferclf.training.regularization import choose_l2
-from transferclf.training.scaling import mean_and_scale
+from transferclf.training.scaling import Moments
 
 if TYPE_CHECKING:
     from transferclf.networks.whitening import PixelScaling
@@ -40,86 +38,6 @@ HIDDEN_L2 = 0.01
 # A unit that is all but dead in the images that set the scale may be alive in later ones. Divided
 # by its deviation it would be thousands there, and no gradient step small enough.
 LEAST_SCALE = 1e-3
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images with labels.
-
-    Parameters
-    ----------
-    source : ImageSource
-        The images.
-    labels : ndarray of int, shape (n,)
-        Class indices.
-    weights : ndarray of shape (n,)
-        Weight of each image.
-    positions : ndarray of int or None, default=None
-        The images that are samples, repeated where classes are oversampled; None is all once.
-    """
-
-    source: ImageSource
-    labels: np.ndarray
-    weights: np.ndarray
-    positions: np.ndarray | None = None
-
-    def part(self, chosen: np.ndarray) -> Images:
-        """Some of them."""
-        return Images(self.source[chosen], self.labels[chosen], self.weights[chosen])
-
-    def samples(self, rows: np.ndarray) -> Samples:
-        """These images as samples, given their rows."""
-        return Samples.of(rows, self.labels, self.weights, self.positions)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be learned, and how.
-
-    Parameters
-    ----------
-    prefix : Prefix
-        The network and its cut.
-    suffix : Suffix
-        Classes and layers of the head; the rest follows from the recipes and the data.
-    head : Recipe
-        For the head on the frozen network, or for a whole network from random weights.
-    fine_tuning : Recipe
-        For the head and the layers above the cut.
-    is_linear : bool
-        Whether the head is softmax regression, fitted by L-BFGS.
-    l2 : float or None
-        Penalty; None chooses it by the data where the head is linear.
-    max_iter : int
-        L-BFGS iterations at most.
-    augmentation : Augmentation or None, default=None
-        What training images are varied by.
-    zca_epsilon : float, default=0.01
-        What keeps whitening from dividing by nothing.
-    """
-
-    prefix: Prefix
-    suffix: Suffix
-    head: Recipe
-    fine_tuning: Recipe
-    is_linear: bool
-    l2: float | None
-    max_iter: int
-    augmentation: Augmentation | None = None
-    zca_epsilon: float = 0.01
-
-    @property
-    def views(self) -> list[View | None]:
-        """The fixed views of each image; None is the image itself."""
-        if self.augmentation is None or self.prefix.is_empty:
-            return [None]
-        return [None, *views_of(self.augmentation)]
-
-
-def views_of(augmentation: Augmentation) -> list[View]:
-    """The fixed views that a recipe makes of each image; none where it only mixes images."""
-    numbers = range(1, augmentation.views + 1) if augmentation.varies else ()
-    return [View(augmentation, number) for number in numbers]
 
 
 def learn(
@@ -174,6 +92,7 @@ class _Learner:
 
     def whole_network(self) -> Learned:
         """All layers, from random weights."""
+        assert self.plan.head is not None
         recipe = replace(self.plan.head, l2=self.plan.l2 or 0.0)
         suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
         data = self._at_cut()
@@ -194,8 +113,9 @@ class _Learner:
 
     def _head(self, data: _Data) -> Learned:
         """A head on features: at its optimum where it is linear."""
-        if not self.plan.is_linear:
-            return self._head_by_keras(data)
+        if self.plan.head is not None:
+            return self._head_by_keras(data, self.plan.head)
+        assert self.plan.max_iter is not None
         rows, labels, weights = data.train.unrolled()
         head = fit_linear(
             rows,
@@ -218,24 +138,33 @@ class _Learner:
         # Views of an image are no images of their own, and would make the choice slow.
         originals = replace(train, rows=train.rows[:n_images])
         rows, labels, weights = originals.unrolled()
-        return choose_l2(rows, labels, self.plan.suffix.n_classes, sample_weight=weights)
+        n_classes = self.plan.suffix.n_classes
+        if self.verbose:
+            print(f"choosing l2 by cross-validation on {n_images} images", flush=True)
+        return choose_l2(rows, labels, n_classes, sample_weight=weights, verbose=self.verbose)
 
-    def _head_by_keras(self, data: _Data) -> TrainedSuffix:
+    def _head_by_keras(self, data: _Data, recipe: Recipe) -> TrainedSuffix:
         rows, _, weights = data.train.unrolled()
-        recipe = replace(self.plan.head, l2=HIDDEN_L2 if self.plan.l2 is None else self.plan.l2)
+        recipe = replace(recipe, l2=HIDDEN_L2 if self.plan.l2 is None else self.plan.l2)
         suffix = replace(self._suffix(recipe), width=rows.shape[1])
-        before = self._before(suffix)
-        if before is not None:
-            start = going_on(before, suffix)
-        elif isinstance(self.previous, LinearHead) and not self._has_layers():
-            start = going_on(self.previous, suffix)
-        else:
+        start = self._going_on(suffix)
+        if start is None:
             if self.previous is not None:
                 _warn_forgotten()
-            start = Start(*_statistics(rows, weights, suffix.map_shape))
+            start = self._first_start(rows, weights, suffix.map_shape)
+        elif self.plan.is_partial:
+            start = self._with_more(start, rows, weights)
         return self._phase(suffix, recipe, data, start)
 
+    def _going_on(self, suffix: Suffix) -> Start | None:
+        """The start of a head from what was learned before, if there is anything of its shape."""
+        known = self._before(suffix)
+        if known is None and isinstance(self.previous, LinearHead) and not self._has_layers():
+            return going_on(self.previous, suffix)
+        return None if known is None else going_on(known, suffix)
+
     def _fine_tuned(self, data: _Data, head: Learned) -> TrainedSuffix:
+        assert self.plan.fine_tuning is not None
         recipe = replace(self.plan.fine_tuning, l2=head.l2)
         suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
         return self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
@@ -250,6 +179,40 @@ class _Learner:
             keep=self.keep,
             verbose=self.verbose,
         )
+
+    def _first_start(
+        self, rows: np.ndarray, weights: np.ndarray, map_shape: tuple[int, ...]
+    ) -> Start:
+        """Start from random weights, with what features are standardised by."""
+        if not map_shape:
+            moments = self._moments(rows, weights)
+            return Start(moments.mean, self._scale(moments), moments=moments)
+        # Activation maps are standardised channel by channel, for layers of the user's own. What
+        # these do with other statistics cannot be known, so that there are no moments to go on
+        # from: the statistics stay.
+        n_places = int(np.prod(map_shape[:-1]))
+        rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
+        moments = self._moments(rows, weights)
+        return Start(moments.mean, self._scale(moments))
+
+    def _with_more(self, start: Start, rows: np.ndarray, weights: np.ndarray) -> Start:
+        """Standardise by these images, too; scores of the head stay as they are."""
+        if start.moments is None:
+            return start
+        moments = start.moments.merged(self._moments(rows, weights))
+        mean, scale = moments.mean, self._scale(moments)
+        carried_from = (start.mean, start.scale)
+        if np.array_equal(mean, start.mean) and np.array_equal(scale, start.scale):
+            return replace(start, moments=moments)
+        return replace(start, mean=mean, scale=scale, moments=moments, carried_from=carried_from)
+
+    def _moments(self, rows: np.ndarray, weights: np.ndarray) -> Moments:
+        with few_threads(rows.size):
+            return Moments.of(rows, weights, len(self.images.labels))
+
+    def _scale(self, moments: Moments) -> np.ndarray:
+        by_part = moments.scale_so_far if self.plan.is_partial else moments.scale
+        return by_part(LEAST_SCALE)
 
     def _suffix(self, recipe: Recipe) -> Suffix:
         has_dropout = any(recipe.dropout)
@@ -284,14 +247,27 @@ class _Learner:
     def _rows(self, images: Images, view: View | None) -> np.ndarray:
         prefix = self.plan.prefix
         if prefix.is_empty:
-            return self.read.pixels(images.source, prefix.size)
-        return self.read.rows(images.source, prefix, view)
+            return self.read.pixels(images.source, prefix.size, self._title("pixels", images))
+        what = "activations at the cut" if prefix.is_cut else "features"
+        return self.read.rows(images.source, prefix, view, self._title(what, images, view))
+
+    def _title(self, what: str, images: Images, view: View | None = None) -> str:
+        """What progress bars say is computed."""
+        if images is self.validation:
+            return f"{what}, validation"
+        if view is None:
+            return what
+        return f"{what}, view {view.number} of {len(self.plan.views) - 1}"
 
     def _after_cut(self, data: _Data) -> _Data:
         """Features of the whole frozen network."""
         prefix = self.plan.prefix
         if prefix.is_empty:
-            return self._data(lambda images, view: self.read.rows(images.source, prefix.whole()))
+            return self._data(
+                lambda images, view: self.read.rows(
+                    images.source, prefix.whole(), title=self._title("features", images)
+                )
+            )
         known = {id(self.images): data.train, id(self.validation): data.validation}
 
         def features(images: Images, view: View | None) -> np.ndarray:
@@ -299,17 +275,18 @@ class _Learner:
             assert samples is not None
             first = (0 if view is None else view.number) * len(images.labels)
             rows = samples.rows[first : first + len(images.labels)]
-            return self.read.after_cut(images.source, rows, prefix, view)
+            title = self._title("features", images, view)
+            return self.read.after_cut(images.source, rows, prefix, view, title)
 
         return self._data(features)
 
     def _data(self, rows: Callable[[Images, View | None], np.ndarray]) -> _Data:
         """Rows of all views of the training images, and of the validation images themselves."""
-        parts = [rows(self.images, view) for view in self.plan.views]
+        parts = [_finite(rows(self.images, view)) for view in self.plan.views]
         train = self.images.samples(np.concatenate(parts) if len(parts) > 1 else parts[0])
         if self.validation is None:
             return _Data(train, None)
-        return _Data(train, self.validation.samples(rows(self.validation, None)))
+        return _Data(train, self.validation.samples(_finite(rows(self.validation, None))))
 
     def _pixel_scaling(self, train: Samples) -> PixelScaling | None:
         kind = self.plan.suffix.scaling
@@ -333,16 +310,18 @@ def _warn_forgotten() -> None:
         "what was learned before is of a head of another shape (its layers, or whether it has "
         "dropout, l1 or l2 at all), and training starts anew",
         TransferclfWarning,
-        stacklevel=8,
+        stacklevel=10,
     )
 
 
-def _statistics(
-    rows: np.ndarray, weights: np.ndarray, map_shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """What features are standardised by; activation maps, channel by channel."""
-    if map_shape:
-        n_places = int(np.prod(map_shape[:-1]))
-        rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
-    with few_threads(rows.size):
-        return mean_and_scale(rows, weights, least=LEAST_SCALE)
+def _finite(rows: np.ndarray) -> np.ndarray:
+    """The rows, unless the network gives some that nothing can be learned from."""
+    if np.isfinite(rows.sum()):
+        return rows
+    broken = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
+    if len(broken):
+        raise NetworkError(
+            f"The backbone gives numbers that are not finite for {len(broken)} of {len(rows)} "
+            f"images, the first at index {broken[0]}: check its weights and preprocessing."
+        )
+    return rows

@@ -29,7 +29,8 @@ from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 
-from transferclf.training.scaling import mean_and_scale
+from transferclf.training.history import History, Phase, Phases
+from transferclf.training.scaling import Moments
 
 # Below this many multiplications a pass, BLAS threads cost more than they save: many small
 # products, each of which waits for the slowest thread.
@@ -71,14 +72,23 @@ class LinearHead:
         iteration; with validation data also "val_loss" and "val_accuracy".
     l2 : float
         The penalty it was fitted with.
+    moments : Moments or None
+        Of the features, where `partial_fit` can go on from them.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     coef: np.ndarray
     intercept: np.ndarray
-    history: dict[str, list[float]] = field(default_factory=dict, compare=False)
+    history: History = field(default_factory=dict, compare=False)
     l2: float = 0.0
+    moments: Moments | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def phases(self) -> Phases:
+        """What the history is made of: iterations of L-BFGS."""
+        n_iter = len(self.history.get("loss", ()))
+        return (Phase("head", "iteration", n_iter, n_iter),)
 
     @property
     def weights(self) -> list[np.ndarray]:
@@ -160,7 +170,8 @@ def fit_linear(
             problem.watch(rows, *its_labels_and_weights)
         coef, intercept = problem.split(_minimum(problem, max_iter))
         coef = axes.back(coef, features)
-        return LinearHead(axes.mean, axes.scale, coef, intercept, problem.history, l2)
+        mean, scale = axes.moments.mean, axes.scale
+        return LinearHead(mean, scale, coef, intercept, problem.history, l2, axes.moments)
 
 
 @dataclass(frozen=True)
@@ -169,31 +180,37 @@ class _Axes:
 
     Attributes
     ----------
-    mean, scale : ndarray of shape (d,)
-        What they are standardised by.
+    moments : Moments
+        Of the features.
+    scale : ndarray of shape (d,)
+        What they are divided by.
     rows : ndarray of shape (n, r)
         The features in these axes.
     by_samples : ndarray of shape (n, r) or None
         The axes as combinations of the standardised samples; None are the features' own.
     """
 
-    mean: np.ndarray
+    moments: Moments
     scale: np.ndarray
     rows: np.ndarray
     by_samples: np.ndarray | None = None
+
+    def standardised(self, features: np.ndarray) -> np.ndarray:
+        """These or other features in units of their deviation from the mean."""
+        return (features - self.moments.mean) / self.scale
 
     def back(self, coef: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Coefficients of the standardised features, from those of the axes."""
         if self.by_samples is None:
             return coef
-        return ((features - self.mean) / self.scale).T @ (self.by_samples @ coef)
+        return self.standardised(features).T @ (self.by_samples @ coef)
 
     def rows_of(self, others: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Other samples' features in these axes, which are those of `features`."""
-        standardised = ((others - self.mean) / self.scale).astype(self.rows.dtype, copy=False)
+        standardised = self.standardised(others).astype(self.rows.dtype, copy=False)
         if self.by_samples is None:
             return standardised
-        return standardised @ ((features - self.mean) / self.scale).T @ self.by_samples
+        return standardised @ self.standardised(features).T @ self.by_samples
 
 
 _axes: OrderedDict[bytes, _Axes] = OrderedDict()
@@ -227,14 +244,15 @@ def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
     neither the objective nor the path of L-BFGS changes when the axes are rotated; there is only
     less to multiply.
     """
-    mean, scale = mean_and_scale(features, weights)
-    standardised = ((features - mean) / scale).astype(_precision(features), copy=False)
+    moments = Moments.of(features, weights)
+    scale = moments.scale()
+    standardised = ((features - moments.mean) / scale).astype(_precision(features), copy=False)
     if not _is_rotated(features):
-        return _Axes(mean, scale, standardised)
+        return _Axes(moments, scale, standardised)
     squares, axes = eigh(standardised @ standardised.T, driver="evd")
     kept = squares > len(axes) * np.finfo(axes.dtype).eps * max(squares[-1], 0)
     lengths, axes = np.sqrt(squares[kept]), axes[:, kept]
-    return _Axes(mean, scale, axes * lengths, axes / lengths)
+    return _Axes(moments, scale, axes * lengths, axes / lengths)
 
 
 def _is_rotated(features: np.ndarray) -> bool:

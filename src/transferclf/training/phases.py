@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import softmax
 
+from transferclf.exceptions import DivergenceError
 from transferclf.networks.suffix import Suffix
 from transferclf.training.batches import Samples
+from transferclf.training.history import UNITS, History, Phase, Phases
 from transferclf.training.recipe import Recipe
-from transferclf.training.running import History, Run
+from transferclf.training.running import Run
+from transferclf.training.scaling import Moments
 from transferclf.training.trainer import Checkpoint, Parameters, Trainer, trainer_for
 
 if TYPE_CHECKING:
@@ -53,6 +56,10 @@ class TrainedSuffix:
         The penalty in use.
     n_head_iter : int
         How much of the history came before this phase.
+    phases : tuple of Phase
+        What the history is made of.
+    moments : Moments or None
+        Of the features that it was trained on so far, where `partial_fit` can go on from them.
     """
 
     suffix: Suffix
@@ -67,6 +74,8 @@ class TrainedSuffix:
     epochs_done: int = 0
     l2: float = 0.0
     n_head_iter: int = 0
+    phases: Phases = field(default=(), compare=False)
+    moments: Moments | None = field(default=None, compare=False, repr=False)
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """Scores of shape (n, n_classes), whose softmax is the probabilities."""
@@ -127,6 +136,13 @@ class Start:
         checkpoint, so is that.
     history : dict of str to list of float
         What came before.
+    phases : tuple of Phase, default=()
+        What the history is made of.
+    moments : Moments or None, default=None
+        Of the features that are trained on or were before.
+    carried_from : (mean, scale) or None, default=None
+        What features were standardised by in what was learned before, where it is another mean
+        or scale now: the head's first layer is changed so that its scores stay as they are.
     """
 
     mean: np.ndarray
@@ -135,12 +151,28 @@ class Start:
     weights: Sequence[np.ndarray] | None = None
     trained: TrainedSuffix | None = None
     history: History = field(default_factory=dict)
+    phases: Phases = ()
+    moments: Moments | None = None
+    carried_from: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of this phase that are done, where it goes on."""
+        trained = self.trained
+        return 0 if trained is None or trained.checkpoint is None else trained.epochs_done
 
 
 def going_on(head: Any, suffix: Suffix) -> Start:
     """The start from what was learned before: this suffix, or a head for it."""
     is_same = isinstance(head, TrainedSuffix) and head.suffix.shape == suffix.shape
-    start = Start(head.mean, head.scale, weights=head.weights, history=head.history)
+    start = Start(
+        head.mean,
+        head.scale,
+        weights=head.weights,
+        history=head.history,
+        phases=head.phases,
+        moments=head.moments,
+    )
     return replace(start, scaling=head.scaling, trained=head) if is_same else start
 
 
@@ -178,23 +210,25 @@ def fit_phase(
     TrainedSuffix
         With the best weights where the recipe has patience, else the last.
 
-    Warns
-    -----
-    sklearn.exceptions.ConvergenceWarning
-        If the loss overflowed; then the weights are those of the last epoch before.
+    Raises
+    ------
+    DivergenceError
+        If the loss, weights or scores are no longer finite.
     """
     trainer = trainer_for(suffix, recipe.method)
     with trainer.lock:
         _begin(trainer, suffix, recipe, start)
-        run = Run(trainer, recipe, samples, validation, start.history)
+        run = Run(trainer, recipe, samples, validation, start.history, start.epochs_done)
         try:
-            run.train(range(_epochs_done(start), recipe.epochs), verbose)
-        except BaseException:
+            run.train(verbose)
+            return _result(run, suffix, start)
+        except BaseException as error:
+            if isinstance(error, DivergenceError):
+                run.fall_back()
             # Without any epoch there is nothing but what was drawn at random.
-            if keep is not None and run.history["loss"]:
+            if keep is not None and run.reached.history["loss"]:
                 keep(_result(run, suffix, start))
             raise
-        return _result(run, suffix, start)
 
 
 def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> None:
@@ -216,6 +250,8 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
             trainer.restore(checkpoint.values)
             if recipe.schedule is None and recipe.learning_rate is not None:
                 trainer.model.optimizer.learning_rate = recipe.learning_rate
+    if start.carried_from is not None:
+        network.carry_statistics(*start.carried_from, start.mean, start.scale)
     network.set_statistics(start.mean, start.scale)
     network.set_penalties(recipe.l1, recipe.l2)
     if suffix.dropout:
@@ -226,9 +262,10 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
 
 def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
     """What was reached by the end of the last epoch."""
-    run.trainer.restore(run.good)
-    checkpoint = run.trainer.checkpoint(run.good)
-    trained, n_before = start.trained, len(start.history.get("loss", ()))
+    reached, trained = run.reached, start.trained
+    run.trainer.restore(reached.snapshot)
+    checkpoint = run.trainer.checkpoint(reached.snapshot)
+    n_before = len(start.history.get("loss", ()))
     return TrainedSuffix(
         suffix,
         start.mean,
@@ -237,17 +274,26 @@ def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
         run.trainer.network.head_weights(),
         start.scaling,
         run.recipe.dropout,
-        run.history,
+        reached.history,
         checkpoint,
-        run.epochs_done,
+        reached.epochs_done,
         run.recipe.l2,
         n_before if trained is None else trained.n_head_iter,
+        _phases(run, start),
+        start.moments,
     )
 
 
-def _epochs_done(start: Start) -> int:
-    trained = start.trained
-    return 0 if trained is None or trained.checkpoint is None else trained.epochs_done
+def _phases(run: Run, start: Start) -> Phases:
+    """The phases until now: the last one goes on where training went on from a checkpoint."""
+    part, reached, before = run.recipe.part, run.reached, start.phases
+    earlier = 0
+    if start.epochs_done and before:
+        before, earlier = before[:-1], before[-1].length - start.epochs_done
+    length, kept = earlier + reached.epochs_done, earlier + reached.kept
+    if not length:
+        return before
+    return (*before, Phase(part, UNITS[1], length, kept, reached.stopped_early))
 
 
 def _initial_kernels(shapes: Sequence[tuple[int, int]], seed: int) -> list[np.ndarray]:

@@ -33,9 +33,12 @@ class Recipe:
         Epochs without a lower loss on the validation images after which training stops, and the
         best weights come back; None goes on to the end.
     callbacks : tuple of keras.callbacks.Callback, default=()
-        Copied for each phase.
+        Told of each phase; the very objects, not copies.
     seed : int, default=0
         Determines initial weights, orders, dropout and augmentation.
+    part : {"head", "fine-tuning", "network"}, default="head"
+        What is trained: the head on the frozen network, the head and layers of a pretrained
+        network, or a whole network from random weights.
     """
 
     method: Method
@@ -49,3 +52,4 @@ class Recipe:
     patience: int | None = None
     callbacks: tuple[Any, ...] = ()
     seed: int = 0
+    part: str = "head"

@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
-from sklearn.exceptions import ConvergenceWarning
 
+from transferclf.exceptions import DivergenceError
 from transferclf.training.batches import Samples, epoch_orders
-from transferclf.training.callbacks import callback_list
+from transferclf.training.callbacks import told_callbacks
+from transferclf.training.history import ENTRIES, History
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
 from transferclf.training.trainer import Trainer
 
-History = dict[str, list[float]]
+# So many samples show after training whether scores are finite: one batch of the compiled network.
+CHECKED = 32
 
-# What is kept of each epoch.
-HISTORY = ("loss", "accuracy", "learning_rate", "val_loss", "val_accuracy")
+
+@dataclass(frozen=True)
+class Reached:
+    """Where training stands at the end of an epoch; replaced as a whole, never changed.
+
+    Attributes
+    ----------
+    snapshot : list of tensors
+        All that training changes.
+    history : dict of str to list of float
+        Of all epochs until then, and of what came before this phase.
+    epochs_done : int
+        Epochs of this phase until then.
+    kept : int
+        After how many of them the weights of the snapshot were reached.
+    stopped_early : bool
+        Whether a callback has ended training before the last epoch.
+    """
+
+    snapshot: list[Any]
+    history: History
+    epochs_done: int
+    kept: int
+    stopped_early: bool = False
 
 
 class Run:
-    """A phase while it runs; the trainer is its own."""
+    """A phase while it runs; the trainer is its own.
+
+    Attributes
+    ----------
+    reached : Reached
+        What the last epoch that ended has come to. An interruption at any moment leaves it whole.
+    """
 
     def __init__(
         self,
@@ -32,40 +62,64 @@ class Run:
         samples: Samples,
         validation: Samples | None,
         history: History,
+        epochs_done: int = 0,
     ):
         self.trainer = trainer
         self.recipe = recipe
         self.samples = samples
         self.validation = validation
         # Also where there is no epoch that counts.
-        self.history: History = {"loss": [], "accuracy": []}
-        self.history |= {name: list(values) for name, values in history.items()}
-        self.good, _ = trainer.snapshot()
-        self.epochs_done = 0
+        before: History = {"loss": [], "accuracy": []}
+        before |= {name: list(values) for name, values in history.items()}
+        snapshot, _ = trainer.snapshot()
+        self._began = self.reached = Reached(snapshot, before, epochs_done, epochs_done)
 
-    def train(self, epochs: range, verbose: int) -> None:
-        """Run these epochs, and leave the trainer with the best or the last finite weights."""
-        self.epochs_done = epochs.start
+    def train(self, verbose: int) -> None:
+        """Run the epochs that are left, and leave the trainer with the best or the last weights.
+
+        Raises
+        ------
+        DivergenceError
+            If the loss, weights or scores are no longer finite.
+        """
+        first = self.reached.epochs_done
         data, steps = self._tensors(), self._scheduled_rates()
-        with callback_list(self.recipe, self.trainer.model, self._measured) as callbacks:
+        batches = self._n_batches
+        with told_callbacks(
+            self.recipe, self.trainer.model, self._measured, batches, first
+        ) as callbacks:
             orders = epoch_orders(self.samples, self.recipe.epochs, self.recipe.seed)
             for epoch, order in enumerate(orders):
-                if epoch not in epochs:
+                if epoch < first:
                     continue
                 began = perf_counter()
                 callbacks.on_epoch_begin(epoch)
                 logs = self._epoch(data, order, steps, epoch, callbacks)
-                if not np.isfinite(logs["loss"]) or not self.trainer.snapshot()[1]:
-                    self.trainer.restore(self.good)
-                    _warn_overflow(epoch + 1, self.trainer.learning_rate)
-                    break
+                self._check_epoch(epoch, logs)
                 callbacks.on_epoch_end(epoch, logs)
                 self._record(epoch, logs)
                 if verbose:
                     _show(epoch, self.recipe.epochs, perf_counter() - began, logs)
                 if self.trainer.model.stop_training:
                     break
-        self.good, _ = self.trainer.snapshot()
+        self._end(callbacks, verbose)
+
+    def fall_back(self) -> None:
+        """After training diverged: go back to the last epoch, or to the start if it had too."""
+        self.trainer.restore(self.reached.snapshot)
+        if not self._has_finite_scores():
+            self.reached = self._began
+
+    def _end(self, callbacks: Any, verbose: int) -> None:
+        """Keep the weights that the callbacks have left, which may be those of an earlier epoch."""
+        self._check_scores()
+        snapshot, _ = self.trainer.snapshot()
+        done = self.reached.epochs_done
+        kept = callbacks.kept_epoch(done)
+        is_early = bool(self.trainer.model.stop_training) and done < self.recipe.epochs
+        self.reached = replace(self.reached, snapshot=snapshot, kept=kept, stopped_early=is_early)
+        if verbose and (is_early or kept < done):
+            _show_end(is_early, done, kept)
 
     def _epoch(
         self, data: Any, order: np.ndarray, steps: np.ndarray | None, epoch: int, callbacks: Any
@@ -90,11 +144,36 @@ class Run:
         return {"val_loss": loss, "val_accuracy": float(shares @ right)}
 
     def _record(self, epoch: int, logs: dict[str, float]) -> None:
-        self.good, _ = self.trainer.snapshot()
-        self.epochs_done = epoch + 1
-        for name in HISTORY:
+        """Take an epoch in: all of it in one assignment, or nothing if that is interrupted."""
+        snapshot, _ = self.trainer.snapshot()
+        history = dict(self.reached.history)
+        for name in ENTRIES:
             if name in logs:
-                self.history.setdefault(name, []).append(logs[name])
+                history[name] = [*history.get(name, ()), logs[name]]
+        self.reached = Reached(snapshot, history, epoch + 1, epoch + 1)
+
+    def _check_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        losses = [logs[name] for name in ("loss", "val_loss") if name in logs]
+        if not np.isfinite(losses).all() or not self.trainer.snapshot()[1]:
+            raise self._diverged(f"in epoch {epoch + 1}", logs["learning_rate"])
+
+    def _check_scores(self) -> None:
+        """Raise DivergenceError if weights that are finite give scores that are not."""
+        # Where there are validation samples, their loss has shown it after each epoch.
+        if self.validation is None and not self._has_finite_scores():
+            done = f"after epoch {self.reached.epochs_done}"
+            raise self._diverged(done, self.trainer.learning_rate)
+
+    def _has_finite_scores(self) -> bool:
+        some = self.samples.rows[self.samples.positions[:CHECKED]]
+        return bool(np.isfinite(self.trainer.scores(some)).all())
+
+    def _diverged(self, when: str, rate: float) -> DivergenceError:
+        name = "learning_rate" if self.recipe.part != "fine-tuning" else "fine_tune_learning_rate"
+        return DivergenceError(
+            f"training diverged: {when} at a learning rate of {rate:g} the loss, the weights or "
+            f"the scores are no longer finite numbers. Set {name} to a tenth of that or less."
+        )
 
     def _tensors(self) -> tuple[Any, Any, Any]:
         from keras import ops
@@ -121,15 +200,12 @@ class Run:
         return -(-len(self.samples) // self.recipe.batch_size)
 
 
-def _warn_overflow(epoch: int, learning_rate: float) -> None:
-    warnings.warn(
-        f"the loss overflowed in epoch {epoch}, and training stopped with the weights before it; "
-        f"lower the learning rate, {learning_rate:g}",
-        ConvergenceWarning,
-        stacklevel=5,
-    )
-
-
 def _show(epoch: int, epochs: int, seconds: float, logs: dict[str, float]) -> None:
     numbers = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
     print(f"Epoch {epoch + 1}/{epochs} - {seconds:.1f}s - {numbers}", flush=True)
+
+
+def _show_end(stopped_early: bool, done: int, kept: int) -> None:
+    said = f"early stopping after epoch {done}" if stopped_early else f"all {done} epochs are done"
+    weights = f"the weights of epoch {kept}" if kept else "the weights before the first epoch"
+    print(f"{said}; {weights} {'came back' if kept < done else 'are kept'}", flush=True)

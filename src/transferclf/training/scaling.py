@@ -1,9 +1,115 @@
-"""What features are standardised by: the mean and deviation of the training images."""
+"""What features are standardised by: their mean and deviation, also of images in parts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.preprocessing import StandardScaler
+
+# The deviation of a feature in fewer images than this says little about that in others: a unit
+# that is all but dead in some may be alive in the next.
+FEW_IMAGES = 128
+
+# For n of so few, scales are larger by the factor 1 + CAUTION / n: the deviation within two or four
+# images is mostly below that of all.
+CAUTION = 8
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted mean and variance of the features of some images.
+
+    Attributes
+    ----------
+    mean, variance : ndarray of shape (d,), float64
+        Of each feature.
+    count : float
+        Sum of the weights of all rows.
+    n_images : int
+        Number of images that the rows are of.
+    rounding : float
+        The relative precision of the features.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    count: float
+    n_images: int
+    rounding: float
+
+    @classmethod
+    def of(cls, features: np.ndarray, weights: np.ndarray, n_images: int | None = None) -> Moments:
+        """Return the moments of these rows.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, d)
+        weights : ndarray of shape (n,)
+            Weight of each row.
+        n_images : int or None, default=None
+            Number of images that the rows are of; None is a row for each.
+        """
+        scaler = StandardScaler().fit(features, sample_weight=weights)
+        rounding = float(np.finfo(np.result_type(features, np.float32)).eps)
+        count = len(features) if n_images is None else n_images
+        return cls(scaler.mean_, scaler.var_, float(weights.sum()), count, rounding)
+
+    def merged(self, others: Moments) -> Moments:
+        """Return the moments of these and other rows together.
+
+        The same rows again change neither mean nor variance, not even in the last bit.
+
+        Source: Chan, Golub and LeVeque, "Algorithms for computing the sample variance: analysis
+        and recommendations", The American Statistician 37 (1983).
+        """
+        count = self.count + others.count
+        share = others.count / count
+        step = others.mean - self.mean
+        variance = self.variance + share * (others.variance - self.variance)
+        return Moments(
+            self.mean + share * step,
+            variance + share * (1 - share) * step**2,
+            count,
+            self.n_images + others.n_images,
+            max(self.rounding, others.rounding),
+        )
+
+    def scale(self, least: float = 0.0) -> np.ndarray:
+        """Return the standard deviation of each feature; 1 where a feature is constant.
+
+        Parameters
+        ----------
+        least : float, default=0.0
+            The smallest deviation to return, as a share of the median deviation of the features
+            that vary.
+        """
+        deviation, varies = self._deviation()
+        if least and varies.any():
+            deviation = np.maximum(deviation, least * np.median(deviation[varies]))
+        return np.where(varies, deviation, 1.0)
+
+    def scale_so_far(self, least: float) -> np.ndarray:
+        """Return what to divide features by while more images are to come.
+
+        It is `scale` unless images are few. Too large a scale for the first images is put right by
+        later ones; with too small a scale, random weights give later images scores that take long
+        to be unlearned.
+        """
+        if self.n_images >= FEW_IMAGES:
+            return self.scale(least)
+        deviation, varies = self._deviation()
+        if varies.any():
+            typical = np.median(deviation[varies])
+        else:  # a single image: deviations of features are mostly like their means
+            typical = np.sqrt(np.mean(self.mean**2)) or 1.0
+        return np.maximum(deviation, typical) * (1 + CAUTION / self.n_images)
+
+    def _deviation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Standard deviations, and which are more than the rounding of the mean."""
+        deviation = np.sqrt(self.variance)
+        relative = max(10 * self.rounding, self.n_images * np.finfo(float).eps)
+        return deviation, deviation > relative * np.abs(self.mean)
 
 
 def mean_and_scale(
@@ -24,12 +130,5 @@ def mean_and_scale(
     -------
     mean, scale : ndarray of shape (d,), float64
     """
-    scaler = StandardScaler().fit(features, sample_weight=weights)
-    # What varies by no more than the rounding of its mean is constant; 1 leaves it so.
-    rounding = np.finfo(np.result_type(features, np.float32)).eps
-    noise = 10 * rounding * np.abs(scaler.mean_)
-    varies = (scaler.var_ > 0) & (scaler.scale_ > noise)
-    if least and varies.any():
-        smallest = least * np.median(scaler.scale_[varies])
-        return scaler.mean_, np.where(varies, np.maximum(scaler.scale_, smallest), 1.0)
-    return scaler.mean_, np.where(varies, scaler.scale_, 1.0)
+    moments = Moments.of(features, weights)
+    return moments.mean, moments.scale(least)

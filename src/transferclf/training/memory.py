@@ -1,0 +1,70 @@
+"""Whether a network fits into memory, known before any of it is made."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from transferclf.exceptions import InvalidParameterError
+
+# While a weight is trained there are, in float32: itself, its gradient, two numbers that Adam
+# remembers, and copies of all but the gradient to begin anew from and to go back to.
+BYTES_PER_WEIGHT = 4 * 10
+
+GIGABYTE = 1e9
+
+# More features than any backbone gives; a head that fits on so many fits on any.
+MANY_FEATURES = {"avg": 2**14, "max": 2**14, "flatten": 2**19}
+
+
+def n_dense_weights(widths: Sequence[int]) -> int:
+    """Return the number of weights of dense layers of these widths, the input first.
+
+    Examples
+    --------
+    >>> n_dense_weights([10, 4, 3])
+    59
+    """
+    return sum((before + 1) * after for before, after in itertools.pairwise(widths))
+
+
+def free_memory() -> int | None:
+    """Return how many bytes of memory can be had, or None where the system does not say."""
+    try:
+        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def fits(n_weights: int) -> bool:
+    """Return whether a network of so many weights can be trained in the memory there is."""
+    free = free_memory()
+    return free is None or n_weights * BYTES_PER_WEIGHT <= free
+
+
+def check_fits(n_weights: int, what: str, hint: str) -> None:
+    """Raise InvalidParameterError if a network cannot be trained in the memory there is.
+
+    Parameters
+    ----------
+    n_weights : int
+        Its number of weights.
+    what : str
+        What has so many.
+    hint : str
+        What to do.
+    """
+    if not fits(n_weights):
+        free = free_memory() or 0
+        raise InvalidParameterError(
+            f"{what} has {n_weights:,} weights. Training them takes about "
+            f"{n_weights * BYTES_PER_WEIGHT / GIGABYTE:,.0f} GB of memory, and "
+            f"{free / GIGABYTE:,.1f} GB are free. {hint}"
+        )

@@ -1,0 +1,105 @@
+"""What is to be learned, on which images, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from transferclf.images import ImageSource
+from transferclf.networks.augmentation import Augmentation
+from transferclf.networks.prefix import Prefix
+from transferclf.networks.suffix import Suffix
+from transferclf.networks.views import View
+from transferclf.training.batches import Samples
+from transferclf.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with labels.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The images.
+    labels : ndarray of int, shape (n,)
+        Class indices.
+    weights : ndarray of shape (n,)
+        Weight of each image.
+    positions : ndarray of int or None, default=None
+        The images that are samples, repeated where classes are oversampled; None is all once.
+    """
+
+    source: ImageSource
+    labels: np.ndarray
+    weights: np.ndarray
+    positions: np.ndarray | None = None
+
+    def part(self, chosen: np.ndarray) -> Images:
+        """Some of them."""
+        return Images(self.source[chosen], self.labels[chosen], self.weights[chosen])
+
+    def samples(self, rows: np.ndarray) -> Samples:
+        """These images as samples, given their rows."""
+        return Samples.of(rows, self.labels, self.weights, self.positions)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be learned, and how; recipes that are not needed are None.
+
+    Parameters
+    ----------
+    prefix : Prefix
+        The network and its cut.
+    suffix : Suffix
+        Classes and layers of the head; the rest follows from the recipes and the data.
+    head : Recipe or None
+        For the head on the frozen network, or for a whole network from random weights. None is
+        softmax regression, fitted by L-BFGS.
+    fine_tuning : Recipe or None
+        For the head and the layers above the cut.
+    l2 : float or None
+        Penalty; None chooses it by the data where the head is linear.
+    max_iter : int or None
+        L-BFGS iterations at most.
+    augmentation : Augmentation or None, default=None
+        What training images are varied by.
+    zca_epsilon : float, default=0.01
+        What keeps whitening from dividing by nothing.
+    validation_fraction : float or None, default=None
+        How much of the images is held out.
+    is_partial : bool, default=False
+        Whether the images are a part of those to come, so that what features are standardised by
+        changes with each part.
+    """
+
+    prefix: Prefix
+    suffix: Suffix
+    head: Recipe | None
+    fine_tuning: Recipe | None
+    l2: float | None
+    max_iter: int | None
+    augmentation: Augmentation | None = None
+    zca_epsilon: float = 0.01
+    validation_fraction: float | None = None
+    is_partial: bool = False
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the head is softmax regression, fitted by L-BFGS."""
+        return self.head is None
+
+    @property
+    def views(self) -> list[View | None]:
+        """The fixed views of each image; None is the image itself."""
+        if self.augmentation is None or self.prefix.is_empty:
+            return [None]
+        return [None, *views_of(self.augmentation)]
+
+
+def views_of(augmentation: Augmentation) -> list[View]:
+    """The fixed views that a recipe makes of each image; none where it only mixes images."""
+    numbers = range(1, augmentation.views + 1) if augmentation.varies else ()
+    return [View(augmentation, number) for number in numbers]
