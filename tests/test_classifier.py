@@ -203,7 +203,8 @@ def test_rows_are_images_with_a_shape(images, labels):
     )
     with pytest.raises(ImageError, match="3071 features"):
         classifier.predict(rows[:, 1:])
-    assert not hasattr(classifier.fit(images, labels), "n_features_in_")
+    classifier.set_params(image_shape=None).fit(images, labels)
+    assert not hasattr(classifier, "n_features_in_")
 
 
 def test_a_row_does_not_depend_on_its_batch(images, labels):

@@ -13,6 +13,8 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:the brightest pixel of:transferclf.exceptions.TransferclfWarning"
     ),
+    # The checks begin partial_fit with a handful of rows.
+    pytest.mark.filterwarnings("ignore:the first call of partial_fit got only"),
     pytest.mark.usefixtures("_own_folder"),
 ]
 

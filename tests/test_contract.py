@@ -282,7 +282,8 @@ def test_fitting_to_images_forgets_the_columns(images, labels):
     classifier.fit(table.to_numpy(), labels)
     assert not hasattr(classifier, "feature_names_in_")
     assert classifier.n_features_in_ == 3072
-    assert not hasattr(classifier.fit(images, labels), "n_features_in_")
+    classifier.set_params(image_shape=None).fit(images, labels)
+    assert not hasattr(classifier, "n_features_in_")
 
 
 # Rows without a given shape ------------------------------------------------------------------

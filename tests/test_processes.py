@@ -89,7 +89,7 @@ def test_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
 @pytest.mark.slow
 def test_a_cold_store_is_filled_by_all(digits, tmp_path):
     images, labels = digits
-    grid = {"hidden_units": [(), (8,)], "epochs": [2]}
+    grid = [{"hidden_units": [()]}, {"hidden_units": [(8,)], "epochs": [2]}]
     serial = GridSearchCV(tiny(), grid, cv=2).fit(images, labels)
     parallel = GridSearchCV(tiny(cache=tmp_path), grid, cv=2, n_jobs=2).fit(images, labels)
     np.testing.assert_allclose(

@@ -72,12 +72,16 @@ def test_features_are_what_the_head_sees_also_after_fine_tuning(kind, images):
     X, y = images
     options = {
         "hidden": {"hidden_units": (3,), "epochs": 1},
-        "fine-tuned": {"trainable_layers": "second_conv", "fine_tune_learning_rate": 0.01},
+        "fine-tuned": {
+            "trainable_layers": "second_conv",
+            "fine_tune_learning_rate": 0.01,
+            "fine_tune_epochs": 1,
+        },
         "from nothing": {"epochs": 1},
     }[kind]
     backbone = ConvNet((4,)) if kind == "from nothing" else small_backbone()
     classifier = TransferClassifier(
-        backbone, image_size=16, l2=1e-2, fine_tune_epochs=1, random_state=0, **options
+        backbone, image_size=16, l2=1e-2, random_state=0, **options
     ).fit(X, y)
     features = seen_features(classifier, X)
     head = classifier.head_

@@ -159,11 +159,12 @@ class BackboneEstimator(BaseEstimator):
         prefix = self.prefix_
         used = {"backbone", "cache", "engine", "image_size", "pixel_range", "preprocessing"}
         used |= {"random_state", "verbose"}
-        is_convnet = isinstance(self.backbone, ConvNet)
-        ends_in_rows = prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
+        ends_in_rows = isinstance(self.backbone, ConvNet) or (
+            prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
+        )
         conditions = {
             "image_shape": hasattr(self, "n_features_in_"),
-            "pooling": not is_convnet and (prefix.layers or not ends_in_rows),
+            "pooling": prefix.pooling == self.pooling and (prefix.layers or not ends_in_rows),
             "precision": not prefix.is_scratch,
             "resize": self.resize_ == self.resize,
             "weights": prefix.model is None,

@@ -19,7 +19,6 @@ _HIDDEN = "hidden_units"
 # What uses a parameter; one that is not here is named without.
 USED_BY = {
     "activation": _HIDDEN,
-    "augmentation": "an amount above 0",
     "batch_norm": _HIDDEN,
     "batch_size": _IN_PHASES,
     "callbacks": _IN_PHASES,
@@ -38,7 +37,7 @@ USED_BY = {
     "resize": "images that are no strips of one row of pixels",
     "test_time_augmentation": "an augmentation that has views",
     "validation_fraction": f"{_STOPPING} and fit is given no validation_data",
-    "weights": "a backbone by name; this one brings its own weights",
+    "weights": "a backbone by name, which has no weights of its own",
     "zca_epsilon": "preprocessing='zca'",
 }
 

@@ -54,7 +54,7 @@ def plan_for(
     """
     is_linear = not prefix.is_scratch and is_by_lbfgs(classifier)
     is_tuned = prefix.is_cut and not prefix.is_scratch
-    augmentation = _effective(augmentation_from(classifier.augmentation))
+    augmentation = augmentation_from(classifier.augmentation)
     afresh = augmentation if prefix.is_empty else None
     head = None if is_linear else _head_recipe(classifier, prefix, seed, afresh)
     tuning = _fine_tuning(classifier, seed, afresh) if is_tuned else None
@@ -84,7 +84,7 @@ def partial_plan(
         patience=None,
         schedule=None,
     )
-    augmentation = _effective(augmentation_from(classifier.augmentation))
+    augmentation = augmentation_from(classifier.augmentation)
     plan = _untrained_plan(classifier, prefix, n_classes, seed, augmentation)
     return replace(plan, head=recipe, is_partial=True)
 
@@ -113,11 +113,6 @@ def _untrained_plan(
     l2 = None if is_auto(classifier.l2) else float(classifier.l2)
     plan = Plan(prefix, suffix, None, None, l2, None, augmentation)
     return replace(plan, zca_epsilon=float(classifier.zca_epsilon)) if scaling == "zca" else plan
-
-
-def _effective(augmentation: Augmentation | None) -> Augmentation | None:
-    does_something = augmentation is not None and (augmentation.varies or augmentation.mixes)
-    return augmentation if does_something else None
 
 
 def _stops_early(recipe: Recipe | None) -> bool:

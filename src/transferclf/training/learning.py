@@ -186,21 +186,25 @@ class _Learner:
         """Start from random weights, with what features are standardised by."""
         if not map_shape:
             moments = self._moments(rows, weights)
-            return Start(moments.mean, self._scale(moments), moments=moments)
+            return Start(moments.mean, self._first_scale(moments), moments=moments)
         # Activation maps are standardised channel by channel, for layers of the user's own. What
         # these do with other statistics cannot be known, so that there are no moments to go on
         # from: the statistics stay.
         n_places = int(np.prod(map_shape[:-1]))
         rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
         moments = self._moments(rows, weights)
-        return Start(moments.mean, self._scale(moments))
+        return Start(moments.mean, self._first_scale(moments))
 
     def _with_more(self, start: Start, rows: np.ndarray, weights: np.ndarray) -> Start:
         """Standardise by these images, too; scores of the head stay as they are."""
         if start.moments is None:
             return start
+        # What `fit` began goes on by its rule: another one would not change the scores, but the
+        # weights and so their penalty.
+        is_careful = np.array_equal(start.scale, start.moments.scale_so_far(LEAST_SCALE))
         moments = start.moments.merged(self._moments(rows, weights))
-        mean, scale = moments.mean, self._scale(moments)
+        rule = moments.scale_so_far if is_careful else moments.scale
+        mean, scale = moments.mean, rule(LEAST_SCALE)
         carried_from = (start.mean, start.scale)
         if np.array_equal(mean, start.mean) and np.array_equal(scale, start.scale):
             return replace(start, moments=moments)
@@ -210,9 +214,9 @@ class _Learner:
         with few_threads(rows.size):
             return Moments.of(rows, weights, len(self.images.labels))
 
-    def _scale(self, moments: Moments) -> np.ndarray:
-        by_part = moments.scale_so_far if self.plan.is_partial else moments.scale
-        return by_part(LEAST_SCALE)
+    def _first_scale(self, moments: Moments) -> np.ndarray:
+        rule = moments.scale_so_far if self.plan.is_partial else moments.scale
+        return rule(LEAST_SCALE)
 
     def _suffix(self, recipe: Recipe) -> Suffix:
         has_dropout = any(recipe.dropout)

@@ -32,7 +32,7 @@ from transferclf.training.scaling import mean_and_scale
 # What is chosen among: half decades. Below them the tolerance of L-BFGS decides, not the penalty.
 CANDIDATES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
-# The penalty where the samples cannot say: fewer than two classes, or one sample of each.
+# The penalty where the samples cannot say: fewer than two classes, or mostly one sample of each.
 DEFAULT_L2 = 0.01
 
 N_FOLDS = 5
@@ -97,8 +97,8 @@ def choose_l2(
     Returns
     -------
     float
-        The one of `CANDIDATES` of least held-out loss; 0.01 if there are fewer than two classes,
-        or one distinct sample of each (with groups: one group of each).
+        The one of `CANDIDATES` of least held-out loss. 0.01 if there are fewer than two classes,
+        or most distinct samples are the only ones of their class (with groups: most groups).
 
     Raises
     ------
@@ -116,6 +116,8 @@ def choose_l2(
     _check(features, labels, n_classes, sample_weight, groups)
     samples = _distinct(features, labels, sample_weight, groups)
     if not samples.can_be_split():
+        if verbose:
+            print(f"l2: {DEFAULT_L2:.2g}, as most classes have one image")
         return DEFAULT_L2
     with few_threads(features.size * n_classes):
         l2, loss, accuracy = _best(_folds(samples, n_classes))
@@ -146,9 +148,16 @@ class _Samples:
     units: np.ndarray
 
     def can_be_split(self) -> bool:
-        """Whether a fold can be held out that the others know something about."""
-        n_classes = len(np.unique(self.labels))
-        return n_classes >= 2 and len(np.unique(self.units)) > n_classes
+        """Whether folds can be held out of which the others know most classes.
+
+        A held-out sample of a class that the other folds lack says only that no class should be
+        sure of itself. Where these are more than half, they would choose the penalty.
+        """
+        labels, _ = np.unique(np.stack([self.labels, self.units]), axis=1)
+        counts = np.unique(labels, return_counts=True)[1]
+        n_known = counts[counts > 1].sum()
+        has_units = len(np.unique(self.units)) > len(counts) >= 2
+        return has_units and 2 * n_known >= counts.sum()
 
 
 def _distinct(

@@ -105,9 +105,15 @@ class Run:
         self._end(callbacks, verbose)
 
     def fall_back(self) -> None:
-        """After training diverged: go back to the last epoch, or to the start if it had too."""
-        self.trainer.restore(self.reached.snapshot)
-        if not self._has_finite_scores():
+        """After training diverged: go back to the last epoch, or to the start if that is better.
+
+        The epoch before the one that failed may already have been on the way.
+        """
+        losses = []
+        for state in (self.reached, self._began):
+            self.trainer.restore(state.snapshot)
+            losses.append(self._loss_and_accuracy(self._some())[0])
+        if not losses[0] <= losses[1]:  # also if it is no number
             self.reached = self._began
 
     def _end(self, callbacks: Any, verbose: int) -> None:
@@ -133,15 +139,23 @@ class Run:
 
     def _measured(self) -> dict[str, float]:
         """Loss, with penalties as Keras reports it, and accuracy on the validation samples."""
-        samples = self.validation
-        if samples is None:
+        if self.validation is None:
             return {}
+        loss, accuracy = self._loss_and_accuracy(self.validation)
+        return {"val_loss": loss, "val_accuracy": accuracy}
+
+    def _loss_and_accuracy(self, samples: Samples) -> tuple[float, float]:
         scores = self.trainer.scores(samples.rows).astype(float)
-        shares = samples.weights / samples.weights.sum()
-        losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), samples.labels]
-        right = scores.argmax(axis=1) == samples.labels
-        loss = float(shares @ losses) + self.trainer.penalty()
-        return {"val_loss": loss, "val_accuracy": float(shares @ right)}
+        with np.errstate(all="ignore"):  # scores that are not finite are an error of their own
+            shares = samples.weights / samples.weights.sum()
+            losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), samples.labels]
+            right = scores.argmax(axis=1) == samples.labels
+            return float(shares @ losses) + self.trainer.penalty(), float(shares @ right)
+
+    def _some(self) -> Samples:
+        """A few of the training samples."""
+        samples, some = self.samples, self.samples.positions[:CHECKED]
+        return Samples.of(samples.rows[some], samples.labels[some], samples.weights[some])
 
     def _record(self, epoch: int, logs: dict[str, float]) -> None:
         """Take an epoch in: all of it in one assignment, or nothing if that is interrupted."""
@@ -165,8 +179,7 @@ class Run:
             raise self._diverged(done, self.trainer.learning_rate)
 
     def _has_finite_scores(self) -> bool:
-        some = self.samples.rows[self.samples.positions[:CHECKED]]
-        return bool(np.isfinite(self.trainer.scores(some)).all())
+        return bool(np.isfinite(self.trainer.scores(self._some().rows)).all())
 
     def _diverged(self, when: str, rate: float) -> DivergenceError:
         name = "learning_rate" if self.recipe.part != "fine-tuning" else "fine_tune_learning_rate"

@@ -1,0 +1,142 @@
+"""Images and labels that are not passed apart, and labels that are no labels: one clear line."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from image_helpers import in_kind, striped_images
+from scipy.sparse import csr_matrix
+from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
+
+from transferclf import TransferClassifier, load_image_folder
+from transferclf.exceptions import ImageError
+
+N = 12
+IMAGES = striped_images(N, np.random.default_rng(7))
+LABELS = np.arange(N) % 3
+ONE_HOT = np.eye(3)[LABELS]
+
+
+def classifier():
+    return TransferClassifier(image_size=32, random_state=0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("across", "down", "noise"):
+        (tmp_path / name).mkdir()
+    for number, image in enumerate(IMAGES):
+        in_kind([image], "paths", tmp_path / ("across", "down", "noise")[number % 3])
+        source = tmp_path / ("across", "down", "noise")[number % 3] / "0.png"
+        source.rename(source.with_name(f"{number:02}.png"))
+    return tmp_path
+
+
+class TestApart:
+    @pytest.mark.parametrize("as_text", [str, lambda path: path])
+    @pytest.mark.parametrize("arguments", [(), (LABELS,), (None,)])
+    def test_a_folder_says_how_to_read_it(self, folder, as_text, arguments):
+        with pytest.raises(ImageError, match="load_image_folder.*bunch.data and bunch.target"):
+            classifier().fit(as_text(folder), *arguments)
+        bunch = load_image_folder(folder)
+        assert classifier().fit(bunch.data, bunch.target).score(bunch.data, bunch.target) == 1
+
+    def test_a_bunch_says_its_parts(self, folder):
+        with pytest.raises(
+            ImageError, match=r"a Bunch with both: pass bunch.data and bunch.target"
+        ):
+            classifier().fit(load_image_folder(folder))
+        with pytest.raises(ImageError, match=r"pass bunch.images and bunch.target"):
+            classifier().fit(load_digits())
+        with pytest.raises(ImageError, match=r"a dict with both: pass bunch.data"):
+            classifier().fit({"data": IMAGES, "target": LABELS}, None)
+        with pytest.raises(ImageError, match=r"pass bunch.data and bunch.target"):
+            classifier().partial_fit(Bunch(data=IMAGES, target=LABELS), None, classes=[0, 1, 2])
+
+    def test_a_pair_is_taken_apart(self):
+        with pytest.raises(ImageError, match=r"as in fit\(\*pair\)"):
+            classifier().fit((IMAGES, LABELS))
+        # Two images in a tuple, with their labels, are two images.
+        assert classifier().fit((IMAGES[0], IMAGES[1]), [0, 1]).classes_.tolist() == [0, 1]
+
+    def test_images_alone_miss_their_labels(self):
+        with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+            classifier().fit(IMAGES)
+
+    def test_a_file_is_no_folder(self, folder):
+        with pytest.raises(ImageError, match="pass a list with this one in it"):
+            classifier().fit(str(folder / "down" / "01.png"), [1])
+
+
+HINTS = {
+    "floats": (ONE_HOT, r"pass y\.argmax\(axis=1\)"),
+    "integers": (ONE_HOT.astype(np.int8), r"pass y\.argmax\(axis=1\)"),
+    "truth": (ONE_HOT == 1, r"pass y\.argmax\(axis=1\)"),
+    "lists": (ONE_HOT.tolist(), r"pass numpy\.argmax\(y, axis=1\)"),
+    "rows": (list(ONE_HOT), r"pass numpy\.argmax\(y, axis=1\)"),
+    "two classes": (np.eye(2)[LABELS % 2], r"pass y\.argmax\(axis=1\)"),
+    "table": (pd.get_dummies(pd.Series(LABELS)), r"pass y\.idxmax\(axis=1\)"),
+    "sparse": (csr_matrix(ONE_HOT), r"pass y\.toarray\(\)\.argmax\(axis=1\)"),
+}
+
+
+class TestOneLabelEach:
+    @pytest.mark.parametrize("kind", HINTS)
+    def test_one_hot_says_argmax(self, kind):
+        y, hint = HINTS[kind]
+        # Before long work: the file is there, and is no image.
+        with pytest.raises(ValueError, match=f"one label for each image.*one-hot.*{hint}"):
+            classifier().fit(IMAGES, y)
+
+    def test_wherever_labels_are_passed(self):
+        with pytest.raises(ValueError, match=r"one-hot.*y\.argmax"):
+            classifier().partial_fit(IMAGES, ONE_HOT, classes=[0, 1, 2])
+        with pytest.raises(ValueError, match=r"one-hot.*y\.argmax"):
+            classifier().fit(IMAGES, LABELS, validation_data=(IMAGES, ONE_HOT))
+
+    @pytest.mark.parametrize(
+        ("y", "got"),
+        [
+            (np.array([[1, 1, 0]] * N), r"shape \(12, 3\)"),
+            (np.zeros((N, 3)), r"shape \(12, 3\)"),
+            (np.full((N, 2), 0.5), r"shape \(12, 2\)"),
+            (np.array([["a", "b"]] * N), r"shape \(12, 2\)"),
+            ([["a"]] * 5 + [["a", "b"]] * 7, r"\['a', 'b'\] at index 5"),
+            ([{"a"}, {"b"}] * 6, r"\{'a'\} at index 0"),
+            ([("a", "b")] * N, r"\('a', 'b'\) at index 0"),
+            ([[]] * N, r"\[\] at index 0"),
+            (pd.Series([["a", "b"]] * N), r"\['a', 'b'\] at index 0"),
+            ([frozenset("ab")] * N, r"frozenset"),
+            (np.array([["a", "b"], ["c"]] * 6, dtype=object), r"\['a', 'b'\] at index 0"),
+            (pd.DataFrame({"a": LABELS, "b": LABELS}), r"shape \(12, 2\)"),
+            (csr_matrix(np.ones((N, 3))), r"shape \(12, 3\)"),
+            ([{"label": "a"}] * N, r"\{'label': 'a'\} at index 0"),
+        ],
+    )
+    def test_several_labels_are_refused_in_one_line(self, y, got):
+        with pytest.raises(ValueError, match=f"Got {got}.*several labels.*not supported") as caught:
+            classifier().fit(IMAGES, y)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 250
+
+    def test_a_column_is_still_a_column(self):
+        with pytest.warns(Warning, match="column-vector"):
+            column = classifier().fit(IMAGES, LABELS[:, None])
+        with pytest.warns(Warning, match="column-vector"):
+            listed = classifier().fit(IMAGES, [[label] for label in LABELS.tolist()])
+        plain = classifier().fit(IMAGES, LABELS).predict_proba(IMAGES)
+        np.testing.assert_array_equal(column.predict_proba(IMAGES), plain)
+        np.testing.assert_array_equal(listed.predict_proba(IMAGES), plain)
+
+    @pytest.mark.parametrize(
+        "y", [np.float64(3), "labels", 3, {"a": 1}, (label for label in LABELS)]
+    )
+    def test_what_is_no_sequence_is_an_error_too(self, y):
+        with pytest.raises((ValueError, TypeError), match="."):
+            classifier().fit(IMAGES, y)
+
+    def test_weights_that_leave_nothing_are_refused(self):
+        weights = (LABELS == 1).astype(float)
+        how = classifier().set_params(class_weight={1: 0})
+        with pytest.raises(ValueError, match="leave no image with a weight above zero"):
+            how.fit(IMAGES, LABELS, weights)
