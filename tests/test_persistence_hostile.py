@@ -25,6 +25,7 @@ from image_helpers import striped_images
 from transferclf import ConvNet, TransferClassifier, load_model, save_model
 from transferclf.exceptions import ArchiveError, WeightsError
 from transferclf.persistence.archive import MAX_FACTS_BYTES
+from transferclf.persistence.models import FORMAT
 
 N = 12
 IMAGES = striped_images(N, np.random.default_rng(0))
@@ -108,6 +109,32 @@ def forged(content, change=lambda facts: None, arrays=None):
     change(facts)
     members["model.json"] = json.dumps(facts).encode()
     return zipped(members)
+
+
+def test_what_the_first_format_lacks_stays_as_it_is(linear, path):
+    def older(facts):
+        facts["format"] = 1
+        del facts["fitted"]["head"]["moments"]
+        del facts["arrays"]["head/variance"]
+
+    members = members_of(linear[0])
+    del members["head/variance.npy"]
+    path.write_bytes(forged(zipped(members), older))
+    loaded = load_model(path)
+    np.testing.assert_array_equal(loaded.predict_proba(IMAGES), linear[1])
+    n_iter = loaded.n_iter_
+    mean, scale = loaded.head_.mean, loaded.head_.scale
+    loaded.partial_fit(IMAGES[:5] // 2, LABELS[:5])
+    np.testing.assert_array_equal(loaded.head_.mean, mean)
+    np.testing.assert_array_equal(loaded.head_.scale, scale)
+    assert [phase["length"] for phase in loaded.phases_] == [n_iter, 1]
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_variances_that_cannot_be(value, linear, path):
+    path.write_bytes(linear[0])
+    variance = np.full(load_model(path).head_.mean.shape, value)
+    refused(path, forged(linear[0], arrays={"head/variance": variance}), ".")
 
 
 def test_putting_together_again_changes_nothing(scratch, linear, path):
@@ -402,10 +429,10 @@ def test_json_that_is_none(text, reason, linear, path):
 
 def test_a_newer_format_says_to_upgrade(linear, path):
     def newer(facts):
-        facts["format"] = 2
+        facts["format"] = FORMAT + 1
         facts["something"] = "new"
 
-    refused(path, forged(linear[0], newer), "format 2.*upgrade")
+    refused(path, forged(linear[0], newer), f"format {FORMAT + 1}.*upgrade")
 
 
 CHANGES = [
@@ -451,6 +478,11 @@ CHANGES = [
     ("fitted/head/kind", "evil"), ("fitted/head/kind", "trained"), ("fitted/head/l2", None),
     ("fitted/head/history", {}), ("fitted/head/history/loss", ["evil"]), ("fitted/head/more", 1),
     ("fitted/head/history/loss", {"a": 1}),
+    ("fitted/head/moments", None), ("fitted/head/moments", []), ("fitted/head/moments/more", 1),
+    ("fitted/head/moments/count", 0), ("fitted/head/moments/count", "many"),
+    ("fitted/head/moments/n_images", 0), ("fitted/head/moments/n_images", 1.5),
+    ("fitted/head/moments/rounding", 0), ("fitted/head/moments/rounding", 2.0),
+    ("fitted/head/phases", []), ("arrays/head~variance/shape", [3]),
     ("arrays/head~coef/sha256", "0"), ("arrays/head~coef/shape", [3]),
     ("arrays/head~coef/shape", [1] * 9), ("arrays/head~coef/dtype", "|O"),
     ("arrays/head~coef/more", 1), ("arrays", []),
@@ -484,6 +516,9 @@ def test_networks_that_the_numbers_are_not_of(place, value, scratch, path):
     refused(path, forged(scratch[0], lambda facts: changed(facts, place, value)), ".")
 
 
+PHASE = {"part": "network", "unit": "epoch", "length": 1, "kept": 1, "stopped_early": False}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -491,6 +526,11 @@ def test_networks_that_the_numbers_are_not_of(place, value, scratch, path):
         ("is_on_features", True), ("activation", "mine>code"), ("scaling", "standardize"),
         ("scaling", None), ("dropout", [1.5]), ("n_parameters", 2), ("n_parameters", 10**9),
         ("has_l2", True), ("batch_norm", "between"), ("width", -1), ("epochs_done", None),
+        ("phases", []), ("phases", "evil"), ("phases", [3]), ("phases", [{"part": "network"}]),
+        ("phases", [PHASE | {"length": 2}]), ("phases", [PHASE | {"kept": 2}]),
+        ("phases", [PHASE | {"kept": -1}]), ("phases", [PHASE | {"unit": "hour"}]),
+        ("phases", [PHASE | {"part": "os.system"}]), ("phases", [PHASE | {"more": 1}]),
+        ("phases", [PHASE | {"stopped_early": 1}]), ("phases", [PHASE, PHASE]),
     ],
     ids=short,
 )  # fmt: skip
