@@ -147,6 +147,8 @@ def remark_on_names(
             splits_of.setdefault(name, []).append(split)
     asked = splits_of if classes is None else classes
     partial = [name for name in sorted(asked) if len(splits_of[name]) < len(by_split)]
+    if len(by_split) == 1:
+        partial = []
     alike = look_alikes(splits_of)
     if classes is not None:
         # Another name matters only where a class is missing that may go by that name.

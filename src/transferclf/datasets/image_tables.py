@@ -139,7 +139,8 @@ def _check_complete(table: TableRows, image_column: Any, label_column: Any) -> N
     """Raise ValueError where a row lacks its file or its label."""
     files = [row.number for row in table.rows if not row.image]
     # A name of nothing but invisible characters is none.
-    labels = [row.number for row in table.rows if not look(row.label)]
+    blank = {label for label in {row.label for row in table.rows} if not look(label)}
+    labels = [row.number for row in table.rows if row.label in blank]
     texts = [
         f"{len(rows)} {table.unit}s of {table.name} have no {column!r}: {shortened(rows)}"
         for column, rows in ((image_column, files), (label_column, labels))
