@@ -11,7 +11,12 @@ from PIL import Image, JpegImagePlugin
 
 from transferclf import load_image_folder, load_image_table
 from transferclf.datasets import image_extensions
-from transferclf.exceptions import ImageError, MissingImageError, TransferclfWarning
+from transferclf.exceptions import (
+    ImageError,
+    InvalidParameterError,
+    MissingImageError,
+    TransferclfWarning,
+)
 from transferclf.images import check_images
 
 SPLITS = ("train", "valid", "test")
@@ -137,11 +142,41 @@ class TestFolder:
         with pytest.raises(ImageError, match=r"No images in .*expected CLASS/IMAGE"):
             load_image_folder(tmp_path)
 
-    @pytest.mark.filterwarnings("ignore::transferclf.exceptions.TransferclfWarning")
-    @pytest.mark.parametrize("names", [["a.png"], ["cat/notes.txt"], ["cat/nested/a.png"]])
-    def test_no_images_where_they_belong(self, tmp_path, names):
-        with pytest.raises(ImageError, match=r"No images in .*SPLIT/CLASS/IMAGE with split="):
+    @pytest.mark.parametrize(
+        ("names", "reason"),
+        [
+            (["a.png"], "a.png is in no class folder"),
+            (["cat/notes.txt"], "cat/notes.txt has no known image extension; cat holds no images"),
+            (["cat/nested/a.png"], "1 image in folders below the class folders"),
+        ],
+    )
+    def test_no_images_where_they_belong(self, tmp_path, names, reason):
+        with pytest.raises(ImageError, match=r"No images in .*SPLIT/CLASS/IMAGE with split=") as e:
             load_image_folder(make(tmp_path, *names))
+        assert reason in str(e.value)
+
+    @pytest.mark.parametrize(
+        "path", [None, 3, 1.5, b"photos", ["photos"], {"photos"}, object(), Image, np.zeros(2)]
+    )
+    def test_what_is_no_path(self, path):
+        with pytest.raises(InvalidParameterError, match="path must be a str or a Path. Got"):
+            load_image_folder(path)
+
+    @pytest.mark.parametrize(
+        "path", ["", "\0", "x" * 5000, "~nobody-of-this-name/x", "a\nb", "\ud800"]
+    )
+    def test_paths_that_lead_nowhere(self, path):
+        with pytest.raises(FileNotFoundError, match="expected a folder of class folders"):
+            load_image_folder(path)
+
+    def test_the_home_folder(self, tmp_path, monkeypatch):
+        make(tmp_path, "photos/cat/a.png")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        expected = [str(tmp_path / "photos" / "cat" / "a.png")]
+        assert load_image_folder("~/photos").data.tolist() == expected
+        monkeypatch.chdir(make(tmp_path / "here", "~/photos/dog/a.png"))
+        assert load_image_folder("~/photos").target.tolist() == ["dog"]
 
 
 class TestSplits:

@@ -192,8 +192,22 @@ class TestLeftOut:
 
     def test_huge_trees_are_not_counted_to_the_end(self, root, monkeypatch):
         monkeypatch.setattr(trees, "MOST_COUNTED", 3)
-        with pytest.warns(TransferclfWarning, match=r"^at least [1-4] images in folders"):
+        with pytest.warns(TransferclfWarning, match=r"^at least 1 image in folders"):
             load_image_folder(root)
+
+    def test_folders_that_may_not_be_read_are_not_counted(self, root, monkeypatch):
+        listed = os.scandir
+
+        def denied(folder):
+            if str(folder).endswith("s10"):
+                raise PermissionError(13, "Permission denied", str(folder))
+            return listed(folder)
+
+        monkeypatch.setattr(os, "scandir", denied)
+        with pytest.warns(TransferclfWarning, match=r"^at least 2 images in folders"):
+            assert len(load_image_folder(root).data) == 2
+        with pytest.raises(PermissionError, match="s10"):
+            load_image_folder(root, recursive=True)
 
 
 PARTS = st.sampled_from(["cat", "dog", "s1", "s2", "s10", ".git", "__MACOSX"])

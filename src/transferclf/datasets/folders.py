@@ -132,7 +132,7 @@ def load_image_folder(
     _check_classes(tree.root, wanted, folders if split is None else _splits(tree.root))
     images = tree.read(folders, wanted)
     if not images:
-        present = [_label(folder) for parent in folders for folder in subfolders(parent)]
+        present = [_name(folder) for parent in folders for folder in subfolders(parent)]
         raise ImageError(tree.nothing_found(wanted) + did_you_mean(wanted or [], present))
     names = {"": {image.label for image in images}}
     if split is not None:
@@ -160,44 +160,49 @@ def _splits(root: Path) -> list[Path]:
 def _folders_of_classes(root: Path, split: Any, classes: Sequence[str] | None) -> list[Path]:
     """The folders whose subfolders are the classes.
 
-    `classes` decides where folders are called like splits and might be classes with sessions.
+    `classes` decides where folders are called like splits, but may be classes with sessions.
     """
     splits = _splits(root)
-    names = [in_nfc(folder.name) for folder in splits]
-    if split is None:
-        usual = [name for name in names if name.lower() in SPLITS]
-        are_classes = classes is not None and {*classes} <= {*map(_label, subfolders(root))}
-        if usual and not are_classes:
-            raise InvalidParameterError(
-                f"{str(root)!r} holds the splits {names}: say which with split=, for instance "
-                f"split={usual[0]!r}. If they are classes with folders below, read them with "
-                "recursive=True and name them in classes=."
-            )
-        return [root]
+    if split is not None:
+        return _asked_splits(root, splits, split)
+    names = [_name(folder) for folder in splits]
+    usual = [name for name in names if name.lower() in SPLITS]
+    are_classes = classes is not None and {*classes} <= {*map(_name, subfolders(root))}
+    if usual and not are_classes:
+        raise InvalidParameterError(
+            f"{str(root)!r} holds the splits {names}: say which with split=, for instance "
+            f"split={usual[0]!r}. If they are classes with folders below, read them with "
+            "recursive=True and name them in classes=."
+        )
+    return [root]
+
+
+def _asked_splits(root: Path, splits: Sequence[Path], split: Any) -> list[Path]:
     is_several = isinstance(split, Iterable) and not isinstance(split, str | bytes)
     given = list(split) if is_several else [split]
-    wanted = [in_nfc(str(name)) for name in given if isinstance(name, str)]
     if not splits:
         raise InvalidParameterError(
             f"{str(root)!r} has no splits, as split={split!r} would have it: its folders hold "
             "images and no class folders. Leave split out."
         )
+    names = [_name(folder) for folder in splits]
+    wanted = [in_nfc(str(name)) for name in given if isinstance(name, str)]
     unknown = [name for name in wanted if name not in names]
     if unknown or not given or len(set(wanted)) < len(given):
         raise InvalidParameterError(
             f"split must be among {names} for {str(root)!r}, each once. Got {split!r} instead."
             f"{did_you_mean(unknown, names)}"
         )
-    return [folder for name in wanted for folder in splits if in_nfc(folder.name) == name]
+    return [folder for name in wanted for folder in splits if _name(folder) == name]
 
 
 def _check_classes(root: Path, classes: Sequence[str] | None, parents: Sequence[Path]) -> None:
     if classes is not None:
-        known = (_label(folder) for parent in parents for folder in subfolders(parent))
+        known = (_name(folder) for parent in parents for folder in subfolders(parent))
         check_known(classes, known, f"the class folders of {str(root)!r}")
 
 
-def _label(folder: Path) -> str:
+def _name(folder: Path) -> str:
     return in_nfc(folder.name)
 
 
@@ -215,7 +220,7 @@ def _classes_by_split(
     looks = {look(image.label) for image in images}
     found: dict[str, set[str]] = {}
     for folder in _splits(tree.root):
-        names = {_label(sub) for sub in subfolders(folder) if tree.holds_images(sub, folder)}
+        names = {_name(sub) for sub in subfolders(folder) if tree.holds_images(sub, folder)}
         is_split = folder in folders or folder.name.lower() in SPLITS
         if is_split or looks & {look(name) for name in names}:
             found.setdefault(in_nfc(folder.name), set()).update(names)

@@ -186,11 +186,11 @@ def count_images(
     n_images = 0
     try:
         for _, found in walk(folders, above, extensions):
+            if most <= 0:
+                break
             if found is not None:
                 n_images += len(found.images)
                 most -= 1 + len(found.images) + len(found.folders) + len(found.others)
-            if most <= 0:
-                break
     except PermissionError:
         return n_images, 0
     return n_images, max(most, 0)
