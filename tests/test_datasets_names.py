@@ -199,7 +199,7 @@ class TestAskedFor:
     @pytest.mark.parametrize(
         "classes",
         ["cat", b"cat", [], (), 3, [3], [None], ["cat", 1], {"cat": 0}, object(), [["cat"]]],
-        ids=repr,
+        ids=lambda classes: type(classes).__name__,
     )
     def test_what_is_no_sequence_of_names_is_refused(self, root, classes):
         with pytest.raises(InvalidParameterError, match="classes must be a sequence of names"):
