@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -180,7 +180,7 @@ class FeatureStore:
     def _opened_disk(self) -> DiskEntries | None:
         if self.path is None:
             return None
-        disk = DiskEntries(os.path.realpath(self.path), self.max_bytes)
+        disk = DiskEntries(_resolved(self.path), self.max_bytes)
         weakref.finalize(self, disk.close)
         return disk
 
@@ -226,20 +226,46 @@ class FeatureStore:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        path = None if self.path is None else os.path.realpath(self.path)
+        path = None if self.path is None else _resolved(self.path)
         return _unpickled, (path, self.max_bytes, self.dtype)
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.path!r}, max_bytes={self.max_bytes}, dtype={self.dtype!r})"
 
 
+def _is_path(path: object) -> TypeGuard[str | os.PathLike[str]]:
+    if not isinstance(path, str | os.PathLike):
+        return False
+    name = os.fsdecode(path)
+    return bool(name) and "\0" not in name
+
+
 def _checked_path(path: object) -> str:
-    if not isinstance(path, str | os.PathLike) or not (name := os.fsdecode(path)) or "\0" in name:
+    if not _is_path(path):
         raise InvalidParameterError(
             f"expected path to be the name of a folder or None, got {path!r}; "
             "None keeps features in memory"
         )
-    return os.path.expanduser(name)
+    return _expanded(path)
+
+
+def _expanded(path: str | os.PathLike[str]) -> str:
+    name = os.fsdecode(path)
+    expanded = os.path.expanduser(name)
+    if expanded == name and name.partition(os.sep)[0] == "~":
+        raise InvalidParameterError(
+            f"expected the name of a folder, got {name!r}; this user has no home folder that ~ "
+            "could stand for, so name the folder in full"
+        )
+    return expanded
+
+
+def _resolved(path: str) -> str:
+    """The path of a folder without links; where the working folder was removed, as it is."""
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError:
+        return path
 
 
 def _checked_max_bytes(max_bytes: object, on_disk: bool) -> int:
@@ -318,18 +344,16 @@ def store_for(cache: object) -> FeatureStore | None:
         return cache
     if isinstance(cache, str) and cache == "memory":
         return _SHARED
-    try:
-        path = _checked_path(cache)
-    except InvalidParameterError:
+    if not _is_path(cache):
         raise InvalidParameterError(
             f'expected cache to be "memory", a folder, a FeatureStore or None, got {cache!r}'
-        ) from None
-    return _on_disk(path, DEFAULT_MAX_BYTES_ON_DISK, "float32")
+        )
+    return _on_disk(_expanded(cache), DEFAULT_MAX_BYTES_ON_DISK, "float32")
 
 
 def _on_disk(path: str, max_bytes: int, dtype: str) -> FeatureStore:
     """The one store of this process for a folder and its settings."""
-    key = (os.path.realpath(path), max_bytes, dtype)
+    key = (_resolved(path), max_bytes, dtype)
     store = _ON_DISK.get(key)
     if store is None:  # of two threads that make one at once, the first is used by both
         new = FeatureStore(path, max_bytes=max_bytes, dtype=dtype)
