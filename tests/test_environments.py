@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -112,11 +113,9 @@ def test_a_store_in_a_working_folder_that_was_removed(gone):
 def test_predictions_after_the_working_folder_was_removed(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    classifier = TransferClassifier(image_size=32, random_state=0, l2=0.1, cache="features")
+    classifier = TransferClassifier(image_size=32, random_state=0, l2=0.1, cache="stored")
     expected = classifier.fit(IMAGES, LABELS).predict_proba(IMAGES)
-    assert (tmp_path / "work" / "features").is_dir()
-    import shutil
-
+    assert (tmp_path / "work" / "stored").is_dir()
     shutil.rmtree(tmp_path / "work")
     with pytest.warns(TransferclfWarning, match="kept in memory"):
         found = classifier.predict_proba(IMAGES)
