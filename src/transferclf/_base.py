@@ -21,7 +21,7 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.features import store_for
 from transferclf.features.extraction import Extractor
 from transferclf.images import ImageSource, check_images
-from transferclf.images.checking import inferred_shape
+from transferclf.images.checking import check_image_shape, inferred_shape
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.tables import row_length
@@ -106,6 +106,7 @@ class BackboneEstimator(BaseEstimator):
         check_choice("pooling", self.pooling, POOLINGS)
         store_for(self.cache)
         check_engine(self.engine, self.precision)
+        check_image_shape(self.image_shape)
         check_choice("preprocessing", self.preprocessing, self._preprocessings)
         if not isinstance(self.verbose, bool):
             check_number("verbose", self.verbose, 0, whole=True)

@@ -155,7 +155,13 @@ def _checked_weights(weights: Any, record: Backbone) -> str | Path | None:
             f"{record.name!r} brings its own weights, so that weights must be left as it is. "
             f"Got {weights!r} instead; load them into the model."
         )
-    return Path(weights).expanduser().absolute()
+    try:
+        return Path(os.path.expanduser(weights)).absolute()
+    except FileNotFoundError as error:
+        raise InvalidParameterError(
+            f"weights={str(weights)!r} is relative to the working folder, which was removed. Name "
+            "an absolute path, or change to another folder."
+        ) from error
 
 
 def _checked_model(

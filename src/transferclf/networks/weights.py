@@ -38,17 +38,26 @@ def keras_models_folder() -> Path:
     where it may not write.
     """
     home = keras_home()
-    # Keras makes its folder when it is imported, which may not have happened yet.
+    # Keras makes its folder when it is imported, which may not have happened yet. It makes one in
+    # the home folder only if that is there.
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not os.access(existing, os.W_OK):
-        home = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(), ".keras")
+    is_said = bool(os.environ.get("KERAS_HOME"))
+    if not (is_said or os.access(home.parent, os.W_OK)) or not os.access(existing, os.W_OK):
+        home = _temporary_home()
     return home / "models"
 
 
 def keras_home() -> Path:
-    """The folder that KERAS_HOME says, or Keras' own in the home folder."""
-    home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
-    return Path(home).expanduser().absolute()
+    """The folder that KERAS_HOME says, or Keras' own in the home folder.
+
+    A user whom the system does not know has no home folder, and Keras takes the temporary one.
+    """
+    home = os.path.expanduser(os.environ.get("KERAS_HOME") or os.path.join("~", ".keras"))
+    return _temporary_home() if home.startswith("~") else Path(home).absolute()
+
+
+def _temporary_home() -> Path:
+    return Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(), ".keras")
 
 
 def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:

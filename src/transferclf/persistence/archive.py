@@ -211,7 +211,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
-    name = entry.filename
+    name = entry.orig_filename  # the filename ends at a NUL
     if name != FACTS and not (name.endswith(".npy") and _NAME.fullmatch(name[:-4])):
         raise ArchiveError(f"{name[:100]!r} is no name of a member of an archive.")
     is_stored = entry.compress_type == zipfile.ZIP_STORED

@@ -20,7 +20,7 @@ from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
 from transferclf.networks.augmentation import Augmentation
 from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
 from transferclf.persistence.classes import class_facts, restored_classes
-from transferclf.persistence.facts import Facts
+from transferclf.persistence.facts import MAX_TEXT, Facts
 from transferclf.persistence.heads import head_facts, restored_head
 from transferclf.persistence.parameters import (
     fields_of,
@@ -181,7 +181,8 @@ def load_model(path: str | os.PathLike[str], *, backbone: Any = None) -> Estimat
         with opened_archive(path) as (facts, arrays):
             return _restored(facts, arrays, backbone)
     except ArchiveError as error:
-        raise ArchiveError(f"{path} cannot be loaded: {error}") from error
+        # What a file says may be long, and stand in the message.
+        raise ArchiveError(f"{path} cannot be loaded: {error!s:.{MAX_TEXT}}") from error
 
 
 def _check_attributes(estimator: Estimator, kind: str) -> None:
