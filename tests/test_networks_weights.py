@@ -19,14 +19,13 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
 from transferclf.exceptions import NetworkError, WeightsError
-from transferclf.networks import tiny, weights
+from transferclf.networks import digests, tiny, weights
 from transferclf.networks.backbones import Backbone, get_backbone
+from transferclf.networks.digests import file_digest, model_digest
 from transferclf.networks.prefix import Prefix
 from transferclf.networks.weights import (
     build_backbone,
-    file_digest,
     keras_models_folder,
-    model_digest,
     pretrained_file,
 )
 
@@ -150,9 +149,32 @@ def test_file_digest_follows_the_content(tmp_path):
 def test_file_is_read_once_while_it_stays_the_same(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"one")
+    monkeypatch.setattr(digests, "SETTLED", 0)  # as if it had been written long ago
     digest = file_digest(path)
     monkeypatch.setattr(Path, "open", None)
     assert file_digest(path) == digest
+
+
+def test_a_file_replaced_by_one_of_the_same_length_and_time_is_another(tmp_path, monkeypatch):
+    path, other = tmp_path / "file", tmp_path / "other"
+    for number, settled in enumerate((0, digests.SETTLED)):
+        monkeypatch.setattr(digests, "SETTLED", settled)
+        path.write_bytes(b"one%d" % number)
+        other.write_bytes(b"two%d" % number)
+        for each in (path, other):
+            os.utime(each, ns=(10**18, 10**18))
+        assert file_digest(path) == hashlib.sha256(b"one%d" % number).hexdigest()
+        os.replace(other, path)
+        assert path.stat().st_mtime_ns == 10**18
+        assert file_digest(path) == hashlib.sha256(b"two%d" % number).hexdigest()
+
+
+def test_a_file_rewritten_in_place_at_once_is_another(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"aaaa", b"bbbb", b"cccc"):
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+        assert file_digest(path) == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder"])
@@ -277,7 +299,7 @@ def test_weights_of_another_architecture(folder, name):
 @pytest.mark.parametrize("backbone", [MOBILENET, TINY], ids=["mobilenet", "tiny"])
 def test_weights_from_what_is_no_weights_file(tmp_path, backbone, name):
     (tmp_path / name).write_text("no weights")
-    with pytest.raises(WeightsError, match=f"do not fit backbone '{backbone.name}'"):
+    with pytest.raises(WeightsError, match=f"{name} is damaged.*backbone '{backbone.name}'"):
         build_backbone(backbone, tmp_path / name, SIZE, seed=0)
 
 
@@ -421,7 +443,8 @@ def test_all_of_it_in_a_new_process(folder, tmp_path):
         import sys
         from transferclf.exceptions import WeightsError
         from transferclf.networks.choosing import choose_prefix
-        from transferclf.networks.weights import file_digest, pretrained_file, keras_models_folder
+        from transferclf.networks.digests import file_digest
+        from transferclf.networks.weights import pretrained_file, keras_models_folder
 
         prefix = choose_prefix(
             "mobilenet_v2_035", weights="pretrained", image_size=32, preprocessing="auto",

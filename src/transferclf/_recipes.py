@@ -208,8 +208,8 @@ def plan_for(classifier: Classifier, prefix: Prefix, n_classes: int, seed: int) 
         hidden_units(classifier),
         classifier.activation,
         classifier.batch_norm,
-        head=classifier.head,
-        map_shape=_map_shape(classifier, prefix),
+        head=None if classifier.head is None else _head_graph(classifier.head, prefix, seed),
+        map_shape=() if classifier.head is None else prefix.map_shape(),
         scaling=scaling,
         seed=seed if classifier.head is not None else 0,
     )
@@ -289,8 +289,11 @@ def _is_softmax_regression(classifier: Classifier) -> bool:
     return not has_layers and classifier.l1 == 0 and not np.any(classifier.dropout)
 
 
-def _map_shape(classifier: Classifier, prefix: Prefix) -> tuple[int, ...]:
-    return () if classifier.head is None else prefix.map_shape()
+def _head_graph(head: Any, prefix: Prefix, seed: int) -> Any:
+    # Only whoever has a head of their own needs Keras here.
+    from transferclf.networks.own_heads import head_graph
+
+    return head_graph(head, prefix.map_shape(), seed)
 
 
 def _is_keras_optimizer(optimizer: Any) -> bool:

@@ -39,7 +39,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from transferclf._base import BackboneEstimator
 from transferclf.exceptions import UnknownBackboneError
 from transferclf.networks.backbones import Backbone, get_backbone
-from transferclf.networks.weights import file_digest, model_digest
+from transferclf.networks.digests import file_digest, model_digest
 
 # Deeper than this nothing is told: it may be a circle.
 MAX_DEPTH = 30
