@@ -27,7 +27,7 @@ from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.tables import row_length
 from transferclf.networks.backbones import PREPROCESSINGS
-from transferclf.networks.choosing import choose_prefix
+from transferclf.networks.choosing import check_own_model, choose_prefix
 from transferclf.networks.engines import check_engine
 from transferclf.networks.prefix import Prefix
 
@@ -153,7 +153,7 @@ class BackboneEstimator(BaseEstimator):
             "precision": self.precision,
         }
         self.prefix_ = choose_prefix(self.backbone, **(options | cut))
-        self.prefix_.check_use()
+        check_own_model(self.prefix_)
 
     def __sklearn_clone__(self) -> Any:
         # Keras copies a model by its description. What that does not say, code of the user's own,

@@ -116,6 +116,35 @@ def choose_prefix(
     )
 
 
+def check_own_model(prefix: Prefix) -> None:
+    """Say what is known to go wrong with a model of the user's own, before any work.
+
+    Parameters
+    ----------
+    prefix : Prefix
+        Of any network; only models of the user's own are looked at.
+
+    Raises
+    ------
+    NetworkError
+        If layers are to be trained that cannot be copied.
+
+    Warns
+    -----
+    TransferclfWarning
+        If the model ends in a classification layer.
+    """
+    if prefix.model is None:
+        return
+    from transferclf.networks.digests import describe
+    from transferclf.networks.endings import warn_of_classes
+
+    if not prefix.layers:
+        warn_of_classes(prefix.model)
+    if prefix.is_cut and describe(prefix.model).has_unknown_code:
+        prefix.tail()
+
+
 def _record_of_convnet(backbone: ConvNet) -> Backbone:
     backbone.check()
     return Backbone(

@@ -104,29 +104,6 @@ class Prefix:
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def check_use(self) -> None:
-        """Say what is known to go wrong with a model of the user's own, before any work.
-
-        Raises
-        ------
-        NetworkError
-            If layers are to be trained that cannot be copied.
-
-        Warns
-        -----
-        TransferclfWarning
-            If the model ends in a classification layer.
-        """
-        if self.model is None:
-            return
-        from transferclf.networks.digests import describe
-        from transferclf.networks.endings import warn_of_classes
-
-        if not self.layers:
-            warn_of_classes(self.model)
-        if self.is_cut and describe(self.model).has_unknown_code:
-            self.tail()
-
     def __getstate__(self) -> dict[str, Any]:
         # The digest is of this installation, and another one computes its own; the digest of the
         # weights travels along, so that other weights are noticed there.
