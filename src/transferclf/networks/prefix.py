@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import importlib.metadata
 import json
 import threading
 import warnings
@@ -27,6 +26,7 @@ from transferclf.networks.digests import architecture_digest, file_digest, value
 from transferclf.networks.engines import Engine, Precision
 from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
+from transferclf.networks.versions import version_of
 from transferclf.networks.weights import (
     PRETRAINED,
     build_backbone,
@@ -153,7 +153,7 @@ class Prefix:
         return [
             self.backbone.name,
             self.backbone.options,
-            importlib.metadata.version("keras"),  # may change an architecture under its name
+            version_of("keras"),  # may change an architecture under its name
             self.weights_digest,
         ]
 
