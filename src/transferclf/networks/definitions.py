@@ -59,16 +59,38 @@ def _name(value: Any) -> tuple[Any, Any]:
 
 
 def _values(function: FunctionType) -> list[Any]:
-    enclosed = [_content(cell) for cell in function.__closure__ or ()]
+    enclosed = [enclosed_value(cell) for cell in function.__closure__ or ()]
     code = code_facts(function.__code__)
     return [code, function.__defaults__, function.__kwdefaults__, enclosed]
 
 
-def _content(cell: Any) -> Any:
+def enclosed_value(cell: Any) -> Any:
+    """What a function encloses; None where it is not assigned yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:
         return None
+
+
+def global_values(function: FunctionType) -> list[tuple[str, Any]]:
+    """The global values that a function, or one defined inside it, may read, by name.
+
+    Examples
+    --------
+    >>> SIDE = 8
+    >>> def area():
+    ...     return SIDE**2
+    >>> area.__globals__["SIDE"] = 8
+    >>> global_values(area)
+    [('SIDE', 8)]
+    """
+    names, waiting = set(), [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        names |= set(code.co_names)
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    known = function.__globals__
+    return [(name, known[name]) for name in sorted(names) if name in known]
 
 
 def code_facts(code: CodeType) -> list[Any]:
