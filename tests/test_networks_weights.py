@@ -344,6 +344,59 @@ def test_damaged_pretrained_weights(keras_home, folder, damage):
         build_backbone(MOBILENET, "pretrained", SIZE, seed=0)
 
 
+def narrow_stem(monkeypatch):
+    """A Keras that builds the first convolution for another number of channels."""
+    real = mobilenet_v2.layers.Conv2D
+
+    def conv2d(filters, *arguments, name=None, **options):
+        grown = filters + 8 if name == "Conv1" else filters
+        return real(grown, *arguments, name=name, **options)
+
+    monkeypatch.setattr(mobilenet_v2.layers, "Conv2D", conv2d)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_sound_weights_that_do_not_fit_what_this_keras_builds(
+    by_path, keras_home, folder, monkeypatch
+):
+    file = keras_home / "models" / FILE
+    file.write_bytes((folder / FILE).read_bytes())
+    narrow_stem(monkeypatch)
+    with pytest.raises(WeightsError) as caught:
+        build_backbone(MOBILENET, file if by_path else "pretrained", SIZE, seed=0)
+    said = str(caught.value)
+    assert f"{file} do not fit backbone 'mobilenet_v2_035'" in said
+    assert f"as Keras {keras.__version__} builds it" in said
+    assert "The file itself is whole" in said
+    assert "(3, 3, 3, 16)" in said
+    assert "(3, 3, 3, 24)" in said
+    assert "damaged" not in said
+
+
+def test_a_file_that_keras_refuses_by_its_digest_is_not_said_to_fit(
+    keras_home, folder, monkeypatch
+):
+    (keras_home / "models" / FILE).write_bytes((folder / FILE).read_bytes())
+    real = mobilenet_v2.file_utils.get_file
+
+    def get_file(*arguments, **options):
+        return real(*arguments, **options, file_hash="0" * 64)
+
+    monkeypatch.setattr(mobilenet_v2.file_utils, "get_file", get_file)
+    with pytest.raises(WeightsError, match=f"{FILE} is damaged, or another than Keras expects"):
+        build_backbone(MOBILENET, "pretrained", SIZE, seed=0)
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes"), TypeError("unknown"), KeyError("name")])
+def test_a_network_that_cannot_be_built_for_a_file_is_one_error(error, folder, monkeypatch):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(mobilenet_v2.layers, "Conv2D", fail)
+    with pytest.raises(WeightsError, match="do not fit backbone 'mobilenet_v2_035'"):
+        build_backbone(MOBILENET, folder / FILE, SIZE, seed=0)
+
+
 def test_damaged_weights_of_tiny(tmp_path, monkeypatch):
     (tmp_path / "tiny_weights.npz").write_bytes(b"damaged")
     monkeypatch.setattr(tiny, "WEIGHTS_PATH", tmp_path / "tiny_weights.npz")
