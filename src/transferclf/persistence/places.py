@@ -76,7 +76,7 @@ def _path(path: Any) -> Path:
 
 
 def _file_object(value: Any, method: str, mode: str) -> IO[bytes]:
-    if not callable(getattr(value, method, None)):
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
         raise InvalidParameterError(
             "path must be a path or a binary file object, such as io.BytesIO() or "
             f"open(PATH, {mode!r}). Got {type(value).__name__} instead."
