@@ -45,7 +45,7 @@ def test_inside_of_a_graph_one_error_says_so():
 def test_inside_of_a_traced_function_one_error_says_so():
     import tensorflow as tf
 
-    @tf.function
+    @tf.function(autograph=False)
     def traced():
         CNNFeatureExtractor("tiny", image_size=40, cache=None).fit_transform(IMAGES)
 

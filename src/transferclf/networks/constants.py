@@ -19,7 +19,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 def shifted(x: keras.KerasTensor, mean: np.ndarray, name: str) -> keras.KerasTensor:
     """Subtract a mean, by a layer of this name; the mean is as float32 has it."""
-    return layers.Rescaling(1.0, offset=_plain(-np.asarray(mean, np.float32)), name=name)(x)
+    return _shift(mean, name)(x)
 
 
 def shifted_and_scaled(
@@ -40,12 +40,23 @@ def shifted_and_scaled(
     names : (str, str)
         Names of the two layers.
     """
+    centre, rescale = _shift_and_scale(mean, scale, names)
+    return rescale(centre(x))
+
+
+def _shift(mean: np.ndarray, name: str) -> layers.Rescaling:
+    return layers.Rescaling(1.0, offset=_plain(-np.asarray(mean, np.float32)), name=name)
+
+
+def _shift_and_scale(
+    mean: np.ndarray, scale: np.ndarray, names: tuple[str, str]
+) -> tuple[layers.Rescaling, layers.Rescaling]:
     nearest = np.asarray(mean, np.float32).astype(float)
-    x = shifted(x, mean, names[0])
     factor = np.minimum(1.0 / scale, LARGEST)
     # What float32 could not hold of the mean, which may be much in deviations.
     rest = np.clip((nearest - mean) * factor, -LARGEST, LARGEST)
-    return layers.Rescaling(_plain(factor), offset=_plain(rest), name=names[1])(x)
+    rescale = layers.Rescaling(_plain(factor), offset=_plain(rest), name=names[1])
+    return _shift(mean, names[0]), rescale
 
 
 def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
@@ -69,7 +80,8 @@ def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
         # As the layer itself does, which takes smaller deviations for that.
         scale = np.maximum(np.sqrt(_aligned(layer.variance)), keras.config.epsilon())
         names = (f"{layer.name}_centre", layer.name)
-        return lambda x: shifted_and_scaled(x, mean, scale, names)
+        centre, rescale = _shift_and_scale(mean, scale, names)
+        return lambda x: rescale(centre(x))  # the same two layers wherever it is called
 
     return replaced
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from transferclf.exceptions import NetworkError
 from transferclf.networks.digests import is_of_keras, own_functions, parts_of
-from transferclf.networks.graphs import constructor_arguments, packed, replay
+from transferclf.networks.graphs import all_nodes, constructor_arguments, packed, replay
 
 # Keras does not make these again from their description, for it is code or a file. They compute
 # the same wherever they are called, and are shared.
@@ -26,6 +26,9 @@ SHARED = (keras.layers.Lambda, keras.layers.TFSMLayer)
 
 # What the values of a copy may differ by, as a share of the largest.
 TOLERANCE = 1e-4
+
+# What stands for a side that is open where a layer and its copy are compared.
+OPEN_SIDE = 8
 
 
 def copied(
@@ -51,15 +54,23 @@ def copied(
     Raises
     ------
     NetworkError
-        If a layer of the user's own cannot be copied, or its copy computes something else.
+        If a layer of the user's own cannot be made again so that it computes the same.
     """
     made: dict[int, Any] = {}
     pairs: list[tuple[Any, Any]] = []
+    calls = {id(node.operation): node for node in all_nodes(model)}
 
     def copy_of(operation: Any) -> Any:
         if id(operation) not in made:
-            made[id(operation)] = replace(operation) or _copied_operation(operation, pairs)
+            made[id(operation)] = replace(operation) or new_one(operation)
         return made[id(operation)]
+
+    def new_one(operation: Any) -> Any:
+        if not isinstance(operation, keras.Layer) or isinstance(operation, SHARED):
+            return operation
+        copy = copied_layer(operation, calls[id(operation)])
+        pairs.append((operation, copy))
+        return copy
 
     inputs = [
         keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x._keras_history.operation.name)
@@ -69,45 +80,97 @@ def copied(
     for original, layer in pairs:
         layer.set_weights(original.get_weights())
     _finalize(copy)
-    if any(_is_own(layer) for layer, _ in pairs):
-        _check_same(model, copy)
     return copy
 
 
-def _copied_operation(operation: Any, pairs: list[tuple[Any, Any]]) -> Any:
-    if not isinstance(operation, keras.Layer) or isinstance(operation, SHARED):
-        return operation
-    layer = copied_layer(operation)
-    pairs.append((operation, layer))
-    return layer
-
-
-def copied_layer(layer: Any) -> Any:
+def copied_layer(layer: Any, call: Any = None) -> Any:
     """A new layer with the same options; its weights are yet to be set.
+
+    Parameters
+    ----------
+    layer : keras.Layer
+        Any; not modified.
+    call : node of a graph or None, default=None
+        A call of the layer. If it is the user's own, whose description may lack something, the
+        copy must compute the same there.
 
     Raises
     ------
     NetworkError
-        If it cannot be made from its description.
+        If it cannot be made again so that it computes the same.
     """
-    first_error = None
-    for make in (_from_description, _from_accepted, _from_arguments):
+    failure: Any = "its copy computes something else than the layer."
+    for make in _roads(layer):
         try:
             copy = make(layer)
         except Exception as error:  # whatever the __init__ of somebody's layer raises
-            first_error = first_error or error
+            failure = error
             continue
-        for name, function in own_functions(layer).items():
-            # Keras knows the functions of an attribute by their names alone. Methods stay out:
-            # they are of the original.
-            if isinstance(function, FunctionType) and not hasattr(type(layer), name):
-                setattr(copy, name, function)
-        return copy
+        if copy.trainable != layer.trainable:
+            copy.trainable = layer.trainable
+        for name, function in functions_of(layer).items():
+            setattr(copy, name, function)
+        if call is None or not _is_own(layer) or _computes_the_same(layer, copy, call):
+            return copy
     raise NetworkError(
         f"the layer {layer.name!r} of class {type(layer).__name__} cannot be copied, as model_ and "
-        f"trainable_layers need: {first_error} Its get_config() must return what its __init__ "
-        "takes, and no more."
-    ) from first_error
+        f"trainable_layers need: {failure} Its get_config() must return everything that its "
+        "__init__ needs, and nothing else."
+    )
+
+
+def _roads(layer: Any) -> tuple[Callable[[Any], Any], ...]:
+    """The ways to make a layer again, those first that lose the least."""
+    if not _is_own(layer):
+        return (_from_description,)
+    return (_from_arguments, _from_description, _from_accepted)
+
+
+def _is_own(layer: Any) -> bool:
+    return not is_of_keras(type(layer).__module__) or bool(own_functions(layer))
+
+
+def functions_of(layer: Any) -> dict[str, FunctionType]:
+    """The functions that a layer was given, such as its activation, if they are not Keras' own.
+
+    Keras knows such a function by its name alone. Methods are left out: they are of this layer.
+    """
+    return {
+        name: function
+        for name, function in own_functions(layer).items()
+        if isinstance(function, FunctionType) and not hasattr(type(layer), name)
+    }
+
+
+def _computes_the_same(layer: Any, copy: Any, call: Any) -> bool:
+    """Whether a copy gives what the layer gives for some numbers, with its weights."""
+    numbers = {id(tensor): _numbers(tensor) for tensor in call.input_tensors}
+    args, kwargs = call.arguments.fill_in(numbers)
+    try:
+        expected = _arrays(layer(*args, **kwargs))
+    except Exception:  # these numbers, or sizes that are open, mean nothing to it
+        return True
+    try:
+        copy(*args, **kwargs)
+        copy.set_weights(layer.get_weights())
+        got = _arrays(copy(*args, **kwargs))
+    except Exception:  # with another number of weights, say
+        return False
+    return [x.shape for x in expected] == [x.shape for x in got] and all(
+        np.abs(right - other).max(initial=0) <= TOLERANCE * np.abs(right).max(initial=0)
+        for right, other in zip(expected, got, strict=True)
+    )
+
+
+def _numbers(tensor: keras.KerasTensor) -> Any:
+    shape = [1, *(OPEN_SIDE if side is None else side for side in tensor.shape[1:])]
+    numbers = np.random.default_rng(0).normal(size=shape)
+    return keras.ops.convert_to_tensor(numbers, dtype=tensor.dtype)
+
+
+def _arrays(outputs: Any) -> list[np.ndarray]:
+    tensors = keras.tree.flatten(outputs)
+    return [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in tensors]
 
 
 def _from_description(layer: Any) -> Any:
@@ -164,31 +227,6 @@ def _finalize(model: keras.Model) -> None:
             layer.finalize_state()
 
 
-def _check_same(model: keras.Model, copy: keras.Model) -> None:
-    """Raise NetworkError unless both compute the same of some numbers."""
-    if any(None in tensor.shape[1:] for tensor in model.inputs):
-        return
-    rng = np.random.default_rng(0)
-    numbers = [rng.uniform(0, 255, (1, *x.shape[1:])).astype(np.float32) for x in model.inputs]
-    expected, got = (
-        [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(m(packed(numbers)))]
-        for m in (model, copy)
-    )
-    for right, other in zip(expected, got, strict=True):
-        limit = TOLERANCE * max(np.abs(right).max(initial=0), np.finfo(np.float32).tiny)
-        if not np.abs(right - other).max(initial=0) <= limit:
-            own = {type(part).__name__ for part in parts_of(model) if _is_own(part)}
-            raise NetworkError(
-                f"a copy of {model.name!r} computes something else than the model: the "
-                f"get_config() of {', '.join(sorted(own))} must return everything that the "
-                "__init__ is given, and nothing may be changed afterwards."
-            )
-
-
-def _is_own(part: Any) -> bool:
-    return not is_of_keras(type(part).__module__) or bool(own_functions(part))
-
-
 class Travelling:
     """A model on its way into a pickle, with the classes and functions that it is made of.
 
@@ -200,7 +238,11 @@ class Travelling:
         self.model = model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.model.to_json(), _own_objects(self.model), self.model.get_weights())
+        functions = [
+            (part.name, functions_of(part)) for part in parts_of(self.model) if functions_of(part)
+        ]
+        own = _own_objects(self.model)
+        return _arrived, (self.model.to_json(), own, functions, self.model.get_weights())
 
 
 def travelling(model: keras.Model) -> Travelling:
@@ -217,7 +259,12 @@ def arrived(value: Any) -> Any:
     return value.model if isinstance(value, Travelling) else value
 
 
-def _arrived(config: str, own: dict[str, Any], weights: list[np.ndarray]) -> keras.Model:
+def _arrived(
+    config: str,
+    own: dict[str, Any],
+    functions: list[tuple[str, dict[str, FunctionType]]],
+    weights: list[np.ndarray],
+) -> keras.Model:
     from transferclf.networks.isolation import undisturbed
 
     made_by = {name: _Maker(kind) if isinstance(kind, type) else kind for name, kind in own.items()}
@@ -226,6 +273,10 @@ def _arrived(config: str, own: dict[str, Any], weights: list[np.ndarray]) -> ker
         model = keras.saving.deserialize_keras_object(
             json.loads(config), custom_objects=made_by, safe_mode=False
         )
+        by_name = dict(functions)
+        for part in parts_of(model):
+            for name, function in by_name.get(getattr(part, "name", ""), {}).items():
+                setattr(part, name, function)
         set_weights(model, weights)
     return model
 

@@ -88,12 +88,17 @@ def classification_layer(model: keras.Model) -> tuple[str, int, str | None] | No
     width = model.outputs[0].shape[1]
     if not _gives_classes(last, width):
         return None
-    while isinstance(node.operation, _RESHAPING) and id(node.input_tensors[0]) in makers:
+    while _keeps_numbers(node.operation) and id(node.input_tensors[0]) in makers:
         node = makers[id(node.input_tensors[0])]
     before = makers.get(id(node.input_tensors[0]))
     while before is not None and isinstance(before.operation, layers.Dropout):
         before = makers.get(id(before.input_tensors[0]))
     return last.name, width, None if before is None else before.operation.name
+
+
+def _keeps_numbers(operation: Any) -> bool:
+    kind = type(operation).__name__.lower()
+    return isinstance(operation, _RESHAPING) or kind in _PROBABILITIES
 
 
 def _has_graph(model: keras.Model) -> bool:

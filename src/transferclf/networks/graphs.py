@@ -53,6 +53,15 @@ def nodes_in_order(model: keras.Model) -> list[Any]:
     return [node for node in ordered if not node.is_input]
 
 
+def all_nodes(model: keras.Model) -> list[Any]:
+    """The calls of a graph, with those of the graphs inside it in the place of their own calls."""
+    nodes: list[Any] = []
+    for node in nodes_in_order(model):
+        inner = _is_graph(node.operation)
+        nodes += all_nodes(functional(node.operation)) if inner else [node]
+    return nodes
+
+
 def operations_before(tensor: keras.KerasTensor) -> dict[int, Any]:
     """The operations that a tensor depends on, by their ids; input layers are among them."""
     found: dict[int, Any] = {}

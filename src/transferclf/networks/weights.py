@@ -184,6 +184,7 @@ def built_by_keras(backbone: Backbone, arguments: dict[str, Any]) -> keras.Model
     path = keras_models_folder() / str(backbone.weights_file_for(arguments["input_shape"][:2]))
     has_top = dict(backbone.options).get("include_top", arguments.get("include_top", True))
     ends = f"{'with' if has_top else 'without'} its classification layer"
+    was_there = path.is_file()  # Keras deletes what it cannot replace by a download
     try:
         return backbone.build(weights="imagenet", **arguments)
     except Exception as error:  # Keras raises a bare Exception where a download fails
@@ -191,7 +192,7 @@ def built_by_keras(backbone: Backbone, arguments: dict[str, Any]) -> keras.Model
         is_refused = "URL fetch failure" in str(error)
         if is_readable_weights(path) and not is_refused:
             raise _unfit(backbone, path, ends, error) from error
-        state = "is damaged, or another than Keras expects" if path.is_file() else "is not there"
+        state = "is damaged, or another than Keras expects" if was_there else "is not there"
         raise WeightsError(
             f"The pretrained weights of {backbone.name!r} {ends} cannot be had: {path} {state}, "
             f"and Keras could not load or download it ({error}). Put the file there (or set "
