@@ -286,21 +286,26 @@ class Prefix:
             return [features.shape[-1] for features in self._features(self._flat_network())]
 
     def map_shape(self) -> tuple[int, ...]:
-        """Shape of what the backbone ends in, for one image; builds the network."""
-        with undisturbed():
-            outputs = self._flat_network().outputs
+        """Shape of what the backbone ends in, for one image; builds the network once."""
+        if self.digest not in _map_shapes:
+            with undisturbed():
+                outputs = self._flat_network().outputs
+            _map_shapes[self.digest] = self._only_shape(outputs)
+        return _map_shapes[self.digest]
+
+    def _only_shape(self, outputs: list[keras.KerasTensor]) -> tuple[int, ...]:
         if len(outputs) > 1:
             raise NetworkError(
                 f"head needs a network with one output. {self.backbone.name!r} has "
                 f"{len(outputs)}: leave head=None, or make a keras.Model with one of them."
             )
-        shape = outputs[0].shape[1:]
+        shape = tuple(outputs[0].shape[1:])
         if None in shape:
             raise NetworkError(
                 f"expected {self.backbone.name!r} to end in activations of a fixed size, got "
-                f"{tuple(shape)}"
+                f"{shape}"
             )
-        return tuple(shape)
+        return shape
 
     def whole(self) -> Prefix:
         """The same network without a cut, with the weights that this one was fitted with."""
@@ -359,6 +364,9 @@ class Prefix:
 
 _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
+
+# What networks end in, by the digests of their prefixes.
+_map_shapes: dict[str, tuple[int, ...]] = {}
 
 
 def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
