@@ -135,6 +135,7 @@ def test_every_classifier_is_exported_as_it_predicts(kind, tmp_path):
         np.testing.assert_allclose(got, probabilities, atol=FORMATS[form], err_msg=form.__name__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [as_keras_file, as_onnx_file])
 def test_straight_after_fit(form, tmp_path):
     classifier = fitted_as("from nothing")

@@ -99,12 +99,12 @@ def copied_layer(layer: Any, call: Any = None) -> Any:
     NetworkError
         If it cannot be made again so that it computes the same.
     """
-    failure: Any = "its copy computes something else than the layer."
+    failure: Any = None
     for make in _roads(layer):
         try:
             copy = make(layer)
         except Exception as error:  # whatever the __init__ of somebody's layer raises
-            failure = error
+            failure = failure or error
             continue
         if copy.trainable != layer.trainable:
             copy.trainable = layer.trainable
@@ -112,6 +112,7 @@ def copied_layer(layer: Any, call: Any = None) -> Any:
             setattr(copy, name, function)
         if call is None or not _is_own(layer) or _computes_the_same(layer, copy, call):
             return copy
+        failure = "its copy computes something else than the layer."
     raise NetworkError(
         f"the layer {layer.name!r} of class {type(layer).__name__} cannot be copied, as model_ and "
         f"trainable_layers need: {failure} Its get_config() must return everything that its "
