@@ -34,7 +34,7 @@ def own_head(maps):
 OWN = {"backbone": own_network}
 CONVNET = {"backbone": ConvNet((4,), dense_units=(4,), batch_norm="after"), "epochs": 1}
 KINDS = {
-    "linear": {"backbone": "tiny"},
+    "linear": OWN,
     "fine-tuned": {"backbone": "tiny", "trainable_layers": "top", "fine_tune_epochs": 1},
     "hidden layers": OWN
     | {"hidden_units": (4,), "epochs": 1, "batch_norm": "before", "dropout": 0.2},

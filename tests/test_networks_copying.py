@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import cloudpickle
 import keras
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_two_outputs_are_tuned_side_by_side():
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 255)(inputs)
     model = keras.Model(inputs, [layers.Conv2D(4, 3)(x), layers.Conv2D(5, 5)(x)])
-    for trainable_layers in (0, 1, 2, "all"):
+    for trainable_layers in (0, 2):
         classifier = tiny(model, trainable_layers=trainable_layers).fit(IMAGES, LABELS)
         assert len(classifier.head_.mean) == 9
         assert off(classifier) < 1e-5
@@ -172,29 +173,28 @@ def test_two_outputs_are_tuned_side_by_side():
 
 @pytest.mark.slow
 def test_layers_of_a_script_work_in_other_processes(tmp_path):
-    script = tmp_path / "script.py"
-    source = Path(__file__).with_name("own_layers.py").read_text()
-    script.write_text(
-        source
-        + textwrap.dedent("""
-        if __name__ == "__main__":
-            import numpy as np
-            from sklearn.model_selection import cross_val_score
-            from transferclf import TransferClassifier
-            images = np.random.default_rng(0).integers(0, 255, (8, 16, 16, 3), dtype=np.uint8)
-            inputs = keras.Input((16, 16, 3))
-            x = layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(inputs))
-            model = keras.Model(inputs, layers.Activation(relu)(Wide(4)(x)))
-            classifier = TransferClassifier(model, l2=0.1)
-            labels = [0, 1] * 4
-            alone, together = (
-                cross_val_score(classifier, images, labels, cv=2, n_jobs=n_jobs).tolist()
-                for n_jobs in (1, 2)
-            )
-            print(alone == together)
-        """)
-    )
+    """As joblib sends an estimator to its workers, which have another __main__."""
+    script = {"__name__": "__main__"}
+    exec(Path(__file__).with_name("own_layers.py").read_text(), script)
+    model = network(script["Wide"](4), layers.Activation(script["relu"]))
+    classifier = tiny(model).fit(IMAGES, LABELS)
+    (tmp_path / "pickle").write_bytes(cloudpickle.dumps((classifier, IMAGES)))
+    code = f"""
+        import pickle, pathlib
+        from sklearn.base import clone
+        folder = pathlib.Path({str(tmp_path)!r})
+        fitted, images = pickle.loads((folder / "pickle").read_bytes())
+        again = clone(fitted).fit(images, {LABELS.tolist()})
+        for name, estimator in {{"fitted": fitted, "again": again}}.items():
+            estimator.predict_proba(images).tofile(folder / name)
+    """
     done = subprocess.run(
-        [sys.executable, str(script)], env=dict(os.environ), capture_output=True, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout.strip() == "True", done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = classifier.predict_proba(IMAGES).ravel()
+    for name in ("fitted", "again"):
+        np.testing.assert_allclose(np.fromfile(tmp_path / name), expected, atol=1e-6)

@@ -239,11 +239,16 @@ class Travelling:
         self.model = model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        functions = [
-            (part.name, functions_of(part)) for part in parts_of(self.model) if functions_of(part)
-        ]
+        parts = [part for part in parts_of(self.model) if _named_functions(part)]
+        functions = [(part.name, _named_functions(part)) for part in parts]
         own = _own_objects(self.model)
         return _arrived, (self.model.to_json(), own, functions, self.model.get_weights())
+
+
+def _named_functions(layer: Any) -> dict[str, FunctionType]:
+    """The functions of a layer; lambdas are written by Keras itself, with their code."""
+    found = functions_of(layer)
+    return {name: value for name, value in found.items() if value.__name__ != "<lambda>"}
 
 
 def travelling(model: keras.Model) -> Travelling:
