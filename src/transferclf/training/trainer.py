@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferclf.networks.augmentation import Augmentation
+from transferclf.networks.digests import is_of_keras
 from transferclf.networks.eager import check_eager
 from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
@@ -70,6 +71,12 @@ class Method:
             optimizer = (type(optimizer), config)
         digest = None if self.augmentation is None else self.augmentation.digest
         return (optimizer, digest, self.layer_decay)
+
+    @property
+    def has_unknown_code(self) -> bool:
+        """Whether the optimizer is of a class of the user's own, whose code may read what changes."""
+        kind = type(self.optimizer)
+        return kind is not str and not is_of_keras(kind.__module__)
 
     def new_optimizer(self) -> keras.optimizers.Optimizer:
         """The optimizer as new, with a learning rate that can be set."""
@@ -337,6 +344,8 @@ def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
     check_eager()
     with _trainers_lock:
         key = _known_key(suffix.key) if method is None else (suffix.key, method.key)
+        if method is not None and method.has_unknown_code:
+            _trainers.pop(key, None)
         if key not in _trainers:
             _trainers[key] = Trainer(suffix, method)
         _trainers.move_to_end(key)
