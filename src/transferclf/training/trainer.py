@@ -74,7 +74,7 @@ class Method:
 
     @property
     def has_unknown_code(self) -> bool:
-        """Whether the optimizer is of a class of the user's own, whose code may read what changes."""
+        """Whether the optimizer has code of the user's own, which may read what changes."""
         kind = type(self.optimizer)
         return kind is not str and not is_of_keras(kind.__module__)
 
