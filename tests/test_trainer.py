@@ -130,6 +130,24 @@ def test_what_differs_from_fit_to_fit_is_not_compiled_anew(data, monkeypatch):
     assert len(losses) == 8  # and each made a difference
 
 
+class Reading(keras.optimizers.SGD):
+    """An optimizer of the user's own that reads what may change."""
+
+    factor = 1.0
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate * type(self).factor)
+
+
+def test_what_an_optimizer_of_ones_own_reads_may_change(data, monkeypatch):
+    first = fitted(data, optimizer=Reading())
+    monkeypatch.setattr(Reading, "factor", 0.0)
+    one, four = (fitted(data, optimizer=Reading(), epochs=epochs) for epochs in (1, 4))
+    for still, learned, same in zip(one.weights, first.weights, four.weights, strict=True):
+        np.testing.assert_array_equal(still, same)
+        assert np.abs(still - learned).max() > 1e-4
+
+
 def test_fits_leave_no_trace_in_each_other(data):
     first = fitted(data, optimizer="adagrad")
     fitted(data, optimizer="adagrad", seed=3, learning_rate=0.5)

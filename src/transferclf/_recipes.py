@@ -114,8 +114,8 @@ def _check_own_head(classifier: Classifier) -> None:
         return
     if not callable(head) or isinstance(head, type):
         raise InvalidParameterError(
-            "head must be None or a function from a Keras tensor of activations to one of "
-            f"features. Got {head!r} instead."
+            "head must be None, a function from a Keras tensor of activations to one of features, "
+            f"or a Keras layer or model that is one. Got {head!r} instead."
         )
     if hidden_units(classifier) or np.any(classifier.dropout) or classifier.batch_norm:
         raise InvalidParameterError(
@@ -203,13 +203,14 @@ def plan_for(classifier: Classifier, prefix: Prefix, n_classes: int, seed: int) 
     """What is to be learned, and how."""
     is_linear = is_by_lbfgs(classifier) and not prefix.is_scratch
     scaling = classifier.preprocessing if classifier.preprocessing in FITTED_SCALINGS else None
+    map_shape = () if classifier.head is None else prefix.map_shape()
     suffix = Suffix(
         n_classes,
         hidden_units(classifier),
         classifier.activation,
         classifier.batch_norm,
-        head=classifier.head,
-        map_shape=_map_shape(classifier, prefix),
+        head=None if classifier.head is None else _head_graph(classifier.head, map_shape, seed),
+        map_shape=map_shape,
         scaling=scaling,
         seed=seed if classifier.head is not None else 0,
     )
@@ -289,8 +290,11 @@ def _is_softmax_regression(classifier: Classifier) -> bool:
     return not has_layers and classifier.l1 == 0 and not np.any(classifier.dropout)
 
 
-def _map_shape(classifier: Classifier, prefix: Prefix) -> tuple[int, ...]:
-    return () if classifier.head is None else prefix.map_shape()
+def _head_graph(head: Any, map_shape: tuple[int, ...], seed: int) -> Any:
+    # Only whoever has a head of their own needs Keras here.
+    from transferclf.networks.own_heads import head_graph
+
+    return head_graph(head, map_shape, seed)
 
 
 def _is_keras_optimizer(optimizer: Any) -> bool:

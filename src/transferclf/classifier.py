@@ -59,9 +59,10 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
     dropout : float or sequence of float, default=0.0
         Rate of dropout after each hidden layer, or on the features where there is none; one for
         all or one for each.
-    head : callable or None, default=None
+    head : callable, keras.Layer, keras.Sequential or None, default=None
         Layers of your own in the place of the hidden ones: gets a Keras tensor of what the
-        backbone ends in, mostly a map (n, h, w, c), and returns features (n, d).
+        backbone ends in, mostly a map (n, h, w, c), and returns features (n, d). A function is
+        called in each fit and makes new layers; of a layer or model a copy is trained.
     l1 : float, default=0.0
         Weight of the sum of absolute values of the head's kernels, beside the mean cross-entropy.
     l2 : float or "auto", default="auto"
@@ -138,7 +139,8 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         The labels, sorted.
     model_ : keras.Model
         The whole classifier as one flat Keras model from pixels between 0 and 255 to
-        probabilities; built when first asked for.
+        probabilities; built when first asked for. It can be exported as it is, by its `save` and
+        by `export` to a SavedModel, ONNX and LiteRT.
     history_ : dict of str to list of float
         "loss" and "accuracy" on the training images after each iteration or epoch, those of
         fine-tuning after those of the head; "val_loss" and "val_accuracy" on validation images,

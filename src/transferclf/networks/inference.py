@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from transferclf.exceptions import NetworkError
+from transferclf.networks.eager import check_eager
 from transferclf.networks.engines import Engine, Precision, check_engine, resolved_engine
 from transferclf.networks.folding import fold_batch_norm
 from transferclf.networks.forking import check_not_forked
@@ -77,6 +78,7 @@ class Forward:
         ndarray of shape (n, ...), float32
         """
         check_not_forked()
+        check_eager()
         with self._counting:
             self.images_seen += len(images)
         step = 1 if len(images) <= self._few else BATCH_SIZE
