@@ -1,5 +1,6 @@
 """The registry of backbones, every line of it held against Keras itself."""
 
+import functools
 import importlib
 import inspect
 import pickle
@@ -235,6 +236,80 @@ def test_registered_backbone_is_like_the_others():
 def test_a_name_is_registered_once(name):
     with pytest.raises(InvalidParameterError, match="already"):
         register_backbone(name, edges)
+
+
+def edges_again(factor=1):
+    """The same definition anew, as when the cell of a notebook is run twice."""
+
+    def edges(input_shape):
+        inputs = keras.Input(input_shape)
+        return keras.Model(inputs, keras.layers.Conv2D(8 * factor, 3)(inputs))
+
+    return edges
+
+
+class Builder:
+    def __init__(self, units):
+        self.units = units
+
+    def __call__(self, input_shape):
+        return edges_again(self.units)(input_shape)
+
+    def build(self, input_shape):
+        return self(input_shape)
+
+
+SAME = {
+    "function": lambda: edges_again(),
+    "partial": lambda: functools.partial(edges_again(), input_shape=(8, 8, 3)),
+    "object": lambda: Builder(2),
+    "method": lambda: Builder(3).build,
+    "enclosed": lambda: edges_again(2),
+    "lambda": lambda: lambda input_shape: edges_again()(input_shape),
+}
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("make", SAME.values(), ids=SAME)
+def test_the_same_definition_may_be_registered_again(make):
+    for spelling in ("mine", "Mine", "mine"):
+        builder = make()
+        record = register_backbone(spelling, builder, image_size=16)
+        assert record.builder is builder
+        assert get_backbone("mine") is record
+    assert [name for name in list_backbones() if name.lower() == "mine"] == ["mine"]
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_size": 24},
+        {"preprocessing": "tf"},
+        {"min_image_size": 4},
+        {"builder": edges_again(2)},
+        {"builder": edges},
+        {"builder": Builder(1)},
+        {"builder": functools.partial(edges_again())},
+    ],
+)
+def test_another_definition_of_a_name_says_how_to_replace_it(changes):
+    first = {"builder": edges_again(), "image_size": 16}
+    before = register_backbone("mine", **first)
+    with pytest.raises(InvalidParameterError, match=r"'mine' already.*overwrite=True\) to replace"):
+        register_backbone("mine", **(first | changes))
+    assert get_backbone("mine") is before
+    after = register_backbone("mine", **(first | changes), overwrite=True)
+    assert get_backbone("mine") is after
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("name", ["tiny", "VGG-16", "MobileNetV2"])
+def test_what_comes_with_the_package_is_never_replaced(name):
+    before = get_backbone(name)
+    with pytest.raises(InvalidParameterError, match="comes with this package and cannot"):
+        register_backbone(name, edges, overwrite=True)
+    assert get_backbone(name) is before
 
 
 @pytest.mark.usefixtures("registry")

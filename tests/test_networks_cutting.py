@@ -282,6 +282,36 @@ def test_unknown_names_name_some_others(name):
         cut(chain("block1_conv", "block2_conv"), name)
 
 
+@pytest.mark.parametrize(
+    ("names", "blocks"),
+    [
+        (["stem", "block1_a", "block1_b", "block2_a", "block2_b"], "'block1', 'block2'"),
+        (
+            ["conv4_block1_x", "conv4_block2_x", "conv5_block1_x", "conv5_block2_x"],
+            "'conv4', 'conv5'",
+        ),
+        (["block1a_x", "block1b_x", "block10a_x", "block10a_y"], "'block1', 'block10'"),
+        (["block_1_x", "block_1_y", "block_11_x", "block_11_y", "top1"], "'block_1', 'block_11'"),
+        (
+            [f"stage{number}_{part}" for number in range(1, 13) for part in "ab"],
+            "'stage1', 'stage2', 'stage3', ..., 'stage10', 'stage11', 'stage12'",
+        ),
+    ],
+)
+def test_unknown_names_name_the_blocks(names, blocks):
+    model = chain(*names)
+    with pytest.raises(NetworkError) as caught:
+        cut(model, "block9")
+    assert f"its blocks are {blocks}, and there are the layers" in str(caught.value)
+    for block in blocks.replace("..., ", "").split(", "):  # each is one that can be said
+        assert len(cut(model, block.strip("'")).suffix.layers) > 1
+
+
+def test_a_network_without_numbers_has_no_blocks_to_name():
+    with pytest.raises(NetworkError, match=r"of 'chain'; there are the layers, among others"):
+        cut(chain("first", "second"), "block9")
+
+
 def test_the_input_layer_is_no_layer_to_train():
     model = chain("a", "b")
     with pytest.raises(NetworkError, match="names no layer") as caught:

@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from transferclf.exceptions import NetworkError
+from transferclf.networks.copying import copied
 from transferclf.networks.graphs import (
-    copied,
     functional,
     nodes_in_order,
     packed,

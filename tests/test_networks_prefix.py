@@ -16,7 +16,7 @@ import pytest
 from keras import layers
 from sklearn.base import clone
 
-from transferclf import CNNFeatureExtractor
+from transferclf import CNNFeatureExtractor, TransferClassifier
 from transferclf.exceptions import (
     InvalidParameterError,
     NetworkError,
@@ -581,6 +581,25 @@ def test_registered_networks_are_built_once_for_all():
 
 
 @pytest.mark.usefixtures("registry")
+def test_a_builder_is_called_again_when_it_is_registered_again():
+    units = 4
+
+    def register():
+        def builder(input_shape):
+            return own_model(input_shape, units=units)
+
+        register_backbone("mine", builder, image_size=16, overwrite=True)
+
+    register()
+    first = choose("mine", image_size=16)
+    units = 5
+    assert choose("mine", image_size=16).digest == first.digest
+    register()
+    assert choose("mine", image_size=16).digest != first.digest
+    assert choose("mine", image_size=16).forward()(pixels(1, 16, 16, 3)).shape == (1, 5)
+
+
+@pytest.mark.usefixtures("registry")
 def test_registered_builder_that_returns_something_else():
     register_backbone("mine", lambda input_shape: "a model")
     with pytest.raises(InvalidParameterError, match=r"builder of backbone 'mine' .* Got str"):
@@ -632,6 +651,55 @@ def test_what_python_code_does_is_not_guessed(kind, rng):
         for factor in (1.0, 5.0)
     )
     np.testing.assert_allclose(five, 5 * once, rtol=1e-4)
+
+
+def named_like_keras_own(factor):
+    """Keras describes a function by its name, here that of one of its own."""
+    import keras
+
+    def relu(x):
+        return x * factor
+
+    return keras.layers.Activation(relu, name="code")
+
+
+def another_method(factor):
+    import keras
+
+    layer = keras.layers.Rescaling(1.0, name="code")
+    layer.call = lambda x: x * factor
+    return layer
+
+
+@pytest.mark.parametrize("kind", [named_like_keras_own, another_method])
+def test_functions_that_a_description_does_not_tell_apart(kind, rng):
+    images = rng.integers(1, 256, (2, 32, 32, 3), dtype=np.uint8)
+    once, five = (
+        CNNFeatureExtractor(model_with(kind(factor)), preprocessing="none").fit_transform(images)
+        for factor in (1.0, 5.0)
+    )
+    np.testing.assert_allclose(five, 5 * once, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_saved_model_that_is_exported_anew_to_the_same_place(tmp_path, rng):
+    images = rng.integers(1, 256, (2, 32, 32, 3), dtype=np.uint8)
+    features, classifiers = [], []
+    for factor in (1.0, 5.0):
+        inputs = keras.Input((32, 32, 3))
+        inner = keras.Model(inputs, layers.Rescaling(factor)(inputs))
+        inner.export(tmp_path / "exported", format="tf_saved_model", verbose=False)
+        layer = layers.TFSMLayer(str(tmp_path / "exported"), call_endpoint="serve")
+        inputs = keras.Input((32, 32, 3), name="in")
+        maps = layers.Conv2D(4, 3, kernel_initializer="ones", name="conv")(layer(inputs))
+        model = keras.Model(inputs, maps, name="same")
+        features.append(CNNFeatureExtractor(model, preprocessing="none").fit_transform(images))
+        # The one that was loaded first still computes what it did.
+        classifiers.append(TransferClassifier(model, preprocessing="none").fit(images, [0, 1]))
+    np.testing.assert_allclose(features[1], 5 * features[0], rtol=1e-4)
+    for classifier in classifiers:
+        got = classifier.model_.predict(images.astype(np.float32), verbose=0)
+        np.testing.assert_allclose(got, classifier.predict_proba(images), atol=1e-5)
 
 
 def test_weights_replaced_on_disk_are_noticed(tmp_path, rng):

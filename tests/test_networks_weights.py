@@ -19,14 +19,13 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
 from transferclf.exceptions import NetworkError, WeightsError
-from transferclf.networks import tiny, weights
+from transferclf.networks import digests, tiny, weights
 from transferclf.networks.backbones import Backbone, get_backbone
+from transferclf.networks.digests import file_digest, model_digest
 from transferclf.networks.prefix import Prefix
 from transferclf.networks.weights import (
     build_backbone,
-    file_digest,
     keras_models_folder,
-    model_digest,
     pretrained_file,
 )
 
@@ -150,9 +149,32 @@ def test_file_digest_follows_the_content(tmp_path):
 def test_file_is_read_once_while_it_stays_the_same(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"one")
+    monkeypatch.setattr(digests, "SETTLED", 0)  # as if it had been written long ago
     digest = file_digest(path)
     monkeypatch.setattr(Path, "open", None)
     assert file_digest(path) == digest
+
+
+def test_a_file_replaced_by_one_of_the_same_length_and_time_is_another(tmp_path, monkeypatch):
+    path, other = tmp_path / "file", tmp_path / "other"
+    for number, settled in enumerate((0, digests.SETTLED)):
+        monkeypatch.setattr(digests, "SETTLED", settled)
+        path.write_bytes(b"one%d" % number)
+        other.write_bytes(b"two%d" % number)
+        for each in (path, other):
+            os.utime(each, ns=(10**18, 10**18))
+        assert file_digest(path) == hashlib.sha256(b"one%d" % number).hexdigest()
+        os.replace(other, path)
+        assert path.stat().st_mtime_ns == 10**18
+        assert file_digest(path) == hashlib.sha256(b"two%d" % number).hexdigest()
+
+
+def test_a_file_rewritten_in_place_at_once_is_another(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"aaaa", b"bbbb", b"cccc"):
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+        assert file_digest(path) == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder"])
@@ -277,7 +299,7 @@ def test_weights_of_another_architecture(folder, name):
 @pytest.mark.parametrize("backbone", [MOBILENET, TINY], ids=["mobilenet", "tiny"])
 def test_weights_from_what_is_no_weights_file(tmp_path, backbone, name):
     (tmp_path / name).write_text("no weights")
-    with pytest.raises(WeightsError, match=f"do not fit backbone '{backbone.name}'"):
+    with pytest.raises(WeightsError, match=f"{name} is damaged.*backbone '{backbone.name}'"):
         build_backbone(backbone, tmp_path / name, SIZE, seed=0)
 
 
@@ -320,6 +342,59 @@ def test_damaged_pretrained_weights(keras_home, folder, damage):
     (keras_home / "models" / FILE).write_bytes(content)
     with pytest.raises(WeightsError, match=rf"{FILE} is damaged"):
         build_backbone(MOBILENET, "pretrained", SIZE, seed=0)
+
+
+def narrow_stem(monkeypatch):
+    """A Keras that builds the first convolution for another number of channels."""
+    real = mobilenet_v2.layers.Conv2D
+
+    def conv2d(filters, *arguments, name=None, **options):
+        grown = filters + 8 if name == "Conv1" else filters
+        return real(grown, *arguments, name=name, **options)
+
+    monkeypatch.setattr(mobilenet_v2.layers, "Conv2D", conv2d)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_sound_weights_that_do_not_fit_what_this_keras_builds(
+    by_path, keras_home, folder, monkeypatch
+):
+    file = keras_home / "models" / FILE
+    file.write_bytes((folder / FILE).read_bytes())
+    narrow_stem(monkeypatch)
+    with pytest.raises(WeightsError) as caught:
+        build_backbone(MOBILENET, file if by_path else "pretrained", SIZE, seed=0)
+    said = str(caught.value)
+    assert f"{file} do not fit backbone 'mobilenet_v2_035'" in said
+    assert f"as Keras {keras.__version__} builds it" in said
+    assert "The file itself is whole" in said
+    assert "(3, 3, 3, 16)" in said
+    assert "(3, 3, 3, 24)" in said
+    assert "damaged" not in said
+
+
+def test_a_file_that_keras_refuses_by_its_digest_is_not_said_to_fit(
+    keras_home, folder, monkeypatch
+):
+    (keras_home / "models" / FILE).write_bytes((folder / FILE).read_bytes())
+    real = mobilenet_v2.file_utils.get_file
+
+    def get_file(*arguments, **options):
+        return real(*arguments, **options, file_hash="0" * 64)
+
+    monkeypatch.setattr(mobilenet_v2.file_utils, "get_file", get_file)
+    with pytest.raises(WeightsError, match=f"{FILE} is damaged, or another than Keras expects"):
+        build_backbone(MOBILENET, "pretrained", SIZE, seed=0)
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes"), TypeError("unknown"), KeyError("name")])
+def test_a_network_that_cannot_be_built_for_a_file_is_one_error(error, folder, monkeypatch):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(mobilenet_v2.layers, "Conv2D", fail)
+    with pytest.raises(WeightsError, match="do not fit backbone 'mobilenet_v2_035'"):
+        build_backbone(MOBILENET, folder / FILE, SIZE, seed=0)
 
 
 def test_damaged_weights_of_tiny(tmp_path, monkeypatch):
@@ -421,7 +496,8 @@ def test_all_of_it_in_a_new_process(folder, tmp_path):
         import sys
         from transferclf.exceptions import WeightsError
         from transferclf.networks.choosing import choose_prefix
-        from transferclf.networks.weights import file_digest, pretrained_file, keras_models_folder
+        from transferclf.networks.digests import file_digest
+        from transferclf.networks.weights import pretrained_file, keras_models_folder
 
         prefix = choose_prefix(
             "mobilenet_v2_035", weights="pretrained", image_size=32, preprocessing="auto",

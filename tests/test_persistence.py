@@ -1,6 +1,8 @@
 """Estimators saved and loaded: the same predictions, and nothing but plain values in the file."""
 
 import functools
+import importlib.metadata
+import io
 import json
 import os
 import subprocess
@@ -12,10 +14,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import sklearn
 from image_helpers import striped_images
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
+import transferclf
 from transferclf import (
     Augmentation,
     CNNFeatureExtractor,
@@ -537,6 +541,126 @@ def test_places_that_cannot_be_written(place, linear, tmp_path):
     with pytest.raises(OSError, match=r"nowhere|directory|denied"):
         save_model(linear, tmp_path / place)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(linear, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="permission denied to write in"):
+        save_model(linear, tmp_path / "a.model")
+
+
+def test_where_writing_is_not_allowed_is_said_before_any_work(linear, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=f"permission denied to write in {tmp_path}"):
+        save_model(linear, tmp_path / "a.model")
+
+
+def test_a_missing_folder_is_named(linear, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no folder {tmp_path / 'new'}: make it first"):
+        save_model(linear, tmp_path / "new" / "a.model")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        save_model(linear, tmp_path / "file" / "a.model")
+
+
+# --- file objects
+
+
+class Stream(io.RawIOBase):
+    """Bytes that come one after the other, as from a server."""
+
+    def __init__(self, content=b""):
+        self.content = io.BytesIO(content)
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return True
+
+    def read(self, size=-1):
+        return self.content.read(size)
+
+    def write(self, content):
+        return self.content.write(content)
+
+
+def test_file_objects_are_written_and_read(linear, path):
+    buffer = io.BytesIO()
+    save_model(linear, buffer)
+    assert_same_predictions(load_model(buffer), linear)
+    assert not buffer.closed
+    save_model(linear, path)
+    assert buffer.getvalue() == path.read_bytes()
+    with path.open("wb") as file:
+        save_model(linear, file)
+        file.flush()
+        assert buffer.getvalue() == path.read_bytes()
+    with path.open("rb") as file:
+        assert_same_predictions(load_model(file), linear)
+        assert not file.closed
+    stream = Stream()
+    save_model(linear, stream)
+    assert stream.content.getvalue() == buffer.getvalue()
+    assert_same_predictions(load_model(Stream(buffer.getvalue())), linear)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (io.StringIO, "binary file object. Got one of text, StringIO"),
+        (lambda: None, "binary file object, such as .* Got NoneType"),
+        (lambda: 3, "Got int"),
+        (lambda: b"a.model", "Got bytes"),
+        (lambda: "", "the name of a file. Got ''"),
+        (lambda: "a\0b", "the name of a file. Got"),
+        (lambda: ["a.model"], "Got list"),
+        (lambda: closed(io.BytesIO()), "a closed one"),
+        (object, "Got object"),
+        (lambda: io.BytesIO, "Got type|binary"),
+    ],
+)
+def test_what_is_neither_path_nor_file_object(make, message, linear):
+    with pytest.raises((InvalidParameterError, TypeError), match=message):
+        save_model(linear, make())
+    with pytest.raises((InvalidParameterError, TypeError), match=message):
+        load_model(make())
+
+
+def closed(file):
+    file.close()
+    return file
+
+
+def test_file_objects_of_the_other_direction(linear, path):
+    save_model(linear, path)
+    with path.open("rb") as file, pytest.raises(InvalidParameterError, match="cannot write"):
+        save_model(linear, file)
+    with path.open("r+b") as file:
+        assert_same_predictions(load_model(file), linear)
+    with path.open("ab") as file, pytest.raises(InvalidParameterError, match="cannot read"):
+        load_model(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all", b"PK\x05\x06" + bytes(18)])
+def test_file_objects_that_hold_no_archive(content):
+    with pytest.raises(ArchiveError, match="the BytesIO cannot be loaded"):
+        load_model(io.BytesIO(content))
+
+
+def test_without_the_metadata_of_packages(linear, path, monkeypatch):
+    """As where the package is run from its sources."""
+
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    save_model(linear, path)
+    assert facts_of(path)["versions"]["transferclf"] == transferclf.__version__
+    assert facts_of(path)["versions"]["keras"] == keras.__version__
+    assert facts_of(path)["versions"]["scikit-learn"] == sklearn.__version__
+    assert_same_predictions(load_model(path), linear)
 
 
 # --- archives of every format

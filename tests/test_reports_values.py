@@ -192,6 +192,41 @@ def test_a_registered_network_is_known_by_its_builder(monkeypatch):
     assert described(TransferClassifier("mine")) != one
 
 
+WIDTH = 8
+
+
+def _width():
+    return WIDTH
+
+
+def _head(maps):
+    def inner(x):
+        return x * _width()
+
+    return _head if maps is None else inner(maps)
+
+
+def test_functions_are_known_by_the_global_values_that_they_read(monkeypatch):
+    before = described({"head": _head})
+    assert described({"head": _head}) == before
+    assert is_told(before)
+    monkeypatch.setitem(globals(), "WIDTH", 16)
+    assert described({"head": _head}) != before
+    monkeypatch.undo()
+    assert described({"head": _head}) == before
+    monkeypatch.setitem(globals(), "_width", lambda: 8)
+    assert described({"head": _head}) != before
+
+
+def test_many_functions_that_call_each_other_are_soon_told():
+    code = "".join(
+        f"def f{i}(): return " + " + ".join(f"f{j}()" for j in range(12)) + "\n" for i in range(12)
+    )
+    space = {"__name__": "notebook"}
+    exec(code, space)
+    assert digest_of(described(space["f0"])) == digest_of(described(space["f0"]))
+
+
 def test_what_cannot_be_told_equals_only_itself():
     lock = threading.Lock()
     assert not is_told(described(Fields(1, lock)))

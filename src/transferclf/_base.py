@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import update_wrapper
 from importlib.metadata import PackageNotFoundError, metadata
@@ -17,16 +18,16 @@ from transferclf._validation import (
     check_number,
     check_random_state,
 )
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features import store_for
 from transferclf.features.extraction import Extractor
 from transferclf.images import ImageSource, check_images
-from transferclf.images.checking import inferred_shape
+from transferclf.images.checking import check_image_shape, inferred_shape
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.tables import row_length
 from transferclf.networks.backbones import PREPROCESSINGS
-from transferclf.networks.choosing import choose_prefix
+from transferclf.networks.choosing import check_own_model, choose_prefix
 from transferclf.networks.convnet import ConvNet
 from transferclf.networks.engines import check_engine
 from transferclf.networks.prefix import Prefix
@@ -107,6 +108,7 @@ class BackboneEstimator(BaseEstimator):
         check_choice("pooling", self.pooling, POOLINGS)
         store_for(self.cache)
         check_engine(self.engine, self.precision)
+        check_image_shape(self.image_shape)
         check_choice("preprocessing", self.preprocessing, self._preprocessings)
         if not isinstance(self.verbose, bool):
             check_number("verbose", self.verbose, 0, whole=True)
@@ -153,6 +155,33 @@ class BackboneEstimator(BaseEstimator):
             "precision": self.precision,
         }
         self.prefix_ = choose_prefix(self.backbone, **(options | cut))
+        check_own_model(self.prefix_)
+
+    def __sklearn_clone__(self) -> Any:
+        # Keras copies a model by its description. What that does not say, code of the user's own,
+        # would be lost or cannot be copied at all, so that such a model is shared by clones.
+        if not _is_undescribed(self.backbone):
+            return super().__sklearn_clone__()
+        plain = object.__new__(type(self))
+        plain.__dict__.update(self.__dict__, backbone=None)
+        copy = BaseEstimator.__sklearn_clone__(plain)
+        copy.backbone = self.backbone
+        return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if not _is_model(self.backbone):
+            return state
+        from transferclf.networks.copying import travelling
+
+        return state | {"backbone": travelling(self.backbone)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if not _is_plain(state.get("backbone")):
+            from transferclf.networks.copying import arrived
+
+            state = state | {"backbone": arrived(state["backbone"])}
+        super().__setstate__(state)
 
     def _used_of_backbone(self) -> set[str]:
         """Names of the parameters of this class on which the features depend, after a fit."""
@@ -187,6 +216,28 @@ class BackboneEstimator(BaseEstimator):
 
     def _with_range(self, source: ImageSource) -> ImageSource:
         return ImageSource(source.items, self.pixel_range_, source.positions)
+
+
+def _is_plain(backbone: Any) -> bool:
+    return backbone is None or isinstance(backbone, str)
+
+
+def _is_model(backbone: Any) -> bool:
+    # Whoever has a Keras model has imported Keras.
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(backbone, keras.Model)
+
+
+def _is_undescribed(backbone: Any) -> bool:
+    """Whether this is a model of which Keras' description does not say all."""
+    if not _is_model(backbone):
+        return False
+    from transferclf.networks.digests import describe
+
+    try:
+        return describe(backbone).has_unknown_code
+    except NetworkError:  # not even a description: fit will say so
+        return True
 
 
 def _documentation() -> str:

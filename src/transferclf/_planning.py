@@ -99,11 +99,12 @@ def _untrained_plan(
     """What is to be learned, without the recipes."""
     scaling = classifier.preprocessing if classifier.preprocessing in FITTED_SCALINGS else None
     units = hidden_units(classifier)
+    map_shape = () if classifier.head is None else prefix.map_shape()
     suffix = Suffix(
         n_classes,
         units,
-        head=classifier.head,
-        map_shape=() if classifier.head is None else prefix.map_shape(),
+        head=None if classifier.head is None else _head_graph(classifier.head, map_shape, seed),
+        map_shape=map_shape,
         scaling=scaling,
         seed=seed if classifier.head is not None else 0,
     )
@@ -113,6 +114,13 @@ def _untrained_plan(
     l2 = None if is_auto(classifier.l2) else float(classifier.l2)
     plan = Plan(prefix, suffix, None, None, l2, None, augmentation)
     return replace(plan, zca_epsilon=float(classifier.zca_epsilon)) if scaling == "zca" else plan
+
+
+def _head_graph(head: Any, map_shape: tuple[int, ...], seed: int) -> Any:
+    # Only whoever has a head of their own needs Keras here.
+    from transferclf.networks.own_heads import head_graph
+
+    return head_graph(head, map_shape, seed)
 
 
 def _stops_early(recipe: Recipe | None) -> bool:

@@ -119,8 +119,8 @@ def _check_own_head(classifier: Classifier) -> None:
         return
     if not callable(head) or isinstance(head, type):
         raise InvalidParameterError(
-            "head must be None or a function from a Keras tensor of activations to one of "
-            f"features. Got {head!r} instead."
+            "head must be None, a function from a Keras tensor of activations to one of features, "
+            f"or a Keras layer or model that is one. Got {head!r} instead."
         )
     if hidden_units(classifier) or np.any(classifier.dropout) or classifier.batch_norm:
         raise InvalidParameterError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from transferclf._base import available_unless_refused
 from transferclf._learning import ClassifierLearning
 from transferclf._recipes import check_partial
+from transferclf._validation import look_alike_remark
+from transferclf.exceptions import TransferclfWarning
 
 if TYPE_CHECKING:
     import keras
@@ -56,9 +59,10 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
     dropout : float or sequence of float, default=0.0
         Rate of dropout after each hidden layer, or on the features where there is none; one for
         all or one for each.
-    head : callable or None, default=None
+    head : callable, keras.Layer, keras.Sequential or None, default=None
         Layers of your own in the place of the hidden ones: gets a Keras tensor of what the
-        backbone ends in, mostly a map (n, h, w, c), and returns features (n, d).
+        backbone ends in, mostly a map (n, h, w, c), and returns features (n, d). A function is
+        called in each fit and makes new layers; of a layer or model a copy is trained.
     l1 : float, default=0.0
         Weight of the sum of absolute values of the head's kernels, beside the mean cross-entropy.
     l2 : float or "auto", default="auto"
@@ -136,7 +140,8 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         The labels, sorted.
     model_ : keras.Model
         The whole classifier as one flat Keras model from pixels between 0 and 255 to
-        probabilities; built when first asked for.
+        probabilities; built when first asked for. It can be exported as it is, by its `save` and
+        by `export` to a SavedModel, ONNX and LiteRT.
     history_ : dict of str to list of float
         "loss" and "accuracy" on the training images after each iteration or epoch, those of
         fine-tuning after those of the head; "val_loss" and "val_accuracy" on validation images,
@@ -390,6 +395,28 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         """
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of the images that are predicted right.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`. Images of classes that it did not see count as wrong.
+
+        Returns
+        -------
+        float
+
+        Warns
+        -----
+        TransferclfWarning
+            If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
+        """
+        accuracy = super().score(X, y, sample_weight=sample_weight)
+        if remark := look_alike_remark(y, self.classes_):
+            warnings.warn(remark, TransferclfWarning, stacklevel=2)
+        return accuracy
 
     @property
     def model_(self) -> keras.Model:

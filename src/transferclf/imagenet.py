@@ -32,9 +32,11 @@ from transferclf.networks.prefix import Prefix
 from transferclf.networks.weights import (
     PRETRAINED,
     as_for_imagenet,
+    built_by_keras,
     keras_home,
     keras_models_folder,
     pretrained_file,
+    weights_errors,
 )
 
 if TYPE_CHECKING:
@@ -236,36 +238,15 @@ def _build(record: Backbone, weights: Any, *, is_imagenet: bool, **arguments: An
     if weights in PRETRAINED:
         file = pretrained_file(record, size)
         if file is None or file.parent == keras_models_folder():
-            return _built_by_keras(record, arguments, file)
+            return built_by_keras(record, arguments)
         weights = file
-    network = record.build(weights=None, **arguments)
-    if weights is not None:
-        _load(network, record, Path(weights), size)
-    return as_for_imagenet(network, record) if is_imagenet else network
-
-
-def _load(network: keras.Model, record: Backbone, path: Path, size: tuple[int, int]) -> None:
-    try:
-        network.load_weights(str(path))
-    except Exception as error:  # h5py and Keras raise many kinds
-        raise WeightsError(
-            f"The weights in {path} do not fit {record.name!r} with its classification layer of "
-            f"{N_CLASSES} classes at {size[0]}x{size[1]} pixels: {error}"
-        ) from error
-
-
-def _built_by_keras(record: Backbone, arguments: dict[str, Any], file: Path | None) -> keras.Model:
-    """Let Keras load or download the weights, and say clearly when it cannot."""
-    try:
-        return record.build(weights="imagenet", **arguments)
-    except Exception as error:  # Keras raises a bare Exception where a download fails
-        name = record.weights_file_for(arguments["input_shape"][:2])
-        state = "is not there" if file is None else "is damaged"
-        raise WeightsError(
-            f"The weights of {record.name!r} with its classification layer cannot be had: "
-            f"{keras_models_folder() / str(name)} {state}, and Keras could not load or download "
-            f"it ({error}). Put the file there (or set KERAS_HOME), or pass weights=PATH."
-        ) from error
+    if weights is None:
+        return record.build(weights=None, **arguments)
+    ends = f"with its classification layer of {N_CLASSES} classes at {size[0]}x{size[1]} pixels"
+    with weights_errors(record, Path(weights), ends):
+        network = record.build(weights=None, **arguments)
+        network.load_weights(str(weights))
+        return as_for_imagenet(network, record) if is_imagenet else network
 
 
 def _probabilities(

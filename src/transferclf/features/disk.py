@@ -80,10 +80,15 @@ class _Segment:
     def taken(self) -> int:
         return _on_disk(self.size)
 
+    @property
+    def is_read_to_its_end(self) -> bool:
+        return self.scanned == self.size
+
     def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-        self.file = None
+        file, self.file = self.file, None  # first, so that an interrupt leaves no closed file here
+        if file is not None:
+            with suppress(OSError):  # of a network file system; the file is closed all the same
+                file.close()
 
 
 class DiskEntries:
@@ -99,7 +104,7 @@ class DiskEntries:
         self._segment_bytes = max(max_bytes // _SEGMENTS, _DISK_BLOCK)
         self._segments: dict[str, _Segment] = {}
         self._places: dict[bytes, tuple[_Segment, int, int]] = {}
-        self._own: _Segment | None = None  # the one this process appends to
+        self._own_path = ""  # of the segment that this process appends to
 
     def __len__(self) -> int:
         return len(self._places)
@@ -165,6 +170,20 @@ class DiskEntries:
         for segment in self._segments.values():
             segment.close()
 
+    def repair(self) -> None:
+        """Forget what is known of the files: the next call reads it from them."""
+        self.close()
+        self._segments, self._places = {}, {}
+
+    def start_in_forked_child(self) -> None:
+        """Hold no file open together with the parent, and append to none of its segments."""
+        self._own_path = ""
+        self.repair()
+
+    @property
+    def _own(self) -> _Segment | None:
+        return self._segments.get(self._own_path)
+
     def _find(
         self,
         digests: Iterable[bytes],
@@ -210,10 +229,10 @@ class DiskEntries:
 
     def _drop(self, digest: bytes, damaged: bool) -> None:
         """Forget a record that was cut off, or that rotted."""
-        del self._places[digest]
         if damaged:
             self.trouble = "an entry is damaged and will be computed again"
-            self._own = None  # a segment made later, whose records are the newer ones, replaces it
+            self._own_path = ""  # a segment made later has the newer records: it replaces this one
+        del self._places[digest]
 
     def _read_segment(self, path: str) -> None:
         """Read where the records are that were appended since the last look."""
@@ -263,23 +282,20 @@ class DiskEntries:
             start = file.tell()
             try:
                 _write_all(file, block)
-            except BaseException:  # an interrupt too must leave no part of a block behind
-                self._cut_off(file, start)
+            except BaseException:  # an interrupt too should leave no part of a block behind
+                with suppress(OSError):
+                    file.truncate(start)
                 raise
         self._read_segment(segment.path)
 
-    def _cut_off(self, file: FileIO, start: int) -> None:
-        own, self._own = self._own, None
-        with suppress(OSError):
-            file.truncate(start)
-            self._own = own  # nothing may follow a block without its end
-
     def _segment_for(self, nbytes: int) -> _Segment:
-        """The segment to append a block to; a new one where the last is full or gone."""
+        """The segment to append a block to; a new one where the last is full, gone or torn."""
         own = self._own
-        if own is None or own.size + nbytes > self._segment_bytes:
+        fits = own is not None and own.size + nbytes <= self._segment_bytes
+        if own is None or not fits or not own.is_read_to_its_end:
             name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{_SUFFIX}"
-            own = self._own = _Segment(os.path.join(self.folder, name))
+            own = _Segment(os.path.join(self.folder, name))
+            self._own_path = own.path
             self._segments[own.path] = own
         return own
 
@@ -336,9 +352,9 @@ class DiskEntries:
 
     def _forget(self, segment: _Segment) -> None:
         segment.close()
-        self._segments.pop(segment.path, None)
         if segment is self._own:
-            self._own = None
+            self._own_path = ""
+        self._segments.pop(segment.path, None)
         for digest in segment.digests:
             if digest in self._places and self._places[digest][0] is segment:
                 del self._places[digest]

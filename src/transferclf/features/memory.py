@@ -41,8 +41,16 @@ class MemoryEntries:
         kept.flags.writeable = False
         self._entries[key] = kept
         self.nbytes += kept.nbytes
+        self._shrink()
+
+    def _shrink(self) -> None:
         while self.nbytes > self.max_bytes:
             self.nbytes -= self._entries.popitem(last=False)[1].nbytes
+
+    def repair(self) -> None:
+        """Count the bytes anew: an interrupted call may have changed only the entries."""
+        self.nbytes = sum(kept.nbytes for kept in self._entries.values())
+        self._shrink()
 
     def discard(self, keys: Iterable[bytes]) -> None:
         """Drop the activations of these keys, where there are any."""

@@ -8,12 +8,13 @@ import threading
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.features.disk import DiskEntries
+from transferclf.features.guard import Guard
 from transferclf.features.memory import MemoryEntries, in_dtype
 from transferclf.features.segments import key_digest
 
@@ -85,12 +86,13 @@ class FeatureStore:
         self.path = None if path is None else _checked_path(path)
         self.max_bytes = _checked_max_bytes(max_bytes, on_disk=path is not None)
         self.dtype = _checked_dtype(dtype)
-        self._hits = self._misses = 0
+        self._hits_and_misses = (0, 0)  # set in one step, so that an interrupt counts both or none
         self._warned = False
         self._lock = threading.Lock()
         in_memory = self.max_bytes if path is None else min(self.max_bytes, DEFAULT_MAX_BYTES)
         self._memory = MemoryEntries(in_memory)
         self._disk = self._opened_disk()
+        self._guard = Guard(*(part for part in (self._memory, self._disk) if part is not None))
         _STORES.add(self)
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
@@ -106,10 +108,10 @@ class FeatureStore:
             Read-only float32 arrays of the shape they were put with.
         """
         distinct = set(keys)
-        with self._lock:
+        with self._lock, self._guard:
             found = self._found(distinct)
-            self._hits += len(found)
-            self._misses += len(distinct) - len(found)
+            hits, misses = self._hits_and_misses
+            self._hits_and_misses = hits + len(found), misses + len(distinct) - len(found)
         self._warn_once()
         return found
 
@@ -122,7 +124,7 @@ class FeatureStore:
             Activations of any shape; what is larger than the whole store is not kept.
         """
         stored = {key: in_dtype(activation, self.dtype) for key, activation in entries.items()}
-        with self._lock:
+        with self._lock, self._guard:
             if self._disk is not None:
                 stored = self._left_by_disk(self._disk, stored)
             self._memory.put_many(stored)
@@ -157,28 +159,28 @@ class FeatureStore:
         -------
         StoreInfo
         """
-        with self._lock:
+        with self._lock, self._guard:
             entries, nbytes = len(self._memory), self._memory.nbytes
             if self._disk is not None:
                 self._disk.refresh()
                 entries, nbytes = entries + len(self._disk), nbytes + self._disk.nbytes
-            info = StoreInfo(entries, nbytes, self._hits, self._misses)
+            info = StoreInfo(entries, nbytes, *self._hits_and_misses)
         self._warn_once()
         return info
 
     def clear(self) -> None:
         """Drop everything, on disk for all processes, and start counting anew."""
-        with self._lock:
+        with self._lock, self._guard:
             self._memory.clear()
             if self._disk is not None:
                 self._disk.clear()
-            self._hits = self._misses = 0
+            self._hits_and_misses = (0, 0)
         self._warn_once()
 
     def _opened_disk(self) -> DiskEntries | None:
         if self.path is None:
             return None
-        disk = DiskEntries(os.path.realpath(self.path), self.max_bytes)
+        disk = DiskEntries(_resolved(self.path), self.max_bytes)
         weakref.finalize(self, disk.close)
         return disk
 
@@ -195,8 +197,8 @@ class FeatureStore:
     ) -> dict[bytes, np.ndarray]:
         """Put activations on disk; return those that it did not take."""
         digests = {key: key_digest(key, self.dtype) for key in stored}
+        self._memory.discard(stored)  # first: what memory holds would hide what the disk gets now
         left = disk.put_many({digests[key]: kept for key, kept in stored.items()})
-        self._memory.discard(stored)  # what is there, if anything, has just been replaced
         return {key: kept for key, kept in stored.items() if digests[key] in left}
 
     def _warn_once(self) -> None:
@@ -215,8 +217,7 @@ class FeatureStore:
         """Hold nothing open together with the parent, and no lock that another thread held."""
         self._lock = threading.Lock()
         if self._disk is not None:
-            self._disk.close()
-            self._disk = self._opened_disk()
+            self._disk.start_in_forked_child()
 
     def __copy__(self) -> FeatureStore:
         return self
@@ -225,20 +226,46 @@ class FeatureStore:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        path = None if self.path is None else os.path.realpath(self.path)
+        path = None if self.path is None else _resolved(self.path)
         return _unpickled, (path, self.max_bytes, self.dtype)
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.path!r}, max_bytes={self.max_bytes}, dtype={self.dtype!r})"
 
 
+def _is_path(path: object) -> TypeGuard[str | os.PathLike[str]]:
+    if not isinstance(path, str | os.PathLike):
+        return False
+    name = os.fsdecode(path)
+    return bool(name) and "\0" not in name
+
+
 def _checked_path(path: object) -> str:
-    if not isinstance(path, str | os.PathLike) or not (name := os.fsdecode(path)) or "\0" in name:
+    if not _is_path(path):
         raise InvalidParameterError(
             f"expected path to be the name of a folder or None, got {path!r}; "
             "None keeps features in memory"
         )
-    return os.path.expanduser(name)
+    return _expanded(path)
+
+
+def _expanded(path: str | os.PathLike[str]) -> str:
+    name = os.fsdecode(path)
+    expanded = os.path.expanduser(name)
+    if expanded == name and name.partition(os.sep)[0] == "~":
+        raise InvalidParameterError(
+            f"expected the name of a folder, got {name!r}; this user has no home folder that ~ "
+            "could stand for, so name the folder in full"
+        )
+    return expanded
+
+
+def _resolved(path: str) -> str:
+    """The path of a folder without links; where the working folder was removed, as it is."""
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError:
+        return path
 
 
 def _checked_max_bytes(max_bytes: object, on_disk: bool) -> int:
@@ -266,7 +293,6 @@ def _checked_dtype(dtype: object) -> str:
 
 _STORES: weakref.WeakSet[FeatureStore] = weakref.WeakSet()
 _ON_DISK: dict[tuple[str, int, str], FeatureStore] = {}
-_ON_DISK_LOCK = threading.Lock()
 _SHARED = FeatureStore()
 
 
@@ -318,22 +344,21 @@ def store_for(cache: object) -> FeatureStore | None:
         return cache
     if isinstance(cache, str) and cache == "memory":
         return _SHARED
-    try:
-        path = _checked_path(cache)
-    except InvalidParameterError:
+    if not _is_path(cache):
         raise InvalidParameterError(
             f'expected cache to be "memory", a folder, a FeatureStore or None, got {cache!r}'
-        ) from None
-    return _on_disk(path, DEFAULT_MAX_BYTES_ON_DISK, "float32")
+        )
+    return _on_disk(_expanded(cache), DEFAULT_MAX_BYTES_ON_DISK, "float32")
 
 
 def _on_disk(path: str, max_bytes: int, dtype: str) -> FeatureStore:
     """The one store of this process for a folder and its settings."""
-    key = (os.path.realpath(path), max_bytes, dtype)
-    with _ON_DISK_LOCK:
-        if key not in _ON_DISK:
-            _ON_DISK[key] = FeatureStore(path, max_bytes=max_bytes, dtype=dtype)
-        return _ON_DISK[key]
+    key = (_resolved(path), max_bytes, dtype)
+    store = _ON_DISK.get(key)
+    if store is None:  # of two threads that make one at once, the first is used by both
+        new = FeatureStore(path, max_bytes=max_bytes, dtype=dtype)
+        store = _ON_DISK.setdefault(key, new)
+    return store
 
 
 def _unpickled(path: str | None, max_bytes: int, dtype: str) -> FeatureStore:
@@ -343,8 +368,6 @@ def _unpickled(path: str | None, max_bytes: int, dtype: str) -> FeatureStore:
 
 
 def _start_in_forked_child() -> None:
-    global _ON_DISK_LOCK
-    _ON_DISK_LOCK = threading.Lock()
     for store in list(_STORES):
         store._start_in_forked_child()
 

@@ -17,6 +17,7 @@ from transferclf.networks.applications import (
     MOBILENET_V2_WIDTHS,
     MOBILENET_WIDTHS,
 )
+from transferclf.networks.definitions import same_definition
 
 if TYPE_CHECKING:
     import keras
@@ -214,13 +215,18 @@ def register_backbone(
     preprocessing: str = "none",
     image_size: int = 224,
     min_image_size: int = 1,
+    overwrite: bool = False,
 ) -> Backbone:
     """Add a backbone of one's own, to be used by its name like all others.
+
+    The builder is called once for each image size, and what it returned is kept: where it reads
+    what has changed since, register it again. The same definition may be registered again at any
+    time, as when a cell of a notebook is run twice; the new one takes its place.
 
     Parameters
     ----------
     name : str
-        A new name.
+        A new name, or one of your own.
     builder : callable
         Called with `input_shape=(h, w, 3)`; returns a functional keras.Model, its weights loaded,
         that ends in an activation map (n, h, w, c) or in features (n, d).
@@ -228,6 +234,9 @@ def register_backbone(
         What the network expects to happen to pixels from 0 to 255 first.
     image_size, min_image_size : int, default=224 and 1
         Side of the default and of the smallest square input, in pixels.
+    overwrite : bool, default=False
+        Whether another definition under a name of your own is replaced. Networks that come with
+        this package cannot be.
 
     Returns
     -------
@@ -250,8 +259,6 @@ def register_backbone(
     >>> register_backbone("edges", edges, image_size=32).name
     'edges'
     """
-    if _plain(name) in {_plain(known) for known in _REGISTRY}:
-        raise InvalidParameterError(f"There is a backbone {name!r} already; choose another name.")
     if "/" in name or not _plain(name):  # Keras takes no slash in the name of a model
         raise InvalidParameterError(
             f"name must have a letter or digit, and be without '/'. Got {name!r} instead."
@@ -266,8 +273,27 @@ def register_backbone(
         )
     check_preprocessing(preprocessing)
     backbone = Backbone(name, builder, image_size, min_image_size, preprocessing)
+    known = next((one for one in _REGISTRY.values() if _plain(one.name) == _plain(name)), None)
+    if known is not None:
+        _check_replaceable(known, backbone, overwrite)
+        del _REGISTRY[known.name]
     _REGISTRY[name] = backbone
     return backbone
+
+
+def _check_replaceable(known: Backbone, new: Backbone, overwrite: bool) -> None:
+    if known.is_bundled or known.is_keras_application:
+        raise InvalidParameterError(
+            f"There is a backbone {new.name!r} already, which comes with this package and cannot "
+            "be replaced; choose another name."
+        )
+    same = ("image_size", "min_image_size", "preprocessing")
+    is_same = all(getattr(known, name) == getattr(new, name) for name in same)
+    if not overwrite and not (is_same and same_definition(known.builder, new.builder)):
+        raise InvalidParameterError(
+            f"There is a backbone {new.name!r} already, with another builder or other parameters; "
+            "choose another name, or register_backbone(..., overwrite=True) to replace it."
+        )
 
 
 def check_preprocessing(preprocessing: str) -> None:

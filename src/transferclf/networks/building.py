@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import layers
 
-from transferclf.exceptions import NetworkError
-from transferclf.networks.graphs import operations_before, replay
+from transferclf.networks.graphs import replay
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.suffix import Suffix
 from transferclf.networks.tunable import Network, Standardize, TunableDense, TunableDropout
@@ -62,7 +59,7 @@ def _scores(suffix: Suffix, features: keras.KerasTensor) -> keras.KerasTensor:
     if suffix.map_shape:
         features = layers.Reshape(suffix.map_shape)(features)
     x = Standardize(name="transferclf_standardize")(features)
-    x = _hidden(suffix, x) if suffix.head is None else _own_features(suffix.head, x)
+    x = _hidden(suffix, x) if suffix.head is None else suffix.head.on(x)
     return TunableDense(suffix.n_classes, l1=suffix.l1, l2=suffix.l2)(x)
 
 
@@ -85,52 +82,3 @@ def activated(
         x = layers.BatchNormalization(**named)(x)
     x = layers.Activation(activation, **({"name": f"{name}_activation"} if name else {}))(x)
     return layers.BatchNormalization(**named)(x) if batch_norm == "after" else x
-
-
-def _own_features(head: Any, activations: keras.KerasTensor) -> keras.KerasTensor:
-    """Features of a user's own head, which must be new layers at each call."""
-    features = features_of(head, activations)
-    before, again = operations_before(activations), operations_before(head(activations))
-    for key, operation in operations_before(features).items():
-        if key in again and key not in before and getattr(operation, "weights", None):
-            # It would start from what another fit has learned, and change under that one's feet.
-            raise NetworkError(
-                "head must make new layers whenever it is called. Got the same layer "
-                f"{operation.name!r} twice instead: make it inside of head."
-            )
-    return features
-
-
-def features_of(head: Any, activations: keras.KerasTensor) -> keras.KerasTensor:
-    """What a user's own head makes of activations, if that is features.
-
-    Raises
-    ------
-    NetworkError
-        If it is something else than a tensor of shape (n, d).
-    """
-    features = head(activations)
-    if not isinstance(features, keras.KerasTensor):
-        raise NetworkError(
-            "head must return a Keras tensor: build it of Keras layers. "
-            f"Got {type(features).__name__} instead."
-        )
-    if len(features.shape) != 2 or features.shape[1] is None:
-        raise NetworkError(
-            "head must end in features of shape (n, d), such as those of Flatten or "
-            f"GlobalAveragePooling2D. Got {tuple(features.shape)} from activations of shape "
-            f"{tuple(activations.shape)}."
-        )
-    _name_apart(activations, features)
-    return features
-
-
-def _name_apart(activations: keras.KerasTensor, features: keras.KerasTensor) -> None:
-    """Give the layers of a head names that no layer before it has, as one model needs."""
-    before = operations_before(activations)
-    taken = {operation.name for operation in before.values()}
-    for key, operation in operations_before(features).items():
-        if key not in before:
-            while operation.name in taken:
-                operation.name += "_"
-            taken.add(operation.name)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from transferclf.networks.pooling import Pooling
 
+_KERAS_2 = "tensorflow.python.keras."
+
 # Side in pixels at which a ConvNet sees images unless it is said.
 CONVNET_SIZE = 64
 
@@ -114,6 +116,35 @@ def choose_prefix(
     )
 
 
+def check_own_model(prefix: Prefix) -> None:
+    """Say what is known to go wrong with a model of the user's own, before any work.
+
+    Parameters
+    ----------
+    prefix : Prefix
+        Of any network; only models of the user's own are looked at.
+
+    Raises
+    ------
+    NetworkError
+        If layers are to be trained that cannot be copied.
+
+    Warns
+    -----
+    TransferclfWarning
+        If the model ends in a classification layer.
+    """
+    if prefix.model is None:
+        return
+    from transferclf.networks.digests import describe
+    from transferclf.networks.endings import warn_of_classes
+
+    if not prefix.layers:
+        warn_of_classes(prefix.model)
+    if prefix.is_cut and describe(prefix.model).has_unknown_code:
+        prefix.tail()
+
+
 def _record_of_convnet(backbone: ConvNet) -> Backbone:
     backbone.check()
     return Backbone(
@@ -155,7 +186,13 @@ def _checked_weights(weights: Any, record: Backbone) -> str | Path | None:
             f"{record.name!r} brings its own weights, so that weights must be left as it is. "
             f"Got {weights!r} instead; load them into the model."
         )
-    return Path(weights).expanduser().absolute()
+    try:
+        return Path(os.path.expanduser(weights)).absolute()
+    except FileNotFoundError as error:
+        raise InvalidParameterError(
+            f"weights={str(weights)!r} is relative to the working folder, which was removed. Name "
+            "an absolute path, or change to another folder."
+        ) from error
 
 
 def _checked_model(
@@ -163,6 +200,13 @@ def _checked_model(
 ) -> keras.Model:
     # Whoever has a Keras model has imported Keras.
     keras = sys.modules.get("keras")
+    if _is_keras_2(model):
+        raise InvalidParameterError(
+            f"{wanted} a keras.Model of Keras 3. Got a {type(model).__name__} of "
+            f"{type(model).__module__.split('.')[0]}, which is Keras 2: save it by "
+            "model.save('model.h5') and load it by keras.models.load_model('model.h5'), or build "
+            "it with keras and set its weights; leave TF_USE_LEGACY_KERAS unset."
+        )
     if keras is None or not isinstance(model, keras.Model):
         raise InvalidParameterError(f"{wanted} a keras.Model. Got {type(model).__name__} instead.")
     from transferclf.networks.graphs import functional
@@ -173,6 +217,12 @@ def _checked_model(
             f"{len(model.inputs)} inputs"
         )
     return model
+
+
+def _is_keras_2(model: Any) -> bool:
+    """Whether this is a model of tf_keras, or of the Keras that TensorFlow once had inside."""
+    modules = [base.__module__ for base in type(model).__mro__]
+    return any(name.split(".")[0] == "tf_keras" or name.startswith(_KERAS_2) for name in modules)
 
 
 @functools.lru_cache(maxsize=4)

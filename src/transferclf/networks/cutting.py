@@ -10,6 +10,8 @@ little as possible. Where skip connections cross, several activations are handed
 from __future__ import annotations
 
 import difflib
+import re
+from collections import Counter
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -106,11 +108,23 @@ def _belongs(layer: str, block: str) -> bool:
 
 def _raise_unknown(model: keras.Model, name: str) -> None:
     names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[-3:]
+    blocks, near = _blocks(names), difflib.get_close_matches(name, names, n=3, cutoff=0.3)
+    its_blocks = f"its blocks are {_few(blocks)}, and " if blocks else ""
     raise NetworkError(
-        f"trainable_layers={name!r} names no layer or block of {model.name!r}; "
-        f"there are, among others, {', '.join(map(repr, near))}."
+        f"trainable_layers={name!r} names no layer or block of {model.name!r}; {its_blocks}"
+        f"there are the layers, among others, {', '.join(map(repr, near or names[-3:]))}."
     )
+
+
+def _blocks(names: list[str]) -> list[str]:
+    """What the names of several layers begin with, up to their first number: block5, conv5."""
+    starts = [name[: match.end()] for name in names if (match := re.search(r"\d+", name))]
+    return [start for start, count in Counter(starts).items() if count > 1]
+
+
+def _few(names: list[str]) -> str:
+    shown = list(map(repr, names))
+    return ", ".join(shown if len(names) <= 8 else [*shown[:3], "...", *shown[-3:]])
 
 
 def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Any]:

@@ -150,7 +150,8 @@ def _keras_backend() -> str:
 
 
 def _configured_backend() -> str:
-    folder = os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()
+    # A user without a home folder is no error: the name stays as it is, and no file is found.
+    folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     try:
         return str(json.loads((Path(folder) / "keras.json").read_text())["backend"])
     except (OSError, ValueError, LookupError, TypeError):

@@ -30,7 +30,8 @@ def functional(model: keras.Model) -> keras.Model:
         return keras.Model(packed(model.inputs), packed(model.outputs), name=model.name)
     raise NetworkError(
         f"expected a functional or built sequential Keras model, got {type(model).__name__} "
-        f"{model.name!r}, whose graph cannot be seen; wrap it in keras.Model(inputs, outputs)"
+        f"{model.name!r}, whose graph cannot be seen; wrap it: inputs = keras.Input((HEIGHT, "
+        "WIDTH, 3)) and keras.Model(inputs, model(inputs))"
     )
 
 
@@ -50,6 +51,15 @@ def nodes_in_order(model: keras.Model) -> list[Any]:
     by_depth = model._nodes_by_depth
     ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     return [node for node in ordered if not node.is_input]
+
+
+def all_nodes(model: keras.Model) -> list[Any]:
+    """The calls of a graph, with those of the graphs inside it in the place of their own calls."""
+    nodes: list[Any] = []
+    for node in nodes_in_order(model):
+        inner = _is_graph(node.operation)
+        nodes += all_nodes(functional(node.operation)) if inner else [node]
+    return nodes
 
 
 def operations_before(tensor: keras.KerasTensor) -> dict[int, Any]:
@@ -149,32 +159,15 @@ def packed(tensors: list[keras.KerasTensor]) -> Any:
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def copied(model: keras.Model) -> keras.Model:
-    """The same functional model made of new layers with the same weights.
+def constructor_arguments(layer: Any) -> dict[str, Any]:
+    """The arguments that a layer was made with.
 
-    The layers of a model are still part of the graphs they came from; in the copy each has only
-    the inputs and outputs it has there, as Grad-CAM and exporting need.
+    Raises
+    ------
+    NetworkError
+        If Keras has not kept them, because they are more than numbers and texts.
     """
-    copy = keras.models.clone_model(model, clone_function=_copied_layer)
-    set_weights(copy, model.get_weights())
-    return copy
-
-
-def set_weights(model: keras.Model, values: list[Any]) -> None:
-    """Set all weights of a model, and what layers have computed from theirs."""
-    model.set_weights(values)
-    _finalize(model)
-
-
-def _finalize(model: keras.Model) -> None:
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            _finalize(layer)
-        elif isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
-
-
-def _copied_layer(layer: Any) -> Any:
-    # Keras refuses to make a Lambda from its description; it has no weights and can be shared.
-    is_lambda = isinstance(layer, keras.layers.Lambda)
-    return layer if is_lambda else type(layer).from_config(layer.get_config())
+    kept = getattr(layer, "_auto_config", None)
+    if kept is None:
+        raise NetworkError(f"Keras has not kept the arguments of {layer.name!r}.")
+    return dict(kept.config)

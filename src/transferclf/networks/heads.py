@@ -9,8 +9,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from transferclf.networks.building import activated, features_of
-from transferclf.networks.graphs import copied, operations_before, replay
+from transferclf.networks.building import activated
+from transferclf.networks.constants import as_constants, shifted_and_scaled
+from transferclf.networks.copying import copied
+from transferclf.networks.graphs import operations_before, replay
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.suffix import Suffix
 from transferclf.networks.whitening import PixelScaling, scaled
@@ -50,7 +52,10 @@ def with_head(
     -------
     keras.Model
         From pixels to probabilities (n, n_classes), in layers of Keras' own. Only the head and the
-        layers in `tuned` are trainable, batch normalisation of a pretrained network never.
+        layers in `tuned` are trainable, batch normalisation of a pretrained network never. What
+        scales pixels or features is constants, in the place of Keras' Normalization layers, which
+        exported models would take as further inputs; and the model was called once, without which
+        Keras exports nothing.
     """
     taken = {operation.name for operation in model.operations}
     with undisturbed():
@@ -62,13 +67,17 @@ def with_head(
         below = {id(layer) for layer in keras.Model(inputs, standardised).layers}
         classifier = keras.Model(inputs, _classes(standardised, suffix, dropout, taken))
         above = [layer for layer in classifier.layers if id(layer) not in below]
-        head = [layer.name for layer in above if layer.weights]
+        head = [layer for layer in above if layer.weights]
+        _set_weights(head, weights)
         # The backbone's layers are still part of the graphs they came from.
-        whole = copied(classifier)
-    _set_weights([whole.get_layer(name) for name in head], weights)
-    for name, values in (tuned or {}).items():
-        whole.get_layer(name).set_weights(values)
-    _free_to_train(whole, {*head, *(tuned or {})}, suffix)
+        whole = copied(classifier, replace=as_constants())
+        for name, values in (tuned or {}).items():
+            layer = whole.get_layer(name)
+            if layer.weights:  # constants are not tuned
+                layer.set_weights(values)
+        _free_to_train(whole, {*(layer.name for layer in head), *(tuned or {})}, suffix)
+        # Keras exports no model that was never called.
+        whole(np.zeros((1, *inputs.shape[1:]), np.float32), training=False)
     return whole
 
 
@@ -81,7 +90,7 @@ def _classes(
 ) -> keras.KerasTensor:
     """The probabilities."""
     if suffix.head is not None:
-        x = features_of(suffix.head, x)
+        x = suffix.head.on(x)
         taken = taken | {operation.name for operation in operations_before(x).values()}
     elif not suffix.hidden_units and any(dropout):
         x = layers.Dropout(dropout[0], name=_free("dropout", taken))(x)
@@ -119,13 +128,8 @@ def _standardised(
 ) -> keras.KerasTensor:
     if not mean.any() and (scale == 1).all():
         return features
-    # Two layers, because Normalization takes deviations below 1e-7 for none, which features of
-    # untrained networks often have.
-    centre = layers.Normalization(
-        mean=mean.tolist(), variance=[1.0] * len(mean), name=_free("centre", taken)
-    )
-    rescale = layers.Rescaling((1.0 / scale).tolist(), name=_free("standardize", taken))
-    return rescale(centre(features))
+    names = (_free("centre", taken), _free("standardize", taken))
+    return shifted_and_scaled(features, mean, scale, names)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transferclf.networks.eager import check_eager
 from transferclf.networks.forking import check_not_forked
 from transferclf.networks.threads import limit_threads
 
@@ -39,6 +40,7 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
         limit_threads()
         import keras  # noqa: F401  # which draws random numbers when it is imported first
 
+        check_eager()
         random.seed(seed)
         _depth += 1
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import importlib.metadata
 import json
 import threading
 import warnings
@@ -23,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.networks.backbones import Backbone
+from transferclf.networks.digests import architecture_digest, file_digest, values_digest
 from transferclf.networks.engines import Engine, Precision
 from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
+from transferclf.networks.versions import version_of
 from transferclf.networks.weights import (
     PRETRAINED,
     build_backbone,
-    file_digest,
     is_pretrained_file,
     keras_models_folder,
-    model_digest,
     pretrained_file,
 )
 
@@ -107,9 +106,25 @@ class Prefix:
 
     def __getstate__(self) -> dict[str, Any]:
         # The digest is of this installation, and another one computes its own; the digest of the
-        # weights travels along, so that other weights are noticed there. A model travels itself.
-        left_out = {"digest"} if self.model is None else {"digest", "weights_digest"}
-        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+        # weights travels along, so that other weights are noticed there.
+        left_out = {"digest"}
+        # Another version may describe the same model in other words. A model that was changed
+        # since fit keeps the description that it had, and so is noticed there too.
+        if self.model is not None and not self._has_other_architecture():
+            left_out.add("architecture")
+        state = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        if self.model is not None:
+            from transferclf.networks.copying import travelling
+
+            state["model"] = travelling(self.model)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["model"] is not None:
+            from transferclf.networks.copying import arrived
+
+            state = state | {"model": arrived(state["model"])}
+        self.__dict__.update(state)
 
     def _ends(self) -> list[Any]:
         """Where in the network the activations are taken, and how they become vectors."""
@@ -134,11 +149,11 @@ class Prefix:
 
     def _network(self) -> list[Any]:
         if self.model is not None:
-            return ["model", self.weights_digest]
+            return ["model", self.architecture, self.weights_digest]
         return [
             self.backbone.name,
             self.backbone.options,
-            importlib.metadata.version("keras"),  # may change an architecture under its name
+            version_of("keras"),  # may change an architecture under its name
             self.weights_digest,
         ]
 
@@ -147,13 +162,27 @@ class Prefix:
         """What the weights were when they were first looked at."""
         return self._weights_now()
 
+    @cached_property
+    def architecture(self) -> str:
+        """What a model of the user's own was when it was first looked at, its weights aside."""
+        return "" if self.model is None else architecture_digest(self.model)
+
     def expect_weights(self, digest: str) -> None:
         """Say what the weights were elsewhere; others, when they are looked at, are an error."""
         self.__dict__["weights_digest"] = digest
 
+    def _has_other_architecture(self) -> bool:
+        """Whether the user's own model was changed since it was first looked at."""
+        known = self.__dict__.get("architecture")
+        return (
+            known is not None
+            and self.model is not None
+            and known != architecture_digest(self.model)
+        )
+
     def _weights_now(self) -> str:
         if self.model is not None:
-            return model_digest(self.model)
+            return values_digest(self.model)
         if self.weights is None:
             return f"random {self.seed}"
         if self.weights not in PRETRAINED:
@@ -203,15 +232,14 @@ class Prefix:
         import keras
 
         from transferclf.networks.cutting import cut
-        from transferclf.networks.rows import as_rows
+        from transferclf.networks.rows import as_rows, side_by_side
 
         with undisturbed():
             network = self._flat_network()
             if self.is_cut:
                 outputs = as_rows(cut(network, self.trainable_layers).prefix.outputs)
             else:
-                features = self._features(network)
-                outputs = keras.layers.Concatenate()(features) if len(features) > 1 else features[0]
+                outputs = side_by_side(self._features(network))
             return keras.Model(network.inputs[0], outputs, name=self.backbone.name)
 
     def tail(self) -> keras.Model:
@@ -222,10 +250,10 @@ class Prefix:
         """
         import keras
 
+        from transferclf.networks.copying import copied
         from transferclf.networks.cutting import cut
-        from transferclf.networks.graphs import copied
         from transferclf.networks.pooling import pool
-        from transferclf.networks.rows import on_rows
+        from transferclf.networks.rows import on_rows, side_by_side
 
         if self.is_empty:
             return copied(self.whole().build())
@@ -233,7 +261,8 @@ class Prefix:
             suffix = cut(self._flat_network(), self.trainable_layers).suffix
             features = [pool(tensor, self.pooling) for tensor in suffix.outputs]
             rows, outputs = on_rows(keras.Model(suffix.inputs, features))
-            tail = copied(keras.Model(rows, outputs[0], name=f"{self.backbone.name}_tail"))
+            features = side_by_side(outputs)
+            tail = copied(keras.Model(rows, features, name=f"{self.backbone.name}_tail"))
         self._warn_if_fixed(tail, suffix)
         return tail
 
@@ -257,19 +286,32 @@ class Prefix:
             return [features.shape[-1] for features in self._features(self._flat_network())]
 
     def map_shape(self) -> tuple[int, ...]:
-        """Shape of what the backbone ends in, for one image; builds the network."""
-        with undisturbed():
-            shape = self._flat_network().outputs[0].shape[1:]
+        """Shape of what the backbone ends in, for one image; builds the network once."""
+        if self.digest not in _map_shapes:
+            with undisturbed():
+                outputs = self._flat_network().outputs
+            _map_shapes[self.digest] = self._only_shape(outputs)
+        return _map_shapes[self.digest]
+
+    def _only_shape(self, outputs: list[keras.KerasTensor]) -> tuple[int, ...]:
+        if len(outputs) > 1:
+            raise NetworkError(
+                f"head needs a network with one output. {self.backbone.name!r} has "
+                f"{len(outputs)}: leave head=None, or make a keras.Model with one of them."
+            )
+        shape = tuple(outputs[0].shape[1:])
         if None in shape:
             raise NetworkError(
                 f"expected {self.backbone.name!r} to end in activations of a fixed size, got "
-                f"{tuple(shape)}"
+                f"{shape}"
             )
-        return tuple(shape)
+        return shape
 
     def whole(self) -> Prefix:
-        """The same network without a cut: from pixels to features."""
-        return dataclasses.replace(self, trainable_layers=0)
+        """The same network without a cut, with the weights that this one was fitted with."""
+        whole = dataclasses.replace(self, trainable_layers=0)
+        whole.__dict__.update(weights_digest=self.weights_digest, architecture=self.architecture)
+        return whole
 
     def _features(self, network: keras.Model) -> list[keras.KerasTensor]:
         from transferclf.networks.pooling import pool
@@ -309,6 +351,11 @@ class Prefix:
                 f"The weights of {self.backbone.name!r} are not those that it was fitted with: "
                 "fit again, or put them back. Train a copy of a model further, not the model."
             )
+        if self._has_other_architecture():
+            raise NetworkError(
+                f"The layers of {self.backbone.name!r} are not those that it was fitted with: "
+                "fit again. Change a copy of a model, not the model."
+            )
         return self.model if self.model is not None else self._new_backbone()
 
     def _new_backbone(self) -> keras.Model:
@@ -317,6 +364,9 @@ class Prefix:
 
 _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
+
+# What networks end in, by the digests of their prefixes.
+_map_shapes: dict[str, tuple[int, ...]] = {}
 
 
 def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:

@@ -16,7 +16,11 @@ from transferclf.networks.graphs import replay
 
 def as_rows(activations: list[keras.KerasTensor]) -> keras.KerasTensor:
     """All the numbers of all the activations side by side, of shape (n, d)."""
-    rows = [layers.Flatten()(tensor) for tensor in activations]
+    return side_by_side([layers.Flatten()(tensor) for tensor in activations])
+
+
+def side_by_side(rows: list[keras.KerasTensor]) -> keras.KerasTensor:
+    """Rows of several kinds as one row for each image."""
     return layers.Concatenate()(rows) if len(rows) > 1 else rows[0]
 
 

@@ -64,9 +64,9 @@ def onnxruntime_function(traced: Traced) -> Function:
     # It would report each session to its makers, and leave a file in the temporary folder; to be
     # said before it is imported. Who wants that may set it to 0.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
     with _or_network_error("onnxruntime"):
+        import onnxruntime
+
         session = onnxruntime.InferenceSession(
             _onnx_model(traced).SerializeToString(),
             _session_options(onnxruntime),
@@ -95,9 +95,9 @@ def openvino_function(traced: Traced, precision: str) -> Function:
     NetworkError
         If there is an operation that OpenVINO does not know.
     """
-    import openvino
-
     with _or_network_error("openvino"):
+        import openvino  # fails for a user without a home folder
+
         model = _openvino_model(traced)
         core = openvino.Core()
         options = _openvino_options(precision)

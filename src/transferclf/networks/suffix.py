@@ -7,16 +7,12 @@ variable of the network, so that one compiled training function serves all fits 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import keras
-
+    from transferclf.networks.own_heads import HeadGraph
     from transferclf.networks.prefix import Prefix
-
-HeadBuilder = Callable[["keras.KerasTensor"], "keras.KerasTensor"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,8 @@ class Suffix:
         Length of the rows; only for a suffix on features.
     prefix : Prefix or None, default=None
         The cut below which everything is constant; None is a head on features.
-    head : callable or None, default=None
-        Layers of the user's own, in the place of the hidden layers: from a tensor of activations
-        (n, h, w, c) to one of features (n, d).
+    head : HeadGraph or None, default=None
+        Layers of the user's own, in the place of the hidden layers.
     map_shape : tuple of int, default=()
         What the features are as activations, for `head`; () is what they are.
     scaling : {None, "standardize", "zca"}, default=None
@@ -59,18 +54,23 @@ class Suffix:
     l2: bool = False
     width: int = 0
     prefix: Prefix | None = None
-    head: HeadBuilder | None = None
+    head: HeadGraph | None = None
     map_shape: tuple[int, ...] = ()
     scaling: str | None = None
     seed: int = 0
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """What two suffixes have in common that can share one compiled training function."""
+        """What two suffixes have in common of which one can go on from the other's weights."""
         below = self.width if self.prefix is None else (self.prefix.digest, self.prefix.pooling)
         penalties = (self.dropout, self.l1, self.l2)
         layers = (self.hidden_units, self.activation, self.batch_norm, self.head, self.map_shape)
         return (self.n_classes, *layers, *penalties, below, self.scaling, self.seed)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two suffixes have in common that can share one compiled training function."""
+        return (self.shape, "" if self.head is None else self.head.token)
 
     @property
     def is_on_pixels(self) -> bool:

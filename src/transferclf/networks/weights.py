@@ -6,20 +6,16 @@ without importing Keras.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 import os
 import tempfile
-import uuid
 import warnings
-import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferclf.exceptions import NetworkError, WeightsError
 from transferclf.networks.backbones import Backbone
-from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
 
 if TYPE_CHECKING:
@@ -38,17 +34,26 @@ def keras_models_folder() -> Path:
     where it may not write.
     """
     home = keras_home()
-    # Keras makes its folder when it is imported, which may not have happened yet.
+    # Keras makes its folder when it is imported, which may not have happened yet. It makes one in
+    # the home folder only if that is there.
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not os.access(existing, os.W_OK):
-        home = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(), ".keras")
+    is_said = bool(os.environ.get("KERAS_HOME"))
+    if not (is_said or os.access(home.parent, os.W_OK)) or not os.access(existing, os.W_OK):
+        home = _temporary_home()
     return home / "models"
 
 
 def keras_home() -> Path:
-    """The folder that KERAS_HOME says, or Keras' own in the home folder."""
-    home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
-    return Path(home).expanduser().absolute()
+    """The folder that KERAS_HOME says, or Keras' own in the home folder.
+
+    A user whom the system does not know has no home folder, and Keras takes the temporary one.
+    """
+    home = os.path.expanduser(os.environ.get("KERAS_HOME") or os.path.join("~", ".keras"))
+    return _temporary_home() if home.startswith("~") else Path(home).absolute()
+
+
+def _temporary_home() -> Path:
+    return Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(), ".keras")
 
 
 def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:
@@ -61,94 +66,6 @@ def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:
     # A shared, read-only KERAS_HOME is not looked at by Keras, but is a good place for weights.
     places = [keras_models_folder() / name, keras_home() / "models" / name]
     return next((place for place in places if place.is_file()), None)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, remembered until the file changes."""
-    try:
-        status = path.stat()
-        return _file_digest(path, status.st_mtime_ns, status.st_size)
-    except OSError as error:
-        raise WeightsError(
-            f"The weights file {path} cannot be read: {error.strerror}. weights= takes "
-            "'pretrained', 'imagenet', None or the path of a file."
-        ) from error
-
-
-@functools.lru_cache(maxsize=64)
-def _file_digest(path: Path, modified: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def model_digest(model: keras.Model) -> str:
-    """SHA-256 of a user's own model: of its architecture and of the values of its weights.
-
-    Whether it is compiled or frozen makes no difference; the names of its layers do. A model with
-    Lambda layers or Python code of the user's own shares its digest with no other, not even with a
-    copy, because what that code does cannot be told.
-
-    Raises
-    ------
-    NetworkError
-        If a layer of the user's own cannot be described.
-    """
-    check_not_forked()
-    try:
-        config = model.to_json()
-    except Exception as error:  # whatever the get_config of somebody's layer raises
-        raise NetworkError(
-            f"expected a model whose layers can all be described; {model.name!r} has one that "
-            f"cannot: {error} Give it a get_config()."
-        ) from error
-    facts = json.loads(config, object_hook=_without_training)
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    if _has_code_of_others(facts):
-        digest.update(_token(model))
-    for weights in model.get_weights():
-        digest.update(f"{weights.dtype} {weights.shape}".encode())
-        digest.update(weights.tobytes())
-    return digest.hexdigest()
-
-
-def _without_training(facts: dict[str, Any]) -> dict[str, Any]:
-    left_out = ("trainable", "compile_config")
-    return {name: value for name, value in facts.items() if name not in left_out}
-
-
-def _has_code_of_others(facts: Any) -> bool:
-    """Whether a model is made of more than Keras: its description does not say what that does."""
-    if isinstance(facts, list):
-        return any(map(_has_code_of_others, facts))
-    if not isinstance(facts, dict):
-        return False
-    if "class_name" in facts and not _is_known(facts["class_name"], facts.get("module")):
-        return True
-    return any(map(_has_code_of_others, facts.values()))
-
-
-def _is_known(class_name: str, module: str | None) -> bool:
-    """Whether Keras says all about this part: its own classes, and plain data like __tuple__."""
-    if class_name in ("Lambda", "__lambda__"):
-        return False
-    return class_name.startswith("__") if module is None else module.split(".")[0] == "keras"
-
-
-def _token(model: keras.Model) -> bytes:
-    """A number that this one object has and no other ever had."""
-    return _tokens.setdefault(model, uuid.uuid4()).bytes
-
-
-_tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDictionary()
-
-
-def values_digest(model: keras.Model) -> str:
-    """SHA-256 of the values of a model's weights, whatever its layers are called."""
-    digest = hashlib.sha256()
-    for weights in model.get_weights():
-        digest.update(f"{weights.dtype} {weights.shape}".encode())
-        digest.update(weights.tobytes())
-    return digest.hexdigest()
 
 
 def build_backbone(
@@ -197,7 +114,8 @@ def _tiny(
     if weights in PRETRAINED:
         load_tiny_weights(model)
     elif weights is not None:
-        _load_file(model, backbone, Path(weights))
+        with weights_errors(backbone, Path(weights), "of this package"):
+            model.load_weights(str(weights))
     return model
 
 
@@ -208,14 +126,16 @@ def _application(
     if weights in PRETRAINED:
         file = pretrained_file(backbone, size)
         if file is None or file.parent == keras_models_folder():
-            return _by_keras(backbone, arguments, size, file)
+            return built_by_keras(backbone, arguments)
         weights = file
-    model = backbone.build(weights=None, **arguments)
-    if weights is not None:
-        _load_file(model, backbone, Path(weights))
-        if is_pretrained_file(backbone, Path(weights), size):
-            return as_for_imagenet(model, backbone)
-    return model
+    if weights is None:
+        return backbone.build(weights=None, **arguments)
+    path, ends = Path(weights), "without its classification layer"
+    with weights_errors(backbone, path, ends):
+        model = backbone.build(weights=None, **arguments)
+        model.load_weights(str(path))
+        is_pretrained = is_pretrained_file(backbone, path, size)
+        return as_for_imagenet(model, backbone) if is_pretrained else model
 
 
 def is_pretrained_file(backbone: Backbone, path: Path, size: tuple[int, int]) -> bool:
@@ -255,33 +175,93 @@ def as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:
     return keras.Model(inputs, replay(model, [inputs], replaced)[0], name=model.name)
 
 
-def _by_keras(
-    backbone: Backbone, arguments: dict[str, Any], size: tuple[int, int], file: Path | None
-) -> keras.Model:
-    """Let Keras load or download the weights, and say clearly when it cannot."""
+def built_by_keras(backbone: Backbone, arguments: dict[str, Any]) -> keras.Model:
+    """Let Keras load or download the ImageNet weights, and say clearly when it cannot.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The record of the network, with or without its classification layer.
+    arguments : dict
+        What it is built with; `input_shape` among them.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such file and none to be had, if it is damaged, or if it does not fit.
+    """
+    path = keras_models_folder() / str(backbone.weights_file_for(arguments["input_shape"][:2]))
+    has_top = dict(backbone.options).get("include_top", arguments.get("include_top", True))
+    ends = f"{'with' if has_top else 'without'} its classification layer"
+    was_there = path.is_file()  # Keras deletes what it cannot replace by a download
     try:
         return backbone.build(weights="imagenet", **arguments)
     except Exception as error:  # Keras raises a bare Exception where a download fails
-        name = backbone.weights_file_for(size)
-        state = "is damaged" if file is not None else "is not there"
+        # Keras compares the file with the digest it knows, and downloads another where it differs.
+        is_refused = "URL fetch failure" in str(error)
+        if is_readable_weights(path) and not is_refused:
+            raise _unfit(backbone, path, ends, error) from error
+        state = "is damaged, or another than Keras expects" if was_there else "is not there"
         raise WeightsError(
-            f"The pretrained weights of {backbone.name!r} cannot be had: "
-            f"{keras_models_folder() / str(name)} {state}, and Keras could not load or download "
-            f"it ({error}). Put the file there (or set KERAS_HOME), pass weights=PATH or "
-            "weights=None, or use backbone='tiny', which needs no download."
+            f"The pretrained weights of {backbone.name!r} {ends} cannot be had: {path} {state}, "
+            f"and Keras could not load or download it ({error}). Put the file there (or set "
+            "KERAS_HOME), pass weights=PATH or weights=None, or use backbone='tiny', which needs "
+            "no download."
         ) from error
 
 
-def _load_file(model: keras.Model, backbone: Backbone, path: Path) -> None:
+@contextmanager
+def weights_errors(backbone: Backbone, path: Path, ends: str) -> Iterator[None]:
+    """Say clearly why weights could not be loaded from a file.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network that is built and gets the weights within this context.
+    path : Path
+        The file.
+    ends : str
+        How the network ends, for the message.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such file, it is damaged, or it does not fit the network.
+    """
     if not path.is_file():
         raise WeightsError(f"There is no weights file {path} for backbone {backbone.name!r}.")
     try:
-        model.load_weights(str(path))
+        yield
     except Exception as error:  # h5py and Keras raise many kinds
+        if is_readable_weights(path):
+            raise _unfit(backbone, path, ends, error) from error
         raise WeightsError(
-            f"The weights in {path} do not fit backbone {backbone.name!r} without its "
-            f"classification layer: {error}"
+            f"{path} is damaged, or no file of weights, so that backbone {backbone.name!r} cannot "
+            f"have its weights: {error}"
         ) from error
+
+
+def is_readable_weights(path: Path) -> bool:
+    """Whether a file is there, whole, and of HDF5, as Keras writes weights."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(lambda name, item: None)
+        return True
+    except Exception:  # of damage HDF5 says this and that
+        return False
+
+
+def _unfit(backbone: Backbone, path: Path, ends: str, error: Exception) -> WeightsError:
+    import keras
+
+    return WeightsError(
+        f"The weights in {path} do not fit backbone {backbone.name!r} {ends} as Keras "
+        f"{keras.__version__} builds it: {error} The file itself is whole. Take the weights of "
+        "this very network, or another version of Keras: some versions have built networks of "
+        "keras.applications so that their own weights did not fit."
+    )
 
 
 def _check_data_format() -> None:

@@ -21,6 +21,7 @@ from scipy.linalg import eigh
 from scipy.linalg.blas import dsyrk
 
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
+from transferclf.networks.constants import shifted, shifted_and_scaled
 
 PIXEL_SCALINGS = ("standardize", "zca")
 
@@ -276,21 +277,17 @@ def scaled(pixels: keras.KerasTensor, scaling: PixelScaling) -> keras.KerasTenso
             f"The scaling was fitted to images of shape {scaling.mean.shape}. Got {shape} instead."
         )
     if scaling.kind == "standardize":
-        variance = scaling.factor.astype(float) ** -2
-        return _normalization(scaling.mean, variance, "scale_pixels")(pixels)
+        names = ("centre_pixels", "scale_pixels")
+        return shifted_and_scaled(pixels, scaling.mean, 1 / scaling.factor.astype(float), names)
     size = scaling.mean.size
     rows = layers.Reshape((size,), name="flatten_pixels")(pixels)
-    rows = _normalization(scaling.mean.ravel(), np.ones(size), "centre_pixels")(rows)
+    rows = shifted(rows, scaling.mean.ravel(), "centre_pixels")
     whiten = layers.Dense(
         size, use_bias=False, kernel_initializer="zeros", trainable=False, name="whiten"
     )
     rows = whiten(rows)
     whiten.set_weights([scaling.factor])
     return layers.Reshape(shape, name="scale_pixels")(rows)
-
-
-def _normalization(mean: np.ndarray, variance: np.ndarray, name: str) -> Any:
-    return layers.Normalization(mean=mean.tolist(), variance=variance.tolist(), name=name)
 
 
 def _check_kind(kind: Any) -> None:

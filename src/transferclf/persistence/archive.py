@@ -16,7 +16,7 @@ import struct
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,13 +42,16 @@ _MAX_HEADER_BYTES = 256
 _STORED_AT = (1980, 1, 1, 0, 0, 0)
 
 
-def write_archive(path: Path, facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write_archive(
+    place: Path | IO[bytes], facts: dict[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
     """Write an archive: all of it, or nothing.
 
     Parameters
     ----------
-    path : Path
-        The file; one that is there is replaced, once the new one is complete.
+    place : Path or binary file object
+        The file; one that is there is replaced, once the new one is complete. To a file object the
+        complete archive is written at once.
     facts : dict
         What JSON can say. "arrays" is added: type, shape and digest of each.
     arrays : mapping of str to ndarray
@@ -64,13 +67,25 @@ def write_archive(path: Path, facts: dict[str, Any], arrays: Mapping[str, np.nda
     contents = {name: _standard(name, array) for name, array in arrays.items()}
     if sum(array.nbytes for array in contents.values()) > MAX_BYTES:
         raise ArchiveError(f"expected at most {MAX_BYTES:,} bytes of numbers; pickle the estimator")
-    with replaced(path) as file, zipfile.ZipFile(file, "w", allowZip64=False) as archive:
+    with _target(place) as file, zipfile.ZipFile(file, "w", allowZip64=False) as archive:
         declared = {}
         for name, array in contents.items():
             content = _npy(array)
             declared[name] = _declaration(array, content)
             archive.writestr(_entry(f"{name}.npy"), content)
         archive.writestr(_entry(FACTS), _checked_text(facts | {"arrays": declared}))
+
+
+@contextmanager
+def _target(place: Path | IO[bytes]) -> Iterator[IO[bytes]]:
+    if isinstance(place, Path):
+        with replaced(place) as file:
+            yield file
+        return
+    # The zip module would write into the middle of a file, which not all file objects allow.
+    content = io.BytesIO()
+    yield content
+    place.write(content.getvalue())
 
 
 @contextmanager
@@ -131,7 +146,7 @@ def _checked_text(facts: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def opened_archive(path: Path) -> Iterator[tuple[Facts, StoredArrays]]:
+def opened_archive(place: Path | IO[bytes]) -> Iterator[tuple[Facts, StoredArrays]]:
     """What an archive says, and its arrays, each of which is read when it is asked for.
 
     Raises
@@ -141,12 +156,17 @@ def opened_archive(path: Path) -> Iterator[tuple[Facts, StoredArrays]]:
     OSError
         If the file cannot be read.
     """
-    with _regular_file(path) as file:
+    with _source(place) as file:
         _check_end(file)
         with _unzipped(file) as archive:
             members = _members(archive)
             facts = parsed_facts(_content(archive, members[FACTS]))
             yield facts, StoredArrays(archive, members, facts)
+
+
+def _source(place: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    # A file object belongs to whoever opened it.
+    return _regular_file(place) if isinstance(place, Path) else nullcontext(place)
 
 
 @contextmanager
@@ -211,7 +231,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
-    name = entry.filename
+    name = entry.orig_filename  # the filename ends at a NUL
     if name != FACTS and not (name.endswith(".npy") and _NAME.fullmatch(name[:-4])):
         raise ArchiveError(f"{name[:100]!r} is no name of a member of an archive.")
     is_stored = entry.compress_type == zipfile.ZIP_STORED

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -18,9 +16,10 @@ from transferclf.extractor import CNNFeatureExtractor
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
 from transferclf.networks.augmentation import Augmentation
+from transferclf.networks.versions import version_of
 from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
 from transferclf.persistence.classes import class_facts, restored_classes
-from transferclf.persistence.facts import Facts
+from transferclf.persistence.facts import MAX_TEXT, Facts
 from transferclf.persistence.heads import head_facts, restored_head
 from transferclf.persistence.parameters import (
     fields_of,
@@ -28,6 +27,7 @@ from transferclf.persistence.parameters import (
     restored_fields,
     restored_parameters,
 )
+from transferclf.persistence.places import checked_place, place_name, readable_place
 from transferclf.persistence.prefixes import prefix_facts, restored_prefix
 
 Estimator = TransferClassifier | CNNFeatureExtractor
@@ -55,7 +55,10 @@ _RANGES: dict[str, Any] = {"type": DtypeRange, "values": ValueRange}
 
 
 def save_model(
-    estimator: Estimator, path: str | os.PathLike[str], *, include_weights: bool = False
+    estimator: Estimator,
+    path: str | os.PathLike[str] | IO[bytes],
+    *,
+    include_weights: bool = False,
 ) -> None:
     """Save a fitted estimator to a file that holds no code.
 
@@ -66,8 +69,9 @@ def save_model(
     ----------
     estimator : TransferClassifier or CNNFeatureExtractor
         Fitted. Of a pipeline, save the step.
-    path : str or path-like
-        The file; its folder must be there.
+    path : str, path-like or binary file object
+        The file; its folder must be there. A file object, such as `io.BytesIO()` or one that was
+        opened by "wb", is written to from where it stands, and stays open.
     include_weights : bool, default=False
         Whether the weights of a backbone are saved that could be had again by its name: those
         bundled with this package, those of ImageNet, and those drawn from a seed. What was trained
@@ -84,7 +88,8 @@ def save_model(
     ArchiveError
         If there are more than two gigabytes of numbers, or some are not finite.
     OSError
-        If the file cannot be written.
+        If the file cannot be written: there is no such folder, the path is a folder, or writing is
+        not allowed. The estimator is not looked at before that is clear.
 
     See Also
     --------
@@ -117,6 +122,7 @@ def save_model(
             "estimator must be a TransferClassifier or a CNNFeatureExtractor, and no subclass. "
             f"Got {type(estimator).__name__} instead; of a pipeline, save the step."
         )
+    place = checked_place(path)
     check_is_fitted(estimator, None if kind == "TransferClassifier" else "n_features_out_")
     _check_attributes(estimator, kind)
     estimator._check_parameters()
@@ -128,16 +134,16 @@ def save_model(
         "parameters": parameter_facts(estimator),
         "fitted": _fitted_facts(estimator, arrays, include_weights),
     }
-    write_archive(Path(path), facts, arrays)
+    write_archive(place, facts, arrays)
 
 
-def load_model(path: str | os.PathLike[str], *, backbone: Any = None) -> Estimator:
+def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None) -> Estimator:
     """Load an estimator that `save_model` has saved; no code of the file is run.
 
     Parameters
     ----------
-    path : str or path-like
-        The file.
+    path : str, path-like or binary file object
+        The file. A file object is read from its beginning to its end, and stays open.
     backbone : keras.Model or None, default=None
         The network, where the estimator was fitted with one of your own; its weights must be the
         same. Not needed where its builder is registered under the same name.
@@ -178,12 +184,14 @@ def load_model(path: str | os.PathLike[str], *, backbone: Any = None) -> Estimat
     >>> load_model(path).image_size
     32
     """
-    path = Path(path)
+    place = readable_place(path)
     try:
-        with opened_archive(path) as (facts, arrays):
+        with opened_archive(place) as (facts, arrays):
             return _restored(facts, arrays, backbone)
     except ArchiveError as error:
-        raise ArchiveError(f"{path} cannot be loaded: {error}") from error
+        # What a file says may be long, and stand in the message.
+        message = f"{place_name(place)} cannot be loaded: {error!s:.{MAX_TEXT}}"
+        raise ArchiveError(message) from error
 
 
 def _check_attributes(estimator: Estimator, kind: str) -> None:
@@ -198,7 +206,7 @@ def _check_attributes(estimator: Estimator, kind: str) -> None:
 
 def versions() -> dict[str, str]:
     """What is in use here; for whoever has to find out why something differs."""
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    packages = {name: version_of(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | packages
 
 

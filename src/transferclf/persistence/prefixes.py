@@ -21,16 +21,15 @@ from transferclf.exceptions import (
 from transferclf.networks.backbones import PREPROCESSINGS, Backbone, get_backbone
 from transferclf.networks.choosing import choose_prefix
 from transferclf.networks.convnet import ConvNet
+from transferclf.networks.digests import file_digest, values_digest
 from transferclf.networks.engines import ENGINES, PRECISIONS, check_engine
 from transferclf.networks.prefix import Prefix
 from transferclf.networks.weights import (
     PRETRAINED,
     as_for_imagenet,
     build_backbone,
-    file_digest,
     has_imagenet_graph,
     pretrained_file,
-    values_digest,
 )
 from transferclf.persistence.archive import StoredArrays
 from transferclf.persistence.facts import MAX_TEXT, Facts
@@ -244,7 +243,7 @@ def _with_values(prefix: Prefix, facts: Facts, arrays: StoredArrays) -> Prefix:
 
 
 def _set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
-    from transferclf.networks.graphs import set_weights
+    from transferclf.networks.copying import set_weights
 
     shapes = [tuple(variable.shape) for variable in model.weights]
     if [value.shape for value in values] != shapes:
@@ -301,6 +300,7 @@ def _own(
             f"backbone must be the network {name!r} that the model was fitted with. Got one with "
             "other weights or other features instead."
         )
+    prefix.expect_weights(digest)
     return prefix
 
 

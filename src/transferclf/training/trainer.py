@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferclf.networks.augmentation import Augmentation
+from transferclf.networks.digests import is_of_keras
+from transferclf.networks.eager import check_eager
 from transferclf.networks.forking import check_not_forked
 from transferclf.networks.isolation import undisturbed
 from transferclf.networks.suffix import Suffix
@@ -35,9 +36,6 @@ TRAINERS_KEPT = 8
 # calls; batches of images take long, and of features so little that the calls would show.
 BATCHES_PER_CALL = 512
 IMAGE_BATCHES_PER_CALL = 4
-
-# Places of an image of which 32 go through a network in hardly more time than one.
-SMALL_IMAGE = 64 * 64
 
 Parameters = list[np.ndarray]
 
@@ -69,6 +67,12 @@ class Method:
             optimizer = (type(optimizer), config)
         digest = None if self.augmentation is None else self.augmentation.digest
         return (optimizer, digest, self.layer_decay)
+
+    @property
+    def has_unknown_code(self) -> bool:
+        """Whether the optimizer has code of the user's own, which may read what changes."""
+        kind = type(self.optimizer)
+        return kind is not str and not is_of_keras(kind.__module__)
 
     def new_optimizer(self) -> keras.optimizers.Optimizer:
         """The optimizer as new, with a learning rate that can be set."""
@@ -308,11 +312,9 @@ def _compiled_forward(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarr
     from transferclf.networks.inference import FEW, Forward, compiled
 
     function = compiled(lambda rows: model(rows, training=False), *model.inputs)
-    # What stands above stored activations costs little, and so do networks on small images:
-    # batches of one shape give a row the same scores, to the last bit, whatever comes with it.
-    # Other whole networks are too slow for that.
-    is_large = on_pixels and math.prod(model.inputs[0].shape[1:3]) > SMALL_IMAGE
-    few = FEW if is_large else 0
+    # Layers above stored activations cost little: one batch size is enough, and many kernels then
+    # give a row the same bits in any company. Whole networks are too slow for that.
+    few = FEW if on_pixels else 0
     return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)), few=few)
 
 
@@ -333,8 +335,11 @@ def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
     from transferclf.networks.inference import release_kernels
 
     check_not_forked()
+    check_eager()
     with _trainers_lock:
-        key = _known_key(suffix.shape) if method is None else (suffix.shape, method.key)
+        key = _known_key(suffix.key) if method is None else (suffix.key, method.key)
+        if method is not None and method.has_unknown_code:
+            _trainers.pop(key, None)
         if key not in _trainers:
             _trainers[key] = Trainer(suffix, method)
         _trainers.move_to_end(key)
@@ -345,6 +350,6 @@ def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
         return _trainers[key]
 
 
-def _known_key(shape: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The key of a trainer of this shape: of the one used last, or else of one without a method."""
-    return next((key for key in reversed(_trainers) if key[0] == shape), (shape, None))
+def _known_key(suffix: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The key of a trainer of this suffix: of the one used last, or else one without a method."""
+    return next((key for key in reversed(_trainers) if key[0] == suffix), (suffix, None))

@@ -8,8 +8,9 @@ estimators and the like      class and parameters, those inside them too; what f
 `FrozenEstimator`            what the frozen estimator learned, too
 `weights=` a file            the SHA-256 of its bytes
 Keras objects                their config, and the weights of a model
-functions                    module and name, code, defaults and what they enclose; not the code
-                             of other functions that they call, nor global values
+functions                    module and name, code, defaults, what they enclose, and the global
+                             values and functions that they name; not what is behind a name of an
+                             attribute, nor the code of libraries
 other objects                what pickle would write, told in the same way
 ===========================  ===============================================================
 
@@ -29,8 +30,9 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path, PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from transferclf._base import BackboneEstimator
 from transferclf.exceptions import UnknownBackboneError
 from transferclf.networks.backbones import Backbone, get_backbone
-from transferclf.networks.weights import file_digest, model_digest
+from transferclf.networks.definitions import code_facts, enclosed_value, global_values
+from transferclf.networks.digests import file_digest, model_digest
 
 # Deeper than this nothing is told: it may be a circle.
 MAX_DEPTH = 30
@@ -160,31 +163,47 @@ def _path(value: PurePath, depth: int) -> Any:
 
 
 def _function(value: FunctionType, depth: int) -> Any:
-    enclosed = [_content(cell) for cell in value.__closure__ or ()]
+    enclosed = [enclosed_value(cell) for cell in value.__closure__ or ()]
     return {
         "function": _name(value),
-        "code": _code(value.__code__),
+        "code": digest_of(code_facts(value.__code__)),
         "values": _described([value.__defaults__, value.__kwdefaults__, enclosed], depth),
+        "reads": _reads(value, depth),
     }
 
 
-def _content(cell: Any) -> Any:
+def _reads(value: FunctionType, depth: int) -> Any:
+    """The global values that a function names, and those of the functions among them."""
+    told = _told.get()
+    if told is not None:
+        return _read_globally(value, told, depth)
+    token = _told.set(set())
     try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return None
+        return _reads(value, depth)
+    finally:
+        _told.reset(token)
 
 
-def _code(code: CodeType) -> str:
-    constants = [_constant(constant) for constant in code.co_consts]
-    return digest_of([code.co_code.hex(), code.co_names, code.co_varnames, constants])
+def _read_globally(value: FunctionType, told: set[FunctionType], depth: int) -> Any:
+    told.add(value)
+    found = {}
+    for name, read in global_values(value):
+        # Functions may call each other in circles, and by many ways: each is told once.
+        is_named = isinstance(read, FunctionType) and (
+            read in told or _is_installed(read.__module__)
+        )
+        found[name] = {"function": _name(read)} if is_named else _described(read, depth)
+    return found
 
 
-def _constant(constant: Any) -> Any:
-    if isinstance(constant, CodeType):
-        return _code(constant)
-    # The order of a set is by chance.
-    return sorted(map(repr, constant)) if isinstance(constant, frozenset) else repr(constant)
+# The functions that have been told of, while one is.
+_told: ContextVar[set[FunctionType] | None] = ContextVar("told", default=None)
+
+
+def _is_installed(module: str | None) -> bool:
+    """Whether a module belongs to a library, whose version tells what its functions do."""
+    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
+    return "site-packages" in file or file.startswith(sys.base_prefix)
 
 
 def _method(value: MethodType, depth: int) -> Any:

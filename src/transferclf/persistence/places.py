@@ -1,0 +1,104 @@
+"""Where a saved model goes, or comes from: a path, or a file object of the user's own."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from transferclf.exceptions import InvalidParameterError
+from transferclf.persistence.archive import MAX_BYTES
+
+Place = Path | IO[bytes]
+
+
+def checked_place(path: Any) -> Place:
+    """The place to write to, if it can be written.
+
+    Raises
+    ------
+    InvalidParameterError
+        If this is neither a path nor a binary file object.
+    OSError
+        If there is no such folder, the path is a folder itself, or writing is not allowed.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return _file_object(path, "write", "wb")
+    place = _path(path)
+    folder = place.parent
+    if place.is_dir():
+        _refuse(
+            IsADirectoryError, errno.EISDIR, "expected the name of a file, got a directory", place
+        )
+    if not folder.is_dir():
+        _refuse(
+            FileNotFoundError, errno.ENOENT, f"there is no folder {folder}: make it first", place
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        _refuse(PermissionError, errno.EACCES, f"permission denied to write in {folder}", place)
+    return place
+
+
+def readable_place(path: Any) -> Place:
+    """The place to read from; a file object that cannot go back is read whole.
+
+    Raises
+    ------
+    InvalidParameterError
+        If this is neither a path nor a binary file object.
+    """
+    if isinstance(path, str | os.PathLike):
+        return _path(path)
+    file = _file_object(path, "read", "rb")
+    try:
+        file.seek(0)
+    except (AttributeError, OSError):  # a pipe, a socket, the answer of a server
+        return io.BytesIO(file.read(MAX_BYTES))
+    if not isinstance(file.read(0), bytes):
+        _refuse_text(path, "rb")
+    return file
+
+
+def place_name(place: Place) -> str:
+    """What messages call it."""
+    if isinstance(place, Path):
+        return str(place)
+    return str(getattr(place, "name", "")) or f"the {type(place).__name__}"
+
+
+def _path(path: Any) -> Path:
+    name = os.fspath(path)
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise InvalidParameterError(f"path must be the name of a file. Got {path!r} instead.")
+    return Path(name)
+
+
+def _file_object(value: Any, method: str, mode: str) -> IO[bytes]:
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        raise InvalidParameterError(
+            "path must be a path or a binary file object, such as io.BytesIO() or "
+            f"open(PATH, {mode!r}). Got {type(value).__name__} instead."
+        )
+    if isinstance(value, io.TextIOBase):
+        _refuse_text(value, mode)
+    if getattr(value, "closed", False):
+        raise InvalidParameterError("path must be a file object that is open. Got a closed one.")
+    is_able = getattr(value, "writable" if method == "write" else "readable", None)
+    if callable(is_able) and not is_able():
+        raise InvalidParameterError(
+            f"path must be a file object opened by {mode!r}. Got one that cannot {method}."
+        )
+    return value
+
+
+def _refuse_text(value: Any, mode: str) -> None:
+    raise InvalidParameterError(
+        f"path must be a binary file object. Got one of text, {type(value).__name__}, instead: "
+        f"open it by {mode!r}, or take io.BytesIO()."
+    )
+
+
+def _refuse(kind: type[OSError], number: int, reason: str, path: Path) -> None:
+    raise kind(number, f"the model cannot be saved: {reason}", str(path))

@@ -1,0 +1,193 @@
+"""Odd places to run in: no home folder, no temporary folder, a working folder that was removed."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_helpers import striped_images
+
+from transferclf import CNNFeatureExtractor, TransferClassifier
+from transferclf.exceptions import InvalidParameterError, TransferclfWarning, WeightsError
+from transferclf.features import FeatureStore, store_for
+from transferclf.networks import engines
+from transferclf.networks.weights import keras_home, keras_models_folder
+
+IMAGES = striped_images(12, np.random.default_rng(3))
+LABELS = np.arange(12) % 3
+TEMPORARY = Path("/tmp/.keras")
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="about users and folders of POSIX")
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user whom the system does not know, as containers often have it."""
+    import pwd
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "KERAS_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def gone(tmp_path, monkeypatch):
+    """A working folder that was removed; only Linux and macOS allow it."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    return folder
+
+
+# --- no home folder
+
+
+def test_keras_folder_of_a_user_without_a_home(homeless):
+    assert keras_home() == TEMPORARY
+    assert keras_models_folder() == TEMPORARY / "models"
+
+
+def test_keras_folder_where_the_home_is_missing(tmp_path, monkeypatch):
+    """Keras makes no home folder, whoever might be allowed to."""
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "missing"))
+    assert keras_models_folder() == TEMPORARY / "models"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keras_backend_of_a_user_without_a_home(homeless, monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.delitem(sys.modules, "keras")
+    assert engines._keras_backend() == "tensorflow"
+
+
+@pytest.mark.parametrize("path", ["~", "~/features", "~/a/b"])
+def test_a_store_in_a_home_that_is_not_there(homeless, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for make in (FeatureStore, store_for):
+        with pytest.raises(InvalidParameterError, match="no home folder .* in full"):
+            make(path)
+    with pytest.raises(InvalidParameterError, match="no home folder"):
+        TransferClassifier(image_size=32, cache=path).fit(IMAGES, LABELS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_name_only_begins_like_a_home(homeless, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = store_for("~no such user/features")
+    store.put_many({b"a": np.ones(3)})
+    assert (tmp_path / "~no such user" / "features").is_dir()
+
+
+def test_weights_in_a_home_that_is_not_there(homeless):
+    with pytest.raises(WeightsError, match=r"~/w\.h5 cannot be read"):
+        CNNFeatureExtractor(image_size=32, weights="~/w.h5").fit(IMAGES)
+
+
+# --- no working folder
+
+
+def test_a_store_in_a_working_folder_that_was_removed(gone):
+    """It is never a reason to fail: features stay in memory, and one warning says so."""
+    store = store_for("features")
+    assert store_for("features") is store
+    with pytest.warns(TransferclfWarning, match="in 'features', got: FileNotFoundError") as caught:
+        store.put_many({b"a": np.arange(3)})
+    assert len(caught) == 1
+    store.put_many({b"b": np.ones(2)})
+    assert store.get_many([b"a", b"b"])[b"a"].tolist() == [0, 1, 2]
+    assert store.info().entries == 2
+    assert pickle.loads(pickle.dumps(store)) is store
+    assert not gone.exists()
+
+
+def test_predictions_after_the_working_folder_was_removed(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    classifier = TransferClassifier(image_size=32, random_state=0, l2=0.1, cache="stored")
+    expected = classifier.fit(IMAGES, LABELS).predict_proba(IMAGES)
+    assert (tmp_path / "work" / "stored").is_dir()
+    shutil.rmtree(tmp_path / "work")
+    with pytest.warns(TransferclfWarning, match="kept in memory"):
+        found = classifier.predict_proba(IMAGES)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(classifier.predict_proba(IMAGES), expected, rtol=1e-5)
+
+
+def test_weights_in_a_working_folder_that_was_removed(gone):
+    with pytest.raises(InvalidParameterError, match=r"weights='w\.h5' is relative .* was removed"):
+        CNNFeatureExtractor(image_size=32, weights="w.h5").fit(IMAGES)
+
+
+# --- all of it at once, in a new process, where Python leaves assertions out
+
+EVERYTHING = """
+    import os, pwd, sys, tempfile
+    import numpy as np
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    pwd.getpwuid = unknown
+    store, images, labels, model = sys.argv[1:5]
+    folder = os.path.join(store, "working")
+    os.mkdir(folder)
+    os.chdir(folder)
+    os.rmdir(folder)
+
+    from transferclf import TransferClassifier, load_model, save_model
+
+    X, y = np.load(images), np.load(labels)
+    found = []
+    for cache, hidden_units in (("memory", ()), (store, ()), ("memory", (4,))):
+        classifier = TransferClassifier(
+            image_size=32, random_state=0, cache=cache, hidden_units=hidden_units, epochs=2, l2=0.1
+        ).fit(X, y)
+        found.append(classifier.predict_proba(X))
+        save_model(classifier, model)
+        if not np.array_equal(load_model(model).predict_proba(X), found[-1]):
+            raise SystemExit("the loaded one predicts something else")
+    np.save(model + ".npy", found)
+    print(__debug__, os.environ.get("HOME"), os.path.exists(os.environ["TMPDIR"]))
+"""
+
+
+@pytest.mark.slow
+def test_fit_and_predict_with_nothing_around(tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    np.save(tmp_path / "labels.npy", LABELS)
+    store, model = tmp_path / "store", tmp_path / "a.model"
+    store.mkdir()
+    names = ("HOME", "KERAS_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    arguments = [store, tmp_path / "images.npy", tmp_path / "labels.npy", model]
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", textwrap.dedent(EVERYTHING), *map(str, arguments)],
+        env=environment | {"TMPDIR": str(tmp_path / "nowhere")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "transferclf" not in done.stderr.lower(), done.stderr
+    assert done.stdout.split() == ["False", "None", "False"]
+    found = np.load(f"{model}.npy")
+    here = [
+        TransferClassifier(
+            image_size=32, random_state=0, hidden_units=hidden_units, epochs=2, l2=0.1
+        )
+        .fit(IMAGES, LABELS)
+        .predict_proba(IMAGES)
+        for hidden_units in ((), (), (4,))
+    ]
+    np.testing.assert_allclose(found, here, atol=1e-5)
+    assert FeatureStore(store).info().entries == len(IMAGES)
