@@ -21,6 +21,8 @@ LAYERS = {
     "_effects": 6,
     "_learning": 6,
     "_planning": 6,
+    "_predicting": 6,
+    "_targets": 6,
     "_recipes": 6,
     "classifier": 6,
     "extractor": 6,

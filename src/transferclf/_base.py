@@ -13,11 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from transferclf._validation import (
-    check_choice,
-    check_number,
-    check_random_state,
-)
+from transferclf._validation import check_choice, check_number, check_random_state
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features import store_for
 from transferclf.features.extraction import Extractor

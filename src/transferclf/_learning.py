@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 
 from transferclf._base import BackboneEstimator
 from transferclf._effects import Asked, warn_without_effect
@@ -18,30 +17,27 @@ from transferclf._planning import check_memory, partial_plan, plan_for
 from transferclf._recipes import (
     FITTED_SCALINGS,
     check_classifier,
-    check_test_time,
     check_with_prefix,
 )
-from transferclf._validation import (
+from transferclf._targets import (
     check_apart,
     check_sample_weight,
     class_weights,
     encode_targets,
     first_classes,
     known_targets,
-    seed_from,
 )
+from transferclf._validation import seed_from
 from transferclf.exceptions import DivergenceError, InvalidParameterError, TransferclfWarning
-from transferclf.images import ImageSource, check_images
+from transferclf.images import check_images
 from transferclf.images.loading import content_digests
 from transferclf.networks.augmentation import Augmentation, augmentation_from
-from transferclf.networks.prefix import Prefix
 from transferclf.networks.suffix import Suffix
-from transferclf.networks.views import View
 from transferclf.training.balancing import oversampled_indices, validation_split
 from transferclf.training.learning import learn
 from transferclf.training.linear import LinearHead
 from transferclf.training.phases import TrainedSuffix
-from transferclf.training.plan import Images, Plan, views_of
+from transferclf.training.plan import Images, Plan
 
 if TYPE_CHECKING:
     import keras
@@ -49,12 +45,9 @@ if TYPE_CHECKING:
 # `partial_fit` warns if it begins with fewer images.
 FIRST_IMAGES = 32
 
-# What the two extreme crops are called where images are resized.
-EXTREME_CROPS = ("first", "last")
-
 
 class ClassifierLearning(BackboneEstimator):
-    """What is behind `fit`, `partial_fit` and the predictions."""
+    """What is behind `fit` and `partial_fit`."""
 
     head_: LinearHead | TrainedSuffix
     classes_: np.ndarray
@@ -275,55 +268,6 @@ class ClassifierLearning(BackboneEstimator):
         if self._is_partial and isinstance(head, TrainedSuffix):
             return head.without_checkpoint()  # partial_fit has no end to be interrupted before
         return head
-
-    def _logits(self, source: ImageSource) -> np.ndarray:
-        """Class scores of shape (n, n_classes); of means over several looks, their logarithms."""
-        check_test_time(self.test_time_augmentation, self.augmentation_)
-        looks = [self._seen(source, *look) for look in self._looks()]
-        if len(looks) == 1:
-            return looks[0]
-        logs = [log_softmax(look.astype(float), axis=1) for look in looks]
-        return logsumexp(logs, axis=0) - np.log(len(logs))
-
-    def _looks(self) -> list[tuple[Any, View | None]]:
-        """How each image is resized and varied, for each look at it."""
-        wanted = self.test_time_augmentation
-        looks: list[tuple[Any, View | None]] = []
-        if wanted != "crops":
-            looks.append((self.resize_, None))
-        if wanted in ("views", "both") and self.augmentation_ is not None:
-            looks += [(self.resize_, view) for view in views_of(self.augmentation_)]
-        if wanted in ("crops", "both"):
-            looks += [(crop, None) for crop in EXTREME_CROPS]
-        return looks
-
-    def _seen(self, source: ImageSource, resize: Any, view: View | None) -> np.ndarray:
-        return self._applied(self.head_.logits, source, resize, view)
-
-    def _head_features(self, source: ImageSource) -> np.ndarray:
-        """What the head sees, before it standardises it: (n, d)."""
-        return self._applied(self.head_.features, source, self.resize_)
-
-    def _applied(
-        self,
-        function: Callable[[np.ndarray], np.ndarray],
-        source: ImageSource,
-        resize: Any,
-        view: View | None = None,
-    ) -> np.ndarray:
-        """A function of the rows below the head; of pixels, batch by batch."""
-        read, prefix = self._extractor(resize), self._below_head()
-        if not prefix.is_empty:
-            return function(read.rows(source, prefix, view))
-        batches = read.batches(source, prefix.size, view)
-        return np.concatenate([function(pixels) for pixels in batches])
-
-    def _below_head(self) -> Prefix:
-        """What gives the rows: the prefix, or all of the network before it is fine-tuned."""
-        head = self.head_
-        is_at_cut = isinstance(head, TrainedSuffix) and head.suffix.prefix is not None
-        # Training that was interrupted in its first phase has left a head on frozen features.
-        return self.prefix_ if is_at_cut or not self.prefix_.is_cut else self.prefix_.whole()
 
     def _assembled_model(self) -> keras.Model:
         from transferclf.networks.heads import with_head

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy.special import softmax
-from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._base import available_unless_refused
-from transferclf._learning import ClassifierLearning
+from transferclf._predicting import ClassifierPredictions
 from transferclf._recipes import check_partial
-from transferclf._validation import look_alike_remark
-from transferclf.exceptions import TransferclfWarning
 
 if TYPE_CHECKING:
     import keras
 
 
-class TransferClassifier(ClassifierMixin, ClassifierLearning):
+class TransferClassifier(ClassifierPredictions):
     """Classify images by a pretrained network and a head trained on its features.
 
     The frozen part of the network is a constant function: every distinct image goes through it
@@ -348,75 +342,6 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         """
         self._partial_fit(X, y, classes, sample_weight)
         return self
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Scores before the softmax.
-
-        Parameters
-        ----------
-        X : array-like or sequence of images, n of them
-            Of any kind, not necessarily that of `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n,) for two classes, else (n, n_classes)
-            For two classes the score of the second minus that of the first.
-        """
-        logits = self._logits(self._source_of(X))
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array-like or sequence of images, n of them
-            Of any kind, not necessarily that of `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-            In the order of `classes_`; each row sums to one.
-        """
-        return softmax(self._logits(self._source_of(X)).astype(float), axis=1)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each image.
-
-        Parameters
-        ----------
-        X : array-like or sequence of images, n of them
-            Of any kind, not necessarily that of `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels from `classes_`.
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of the images that are predicted right.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for :meth:`fit`. Images of classes that it did not see count as wrong.
-
-        Returns
-        -------
-        float
-
-        Warns
-        -----
-        TransferclfWarning
-            If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
-        """
-        accuracy = super().score(X, y, sample_weight=sample_weight)
-        if remark := look_alike_remark(y, self.classes_):
-            warnings.warn(remark, TransferclfWarning, stacklevel=2)
-        return accuracy
 
     @property
     def model_(self) -> keras.Model:

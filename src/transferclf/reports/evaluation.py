@@ -11,7 +11,7 @@ import numpy as np
 from sklearn import metrics
 from sklearn.utils import Bunch
 
-from transferclf._validation import check_sample_weight, look_alike_remark
+from transferclf._targets import check_sample_weight, look_alike_remark
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
 from transferclf.reports.names import count_text, short_name

@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf._validation import known_targets
+from transferclf._targets import known_targets
 from transferclf.classifier import TransferClassifier
 from transferclf.exceptions import ImageError, InvalidParameterError
 

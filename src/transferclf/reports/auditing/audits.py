@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from transferclf._validation import check_number, known_targets
+from transferclf._targets import known_targets
+from transferclf._validation import check_number
 from transferclf.exceptions import InvalidParameterError
 from transferclf.extractor import CNNFeatureExtractor
 from transferclf.images.loading import content_digests

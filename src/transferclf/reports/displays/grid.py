@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from transferclf._validation import check_choice, check_number, check_random_state, seed_from
+from transferclf._validation import (
+    check_choice,
+    check_number,
+    check_random_state,
+    seed_from,
+)
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
 from transferclf.reports.displays.figures import COLOURS, check_axes, plain, pyplot
