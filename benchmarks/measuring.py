@@ -130,17 +130,25 @@ def timing_table(
 
 
 def claims_table(claims: Iterable[Claim]) -> str:
-    """A line for each promise, with what was measured and whether it holds."""
+    """A line for each promise, with what was measured and whether it holds; empty without any."""
     rows = [
         (
             claim.what,
             f"{'≥' if claim.at_least else '≤'} {number(claim.bound)}",
-            number(claim.measured),
+            _measured(claim),
             "holds" if claim.holds else "does not hold",
         )
         for claim in claims
     ]
-    return table(("claim", "promised", "measured", "result"), rows)
+    return table(("claim", "promised", "measured", "result"), rows) if rows else ""
+
+
+def _measured(claim: Claim) -> str:
+    """The figure of a claim; one that misses its bound by less than its last digit says so."""
+    shown = number(claim.measured)
+    if claim.holds or shown != number(claim.bound):
+        return shown
+    return f"{'<' if claim.at_least else '>'} {shown}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,6 +2,9 @@
 
     python benchmarks/run.py [--quick] [--rounds 5] [--only store] [--output docs/benchmarks.md]
 
+With `--only`, an existing page keeps its other sections, and the line that says how many claims
+hold is counted from all of its tables. `--only` without names measures nothing and counts again.
+
 Those that need photographs are not among them: `accuracy.py`, `defaults.py`, `tiny_scratch.py`.
 """
 
@@ -9,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 SCRIPTS = (
     "search",
@@ -42,6 +48,8 @@ LIBRARIES = (
 )
 # What makes arithmetic in few bits fast.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+# How a section begins; the name of its script is the group.
+SECTION = re.compile(r"^## .+\n\n`python benchmarks/(\w+)\.py`$", re.MULTILINE)
 HEADER = """# Benchmarks
 
 `python benchmarks/run.py --output docs/benchmarks.md` writes this page. CPU seconds are medians and
@@ -56,18 +64,77 @@ def main():
     parser.add_argument(
         "--rounds", type=int, help="turns of each candidate; a script's own if not set"
     )
-    parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS)
+    parser.add_argument(
+        "--only", nargs="*", metavar="SCRIPT", default=SCRIPTS,
+        help=f"the sections to measure, of {', '.join(SCRIPTS)}; without names none",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, help="where the document goes; else it is printed")
     arguments = parser.parse_args()
+    if unknown := sorted({*arguments.only} - {*SCRIPTS}):
+        parser.error(f"no script is called {', '.join(unknown)}; there are {', '.join(SCRIPTS)}")
     flags = ["--quick"] * arguments.quick
     if arguments.rounds:
         flags.append(f"--rounds={arguments.rounds}")
-    sections = [section(name, flags) for name in arguments.only]
-    document = "\n".join([HEADER, machine_facts(), summary(sections), *sections])
+    page = Page("", {})
+    if arguments.output and arguments.output.exists():
+        page = read_page(arguments.output.read_text(encoding="utf-8"))
+    if not arguments.only and not page.sections:
+        parser.error("--only without names needs an --output that this program wrote before")
+    page = page.updated(
+        Page(machine_facts(), {name: section(name, flags) for name in arguments.only})
+    )
     if arguments.output:
-        arguments.output.write_text(document, encoding="utf-8")
+        arguments.output.write_text(page.text(), encoding="utf-8")
     else:
-        print(document)
+        print(page.text())
+
+
+class Page(NamedTuple):
+    """A page of measurements.
+
+    Attributes
+    ----------
+    facts : str
+        The machine and the libraries, a Markdown list.
+    sections : dict of str to str
+        What each script printed, with its heading, by the name of the script.
+    """
+
+    facts: str
+    sections: dict[str, str]
+
+    def text(self) -> str:
+        """The page as Markdown; its headline is counted from the tables of the sections."""
+        sections = [self.sections[name] for name in SCRIPTS if name in self.sections]
+        return "\n".join([HEADER, self.facts, summary(sections), *sections])
+
+    def updated(self, new: Page) -> Page:
+        """The new page, with those sections of this one that were not measured again."""
+        kept = {name: text for name, text in self.sections.items() if name not in new.sections}
+        if not kept:
+            return new
+        note = "Measured after the rest of this page, in a run of its own."
+        if new.facts != self.facts:
+            note += f"\n\n{new.facts.strip()}"
+        noted = {name: with_note(text, note) for name, text in new.sections.items()}
+        return Page(self.facts, kept | noted)
+
+
+def read_page(text: str) -> Page:
+    """The page that this program wrote as this text."""
+    starts = [(match[1], match.start()) for match in SECTION.finditer(text)]
+    names = [name for name, _ in starts]
+    places = [place for _, place in starts] + [len(text)]
+    parts = (text[place:end].strip() for place, end in itertools.pairwise(places))
+    head = text[: places[0]].splitlines()
+    facts = "".join(f"{line}\n" for line in head if line.startswith("- "))
+    return Page(facts, {name: f"{part}\n" for name, part in zip(names, parts, strict=True)})
+
+
+def with_note(section: str, note: str) -> str:
+    """A section with a paragraph below its heading and its command."""
+    heading, command, rest = section.split("\n\n", 2)
+    return "\n\n".join([heading, command, note, rest])
 
 
 def section(name: str, flags: list[str]) -> str:

@@ -112,6 +112,29 @@ def test_claims_say_whether_they_hold(measuring):
     ]
 
 
+@pytest.mark.parametrize(
+    ("measured", "bound", "at_least", "shown"),
+    [
+        (1.4978, 1.5, True, "< 1.50"),
+        (0.94966, 0.95, True, "< 0.950"),
+        (10.004, 10.0, False, "> 10.00"),
+        (1.49, 1.5, True, "1.49"),
+        (1.5, 1.5, True, "1.50"),
+    ],
+)
+def test_a_claim_that_is_missed_by_little_is_not_shown_as_its_bound(
+    measuring, measured, bound, at_least, shown
+):
+    (row,) = measuring.claims_table([measuring.Claim("x", measured, bound, at_least)]).splitlines()[
+        2:
+    ]
+    assert row.split(" | ")[2] == shown
+
+
+def test_no_claims_are_no_table(measuring):
+    assert measuring.claims_table([]) == ""
+
+
 @given(st.floats(1e-9, 1e9))
 @example(0.0625)
 @example(0.00123)
@@ -134,6 +157,74 @@ def test_the_summary_counts_claims_and_names_those_that_do_not_hold(run, measuri
     assert text.startswith("1 of 2 claims hold.")
     assert "| bad | ≥ 2.00 | 1.00 | does not hold |" in text
     assert "good" not in text
+
+
+PAGE = BENCHMARKS.parent / "docs" / "benchmarks.md"
+
+
+def test_the_page_is_what_run_writes_from_its_own_tables(run):
+    text = PAGE.read_text(encoding="utf-8")
+    page = run.read_page(text)
+    assert [*page.sections] == [*run.SCRIPTS]
+    assert page.text() == text, "python benchmarks/run.py --only --output docs/benchmarks.md"
+
+
+def run_with(run, monkeypatch, *arguments):
+    """The command line, with a fast substitute for what each script measures."""
+
+    def section(name, flags):
+        measuring = importlib.import_module("measuring")
+        claim = measuring.Claim(f"{name} is fast", 3.0 if name == "store" else 1.0, 2.0)
+        claims = measuring.claims_table([claim])
+        return f"## About {name}\n\n`python benchmarks/{name}.py`\n\n{claims}\n"
+
+    monkeypatch.setattr(run, "section", section)
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+    run.main()
+
+
+def test_a_section_that_is_measured_again_changes_the_headline(run, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    run_with(run, monkeypatch, "--only", "store", "heads", "memory", "--output", page)
+    first = page.read_text()
+    assert "1 of 3 claims hold." in first
+    assert "Measured after the rest" not in first
+    page.write_text(first.replace("| heads is fast | ≥ 2.00 | 1.00 |", "| heads | ≥ 2.00 | 0.5 |"))
+    run_with(run, monkeypatch, "--only", "store", "--output", page)
+    second = run.read_page(page.read_text())
+    assert [*second.sections] == ["heads", "store", "memory"]
+    assert "| heads | ≥ 2.00 | 0.5 |" in second.sections["heads"]
+    assert "Measured after the rest of this page" in second.sections["store"]
+    assert "1 of 3 claims hold." in page.read_text()
+
+
+def test_a_section_of_another_machine_says_so(run, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(run, "machine_facts", lambda: "- one core\n- keras 3.15.1\n")
+    run_with(run, monkeypatch, "--only", "heads", "store", "--output", page)
+    monkeypatch.setattr(run, "machine_facts", lambda: "- two cores\n- keras 3.16.0\n")
+    run_with(run, monkeypatch, "--only", "store", "--output", page)
+    written = run.read_page(page.read_text())
+    assert written.facts == "- one core\n- keras 3.15.1\n"
+    assert "- two cores\n- keras 3.16.0" in written.sections["store"]
+    assert "two cores" not in written.sections["heads"]
+    assert written.text() == page.read_text()
+
+
+def test_claims_of_a_page_can_be_counted_again(run, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    run_with(run, monkeypatch, "--only", "heads", "store", "--output", page)
+    whole = page.read_text()
+    page.write_text(whole.replace("1 of 2 claims hold", "39 of 41 claims hold"))
+    run_with(run, monkeypatch, "--only", "--output", page)
+    assert page.read_text() == whole
+
+
+@pytest.mark.parametrize("arguments", [["--only"], ["--only", "sotre"], ["--only", "run"]])
+def test_a_run_of_nothing_is_an_error(run, monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit):
+        run_with(run, monkeypatch, *arguments)
+    assert "--only without names" in (said := capsys.readouterr().err) or "store" in said
 
 
 def test_the_machine_is_described_and_not_named(run):

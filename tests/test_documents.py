@@ -1,41 +1,13 @@
-"""What the documents say can be done, and the files they name are there."""
+"""The files that the documents name are there; their blocks run in test_documents_blocks.py."""
 
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tools/*/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def fenced(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.slow
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, rng):
-    images = rng.integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
-    labels = np.arange(20) % 2
-    images[labels == 1] //= 3
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        folder = tmp_path / "photos" / f"class {label}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{number}.jpg")
-    Image.fromarray(images[0]).save(tmp_path / "new.jpg")
-    monkeypatch.chdir(tmp_path)
-    names = {"X": images, "y": labels}
-    blocks = fenced("python")
-    assert len(blocks) >= 2
-    for block in blocks:
-        # Workers of an earlier test's search live on, in the folder that was the current one then.
-        exec(block.replace('"features"', repr(str(tmp_path / "features"))), names)
-    assert (tmp_path / "features").is_dir()
-    assert names["classifier"].score(names["photos"].data, names["photos"].target) == 1.0
-    assert len(names["search"].cv_results_["params"]) == 6
 
 
 def test_there_are_two_commands():

@@ -1,0 +1,237 @@
+"""Every Python block of the documents runs as it stands.
+
+The blocks of a page run in order, in one namespace, in a new folder. It holds small drawn images
+under the names that the page uses. The text of the blocks is never changed.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tools/*/*.md")])
+# Other fences hold no Python; a new kind has to be added here, or it would not run.
+LANGUAGES = {"python", "bash", "sh"}
+# Class folders that a page reads, by the name of the page. Each gets ten images a class.
+FOLDERS = {
+    "README.md": ["photos"],
+    "docs/auditing.md": ["photos/train", "photos/test"],
+    "docs/experiments.md": ["photos"],
+    "docs/report.md": ["sports/train", "sports/test"],
+}
+# Pages whose backbones need ImageNet weights, which are not part of the project.
+WITH_WEIGHTS = {"docs/experiments.md": ("mobilenet_v2", (160, 160))}
+
+
+class Cannot(NamedTuple):
+    """Why a block cannot run in a test, and the error that it ends with there."""
+
+    reason: str
+    error: type[Exception]
+
+
+# Blocks that are not expected to run, by the page and the first line of the block. Each is tried
+# all the same, and has to end with its error: an entry that is not needed fails.
+CANNOT_RUN: dict[tuple[str, str], Cannot] = {}
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, the line where its text begins, and its text."""
+
+    language: str
+    line: int
+    text: str
+
+
+def blocks_of(text):
+    """All fenced blocks of a Markdown text."""
+    found = re.finditer(r"^(```+)([^\n`]*)\n(.*?)^\1\s*$", text, re.MULTILINE | re.DOTALL)
+    return [
+        Block(match[2].strip(), text.count("\n", 0, match.start()) + 2, match[3]) for match in found
+    ]
+
+
+def run_blocks(page, blocks, cannot_run=CANNOT_RUN):
+    """Run the Python blocks of a page, and return their namespace."""
+    names = {"__name__": "__main__"}
+    for block in blocks:
+        if block.language != "python":
+            continue
+        # The empty lines before it let errors name the line of the page.
+        code = compile("\n" * (block.line - 1) + block.text, page, "exec")
+        cannot = cannot_run.get((page, block.text.splitlines()[0]))
+        if cannot is None:
+            exec(code, names)
+        else:
+            with pytest.raises(cannot.error):
+                exec(code, names)
+    return names
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks_by_page():
+    return {name_of(page): blocks_of(page.read_text(encoding="utf-8")) for page in PAGES}
+
+
+BLOCKS = blocks_by_page()
+WITH_PYTHON = [
+    pytest.param(page, marks=[pytest.mark.realdata] if page in WITH_WEIGHTS else [])
+    for page, blocks in BLOCKS.items()
+    if any(block.language == "python" for block in blocks)
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, for this process and for the workers that a block starts.
+
+    Workers of an earlier search would otherwise still work in the folder of that time.
+    """
+    from joblib.externals.loky import get_reusable_executor
+    from matplotlib import pyplot as plt
+
+    get_reusable_executor().shutdown(wait=True)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    get_reusable_executor().shutdown(wait=True)
+    plt.close("all")
+
+
+def draw(place, rng):
+    """Bright and dark pictures in folders of their classes, ten of each."""
+    for label, low in (("cat", 0), ("dog", 120)):
+        (place / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(low, low + 136, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / label / f"{number}.jpg")
+
+
+def needs_weights(backbone, size):
+    from transferclf import get_backbone
+    from transferclf.networks.weights import pretrained_file
+
+    if pretrained_file(get_backbone(backbone), size) is None:
+        pytest.skip(f"no weights of {backbone} below KERAS_HOME, and none are downloaded by tests")
+
+
+@pytest.mark.scripts
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_the_python_of_a_page_runs(page, folder, rng, capsys):
+    if page in WITH_WEIGHTS:
+        needs_weights(*WITH_WEIGHTS[page])
+    for name in FOLDERS.get(page, []):
+        draw(folder / name, rng)
+    prepare, check = PARTICULARS.get(page, (None, None))
+    if prepare:
+        prepare(folder)
+    names = run_blocks(page, BLOCKS[page])
+    if check:
+        check(names, folder, capsys.readouterr().out)
+
+
+def a_new_image(folder):
+    (folder / "photos/dog/0.jpg").rename(folder / "new.jpg")
+
+
+def the_readme(names, folder, printed):
+    classifier, search = names["classifier"], names["search"]
+    assert classifier.score(names["X"], names["y"]) == 1.0
+    assert classifier.predict(["new.jpg"]).tolist() == ["dog"]
+    assert len(search.cv_results_["params"]) == 6
+    assert search.n_splits_ == 5
+    assert any((folder / "features").rglob("*"))
+
+
+def a_leak_and_a_wrong_label(folder):
+    leaked = (folder / "photos/train/cat/0.jpg").read_bytes()
+    (folder / "photos/test/cat/0.jpg").write_bytes(leaked)
+    (folder / "photos/train/dog/3.jpg").rename(folder / "photos/train/cat/wrong.jpg")
+
+
+def the_audit(names, folder, printed):
+    found = names["found"]
+    assert len(found.leaks) == 1
+    (wrong,) = found.label_errors.to_dict("records")
+    assert Path(wrong["file"]).name == "wrong.jpg"
+    assert (wrong["label"], wrong["suggested"]) == ("cat", "dog")
+    assert "wrong.jpg (cat, train): rather dog" in printed
+
+
+def the_experiments(names, folder, printed):
+    table = names["table"]
+    assert table["name"].tolist() == [*names["runs"]]
+    assert not table["error"].any()
+    assert table["mean_accuracy"].min() > 0.9
+    assert printed.count("MobileNetV2") >= 2
+
+
+def the_page(names, folder, printed):
+    page = (folder / "sports.html").read_text(encoding="utf-8")
+    assert "<title>Ten sports</title>" in page
+    assert "dog" in page
+
+
+def the_displays(names, folder, printed):
+    text = (ROOT / "docs/reports.md").read_text(encoding="utf-8")
+    learned, looked_at = map(
+        int, re.findall(r"(\d+) to\s+learn from and (\d+) to look at", text)[0]
+    )
+    assert (len(names["X"]), len(names["X_test"])) == (learned, looked_at)
+    assert names["evaluation"].accuracy > 0.85
+
+
+# By page: what it needs beside its class folders, and what is true after its last block.
+PARTICULARS = {
+    "README.md": (a_new_image, the_readme),
+    "docs/auditing.md": (a_leak_and_a_wrong_label, the_audit),
+    "docs/experiments.md": (None, the_experiments),
+    "docs/report.md": (None, the_page),
+    "docs/reports.md": (None, the_displays),
+}
+
+
+@pytest.mark.parametrize("page", BLOCKS)
+def test_no_block_hides_from_the_test_that_runs_them(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert {block.language for block in BLOCKS[page]} <= LANGUAGES
+    assert text.count("```") == 2 * len(BLOCKS[page])
+    assert "~~~" not in text
+
+
+def test_what_the_tests_say_about_pages_is_needed():
+    pages = [page.values[0] for page in WITH_PYTHON]
+    assert {*FOLDERS, *WITH_WEIGHTS, *PARTICULARS} <= {*pages}
+    for page, first in CANNOT_RUN:
+        assert first in [block.text.splitlines()[0] for block in BLOCKS[page]]
+    for page, (backbone, _) in WITH_WEIGHTS.items():
+        assert any(f'"{backbone}"' in block.text for block in BLOCKS[page])
+
+
+def test_an_undefined_name_is_found_in_its_line():
+    blocks = blocks_of("# Page\n\n```bash\nfalse\n```\n\n```python\nx = 1\ny = x + z\n```\n")
+    assert [block.language for block in blocks] == ["bash", "python"]
+    with pytest.raises(NameError, match="'z'") as raised:
+        run_blocks("page.md", blocks)
+    assert (str(raised.traceback[-1].path), raised.traceback[-1].lineno + 1) == ("page.md", 9)
+
+
+def test_blocks_share_the_names_of_those_before():
+    blocks = blocks_of("```python\nx = [1]\n```\n\ntext\n\n```python\nx.append(2)\n```\n")
+    assert run_blocks("page.md", blocks)["x"] == [1, 2]
+
+
+def test_a_block_that_cannot_run_has_to_fail():
+    cannot = {("page.md", "import nowhere_to_be_found"): Cannot("not there", ImportError)}
+    excused = blocks_of("```python\nimport nowhere_to_be_found\n```\n\n```python\nx = 3\n```\n")
+    assert run_blocks("page.md", excused, cannot)["x"] == 3
+    cannot = {("page.md", "import json"): Cannot("not needed", ImportError)}
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        run_blocks("page.md", blocks_of("```python\nimport json\n```\n"), cannot)
