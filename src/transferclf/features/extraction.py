@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf._printing import say
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
 from transferclf.images.geometry import ResizeMode
@@ -284,7 +285,7 @@ class _Extraction:
     def _announced(self, missing: int, verbose: int) -> str:
         known = len(self.keys) - missing
         if verbose:
-            print(f"extracting features: {missing} images to compute, {known} known", flush=True)
+            say(f"extracting features: {missing} images to compute, {known} known")
         return f"{known} known"
 
 

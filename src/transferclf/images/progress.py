@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from transferclf._printing import is_terminal, say
+
 WIDTH = 20
 INTERVAL = 0.25  # seconds between two drawings
 
@@ -22,7 +24,7 @@ def progress_bar(total: int, note: str, delay: float = 0.0) -> Iterator[Advance]
     """Show how far a piece of work is, while in the ``with`` block.
 
     Where the output is no terminal, only the last state is printed. The line ends with the block,
-    also after an error.
+    also after an error. An output that cannot show the bar is no reason for an error.
 
     Parameters
     ----------
@@ -53,12 +55,14 @@ def progress_bar(total: int, note: str, delay: float = 0.0) -> Iterator[Advance]
 
 class _Bar:
     def __init__(self, total: int, note: str, delay: float):
+        # A line break or a control character would end the line or move the cursor.
+        note = "".join(letter if letter.isprintable() else " " for letter in note)
         self.total, self.note = total, note
         self.done = self.drawn = 0
         self.begin = time.monotonic()
         self.next_drawing = self.begin + delay
         # A terminal and a notebook go back to the start of the line; a log file cannot.
-        self.is_live = "ipykernel" in sys.modules or bool(sys.stdout and sys.stdout.isatty())
+        self.is_live = "ipykernel" in sys.modules or is_terminal()
 
     def advance(self, done: int) -> None:
         self.done += done
@@ -70,7 +74,7 @@ class _Bar:
         line = self.line(time.monotonic() - self.begin)
         start = "\r" if self.drawn else ""
         # What is left of a longer line is blotted out.
-        print(start + line.ljust(self.drawn), end="", flush=True)
+        say(start + line.ljust(self.drawn), end="")
         self.drawn = len(line)
 
     def line(self, seconds: float) -> str:
@@ -87,7 +91,7 @@ class _Bar:
     def close(self) -> None:
         if self.drawn or time.monotonic() >= self.next_drawing:
             self.draw()
-            print(flush=True)
+            say("")
 
 
 def _shown(rate: float) -> str:

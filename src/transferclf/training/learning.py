@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf._printing import say
 from transferclf.exceptions import TransferclfWarning
 from transferclf.features.extraction import Extractor
 from transferclf.images import ImageSource
@@ -208,7 +209,7 @@ class _Learner:
         )
         if self.verbose:
             losses = head.history["loss"]
-            print(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4g}, l2 {head.l2:.3g}")
+            say(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4g}, l2 {head.l2:.3g}")
         return head
 
     def _chosen_l2(self, train: Samples) -> float:

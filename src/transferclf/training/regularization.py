@@ -25,6 +25,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.special import softmax
 
+from transferclf._printing import say
 from transferclf.exceptions import InvalidParameterError
 from transferclf.training.linear import SoftmaxProblem, few_threads
 from transferclf.training.scaling import mean_and_scale
@@ -120,9 +121,7 @@ def choose_l2(
     with few_threads(features.size * n_classes):
         l2, loss, accuracy = _best(_folds(samples, n_classes))
     if verbose:
-        print(
-            f"l2: {l2:.2g} by cross-validation, held-out loss {loss:.4f}, accuracy {accuracy:.4f}"
-        )
+        say(f"l2: {l2:.2g} by cross-validation, held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
     return l2
 
 

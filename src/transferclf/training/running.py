@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 
+from transferclf._printing import say
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.callbacks import callback_list
 from transferclf.training.recipe import Recipe
@@ -132,4 +133,4 @@ def _warn_overflow(epoch: int, learning_rate: float) -> None:
 
 def _show(epoch: int, epochs: int, seconds: float, logs: dict[str, float]) -> None:
     numbers = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
-    print(f"Epoch {epoch + 1}/{epochs} - {seconds:.1f}s - {numbers}", flush=True)
+    say(f"Epoch {epoch + 1}/{epochs} - {seconds:.1f}s - {numbers}")

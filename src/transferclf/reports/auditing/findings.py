@@ -8,6 +8,7 @@ from typing import Any
 
 from sklearn.utils import Bunch
 
+from transferclf._printing import printable
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.tables import Row, rows_of
 
@@ -107,7 +108,7 @@ class Audit(Bunch):
     """
 
     def __str__(self) -> str:
-        return "\n\n".join(filter(None, [_head_text(self), *_section_texts(self)]))
+        return printable("\n\n".join(filter(None, [_head_text(self), *_section_texts(self)])))
 
     def __repr__(self) -> str:
         counts = (f"{name}={len(self[name])}" for name in COLUMNS if name != "sizes")
