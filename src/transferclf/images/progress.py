@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from transferclf._printing import is_terminal, say
 
@@ -51,6 +51,13 @@ def progress_bar(total: int, note: str, delay: float = 0.0) -> Iterator[Advance]
         yield bar.advance
     finally:
         bar.close()
+
+
+def bar_if(
+    verbose: int, total: int, note: str, delay: float = 0.0
+) -> AbstractContextManager[Advance]:
+    """Return a :func:`progress_bar`, or where `verbose` is 0 a context that shows nothing."""
+    return progress_bar(total, note, delay) if verbose else nullcontext(unseen)
 
 
 class _Bar:
