@@ -124,7 +124,7 @@ def test_it_draws_into_axes_that_are_there(images, fitted):
         (TransferClassifier(), 1, {}, NotFittedError, "not fitted"),
         (make_pipeline(CNNFeatureExtractor(), StandardScaler(), LogisticRegression()), 1, {},
          NotFittedError, "not fitted"),
-        ("crop", 0, {}, ImageError, "at least one image to show"),
+        ("crop", 0, {}, ImageError, "X is empty"),
         ("crop", "photo.jpg", {}, ImageError, "Got one str; pass a list"),
         ("crop", ["none.jpg"], {}, ImageError, "none.jpg"),
         ("crop", 1, {"ax": "axes"}, InvalidParameterError, "2 axes, two for each image. Got 1"),

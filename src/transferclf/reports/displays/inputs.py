@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from transferclf._base import BackboneEstimator
 from transferclf._validation import check_number
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import InvalidParameterError
 from transferclf.images.geometry import Box, largest_box
 from transferclf.reports.displays.figures import COLOURS, check_axes, pyplot
 from transferclf.reports.displays.pictures import picture
@@ -101,8 +101,6 @@ class NetworkInputDisplay:
         pyplot()  # say early that it is not installed
         reader, X = _reader(estimator, X)
         source = reader._source_of(X)
-        if len(source) == 0:
-            raise ImageError("X must have at least one image to show. Got none instead.")
         size, resize = reader.prefix_.size, reader.resize_
         images = [picture(source, index) for index in range(len(source))]
         inputs = [source.load(index, size, resize) for index in range(len(source))]
@@ -143,8 +141,10 @@ class NetworkInputDisplay:
         axes.imshow(self.images[number], extent=(0, width, height, 0))
         if self.seen_[number] < 1:
             left, top, right, bottom = self.boxes[number]
-            style = {"fill": False, "edgecolor": FRAME, "linewidth": 2.5}
-            axes.add_patch(Rectangle((left, top), right - left, bottom - top, **style))
+            sides = (right - left, bottom - top)
+            axes.add_patch(
+                Rectangle((left, top), *sides, fill=False, edgecolor=FRAME, linewidth=2.5)
+            )
         axes.set_title(f"image {number}", fontsize="medium")
         axes.set(xticks=[], yticks=[])
 
