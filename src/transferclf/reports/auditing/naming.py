@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from typing import Any
 
+from transferclf._spelling import look
 from transferclf.reports.tables import Row
+
+# Separators that take the place of a space in names of folders.
+_NO_SEPARATORS = str.maketrans("", "", "-_.")
 
 
 def missing_classes(labels: list[Any], splits: list[str] | None) -> list[Row]:
@@ -74,7 +77,10 @@ def similar_names(labels: list[Any]) -> list[Row]:
 
 
 def skeleton(label: Any) -> str:
-    """Return what is left of a name without case, spaces, separators, accents' form and marks.
+    """Return the look of a name without hyphens, underscores and full stops.
+
+    Names of separators alone, such as "-" and "_", are compared as they are. So are numbers:
+    -1 and 1 do not look alike.
 
     Examples
     --------
@@ -82,12 +88,6 @@ def skeleton(label: Any) -> str:
     True
     """
     if not isinstance(label, str):
-        return f"{type(label).__name__} {label}"  # the numbers -1 and 1 do not look alike
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
-    # Kinds of characters: Z are spaces, C marks that cannot be seen. Names of separators alone,
-    # such as "-" and "_", are compared as they are.
-    return "".join(letter for letter in text if not _is_separator(letter)) or text
-
-
-def _is_separator(letter: str) -> bool:
-    return letter in "-_." or unicodedata.category(letter)[0] in "ZC"
+        return f"{type(label).__name__} {label}"
+    text = look(label)
+    return text.translate(_NO_SEPARATORS) or text or label
