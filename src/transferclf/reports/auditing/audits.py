@@ -21,7 +21,7 @@ from transferclf.reports.auditing.findings import COLUMNS, Audit
 from transferclf.reports.auditing.labels import Judgement, judged_labels
 from transferclf.reports.auditing.naming import missing_classes, similar_names
 from transferclf.reports.auditing.readable import facts_of, features_of_readable, kinds_of
-from transferclf.reports.predictions import n_samples_of
+from transferclf.reports.predictions import few_of_each_class, n_samples_of
 from transferclf.reports.tables import Row, table_of
 
 # An image is odd where its distance is so many deviations above the usual one: Iglewicz and
@@ -292,6 +292,7 @@ def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose:
         check_number("verbose", verbose, 0, whole=True)
 
 
+@few_of_each_class()
 def _coded_labels(y: Any, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
     """The classes and the number of each label; all 0 where there are none."""
     if y is None:

@@ -13,6 +13,7 @@ from transferclf.reports.displays.figures import (
     check_axes,
     colour_of,
     legend_beside,
+    legend_width,
     marker_of,
     pyplot,
 )
@@ -32,6 +33,9 @@ SHORT = 12
 
 # Above this, lines are many and the legend is long.
 FEW = 8
+
+# Height of a line of the legend, in inches.
+LINE = 0.21
 
 
 class TrainingHistoryDisplay:
@@ -185,7 +189,7 @@ class TrainingHistoryDisplay:
         """
         panels = _checked_panels(metrics)
         units = self._units()
-        self.figure_, cells = _axes(ax, len(panels), len(units), len(self.histories))
+        self.figure_, cells = _axes(ax, len(panels), len(units), list(self.histories))
         self.axes_ = cells.ravel()
         self.lines_: dict[tuple[str, str], Any] = {}
         self.head_lines_: dict[tuple[str, str], Any] = {}
@@ -323,11 +327,13 @@ def _checked_panels(metrics: Any) -> tuple[str, ...]:
     return panels
 
 
-def _axes(ax: Any, count: int, n_units: int, n_runs: int) -> tuple[Any, np.ndarray]:
+def _axes(ax: Any, count: int, n_units: int, names: list[str]) -> tuple[Any, np.ndarray]:
     """The figure, and axes of shape (count, n_units): those of a row share their scale."""
     if ax is None:
         width = 4.2 if n_units == 1 else 5.6
-        size = (width * count + 2.2, 3.8 if n_runs <= FEW else 5.0)
+        # The legend has a line for each run, and up to three more.
+        height = max(3.8 if len(names) <= FEW else 5.0, LINE * (len(names) + 3) + 0.8)
+        size = (width * count + max(2.2, legend_width(names)), height)
         figure, axes = pyplot().subplots(
             1, count * n_units, figsize=size, layout="constrained", squeeze=False
         )
