@@ -23,8 +23,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    stdout = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stdout=stdout, modules={}))
+    monkeypatch.setattr(progress, "is_terminal", lambda: True)
 
 
 def test_a_log_gets_the_last_state_only(clock, capsys):

@@ -28,7 +28,7 @@ def chosen(features, labels, weights=None, **options):
 def path(monkeypatch, *args, **options):
     """The losses that decide: they tell more than the choice does."""
     losses = []
-    scores = regularization._Fold.scores
+    scores = regularization.Fold.scores
 
     def noted(self, l2):
         result = scores(self, l2)
@@ -36,7 +36,7 @@ def path(monkeypatch, *args, **options):
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(regularization._Fold, "scores", noted)
+        patch.setattr(regularization.Fold, "scores", noted)
         choice = chosen(*args, **options)
     return choice, losses
 
@@ -114,7 +114,7 @@ def test_principal_rows_have_the_products_of_the_standardised_ones():
         features[:, 3] = 7.0
         standardised = features - features.mean(axis=0)
         standardised /= np.where(features.std(axis=0) < 1e-6, 1, features.std(axis=0))
-        rows = regularization._principal_rows(features, np.ones(n))
+        rows = regularization.principal_rows(features, np.ones(n))
         assert rows.dtype == np.float32
         assert rows.shape[1] <= min(n, d)
         np.testing.assert_allclose(rows @ rows.T, standardised @ standardised.T, atol=1e-3)

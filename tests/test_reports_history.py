@@ -75,24 +75,46 @@ def test_the_lines_are_the_history():
     assert display.figure_ is display.axes_[0].figure
 
 
-def test_a_fine_tuned_classifier_shows_where_fine_tuning_began(fine_tuned, images):
+def test_iterations_and_epochs_have_panels_of_their_own(fine_tuned, images):
     n_head = fine_tuned.n_head_iter_
     assert 0 < n_head < fine_tuned.n_iter_ == n_head + 3
     nested = make_pipeline(FunctionTransformer(), FrozenEstimator(fine_tuned))
     for estimator in (fine_tuned, nested):
         display = TrainingHistoryDisplay.from_estimator(estimator)
-        assert set(display.boundary_lines_) == {("small", "loss"), ("small", "accuracy")}
-        for line in display.boundary_lines_.values():
-            assert line.get_xdata()[0] == n_head + 0.5
-        line = display.lines_["small", "val_accuracy"]
-        assert points(line)[1] == fine_tuned.history_["val_accuracy"]
-        assert display.axes_[0].get_xlabel() == "epoch or iteration"
-        assert text_of(display.axes_[1].get_legend())[-1] == "fine-tuning begins"
+        assert [axes.get_xlabel() for axes in display.axes_] == ["iteration", "epoch"] * 2
+        assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "", "accuracy", ""]
+        entries = set(fine_tuned.history_) - {"learning_rate"}
+        assert set(display.lines_) == set(display.head_lines_) == {("small", e) for e in entries}
+        for entry in entries:
+            values = fine_tuned.history_[entry]
+            of_head, of_epochs = (
+                lines["small", entry] for lines in (display.head_lines_, display.lines_)
+            )
+            assert points(of_head) == (list(range(1, n_head + 1)), values[:n_head])
+            assert points(of_epochs) == ([1, 2, 3], values[n_head:])
+            first = 2 * ("accuracy" in entry)
+            assert of_head.axes is display.axes_[first]
+            assert of_epochs.axes is display.axes_[first + 1]
+            assert of_head.get_color() == of_epochs.get_color()
+            assert of_head.is_dashed() == of_epochs.is_dashed() == entry.startswith("val_")
+        # Both have as much room, and one scale of values.
+        display.figure_.draw_without_rendering()
+        for first in (0, 2):
+            head, epochs = display.axes_[first : first + 2]
+            assert head.get_ylim() == epochs.get_ylim()
+            widths = [axes.get_window_extent().width for axes in (head, epochs)]
+            assert 0.7 < widths[0] / widths[1] < 1.4
+        assert display.boundary_lines_ == {}
+        assert text_of(display.axes_[-1].get_legend()) == ["small", "training", "validation"]
 
 
 def test_a_history_alone_says_where_a_head_by_lbfgs_ended(fine_tuned):
     display = TrainingHistoryDisplay.from_histories({"run": fine_tuned.history_})
-    assert display.boundary_lines_["run", "loss"].get_xdata()[0] == fine_tuned.n_head_iter_ + 0.5
+    assert len(display.head_lines_["run", "loss"].get_xdata()) == fine_tuned.n_head_iter_
+    assert display.lines_["run", "loss"].get_xdata().tolist() == [1, 2, 3]
+
+
+def test_a_head_trained_by_epochs_shares_its_panel_with_fine_tuning():
     by_hand = TrainingHistoryDisplay.from_histories({"run": HISTORY}, boundaries={"run": 3})
     assert by_hand.boundary_lines_["run", "accuracy"].get_xdata()[0] == 3.5
 
@@ -109,6 +131,41 @@ def test_a_network_from_nothing_has_one_phase(images):
     assert points(display.lines_["net", "loss"]) == ([1, 2], classifier.history_["loss"])
     assert display.boundary_lines_ == {}
     assert text_of(display.axes_[1].get_legend()) == ["net", "training"]
+
+
+def test_runs_of_one_kind_each_have_two_panels_and_one_line_each():
+    by_iterations = {"loss": [3.0, 2.0], "accuracy": [0.1, 0.2]}
+    display = TrainingHistoryDisplay.from_histories({"head": by_iterations, "net": HISTORY})
+    loss_of_head, loss_of_net = display.lines_["head", "loss"], display.lines_["net", "loss"]
+    assert display.axes_.tolist()[:2] == [loss_of_head.axes, loss_of_net.axes]
+    assert points(loss_of_head) == ([1, 2], [3.0, 2.0])
+    assert points(loss_of_net) == ([1, 2, 3, 4], HISTORY["loss"])
+    assert display.head_lines_ == {}
+
+
+def test_two_panels_share_the_room_of_axes_that_are_there():
+    history = {"loss": [3.0, 2.0, 1.0, 0.5], "learning_rate": [0.1]}
+    figure, (left, right) = plt.subplots(1, 2)
+    display = TrainingHistoryDisplay.from_histories(
+        {"run": history}, metrics="loss", ax=right, legend=False
+    )
+    figure.draw_without_rendering()
+    room = right.get_window_extent()
+    for axes in display.axes_:
+        box = axes.get_window_extent()
+        assert room.x0 - 1 <= box.x0 < box.x1 <= room.x1 + 1
+    boxes = [axes.get_window_extent() for axes in display.axes_]
+    assert boxes[0].x1 < boxes[1].x0
+    assert not left.lines
+    assert points(display.head_lines_["run", "loss"]) == ([1, 2, 3], [3.0, 2.0, 1.0])
+    assert points(display.lines_["run", "loss"]) == ([1], [0.5])
+
+
+def test_validation_that_began_with_fine_tuning_is_in_its_panel_alone():
+    history = {"loss": [3.0, 2.0, 1.0], "val_loss": [1.5], "learning_rate": [0.1, 0.1]}
+    display = TrainingHistoryDisplay.from_histories({"run": history}, metrics="loss")
+    assert points(display.lines_["run", "val_loss"]) == ([2], [1.5])
+    assert list(display.head_lines_) == [("run", "loss")]
 
 
 def test_validation_that_began_later_ends_with_the_training():
@@ -154,6 +211,12 @@ def test_it_draws_into_axes_that_are_there():
     assert plt.get_fignums() == [figure.number]
     with pytest.raises(InvalidParameterError, match="each of the 2 panels. Got 1"):
         TrainingHistoryDisplay.from_histories({"run": HISTORY}, ax=axes[0])
+
+
+def test_a_history_of_no_steps_is_an_empty_panel():
+    display = TrainingHistoryDisplay.from_histories({"run": {"loss": []}})
+    assert display.lines_ == {}
+    assert [axes.get_xlabel() for axes in display.axes_] == ["epoch", "epoch"]
 
 
 def test_losses_that_overflowed_leave_a_gap():

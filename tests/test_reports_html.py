@@ -347,6 +347,17 @@ frame.onload = () => {
     decoded: [...page.images].filter(image => image.naturalWidth > 0).length,
     described: [...page.images].filter(image => image.alt.length > 15).length,
     scripts: page.scripts.length, title: page.title,
+    tables: [...page.querySelectorAll(".scroll")].map(box => {
+      box.scrollLeft = 1e6;
+      const last = box.querySelector("tr:last-child > :last-child").getBoundingClientRect();
+      const heads = [...box.querySelectorAll("table:not(.matrix) tbody th")];
+      return {
+        caption: box.getAttribute("aria-label"), hidden: box.scrollWidth - box.clientWidth,
+        lastIsSeen: last.right <= box.getBoundingClientRect().right + 1,
+        namesAreSeen: heads.every(one =>
+          one.getBoundingClientRect().left >= box.getBoundingClientRect().left - 1),
+      };
+    }),
   };
   const out = document.createElement("pre");
   out.id = "found";
@@ -401,7 +412,7 @@ def browsed(address, folder, *options):
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [360, 1240])
+@pytest.mark.parametrize("width", [360, 390, 1240])
 def test_in_a_browser_nothing_acts_or_is_cut(width, site, outline, tmp_path):
     port, asked = site
     asked.clear()
@@ -412,6 +423,13 @@ def test_in_a_browser_nothing_acts_or_is_cut(width, site, outline, tmp_path):
     assert found["overflow"] <= 0
     assert found["beyond"] == 0
     assert found["images"] == found["decoded"] == found["described"] == len(outline.all("img"))
+    # Tables that are too wide scroll by themselves, and their names of rows stay in sight.
+    assert len(found["tables"]) >= 4
+    for table_ in found["tables"]:
+        assert table_["lastIsSeen"], table_
+        assert table_["namesAreSeen"], table_
+        if table_["caption"].startswith("Precision"):
+            assert table_["hidden"] <= 0, table_
     assert found["scripts"] == 0
     assert found["title"] == "<b>Digits</b> & 'more'"
     # Not even the icon that browsers ask for by themselves came from the page.

@@ -20,6 +20,8 @@
 
 from __future__ import annotations
 
+from transferclf._printing import printable
+
 __all__ = [
     "ArchiveError",
     "DivergenceError",
@@ -39,6 +41,10 @@ __all__ = [
 
 class TransferclfError(Exception):
     """Base class of all errors that transferclf raises on purpose."""
+
+    def __str__(self) -> str:
+        # A name of a file in it may have characters that cannot be printed.
+        return printable(super().__str__())
 
 
 class ImageError(TransferclfError, ValueError):

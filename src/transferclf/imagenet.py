@@ -11,7 +11,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ from transferclf.features.extraction import BATCH_SIZE
 from transferclf.images import ImageSource, check_images
 from transferclf.images.geometry import RESIZE_MODES, ResizeMode
 from transferclf.images.loading import load_batches
-from transferclf.images.progress import progress_bar, unseen
+from transferclf.images.progress import bar_if
 from transferclf.networks.backbones import Backbone, get_backbone
 from transferclf.networks.choosing import choose_prefix
 from transferclf.networks.engines import Engine, Precision, check_engine
@@ -256,7 +256,7 @@ def _probabilities(
     starts = range(0, len(source), BATCH_SIZE)
     batches = [range(start, min(start + BATCH_SIZE, len(source))) for start in starts]
     forward = prefix.forward()
-    bar = progress_bar(len(source), prefix.backbone.name) if verbose else nullcontext(unseen)
+    bar = bar_if(verbose, len(source), prefix.backbone.name)
     loaded = load_batches(source, batches, prefix.size, resize)
     with closing(loaded), bar as advance:
         for pixels in loaded:

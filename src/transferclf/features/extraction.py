@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf._printing import say
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.loading import content_digests, load_all, load_batches
-from transferclf.images.progress import Advance, progress_bar, unseen
+from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _keys(
 
 
 def _digests(source: ImageSource, verbose: int = 0, title: str = "") -> list[bytes]:
-    with _bar(len(source), "images looked at", verbose, PATIENCE, title) as advance:
+    with bar_if(verbose, len(source), "images looked at", PATIENCE, title) as advance:
         return content_digests(source, advance)
 
 
@@ -216,7 +217,7 @@ class Extractor:
         self, source: ImageSource, size: tuple[int, int], title: str = "pixels"
     ) -> np.ndarray:
         """Pixels (len(source), h, w, 3), uint8 where they are whole numbers, else float32."""
-        with _bar(len(source), "images read", self.verbose, PATIENCE, title) as advance:
+        with bar_if(self.verbose, len(source), "images read", PATIENCE, title) as advance:
             return load_all(source, size, self.resize, advance)
 
 
@@ -262,7 +263,7 @@ class _Extraction:
         batches = [positions[start : start + BATCH_SIZE] for start in starts]
         inputs = self.inputs(batches)
         note = self._announced(len(positions), verbose, title)
-        bar = _bar(len(positions), note, verbose, title=title)
+        bar = bar_if(verbose, len(positions), note, title=title)
         with closing(inputs), bar as advance:
             for batch, values in zip(batches, inputs, strict=True):
                 self._keep(batch, forward(values))
@@ -306,7 +307,7 @@ class _Extraction:
     def _announced(self, missing: int, verbose: int, title: str) -> str:
         known = len(self.keys) - missing
         if verbose:
-            print(f"{title}: {missing} images to compute, {known} known", flush=True)
+            say(f"{title}: {missing} images to compute, {known} known")
         return f"{known} known"
 
 
@@ -329,9 +330,3 @@ def _first_positions(keys: Sequence[bytes]) -> np.ndarray:
     """Where the key of each image comes for the first time."""
     first: dict[bytes, int] = {}
     return np.fromiter((first.setdefault(key, index) for index, key in enumerate(keys)), int)
-
-
-def _bar(
-    total: int, note: str, verbose: int, delay: float = 0.0, title: str = ""
-) -> AbstractContextManager[Advance]:
-    return progress_bar(total, note, delay, title) if verbose else nullcontext(unseen)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from transferclf._printing import is_terminal, say
 
 WIDTH = 20
 INTERVAL = 0.25  # seconds between two drawings
@@ -22,7 +24,7 @@ def progress_bar(total: int, note: str, delay: float = 0.0, title: str = "") -> 
     """Show how far a piece of work is, while in the ``with`` block.
 
     Where the output is no terminal, only the last state is printed. The line ends with the block,
-    also after an error.
+    also after an error. An output that cannot show the bar is no reason for an error.
 
     Parameters
     ----------
@@ -53,14 +55,23 @@ def progress_bar(total: int, note: str, delay: float = 0.0, title: str = "") -> 
         bar.close()
 
 
+def bar_if(
+    verbose: int, total: int, note: str, delay: float = 0.0, title: str = ""
+) -> AbstractContextManager[Advance]:
+    """Return a :func:`progress_bar`, or where `verbose` is 0 a context that shows nothing."""
+    return progress_bar(total, note, delay, title) if verbose else nullcontext(unseen)
+
+
 class _Bar:
     def __init__(self, total: int, note: str, delay: float, start: str):
+        # A line break or a control character would end the line or move the cursor.
+        note = "".join(letter if letter.isprintable() else " " for letter in note)
         self.total, self.note, self.start = total, note, start
         self.done = self.drawn = 0
         self.begin = time.monotonic()
         self.next_drawing = self.begin + delay
         # A terminal and a notebook go back to the start of the line; a log file cannot.
-        self.is_live = "ipykernel" in sys.modules or bool(sys.stdout and sys.stdout.isatty())
+        self.is_live = "ipykernel" in sys.modules or is_terminal()
 
     def advance(self, done: int) -> None:
         self.done += done
@@ -72,7 +83,7 @@ class _Bar:
         line = self.line(time.monotonic() - self.begin)
         start = "\r" if self.drawn else ""
         # What is left of a longer line is blotted out.
-        print(start + line.ljust(self.drawn), end="", flush=True)
+        say(start + line.ljust(self.drawn), end="")
         self.drawn = len(line)
 
     def line(self, seconds: float) -> str:
@@ -90,7 +101,7 @@ class _Bar:
     def close(self) -> None:
         if self.drawn or time.monotonic() >= self.next_drawing:
             self.draw()
-            print(flush=True)
+            say("")
 
 
 def _shown(rate: float) -> str:

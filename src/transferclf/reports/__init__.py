@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transferclf.reports.displays.history import (
         TrainingHistoryDisplay as TrainingHistoryDisplay,
     )
+    from transferclf.reports.displays.inputs import NetworkInputDisplay as NetworkInputDisplay
     from transferclf.reports.evaluation import Evaluation as Evaluation
     from transferclf.reports.evaluation import evaluate as evaluate
     from transferclf.reports.experiments.comparing import compare as compare
@@ -34,6 +35,7 @@ _HOME = {
     "Evaluation": "transferclf.reports.evaluation",
     "GradCAMDisplay": "transferclf.reports.displays.gradcam",
     "ImageGridDisplay": "transferclf.reports.displays.grid",
+    "NetworkInputDisplay": "transferclf.reports.displays.inputs",
     "TrainingHistoryDisplay": "transferclf.reports.displays.history",
     "audit": "transferclf.reports.auditing.audits",
     "compare": "transferclf.reports.experiments.comparing",
@@ -50,6 +52,7 @@ __all__ = [
     "Evaluation",
     "GradCAMDisplay",
     "ImageGridDisplay",
+    "NetworkInputDisplay",
     "TrainingHistoryDisplay",
     "audit",
     "compare",

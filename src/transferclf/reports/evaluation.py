@@ -11,6 +11,7 @@ import numpy as np
 from sklearn import metrics
 from sklearn.utils import Bunch
 
+from transferclf._printing import printable
 from transferclf._targets import check_sample_weight, look_alike_remark
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
@@ -229,7 +230,8 @@ class Evaluation(Bunch):
         }
 
     def __str__(self) -> str:
-        return "\n\n".join(filter(None, [_head_text(self), _table_text(self), _pairs_text(self)]))
+        parts = [_head_text(self), _table_text(self), _pairs_text(self)]
+        return printable("\n\n".join(filter(None, parts)))
 
     def __repr__(self) -> str:
         return f"<Evaluation of {self.n_samples:,} samples, accuracy {self.accuracy:.3f}>"

@@ -6,17 +6,24 @@ from typing import Any
 
 
 def short_name(name: Any, width: int = 28) -> str:
-    """A name on one line of at most `width` characters.
+    """Return a name on one line of at most `width` characters.
 
-    Line breaks, control characters and marks that turn the direction of text become spaces, and
-    the middle of long names three dots, since names that are alike often differ at the end.
+    Line breaks, control characters and marks that turn the direction of text become spaces.
+    Surrogates, which stand for bytes that are no text, become the replacement character. The
+    middle of long names becomes three dots, since names that are alike often differ at the end.
     """
-    text = "".join(letter if letter.isprintable() else " " for letter in str(name))
+    text = "".join(map(_shown, str(name)))
     text = " ".join(text.split())
     if len(text) <= width:
         return text
     tail = (width - 1) // 3
     return f"{text[: width - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+
+
+def _shown(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return "\N{REPLACEMENT CHARACTER}" if "\ud800" <= letter <= "\udfff" else " "
 
 
 def count_text(number: float, noun: str, plural: str = "") -> str:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transferclf._printing import printable
+from transferclf.reports.names import short_name
+
 Row = dict[str, Any]
 
 # Cells are cut to so many characters in text, and tables to so many rows.
@@ -35,7 +38,7 @@ class Rows(list[Row]):
         self.columns = list(columns)
 
     def __str__(self) -> str:
-        return text_of(self, self.columns)
+        return printable(text_of(self, self.columns))
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:
@@ -85,7 +88,10 @@ def text_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     a     3
     bb
     """
-    cells = [list(columns), *([_cell(row.get(name)) for name in columns] for row in rows[:SHOWN])]
+    cells = [
+        [short_name(name, CELL) for name in columns],
+        *([_cell(row.get(name)) for name in columns] for row in rows[:SHOWN]),
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -110,6 +116,4 @@ def _none_for_nan(value: Any) -> Any:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    text = " ".join(text.split())
-    return text if len(text) <= CELL else f"{text[: CELL // 2 - 2]}...{text[1 - CELL // 2 :]}"
+    return f"{value:.3f}" if isinstance(value, float) else short_name(value, CELL)

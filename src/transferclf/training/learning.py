@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf._printing import say
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.extraction import Extractor
 from transferclf.networks.suffix import Suffix
@@ -128,7 +129,7 @@ class _Learner:
         )
         if self.verbose:
             losses = head.history["loss"]
-            print(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4g}, l2 {head.l2:.3g}")
+            say(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4g}, l2 {head.l2:.3g}")
         return head
 
     def _chosen_l2(self, train: Samples) -> float:
@@ -140,7 +141,7 @@ class _Learner:
         rows, labels, weights = originals.unrolled()
         n_classes = self.plan.suffix.n_classes
         if self.verbose:
-            print(f"choosing l2 by cross-validation on {n_images} images", flush=True)
+            say(f"choosing l2 by cross-validation on {n_images} images")
         return choose_l2(rows, labels, n_classes, sample_weight=weights, verbose=self.verbose)
 
     def _head_by_keras(self, data: _Data, recipe: Recipe) -> TrainedSuffix:

@@ -25,6 +25,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.special import softmax
 
+from transferclf._printing import say
 from transferclf.exceptions import InvalidParameterError
 from transferclf.training.linear import SoftmaxProblem, few_threads
 from transferclf.training.scaling import mean_and_scale
@@ -122,9 +123,7 @@ def choose_l2(
     with few_threads(features.size * n_classes):
         l2, loss, accuracy = _best(_folds(samples, n_classes))
     if verbose:
-        print(
-            f"l2: {l2:.2g} by cross-validation, held-out loss {loss:.4f}, accuracy {accuracy:.4f}"
-        )
+        say(f"l2: {l2:.2g} by cross-validation, held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
     return l2
 
 
@@ -194,11 +193,11 @@ def _linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[part]
 
 
-def _folds(samples: _Samples, n_classes: int) -> list[_Fold]:
+def _folds(samples: _Samples, n_classes: int) -> list[Fold]:
     """Folds to hold out: units are dealt in turn, and so, by their order, is each class."""
     # All folds share the mean, deviation and axes of all samples; they know nothing of labels.
-    rows = _principal_rows(samples.features, samples.weights)
-    folds: list[_Fold] = []
+    rows = principal_rows(samples.features, samples.weights)
+    folds: list[Fold] = []
     n_held_out, enough = 0, ENOUGH_HELD_OUT
     for deal in range(N_DEALS):
         # Each round of units begins `deal` places further on than the round before.
@@ -206,13 +205,13 @@ def _folds(samples: _Samples, n_classes: int) -> list[_Fold]:
         for number in range(fold_of.max() + 1):
             if n_held_out < enough:
                 out = fold_of == number
-                folds.append(_Fold(rows, samples.labels, samples.weights, out, n_classes))
+                folds.append(Fold(rows, samples.labels, samples.weights, out, n_classes))
                 n_held_out += int(out.sum())
         enough = min(enough, FEW_HELD_OUT)
     return folds
 
 
-def _principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Standardised features in their principal axes, in single precision; shape (m, r)."""
     mean, scale = mean_and_scale(features, weights)
     rows = (features - mean) / scale
@@ -225,7 +224,7 @@ def _principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (axes * np.sqrt(squares) if is_wide else rows @ axes).astype(np.float32)
 
 
-def _best(folds: list[_Fold]) -> tuple[float, float, float]:
+def _best(folds: list[Fold]) -> tuple[float, float, float]:
     """The best candidate, its held-out loss and accuracy."""
     best, since = (DEFAULT_L2, np.inf, np.nan), 0
     for l2 in CANDIDATES[::-1]:
@@ -240,7 +239,7 @@ def _best(folds: list[_Fold]) -> tuple[float, float, float]:
     return best
 
 
-class _Fold:
+class Fold:
     """A fold held out, and the head that the other folds have come to so far."""
 
     def __init__(
@@ -263,13 +262,22 @@ class _Fold:
     def scores(self, l2: float) -> tuple[float, float]:
         """Fit; sums of the held-out samples' losses and of the weights of those right."""
         self._fit(l2)
-        rows, labels, weights = self._held_out
-        logits = rows @ self._parameters[:-1].astype(rows.dtype) + self._parameters[-1]
+        _, labels, weights = self._held_out
+        logits = self._logits()
         probabilities = softmax(logits, axis=1)
         self._curvature = float((probabilities * (1 - probabilities)).mean())
         of_label = probabilities[np.arange(len(labels)), labels]
         losses = -np.log((1 - CHANCE) * of_label + CHANCE / self._n_classes)
         return float(weights @ losses), float(weights @ (logits.argmax(axis=1) == labels))
+
+    def probabilities(self, l2: float) -> np.ndarray:
+        """Fit; probabilities of the samples that are held out."""
+        self._fit(l2)
+        return softmax(self._logits(), axis=1)
+
+    def _logits(self) -> np.ndarray:
+        rows = self._held_out[0]
+        return rows @ self._parameters[:-1].astype(rows.dtype) + self._parameters[-1]
 
     def _fit(self, l2: float) -> None:
         # The sum over samples should weigh as much against the penalty as it will in all folds.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
+from transferclf._printing import say
 from transferclf.exceptions import DivergenceError
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.callbacks import told_callbacks
@@ -215,10 +216,10 @@ class Run:
 
 def _show(epoch: int, epochs: int, seconds: float, logs: dict[str, float]) -> None:
     numbers = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
-    print(f"Epoch {epoch + 1}/{epochs} - {seconds:.1f}s - {numbers}", flush=True)
+    say(f"Epoch {epoch + 1}/{epochs} - {seconds:.1f}s - {numbers}")
 
 
 def _show_end(stopped_early: bool, done: int, kept: int) -> None:
     said = f"early stopping after epoch {done}" if stopped_early else f"all {done} epochs are done"
     weights = f"the weights of epoch {kept}" if kept else "the weights before the first epoch"
-    print(f"{said}; {weights} {'came back' if kept < done else 'are kept'}", flush=True)
+    say(f"{said}; {weights} {'came back' if kept < done else 'are kept'}")

@@ -14,12 +14,15 @@ from transferclf._validation import check_number
 from transferclf.exceptions import InvalidParameterError
 from transferclf.extractor import CNNFeatureExtractor
 from transferclf.images.loading import content_digests
+from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
+from transferclf.reports.auditing.cropping import seen_shares
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
 from transferclf.reports.auditing.findings import COLUMNS, Audit
 from transferclf.reports.auditing.labels import Judgement, judged_labels
-from transferclf.reports.auditing.readable import features_of_readable, kinds_of
-from transferclf.reports.predictions import n_samples_of
+from transferclf.reports.auditing.naming import missing_classes, similar_names
+from transferclf.reports.auditing.readable import facts_of, features_of_readable, kinds_of
+from transferclf.reports.predictions import few_of_each_class, n_samples_of
 from transferclf.reports.tables import Row, table_of
 
 # An image is odd where its distance is so many deviations above the usual one: Iglewicz and
@@ -28,6 +31,9 @@ ODD = 3.5
 
 # Fewer images of a class than this do not show what is usual in it.
 FEW = 10
+
+# An image of which a network sees less than this share is said to be cut.
+CUT = 0.5
 
 # Makes the median absolute deviation of normally distributed numbers their standard deviation.
 _TO_DEVIATION = 1.4826
@@ -41,8 +47,9 @@ def audit(
     extractor: CNNFeatureExtractor | None = None,
     threshold: float = 0.9,
     n_neighbors: int = 5,
+    verbose: int = 0,
 ) -> Audit:
-    """Look for copies, leaks, wrong labels, odd and unreadable images.
+    """Look for copies, leaks, wrong labels, odd, cut and unreadable images.
 
     All of it from the features of a frozen network, which are stored: a later fit on the same
     backbone finds them.
@@ -58,13 +65,16 @@ def audit(
         The name of the split that each image is in ("train", "test"); or from these names to
         positions in X.
     extractor : CNNFeatureExtractor or None, default=None
-        What gives the features; None is ``CNNFeatureExtractor("tiny")``.
+        What gives the features; None is ``CNNFeatureExtractor("tiny")``. How much of each image
+        a network sees is said for its `resize` and its input size.
     threshold : float, default=0.9
         From which cosine of their centred features two images are near copies. For the bundled
         backbone ``docs/auditing.md`` says what that finds and what it takes for copies.
     n_neighbors : int, default=5
         How many of the nearest images with the same label an image is compared with, to find odd
         ones.
+    verbose : int, default=0
+        1 shows progress, also that of the extraction.
 
     Returns
     -------
@@ -91,10 +101,11 @@ def audit(
     [[2, 7, 'exact']]
     """
     n_samples = n_samples_of(X)
-    _check_parameters(extractor, threshold, n_neighbors)
+    _check_parameters(extractor, threshold, n_neighbors, verbose)
     classes, labels = _coded_labels(y, n_samples)
     names = _split_names(splits, n_samples)
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
+    extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
     features, source, problems = features_of_readable(X, extractor)
     describe = _describer(X, classes, labels, names)
     result = Audit(
@@ -104,14 +115,48 @@ def audit(
         threshold=threshold,
         quality=np.full(n_samples, np.nan),
         distance=np.full(n_samples, np.nan),
+        seen=np.full(n_samples, np.nan),
         groups=np.full(n_samples, -1),
         **{name: table_of([], columns) for name, columns in COLUMNS.items()},
     )
     rows = [describe(index) | {"problem": text} for index, text in sorted(problems.items())]
     result.unreadable = table_of(rows, COLUMNS["unreadable"])
+    if classes is not None:
+        _look_at_names(result, classes[labels].tolist(), names)
     if source is not None:
-        _look_at(result, features, source, labels, names, describe, n_neighbors)
+        _look_at_sizes(result, source, extractor, describe)
+        _look_at(result, features, source, labels, names, describe, n_neighbors, int(verbose))
     return result
+
+
+def _look_at_names(result: Audit, labels: list[Any], names: np.ndarray | None) -> None:
+    """Fill in what the labels alone show."""
+    splits = None if names is None else names.tolist()
+    rows = {
+        "missing_classes": missing_classes(labels, splits),
+        "similar_names": similar_names(labels),
+    }
+    for name, table in rows.items():
+        result[name] = table_of(table, COLUMNS[name])
+
+
+def _look_at_sizes(
+    result: Audit,
+    source: ImageSource,
+    extractor: CNNFeatureExtractor,
+    describe: Callable[[int], Row],
+) -> None:
+    """Fill in what sizes and shapes of the images that can be read show."""
+    facts = facts_of(source)
+    shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
+    result.seen[source.positions] = shares
+    result.sizes = table_of(kinds_of(facts), COLUMNS["sizes"])
+    rows = [
+        describe(source.positions[i])
+        | {"height": facts[i].upright[0], "width": facts[i].upright[1], "seen": float(shares[i])}
+        for i in _worst(shares, shares < CUT)
+    ]
+    result.cropped = table_of(rows, COLUMNS["cropped"])
 
 
 def _look_at(
@@ -122,26 +167,28 @@ def _look_at(
     names: np.ndarray | None,
     describe: Callable[[int], Row],
     n_neighbors: int,
+    verbose: int,
 ) -> None:
-    """Fill in what the images that can be read show."""
+    """Fill in what the features of the images that can be read show."""
     positions = source.positions
     kept = labels[positions]
     codes = (
         np.zeros(len(labels), int) if names is None else np.unique(names, return_inverse=True)[1]
     )
-    found = neighbourhood(
-        features,
-        content_digests(source),
-        kept,
-        codes[positions],
-        threshold=result.threshold,
-        n_neighbors=n_neighbors,
-    )
+    with bar_if(verbose, len(positions), "images compared") as advance:
+        found = neighbourhood(
+            features,
+            content_digests(source),
+            kept,
+            codes[positions],
+            threshold=result.threshold,
+            n_neighbors=n_neighbors,
+            advance=advance,
+        )
     pairs = _Pairs(found, positions, describe, result.threshold)
     result.distance[positions], result.groups[positions] = found.distance, found.groups
     deviations = _deviations(found.distance, kept)
     rows: dict[str, list[Row]] = {
-        "sizes": kinds_of(source),
         "exact_duplicates": pairs.copies(),
         "near_duplicates": [row for row in pairs.of(found.of_all) if row["kind"] == "near"],
         "label_conflicts": pairs.of(found.of_other_label),
@@ -152,7 +199,7 @@ def _look_at(
         ],
     }
     if result.classes is not None:
-        judged = judged_labels(features, kept, len(result.classes), found.groups)
+        judged = judged_labels(features, kept, len(result.classes), found.groups, verbose)
         result.quality[positions] = judged.quality
         rows["label_errors"] = _label_errors(judged, result.classes, positions, describe)
     for name, table in rows.items():
@@ -233,7 +280,7 @@ def _worst(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return order[chosen[order]]
 
 
-def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any) -> None:
+def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose: Any) -> None:
     if extractor is not None and not isinstance(extractor, CNNFeatureExtractor):
         raise InvalidParameterError(
             f"extractor must be a CNNFeatureExtractor or None. Got {extractor!r:.200} instead."
@@ -242,8 +289,11 @@ def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any) -> None:
     if threshold > 1:
         raise InvalidParameterError(f"threshold must be a cosine, at most 1. Got {threshold!r}.")
     check_number("n_neighbors", n_neighbors, 1, whole=True)
+    if not isinstance(verbose, bool):
+        check_number("verbose", verbose, 0, whole=True)
 
 
+@few_of_each_class()
 def _coded_labels(y: Any, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
     """The classes and the number of each label; all 0 where there are none."""
     if y is None:

@@ -12,6 +12,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from transferclf.images.progress import Advance, unseen
+
 # Similarities that are in memory at a time.
 BLOCK_NUMBERS = 2**23
 
@@ -69,6 +71,7 @@ def neighbourhood(
     *,
     threshold: float,
     n_neighbors: int,
+    advance: Advance = unseen,
 ) -> Neighbourhood:
     """Compare all images with each other.
 
@@ -84,6 +87,8 @@ def neighbourhood(
         The cosine from which two images are near copies.
     n_neighbors : int
         How many neighbours the distance is the mean over.
+    advance : callable, optional
+        Told how many images more have been compared, after each block.
 
     Returns
     -------
@@ -109,6 +114,7 @@ def neighbourhood(
         similarity = np.clip(unit[rows] @ unit.T, -1, 1)
         similarity[exact[rows][:, None] == exact] = EXACT
         search.take(rows, similarity)
+        advance(len(rows))
     of_all, of_other_label, of_other_split = search.found.values()
     return Neighbourhood(
         of_all, of_other_label, of_other_split, search.groups, exact, search.distance

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 from sklearn.utils import Bunch
 
+from transferclf._printing import printable
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.tables import Row, rows_of
 
@@ -26,6 +28,9 @@ _PAIR = (
 )  # fmt: skip
 COLUMNS = {
     "unreadable": ("index", "file", "label", "split", "problem"),
+    "missing_classes": ("label", "count", "splits", "missing_from"),
+    "similar_names": ("label", "count", "other_label", "other_count"),
+    "cropped": (*_IMAGE, "width", "height", "seen"),
     "sizes": ("width", "height", "mode", "format", "count"),
     "exact_duplicates": ("group", *_IMAGE),
     "near_duplicates": _PAIR,
@@ -54,6 +59,15 @@ class Audit(Bunch):
         The cosine from which images are near copies.
     unreadable : table
         Images that cannot be read, with the "problem".
+    missing_classes : table
+        Classes that are not in every split: the "label", the "count" of its images, the "splits"
+        that have it, and those it is "missing_from".
+    similar_names : table
+        Pairs of labels that differ only in case, spaces, separators or Unicode form, and how many
+        images each has: "label", "count", "other_label" and "other_count".
+    cropped : table
+        Images of which ``resize="crop"`` cuts off more than half: "width", "height", and the
+        share of the area that is "seen", the lowest first.
     sizes : table
         "width", "height", "mode" and "format" of the images as they came, and the "count".
     exact_duplicates : table
@@ -79,6 +93,9 @@ class Audit(Bunch):
         for the only image of a class.
     distance : ndarray of shape (n,)
         What odd ones are found by, for all images.
+    seen : ndarray of shape (n,)
+        The share of each image's area that the network sees: below 1 where ``resize="crop"`` cuts
+        something off. NaN for unreadable ones.
     groups : ndarray of int, shape (n,)
         Number of the group of copies and near copies that each image is in, -1 for unreadable
         ones; for `sklearn.model_selection.GroupKFold`, so that no copy is on the other side.
@@ -107,7 +124,7 @@ class Audit(Bunch):
     """
 
     def __str__(self) -> str:
-        return "\n\n".join(filter(None, [_head_text(self), *_section_texts(self)]))
+        return printable("\n\n".join(filter(None, [_head_text(self), *_section_texts(self)])))
 
     def __repr__(self) -> str:
         counts = (f"{name}={len(self[name])}" for name in COLUMNS if name != "sizes")
@@ -126,10 +143,15 @@ def _section_texts(audit: Audit) -> list[str]:
     copies = _grouped(rows_of(audit.exact_duplicates))
     n_copies = f"{count_text(len(audit.exact_duplicates), 'image')} in "
     exact = n_copies + count_text(len(copies), "group")
+    lacking = count_text(len(audit.missing_classes), "class", "classes")
     sections: list[tuple[str, str, Sequence[Any], Callable[[Any], str], str]] = [
         ("unreadable", "image", audit.unreadable, _problem_line, "Repair or remove them."),
         ("leaks between splits", "pair", audit.leaks, _pair_line,
          "Scores on the second split are too good: remove them from one, or split by `groups`."),
+        ("classes that are not in every split", lacking, audit.missing_classes, _class_line,
+         "Scores on a split say nothing of classes that it lacks. Was one renamed?"),
+        ("names that look alike", "pair", audit.similar_names, _names_line,
+         "They count as different classes: rename one where they are the same."),
         ("copies with different labels", "pair", audit.label_conflicts, _pair_line,
          "Decide which label is right."),
         ("likely label errors", "image", audit.label_errors, _label_line, "Look at them."),
@@ -138,6 +160,7 @@ def _section_texts(audit: Audit) -> list[str]:
          "Keep them on one side when splitting: `groups` is for GroupKFold."),
         ("odd ones out", "image", audit.odd_ones, _odd_line,
          "Look at them: another subject, a drawing, an empty picture?"),
+        ("cut by more than half", "image", audit.cropped, _cropped_line, _crop_advice(audit)),
     ]  # fmt: skip
     texts = [_section(*section) for section in sections]
     if not any(texts):
@@ -198,6 +221,30 @@ def _label_line(row: Row) -> str:
 
 def _odd_line(row: Row) -> str:
     return f"{_placed(row)}: {row['deviations']:.1f} deviations"
+
+
+def _class_line(row: Row) -> str:
+    label, there, missing = (short_name(row[name]) for name in ("label", "splits", "missing_from"))
+    return f"{label} ({count_text(row['count'], 'image')} in {there}): not in {missing}"
+
+
+def _names_line(row: Row) -> str:
+    # Letters beyond ASCII are escaped: two ways to write one letter look the same.
+    one, other = (short_name(ascii(row[name]), 40) for name in ("label", "other_label"))
+    return f"{one} ({row['count']:,}) ~ {other} ({row['other_count']:,})"
+
+
+def _cropped_line(row: Row) -> str:
+    return f"{_placed(row)}: {row['width']} x {row['height']}, {row['seen']:.0%} of it is seen"
+
+
+def _crop_advice(audit: Audit) -> str:
+    seen = audit.seen[~np.isnan(audit.seen)]
+    usual = f"{np.median(seen):.0%}" if len(seen) else "all"
+    return (
+        f'The network sees {usual} of the median image. resize="pad" shows the whole image '
+        'between borders, resize="stretch" shows it distorted.'
+    )
 
 
 def _sizes_text(audit: Audit) -> str:

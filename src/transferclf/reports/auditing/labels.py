@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from transferclf.training.linear import fit_linear
+from transferclf._printing import say
+from transferclf.images.progress import bar_if
+from transferclf.training.judging import held_out_probabilities
 from transferclf.training.regularization import choose_l2
 
 N_FOLDS = 5
+
+# The penalty is chosen on about so many images: more take longer and find hardly more errors.
+PENALTY_IMAGES = 3000
 
 
 class Judgement(NamedTuple):
@@ -36,7 +41,11 @@ class Judgement(NamedTuple):
 
 
 def judged_labels(
-    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray
+    features: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    groups: np.ndarray,
+    verbose: int = 0,
 ) -> Judgement:
     """Say how likely each label is right.
 
@@ -56,6 +65,8 @@ def judged_labels(
         Number of classes.
     groups : ndarray of int, shape (n,)
         Images of one group are in one fold, so that no copy vouches for its copy.
+    verbose : int, default=0
+        1 shows progress.
 
     Returns
     -------
@@ -71,7 +82,7 @@ def judged_labels(
     >>> np.flatnonzero(judged_labels(features, labels, 2, np.arange(40)).is_suspect)
     array([3])
     """
-    probabilities = _out_of_fold(features, labels, n_classes, groups)
+    probabilities = _out_of_fold(features, labels, n_classes, groups, verbose)
     own, others = _own_and_others(probabilities, labels)
     is_known, is_suspect = ~np.isnan(own), np.zeros(len(labels), dtype=bool)
     if is_known.any():
@@ -139,34 +150,48 @@ def _own_and_others(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.n
 
 
 def _out_of_fold(
-    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray
+    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray, verbose: int
 ) -> np.ndarray:
     """Probabilities by heads that have not seen the image; NaN where they do not know its class."""
-    probabilities = np.full((len(labels), n_classes), np.nan)
-    folds = _folds(labels, groups)
-    if not folds:
-        return probabilities
-    weights = np.ones(len(labels))
-    l2 = choose_l2(features, labels, n_classes, sample_weight=weights, groups=groups)
-    for train, test in folds:
-        known, codes = np.unique(labels[train], return_inverse=True)
-        if len(known) < 2:
-            continue
-        head = fit_linear(features[train], codes, len(known), l2=l2, sample_weight=weights[train])
-        judged = test[np.isin(labels[test], known)]
-        said = np.zeros((len(judged), n_classes))
-        said[:, known] = head.probabilities(features[judged])
-        probabilities[judged] = said
-    return probabilities
+    fold_of = _folds(labels, groups)
+    if fold_of is None:
+        return np.full((len(labels), n_classes), np.nan)
+    l2 = _penalty(features, labels, n_classes, groups, verbose)
+    with bar_if(verbose, len(labels), "labels judged") as advance:
+        return held_out_probabilities(features, labels, n_classes, fold_of, l2=l2, advance=advance)
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds of whole groups, with about as much of each class in each."""
+def _penalty(
+    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray, verbose: int
+) -> float:
+    """The penalty of the heads, chosen on a part of the images with the same shares of classes."""
+    n_images = len(labels)
+    order = np.lexsort((np.random.default_rng(0).random(n_images), labels))
+    part = np.sort(order[:: max(n_images // PENALTY_IMAGES, 1)])
+    if verbose:
+        say(f"choosing the penalty of the heads that judge labels, on {len(part)} images")
+    l2 = choose_l2(
+        features[part],
+        labels[part],
+        n_classes,
+        sample_weight=np.ones(len(part)),
+        groups=groups[part],
+        verbose=verbose,
+    )
+    # The sum over all images should weigh as much against the penalty as it did in the part.
+    return l2 * len(part) / n_images
+
+
+def _folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
+    """The fold of each image, whole groups in one, and about as much of each class in each."""
     largest = np.bincount(labels).max(initial=0)
     n_folds = min(N_FOLDS, int(largest), len(np.unique(groups)))
     if n_folds < 2:
-        return []
+        return None
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
+    fold_of = np.full(len(labels), -1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes that are not in every fold
-        return list(splitter.split(labels[:, None], labels, groups))
+        for number, (_, held_out) in enumerate(splitter.split(labels[:, None], labels, groups)):
+            fold_of[held_out] = number
+    return fold_of

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from transferclf.exceptions import ImageError
 from transferclf.images.checking import batch_problem, checked_item
 from transferclf.images.source import ImageSource, check_images
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row
+
+# EXIF orientations with which width and height change places.
+QUARTER_TURNS = range(5, 9)
 
 
 def features_of_readable(
@@ -58,14 +61,41 @@ def features_of_readable(
     return extractor.fit_transform(_as_given(X, source, problems)), source, problems
 
 
-def kinds_of(source: ImageSource) -> list[Row]:
-    """Sizes, modes and formats of images as they came, the most frequent first.
+class Facts(NamedTuple):
+    """What an image is before it is decoded.
 
-    Only the headers of files are read.
+    Attributes
+    ----------
+    width, height : int
+        In pixels, as they are in the file.
+    mode, format : str
+        As Pillow names them.
+    is_turned : bool
+        Whether width and height change places when the image is shown upright.
     """
+
+    width: int
+    height: int
+    mode: str
+    format: str
+    is_turned: bool = False
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width of the image as it is shown."""
+        return (self.width, self.height) if self.is_turned else (self.height, self.width)
+
+
+def facts_of(source: ImageSource) -> list[Facts]:
+    """Return sizes, modes and formats of images; of files only the headers are read."""
     with ThreadPoolExecutor(thread_count()) as pool:
-        kinds = Counter(pool.map(_kind, (source.item(index) for index in range(len(source)))))
+        return list(pool.map(_facts, (source.item(index) for index in range(len(source)))))
+
+
+def kinds_of(facts: list[Facts]) -> list[Row]:
+    """Return sizes, modes and formats of images as they came, the most frequent first."""
     names = ("width", "height", "mode", "format")
+    kinds = Counter(one[: len(names)] for one in facts)
     return [dict(zip(names, kind, strict=True)) | {"count": n} for kind, n in kinds.most_common()]
 
 
@@ -130,11 +160,16 @@ def _without(source: ImageSource, failed: dict[int, str]) -> ImageSource | None:
     return ImageSource(source.items, source.pixel_range, source.positions[sound])
 
 
-def _kind(item: Any) -> tuple[Any, ...]:
+def _facts(item: Any) -> Facts:
     if isinstance(item, np.ndarray):
         channels = item.shape[2] if item.ndim == 3 else 1
-        return item.shape[1], item.shape[0], f"{channels} x {item.dtype}", "array"
+        return Facts(item.shape[1], item.shape[0], f"{channels} x {item.dtype}", "array")
     if isinstance(item, Image.Image):
-        return item.width, item.height, item.mode, item.format or "PIL image"
+        return _facts_of_picture(item)
     with Image.open(item) as image:
-        return image.width, image.height, image.mode, image.format
+        return _facts_of_picture(image)
+
+
+def _facts_of_picture(image: Image.Image) -> Facts:
+    is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+    return Facts(image.width, image.height, image.mode, image.format or "PIL image", is_turned)

@@ -13,12 +13,16 @@ from transferclf.reports.displays.figures import (
     check_axes,
     colour_of,
     legend_beside,
+    legend_width,
     marker_of,
     pyplot,
 )
 from transferclf.reports.predictions import transfer_classifier
 
 PANELS = ("loss", "accuracy")
+
+# What training is counted in.
+ITERATION, EPOCH = UNITS = ("iteration", "epoch")
 
 # Markers on a line, whatever its length, so that they tell lines apart and do not hide them.
 MARKERS_ON_LINE = 6
@@ -30,12 +34,18 @@ SHORT = 12
 # Above this, lines are many and the legend is long.
 FEW = 8
 
+# Height of a line of the legend, in inches.
+LINE = 0.21
+
 
 class TrainingHistoryDisplay:
     """Loss and accuracy after each epoch, or iteration of L-BFGS.
 
-    Lines of training images are solid, those of validation images dashed; a vertical line stands
-    where fine-tuning begins. Make one by :meth:`from_estimator` or :meth:`from_histories`.
+    Lines of training images are solid, those of validation images dashed. Iterations of L-BFGS
+    and epochs have panels of their own, side by side and with one scale of values, since a head
+    may take hundreds of iterations and fine-tuning ten epochs. Where a head was trained by epochs
+    too, a vertical line stands where fine-tuning begins. Make a display by :meth:`from_estimator`
+    or :meth:`from_histories`.
 
     Parameters
     ----------
@@ -49,12 +59,16 @@ class TrainingHistoryDisplay:
     Attributes
     ----------
     axes_ : ndarray of matplotlib.axes.Axes
-        One for each panel.
+        From left to right: for each metric one, or two where there are iterations of L-BFGS and
+        epochs, these second.
     figure_ : matplotlib.figure.Figure
     lines_ : dict of (str, str) to matplotlib.lines.Line2D
-        The line of each run and entry of its history, such as `lines_["run", "val_loss"]`.
+        The line of each run and entry of its history, such as `lines_["run", "val_loss"]`. Of a
+        run that has iterations and epochs it is the line of its epochs.
+    head_lines_ : dict of (str, str) to matplotlib.lines.Line2D
+        The lines of the iterations of runs that have epochs too.
     boundary_lines_ : dict of (str, str) to matplotlib.lines.Line2D
-        The vertical line of each run that has one, and panel.
+        The vertical line of each run that has one, and metric.
 
     Examples
     --------
@@ -161,9 +175,9 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, sequence of them or None, default=None
-            One for each panel; None makes a new figure.
+            One for each metric; None makes a new figure. Two panels share the room of one axes.
         metrics : sequence of {"loss", "accuracy"}, default=("loss", "accuracy")
-            The panels.
+            What is drawn.
         legend : bool, default=True
             Whether the last panel has a legend beside it.
         **line_options
@@ -174,59 +188,70 @@ class TrainingHistoryDisplay:
         self
         """
         panels = _checked_panels(metrics)
-        self.figure_, self.axes_ = _axes(ax, len(panels), len(self.histories))
+        units = self._units()
+        self.figure_, cells = _axes(ax, len(panels), len(units), list(self.histories))
+        self.axes_ = cells.ravel()
         self.lines_: dict[tuple[str, str], Any] = {}
+        self.head_lines_: dict[tuple[str, str], Any] = {}
         self.boundary_lines_: dict[tuple[str, str], Any] = {}
-        for axes, panel in zip(self.axes_, panels, strict=True):
+        for of_panel, panel in zip(cells, panels, strict=True):
+            by_unit = dict(zip(units, of_panel, strict=True))
             for number, name in enumerate(self.histories):
-                self._draw_run(axes, panel, number, name, line_options)
-            axes.set(xlabel=self._x_label(), ylabel=panel)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.grid(alpha=0.3)
+                self._draw_run(by_unit, panel, number, name, line_options)
+            for unit, axes in by_unit.items():
+                axes.set(xlabel=unit)
+                axes.xaxis.get_major_locator().set_params(integer=True)
+                axes.grid(alpha=0.3)
+            of_panel[0].set_ylabel(panel)
         if legend:
             self._add_legend(self.axes_[-1])
         return self
 
+    def _units(self) -> list[str]:
+        """What the runs are counted in; each has a panel."""
+        parts = [part for history in self.histories.values() for part in _parts(history)]
+        return [unit for unit in UNITS if unit in parts] or [EPOCH]
+
     def _draw_run(
-        self, axes: Any, panel: str, number: int, name: str, line_options: dict[str, Any]
+        self,
+        by_unit: dict[str, Any],
+        panel: str,
+        number: int,
+        name: str,
+        line_options: dict[str, Any],
     ) -> None:
-        history, colour = self.histories[name], colour_of(number)
-        n_epochs = len(history["loss"])
+        history = self.histories[name]
+        parts = _parts(history)
         # Where there are validation images, they are what to look at.
         alpha = 0.6 if len(history.get(f"val_{panel}", ())) else 1.0
         for entry, dashes in ((panel, "-"), (f"val_{panel}", (0, (3, 1)))):
-            values = np.asarray(history.get(entry, ()), dtype=float)
-            if len(values) == 0:
-                continue
-            # Where only the last epochs were measured, as after a warm start, they are the last.
-            epochs = np.arange(n_epochs - len(values), n_epochs) + 1
-            style: dict[str, Any] = {
-                "color": colour,
-                "linestyle": dashes,
-                "linewidth": 1.5,
-                "markersize": 5,
-            }
+            style = self._style(number) | {"linestyle": dashes}
             style["alpha"] = alpha if entry == panel else 1.0
-            style |= {"marker": self._marker(number), "markevery": _every(len(values), number)}
-            (self.lines_[name, entry],) = axes.plot(epochs, values, **(style | line_options))
+            for unit, (steps, values) in _drawn(history, entry, parts).items():
+                style["markevery"] = _every(len(values), number)
+                (line,) = by_unit[unit].plot(steps, values, **(style | line_options))
+                is_head = len(parts) > 1 and unit == ITERATION
+                (self.head_lines_ if is_head else self.lines_)[name, entry] = line
+        self._draw_boundary(by_unit, panel, number, name)
+
+    def _draw_boundary(self, by_unit: dict[str, Any], panel: str, number: int, name: str) -> None:
+        """A vertical line where fine-tuning begins, if that is within one panel."""
         boundary = (self.boundaries or {}).get(name, 0)
-        if 0 < boundary < n_epochs:
-            self.boundary_lines_[name, panel] = axes.axvline(
-                boundary + 0.5, color=colour, linestyle=":", linewidth=1.5
-            )
+        for unit, part in _parts(self.histories[name]).items():
+            if part.start < boundary < part.stop:
+                self.boundary_lines_[name, panel] = by_unit[unit].axvline(
+                    boundary - part.start + 0.5,
+                    color=colour_of(number),
+                    linestyle=":",
+                    linewidth=1.5,
+                )
+
+    def _style(self, number: int) -> dict[str, Any]:
+        marker = self._marker(number)
+        return {"color": colour_of(number), "linewidth": 1.5, "marker": marker, "markersize": 5}
 
     def _marker(self, number: int) -> str:
         return marker_of(number) if len(self.histories) > 1 else "."
-
-    def _x_label(self) -> str:
-        lacks_rates = [len(_rates(history)) < len(history["loss"]) for history in self._runs()]
-        has_rates = [len(_rates(history)) > 0 for history in self._runs()]
-        if not any(lacks_rates):
-            return "epoch"
-        return "epoch or iteration" if any(has_rates) else "iteration"
-
-    def _runs(self) -> list[Mapping[str, Sequence[float]]]:
-        return list(self.histories.values())
 
     def _add_legend(self, axes: Any) -> None:
         from matplotlib.lines import Line2D
@@ -239,7 +264,7 @@ class TrainingHistoryDisplay:
             colour, marker = colour_of(number), self._marker(number)
             entries.append((name, handle(color=colour, marker=marker, markersize=5)))
         entries.append(("training", handle(linestyle="-")))
-        if any(entry.startswith("val_") for _, entry in self.lines_):
+        if any(entry.startswith("val_") for _, entry in (*self.lines_, *self.head_lines_)):
             entries.append(("validation", handle(linestyle=(0, (3, 1)))))
         if self.boundary_lines_:
             entries.append(("fine-tuning begins", handle(linestyle=":")))
@@ -271,6 +296,30 @@ def _rates(history: Mapping[str, Sequence[float]]) -> list[float]:
     return list(history.get("learning_rate", ()))
 
 
+def _parts(history: Mapping[str, Sequence[float]]) -> dict[str, range]:
+    """Which entries of a history are iterations of L-BFGS, and which are epochs after them."""
+    n_steps, n_epochs = len(history["loss"]), len(_rates(history))
+    n_iterations = max(n_steps - n_epochs, 0)
+    parts = {ITERATION: range(n_iterations), EPOCH: range(n_iterations, n_steps)}
+    return {unit: part for unit, part in parts.items() if part}
+
+
+def _drawn(
+    history: Mapping[str, Sequence[float]], entry: str, parts: dict[str, range]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each unit the numbers of the steps, from 1, and an entry's values after them."""
+    values = np.asarray(history.get(entry, ()), dtype=float)
+    # Where only the last epochs were measured, as after a warm start, they are the last.
+    first = len(history["loss"]) - len(values)
+    steps = np.arange(first, first + len(values))
+    drawn = {}
+    for unit, part in parts.items():
+        chosen = (steps >= part.start) & (steps < part.stop)
+        if chosen.any():
+            drawn[unit] = (steps[chosen] - part.start + 1, values[chosen])
+    return drawn
+
+
 def _checked_panels(metrics: Any) -> tuple[str, ...]:
     panels = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     if not panels or not set(panels) <= set(PANELS):
@@ -278,18 +327,39 @@ def _checked_panels(metrics: Any) -> tuple[str, ...]:
     return panels
 
 
-def _axes(ax: Any, count: int, n_runs: int) -> tuple[Any, np.ndarray]:
-    """The figure, and axes for so many panels."""
+def _axes(ax: Any, count: int, n_units: int, names: list[str]) -> tuple[Any, np.ndarray]:
+    """The figure, and axes of shape (count, n_units): those of a row share their scale."""
     if ax is None:
-        size = (4.2 * count + 2.2, 3.8 if n_runs <= FEW else 5.0)
-        figure, axes = pyplot().subplots(1, count, figsize=size, layout="constrained")
-        return figure, np.atleast_1d(axes)
-    axes = np.array(ax, dtype=object).ravel()
-    if len(axes) != count:
-        raise InvalidParameterError(
-            f"ax must be None or one axes for each of the {count} panels. Got {len(axes)}."
+        width = 4.2 if n_units == 1 else 5.6
+        # The legend has a line for each run, and up to three more.
+        height = max(3.8 if len(names) <= FEW else 5.0, LINE * (len(names) + 3) + 0.8)
+        size = (width * count + max(2.2, legend_width(names)), height)
+        figure, axes = pyplot().subplots(
+            1, count * n_units, figsize=size, layout="constrained", squeeze=False
         )
-    return check_axes(axes[0]).figure, np.array([check_axes(panel) for panel in axes])
+        cells = axes.reshape(count, n_units)
+    else:
+        given = np.array(ax, dtype=object).ravel()
+        if len(given) != count:
+            raise InvalidParameterError(
+                f"ax must be None or one axes for each of the {count} panels. Got {len(given)}."
+            )
+        figure = check_axes(given[0]).figure
+        cells = np.array([_divided(check_axes(axes), n_units) for axes in given])
+    for first, *others in cells:
+        for other in others:
+            other.sharey(first)
+            other.tick_params(labelleft=False)
+    return figure, cells
+
+
+def _divided(axes: Any, n_parts: int) -> list[Any]:
+    """Axes side by side in the room of one."""
+    if n_parts == 1:
+        return [axes]
+    axes.set_axis_off()
+    width = 1 / n_parts
+    return [axes.inset_axes((part * width, 0, width * 0.94, 1)) for part in range(n_parts)]
 
 
 def _every(n_values: int, number: int) -> tuple[int, int]:

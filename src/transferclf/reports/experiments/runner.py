@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
+from transferclf._printing import say
 from transferclf.classifier import TransferClassifier
 from transferclf.exceptions import InvalidParameterError
 from transferclf.persistence import save_model
@@ -23,6 +24,7 @@ from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
 from transferclf.reports.experiments.runs import RunFolder, jsonable
 from transferclf.reports.experiments.values import described, digest_of, is_told
+from transferclf.reports.names import short_name
 from transferclf.reports.predictions import Predictions, predictions_of, unwrapped
 
 Scorer = Callable[[Any, Any, Any], float]
@@ -128,10 +130,9 @@ class Run:
         self._done.add(number)
         if verbose:
             metric = self.facts["metric"]
-            print(
-                f"{self.name}: fold {number + 1} of {len(self.folds)}, "
-                f"{metric} {facts['metrics'][metric]:.3f} in {sum(seconds.values()):.1f} s",
-                flush=True,
+            say(
+                f"{short_name(self.name)}: fold {number + 1} of {len(self.folds)}, "
+                f"{metric} {facts['metrics'][metric]:.3f} in {sum(seconds.values()):.1f} s"
             )
 
     def _refit(self) -> None:

@@ -1,0 +1,203 @@
+"""NetworkInputDisplay: what a network gets of each photograph, beside the photograph."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from transferclf._base import BackboneEstimator
+from transferclf._validation import check_number
+from transferclf.exceptions import InvalidParameterError
+from transferclf.images.geometry import Box, largest_box
+from transferclf.reports.displays.figures import COLOURS, check_axes, pyplot
+from transferclf.reports.displays.pictures import picture
+from transferclf.reports.predictions import through, unwrapped
+
+# Side of one picture in a figure, in inches.
+TILE = 2.2
+
+FRAME = COLOURS[1]
+
+
+class NetworkInputDisplay:
+    """Photographs beside what a network gets of them: resized, and cropped, padded or stretched.
+
+    Where ``resize="crop"`` cuts something off, a frame in the photograph shows what is left, and
+    the title says how much of the area that is. Make a display by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    images : sequence of n ndarrays of shape (h, w, 3), uint8
+        The photographs.
+    inputs : ndarray of shape (n, height, width, 3), uint8
+        What the network gets of them.
+    boxes : ndarray of shape (n, 4)
+        The part of each photograph that the network gets, in its pixels: left, top, right and
+        bottom.
+
+    Attributes
+    ----------
+    images, inputs, boxes
+        As given.
+    seen_ : ndarray of shape (n,)
+        The share of each photograph's area that the network gets; below 1 where it is cropped.
+    figure_ : matplotlib.figure.Figure
+        The figure that was plotted last.
+    axes_ : ndarray of matplotlib.axes.Axes, shape (n, 2)
+        For each image the axes of the photograph and of what the network gets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transferclf import CNNFeatureExtractor
+    >>> from transferclf.reports import NetworkInputDisplay
+    >>> images = np.random.default_rng(0).integers(0, 256, (3, 40, 100, 3), dtype=np.uint8)
+    >>> extractor = CNNFeatureExtractor(image_size=32).fit(images)
+    >>> display = NetworkInputDisplay.from_estimator(extractor, images)
+    >>> display.inputs.shape, display.seen_.tolist()
+    ((3, 32, 32, 3), [0.4, 0.4, 0.4])
+    """
+
+    def __init__(self, images: Any, inputs: np.ndarray, boxes: np.ndarray):
+        self.images = images
+        self.inputs = inputs
+        self.boxes = boxes
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, *, ax: Any = None, n_columns: int | None = None
+    ) -> NetworkInputDisplay:
+        """Load some images as an estimator does, and plot them.
+
+        Parameters
+        ----------
+        estimator : TransferClassifier, CNNFeatureExtractor, or Pipeline or search with one
+            Fitted.
+        X : array-like or sequence of images, n of them
+            As for `predict` or `transform`. All are shown: pass a few, such as ``X[:6]``.
+        ax : sequence of 2 n matplotlib.axes.Axes or None, default=None
+            As for :meth:`plot`.
+        n_columns : int or None, default=None
+            As for :meth:`plot`.
+
+        Returns
+        -------
+        NetworkInputDisplay
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no estimator of this package in `estimator`.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        ImageError
+            If images cannot be read, or there are none.
+        ImportError
+            If matplotlib is not installed.
+        """
+        pyplot()  # say early that it is not installed
+        reader, X = _reader(estimator, X)
+        source = reader._source_of(X)
+        size, resize = reader.prefix_.size, reader.resize_
+        images = [picture(source, index) for index in range(len(source))]
+        inputs = [source.load(index, size, resize) for index in range(len(source))]
+        boxes = [_seen_box(image.shape[:2], size, resize) for image in images]
+        rounded = np.clip(np.rint(np.stack(inputs)), 0, 255).astype(np.uint8)
+        return cls(images, rounded, np.array(boxes)).plot(ax=ax, n_columns=n_columns)
+
+    def plot(self, *, ax: Any = None, n_columns: int | None = None) -> NetworkInputDisplay:
+        """Plot each photograph, and to the right of it what the network gets.
+
+        Parameters
+        ----------
+        ax : sequence of 2 n matplotlib.axes.Axes or None, default=None
+            Two for each image; None makes a figure.
+        n_columns : int or None, default=None
+            Images in a row of that figure; None is up to two.
+
+        Returns
+        -------
+        self
+        """
+        check_number("n_columns", n_columns or 1, 1, whole=True, or_else="None or ")
+        sides = np.array([image.shape[:2] for image in self.images], dtype=float)
+        left, top, right, bottom = np.asarray(self.boxes, dtype=float).T
+        self.seen_ = (right - left) * (bottom - top) / sides.prod(axis=1)
+        n_images = len(self.images)
+        self.axes_ = _new_axes(n_images, n_columns) if ax is None else _given_axes(ax, n_images)
+        self.figure_ = self.axes_[0, 0].figure
+        for number, (of_image, of_input) in enumerate(self.axes_):
+            self._plot_image(of_image, number)
+            self._plot_input(of_input, number)
+        return self
+
+    def _plot_image(self, axes: Any, number: int) -> None:
+        from matplotlib.patches import Rectangle
+
+        height, width = self.images[number].shape[:2]
+        axes.imshow(self.images[number], extent=(0, width, height, 0))
+        if self.seen_[number] < 1:
+            left, top, right, bottom = self.boxes[number]
+            sides = (right - left, bottom - top)
+            axes.add_patch(
+                Rectangle((left, top), *sides, fill=False, edgecolor=FRAME, linewidth=2.5)
+            )
+        axes.set_title(f"image {number}", fontsize="medium")
+        axes.set(xticks=[], yticks=[])
+
+    def _plot_input(self, axes: Any, number: int) -> None:
+        height, width = self.inputs[number].shape[:2]
+        axes.imshow(self.inputs[number], interpolation="nearest")
+        share = self.seen_[number]
+        # 99.6 % is not all.
+        part = "all of it" if share >= 1 else f"{min(math.floor(share * 100), 99)}% of it"
+        axes.set_title(f"{part}, {width} x {height} pixels", fontsize="medium")
+        axes.set(xticks=[], yticks=[])
+
+
+def _reader(estimator: Any, X: Any) -> tuple[BackboneEstimator, Any]:
+    """The estimator inside of this one that gets images, and X as that gets it."""
+    steps, last = unwrapped(estimator)
+    for number, part in enumerate(steps):
+        first = part.steps[0][1]
+        if isinstance(first, BackboneEstimator):
+            check_is_fitted(first)
+            return first, through(steps[:number], X)
+    if not isinstance(last, BackboneEstimator):
+        raise InvalidParameterError(
+            "estimator must be a TransferClassifier or CNNFeatureExtractor, or a pipeline, search "
+            f"or frozen estimator with one. Got {type(estimator).__name__} instead."
+        )
+    check_is_fitted(last)
+    return last, through(steps, X)
+
+
+def _seen_box(source: tuple[int, int], size: tuple[int, int], resize: str) -> Box:
+    """The part of an image of this height and width that a network gets."""
+    if resize != "crop":
+        return (0.0, 0.0, float(source[1]), float(source[0]))
+    return largest_box(source, size)
+
+
+def _new_axes(n_images: int, n_columns: int | None) -> np.ndarray:
+    n_columns = min(n_columns or 2, n_images)
+    n_rows = math.ceil(n_images / n_columns)
+    size = (2 * TILE * n_columns, (TILE + 0.4) * n_rows)
+    figure, axes = pyplot().subplots(
+        n_rows, 2 * n_columns, figsize=size, squeeze=False, layout="constrained"
+    )
+    for spare in axes.flat[2 * n_images :]:
+        figure.delaxes(spare)
+    return axes.flat[: 2 * n_images].reshape(n_images, 2)
+
+
+def _given_axes(ax: Any, n_images: int) -> np.ndarray:
+    axes = np.array(ax, dtype=object).ravel()
+    if len(axes) != 2 * n_images:
+        raise InvalidParameterError(
+            f"ax must be None or {2 * n_images} axes, two for each image. Got {len(axes)} instead."
+        )
+    return np.array([check_axes(one) for one in axes]).reshape(n_images, 2)

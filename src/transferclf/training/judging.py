@@ -1,0 +1,88 @@
+"""Judging samples by heads that have not seen them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from transferclf.images.progress import Advance, unseen
+from transferclf.images.threads import thread_count
+from transferclf.training.linear import few_threads
+from transferclf.training.regularization import Fold, principal_rows
+
+
+def held_out_probabilities(
+    features: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    fold_of: np.ndarray,
+    *,
+    l2: float,
+    advance: Advance = unseen,
+) -> np.ndarray:
+    """Return the probabilities of samples by heads that were fitted to all other folds.
+
+    The heads are fitted with the tolerance that a penalty is chosen with. That is enough to judge
+    samples, and takes a small part of the time that the optimum would take.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+        Features of all samples.
+    labels : ndarray of int, shape (n,)
+        Class indices from 0 to `n_classes` - 1.
+    n_classes : int
+        Number of classes.
+    fold_of : ndarray of int, shape (n,)
+        Number of the fold that each sample is in.
+    l2 : float
+        The penalty, as for a head that is fitted to all samples.
+    advance : callable, optional
+        Told how many samples more are judged, after each fold.
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes)
+        NaN for samples whose class no other fold has.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, y = np.array([[0.0], [0.1], [1.0], [1.1]]), np.array([0, 0, 1, 1])
+    >>> held_out_probabilities(x, y, 2, np.array([0, 1, 0, 1]), l2=0.01).argmax(axis=1)
+    array([0, 0, 1, 1])
+    """
+    probabilities = np.full((len(labels), n_classes), np.nan)
+    masks = [fold_of == number for number in np.unique(fold_of)]
+    # A thread for each fold, and one of BLAS in each: several threads of BLAS would spend most of
+    # their time on waiting for each other, since L-BFGS works with many short vectors.
+    pool = ThreadPoolExecutor(min(len(masks), thread_count()))
+    with few_threads(0):
+        rows = principal_rows(features, np.ones(len(labels)))
+        try:
+            judged = pool.map(lambda mask: _judged(rows, labels, n_classes, mask, l2), masks)
+            for mask, said in zip(masks, judged, strict=True):
+                probabilities[mask] = said
+                advance(len(said))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return probabilities
+
+
+def _judged(
+    rows: np.ndarray, labels: np.ndarray, n_classes: int, is_held_out: np.ndarray, l2: float
+) -> np.ndarray:
+    """Probabilities of the samples that are held out."""
+    said = np.full((np.count_nonzero(is_held_out), n_classes), np.nan)
+    known = np.unique(labels[~is_held_out])
+    if len(known) < 2:
+        return said
+    # Held-out samples of other classes get a code too, which does not count.
+    codes = np.searchsorted(known, labels)
+    fold = Fold(rows, codes, np.ones(len(labels)), is_held_out, len(known))
+    among_known = np.zeros_like(said)
+    among_known[:, known] = fold.probabilities(l2)
+    is_known = np.isin(labels[is_held_out], known)
+    said[is_known] = among_known[is_known]
+    return said

@@ -1,0 +1,221 @@
+"""Progress and results are shown on whatever stands for the standard output, or not at all."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transferclf import FeatureStore, TransferClassifier
+from transferclf._printing import is_terminal, printable, say
+from transferclf.exceptions import ImageReadError, InvalidParameterError
+from transferclf.images.progress import progress_bar
+from transferclf.reports import Evaluation, audit, run_experiments
+from transferclf.reports.names import short_name
+from transferclf.reports.tables import Rows
+
+ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "shift_jis", "utf-8", "utf-16"]
+
+
+class WriteOnly:
+    """What loggers and test frames put in the place of a file."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+class AsciiOnly(WriteOnly):
+    """Does not say which encoding it has."""
+
+    def write(self, text):
+        super().write(text.encode("ascii").decode())
+
+
+class Broken(WriteOnly):
+    encoding = 7
+
+    def isatty(self):
+        raise OSError("no such device")
+
+    def write(self, text):
+        raise OSError("no space left on device")
+
+
+class NoMethods:
+    pass
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+def encoded(encoding, errors="strict"):
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, write_through=True)
+
+
+def shown(stream):
+    return stream.buffer.getvalue().decode(stream.encoding)
+
+
+def unknown():
+    stream = WriteOnly()
+    stream.encoding = "no such encoding"
+    return stream
+
+
+STREAMS = {
+    "none": lambda: None,
+    "closed": closed,
+    "write only": WriteOnly,
+    "ascii, unsaid": AsciiOnly,
+    "broken": Broken,
+    "no methods": NoMethods,
+    "unknown encoding": unknown,
+    "text in memory": io.StringIO,
+    **{encoding: lambda encoding=encoding: encoded(encoding) for encoding in ENCODINGS},
+}
+
+
+@pytest.fixture(params=STREAMS)
+def stream(request, monkeypatch):
+    stream = STREAMS[request.param]()
+    monkeypatch.setattr(sys, "stdout", stream)
+    return stream
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_bar_never_raises():
+    with progress_bar(3, "日本\n語 \udce9 🏀") as advance:
+        advance(3)
+    assert not is_terminal()
+
+
+@pytest.mark.usefixtures("stream")
+def test_fitting_and_experiments_that_say_what_they_do_never_raise(rng, tmp_path):
+    X = rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    y = np.arange(12) % 2
+    options = {"image_size": 32, "cache": FeatureStore(), "verbose": 1}
+    classifier = TransferClassifier("tiny", **options).fit(X, y)
+    classifier.predict(X)
+    runs = {"日本 🏀": TransferClassifier("tiny", l2=0.1, image_size=32)}
+    run_experiments(runs, X, y, directory=tmp_path, cv=2, verbose=1)
+    assert (tmp_path / "日本 🏀").exists() or any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bar", "note"),
+    [
+        ("ascii", "=", r"caf\xe9 \u65e5"),
+        ("latin-1", "=", r"café \u65e5"),
+        ("cp1252", "=", r"café \u65e5"),
+        ("cp437", "=", r"café \u65e5"),
+        ("shift_jis", "━", r"caf\xe9 日"),
+        ("utf-8", "━", "café 日"),
+        ("utf-16", "━", "café 日"),
+    ],
+)
+def test_a_bar_is_drawn_with_the_characters_that_there_are(encoding, bar, note, monkeypatch):
+    stream = encoded(encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with progress_bar(4, "café 日") as advance:
+        advance(2)
+    line = shown(stream)
+    assert line.startswith(f"2/4 {bar * 10}{' ' * 10} ")
+    assert line.endswith(f" - {note}\n")
+
+
+@pytest.mark.parametrize("errors", ["replace", "ignore", "surrogateescape"])
+def test_a_bar_is_a_bar_also_where_the_output_would_replace_it(errors, monkeypatch):
+    stream = encoded("ascii", errors)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with progress_bar(4, "done") as advance:
+        advance(4)
+    assert shown(stream).startswith(f"4/4 {'=' * 20} ")
+
+
+def test_an_output_that_does_not_name_its_encoding_gets_ascii(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", AsciiOnly())
+    say("━━ é…")
+    assert sys.stdout.text == "== \\xe9...\n"
+
+
+def test_a_logger_gets_the_lines(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", WriteOnly())
+    say("first")
+    say("second", end="")
+    assert sys.stdout.text == "first\nsecond"
+
+
+def test_a_terminal_is_one_only_where_it_says_so(monkeypatch):
+    for says, expected in ((lambda: True, True), (lambda: False, False), (lambda: 1 / 0, False)):
+        monkeypatch.setattr(sys.stdout, "isatty", says)
+        assert is_terminal() is expected
+
+
+def test_ctrl_c_is_no_failure_of_the_output(monkeypatch):
+    class Interrupted(WriteOnly):
+        def write(self, text):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdout", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        say("text")
+
+
+@given(st.text(st.characters(exclude_categories=())), st.sampled_from(ENCODINGS))
+def test_printable_text_can_be_encoded_and_is_the_text_where_that_can(text, encoding):
+    before = sys.stdout
+    sys.stdout = encoded(encoding)
+    try:
+        result = printable(text)
+    finally:
+        sys.stdout = before
+    result.encode(encoding)
+    try:
+        text.encode(encoding)
+    except UnicodeError:
+        assert result != text
+    else:
+        assert result == text
+
+
+NAMES = ["日本", "caf\udce9", "W" * 60]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_results_can_be_printed(encoding, rng, monkeypatch):
+    evaluation = Evaluation.from_predictions(NAMES, NAMES[::-1])
+    images = rng.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    images[1] = images[0]
+    found = audit(images, NAMES, splits=["tr\udce9in", "test", "\x1b[31m"])
+    stream = encoded(encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    print(evaluation, found, Rows([{"name": name} for name in NAMES], ["name"]), sep="\n")
+    text = shown(stream)
+    assert "copies with different labels: 1 pair" in text
+    assert "3 samples, 3 classes" in text
+    assert ("日本" in text) == (encoding in ("shift_jis", "utf-8", "utf-16"))
+    assert "\x1b" not in text
+
+
+def test_errors_can_be_printed(monkeypatch):
+    error = ImageReadError("image 0 (caf\udce9 日.jpg): no such file")
+    assert str(error) == r"image 0 (caf\udce9 日.jpg): no such file"
+    monkeypatch.setattr(sys, "stdout", encoded("ascii"))
+    print(error, InvalidParameterError("name must be short. Got 'é' instead."))
+    assert shown(sys.stdout) == (
+        r"image 0 (caf\udce9 \u65e5.jpg): no such file "
+        r"name must be short. Got '\xe9' instead." + "\n"
+    )
+    assert str(ImageReadError()) == ""
+
+
+def test_a_short_name_says_where_bytes_were_no_text():
+    assert short_name("caf\udce9.jpg") == "caf\N{REPLACEMENT CHARACTER}.jpg"
