@@ -162,7 +162,9 @@ class TestKinds:
         assert_shows(check_images(shuffled.astype("string")), colours)
         assert_shows(check_images(pd.Series(paths)), colours)
         assert_shows(check_images(shuffled.to_frame("file")), colours)
-        assert_shows(check_images(pd.Series([Image.open(path) for path in paths])), colours)
+        with ExitStack() as opened:
+            images = [opened.enter_context(Image.open(path)) for path in paths]
+            assert_shows(check_images(pd.Series(images)), colours)
 
     def test_paths_in_polars(self, paths, colours):
         pl = pytest.importorskip("polars")
@@ -388,7 +390,7 @@ class TestDigest:
         source = check_images(paths)
         paths[1].unlink()
         paths[1].mkdir()
-        with pytest.raises(ImageReadError, match="expected a readable file, got"):
+        with pytest.raises(ImageReadError, match="expected an image file, got a folder"):
             source.digest(1)
 
 
@@ -622,9 +624,9 @@ class TestParameters:
         assert str(raised.value).splitlines() == [
             "2 of 4 images cannot be used:",
             "  image 1: expected pixel values from 10 to 100, got 120 to 120; "
-            "say pixel_range=(low, high)",
+            "np.clip(X, 10, 100) if the rest is of no interest, or say pixel_range=(low, high)",
             "  image 3: expected pixel values from 10 to 100, got 5 to 5; "
-            "say pixel_range=(low, high)",
+            "np.clip(X, 10, 100) if the rest is of no interest, or say pixel_range=(low, high)",
         ]
 
     def test_a_given_range_allows_negative_values(self):
