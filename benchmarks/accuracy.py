@@ -39,7 +39,7 @@ def animals35():
 
 def blood_smear():
     bunch = load_image_folder(DATA / "blood_smear")
-    kept = bunch.target != bunch.target_names.index("BASOPHIL")
+    kept = bunch.target != "BASOPHIL"
     return split(bunch.data[kept], bunch.target[kept], 0.25)
 
 

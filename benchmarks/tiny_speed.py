@@ -1,14 +1,11 @@
 """The bundled network beside MobileNetV2 at 96 × 96, by every engine.
 
 Features of uint8 images, nothing stored, by `CNNFeatureExtractor.transform`: the bundled network
-at its own size. "Network alone" is the same compiled function on float32 batches. The second table
-is what 3 x 3 convolutions on small maps, of which its last is one, gain as matrix products: 32 maps
-at a time, compiled by TensorFlow.
+at its own size. "Network alone" is the same compiled function on float32 batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +26,6 @@ from pictures import labelled_images
 ENGINES = ("tensorflow", "onnxruntime", "openvino")
 SIZES = {"tiny": None, "mobilenet_v2": 96}
 LEAST = 2.0  # times as fast as MobileNetV2, with the default engine
-CHANNELS, MAP_SIDES = (128, 256, 512), (2, 3, 4)
 
 
 def main(options: Options) -> None:
@@ -50,51 +46,7 @@ def main(options: Options) -> None:
                 claims.append(Claim(f"{what}, {engine}, times MobileNetV2", ratio, LEAST))
     columns = ("engine", "what", "tiny, images a CPU s", "MobileNetV2", "times as fast")
     print(table(columns, rows) + "\n")
-    found = child_result(convolutions, calls=1 if options.quick else 20, rounds=options.rounds)
-    timed = {name: Timing(*it) for name, it in found.items()}
-    print(gains(timed) + "\n")
-    gain = ratio_of(timed, "convolution, 256 on 3", "products, 256 on 3")
-    claims.append(Claim("256 channels on 3 x 3, times the convolution", gain, 1.5))
     print(claims_table(claims))
-
-
-def gains(timed: dict[str, Timing]) -> str:
-    """Times as fast as TensorFlow's convolution, by channels and side."""
-    rows = []
-    for side in MAP_SIDES:
-        kinds = [f"{channels} on {side}" for channels in CHANNELS]
-        ratios = [ratio_of(timed, f"convolution, {it}", f"products, {it}") for it in kinds]
-        rows.append((f"{side} x {side}", *map(number, ratios)))
-    return table(("map", *(f"{it} channels, times as fast" for it in CHANNELS)), rows)
-
-
-def convolutions(calls: int, rounds: int) -> dict[str, Any]:
-    """In a new process: 3 x 3 convolutions on small maps, and the same as matrix products."""
-    import keras
-
-    from transferclf.networks.inference import compiled
-    from transferclf.networks.smallmaps import SmallMapConv2D
-
-    def several(layer: Any, shape: tuple[int, ...]) -> Callable[[], None]:
-        function = compiled(layer, keras.KerasTensor(shape, "float32"))
-        maps = keras.random.normal(shape, seed=0)
-
-        def run() -> None:
-            for _ in range(calls):
-                function(maps)
-
-        return run
-
-    candidates = {}
-    for channels in CHANNELS:
-        for side in MAP_SIDES:
-            shape = (32, side, side, channels)
-            layer = keras.layers.Conv2D(channels, 3, padding="same")
-            layer.build(shape)
-            products = SmallMapConv2D(layer, (side, side))
-            candidates[f"convolution, {channels} on {side}"] = several(layer, shape)
-            candidates[f"products, {channels} on {side}"] = several(products, shape)
-    return timings_here(candidates, rounds)
 
 
 def measured(engine: str, n_images: int, rounds: int) -> dict[str, Any]:
@@ -127,4 +79,4 @@ def measured(engine: str, n_images: int, rounds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    start(main, children=[measured, convolutions])
+    start(main, children=[measured])

@@ -72,7 +72,7 @@ def sports():
     """Options, training and test photographs of ten sports."""
     folder = Path(os.environ["TRANSFERCLF_DATA"]) / "sports10"
     parts = [load_image_folder(folder, split=split) for split in ("train", "valid", "test")]
-    (X, y), *others = [(part.data, np.array(part.target_names)[part.target]) for part in parts]
+    (X, y), *others = [(part.data, part.target) for part in parts]
     X_test, y_test = (np.concatenate(both) for both in zip(*others, strict=True))
     return {"image_size": 64}, (X, y), (X_test, y_test)
 

@@ -38,7 +38,7 @@ def add_cache(parser, default=None):
 
 
 def images_of(folder, split=None):
-    """The images of class folders, and the names of their classes."""
+    """The images of class folders, and the name of the class of each."""
     for part in np.atleast_1d(split or "."):
         if not (folder / part).is_dir():
             sys.exit(
@@ -46,7 +46,7 @@ def images_of(folder, split=None):
                 f"that holds {folder.name}; the first lines of this example say how."
             )
     bunch = load_image_folder(folder, split=split)
-    return bunch.data, np.array(bunch.target_names)[bunch.target]
+    return bunch.data, bunch.target
 
 
 def some_of_each_class(X, y, number, seed):

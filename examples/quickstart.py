@@ -69,21 +69,17 @@ def images(folder):
     others = [splits[name] for name in TEST_SPLITS if name in splits]
     if "train" not in splits:
         bunch = load_image_folder(folder)
-        return *split(bunch.data, names(bunch)), {}
+        return *split(bunch.data, bunch.target), {}
     train = load_image_folder(folder, split=splits["train"])
     if not others:
-        return *split(train.data, names(train)), {}
+        return *split(train.data, train.target), {}
     test = load_image_folder(folder, split=others)
-    tell_small_classes(names(train), names(test))
-    return train.data, test.data, names(train), names(test), {}
+    tell_small_classes(train.target, test.target)
+    return train.data, test.data, train.target, test.target, {}
 
 
 def holds_more(path):
     return path.is_dir() and any(entry.is_dir() for entry in path.iterdir())
-
-
-def names(bunch):
-    return np.array(bunch.target_names)[bunch.target]
 
 
 def split(X, y):

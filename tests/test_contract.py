@@ -5,6 +5,7 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+from exactness import assert_rows_agree
 from image_helpers import in_kind, striped_images, taken
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
@@ -31,7 +32,9 @@ ESTIMATORS = {
     "from scratch": tiny(backbone=ConvNet(filters=(8,), dense_units=(16,)), image_size=8, epochs=3),
     "extractor": CNNFeatureExtractor(image_size=32),
 }
-ON_FEATURES = [name for name in ESTIMATORS if name != "from scratch"]
+
+# Those that give an image the same bits in any company, because its features are stored.
+EXACT = ("linear", "extractor")
 
 
 @pytest.fixture(scope="module")
@@ -122,19 +125,21 @@ def test_asking_changes_nothing(name, kind, kinds, labels, fitted):
 
 @on_all
 @of_all_kinds
-def test_order_and_company_do_not_matter_to_the_last_bit(name, kind, kinds, fitted):
+def test_order_and_company(name, kind, kinds, fitted):
+    """No bit changes where features are stored and the head is linear; else little changes."""
     estimator, X = fitted(name, kind), kinds[kind]
+    assert_same_rows = np.testing.assert_array_equal if name in EXACT else assert_rows_agree
     together = outputs(estimator, X)
     order = np.random.default_rng(1).permutation(N)
-    for method, values in outputs(estimator, taken(X, order)).items():
-        np.testing.assert_array_equal(values, together[method][order], err_msg=method)
-    if name not in ON_FEATURES:
-        return  # up to four images go through a whole network one by one
     alone = [outputs(estimator, taken(X, [i])) for i in range(5)]
     few = outputs(estimator, taken(X, [3, 1, 4]))
+    reordered = outputs(estimator, taken(X, order))
     for method, values in together.items():
-        np.testing.assert_array_equal(np.concatenate([one[method] for one in alone]), values[:5])
-        np.testing.assert_array_equal(few[method], values[[3, 1, 4]])
+        if method == "predict" and name not in EXACT:
+            continue  # two classes may be equally probable
+        assert_same_rows(reordered[method], values[order])
+        assert_same_rows(np.concatenate([one[method] for one in alone]), values[:5])
+        assert_same_rows(few[method], values[[3, 1, 4]])
 
 
 @on_all

@@ -2,32 +2,24 @@
 
 import os
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from PIL import Image
+from dataset_helpers import make
+from PIL import Image, JpegImagePlugin
 
 from transferclf import load_image_folder, load_image_table
 from transferclf.datasets import image_extensions
-from transferclf.exceptions import ImageError, MissingImageError, TransferclfWarning
+from transferclf.exceptions import (
+    ImageError,
+    InvalidParameterError,
+    MissingImageError,
+    TransferclfWarning,
+)
 from transferclf.images import check_images
 
-PIXEL = Image.new("L", (1, 1))
-
-
-def make(root, *names):
-    """Create small images below a folder, and empty files where the name is of no image."""
-    for name in names:
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-        if file.suffix == ".png":
-            PIXEL.save(file)
-    return root
-
-
-def labels(bunch):
-    return [bunch.target_names[number] for number in bunch.target]
+SPLITS = ("train", "valid", "test")
 
 
 class TestFolder:
@@ -35,8 +27,9 @@ class TestFolder:
         make(tmp_path, "dog/a.png", "cat/b.png", "cat/a.png")
         bunch = load_image_folder(tmp_path)
         assert bunch.target_names == ["cat", "dog"]
-        assert bunch.target.tolist() == [0, 0, 1]
-        assert np.issubdtype(bunch.target.dtype, np.integer)
+        assert bunch.target.tolist() == ["cat", "cat", "dog"]
+        assert bunch.target.dtype.kind == "U"
+        assert "groups" not in bunch
         assert bunch.filenames.tolist() == ["cat/a.png", "cat/b.png", "dog/a.png"]
         assert bunch.data.tolist() == [str(tmp_path / name) for name in bunch.filenames]
         assert bunch.data.dtype == bunch.filenames.dtype == object
@@ -49,30 +42,36 @@ class TestFolder:
         bunch = load_image_folder("photos")
         assert bunch.data.tolist() == [os.path.join("photos", "cat", "a.png")]
 
-    def test_natural_order(self, tmp_path):
+    def test_files_in_natural_order_and_classes_in_that_of_classes_(self, tmp_path):
         make(tmp_path, *(f"c{c}/img{i}.png" for c in (10, 9, 1) for i in (10, 2, 1)))
         bunch = load_image_folder(tmp_path)
-        assert bunch.target_names == ["c1", "c9", "c10"]
         assert bunch.filenames[:3].tolist() == ["c1/img1.png", "c1/img2.png", "c1/img10.png"]
+        assert list(dict.fromkeys(bunch.target.tolist())) == ["c1", "c9", "c10"]
+        assert bunch.target_names == ["c1", "c10", "c9"] == np.unique(bunch.target).tolist()
 
     def test_order_does_not_depend_on_the_file_system(self, tmp_path, monkeypatch):
         names = ["img1", "img01", "img001"]
         make(tmp_path, *(f"{folder}/{name}.png" for folder in names for name in names))
         expected = load_image_folder(tmp_path)
-        listed = type(tmp_path).iterdir
-        monkeypatch.setattr(
-            type(tmp_path), "iterdir", lambda self: iter(sorted(listed(self), reverse=True))
-        )
-        backward = load_image_folder(tmp_path)
-        assert backward.target_names == expected.target_names
-        assert backward.filenames.tolist() == expected.filenames.tolist()
-        monkeypatch.setattr(type(tmp_path), "iterdir", lambda self: iter(sorted(listed(self))))
-        assert load_image_folder(tmp_path).filenames.tolist() == expected.filenames.tolist()
+        listed, asked = os.scandir, []
+        for reverse in (False, True):
+
+            @contextmanager
+            def in_order(folder, reverse=reverse):
+                asked.append(folder)
+                with listed(folder) as entries:
+                    yield iter(sorted(entries, key=lambda entry: entry.name, reverse=reverse))
+
+            monkeypatch.setattr(os, "scandir", in_order)
+            bunch = load_image_folder(tmp_path)
+            assert asked
+            assert bunch.target_names == expected.target_names
+            assert bunch.filenames.tolist() == expected.filenames.tolist()
 
     def test_unicode_spaces_and_capitals(self, tmp_path):
         make(tmp_path, "Äpfel grün/写真 1.png", "naïve class/b.PNG", "naïve class/c.JPeG")
         bunch = load_image_folder(tmp_path)
-        assert bunch.target_names == ["Äpfel grün", "naïve class"]
+        assert bunch.target_names == ["naïve class", "Äpfel grün"]
         assert bunch.filenames[0] == "Äpfel grün/写真 1.png"
         assert len(bunch.data) == 3
 
@@ -103,19 +102,18 @@ class TestFolder:
         assert bunch.filenames.tolist() == ["cat/a.png"]
 
     def test_all_that_is_left_out_is_reported_at_once(self, tmp_path):
-        make(tmp_path, "cat/a.png", "cat/notes.txt", "cat/nested/b.png", "stray.png")
-        (tmp_path / "empty").mkdir()
+        make(tmp_path, "cat/a.png", "cat/notes.txt", "stray.png")
+        (tmp_path / "empty" / "nested").mkdir(parents=True)
         with pytest.warns(TransferclfWarning) as caught:
             bunch = load_image_folder(tmp_path)
         assert bunch.target_names == ["cat"]
         assert bunch.filenames.tolist() == ["cat/a.png"]
         (warning,) = caught
         message = str(warning.message)
-        assert message.startswith(f"4 things in {str(tmp_path)!r} were left out: ")
+        assert message.startswith(f"3 things in {str(tmp_path)!r} were left out: ")
         for part in (
             "stray.png is in no class folder",
             "cat/notes.txt has no known image extension",
-            "cat holds folders (nested), not looked into",
             "empty holds no images",
         ):
             assert part in message
@@ -144,60 +142,87 @@ class TestFolder:
         with pytest.raises(ImageError, match=r"No images in .*expected CLASS/IMAGE"):
             load_image_folder(tmp_path)
 
-    @pytest.mark.filterwarnings("ignore::transferclf.exceptions.TransferclfWarning")
-    @pytest.mark.parametrize("names", [["a.png"], ["cat/notes.txt"], ["cat/nested/a.png"]])
-    def test_no_images_where_they_belong(self, tmp_path, names):
-        with pytest.raises(ImageError, match=r"No images in .*SPLIT/CLASS/IMAGE with split="):
+    @pytest.mark.parametrize(
+        ("names", "reason"),
+        [
+            (["a.png"], "a.png is in no class folder"),
+            (["cat/notes.txt"], "cat/notes.txt has no known image extension; cat holds no images"),
+            (["cat/nested/a.png"], "1 image in folders below the class folders"),
+        ],
+    )
+    def test_no_images_where_they_belong(self, tmp_path, names, reason):
+        with pytest.raises(ImageError, match=r"No images in .*SPLIT/CLASS/IMAGE with split=") as e:
             load_image_folder(make(tmp_path, *names))
+        assert reason in str(e.value)
+
+    @pytest.mark.parametrize(
+        "path", [None, 3, 1.5, b"photos", ["photos"], {"photos"}, object(), Image, np.zeros(2)]
+    )
+    def test_what_is_no_path(self, path):
+        with pytest.raises(InvalidParameterError, match="path must be a str or a Path. Got"):
+            load_image_folder(path)
+
+    @pytest.mark.parametrize(
+        "path", ["", "\0", "x" * 5000, "~nobody-of-this-name/x", "a\nb", "\ud800"]
+    )
+    def test_paths_that_lead_nowhere(self, path):
+        with pytest.raises(FileNotFoundError, match="expected a folder of class folders"):
+            load_image_folder(path)
+
+    def test_the_home_folder(self, tmp_path, monkeypatch):
+        make(tmp_path, "photos/cat/a.png")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        expected = [str(tmp_path / "photos" / "cat" / "a.png")]
+        assert load_image_folder("~/photos").data.tolist() == expected
+        monkeypatch.chdir(make(tmp_path / "here", "~/photos/dog/a.png"))
+        assert load_image_folder("~/photos").target.tolist() == ["dog"]
 
 
 class TestSplits:
     @pytest.fixture
     def root(self, tmp_path):
-        return make(
-            tmp_path,
-            *("train/cat/1.png", "train/dog/2.png", "train/emu/3.png"),
-            *("valid/dog/4.png", "test/emu/5.png", "test/ant/6.png"),
-        )
+        names = ("cat/1.png", "dog/2.png", "emu/3.png")
+        return make(tmp_path, *(f"{split}/{name}" for split in SPLITS for name in names))
 
     def test_one(self, root):
         bunch = load_image_folder(root, split="train")
-        assert labels(bunch) == ["cat", "dog", "emu"]
+        assert bunch.target.tolist() == ["cat", "dog", "emu"]
         assert bunch.filenames.tolist() == ["train/cat/1.png", "train/dog/2.png", "train/emu/3.png"]
 
     @pytest.mark.parametrize("kind", [list, tuple, np.array])
     def test_several_in_the_order_given(self, root, kind):
         bunch = load_image_folder(root, split=kind(["valid", "train"]))
-        assert labels(bunch) == ["dog", "cat", "dog", "emu"]
-        assert bunch.filenames[0] == "valid/dog/4.png"
-
-    def test_class_numbers_are_the_same_in_all(self, root):
-        bunches = [load_image_folder(root, split=name) for name in ("train", "valid", "test")]
-        assert all(bunch.target_names == ["ant", "cat", "dog", "emu"] for bunch in bunches)
-        assert [bunch.target.tolist() for bunch in bunches] == [[1, 2, 3], [2], [0, 3]]
-        assert "1 images of 1 classes" in bunches[1].DESCR
+        assert bunch.target.tolist() == ["cat", "dog", "emu"] * 2
+        assert bunch.filenames[0] == "valid/cat/1.png"
 
     def test_must_be_said(self, root):
         with pytest.raises(ValueError, match=r"holds the splits \['test', 'train', 'valid'\]: say"):
             load_image_folder(root)
 
-    @pytest.mark.parametrize("name", ["Train", "VAL", "validation"])
+    @pytest.mark.parametrize("name", ["Train", "VAL", "validation", "Testing"])
     def test_are_noticed_in_other_writings(self, tmp_path, name):
         make(tmp_path, f"{name}/cat/a.png")
         with pytest.raises(ValueError, match="holds the splits"):
             load_image_folder(tmp_path)
-        assert labels(load_image_folder(tmp_path, split=name)) == ["cat"]
+        assert load_image_folder(tmp_path, split=name).target.tolist() == ["cat"]
 
     def test_may_have_other_names(self, root):
-        make(root, "test_simple/dog/7.png", "test_simple/yak/8.png")
-        bunch = load_image_folder(root, split="test_simple")
-        assert labels(bunch) == ["dog", "yak"]
-        assert load_image_folder(root, split="train").target_names[-1] == "yak"
+        make(root, "test_simple/dog/7.png", "notes/figures/1.png")
+        with pytest.warns(TransferclfWarning, match=r"'cat', 'emu' in test and train and valid"):
+            bunch = load_image_folder(root, split="test_simple")
+        assert bunch.target.tolist() == bunch.target_names == ["dog"]
 
-    @pytest.mark.parametrize("split", ["tets", ["train", "tets"], [], ["train", "train"], "", [3]])
+    @pytest.mark.parametrize(
+        "split", ["tets", ["train", "tets"], [], ["train", "train"], "", [3], 3, [None], {}]
+    )
     def test_unknown(self, root, split):
         with pytest.raises(ValueError, match=r"split must be among \['test', 'train', 'valid'\]"):
             load_image_folder(root, split=split)
+
+    def test_near_matches_of_splits_are_proposed(self, root):
+        with pytest.raises(ValueError, match=r"Got 'Test' instead. Did you mean 'test' for 'Test'"):
+            load_image_folder(root, split="Test")
 
     def test_asked_of_plain_class_folders(self, tmp_path):
         make(tmp_path, "cat/a.png")
@@ -213,12 +238,37 @@ class TestSplits:
         with pytest.warns(TransferclfWarning) as caught:
             load_image_folder(root, split="train")
         (warning,) = caught
-        assert "stray1.png is in no class folder" in str(warning.message)
+        assert "train/stray1.png is in no class folder" in str(warning.message)
         assert "stray2.png is in no class folder" in str(warning.message)
 
-    def test_hidden_folders_are_no_splits(self, root):
-        make(root, ".cache/cat/a.png", "train/.cache/a.png")
+    @pytest.mark.parametrize(
+        "name", [".cache", "__MACOSX", "__macosx", "@eaDir", ".ipynb_checkpoints", "$RECYCLE.BIN"]
+    )
+    def test_what_systems_make_is_no_split_and_no_class(self, root, name):
+        make(root, f"{name}/train/cat/a.png", f"{name}/cat/a.png", f"train/{name}/a.png")
+        make(root, f"train/cat/{name}/b.png", "train/cat/Thumbs.db", "train/cat/desktop.ini")
         assert len(load_image_folder(root, split="train").data) == 3
+        with pytest.raises(ValueError, match=r"the splits \['test', 'train', 'valid'\]"):
+            load_image_folder(root)
+        with pytest.raises(ValueError, match=r"among \['test', 'train', 'valid'\]"):
+            load_image_folder(root, split=name)
+
+
+def test_formats_that_are_registered_later_are_noticed(tmp_path, monkeypatch):
+    for registry in ("OPEN", "EXTENSION", "MIME"):
+        monkeypatch.setattr(Image, registry, dict(getattr(Image, registry)))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    make(tmp_path, "cat/a.png", "cat/b.sketch")
+    with pytest.warns(TransferclfWarning, match=r"cat/b\.sketch has no known image extension"):
+        assert len(load_image_folder(tmp_path).data) == 1
+    Image.register_open("SKETCH", JpegImagePlugin.JpegImageFile)
+    Image.register_extension("SKETCH", ".sketch")
+    assert ".sketch" in image_extensions()
+    assert len(load_image_folder(tmp_path).data) == 2
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\ncat/b,dog\n")
+    with pytest.warns(TransferclfWarning, match=r"'cat/b' is 'cat/b\.sketch'"):
+        load_image_table(table, "file", "label")
 
 
 def test_extensions_are_those_that_pillow_can_decode():
@@ -241,7 +291,7 @@ class TestTable:
     def test_paths_and_labels(self, root):
         bunch = self.load(root, "file,label\nb.png,dog\nsub/c.png,cat\na.png,dog\n")
         assert bunch.target_names == ["cat", "dog"]
-        assert bunch.target.tolist() == [1, 0, 1]
+        assert bunch.target.tolist() == ["dog", "cat", "dog"]
         assert bunch.filenames.tolist() == ["b.png", "sub/c.png", "a.png"]
         assert bunch.data.tolist() == [str(root / name) for name in bunch.filenames]
         assert bunch["DESCR"] == f"3 images of 2 classes in {root}"
@@ -269,21 +319,21 @@ class TestTable:
     )
     def test_every_way_to_write_it(self, root, text, name):
         bunch = self.load(root, text, name)
-        assert labels(bunch) == ["dog"]
+        assert bunch.target.tolist() == ["dog"]
         assert bunch.filenames.tolist() == ["a.png"]
 
     def test_quoted_separators_and_quotes(self, root):
         make(root, "one, two.png")
         bunch = self.load(root, 'file,label\n"one, two.png","a ""big"", brown dog"\n')
-        assert labels(bunch) == ['a "big", brown dog']
+        assert bunch.target.tolist() == ['a "big", brown dog']
         assert bunch.filenames.tolist() == ["one, two.png"]
 
     def test_quotes_after_a_space(self, root):
-        assert labels(self.load(root, 'file, label\n"a.png", "dog, big"\n')) == ["dog, big"]
+        assert self.load(root, 'file, label\n"a.png", "dog, big"\n').target.tolist() == ["dog, big"]
 
-    def test_classes_in_natural_order(self, root):
-        bunch = self.load(root, "file,label\na.png,c10\nb.png,c9\nsub/c.png,c09\n")
-        assert bunch.target_names == ["c09", "c9", "c10"]
+    def test_classes_in_the_order_of_classes_(self, root):
+        bunch = self.load(root, "file,label\na.png,c9\nb.png,c10\nsub/c.png,c09\n")
+        assert bunch.target_names == ["c09", "c10", "c9"] == np.unique(bunch.target).tolist()
 
     def test_order_of_equal_numbers_is_fixed(self, root):
         for lines in (["a.png,1", "b.png,01", "b.png,001"], ["b.png,001", "a.png,1", "b.png,01"]):
@@ -343,7 +393,7 @@ class TestTable:
                 self.load(root, "file,label\na.png,Bär\n".encode(encoding))
 
     def test_unicode(self, root):
-        assert labels(self.load(root, "file,label\na.png,Bär 熊\n")) == ["Bär 熊"]
+        assert self.load(root, "file,label\na.png,Bär 熊\n").target.tolist() == ["Bär 熊"]
 
     def test_no_such_table(self, root):
         with pytest.raises(FileNotFoundError, match=r"none\.csv"):

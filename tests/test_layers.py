@@ -9,6 +9,7 @@ import transferclf
 
 ROOT = Path(transferclf.__file__).parent
 LAYERS = {
+    "_spelling": 0,
     "exceptions": 0,
     "images": 1,
     "datasets": 2,

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils import column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from transferclf._spelling import did_you_mean, known_by_look, shortened, told_apart
 from transferclf.exceptions import InvalidParameterError
 
 # L-BFGS, and the optimizers that Keras has had since the oldest version that is supported.
@@ -207,8 +208,39 @@ def known_targets(y: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
     if unknown:
         raise ValueError(
             f"y must have labels of the known classes, {classes.tolist()}. Got {unknown} too."
+            + did_you_mean(unknown, classes.tolist(), only_look_alikes=True)
         )
     return np.searchsorted(classes, labels)
+
+
+def look_alike_remark(y: Any, classes: np.ndarray) -> str:
+    """Say which labels are not among the classes, but look like one of them.
+
+    Such labels may be meant, as in a test set with one more class. Most often they are a known
+    class that is written in another way, and all its images count as wrong.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels.
+    classes : ndarray of shape (n_classes,)
+        The classes that can be predicted.
+
+    Returns
+    -------
+    str
+        Empty if there are none.
+    """
+    known = classes.tolist()
+    unknown = sorted(set(np.ravel(np.asarray(y)).tolist()) - set(known), key=str)
+    pairs = [told_apart(pair) for pair in known_by_look(unknown, known).items()]
+    if not pairs:
+        return ""
+    examples = shortened([f"{label} like {alike}" for label, alike in pairs])
+    return (
+        f"y has labels that are never predicted, but look like a class that is: {examples}; where "
+        "one class is meant, write it in one way, since these images all count as wrong"
+    )
 
 
 def first_classes(classes: Any) -> np.ndarray:
@@ -308,7 +340,7 @@ def class_weights(
     if unknown:
         raise InvalidParameterError(
             f"class_weight names classes that y has not: {sorted(unknown, key=str)}; "
-            f"y has {classes.tolist()}."
+            f"y has {classes.tolist()}.{did_you_mean(sorted(unknown, key=str), classes.tolist())}"
         )
     weights = _floats("class_weight", [class_weight.get(label, 1.0) for label in classes.tolist()])
     if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:

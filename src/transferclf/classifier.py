@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from transferclf._base import available_unless_refused
 from transferclf._learning import ClassifierLearning
 from transferclf._recipes import check_partial
+from transferclf._validation import look_alike_remark
+from transferclf.exceptions import TransferclfWarning
 
 if TYPE_CHECKING:
     import keras
@@ -357,6 +360,28 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         """
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of the images that are predicted right.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`. Images of classes that it did not see count as wrong.
+
+        Returns
+        -------
+        float
+
+        Warns
+        -----
+        TransferclfWarning
+            If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
+        """
+        accuracy = super().score(X, y, sample_weight=sample_weight)
+        if remark := look_alike_remark(y, self.classes_):
+            warnings.warn(remark, TransferclfWarning, stacklevel=2)
+        return accuracy
 
     @property
     def model_(self) -> keras.Model:

@@ -25,10 +25,9 @@ from transferclf.networks.runtimes import (
     onnxruntime_function,
     openvino_function,
 )
-from transferclf.networks.smallmaps import with_fast_small_maps
 
-# The only shapes a batch ever has: kernels may sum in another order for another shape, and a
-# row's result must not depend on the rows around it.
+# The only two sizes that a batch ever has. Kernels may sum in another order for another size, so
+# that a row of a batch of fixed size never depends on how many images the caller happened to pass.
 BATCH_SIZE = 32
 FEW = 4
 
@@ -36,7 +35,10 @@ FEW = 4
 class Forward:
     """A compiled network: pixels in, activations out; made by :func:`compile_forward`.
 
-    May be called by several threads.
+    May be called by several threads. The values of one row never enter another row: a row at one
+    place of a batch has the same bits whatever the other rows are. At another place, or in a batch
+    of the other size, it agrees to the rounding of float32, because kernels may sum in another
+    order there.
 
     Parameters
     ----------
@@ -273,9 +275,7 @@ def _function(model: keras.Model, engine: str, precision: str) -> Function:
     if engine == "keras":
         return _called(model)
     if engine == "tensorflow":
-        return _graph_function(
-            lower_precision(model) if precision == "bfloat16" else with_fast_small_maps(model)
-        )
+        return _graph_function(lower_precision(model) if precision == "bfloat16" else model)
     traced = _weights_as_inputs(_concrete_function(model))
     if engine == "openvino":
         return openvino_function(traced, precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 from sklearn import metrics
 from sklearn.utils import Bunch
 
-from transferclf._validation import check_sample_weight
-from transferclf.exceptions import InvalidParameterError
+from transferclf._validation import check_sample_weight, look_alike_remark
+from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.predictions import (
@@ -191,6 +192,11 @@ class Evaluation(Bunch):
             If there are neither predictions nor probabilities, or `top_k` is not of whole numbers.
         ValueError
             If lengths, labels or probabilities do not fit.
+
+        Warns
+        -----
+        TransferclfWarning
+            If `classes` is None, and labels that are never predicted look like one that is.
         """
         counts = _checked_top_k(top_k)
         if y_pred is None and y_proba is None:
@@ -282,9 +288,12 @@ def _known_classes(y_true: Any, y_pred: Any, classes: Any) -> np.ndarray:
     if classes is None:
         labels = [np.asarray(y_true), *([] if y_pred is None else [np.asarray(y_pred)])]
         try:
-            return np.unique(np.concatenate(labels))
+            known = np.unique(np.concatenate(labels))
         except TypeError:
             raise ValueError("Labels must be of one type, and none may be missing.") from None
+        if y_pred is not None and (remark := look_alike_remark(y_true, labels[1])):
+            warnings.warn(remark, TransferclfWarning, stacklevel=3)
+        return known
     known = np.asarray(classes)
     if known.ndim != 1 or len(np.unique(known)) < len(known) or len(known) == 0:
         raise InvalidParameterError(

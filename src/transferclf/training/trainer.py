@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -35,9 +34,6 @@ TRAINERS_KEPT = 8
 # calls; batches of images take long, and of features so little that the calls would show.
 BATCHES_PER_CALL = 512
 IMAGE_BATCHES_PER_CALL = 4
-
-# Places of an image of which 32 go through a network in hardly more time than one.
-SMALL_IMAGE = 64 * 64
 
 Parameters = list[np.ndarray]
 
@@ -308,11 +304,9 @@ def _compiled_forward(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarr
     from transferclf.networks.inference import FEW, Forward, compiled
 
     function = compiled(lambda rows: model(rows, training=False), *model.inputs)
-    # What stands above stored activations costs little, and so do networks on small images:
-    # batches of one shape give a row the same scores, to the last bit, whatever comes with it.
-    # Other whole networks are too slow for that.
-    is_large = on_pixels and math.prod(model.inputs[0].shape[1:3]) > SMALL_IMAGE
-    few = FEW if is_large else 0
+    # Layers above stored activations cost little: one batch size is enough, and many kernels then
+    # give a row the same bits in any company. Whole networks are too slow for that.
+    few = FEW if on_pixels else 0
     return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)), few=few)
 
 

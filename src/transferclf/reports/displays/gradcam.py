@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf._spelling import did_you_mean
 from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.images.loading import load_all
 from transferclf.images.source import ImageSource
@@ -253,8 +254,9 @@ def _indices(class_: Any, classes: np.ndarray, n_images: int) -> np.ndarray:
     index = {label: number for number, label in enumerate(classes.tolist())}
     for label in wanted:
         if not isinstance(label, Hashable) or label not in index:
+            hint = did_you_mean([label], index) if isinstance(label, Hashable) else ""
             raise InvalidParameterError(
-                f"class_ must be one of {_few(classes.tolist())}. Got {label!r} instead."
+                f"class_ must be one of {_few(classes.tolist())}. Got {label!r} instead.{hint}"
             )
     return np.array([index[label] for label in wanted], int)
 

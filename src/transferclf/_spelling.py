@@ -1,0 +1,139 @@
+"""Comparing names: equal, alike in print, or close to each other."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+# Code points that no font draws (Default_Ignorable_Code_Point of Unicode), and control characters
+# that are no white space.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+# How many names a message shows, and for how many it looks for a near match.
+SHOWN = 5
+
+# How alike two names must be for the one to be proposed in the place of the other; 1 is equal.
+_NEAR = 0.6
+
+
+def in_nfc(name: str) -> str:
+    """Return the name in Unicode NFC, in which an accented letter is one character.
+
+    Names that are equal in NFC are one name. File systems and programs write them differently.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def look(name: Any) -> str:
+    """Return what is left of a name without case, white space and invisible characters.
+
+    Two names have the same look if they differ in nothing but these, or in the Unicode form of
+    their letters (NFKC). Numbers and booleans look like the text that Python prints for them.
+    """
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", str(name)))
+    folded = unicodedata.normalize("NFKC", text.casefold())
+    visible = "".join(_INVISIBLE.sub("", folded).split())
+    return unicodedata.normalize("NFKC", visible)
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Group different names that have the same look.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names; equal ones count once.
+
+    Returns
+    -------
+    list of list of str
+        Each group of two or more names, sorted; the groups are in the order of their first names.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        groups.setdefault(look(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def known_by_look(unknown: Iterable[Any], known: Iterable[Any]) -> dict[Any, Any]:
+    """Find labels that are not known, but have the look of a known one.
+
+    Parameters
+    ----------
+    unknown : iterable
+        Labels that are not among `known`.
+    known : iterable
+        Known labels.
+
+    Returns
+    -------
+    dict
+        The known label for each unknown one that looks like it, in the order of `unknown`.
+    """
+    by_look = {look(label): label for label in known}
+    looks = ((label, look(label)) for label in unknown)
+    return {label: by_look[key] for label, key in looks if key in by_look}
+
+
+def did_you_mean(
+    unknown: Sequence[Any], known: Iterable[Any], *, only_look_alikes: bool = False
+) -> str:
+    """Return a sentence with near matches, to be put at the end of an error, or "".
+
+    Parameters
+    ----------
+    unknown : sequence
+        Names that are not among `known`; the first few of them get a near match.
+    known : iterable
+        Known names.
+    only_look_alikes : bool, default=False
+        Whether names that merely have most letters in common are no near match.
+
+    Returns
+    -------
+    str
+        Begins with a space where it is not empty.
+    """
+    known = list(known)
+    found = known_by_look(unknown, known)
+    if not only_look_alikes:
+        by_look = {look(name): name for name in known if isinstance(name, str)}
+        for name in [name for name in unknown if name not in found][:SHOWN]:
+            near = difflib.get_close_matches(look(name), by_look, n=1, cutoff=_NEAR)
+            if near:
+                found[name] = by_look[near[0]]
+    if not found:
+        return ""
+    pairs = [told_apart([meant, name]) for name, meant in list(found.items())[:SHOWN]]
+    return f" Did you mean {', '.join(f'{meant} for {name}' for meant, name in pairs)}?"
+
+
+def told_apart(names: Sequence[Any]) -> list[str]:
+    """Quote names so that a reader sees how they differ.
+
+    Names that print the same, such as an accented letter in one and in two characters, are shown
+    with escapes.
+    """
+    forms = {unicodedata.normalize("NFKC", str(name)) for name in names}
+    quote = repr if len(forms) == len(names) else ascii
+    return [quote(name) for name in names]
+
+
+def quoted(names: Iterable[Any], most: int = SHOWN) -> str:
+    """Return the first `most` names in quotes, and how many more there are."""
+    shown = [repr(name) for name in names]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
+def shortened(texts: Sequence[Any], most: int = SHOWN) -> str:
+    """Return the first `most` texts, separated by semicolons, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return "; ".join(map(str, texts[:most])) + more

@@ -1,0 +1,190 @@
+"""Paths and names of classes as a Bunch, and what is wrong with the names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from transferclf._spelling import did_you_mean, in_nfc, look_alikes, quoted, shortened, told_apart
+from transferclf.exceptions import InvalidParameterError
+
+# How many of the names that there are an error lists.
+_LISTED = 50
+
+
+def bunch(
+    root: Path,
+    files: Sequence[Path],
+    labels: Sequence[str],
+    classes: Sequence[str] | None,
+    groups: Sequence[str] | None = None,
+) -> Bunch:
+    """Return what the loaders return.
+
+    Parameters
+    ----------
+    root : Path
+        What `filenames` are relative to, as far as they are below it.
+    files : sequence of Path
+        The images.
+    labels : sequence of str
+        Names of their classes.
+    classes : sequence of str or None
+        The classes that were asked for, in that order; None sorts those that there are.
+    groups : sequence of str or None, default=None
+        What the images belong to besides, if they do.
+
+    Returns
+    -------
+    Bunch
+    """
+    target = np.array(labels)
+    found = np.unique(target).tolist()
+    return Bunch(
+        data=np.array([str(file) for file in files], dtype=object),
+        target=target,
+        target_names=found if classes is None else list(classes),
+        filenames=np.array([within(root, file) for file in files], dtype=object),
+        **({} if groups is None else {"groups": np.array(groups)}),
+        DESCR=f"{len(files)} images of {len(found)} classes in {root}",
+    )
+
+
+def within(root: Path, file: Path) -> str:
+    """A path below the root, with slashes; the whole path where it is elsewhere."""
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+
+
+def given_path(name: str, path: Any) -> Path:
+    """Return a path that a parameter holds, with the home folder in the place of ``~``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is no path.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise InvalidParameterError(
+            f"{name} must be a str or a Path. Got {type(path).__name__} instead."
+        )
+    return Path(path if os.path.lexists(path) else os.path.expanduser(path))
+
+
+def checked_classes(classes: Any) -> list[str] | None:
+    """Return the names in `classes`, in Unicode NFC.
+
+    Raises
+    ------
+    InvalidParameterError
+        If these are not different names, at least one.
+    """
+    if classes is None:
+        return None
+    is_sequence = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Mapping)
+    given = list(classes) if is_sequence else [classes]
+    if not is_sequence or not given or not all(isinstance(name, str) for name in given):
+        raise InvalidParameterError(
+            "classes must be a sequence of names of classes, at least one, such as ['cat', 'dog']. "
+            f"Got {classes!r:.200} instead."
+        )
+    names = [in_nfc(str(name)) for name in given]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InvalidParameterError(
+            f"classes must be different names. Got {quoted(repeated)} more than once."
+        )
+    return names
+
+
+def check_known(classes: Sequence[str] | None, known: Iterable[str], place: str) -> None:
+    """Raise InvalidParameterError, with near matches, if there are no such classes.
+
+    Parameters
+    ----------
+    classes : sequence of str or None
+        What was asked for.
+    known : iterable of str
+        What there is.
+    place : str
+        Where it was looked for.
+    """
+    known = sorted(set(known))
+    unknown = [name for name in classes or () if name not in known]
+    if unknown:
+        raise InvalidParameterError(
+            f"classes must be among {place}: {quoted(known, _LISTED)}. "
+            f"Got {quoted(unknown, _LISTED)} too.{did_you_mean(unknown, known)}"
+        )
+
+
+def remark_on_names(
+    place: str, by_split: Mapping[str, Iterable[str]], classes: Sequence[str] | None
+) -> str:
+    """Say which classes only some splits have, and which names look alike.
+
+    Parameters
+    ----------
+    place : str
+        What has the splits; for the text.
+    by_split : mapping of str to iterable of str
+        The names of the classes in each split. One split is all there is.
+    classes : sequence of str or None
+        The classes that were asked for. They are meant as they are written, and of the others
+        nothing is said.
+
+    Returns
+    -------
+    str
+        Empty if there is nothing to say.
+    """
+    splits_of: dict[str, list[str]] = {name: [] for name in classes or ()}
+    for split, names in by_split.items():
+        for name in sorted(set(names)):
+            splits_of.setdefault(name, []).append(split)
+    asked = splits_of if classes is None else classes
+    partial = [name for name in sorted(asked) if len(splits_of[name]) < len(by_split)]
+    if len(by_split) == 1:
+        partial = []
+    alike = look_alikes(splits_of)
+    if classes is not None:
+        # Another name matters only where a class is missing that may go by that name.
+        alike = [g for g in alike if set(g) & set(partial) and not set(g) <= set(classes)]
+    remarks = [_on_partial(place, partial, splits_of, list(by_split))] if partial else []
+    if alike:
+        remarks.append(_on_look_alikes(place, alike, splits_of if len(by_split) > 1 else {}))
+    return ". ".join(remarks)
+
+
+def _on_partial(
+    place: str, names: Sequence[str], splits_of: Mapping[str, list[str]], splits: Sequence[str]
+) -> str:
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        groups.setdefault(tuple(splits_of[name]), []).append(name)
+    texts = [
+        f"{quoted(group)} in {_listed(there)}, not in {_listed(set(splits) - set(there))}"
+        for there, group in groups.items()
+    ]
+    return f"the splits of {place} have different classes: {shortened(texts)}"
+
+
+def _on_look_alikes(
+    place: str, groups: Sequence[Sequence[str]], splits_of: Mapping[str, Sequence[str]]
+) -> str:
+    texts = []
+    for group in groups:
+        where = [f" ({_listed(splits_of[name])})" if splits_of else "" for name in group]
+        texts.append(" and ".join(map("{}{}".format, told_apart(group), where)))
+    return (
+        f"classes of {place} with names that differ only in case, white space, invisible "
+        f"characters or Unicode form are read as different classes: {shortened(texts)}; give them "
+        "one name where one class is meant"
+    )
+
+
+def _listed(splits: Iterable[str]) -> str:
+    return " and ".join(sorted(splits)) or "none"

@@ -1,0 +1,227 @@
+"""Reading class folders."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from transferclf._spelling import did_you_mean, in_nfc, look
+from transferclf.datasets.bunches import (
+    bunch,
+    check_known,
+    checked_classes,
+    given_path,
+    remark_on_names,
+)
+from transferclf.datasets.scanning import subfolders
+from transferclf.datasets.trees import ImageTree, LabelledImage
+from transferclf.exceptions import ImageError, InvalidParameterError, TransferclfWarning
+
+SPLITS = ("train", "training", "valid", "validation", "val", "test", "testing")
+
+
+def load_image_folder(
+    path: str | os.PathLike,
+    *,
+    split: str | Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    recursive: bool = False,
+) -> Bunch:
+    """Read the paths of images in class folders, and the names of their classes.
+
+    The layout is ``CLASS/IMAGE``, or ``SPLIT/CLASS/IMAGE`` where the folder holds splits (train,
+    training, valid, validation, val, test, testing). With ``recursive=True`` images may also lie
+    deeper, as in ``CLASS/SESSION/IMAGE``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; ``~`` is the home folder.
+    split : str, sequence of str or None, default=None
+        Which folder or folders of a split layout to read; their names need not be among those
+        above.
+    classes : sequence of str or None, default=None
+        The classes to read, by name; other folders are left out without a warning. They are also
+        the `target_names`, in this order. None reads all.
+    recursive : bool, default=False
+        Whether to read the folders below the class folders too, at any depth. Links are followed,
+        and each folder is read once for a class.
+
+    Returns
+    -------
+    Bunch
+        `data` : ndarray of str objects, shape (n,)
+            The paths, in natural order of folders and files: img2 before img10.
+        `target` : ndarray of str, shape (n,)
+            The name of the class of each image.
+        `target_names` : list of str
+            The names that `target` has, sorted as :func:`numpy.unique` sorts them. These are the
+            `classes_` of a classifier that is fitted to `data` and `target`, in the same order.
+            With `classes`, they are what `classes` says.
+        `filenames` : ndarray of str objects, shape (n,)
+            The paths within the folder.
+        `groups` : ndarray of str, shape (n,)
+            Only with ``recursive=True``: the first folder below that of the class, so that
+            ``GroupKFold`` keeps the images of one session together. A session of the same name in
+            another class is the same session. An image that lies in the folder of its class is a
+            group of its own, named by its path within the folder.
+        `DESCR` : str
+            A line about them.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If there is no such folder.
+    InvalidParameterError
+        If the folder has splits and `split` is None, has no such split, or no such `classes`.
+        It is a ValueError.
+    ImageError
+        If there are no images. It is a ValueError.
+
+    Warns
+    -----
+    TransferclfWarning
+        If files have unknown extensions or are broken links, folders hold no images, or images
+        lie elsewhere than the layout says: these are left out, and counted. Another warning names
+        the classes that only some splits have, and classes with names that differ only in case,
+        white space, invisible characters or Unicode form.
+
+    Notes
+    -----
+    Names of classes and groups are in Unicode NFC: folders whose names are equal in it are one
+    class. Names that merely look alike are classes of their own.
+
+    The columns of `predict_proba` are in the order of `classes_`, always. `target_names` has the
+    same order only for the Bunch that the classifier was fitted to, and only without `classes`: a
+    test split may lack a class. Take the names of columns from `classes_`.
+
+    ``numpy.unique(target, return_inverse=True)`` or scikit-learn's ``LabelEncoder`` give numbers
+    where numbers are needed. The estimators of this package take names.
+
+    Hidden folders and those that systems make, such as ``__MACOSX`` and ``@eaDir``, are no
+    classes and no splits.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from PIL import Image
+    >>> from transferclf import load_image_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("tulip", "daisy"):
+    ...         os.makedirs(f"{folder}/{name}/monday")
+    ...         Image.new("RGB", (8, 8)).save(f"{folder}/{name}/monday/1.png")
+    ...     photos = load_image_folder(folder, recursive=True)
+    >>> photos.target
+    array(['daisy', 'tulip'], dtype='<U5')
+    >>> photos.groups
+    array(['monday', 'monday'], dtype='<U6')
+    >>> photos.filenames.tolist()
+    ['daisy/monday/1.png', 'tulip/monday/1.png']
+    """
+    wanted = checked_classes(classes)
+    if not isinstance(recursive, bool | np.bool_):
+        raise InvalidParameterError(f"recursive must be True or False. Got {recursive!r} instead.")
+    tree = ImageTree(_checked_root(path), bool(recursive))
+    folders = _folders_of_classes(tree.root, split, wanted if recursive else None)
+    _check_classes(tree.root, wanted, folders if split is None else _splits(tree.root))
+    images = tree.read(folders, wanted)
+    if not images:
+        present = [_name(folder) for parent in folders for folder in subfolders(parent)]
+        raise ImageError(tree.nothing_found(wanted) + did_you_mean(wanted or [], present))
+    names = {"": {image.label for image in images}}
+    if split is not None:
+        names = _classes_by_split(tree, folders, images, wanted)
+    remarks = [tree.remark(), tree.remark_on_nested()]
+    for text in filter(None, [*remarks, remark_on_names(repr(str(tree.root)), names, wanted)]):
+        warnings.warn(text, TransferclfWarning, stacklevel=2)
+    files, labels, groups = zip(*images, strict=True)
+    return bunch(tree.root, files, labels, wanted, groups if recursive else None)
+
+
+def _checked_root(path: Any) -> Path:
+    root = given_path("path", path)
+    if not os.path.isdir(root) or not os.fspath(path):
+        kind = NotADirectoryError if os.path.exists(root) and path else FileNotFoundError
+        raise kind(f"expected a folder of class folders, got {os.fspath(path)!r}")
+    return root
+
+
+def _splits(root: Path) -> list[Path]:
+    """The folders that hold folders, and therefore may be splits."""
+    return [folder for folder in subfolders(root) if subfolders(folder)]
+
+
+def _folders_of_classes(root: Path, split: Any, classes: Sequence[str] | None) -> list[Path]:
+    """The folders whose subfolders are the classes.
+
+    `classes` decides where folders are called like splits, but may be classes with sessions.
+    """
+    splits = _splits(root)
+    if split is not None:
+        return _asked_splits(root, splits, split)
+    names = [_name(folder) for folder in splits]
+    usual = [name for name in names if name.lower() in SPLITS]
+    are_classes = classes is not None and {*classes} <= {*map(_name, subfolders(root))}
+    if usual and not are_classes:
+        raise InvalidParameterError(
+            f"{str(root)!r} holds the splits {names}: say which with split=, for instance "
+            f"split={usual[0]!r}. If they are classes with folders below, read them with "
+            "recursive=True and name them in classes=."
+        )
+    return [root]
+
+
+def _asked_splits(root: Path, splits: Sequence[Path], split: Any) -> list[Path]:
+    is_several = isinstance(split, Iterable) and not isinstance(split, str | bytes)
+    given = list(split) if is_several else [split]
+    if not splits:
+        raise InvalidParameterError(
+            f"{str(root)!r} has no splits, as split={split!r} would have it: its folders hold "
+            "images and no class folders. Leave split out."
+        )
+    names = [_name(folder) for folder in splits]
+    wanted = [in_nfc(str(name)) for name in given if isinstance(name, str)]
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not given or len(set(wanted)) < len(given):
+        raise InvalidParameterError(
+            f"split must be among {names} for {str(root)!r}, each once. Got {split!r} instead."
+            f"{did_you_mean(unknown, names)}"
+        )
+    return [folder for name in wanted for folder in splits if _name(folder) == name]
+
+
+def _check_classes(root: Path, classes: Sequence[str] | None, parents: Sequence[Path]) -> None:
+    if classes is not None:
+        known = (_name(folder) for parent in parents for folder in subfolders(parent))
+        check_known(classes, known, f"the class folders of {str(root)!r}")
+
+
+def _name(folder: Path) -> str:
+    return in_nfc(folder.name)
+
+
+def _classes_by_split(
+    tree: ImageTree,
+    folders: Sequence[Path],
+    images: Sequence[LabelledImage],
+    classes: Sequence[str] | None,
+) -> dict[str, set[str]]:
+    """The classes that have images in the splits that are read, and in those that go with them.
+
+    Other splits are those with a usual name, or with a class in common. There may be further
+    folders beside the splits.
+    """
+    looks = {look(image.label) for image in images}
+    found: dict[str, set[str]] = {}
+    for folder in _splits(tree.root):
+        names = {_name(sub) for sub in subfolders(folder) if tree.holds_images(sub, folder)}
+        is_split = folder in folders or folder.name.lower() in SPLITS
+        if is_split or looks & {look(name) for name in names}:
+            found.setdefault(in_nfc(folder.name), set()).update(names)
+    return found

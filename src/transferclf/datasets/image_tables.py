@@ -1,0 +1,205 @@
+"""Reading tables of image files and their classes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils import Bunch
+
+from transferclf._spelling import in_nfc, look, quoted, shortened
+from transferclf.datasets.bunches import (
+    bunch,
+    check_known,
+    checked_classes,
+    given_path,
+    remark_on_names,
+    within,
+)
+from transferclf.datasets.finding import FileFinder
+from transferclf.datasets.table_rows import TableRow, TableRows, rows_of_file, rows_of_frame
+from transferclf.exceptions import InvalidParameterError, MissingImageError, TransferclfWarning
+
+# How many missing files an error names.
+_NAMED = 5
+
+
+def load_image_table(
+    csv: Any,
+    image_column: str,
+    label_column: str,
+    root: str | os.PathLike | None = None,
+    classes: Sequence[str] | None = None,
+) -> Bunch:
+    r"""Read the paths of images, and the names of their classes, from a table.
+
+    Parameters
+    ----------
+    csv : str, Path or data frame
+        A text file in UTF-8 with a header line, whose separator (comma, semicolon, tab or bar) is
+        found out; or a data frame of pandas or polars.
+    image_column, label_column : str
+        Names of the columns with the files and with the classes. White space around the values
+        does not count. A data frame may hold whole numbers there, which are read as text.
+    root : str, Path or None, default=None
+        What relative file names start from; None is the table's own folder, or the current one
+        where the table is a data frame.
+    classes : sequence of str or None, default=None
+        The classes to read, by name; rows of other classes are left out without a warning. They
+        are also the `target_names`, in this order. None reads all.
+
+    Returns
+    -------
+    Bunch
+        As from :func:`load_image_folder`, in the order of the table and without `groups`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such table.
+    MissingImageError
+        If files are missing; the first ones are named.
+    InvalidParameterError
+        If `csv` is neither a path nor a data frame, the table has no such column or has it twice,
+        or no such `classes`. It is a ValueError.
+    ValueError
+        If the table has no lines, lines without a file or a label, values that are neither text
+        nor whole numbers, or is not in UTF-8.
+
+    Warns
+    -----
+    TransferclfWarning
+        If files were found under a name that is not quite that of the table: with backslashes for
+        slashes, ``~`` for the home folder, no extension, or other capitals or another Unicode
+        form than on the disk. There must be exactly one file that can be meant. Another warning
+        names classes that look alike, as for :func:`load_image_folder`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from transferclf import load_image_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a.png", "b.png"):
+    ...         Image.new("RGB", (8, 8)).save(Path(folder, name))
+    ...     table = Path(folder, "labels.csv")
+    ...     _ = table.write_text("file,species\na.png,penny bun\nb.png,fly agaric\n")
+    ...     images = load_image_table(table, image_column="file", label_column="species")
+    >>> images.target
+    array(['penny bun', 'fly agaric'], dtype='<U10')
+    >>> images.target_names
+    ['fly agaric', 'penny bun']
+    """
+    wanted = checked_classes(classes)
+    if _is_frame(csv):
+        table, folder = rows_of_frame(csv, image_column, label_column), Path()
+    else:
+        file = _checked_file(csv)
+        table, folder = rows_of_file(file, image_column, label_column), file.parent
+    base = folder if root is None else given_path("root", root)
+    _check_complete(table, image_column, label_column)
+    labels = [in_nfc(row.label) for row in table.rows]
+    check_known(wanted, labels, f"the values of {label_column!r} in {table.name}")
+    kept = [
+        (row, label)
+        for row, label in zip(table.rows, labels, strict=True)
+        if wanted is None or label in wanted
+    ]
+    files, remark = _files([row for row, _ in kept], base, table)
+    names = [label for _, label in kept]
+    for text in filter(None, [remark, remark_on_names(table.name, {"": names}, wanted)]):
+        warnings.warn(text, TransferclfWarning, stacklevel=2)
+    return bunch(base, files, names, wanted)
+
+
+def _is_frame(csv: Any) -> bool:
+    # Tables of pyarrow have columns too, but other ones.
+    return hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names")
+
+
+def _checked_file(csv: Any) -> Path:
+    if not isinstance(csv, str | os.PathLike):
+        raise InvalidParameterError(
+            "csv must be the path of a table, or a data frame of pandas or polars. "
+            f"Got {type(csv).__name__} instead."
+        )
+    file = given_path("csv", csv)
+    if file.is_dir():
+        raise IsADirectoryError(
+            f"expected a table, got the folder {str(file)!r}; load_image_folder reads class folders"
+        )
+    return file
+
+
+def _check_complete(table: TableRows, image_column: Any, label_column: Any) -> None:
+    """Raise ValueError where a row lacks its file or its label."""
+    files = [row.number for row in table.rows if not row.image]
+    # A name of nothing but invisible characters is none.
+    blank = {label for label in {row.label for row in table.rows} if not look(label)}
+    labels = [row.number for row in table.rows if row.label in blank]
+    texts = [
+        f"{len(rows)} {table.unit}s of {table.name} have no {column!r}: {shortened(rows)}"
+        for column, rows in ((image_column, files), (label_column, labels))
+        if rows
+    ]
+    if texts:
+        raise ValueError("\n".join(texts))
+
+
+def _files(rows: Sequence[TableRow], base: Path, table: TableRows) -> tuple[list[Path], str]:
+    """The files of the rows, and what to say of those that have other names than in the table.
+
+    Raises
+    ------
+    MissingImageError
+        If some are missing.
+    """
+    finder = FileFinder(base)
+    found: list[Path] = []
+    renamed: dict[str, Path] = {}
+    missing = []
+    for row in rows:
+        candidates = finder.find(row.image)
+        if len(candidates) != 1:
+            missing.append(_missing(base, row, candidates, table.unit))
+            continue
+        found.append(candidates[0])
+        if candidates[0] != base / row.image:
+            renamed[row.image] = candidates[0]
+    if missing:
+        raise MissingImageError(_all_missing(missing, len(rows), base, table))
+    return found, _remark(renamed, rows, base, table)
+
+
+def _missing(base: Path, row: TableRow, candidates: Sequence[Path], unit: str) -> str:
+    options = f": one of {quoted(path.name for path in candidates)}?" if candidates else ""
+    return f"{base / row.image} ({unit} {row.number}){options}"
+
+
+def _all_missing(missing: Sequence[str], total: int, base: Path, table: TableRows) -> str:
+    more = [f"and {len(missing) - _NAMED} more"] if len(missing) > _NAMED else []
+    hint = "" if base.is_dir() else "; there is no such folder, and root= says which one is meant"
+    return "\n  ".join(
+        [
+            f"{len(missing)} of {total} files of {table.name} are missing below {base}{hint}:",
+            *missing[:_NAMED],
+            *more,
+        ]
+    )
+
+
+def _remark(
+    renamed: dict[str, Path], rows: Sequence[TableRow], base: Path, table: TableRows
+) -> str:
+    if not renamed:
+        return ""
+    count = sum(row.image in renamed for row in rows)
+    examples = [f"{name!r} is {within(base, file)!r}" for name, file in renamed.items()]
+    return (
+        f"{count} of {len(rows)} files of {table.name} have other names than in the table: "
+        f"{shortened(examples)}"
+    )

@@ -1,0 +1,178 @@
+"""The two columns of a table that matter, from a text file or a data frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Hashable, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transferclf._spelling import did_you_mean
+from transferclf.exceptions import InvalidParameterError
+
+_SEPARATORS = ",;\t|"
+
+
+class TableRow(NamedTuple):
+    """One row of a table; what it lacks is an empty text.
+
+    Attributes
+    ----------
+    number : int
+        The line of a text file, from 1 on; the position in a data frame, from 0 on.
+    image, label : str
+        Values without white space around them.
+    """
+
+    number: int
+    image: str
+    label: str
+
+
+class TableRows(NamedTuple):
+    """The rows of a table, and how messages call it.
+
+    Attributes
+    ----------
+    name, unit : str
+        Such as "labels.csv" and "line".
+    rows : list of TableRow
+        At least one.
+    """
+
+    name: str
+    unit: str
+    rows: list[TableRow]
+
+
+def rows_of_file(file: Path, image_column: Any, label_column: Any) -> TableRows:
+    """Read the lines below the header of a text file.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it has no such column, or has it twice.
+    ValueError
+        If it is not in UTF-8, cannot be read as a table or has no lines.
+    """
+    advice = "save it so, or read it with pandas and pass the data frame"
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        reader, columns = _reader(text, {str(image_column), str(label_column)})
+        _check_columns(file.name, columns, image_column, label_column)
+        image, label = columns.index(image_column), columns.index(label_column)
+        # Short lines are filled up, so that they are reported as lines without a label.
+        filled = ([*line, *[""] * len(columns)] for line in reader if line)
+        rows = [
+            TableRow(reader.line_num, _stripped(line[image]), _stripped(line[label]))
+            for line in filled
+        ]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"expected {file.name} to be text in UTF-8, got {error}; {advice}"
+        ) from None
+    except csv.Error as error:
+        raise ValueError(
+            f"expected {file.name} to be a table as text, got {error}; {advice}"
+        ) from None
+    if not rows:
+        raise ValueError(f"{file.name} has no lines below its header.")
+    return TableRows(file.name, "line", rows)
+
+
+def rows_of_frame(frame: Any, image_column: Any, label_column: Any) -> TableRows:
+    """Read the rows of a data frame of pandas or polars.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it has no such column, or has it twice.
+    ValueError
+        If it has no rows, or values that are neither text nor whole numbers.
+    """
+    name = "the data frame"
+    _check_columns(name, list(frame.columns), image_column, label_column)
+    images, labels = list(frame[image_column]), list(frame[label_column])
+    if not images:
+        raise ValueError(f"{name} has no rows.")
+    texts = [_texts(column, values) for column, values in (
+        (image_column, images), (label_column, labels)
+    )]  # fmt: skip
+    return TableRows(name, "row", list(map(TableRow, range(len(images)), *texts)))
+
+
+def _check_columns(name: str, columns: Sequence[Any], *wanted: Any) -> None:
+    for column in wanted:
+        if not isinstance(column, Hashable):
+            raise InvalidParameterError(f"expected the name of a column, got {column!r:.100}")
+    unknown = [column for column in wanted if column not in columns]
+    if unknown:
+        has_none = " and ".join(f"has no column {column!r}" for column in unknown)
+        raise InvalidParameterError(
+            f"{name} {has_none}; it has {list(columns)}.{did_you_mean(unknown, columns)}"
+        )
+    twice = [column for column in wanted if list(columns).count(column) > 1]
+    if twice:
+        raise InvalidParameterError(
+            f"{name} has more than one column {twice[0]!r}; give each a name of its own."
+        )
+
+
+def _texts(column: Any, values: Sequence[Any]) -> list[str]:
+    """The values of a column of a data frame as text; missing ones are empty."""
+    texts = [_text(value) for value in values]
+    wrong = [index for index, text in enumerate(texts) if text is None]
+    if wrong:
+        value = values[wrong[0]]
+        raise ValueError(
+            f"{len(wrong)} rows of the data frame have something else than text or whole numbers "
+            f"in {column!r}, the first of them row {wrong[0]}: {type(value).__name__} "
+            f"{value!r:.100}. Convert the column, for instance by astype(str)."
+        )
+    return [text for text in texts if text is not None]
+
+
+def _text(value: Any) -> str | None:
+    """A value as text: "" for a missing one, None for one that is no name."""
+    if isinstance(value, str):
+        return _stripped(value)
+    if isinstance(value, os.PathLike):
+        path = os.fspath(value)
+        return path if isinstance(path, str) else None
+    if isinstance(value, Integral | np.bool_):
+        return str(value)
+    return "" if _is_missing(value) else None
+
+
+def _stripped(text: str) -> str:
+    # NumPy takes NUL characters at the end of a text for padding, too.
+    return re.sub(r"^[\s\0]+|[\s\0]+$", "", text)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None or one that differs from itself: NaN, NaT, NA."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"  # comparing pandas.NA has no truth value
+
+
+def _reader(text: str, wanted: set[str]) -> tuple[Any, list[str]]:
+    """A reader of the lines below the header, with the separator that yields most wanted columns.
+
+    csv.Sniffer would guess the rules of quoting too, and from a header guesses them wrong.
+    """
+    readers = []
+    for separator in _SEPARATORS:
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
+        )
+        columns = [name.strip() for name in next(reader, [])]
+        readers.append((reader, columns))
+    return max(readers, key=lambda pair: (len(wanted.intersection(pair[1])), len(pair[1])))

@@ -1,0 +1,149 @@
+"""The images in class folders, and what beside them is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from transferclf._spelling import in_nfc, quoted, shortened
+from transferclf.datasets.bunches import within
+from transferclf.datasets.scanning import (
+    contents,
+    count_images,
+    has_images,
+    has_images_below,
+    image_extensions,
+    in_natural_order,
+    subfolders,
+    walk,
+)
+
+# How many folders and files below the class folders are looked at, to count the images there.
+MOST_COUNTED = 100_000
+
+
+class LabelledImage(NamedTuple):
+    """An image in a class folder.
+
+    Attributes
+    ----------
+    file : Path
+        Where it is.
+    label, group : str
+        The class, and the first folder below it or the file itself; both in Unicode NFC.
+    """
+
+    file: Path
+    label: str
+    group: str
+
+
+class ImageTree:
+    """Class folders below a root, read one parent of class folders after the other.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that the user named.
+    recursive : bool
+        Whether folders below the class folders are read too.
+    """
+
+    def __init__(self, root: Path, recursive: bool):
+        self.root = root
+        self.recursive = recursive
+        self._extensions = image_extensions()
+        self._left_out: list[str] = []
+        self._nested: list[Path] = []
+        self._n_nested = 0
+        self._left_to_count = MOST_COUNTED
+
+    def read(self, parents: Sequence[Path], classes: Sequence[str] | None) -> list[LabelledImage]:
+        """Read the class folders of these folders; of these classes only, if they are given."""
+        for folder in dict.fromkeys([self.root, *parents]):
+            strays = contents(folder, self._extensions).images
+            self._leave_out(folder, ((name, "is in no class folder") for name in strays))
+        images = []
+        for parent in parents:
+            for folder in subfolders(parent):
+                label = in_nfc(folder.name)
+                if classes is None or label in classes:
+                    files = self._files_of(folder, [self.root, parent])
+                    images += [LabelledImage(f, label, self._group(f, folder)) for f in files]
+        return images
+
+    def holds_images(self, folder: Path, parent: Path) -> bool:
+        """Whether a class folder has images that would be read."""
+        if not self.recursive:
+            return has_images(folder, self._extensions)
+        return has_images_below(folder, [self.root, parent], self._extensions)
+
+    def remark(self) -> str:
+        """Say which files and folders were left out, if any."""
+        if not self._left_out:
+            return ""
+        things = shortened(self._left_out)
+        return f"{len(self._left_out)} things in {str(self.root)!r} were left out: {things}"
+
+    def remark_on_nested(self) -> str:
+        """Say how many images were left out because they lie below their class folder, if any."""
+        if not self._nested:
+            return ""
+        least = "" if self._left_to_count else "at least "
+        count = f"{least}{self._n_nested} image{'s' if self._n_nested != 1 else ''}"
+        folders = shortened([within(self.root, folder) for folder in self._nested])
+        return (
+            f"{count} in folders below the class folders of {str(self.root)!r} were left out "
+            f"({folders}); recursive=True reads them too"
+        )
+
+    def nothing_found(self, classes: Sequence[str] | None) -> str:
+        """Say that there are no images, and what there is in their place."""
+        which = "" if classes is None else f" of the classes {quoted(classes)}"
+        expected = (
+            f"No images{which} in {str(self.root)!r}: expected CLASS/IMAGE, SPLIT/CLASS/IMAGE with "
+            "split=, or CLASS/SESSION/IMAGE with recursive=True"
+        )
+        return "; ".join(filter(None, [expected, self.remark_on_nested(), self.remark()])) + "."
+
+    def _files_of(self, folder: Path, above: list[Path]) -> list[Path]:
+        files: list[Path] = []
+        has_nested = False
+        listings = walk([folder], above, self._extensions)
+        for place, found in listings if self.recursive else islice(listings, 1):
+            if found is None:
+                name = within(self.root, place)
+                self._left_out.append(f"{name} leads to a folder that was read already")
+                continue
+            files += [place / name for name in in_natural_order(found.images)]
+            self._leave_out(place, found.others)
+            if not self.recursive:
+                nested = [folder / name for name in in_natural_order(found.folders)]
+                has_nested = self._count_nested(nested, [*above, folder])
+        if not files and not has_nested:
+            self._left_out.append(f"{within(self.root, folder)} holds no images")
+        return files
+
+    def _count_nested(self, folders: list[Path], above: list[Path]) -> bool:
+        """Count the images that are left out; whether there are, or may be, any."""
+        if not folders:
+            return False
+        n_images, self._left_to_count = count_images(
+            folders, above, self._extensions, self._left_to_count
+        )
+        self._n_nested += n_images
+        if n_images == 0 and self._left_to_count:
+            return False
+        self._nested += folders
+        return True
+
+    def _leave_out(self, folder: Path, others: Iterable[tuple[str, str]]) -> None:
+        reasons = dict(others)
+        for name in in_natural_order(reasons):
+            self._left_out.append(f"{within(self.root, folder / name)} {reasons[name]}")
+
+    def _group(self, file: Path, folder: Path) -> str:
+        inner = file.relative_to(folder).parts
+        return in_nfc(inner[0] if len(inner) > 1 else within(self.root, file))

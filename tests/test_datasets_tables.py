@@ -1,0 +1,314 @@
+"""Tables as people have them: data frames, and file names that are not quite those on the disk."""
+
+import datetime
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from dataset_helpers import make
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transferclf import load_image_table
+from transferclf.datasets.finding import FileFinder
+from transferclf.exceptions import InvalidParameterError, MissingImageError, TransferclfWarning
+
+FRAMES = pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make(tmp_path / "photos", "a.png", "b.png", "sub/c.png", "sub/d.1.png")
+
+
+def load(folder, files, **options):
+    """Read a table of these files, all of one class."""
+    table = folder / "labels.csv"
+    lines = [f'"{file}",x' for file in files]
+    table.write_text("\n".join(["file,label", *lines]), encoding="utf-8")
+    return load_image_table(table, "file", "label", **options)
+
+
+def told(caught):
+    (warning,) = caught
+    return str(warning.message)
+
+
+class TestFileNames:
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [
+            ("sub\\c.png", "sub/c.png"),
+            (".\\sub\\c.png", "sub/c.png"),
+            ("sub\\..\\a.png", "sub/../a.png"),
+            ("sub\\c", "sub/c.png"),
+            ("a", "a.png"),
+            ("sub/d.1", "sub/d.1.png"),
+            ("A.PNG", "a.png"),
+            ("Sub/C.png", "sub/c.png"),
+            ("SUB\\C", "sub/c.png"),
+            ("a.png\\", "a.png"),
+        ],
+    )
+    def test_that_can_only_mean_one_file(self, root, name, file):
+        with pytest.warns(TransferclfWarning) as caught:
+            bunch = load(root, ["b.png", name])
+        assert bunch.filenames.tolist() == ["b.png", file]
+        assert bunch.data[1] == str(root / file)
+        message = told(caught)
+        assert message.startswith("1 of 2 files of labels.csv have other names than in the table: ")
+        assert message.endswith(f"{name!r} is {file!r}")
+        assert caught[0].filename == __file__
+
+    def test_are_counted_and_some_are_shown(self, root):
+        make(root, *(f"{n}.png" for n in range(8)))
+        with pytest.warns(TransferclfWarning, match=r"^9 of 10 .*'4' is '4\.png' and 3 more$"):
+            load(root, ["a.png", "0", *(str(n) for n in range(8))])
+
+    def test_that_are_there_as_they_stand_are_taken_so(self, root):
+        make(root, "a", "sub\\c.png", "~x.png", "B.png")
+        names = ["a", "sub\\c.png", "~x.png", "B.png", "b.png"]
+        assert load(root, names).data.tolist() == [str(root / name) for name in names]
+
+    @pytest.mark.parametrize("name", ["~/photos/a.png", "~\\photos\\a.png", "~/photos/a"])
+    def test_in_the_home_folder(self, root, tmp_path, monkeypatch, name):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        with pytest.warns(TransferclfWarning, match=r"^1 of 1 files"):
+            bunch = load(root, [name])
+        assert bunch.data.tolist() == [str(root / "a.png")]
+
+    def test_of_root_and_table_in_the_home_folder(self, root, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        (tmp_path / "t.csv").write_text("file,label\na.png,x\n")
+        bunch = load_image_table("~/t.csv", "file", "label", root="~/photos")
+        assert bunch.data.tolist() == [str(root / "a.png")]
+
+    def test_in_another_unicode_form(self, root):
+        on_disk, in_table = (unicodedata.normalize(form, "Föhre/Näh") for form in ("NFD", "NFC"))
+        make(root, f"{on_disk}.png")
+        with pytest.warns(TransferclfWarning):
+            bunch = load(root, [f"{in_table}.png", in_table])
+        assert bunch.data.tolist() == [str(root / f"{on_disk}.png")] * 2
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("e", "'e.gif', 'e.png'"),
+            ("F.PNG", "'F.png', 'f.PNG'"),
+            ("SUB/none", None),
+            ("sub", None),
+            ("c.png", None),
+            ("notes", None),
+            ("a.png.png", None),
+            ("C:\\photos\\a.png", None),
+            ("~nobody/a.png", None),
+            ("http://photos.org/a.png", None),
+            ("x" * 5000, None),
+        ],
+        ids=lambda name: str(name)[:20],
+    )
+    def test_that_may_mean_several_or_none(self, root, name, options):
+        make(root, "e.png", "e.gif", "notes.txt", "f.PNG", "F.png")
+        with pytest.raises(MissingImageError) as raised:
+            load(root, ["a.png", name])
+        hint = f": one of {options}?" if options else ""
+        assert str(raised.value) == (
+            f"1 of 2 files of labels.csv are missing below {root}:\n  {root / name} (line 3){hint}"
+        )
+
+    def test_other_capitals_do_not_matter_where_one_has_the_same(self, root):
+        make(root, "E.jpg", "e.png")
+        with pytest.warns(TransferclfWarning):
+            assert load(root, ["e", "E"]).filenames.tolist() == ["e.png", "E.jpg"]
+
+    def test_many_missing_files_are_a_count_and_the_first_few(self, root):
+        names = [f"gone{n}.png" for n in range(500)]
+        with pytest.raises(MissingImageError) as raised:
+            load(root, [*names, "a.png"])
+        lines = str(raised.value).splitlines()
+        assert lines[0] == f"500 of 501 files of labels.csv are missing below {root}:"
+        assert lines[1] == f"  {root / 'gone0.png'} (line 2)"
+        assert lines[-1] == "  and 495 more"
+        assert len(lines) == 7
+
+    def test_a_root_that_is_not_there(self, root):
+        with pytest.raises(MissingImageError, match=r"nowhere; there is no such folder, and root="):
+            load(root, ["a.png"], root=root / "nowhere")
+
+    def test_each_folder_is_listed_once(self, root, monkeypatch):
+        import os
+
+        listed, asked = os.listdir, []
+        monkeypatch.setattr(os, "listdir", lambda path: asked.append(path) or listed(path))
+        finder = FileFinder(root)
+        for _ in range(50):
+            assert finder.find("SUB\\c") == [root / "sub" / "c.png"]
+        assert sorted(asked) == [root, root / "sub"]
+
+    @settings(deadline=None, max_examples=50)
+    @given(st.text("abAB./\\~é\u0301 ", max_size=8))
+    def test_any_name_is_found_among_the_files_or_not_at_all(self, tmp_path_factory, name):
+        root = tmp_path_factory.getbasetemp() / "any-name"
+        if not root.exists():
+            make(root, "a.png", "B.png", "ab/a.png", "é.png")
+        known = {path.resolve() for path in root.rglob("*.png")}
+        for path in FileFinder(root).find(name):
+            assert path.is_file()
+            if root.resolve() in path.resolve().parents:
+                assert path.resolve() in known
+
+
+class TestFrames:
+    @FRAMES
+    def test_in_the_place_of_a_file(self, root, frame):
+        table = frame({"n": [1, 2, 3], "file": ["b.png", "sub/c.png", "a.png"], "k": list("yxy")})
+        bunch = load_image_table(table, "file", "k", root=root)
+        assert bunch.target.tolist() == ["y", "x", "y"]
+        assert bunch.target_names == ["x", "y"]
+        assert bunch.filenames.tolist() == ["b.png", "sub/c.png", "a.png"]
+        assert bunch["DESCR"] == f"3 images of 2 classes in {root}"
+
+    @FRAMES
+    def test_files_start_from_the_current_folder(self, root, frame, monkeypatch):
+        monkeypatch.chdir(root)
+        bunch = load_image_table(frame({"f": ["sub/c.png"], "k": ["x"]}), "f", "k")
+        assert bunch.data.tolist() == [str(Path("sub", "c.png"))]
+
+    @FRAMES
+    def test_whole_numbers_are_read_as_text(self, root, frame):
+        make(root, "7.png", "12.png")
+        table = frame({"id": [7, 12], "k": [0, 3]})
+        with pytest.warns(TransferclfWarning, match=r"'7' is '7\.png'"):
+            bunch = load_image_table(table, "id", "k", root=root, classes=["3", "0"])
+        assert bunch.target.tolist() == ["0", "3"]
+
+    def test_the_types_of_pandas(self, root):
+        names = ["a.png", "b.png"]
+        for labels in (
+            pd.Categorical(["x", "y"]),
+            pd.array(["x", "y"], dtype="string"),
+            pd.Series(["x ", "y"], dtype=object),
+        ):
+            table = pd.DataFrame({"f": names, "k": labels}).set_index(pd.Index([5, 5]))
+            assert load_image_table(table, "f", "k", root=root).target.tolist() == ["x", "y"]
+        table = pd.DataFrame({"f": [root / "a.png", "b.png"], "k": [True, np.int8(3)]})
+        bunch = load_image_table(table, "f", "k", root=root)
+        assert bunch.target.tolist() == ["True", "3"]
+
+    @FRAMES
+    def test_all_that_is_missing_is_said_by_row(self, root, frame):
+        table = frame({"f": ["a.png", None, "", "b.png"], "k": [" ", "x", "x", "\u200b"]})
+        with pytest.raises(ValueError, match="no 'f'") as raised:
+            load_image_table(table, "f", "k", root=root)
+        assert str(raised.value).splitlines() == [
+            "2 rows of the data frame have no 'f': 1; 2",
+            "2 rows of the data frame have no 'k': 0; 3",
+        ]
+
+    @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
+    def test_missing_labels(self, root, missing):
+        table = pd.DataFrame(
+            {"f": ["a.png", "b.png"], "k": pd.Series(["x", missing], dtype=object)}
+        )
+        with pytest.raises(ValueError, match=r"1 rows of the data frame have no 'k': 1"):
+            load_image_table(table, "f", "k", root=root)
+
+    @pytest.mark.parametrize(
+        "value", [1.5, 3.0, b"x", ["x"], {"x": 1}, datetime.date(2024, 1, 1), np.zeros(2), 1j]
+    )
+    @pytest.mark.parametrize("column", ["f", "k"])
+    def test_values_that_are_no_names(self, root, value, column):
+        columns = {"f": ["a.png", "b.png"], "k": ["x", "y"]}
+        columns[column] = pd.Series([columns[column][0], value], dtype=object)
+        with pytest.raises(ValueError, match="text or whole numbers") as raised:
+            load_image_table(pd.DataFrame(columns), "f", "k", root=root)
+        assert f"in {column!r}, the first of them row 1: {type(value).__name__}" in str(
+            raised.value
+        )
+        assert "astype(str)" in str(raised.value)
+
+    @FRAMES
+    def test_without_rows(self, frame):
+        with pytest.raises(ValueError, match="the data frame has no rows"):
+            load_image_table(frame({"f": [], "k": []}), "f", "k")
+
+    @FRAMES
+    def test_without_the_columns(self, root, frame):
+        with pytest.raises(InvalidParameterError) as raised:
+            load_image_table(frame({"File": ["a.png"], "species": ["x"]}), "file", "specie")
+        assert str(raised.value) == (
+            "the data frame has no column 'file' and has no column 'specie'; it has "
+            "['File', 'species']. Did you mean 'File' for 'file', 'species' for 'specie'?"
+        )
+
+    def test_with_a_column_twice(self, root):
+        table = pd.DataFrame([["a.png", "x", "y"]], columns=["f", "k", "k"])
+        with pytest.raises(InvalidParameterError, match=r"more than one column 'k'"):
+            load_image_table(table, "f", "k", root=root)
+
+    @pytest.mark.parametrize(
+        "table",
+        [
+            None, 3, {"f": ["a.png"], "k": ["x"]}, [("a.png", "x")], np.array([["a.png", "x"]]),
+            b"labels.csv", pd.Series(["a.png"]), pl.LazyFrame({"f": ["a.png"], "k": ["x"]}),
+            object(), iter(["a.png"]),
+        ],
+        ids=lambda table: type(table).__name__,
+    )  # fmt: skip
+    def test_other_things(self, table):
+        with pytest.raises(InvalidParameterError, match=r"csv must be the path of a table, or a"):
+            load_image_table(table, "f", "k")
+
+
+class TestColumnsOfFiles:
+    def write(self, folder, text):
+        (folder / "labels.csv").write_text(text, encoding="utf-8")
+        return folder / "labels.csv"
+
+    @pytest.mark.parametrize("column", ["File", " file", "fil", "files", "image"])
+    def test_near_matches(self, root, column):
+        table = self.write(root, "file,label\na.png,x\n")
+        with pytest.raises(
+            InvalidParameterError, match=f"labels.csv has no column '{column}'; it"
+        ) as raised:
+            load_image_table(table, column, "label")
+        assert str(raised.value).endswith(f"Did you mean 'file' for {column!r}?") == (
+            column != "image"
+        )
+
+    def test_twice(self, root):
+        table = self.write(root, "file,label,label\na.png,x,y\n")
+        with pytest.raises(InvalidParameterError, match=r"labels.csv has more than one column 'la"):
+            load_image_table(table, "file", "label")
+        table = self.write(root, "file,label,note,note\na.png,x,1,2\n")
+        assert load_image_table(table, "file", "label").target.tolist() == ["x"]
+
+    @pytest.mark.parametrize("column", [0, None, 1.5, ("file",)])
+    def test_that_are_no_text(self, root, column):
+        table = self.write(root, "file,label\na.png,x\n")
+        with pytest.raises(InvalidParameterError, match="has no column"):
+            load_image_table(table, column, "label")
+
+    def test_that_are_lists(self, root):
+        table = self.write(root, "file,label\na.png,x\n")
+        with pytest.raises(InvalidParameterError, match=r"the name of a column, got \['file'\]"):
+            load_image_table(table, ["file"], "label")
+
+    def test_a_folder(self, root):
+        with pytest.raises(IsADirectoryError, match="load_image_folder reads class folders"):
+            load_image_table(root, "file", "label")
+
+    def test_fields_without_end(self, root):
+        table = self.write(root, 'file,label\n"a.png,x\n' + "b.png,y\n" * 40_000)
+        with pytest.raises(ValueError, match=r"labels.csv to be a table as text, .*data frame"):
+            load_image_table(table, "file", "label")
+
+    def test_other_formats_are_for_pandas(self, root):
+        (root / "labels.xlsx").write_bytes(b"PK\x03\x04\xff\xfe")
+        with pytest.raises(ValueError, match="read it with pandas and pass the data frame"):
+            load_image_table(root / "labels.xlsx", "file", "label")
