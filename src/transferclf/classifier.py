@@ -254,7 +254,7 @@ class TransferClassifier(ClassifierMixin, ClassifierLearning):
         self.verbose = verbose
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None
     ) -> TransferClassifier:
         """Learn to tell the classes apart.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import reprlib
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +17,9 @@ from transferclf.exceptions import (
     InvalidParameterError,
 )
 from transferclf.images.files import path_problem
+from transferclf.images.kinds import item_error
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
-
-KINDS = (
-    "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
-    "or a sequence of paths, PIL images or arrays"
-)
 
 Item = str | Image.Image | np.ndarray
 ImageShape = tuple[int, ...] | Literal["infer"] | None
@@ -138,7 +133,7 @@ def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
     for position in np.flatnonzero(_suspicious(lows, highs, limits)):
         reason = value_problem(float(lows[position]), float(highs[position]), limits, array.dtype)
         if reason is not None:
-            problems.append(Problem(f"image {position}", ImageError(reason)))
+            problems.append(Problem(int(position), ImageError(reason)))
     raise_problems(problems, len(array))
 
 
@@ -150,9 +145,7 @@ def checked_item(item: Any, pixel_range: PixelRange) -> Item:
         return item
     if hasattr(item, "__array__") and np.ndim(item) > 0:
         return _checked_array(np.asarray(item), pixel_range)
-    # Shortened: it may be the contents of a whole file.
-    got = f"{type(item).__name__} {reprlib.repr(item)}"
-    raise ImageError(f"expected a path, a PIL image or an array, got {got}")
+    raise item_error(item)
 
 
 def _checked_path(path: str | bytes) -> str:

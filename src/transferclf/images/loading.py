@@ -18,7 +18,7 @@ import numpy as np
 from transferclf.exceptions import ImageError
 from transferclf.images.digests import Look
 from transferclf.images.geometry import ResizeMode
-from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
 from transferclf.images.source import ImageSource
 from transferclf.images.threads import thread_count
@@ -102,7 +102,8 @@ def load_batches(
     Raises
     ------
     ImageError
-        If images cannot be decoded. All the images of all batches that cannot are named.
+        If images cannot be decoded. All the images of all batches that cannot are
+        in its `indices`.
     """
 
     def load(index: int) -> tuple[np.ndarray, None]:
@@ -191,7 +192,7 @@ def load_all(
     Raises
     ------
     ImageError
-        If images cannot be decoded; all of them are named.
+        If images cannot be decoded; its `indices` are all of them.
     """
     pixels = np.empty((len(source), *size, 3), np.uint8)
     starts = range(0, len(source), LOADED_AT_ONCE)
@@ -310,5 +311,5 @@ def _ahead(
 
 
 def _raise_failures(source: ImageSource, failed: dict[int, ImageError]) -> None:
-    problems = [Problem(source.describe(index), failed[index]) for index in sorted(failed)]
+    problems = [source.problem(index, failed[index]) for index in sorted(failed)]
     raise_problems(problems, len(source))

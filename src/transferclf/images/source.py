@@ -17,7 +17,6 @@ from PIL import Image
 
 from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images.checking import (
-    KINDS,
     ImageShape,
     Item,
     batch_problem,
@@ -41,6 +40,7 @@ from transferclf.images.geometry import (
     rgb_array,
     sides,
 )
+from transferclf.images.kinds import KINDS, refuse_what_is_no_sequence, warn_if_read_whole
 from transferclf.images.lazy import file_of
 from transferclf.images.pixels import (
     PixelRange,
@@ -102,7 +102,12 @@ class ImageSource:
 
     def describe(self, index: int) -> str:
         """Name one image for a message: its position in the caller's X, and its path."""
-        return _named(int(self.positions[index]), self.item(index))
+        problem = self.problem(index, ImageError())
+        return f"image {problem.place}"
+
+    def problem(self, index: int, error: ImageError) -> Problem:
+        """Say what is wrong with one image, at its position in the caller's X."""
+        return Problem(int(self.positions[index]), error, _path(self.item(index)))
 
     def load(
         self, index: int, size: tuple[int, int] | None = None, resize: ResizeMode = "crop"
@@ -279,7 +284,8 @@ def check_images(
         return X
     pixel_range = check_pixel_range(pixel_range)
     shape = check_image_shape(image_shape)
-    _refuse_what_is_no_sequence(X)
+    refuse_what_is_no_sequence(X)
+    warn_if_read_whole(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
     if isinstance(array, list | tuple) and is_rows(array):
         array = array_of_rows(array)
@@ -288,19 +294,6 @@ def check_images(
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
     return _source_of_sequence(_one_dimensional(array), pixel_range)
-
-
-def _refuse_what_is_no_sequence(X: Any) -> None:
-    if isinstance(X, str | os.PathLike | bytes | Image.Image):
-        hint = "pass a list with this one in it"
-        if isinstance(X, str | os.PathLike) and os.path.isdir(X):
-            hint = "transferclf.load_image_folder reads a folder"
-        raise ImageError(f"X must be {KINDS}. Got one {type(X).__name__}; {hint}.")
-    if hasattr(X, "toarray"):
-        raise ImageError(f"X must be {KINDS}. Got a sparse matrix; pass X.toarray().")
-    is_array_like = hasattr(X, "__array__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
-    if not is_array_like or isinstance(X, dict):
-        raise ImageError(f"X must be {KINDS}. Got {type(X).__name__} instead.")
 
 
 def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
@@ -343,14 +336,13 @@ def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageS
     if failed:
         sound = (position for position in range(len(items)) if position not in failed)
         failed |= _unreadable(dict(zip(sound, checked, strict=True)))
-        problems = [Problem(_named(i, items[i]), failed[i]) for i in sorted(failed)]
+        problems = [Problem(i, failed[i], _path(items[i])) for i in sorted(failed)]
         raise_problems(problems, len(items))
     return ImageSource(checked, pixel_range)
 
 
-def _named(position: int, item: Any) -> str:
-    path = f" ({item})" if isinstance(item, str | os.PathLike) else ""
-    return f"image {position}{path}"
+def _path(item: Any) -> str | None:
+    return str(item) if isinstance(item, str | os.PathLike) else None
 
 
 def _unreadable(items: dict[int, Item]) -> dict[int, ImageError]:
