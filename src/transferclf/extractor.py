@@ -133,6 +133,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         layers = self._layers()
         source = self._fit_source(X)
         self._fit_prefix(seed_from(self.random_state), layers=layers)
+        self._remark_on(source)
         # One image shows early whether everything works, and how many features there are.
         self.n_features_out_ = self._features(source[:1]).shape[1]
         return self

@@ -41,6 +41,7 @@ from transferclf.images.threads import room_for
 
 # What must be done to show an image upright; 1 is nothing.
 TURNS = range(2, 9)
+QUARTERS = range(5, 9)
 
 # Modes whose pixels are taken as they are.
 PLAIN_MODES = ("L", "RGB")
@@ -164,7 +165,7 @@ def _of_file(
         with room_for(image.width * image.height):
             with_less_memory(image, contents)
             image.load()
-            if _is_turned(image):
+            if is_turned(image):
                 ImageOps.exif_transpose(image, in_place=True)
             return Decoded(average_blocks(_picture(image, pixel_range), factor), seen)
 
@@ -174,7 +175,7 @@ def _of_image(image: Image.Image, pixel_range: PixelRange, reduce_to: int | None
     with loading():
         image.load()
     factor = _factor(image, reduce_to)
-    if _is_turned(image):
+    if is_turned(image):
         image = ImageOps.exif_transpose(image)
     return Decoded(average_blocks(_picture(image, pixel_range), factor), None)
 
@@ -183,8 +184,9 @@ def _factor(image: Image.Image, reduce_to: int | None) -> int:
     return 1 if reduce_to is None else reduction_factor((image.height, image.width), reduce_to)
 
 
-def _is_turned(image: Image.Image) -> bool:
-    return image.getexif().get(ExifTags.Base.Orientation) in TURNS
+def is_turned(image: Image.Image, quarter: bool = False) -> bool:
+    """Whether EXIF data say that an image is not upright; or that it lies, by a `quarter`."""
+    return image.getexif().get(ExifTags.Base.Orientation) in (QUARTERS if quarter else TURNS)
 
 
 def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:

@@ -159,13 +159,16 @@ class _Blocks(io.RawIOBase):
         return len(part)
 
 
-def contents_of(path: str) -> Contents:
+def contents_of(path: str, held: int | None = None) -> Contents:
     """Open a file and return its bytes; to be used in a ``with`` block.
 
     Parameters
     ----------
     path : str
         Of a regular file.
+    held : int or None, default=None
+        Files of more bytes than this are not read into memory; None is 2**24. 0 is right for
+        reading a header.
 
     Returns
     -------
@@ -186,7 +189,7 @@ def contents_of(path: str) -> Contents:
     is_kept = False
     try:
         size = _checked(os.fstat(file))
-        is_kept = size > LARGE
+        is_kept = size > (LARGE if held is None else held)
         if is_kept:
             return LargeContents(_reader(file), size, functools.partial(os.close, file))
         return Contents(_all(file, size))

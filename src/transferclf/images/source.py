@@ -50,7 +50,7 @@ from transferclf.images.pixels import (
     to_rgb,
 )
 from transferclf.images.problems import Problem, raise_problems
-from transferclf.images.scales import range_of, warn_if_scaled
+from transferclf.images.scales import range_of, sample_of, warn_if_dark, warn_if_scaled
 from transferclf.images.tables import array_of_rows, is_rows, numbers_of_objects
 from transferclf.images.threads import thread_count
 
@@ -208,9 +208,13 @@ class ImageSource:
         return range_of(arrays) if arrays else None
 
     def warn_if_scaled(self) -> None:
-        """Warn if these floats go to 1 only, while those that decided the range went to 255."""
-        if isinstance(self.pixel_range, ValueRange) and self.pixel_range.high == 255:
-            warn_if_scaled(self._colours())
+        """Warn if arrays seem to be on another scale than those that decided the range."""
+        if type(self.pixel_range) is tuple or self.pixel_range == "minmax":
+            return
+        is_255 = isinstance(self.pixel_range, ValueRange) and self.pixel_range.high == 255
+        if is_255 and warn_if_scaled(self._colours()):
+            return
+        warn_if_dark(sample_of(self)._colours(), self.pixel_range)
 
     def _colours(self) -> list[np.ndarray]:
         """Views of all images that came as arrays, without alpha."""
