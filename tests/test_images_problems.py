@@ -3,8 +3,10 @@
 import io
 import itertools
 import pickle
+import re
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +120,15 @@ class TestGoingOn:
         assert np.delete(y, indices).tolist() == [0, 1, 3, 4, 7]
         sound = [file for n, file in enumerate(files) if n not in indices]
         assert load_all(check_images(sound), (8, 8), "crop")[:, 0, 0, 0].tolist() == [0, 1, 3, 4, 7]
+
+    def test_as_the_page_about_images_does(self):
+        page = Path(__file__).resolve().parents[1] / "docs" / "images.md"
+        (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+        names = {}
+        exec(block, names)
+        assert names["y"].tolist() == ["night", "dusk"]
+        assert len(names["features"]) == 2
+        assert not np.array_equal(*names["features"])
 
     def test_positions_are_those_of_x_in_a_part_of_it_too(self, files):
         source = check_images(files)

@@ -214,7 +214,9 @@ class ImageSource:
         is_255 = isinstance(self.pixel_range, ValueRange) and self.pixel_range.high == 255
         if is_255 and warn_if_scaled(self._colours()):
             return
-        warn_if_dark(sample_of(self)._colours(), self.pixel_range)
+        # Dark floats may be meant: they are of the type, and on the scale, that fit has seen.
+        integers = [it for it in sample_of(self)._colours() if it.dtype.kind in "iu"]
+        warn_if_dark(integers, self.pixel_range)
 
     def _colours(self) -> list[np.ndarray]:
         """Views of all images that came as arrays, without alpha."""
