@@ -261,7 +261,11 @@ def test_formats_that_are_registered_later_are_noticed(tmp_path, monkeypatch):
     make(tmp_path, "cat/a.png", "cat/b.sketch")
     with pytest.warns(TransferclfWarning, match=r"cat/b\.sketch has no known image extension"):
         assert len(load_image_folder(tmp_path).data) == 1
-    Image.register_open("SKETCH", JpegImagePlugin.JpegImageFile)
+
+    class Sketch(JpegImagePlugin.JpegImageFile):
+        """A format of another library: of Pillow's own ones only those of a list are decoded."""
+
+    Image.register_open("SKETCH", Sketch)
     Image.register_extension("SKETCH", ".sketch")
     assert ".sketch" in image_extensions()
     assert len(load_image_folder(tmp_path).data) == 2

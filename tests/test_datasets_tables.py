@@ -18,6 +18,11 @@ from transferclf.exceptions import InvalidParameterError, MissingImageError, Tra
 
 FRAMES = pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
 
+GO_ON = (
+    "To go on without them, catch this error and pass a data frame that lacks these rows: "
+    "frame.drop(frame.index[error.indices])."
+)
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -117,9 +122,14 @@ class TestFileNames:
         with pytest.raises(MissingImageError) as raised:
             load(root, ["a.png", name])
         hint = f": one of {options}?" if options else ""
-        assert str(raised.value) == (
-            f"1 of 2 files of labels.csv are missing below {root}:\n  {root / name} (line 3){hint}"
-        )
+        text = f"{root / name} (line 3){hint}"
+        assert str(raised.value).splitlines() == [
+            f"1 of 2 files of labels.csv are missing below {root}:",
+            f"  {text}",
+            GO_ON,
+        ]
+        assert raised.value.indices == [1]
+        assert raised.value.problems == [text]
 
     def test_other_capitals_do_not_matter_where_one_has_the_same(self, root):
         make(root, "E.jpg", "e.png")
@@ -133,8 +143,26 @@ class TestFileNames:
         lines = str(raised.value).splitlines()
         assert lines[0] == f"500 of 501 files of labels.csv are missing below {root}:"
         assert lines[1] == f"  {root / 'gone0.png'} (line 2)"
-        assert lines[-1] == "  and 495 more"
-        assert len(lines) == 7
+        assert lines[-2:] == ["  and 495 more", GO_ON]
+        assert len(lines) == 8
+        assert raised.value.indices == list(range(500))
+        assert raised.value.problems[499] == f"{root / 'gone499.png'} (line 501)"
+
+    def test_all_of_them_missing_is_no_case_for_going_on(self, root):
+        with pytest.raises(MissingImageError) as raised:
+            load(root, ["x.png", "y.png"])
+        assert len(str(raised.value).splitlines()) == 3
+        assert raised.value.indices == [0, 1]
+
+    def test_a_frame_without_the_rows_of_the_error_is_read(self, root):
+        frame = pd.DataFrame(
+            {"f": ["x.png", "a.png", "y.png", "a.png", "z.png"], "k": [*"pqrst"]}, index=[*"abcde"]
+        )
+        with pytest.raises(MissingImageError) as raised:
+            load_image_table(frame, "f", "k", root=root, classes=["p", "q", "t", "s"])
+        assert raised.value.indices == [0, 4]  # of the whole table, not of these classes
+        rest = frame.drop(frame.index[[*raised.value.indices, 2]])
+        assert load_image_table(rest, "f", "k", root=root).target.tolist() == ["q", "s"]
 
     def test_a_root_that_is_not_there(self, root):
         with pytest.raises(MissingImageError, match=r"nowhere; there is no such folder, and root="):

@@ -11,7 +11,7 @@ from transferclf.exceptions import ImageReadError
 from transferclf.features import FeatureStore, extract
 from transferclf.features.extraction import _keys, activation_keys
 from transferclf.images import check_images
-from transferclf.images.loading import content_digests
+from transferclf.images.loading import content_digests, looks_at
 from transferclf.networks.views import View
 
 
@@ -96,22 +96,22 @@ recipes = st.builds(
 @given(st.lists(st.tuples(recipes, st.integers(1, 4)), min_size=1, max_size=6))
 def test_another_recipe_number_or_image_of_a_view_is_another_key(seen):
     source = check_images(np.arange(5 * 8 * 8 * 3, dtype=np.uint16).reshape(5, 8, 8, 3))
-    digests, prefix = content_digests(source), Means()
+    looks, prefix = looks_at(source), Means()
     views = [None, *(View(recipe, number) for recipe, number in seen)]
     different = {repr((view and view.augmentation, view and view.number)) for view in views}
-    keys = [key for view in views for key in _keys(digests, prefix, "crop", view)]
+    keys = [key for view in views for key in _keys(looks, prefix, "crop", view)]
     assert len(set(keys)) == 5 * len(different)
-    others = [key for view in views for key in _keys(digests, Means("other"), "crop", view)]
-    others += [key for view in views for key in _keys(digests, prefix, "first", view)]
+    others = [key for view in views for key in _keys(looks, Means("other"), "crop", view)]
+    others += [key for view in views for key in _keys(looks, prefix, "first", view)]
     assert set(keys).isdisjoint(others)
-    assert _keys(digests, prefix, "crop", None) == activation_keys(source, prefix, "crop")
+    assert _keys(looks, prefix, "crop", None) == activation_keys(source, prefix, "crop")
 
 
 def test_how_many_views_there_are_and_what_is_mixed_changes_no_key(images):
-    digests = content_digests(check_images(images))
+    looks = looks_at(check_images(images))
     one = View(Augmentation(rotation=5, views=2), 2)
     other = View(Augmentation(rotation=5.0, views=9, mixup=0.4, cutmix=1), np.int64(2))
-    assert _keys(digests, Means(), "crop", one) == _keys(digests, Means(), "crop", other)
+    assert _keys(looks, Means(), "crop", one) == _keys(looks, Means(), "crop", other)
 
 
 def test_views_are_computed_once_and_kept_beside_the_images(images):

@@ -12,7 +12,8 @@ from PIL import Image, ImageCms, ImageOps
 
 from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
 from transferclf.images import check_images, decode_image, resize_image
-from transferclf.images.decoding import is_readable_header
+from transferclf.images.decoding import header
+from transferclf.images.files import Contents
 from transferclf.images.pixels import to_rgb
 
 Image.init()
@@ -431,10 +432,11 @@ class TestErrors:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIDE)
         with pytest.raises(ImageReadError, match=r"decompression bomb.*MAX_IMAGE_PIXELS"):
             decode_image(contents)
-        assert not is_readable_header(contents)
+        with pytest.raises(ImageReadError, match=r"decompression bomb.*MAX_IMAGE_PIXELS"):
+            header(Contents(contents))
 
     def test_folder(self, tmp_path):
-        with pytest.raises(ImageReadError, match="expected a whole image, got IsADirectory"):
+        with pytest.raises(ImageReadError, match="expected an image file, got a folder"):
             decode_image(tmp_path)
 
     def test_missing_file(self, tmp_path):
@@ -450,7 +452,8 @@ class TestErrors:
 
     def test_headers_are_told_apart(self, smooth):
         contents = encoded(Image.fromarray(smooth), "JPEG")
-        assert is_readable_header(contents)
-        assert is_readable_header(contents[:-10])
-        assert not is_readable_header(b"")
-        assert not is_readable_header(b"text")
+        assert header(Contents(contents)).size == (SIDE, SIDE)
+        assert header(Contents(contents[:-10])).mode == "RGB"
+        for damaged in (b"", b"text"):
+            with pytest.raises(ImageReadError, match="expected an image file, got"):
+                header(Contents(damaged))

@@ -132,9 +132,11 @@ def test_negative_values_point_at_preprocess_input():
         to_rgb(gray(-0.5, 0.5))
 
 
-@pytest.mark.parametrize(("dtype", "value"), [(np.float32, 256), (np.int32, 65536)])
-def test_values_on_no_known_scale_ask_for_pixel_range(dtype, value):
-    with pytest.raises(ImageError, match=rf"at most {value - 1}, got {value}; say pixel_range"):
+@pytest.mark.parametrize(
+    ("dtype", "value", "white"), [(np.float32, 258, 255), (np.int32, 65536, 65535)]
+)
+def test_values_on_no_known_scale_ask_for_pixel_range(dtype, value, white):
+    with pytest.raises(ImageError, match=rf"at most {white}, got {value}; say pixel_range"):
         to_rgb(gray(0, value, dtype=dtype))
 
 

@@ -162,7 +162,9 @@ class TestKinds:
         assert_shows(check_images(shuffled.astype("string")), colours)
         assert_shows(check_images(pd.Series(paths)), colours)
         assert_shows(check_images(shuffled.to_frame("file")), colours)
-        assert_shows(check_images(pd.Series([Image.open(path) for path in paths])), colours)
+        with ExitStack() as opened:
+            images = [opened.enter_context(Image.open(path)) for path in paths]
+            assert_shows(check_images(pd.Series(images)), colours)
 
     def test_paths_in_polars(self, paths, colours):
         pl = pytest.importorskip("polars")
@@ -238,7 +240,8 @@ def test_missing_unreadable_and_impossible_images_are_reported_together(tmp_path
     with pytest.raises(ImageReadError, match=r"4 of 5 images") as caught:
         check_images([*paths, None])
     lines = str(caught.value).splitlines()[1:]
-    assert [line.split()[1].rstrip(":") for line in lines] == ["0", "2", "3", "4"]
+    assert [line.split()[1].rstrip(":") for line in lines[:-1]] == ["0", "2", "3", "4"]
+    assert caught.value.indices == [0, 2, 3, 4]
     assert "no known image format" in lines[0]
 
 
@@ -388,7 +391,7 @@ class TestDigest:
         source = check_images(paths)
         paths[1].unlink()
         paths[1].mkdir()
-        with pytest.raises(ImageReadError, match="expected a readable file, got"):
+        with pytest.raises(ImageReadError, match="expected an image file, got a folder"):
             source.digest(1)
 
 
@@ -491,7 +494,7 @@ HOSTILE = {
     "PIL image": (Image.new("L", (2, 2)), ImageError, "Got one Image; pass a list"),
     "dict": ({"a": 1}, ImageError, "Got dict instead"),
     "set": ({"a.png"}, ImageError, "Got set instead"),
-    "generator": ((path for path in ["a.png"]), ImageError, "Got generator instead"),
+    "generator": ((path for path in ["a.png"]), ImageError, "Got generator, which is an iterator"),
     "sparse": (csr_matrix((3, 64)), ImageError, r"Got a sparse matrix; pass X\.toarray\(\)"),
     "complex": (np.ones((2, 4, 5), complex), ImageError, "real numbers. Got an array of complex"),
     "dates": (np.zeros((2, 4, 5), "M8[s]"), ImageError, "Got an array of datetime64"),
@@ -505,7 +508,7 @@ HOSTILE = {
     "negative": (
         np.full((2, 4, 5), -0.5),
         ImageError,
-        r"image 1: .*0, got -0\.5.*preprocess_input",
+        r"2 images: 0, 1: .*0, got -0\.5.*preprocess_input",
     ),
     "negative ints": (np.full((1, 4, 5), -1), ImageError, "at least 0, got -1"),
     "list with NaN": ([np.full((4, 4), np.nan)], ImageError, "image 0: expected finite"),
@@ -558,8 +561,9 @@ class TestHostilePaths:
             check_images(X)
         lines = str(raised.value).splitlines()
         assert lines[0] == "2 of 4 images cannot be used:"
-        assert lines[1].startswith("  image 1 (gone 1.png): expected a file")
-        assert lines[2].startswith("  image 3 (gone 2.png): expected a file")
+        assert lines[1].startswith("  2 images: 1 (gone 1.png), 3 (gone 2.png): expected a file")
+        assert len(lines) == 3
+        assert raised.value.indices == [1, 3]
         assert isinstance(raised.value, FileNotFoundError)
 
     def test_all_that_is_wrong_is_named_at_once(self, paths, tmp_path):
@@ -619,13 +623,16 @@ class TestParameters:
         X[1], X[3] = 120, 5
         with pytest.raises(ImageError) as raised:
             check_images(X, pixel_range=(10, 100))
-        assert str(raised.value).splitlines() == [
-            "2 of 4 images cannot be used:",
-            "  image 1: expected pixel values from 10 to 100, got 120 to 120; "
-            "say pixel_range=(low, high)",
-            "  image 3: expected pixel values from 10 to 100, got 5 to 5; "
-            "say pixel_range=(low, high)",
+        reasons = [
+            f"expected pixel values from 10 to 100, got {value} to {value}; "
+            "np.clip(X, 10, 100) if the rest is of no interest, or say pixel_range=(low, high)"
+            for value in (120, 5)
         ]
+        assert str(raised.value).splitlines()[:-1] == [
+            "2 of 4 images cannot be used:",
+            f"  2 images: 1, 3: {reasons[0]} (this is of image 1)",
+        ]
+        assert raised.value.problems == [f"image 1: {reasons[0]}", f"image 3: {reasons[1]}"]
 
     def test_a_given_range_allows_negative_values(self):
         X = np.array([[[-1.0, 1.0]]])

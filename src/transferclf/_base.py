@@ -21,6 +21,12 @@ from transferclf.images import ImageSource, check_images
 from transferclf.images.checking import check_image_shape, inferred_shape
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import check_pixel_range
+from transferclf.images.remarks import (
+    remark_on_other_images,
+    remark_on_proportions,
+    remark_on_training_images,
+    sample,
+)
 from transferclf.images.tables import row_length
 from transferclf.networks.backbones import PREPROCESSINGS
 from transferclf.networks.choosing import check_own_model, choose_prefix
@@ -123,6 +129,12 @@ class BackboneEstimator(BaseEstimator):
         self.resize_ = "stretch" if self._is_inferred_strip(length) else self.resize
         return self._with_range(source)
 
+    def _remark_on(self, source: ImageSource) -> None:
+        """Warn of training images that can be used, but perhaps not as they are meant."""
+        seen = sample(source)
+        remark_on_training_images(source, seen)
+        remark_on_proportions(seen, self.prefix_.size, self.resize_)
+
     def _is_inferred_strip(self, length: int | None) -> bool:
         """Whether a row of this length is taken for a strip; its largest square is one pixel."""
         if length is None or not isinstance(self.image_shape, str):
@@ -207,7 +219,7 @@ class BackboneEstimator(BaseEstimator):
         check_is_fitted(self)
         self._check_columns(X)
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
-        source.warn_if_scaled()
+        remark_on_other_images(source)
         return source
 
     def _with_range(self, source: ImageSource) -> ImageSource:

@@ -31,6 +31,7 @@ from transferclf._validation import seed_from
 from transferclf.exceptions import DivergenceError, InvalidParameterError, TransferclfWarning
 from transferclf.images import check_images
 from transferclf.images.loading import content_digests
+from transferclf.images.remarks import remark_on_other_images
 from transferclf.networks.augmentation import Augmentation, augmentation_from
 from transferclf.networks.suffix import Suffix
 from transferclf.training.balancing import oversampled_indices, validation_split
@@ -91,6 +92,7 @@ class ClassifierLearning(BackboneEstimator):
         frozen = None if previous is None else self.prefix_.whole().digest
         self.classes_ = classes
         self._fit_network(seed, self.trainable_layers)
+        self._remark_on(source)
         if previous is not None and self.prefix_.whole().digest != frozen:
             warnings.warn(
                 "what was learned before is of another network, and training starts anew",
@@ -147,6 +149,7 @@ class ClassifierLearning(BackboneEstimator):
             self.classes_ = first_classes(classes)
             self._fit_network(seed_from(self.random_state), 0)
             check_memory(self, self.prefix_, len(self.classes_))
+            self._remark_on(source)
         elif classes is not None and not np.array_equal(first_classes(classes), self.classes_):
             raise ValueError(
                 f"classes must be those of the first call, {self.classes_.tolist()}. "
@@ -248,6 +251,7 @@ class ClassifierLearning(BackboneEstimator):
         X, y = validation_data
         self._check_columns(X)
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
+        remark_on_other_images(source)
         labels = known_targets(y, len(source), self.classes_)
         return Images(source, labels, np.ones(len(labels)))
 

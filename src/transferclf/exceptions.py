@@ -20,6 +20,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from transferclf._printing import printable
 
 __all__ = [
@@ -48,15 +50,27 @@ class TransferclfError(Exception):
 
 
 class ImageError(TransferclfError, ValueError):
-    """The images of X cannot be used: shape, channels, values or kind."""
+    """The images of X cannot be used: shape, channels, values or kind.
+
+    Attributes
+    ----------
+    indices : sequence of int
+        Positions in X of all images at fault, rising; empty where X as a whole is at fault. Of
+        :func:`transferclf.load_image_table`: positions of the rows, from 0 on.
+    problems : sequence of str
+        What is wrong with each of these images, while the message names the first few.
+    """
+
+    indices: Sequence[int] = ()
+    problems: Sequence[str] = ()
 
 
 class ImageReadError(ImageError, OSError):
-    """Image files are missing, unreadable or damaged; the message names every one."""
+    """Image files are missing, unreadable or damaged; `indices` are their positions."""
 
 
 class MissingImageError(ImageReadError, FileNotFoundError):
-    """Image files are missing, and that is all that is wrong; the message names every one."""
+    """Image files are missing, and that is all that is wrong."""
 
 
 class InvalidParameterError(TransferclfError, ValueError):

@@ -135,6 +135,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         source = self._fit_source(X)
         self._fit_prefix(seed_from(self.random_state), layers=layers)
         warn_without_effect(self, {"layer"} | self._used_of_backbone(), stacklevel=2)
+        self._remark_on(source)
         # One image shows early whether everything works, and how many features there are.
         self.n_features_out_ = self._features(source[:1]).shape[1]
         return self

@@ -25,6 +25,7 @@ from transferclf.images import ImageSource, check_images
 from transferclf.images.geometry import RESIZE_MODES, ResizeMode
 from transferclf.images.loading import load_batches
 from transferclf.images.progress import bar_if
+from transferclf.images.remarks import remark_on_training_images, sample
 from transferclf.networks.backbones import Backbone, get_backbone
 from transferclf.networks.choosing import choose_prefix
 from transferclf.networks.engines import Engine, Precision, check_engine
@@ -143,6 +144,7 @@ keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0'. Got
     prefix = _whole_network(backbone, weights, image_size, engine, precision)
     source = check_images(X, image_shape=image_shape, pixel_range=pixel_range)
     source = ImageSource(source.items, source.decided_range(), source.positions)
+    remark_on_training_images(source, sample(source))
     names = imagenet_classes()
     return [
         _best(row, names, int(top)) for row in _probabilities(source, prefix, resize, int(verbose))

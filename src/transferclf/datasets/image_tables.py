@@ -61,7 +61,8 @@ def load_image_table(
     FileNotFoundError
         If there is no such table.
     MissingImageError
-        If files are missing; the first ones are named.
+        If files are missing; the first ones are named. `indices` has the positions of all rows
+        whose files are missing, from 0 on, and `problems` says what is missing of each.
     InvalidParameterError
         If `csv` is neither a path nor a data frame, the table has no such column or has it twice,
         or no such `classes`. It is a ValueError.
@@ -104,13 +105,9 @@ def load_image_table(
     _check_complete(table, image_column, label_column)
     labels = [in_nfc(row.label) for row in table.rows]
     check_known(wanted, labels, f"the values of {label_column!r} in {table.name}")
-    kept = [
-        (row, label)
-        for row, label in zip(table.rows, labels, strict=True)
-        if wanted is None or label in wanted
-    ]
-    files, remark = _files([row for row, _ in kept], base, table)
-    names = [label for _, label in kept]
+    kept = [position for position, label in enumerate(labels) if wanted is None or label in wanted]
+    files, remark = _files(kept, base, table)
+    names = [labels[position] for position in kept]
     for text in filter(None, [remark, remark_on_names(table.name, {"": names}, wanted)]):
         warnings.warn(text, TransferclfWarning, stacklevel=2)
     return bunch(base, files, names, wanted)
@@ -150,8 +147,8 @@ def _check_complete(table: TableRows, image_column: Any, label_column: Any) -> N
         raise ValueError("\n".join(texts))
 
 
-def _files(rows: Sequence[TableRow], base: Path, table: TableRows) -> tuple[list[Path], str]:
-    """The files of the rows, and what to say of those that have other names than in the table.
+def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list[Path], str]:
+    """The files of some rows, and what to say of those that have other names than in the table.
 
     Raises
     ------
@@ -161,17 +158,18 @@ def _files(rows: Sequence[TableRow], base: Path, table: TableRows) -> tuple[list
     finder = FileFinder(base)
     found: list[Path] = []
     renamed: dict[str, Path] = {}
-    missing = []
-    for row in rows:
+    missing: dict[int, str] = {}
+    rows = [table.rows[position] for position in positions]
+    for position, row in zip(positions, rows, strict=True):
         candidates = finder.find(row.image)
         if len(candidates) != 1:
-            missing.append(_missing(base, row, candidates, table.unit))
+            missing[position] = _missing(base, row, candidates, table.unit)
             continue
         found.append(candidates[0])
         if candidates[0] != base / row.image:
             renamed[row.image] = candidates[0]
     if missing:
-        raise MissingImageError(_all_missing(missing, len(rows), base, table))
+        raise _all_missing(missing, len(rows), base, table)
     return found, _remark(renamed, rows, base, table)
 
 
@@ -180,16 +178,25 @@ def _missing(base: Path, row: TableRow, candidates: Sequence[Path], unit: str) -
     return f"{base / row.image} ({unit} {row.number}){options}"
 
 
-def _all_missing(missing: Sequence[str], total: int, base: Path, table: TableRows) -> str:
-    more = [f"and {len(missing) - _NAMED} more"] if len(missing) > _NAMED else []
+def _all_missing(
+    missing: dict[int, str], total: int, base: Path, table: TableRows
+) -> MissingImageError:
+    texts = list(missing.values())
+    more = [f"  and {len(texts) - _NAMED} more"] if len(texts) > _NAMED else []
     hint = "" if base.is_dir() else "; there is no such folder, and root= says which one is meant"
-    return "\n  ".join(
-        [
-            f"{len(missing)} of {total} files of {table.name} are missing below {base}{hint}:",
-            *missing[:_NAMED],
-            *more,
-        ]
-    )
+    lines = [
+        f"{len(texts)} of {total} files of {table.name} are missing below {base}{hint}:",
+        *(f"  {text}" for text in texts[:_NAMED]),
+        *more,
+    ]
+    if len(texts) < total:
+        lines.append(
+            "To go on without them, catch this error and pass a data frame that lacks these rows: "
+            "frame.drop(frame.index[error.indices])."
+        )
+    error = MissingImageError("\n".join(lines))
+    error.indices, error.problems = list(missing), texts
+    return error
 
 
 def _remark(

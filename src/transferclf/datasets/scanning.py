@@ -10,11 +10,7 @@ from typing import NamedTuple
 from natsort import natsorted
 from PIL import Image
 
-# Formats that Pillow can name but not decode without another program.
-_UNDECODABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-
-# Multi-picture files begin like JPEG, whose plugin hands them on.
-_OPENED_BY_OTHERS = {"MPO"}
+from transferclf.images.formats import is_decoded
 
 # Folders and files that systems put beside those of their users: archives of macOS, network
 # drives, file managers, Python. Names that begin with a dot are hidden anyway.
@@ -49,15 +45,13 @@ class Contents(NamedTuple):
 
 
 def image_extensions() -> frozenset[str]:
-    """File name extensions, in small letters, of all formats that Pillow can decode now.
+    """File name extensions, in small letters, of all formats that are decoded.
 
     They are asked for anew in each call, since a plugin may have been registered meanwhile.
     """
     Image.init()
     return frozenset(
-        extension
-        for extension, kind in Image.registered_extensions().items()
-        if kind in {*Image.OPEN, *_OPENED_BY_OTHERS} - _UNDECODABLE
+        extension for extension, kind in Image.registered_extensions().items() if is_decoded(kind)
     )
 
 

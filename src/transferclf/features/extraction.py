@@ -3,6 +3,9 @@
 The images flow in batches: threads decode the next ones while the network runs on the last, and
 each batch is stored as soon as it is computed, so that nothing is lost when a later one fails. Only
 the result and the keys grow with the number of images.
+
+Files may be replaced at any time. A first look at all images says which are not stored; what is
+decoded later is looked at again, and stored under the key of exactly the bytes that were decoded.
 """
 
 from __future__ import annotations
@@ -11,16 +14,18 @@ import hashlib
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transferclf._printing import say
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
+from transferclf.images.digests import Look
+from transferclf.images.formats import pillow_version
 from transferclf.images.geometry import ResizeMode
-from transferclf.images.loading import content_digests, load_all, load_batches
+from transferclf.images.loading import load_all, load_batches, load_looked_batches, looks_at
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 
@@ -33,6 +38,9 @@ BATCH_SIZE = 32
 # Rows that are looked up or copied at a time: so many, but no more than so many bytes together.
 CHUNK = 1024
 CHUNK_BYTES = 2**25
+
+# What goes into the network for a batch, and the keys of its images.
+_Input = tuple[np.ndarray, list[bytes]]
 
 # Reading files that are all stored shows a bar only if it takes so many seconds.
 PATIENCE = 2.0
@@ -77,14 +85,8 @@ def extract(
     """
     if len(source) == 0:
         return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
-    digests = _digests(source, verbose, title)
-    keys = _keys(digests, prefix, resize, view)
-
-    def pixels(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        loaded = load_batches(source, batches, prefix.size, resize, reuse=True)
-        return loaded if view is None else _seen(view, loaded, batches, digests)
-
-    return _computed_once(_Extraction(keys, store, prefix.forward, pixels), verbose, title)
+    looks = _looks(source, verbose, title)
+    return _extracted(_Request(source, prefix, resize, view), looks, store, verbose, title)
 
 
 def extract_from_cut(
@@ -96,6 +98,7 @@ def extract_from_cut(
     verbose: int = 0,
     view: View | None = None,
     title: str = "features",
+    looks: Sequence[Look] | None = None,
 ) -> np.ndarray:
     """Return the features of the whole network, given the activations at its cut.
 
@@ -120,48 +123,82 @@ def extract_from_cut(
         The variation of the images that the activations are of.
     title : str, default="features"
         What the progress bar calls them.
+    looks : sequence of Look or None, default=None
+        At the images that the activations are of; None looks at them now.
 
     Returns
     -------
     ndarray of shape (len(source), n_features), float32
     """
-    keys = _keys(_digests(source), prefix.whole(), resize, view)
+    looks = _looks(source) if looks is None else looks
+    keys = _keys(looks, prefix.whole(), resize, view)
 
-    def activations(batches: Sequence[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        return (rows[batch] for batch in batches)
+    def activations(batches: Sequence[np.ndarray]) -> Generator[_Input, None, None]:
+        return ((rows[batch], [keys[position] for position in batch]) for batch in batches)
 
-    return _computed_once(
-        _Extraction(keys, store, prefix.tail_forward, activations), verbose, title
-    )
+    task = _Extraction(keys, store, prefix.tail_forward, activations, title, verbose)
+    return _computed_once(task)
 
 
 def activation_keys(source: ImageSource, prefix: Prefix, resize: ResizeMode) -> list[bytes]:
     """What the activations of each image are stored under: its content and what computed them."""
-    return _keys(_digests(source), prefix, resize)
+    return _keys(_looks(source), prefix, resize)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Which activations are wanted."""
+
+    source: ImageSource
+    prefix: Prefix
+    resize: ResizeMode
+    view: View | None
+
+    def inputs(
+        self, looks: list[Look], batches: Sequence[np.ndarray]
+    ) -> Generator[_Input, None, None]:
+        """Pixels for the network, with their keys; `looks` then are at what was decoded."""
+        loaded = load_looked_batches(
+            self.source, batches, self.prefix.size, self.resize, looks, reuse=True
+        )
+        with closing(loaded):
+            for batch, (pixels, seen) in zip(batches, loaded, strict=True):
+                for position, look in zip(batch, seen, strict=True):
+                    looks[position] = look
+                keys = _keys(seen, self.prefix, self.resize, self.view)
+                yield _varied(pixels, seen, self.view), keys
+
+
+def _extracted(
+    request: _Request, looks: list[Look], store: FeatureStore | None, verbose: int, title: str
+) -> np.ndarray:
+    keys = _keys(looks, request.prefix, request.resize, request.view)
+
+    def inputs(batches: Sequence[np.ndarray]) -> Generator[_Input, None, None]:
+        return request.inputs(looks, batches)
+
+    task = _Extraction(keys, store, request.prefix.forward, inputs, title, verbose)
+    return _computed_once(task)
 
 
 def _keys(
-    digests: Sequence[bytes], prefix: Prefix, resize: ResizeMode, view: View | None = None
+    looks: Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
 ) -> list[bytes]:
     seen = "" if view is None else f" {view.digest}"
-    computed_by = f"{prefix.digest} {resize}{seen}".encode()
-    return [hashlib.sha256(digest + computed_by).digest() for digest in digests]
+    computed_by = f"{prefix.digest} {resize}{seen} {pillow_version()} "
+    return [
+        hashlib.sha256(look.digest + (computed_by + look.decoder).encode()).digest()
+        for look in looks
+    ]
 
 
-def _digests(source: ImageSource, verbose: int = 0, title: str = "") -> list[bytes]:
+def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
     with bar_if(verbose, len(source), "images looked at", PATIENCE, title) as advance:
-        return content_digests(source, advance)
+        return looks_at(source, advance)
 
 
-def _seen(
-    view: View,
-    loaded: Generator[np.ndarray, None, None],
-    batches: Sequence[np.ndarray],
-    digests: Sequence[bytes],
-) -> Generator[np.ndarray, None, None]:
-    with closing(loaded):
-        for batch, pixels in zip(batches, loaded, strict=True):
-            yield view.of(pixels, [digests[position] for position in batch])
+def _varied(pixels: np.ndarray, looks: Sequence[Look], view: View | None) -> np.ndarray:
+    return pixels if view is None else view.of(pixels, [look.digest for look in looks])
 
 
 @dataclass(frozen=True)
@@ -181,6 +218,7 @@ class Extractor:
     store: FeatureStore | None
     resize: ResizeMode
     verbose: int = 0
+    _seen: dict[Any, tuple[ImageSource, list[Look]]] = field(default_factory=dict, repr=False)
 
     def rows(
         self,
@@ -190,7 +228,14 @@ class Extractor:
         title: str = "features",
     ) -> np.ndarray:
         """Activations of shape (len(source), d); see :func:`extract`."""
-        return extract(source, prefix, self.store, self.resize, self.verbose, view, title)
+        if not prefix.is_cut or len(source) == 0:
+            return extract(source, prefix, self.store, self.resize, self.verbose, view, title)
+        looks = _looks(source, self.verbose, title)
+        request = _Request(source, prefix, self.resize, view)
+        rows = _extracted(request, looks, self.store, self.verbose, title)
+        # What comes after the cut is stored under the content that these rows are of.
+        self._seen[_name(source, prefix, view)] = source, looks
+        return rows
 
     def after_cut(
         self,
@@ -201,7 +246,8 @@ class Extractor:
         title: str = "features",
     ) -> np.ndarray:
         """Features (len(source), n_features); see :func:`extract_from_cut`."""
-        how = (self.store, self.resize, self.verbose, view, title)
+        _, looks = self._seen.get(_name(source, prefix, view), (source, None))
+        how = (self.store, self.resize, self.verbose, view, title, looks)
         return extract_from_cut(source, rows, prefix, *how)
 
     def batches(
@@ -210,8 +256,12 @@ class Extractor:
         """Pixels (n, h, w, 3) of some images after the other; at least one, be it empty."""
         positions = np.arange(len(source))
         batches = np.split(positions, range(BATCH_SIZE, len(source), BATCH_SIZE))
-        loaded = load_batches(source, batches, size, self.resize)
-        yield from loaded if view is None else _seen(view, loaded, batches, _digests(source))
+        if view is None:
+            yield from load_batches(source, batches, size, self.resize)
+            return
+        looks = _looks(source)
+        for pixels, seen in load_looked_batches(source, batches, size, self.resize, looks):
+            yield _varied(pixels, seen, view)
 
     def pixels(
         self, source: ImageSource, size: tuple[int, int], title: str = "pixels"
@@ -219,6 +269,10 @@ class Extractor:
         """Pixels (len(source), h, w, 3), uint8 where they are whole numbers, else float32."""
         with bar_if(self.verbose, len(source), "images read", PATIENCE, title) as advance:
             return load_all(source, size, self.resize, advance)
+
+
+def _name(source: ImageSource, prefix: Prefix, view: View | None) -> tuple[int, str, str]:
+    return id(source), prefix.digest, "" if view is None else view.digest
 
 
 class _OtherWidthError(NetworkError):
@@ -230,13 +284,16 @@ class _Extraction:
     """The result of one call while it fills with rows.
 
     `compiled` gives the network when it is needed, `inputs` what goes into it for each of the
-    batches of positions.
+    batches of positions, and the keys of what that is: others than before for files that were
+    replaced.
     """
 
-    keys: Sequence[bytes]
+    keys: list[bytes]
     store: FeatureStore | None
     compiled: Callable[[], Callable[[np.ndarray], np.ndarray]]
-    inputs: Callable[[Sequence[np.ndarray]], Generator[np.ndarray, None, None]]
+    inputs: Callable[[Sequence[np.ndarray]], Generator[_Input, None, None]]
+    title: str
+    verbose: int
     rows: np.ndarray | None = None
 
     def missing(self, positions: np.ndarray) -> np.ndarray:
@@ -254,7 +311,7 @@ class _Extraction:
                     self._rows_for(row)[position] = row
         return np.array(missing, int)
 
-    def compute(self, positions: np.ndarray, verbose: int, title: str) -> None:
+    def compute(self, positions: np.ndarray) -> None:
         """Fill in the activations of these images, and store them batch by batch."""
         if len(positions) == 0:
             return
@@ -262,27 +319,28 @@ class _Extraction:
         starts = range(0, len(positions), BATCH_SIZE)
         batches = [positions[start : start + BATCH_SIZE] for start in starts]
         inputs = self.inputs(batches)
-        note = self._announced(len(positions), verbose, title)
-        bar = bar_if(verbose, len(positions), note, title=title)
+        known = len(self.keys) - len(positions)
+        if self.verbose:
+            say(f"{self.title}: {len(positions)} images to compute, {known} known")
+        bar = bar_if(self.verbose, len(positions), f"{known} known", title=self.title)
         with closing(inputs), bar as advance:
-            for batch, values in zip(batches, inputs, strict=True):
-                self._keep(batch, forward(values))
+            for batch, (values, keys) in zip(batches, inputs, strict=True):
+                self._keep(batch, keys, forward(values))
                 advance(len(batch))
 
-    def repeated(self, first: np.ndarray) -> np.ndarray:
-        """The result, with the rows of images that came before copied."""
+    def repeat(self, positions: np.ndarray, first: np.ndarray) -> None:
+        """Copy the rows of images that came before, each from where it came first."""
         assert self.rows is not None
-        again = np.flatnonzero(first != np.arange(len(first)))
-        for chunk in self._chunks(again):
-            self.rows[chunk] = self.rows[first[chunk]]
-        return self.rows
+        for chunk in self._chunks(np.arange(len(positions))):
+            self.rows[positions[chunk]] = self.rows[first[chunk]]
 
-    def _keep(self, batch: np.ndarray, activations: np.ndarray) -> None:
+    def _keep(self, batch: np.ndarray, keys: list[bytes], activations: np.ndarray) -> None:
         if self.store is not None:
             activations = self.store.rounded(activations)
         self._rows_for(activations[0])[batch] = activations
+        for position, key in zip(batch, keys, strict=True):
+            self.keys[position] = key
         if self.store is not None:
-            keys = (self.keys[position] for position in batch)
             self.store.put_many(dict(zip(keys, activations, strict=True)))
 
     def _rows_for(self, row: np.ndarray) -> np.ndarray:
@@ -304,29 +362,40 @@ class _Extraction:
             yield positions[start:stop]
             start = stop
 
-    def _announced(self, missing: int, verbose: int, title: str) -> str:
-        known = len(self.keys) - missing
-        if verbose:
-            say(f"{title}: {missing} images to compute, {known} known")
-        return f"{known} known"
 
-
-def _computed_once(task: _Extraction, verbose: int, title: str) -> np.ndarray:
+def _computed_once(task: _Extraction) -> np.ndarray:
     """The result: of each distinct image what is stored, or else computed."""
-    first = _first_positions(task.keys)
-    distinct = np.flatnonzero(first == np.arange(len(first)))
+    everything = positions = np.arange(len(task.keys))
+    while len(positions):
+        expected = [task.keys[position] for position in positions]
+        first = positions[_first_positions(expected)]
+        is_first = positions is everything
+        _compute_distinct(task, positions[first == positions], is_first)
+        is_known = np.array(
+            [task.keys[before] == key for before, key in zip(first, expected, strict=True)]
+        )
+        repeats = first != positions
+        copied = repeats & is_known
+        task.repeat(positions[copied], first[copied])
+        # A file that was replaced says nothing of what was a copy of it.
+        positions = positions[repeats & ~is_known]
+    assert task.rows is not None
+    return task.rows
+
+
+def _compute_distinct(task: _Extraction, distinct: np.ndarray, is_first: bool) -> None:
     try:
-        task.compute(task.missing(distinct), verbose, title)
+        task.compute(task.missing(distinct))
     except _OtherWidthError as error:
         if task.store is None:
             raise
-        warnings.warn(f"stored activations are not used: {error}", TransferclfWarning, stacklevel=3)
-        task.rows = None
-        task.compute(distinct, verbose, title)
-    return task.repeated(first)
+        warnings.warn(f"stored activations are not used: {error}", TransferclfWarning, stacklevel=4)
+        if is_first:
+            task.rows = None
+        task.compute(distinct)
 
 
 def _first_positions(keys: Sequence[bytes]) -> np.ndarray:
-    """Where the key of each image comes for the first time."""
+    """Where each key comes for the first time."""
     first: dict[bytes, int] = {}
     return np.fromiter((first.setdefault(key, index) for index, key in enumerate(keys)), int)

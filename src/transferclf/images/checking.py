@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import reprlib
 from typing import Any, Literal
 
 import numpy as np
@@ -15,17 +14,12 @@ from PIL import Image
 
 from transferclf.exceptions import (
     ImageError,
-    ImageReadError,
     InvalidParameterError,
-    MissingImageError,
 )
+from transferclf.images.files import path_problem
+from transferclf.images.kinds import item_error
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
-
-KINDS = (
-    "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
-    "or a sequence of paths, PIL images or arrays"
-)
 
 Item = str | Image.Image | np.ndarray
 ImageShape = tuple[int, ...] | Literal["infer"] | None
@@ -137,9 +131,9 @@ def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
     lows, highs = colours.min(axis=inner), colours.max(axis=inner)
     problems = []
     for position in np.flatnonzero(_suspicious(lows, highs, limits)):
-        reason = value_problem(float(lows[position]), float(highs[position]), limits)
+        reason = value_problem(float(lows[position]), float(highs[position]), limits, array.dtype)
         if reason is not None:
-            problems.append(Problem(f"image {position}", ImageError(reason)))
+            problems.append(Problem(int(position), ImageError(reason)))
     raise_problems(problems, len(array))
 
 
@@ -151,18 +145,15 @@ def checked_item(item: Any, pixel_range: PixelRange) -> Item:
         return item
     if hasattr(item, "__array__") and np.ndim(item) > 0:
         return _checked_array(np.asarray(item), pixel_range)
-    # Shortened: it may be the contents of a whole file.
-    got = f"{type(item).__name__} {reprlib.repr(item)}"
-    raise ImageError(f"expected a path, a PIL image or an array, got {got}")
+    raise item_error(item)
 
 
 def _checked_path(path: str | bytes) -> str:
     path = os.fsdecode(path)
-    if os.path.isfile(path):
-        return path
-    if os.path.isdir(path):
-        raise ImageReadError("expected an image file, got a folder")
-    raise MissingImageError("expected a file, got a path where there is none")
+    problem = path_problem(path)
+    if problem is not None:
+        raise problem
+    return path
 
 
 def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
@@ -174,7 +165,7 @@ def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
     if _values_can_be_wrong(array.dtype, pixel_range):
         colours = colours_of(array)
         limits = _expected_limits(array.dtype, pixel_range)
-        problem = value_problem(float(colours.min()), float(colours.max()), limits)
+        problem = value_problem(float(colours.min()), float(colours.max()), limits, array.dtype)
     if problem is not None:
         raise ImageError(problem)
     return array

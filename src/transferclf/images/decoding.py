@@ -13,30 +13,53 @@ any mode with transparency                composited over white
 EXIF orientation                          applied
 animations, multi-page files              the first frame
 ========================================  =====================================================
+
+Memory while one image is decoded stays below 12 bytes a pixel besides the file itself, for every
+mode: what has to be computed of whole pictures is computed a strip of rows at a time. The decoders
+of WebP need all of the 12.
 """
 
 from __future__ import annotations
 
-import io
-import threading
+from collections.abc import Callable
 from os import PathLike
-from typing import Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from transferclf.exceptions import ImageReadError, MissingImageError
+from transferclf.exceptions import ImageError
+from transferclf.images.deep import Numbers, in_strips, picture_of
+from transferclf.images.files import Contents, contents_of
+from transferclf.images.formats import Header, header_of, open_image
 from transferclf.images.geometry import Picture, average_blocks, reduction_factor, rgb_array
-from transferclf.images.pixels import PixelRange, is_on_255_scale, to_rgb
+from transferclf.images.lazy import file_of, loading
+from transferclf.images.pixels import PixelRange, is_on_255_scale
+from transferclf.images.reasons import read_error
+from transferclf.images.reducing import decoded_at_reduced_size, with_less_memory
+from transferclf.images.threads import room_for
 
 # What must be done to show an image upright; 1 is nothing.
 TURNS = range(2, 9)
+QUARTERS = range(5, 9)
 
 # Modes whose pixels are taken as they are.
 PLAIN_MODES = ("L", "RGB")
 
-# Pillow loads an image lazily and in place: two threads must not load the same object at once.
-_LOADING = threading.Lock()
+
+class Decoded(NamedTuple):
+    """The pixels of an image, and what was seen of it on the way.
+
+    Parameters
+    ----------
+    picture : ndarray or PIL image
+        RGB on the scale 0 to 255. A PIL image is read only: it may be the caller's own.
+    header : Header or None
+        Of a file.
+    """
+
+    picture: Picture
+    header: Header | None
 
 
 def decode_image(
@@ -56,7 +79,7 @@ def decode_image(
     reduce_to : int or None, default=None
         Side of the square in pixels that the image will be resized to. An image at least six
         times as large (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size;
-        JPEG files are decoded so, which is several times faster.
+        JPEG and JPEG 2000 files are decoded so, which is several times faster.
 
     Returns
     -------
@@ -66,7 +89,8 @@ def decode_image(
     Raises
     ------
     ImageReadError
-        If the file cannot be read, is no image, is damaged or is a decompression bomb.
+        If the file cannot be read, is no image of a format that is decoded, is damaged, or has
+        more pixels than twice `PIL.Image.MAX_IMAGE_PIXELS`.
     MissingImageError
         If there is no such file.
     ImageError
@@ -78,108 +102,162 @@ def decode_image(
     >>> decode_image(Image.new("L", (2, 1), 7)).tolist()
     [[[7, 7, 7], [7, 7, 7]]]
     """
+    if isinstance(file, str | PathLike):
+        with contents_of(str(file)) as contents:
+            return rgb_array(read_image(contents, pixel_range=pixel_range, reduce_to=reduce_to))
+    if isinstance(file, bytes):
+        file = Contents(file)
     return rgb_array(read_image(file, pixel_range=pixel_range, reduce_to=reduce_to))
 
 
-def read_image(file: Any, *, pixel_range: PixelRange, reduce_to: int | None) -> Picture:
-    """What `decode_image` returns, but still Pillow's image where its pixels stay as they are.
+def read_image(
+    file: Contents | Image.Image | IO[bytes], *, pixel_range: PixelRange, reduce_to: int | None
+) -> Picture:
+    """What `decode_image` returns, but still Pillow's image where its pixels stay as they are."""
+    return decoded(file, pixel_range, reduce_to).picture
 
-    It has mode L or RGB and is read only: it may be the caller's own.
+
+def decoded(
+    file: Contents | Image.Image | IO[bytes], pixel_range: PixelRange, reduce_to: int | None
+) -> Decoded:
+    """Decode one image, reduced in whole blocks where it is much larger than needed."""
+    try:
+        if isinstance(file, Image.Image):
+            contents = file_of(file)
+            if contents is None:
+                return _of_image(file, pixel_range, reduce_to)
+            file = contents
+        if isinstance(file, Contents):
+            return _of_file(file.file(), file, pixel_range, reduce_to)
+        return _of_file(file, None, pixel_range, reduce_to)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
+        raise read_error(error, file) from error
+
+
+def header(contents: Contents) -> Header:
+    """What is seen of an image file without decoding it.
+
+    Raises
+    ------
+    ImageReadError
+        If the file does not begin like an image that can be decoded.
     """
     try:
-        numbers, factor = _numbers_of(file, pixel_range, reduce_to)
-    except UnidentifiedImageError:
-        raise ImageReadError("expected an image file, got one of no known image format") from None
-    except FileNotFoundError:
-        raise MissingImageError("expected a file, got a path where there is none") from None
-    except Image.DecompressionBombError as error:
-        raise ImageReadError(
-            f"expected an image of credible size, got a possible decompression bomb ({error}); "
-            "if it is genuine, raise PIL.Image.MAX_IMAGE_PIXELS"
-        ) from None
-    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        closed = "; if it was closed before, call its load() first"
-        hint = closed if isinstance(file, Image.Image) else ""
-        raise ImageReadError(f"expected a whole image, got {_reason(error)}{hint}") from error
-    if isinstance(numbers, np.ndarray):
-        numbers = to_rgb(numbers, pixel_range)
-    return average_blocks(numbers, factor)
+        with open_image(contents.file(), contents.size) as image:
+            return header_of(image)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise read_error(error, contents) from error
 
 
-def is_readable_header(contents: bytes) -> bool:
-    """Whether `contents` begin like an image file of a credible size; nothing is decoded."""
-    try:
-        with Image.open(io.BytesIO(contents)):
-            return True
-    except Exception:  # see decode_image, which then says why
-        return False
+def _of_file(
+    stream: IO[bytes],
+    contents: Contents | None,
+    pixel_range: PixelRange,
+    reduce_to: int | None,
+) -> Decoded:
+    with open_image(stream, None if contents is None else contents.size) as image:
+        seen = header_of(image)
+        factor = decoded_at_reduced_size(image, _factor(image, reduce_to))
+        with room_for(image.width * image.height):
+            with_less_memory(image, contents)
+            image.load()
+            if is_turned(image):
+                ImageOps.exif_transpose(image, in_place=True)
+            return Decoded(average_blocks(_picture(image, pixel_range), factor), seen)
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _numbers_of(file: Any, pixel_range: PixelRange, reduce_to: int | None) -> tuple[Picture, int]:
-    """The pixels, and the factor by which they are still to be reduced."""
-    if isinstance(file, Image.Image):
-        with _LOADING:
-            file.load()
-        return _numbers(file, pixel_range), _factor(file, reduce_to)
-    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-        factor = _drafted(image, _factor(image, reduce_to))
+def _of_image(image: Image.Image, pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
+    """An image of the caller's, which stays as it is."""
+    with loading():
         image.load()
-        return _numbers(image, pixel_range), factor
+    factor = _factor(image, reduce_to)
+    if is_turned(image):
+        image = ImageOps.exif_transpose(image)
+    return Decoded(average_blocks(_picture(image, pixel_range), factor), None)
 
 
 def _factor(image: Image.Image, reduce_to: int | None) -> int:
     return 1 if reduce_to is None else reduction_factor((image.height, image.width), reduce_to)
 
 
-def _drafted(image: Image.Image, factor: int) -> int:
-    """Have a JPEG file decoded at reduced scale; return the factor that is left."""
-    whole = image.size
-    if factor > 1 and image.format in ("JPEG", "MPO"):
-        cast(Any, image).draft(image.mode, (image.width // factor, image.height // factor))
-    return 1 if image.size != whole else factor
+def is_turned(image: Image.Image, quarter: bool = False) -> bool:
+    """Whether EXIF data say that an image is not upright; or that it lies, by a `quarter`."""
+    return image.getexif().get(ExifTags.Base.Orientation) in (QUARTERS if quarter else TURNS)
 
 
-def _numbers(image: Image.Image, pixel_range: PixelRange) -> Picture:
-    """The finished picture, or an array of any depth for `to_rgb`: gray, RGB or RGBA."""
-    image = _upright(image)
+def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
+    """The finished picture of a loaded image."""
+    if image.mode in ("P", "PA") and image.palette is None:
+        image = image.copy()  # which has the palette that some plugins leave out
     if image.mode == "F" or image.mode.startswith("I"):
-        return _deep_numbers(image)
+        return picture_of(_deep_numbers(image), pixel_range)
+    mode, change = _eight_bit(image)
+    if is_on_255_scale(np.dtype(np.uint8), pixel_range):
+        if mode == "RGBA":
+            return _over_white(image, change)
+        return image if mode == image.mode else in_strips(image, change, mode)
+    return picture_of(_numbers(image, change, len(mode)), pixel_range)
+
+
+def _eight_bit(image: Image.Image) -> tuple[str, Callable[[Image.Image], Image.Image]]:
+    """Which of L, RGB and RGBA an image of 8 bits becomes, and how."""
     if image.has_transparency_data:
-        return np.asarray(_to_rgba(image))
-    opaque = _gray_or_rgb(image)
-    is_done = is_on_255_scale(np.dtype(np.uint8), pixel_range)
-    return opaque if is_done else np.asarray(opaque)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # Pillow's function copies the image also where there is nothing to turn.
-    turns = image.getexif().get(ExifTags.Base.Orientation) in TURNS
-    return ImageOps.exif_transpose(image) if turns or image.mode not in PLAIN_MODES else image
-
-
-def _gray_or_rgb(image: Image.Image) -> Image.Image:
+        return "RGBA", _to_rgba
     if image.mode in PLAIN_MODES:
-        return image
+        return image.mode, lambda part: part
     if image.mode == "LAB":
-        return _lab_to_rgb(image)
-    return image.convert("L" if image.mode == "1" else "RGB")
+        return "RGB", _lab_to_rgb()
+    mode = "L" if image.mode == "1" else "RGB"
+    return mode, lambda part: part.convert(mode)
 
 
-def _deep_numbers(image: Image.Image) -> np.ndarray:
-    numbers = np.asarray(image)
+def _over_white(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    def composited(part: Image.Image) -> Image.Image:
+        rgba = change(part)
+        white = Image.new("RGB", part.size, "white")
+        white.paste(rgba, (0, 0), rgba)  # rounded exactly
+        return white
+
+    return in_strips(image, composited, "RGB")
+
+
+def _numbers(
+    image: Image.Image, change: Callable[[Image.Image], Image.Image], channels: int
+) -> Numbers:
+    """The pixels of an image of 8 bits, to be scaled."""
+
+    def rows(top: int, bottom: int) -> np.ndarray:
+        part = np.asarray(change(image.crop((0, top, image.width, bottom))))
+        return part.reshape(*part.shape[:2], channels)
+
+    return Numbers(rows, (image.height, image.width, channels), np.dtype(np.uint8))
+
+
+def _deep_numbers(image: Image.Image) -> Numbers:
+    """The pixels of an image with more than 8 bits."""
     key = image.info.get("transparency")
-    is_16_bit = image.mode.startswith("I;16")
-    if is_16_bit and isinstance(key, int):  # one gray level stands for "nothing here"
-        opacity = np.where(numbers == key, 0, 65535)
-        return np.stack([numbers, opacity], axis=-1).astype(np.uint16)
-    if image.mode == "I" and numbers.min() >= 0 and numbers.max() <= 65535:
-        # Pillow opens many 16-bit files as 32-bit integers.
-        return numbers.astype(np.uint16)
-    return numbers
+    has_key = image.mode.startswith("I;16") and isinstance(key, int)
+    # Pillow opens many 16-bit files as 32-bit integers.
+    is_16_bit = has_key or (image.mode == "I" and _is_within_16_bits(image))
+
+    def rows(top: int, bottom: int) -> np.ndarray:
+        numbers = np.asarray(image.crop((0, top, image.width, bottom)))
+        if has_key:  # one gray level stands for "nothing here"
+            numbers = np.stack([numbers, np.where(numbers == key, 0, 65535)], axis=-1)
+        numbers = numbers.astype(np.uint16) if is_16_bit else numbers
+        return numbers if has_key else numbers[..., None]
+
+    dtype = np.dtype(np.uint16) if is_16_bit else rows(0, 1).dtype
+    return Numbers(rows, (image.height, image.width, 2 if has_key else 1), dtype)
+
+
+def _is_within_16_bits(image: Image.Image) -> bool:
+    low, high = cast(tuple[int, int], image.getextrema())
+    return low >= 0 and high <= 65535
 
 
 def _to_rgba(image: Image.Image) -> Image.Image:
@@ -188,8 +266,8 @@ def _to_rgba(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGBA" else image.convert("RGBA")
 
 
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
+def _lab_to_rgb() -> Callable[[Image.Image], Image.Image]:
     transform = ImageCms.buildTransform(
         ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
     )
-    return cast(Image.Image, ImageCms.applyTransform(image, transform))
+    return lambda part: cast(Image.Image, ImageCms.applyTransform(part, transform))

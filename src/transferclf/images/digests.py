@@ -7,12 +7,37 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from transferclf.exceptions import ImageReadError, MissingImageError
-from transferclf.images.decoding import decode_image, is_readable_header
+from transferclf.images.deep import DeepPicture, strips
+from transferclf.images.files import Contents
+from transferclf.images.geometry import Picture, sides
 from transferclf.images.pixels import DtypeRange, PixelRange
+
+
+class Look(NamedTuple):
+    """What is seen of an image without resizing it.
+
+    Parameters
+    ----------
+    digest : bytes
+        SHA-256 of its content; the variations of an image and the folds are drawn from it.
+    size : (int, int)
+        Height and width in pixels, before it is turned as its EXIF data say.
+    mode : str
+        Pillow's name for the kind of pixels of a file; empty for arrays and loaded PIL images.
+    decoder : str
+        What decides the pixels of a file besides its bytes; empty where nothing is decoded.
+    """
+
+    digest: bytes
+    size: tuple[int, int]
+    mode: str = ""
+    decoder: str = ""
 
 
 def pixels_digest(pixels: np.ndarray) -> bytes:
@@ -30,34 +55,33 @@ def pixels_digest(pixels: np.ndarray) -> bytes:
     return digest.digest()
 
 
+def picture_digest(picture: Picture) -> bytes:
+    """SHA-256 of a picture: the same as of its RGB array, which is never there as a whole."""
+    if isinstance(picture, np.ndarray):
+        return pixels_digest(picture)
+    dtype = np.dtype(np.float32 if isinstance(picture, DeepPicture) else np.uint8)
+    digest = hashlib.sha256(_header(dtype, (picture.height, picture.width, 3)))
+    for part in _parts(picture):
+        levels = part[..., None] if part.ndim == 2 else part
+        rgb = np.repeat(levels, 3, axis=-1) if levels.shape[-1] == 1 else levels
+        digest.update(np.ascontiguousarray(rgb).data)
+    return digest.digest()
+
+
+def contents_digest(contents: Contents, pixel_range: PixelRange) -> bytes:
+    """SHA-256 of a file's bytes and of the range they are read with."""
+    # The same file read with another range is another picture; a DtypeRange is no other.
+    read_with = None if isinstance(pixel_range, DtypeRange) else pixel_range
+    return contents.digest(f"file {read_with!r} ".encode())
+
+
 @functools.lru_cache(maxsize=64)
 def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     return f"pixels {dtype.name} {shape}".encode()
 
 
-def file_digest(path: str, pixel_range: PixelRange) -> bytes:
-    """SHA-256 of a file's bytes and of the range they are read with.
-
-    Raises
-    ------
-    ImageReadError
-        If the file cannot be read or does not begin like an image.
-    """
-    contents = _contents(path)
-    if not is_readable_header(contents):
-        decode_image(contents)  # fails with the reason
-    # The same file read with another range is another picture; a DtypeRange is no other.
-    read_with = None if isinstance(pixel_range, DtypeRange) else pixel_range
-    digest = hashlib.sha256(f"file {read_with!r} ".encode())
-    digest.update(contents)
-    return digest.digest()
-
-
-def _contents(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise MissingImageError("expected a file, got a path where there is none") from None
-    except OSError as error:
-        raise ImageReadError(f"expected a readable file, got {error.strerror}") from error
+def _parts(picture: Image.Image | DeepPicture) -> Iterator[np.ndarray]:
+    if isinstance(picture, DeepPicture):
+        return (levels for _, levels in picture.parts())
+    boxes = ((0, top, picture.width, bottom) for top, bottom in strips(*sides(picture)))
+    return (np.asarray(picture.crop(box)) for box in boxes)

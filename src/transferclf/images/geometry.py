@@ -8,18 +8,20 @@ Images many times larger than needed are averaged in whole blocks of 2, 4 or 8 p
 JPEG files of that size are when they are decoded at reduced scale: fast, and the same for both.
 
 A picture is an RGB array or, where Pillow made it and it has 8 bits, still Pillow's own image (mode
-L or RGB): each change from one to the other copies all its pixels.
+L or RGB): each change from one to the other copies all its pixels. A large picture of floats is
+computed one channel at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import InvalidParameterError
+from transferclf.images.deep import DeepPicture
 
 ResizeMode = Literal["crop", "stretch", "pad", "first", "last"]
 
@@ -31,7 +33,7 @@ _PLACES = {"first": 0.0, "crop": 0.5, "last": 1.0}
 
 Box = tuple[float, float, float, float]
 
-Picture = np.ndarray | Image.Image
+Picture = np.ndarray | Image.Image | DeepPicture
 
 # What is averaged in blocks stays at least this many times larger than needed. With less,
 # features of pretrained networks differ by more than a cosine of 0.999 between a JPEG file decoded
@@ -119,13 +121,18 @@ def average_blocks(image: Picture, factor: int) -> Picture:
 
 def sides(image: Picture) -> tuple[int, int]:
     """Height and width in pixels."""
-    if isinstance(image, Image.Image):
-        return image.height, image.width
-    return image.shape[0], image.shape[1]
+    if isinstance(image, np.ndarray):
+        return image.shape[0], image.shape[1]
+    return image.height, image.width
 
 
 def rgb_array(image: Picture) -> np.ndarray:
     """The picture as an array (h, w, 3), gray repeated."""
+    if isinstance(image, DeepPicture):
+        array = np.empty((image.height, image.width, 3), np.float32)
+        for top, levels in image.parts():
+            array[top : top + len(levels)] = levels
+        return array
     array = np.asarray(image)
     return array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=-1)
 
@@ -216,8 +223,15 @@ def _resample(image: Picture, size: tuple[int, int], box: Box) -> Picture:
 def _by_pillow(image: Picture, operation: Callable[[Image.Image], Image.Image]) -> Picture:
     if isinstance(image, Image.Image):
         return operation(image)
-    if image.dtype == np.uint8:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         return np.asarray(operation(Image.fromarray(image)))
     # Pillow has no multi-channel float image: one plane at a time keeps the fractions.
-    planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(image, -1, 0)]
-    return np.stack([np.asarray(operation(plane)) for plane in planes], axis=-1)
+    done = [np.asarray(operation(plane)) for plane in _planes(image)]
+    return np.stack(done if len(done) == 3 else done * 3, axis=-1)
+
+
+def _planes(image: np.ndarray | DeepPicture) -> Iterator[Image.Image]:
+    if isinstance(image, DeepPicture):
+        return image.planes()
+    planes = np.moveaxis(image, -1, 0)
+    return (Image.fromarray(np.ascontiguousarray(plane)) for plane in planes)

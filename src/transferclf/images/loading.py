@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
 from transferclf.exceptions import ImageError
+from transferclf.images.digests import Look
 from transferclf.images.geometry import ResizeMode
-from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
 from transferclf.images.source import ImageSource
 from transferclf.images.threads import thread_count
@@ -42,7 +43,12 @@ SHARE = 8
 
 
 def content_digests(source: ImageSource, advance: Advance = unseen) -> list[bytes]:
-    """SHA-256 of the content of every image, in order.
+    """SHA-256 of the content of every image, in order; see :func:`looks_at`."""
+    return [look.digest for look in looks_at(source, advance)]
+
+
+def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
+    """Look at every image, in order: digest and header.
 
     Parameters
     ----------
@@ -58,12 +64,12 @@ def content_digests(source: ImageSource, advance: Advance = unseen) -> list[byte
         all that would have failed later.
     """
     threads = _threads_to_digest(source)
-    digests, failed = _outcomes(source.digest, range(len(source)), threads, advance)
+    looks, failed = _outcomes(source.look, range(len(source)), threads, advance)
     if failed:
         sound = [index for index in range(len(source)) if index not in failed]
-        failed |= _failures(source.load, sound, threads)
+        failed |= _failures(source, sound, threads)
         _raise_failures(source, failed)
-    return digests
+    return looks
 
 
 def load_batches(
@@ -96,16 +102,58 @@ def load_batches(
     Raises
     ------
     ImageError
-        If images cannot be decoded. All the images of all batches that cannot are named.
+        If images cannot be decoded. All the images of all batches that cannot are
+        in its `indices`.
     """
+
+    def load(index: int) -> tuple[np.ndarray, None]:
+        return source.load(index, size, resize), None
+
+    with closing(_batches(source, batches, size, load, reuse)) as loaded:
+        for pixels, _ in loaded:
+            yield pixels
+
+
+def load_looked_batches(
+    source: ImageSource,
+    batches: Sequence[Indices],
+    size: tuple[int, int],
+    resize: ResizeMode,
+    looks: Sequence[Look],
+    reuse: bool = False,
+) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
+    """Yield batches of images as :func:`load_batches`, each with looks at what was decoded.
+
+    Parameters
+    ----------
+    source, batches, size, resize, reuse
+        As for :func:`load_batches`.
+    looks : sequence of Look
+        At all images of the source, from before. A file that was replaced meanwhile gets a new one.
+
+    Yields
+    ------
+    pixels : ndarray of shape (len(batch), size[0], size[1], 3), float32
+    looks : list of Look
+    """
+
+    def load(index: int) -> tuple[np.ndarray, Look]:
+        return source.load_looked(index, size, resize, looks[index])
+
+    return _batches(source, batches, size, load, reuse)
+
+
+def _batches(
+    source: ImageSource,
+    batches: Sequence[Indices],
+    size: tuple[int, int],
+    load: Callable[[int], tuple[np.ndarray, T]],
+    reuse: bool,
+) -> Generator[tuple[np.ndarray, list[T]], None, None]:
     order = np.fromiter((index for batch in batches for index in batch), int)
     threads = thread_count() if len(order) > FEW else 0
     longest = max(map(len, batches), default=0)
     ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // _bytes_of(size)))
-
-    def load(index: int) -> np.ndarray:
-        return source.load(index, size, resize)
-
     images = _in_order(load, order, threads, ahead)
     memory = np.empty((longest if reuse else 0, *size, 3), np.float32)
     try:
@@ -114,7 +162,7 @@ def load_batches(
             yield _stacked(islice(images, len(batch)), room)
     except ImageError:
         images.close()
-        _raise_failures(source, _failures(load, order, threads))
+        _raise_failures(source, _failures(source, order, threads))
         raise  # it cannot be had again: a file that was being written, perhaps
     finally:
         images.close()
@@ -144,7 +192,7 @@ def load_all(
     Raises
     ------
     ImageError
-        If images cannot be decoded; all of them are named.
+        If images cannot be decoded; its `indices` are all of them.
     """
     pixels = np.empty((len(source), *size, 3), np.uint8)
     starts = range(0, len(source), LOADED_AT_ONCE)
@@ -162,12 +210,16 @@ def _bytes_of(size: tuple[int, int]) -> int:
     return size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
 
 
-def _stacked(images: Iterable[np.ndarray | ImageError], room: np.ndarray) -> np.ndarray:
+def _stacked(
+    images: Iterable[tuple[np.ndarray, T] | ImageError], room: np.ndarray
+) -> tuple[np.ndarray, list[T]]:
+    others = []
     for row, image in enumerate(images):
         if isinstance(image, ImageError):
             raise image
-        room[row] = image
-    return room
+        room[row], other = image
+        others.append(other)
+    return room, others
 
 
 def _threads_to_digest(source: ImageSource) -> int:
@@ -203,13 +255,11 @@ def _outcomes(
     return results, failed
 
 
-def _failures(
-    load: Callable[[int], np.ndarray], indices: Indices, threads: int
-) -> dict[int, ImageError]:
-    """The images that cannot be loaded, and why; the pixels of the others are dropped at once."""
+def _failures(source: ImageSource, indices: Indices, threads: int) -> dict[int, ImageError]:
+    """The images that cannot be decoded, and why; the pixels of the others are dropped at once."""
 
     def probe(index: int) -> None:
-        load(index)
+        source.load(index, (1, 1), "stretch")
 
     return _outcomes(probe, indices, threads)[1]
 
@@ -230,8 +280,10 @@ def _in_order(
         return
     share = max(min(SHARE, ahead // (4 * threads)), 1)
     shares = (indices[start : start + share] for start in range(0, len(indices), share))
+    # The share that is being handed over counts too, where it is more than one image.
+    waiting = max(ahead // share - (share > 1), 1)
     with _pool(threads) as pool:
-        for done in _ahead(pool, lambda part: list(map(outcome, part)), shares, ahead // share):
+        for done in _ahead(pool, lambda part: list(map(outcome, part)), shares, waiting):
             yield from done
 
 
@@ -259,5 +311,5 @@ def _ahead(
 
 
 def _raise_failures(source: ImageSource, failed: dict[int, ImageError]) -> None:
-    problems = [Problem(source.describe(index), failed[index]) for index in sorted(failed)]
+    problems = [source.problem(index, failed[index]) for index in sorted(failed)]
     raise_problems(problems, len(source))

@@ -19,6 +19,10 @@ WHITE = 255
 # certainly on another scale.
 DARKEST_CREDIBLE_SHARE = 1 / 8
 
+# Floats may be beyond black and white by so much of the range between them, two levels of 255, and
+# are clipped: interpolation leaves such values at edges.
+OVERSHOOT = 2 / 255
+
 NOT_FINITE = "expected finite pixel values, got NaN or infinity"
 
 
@@ -80,9 +84,10 @@ def dtype_limits(dtype: np.dtype) -> DtypeRange:
 
 def limits_for_maximum(maximum: float, dtype: np.dtype) -> ValueRange:
     """The scale of floats and wide integers, read off their largest value."""
-    steps = (1, 255) if dtype.kind == "f" else (255, 65535)
+    is_float = dtype.kind == "f"
+    steps = (1, 255) if is_float else (255, 65535)
     for high in steps:
-        if maximum <= high:
+        if maximum <= high * (1 + OVERSHOOT if is_float else 1):
             return ValueRange(0, high)
     if not np.isfinite(maximum):
         raise ImageError(NOT_FINITE)
@@ -90,6 +95,65 @@ def limits_for_maximum(maximum: float, dtype: np.dtype) -> ValueRange:
         f"expected {dtype.name} pixels of at most {steps[-1]}, got {maximum:g}; "
         "say pixel_range=(low, high), or pixel_range='minmax' to stretch each image"
     )
+
+
+class Scale(NamedTuple):
+    """How the numbers of one image become levels from 0 to 255.
+
+    Parameters
+    ----------
+    low, high : float
+        The numbers of black and white.
+    dtype : numpy.dtype
+        The type of the numbers.
+    minimum, maximum : float
+        The least and the largest of them.
+    is_whole : bool
+        Whether all levels are whole, so that they are kept as uint8.
+    """
+
+    low: float
+    high: float
+    dtype: np.dtype
+    minimum: float
+    maximum: float
+    is_whole: bool = False
+
+    def levels(self, numbers: np.ndarray) -> np.ndarray:
+        """Return levels, uint8 if all of the image's are whole, else float32."""
+        if self.dtype == np.uint8 and (self.low, self.high) == (0, 255):
+            return numbers
+        exact = self.exact(numbers)
+        return np.rint(exact).astype(np.uint8) if self.is_whole else exact.astype(np.float32)
+
+    def exact(self, numbers: np.ndarray) -> np.ndarray:
+        """Return levels in float64; a float32 quotient would miss whole ones by a rounding."""
+        span = (self.high - self.low) or 1.0
+        levels = (numbers.astype(np.float64) - self.low) * (255.0 / span)
+        if self.minimum < self.low or self.maximum > self.high:
+            levels = np.clip(levels, 0, 255)
+        return levels
+
+    def are_whole(self, numbers: np.ndarray) -> bool:
+        """Whether these levels are whole, up to the numbers' own precision."""
+        exact = self.exact(numbers)
+        return bool(np.abs(exact - np.rint(exact)).max() <= _tolerance(self.dtype))
+
+
+def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: PixelRange) -> Scale:
+    """The scale of an image with numbers from `minimum` to `maximum`.
+
+    Raises
+    ------
+    ImageError
+        If they are not finite, or outside the range.
+    """
+    minimum, maximum = float(minimum), float(maximum)
+    limits = _limits(minimum, maximum, dtype, pixel_range)
+    problem = value_problem(minimum, maximum, limits, dtype)
+    if problem is not None:
+        raise ImageError(problem)
+    return Scale(float(limits[0]), float(limits[1]), dtype, minimum, maximum)
 
 
 def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
@@ -133,59 +197,64 @@ def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
 def _on_255_scale(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
     if is_on_255_scale(array.dtype, pixel_range):
         return array
-    limits = _limits(array, pixel_range)
-    low, high = float(limits[0]), float(limits[1])
-    _check_values(float(array.min()), float(array.max()), low, high)
-    # float64 only in between: a float32 quotient would miss whole levels by a rounding error.
-    span = (high - low) or 1.0
-    levels = (array.astype(np.float64) - low) * (255.0 / span)
-    return _whole_levels(levels, array.dtype)
+    scale = scale_for(array.min(), array.max(), array.dtype, pixel_range)
+    levels = scale.exact(array)
+    rounded = np.rint(levels)
+    if np.abs(levels - rounded).max() <= _tolerance(array.dtype):
+        return rounded.astype(np.uint8)
+    return levels.astype(np.float32)
 
 
-def _limits(array: np.ndarray, pixel_range: PixelRange) -> tuple[float, float]:
+def _limits(
+    minimum: float, maximum: float, dtype: np.dtype, pixel_range: PixelRange
+) -> tuple[float, float]:
     if pixel_range == "minmax":
-        return float(array.min()), float(array.max())
-    if isinstance(pixel_range, ValueRange) and is_wide(array.dtype):
+        return minimum, maximum
+    if isinstance(pixel_range, ValueRange) and is_wide(dtype):
         return pixel_range
     if pixel_range is None or isinstance(pixel_range, DtypeRange | ValueRange):
-        if not is_wide(array.dtype):
-            return dtype_limits(array.dtype)
-        return limits_for_maximum(float(array.max()), array.dtype)
+        return limits_for_maximum(maximum, dtype) if is_wide(dtype) else dtype_limits(dtype)
     assert not isinstance(pixel_range, str)
     return pixel_range
 
 
-def value_problem(low: float, high: float, limits: tuple[float, float] | None) -> str | None:
-    """Say what is wrong with pixels that run from `low` to `high`, or None."""
+def value_problem(
+    low: float, high: float, limits: tuple[float, float] | None, dtype: np.dtype
+) -> str | None:
+    """Say what is wrong with pixels that run from `low` to `high`, or None.
+
+    An upper limit of infinity is one that is decided later, from all images.
+    """
     if not (np.isfinite(low) and np.isfinite(high)):
         return NOT_FINITE
     if limits is None:
         return None
-    if low < limits[0] == 0:
+    slack = _overshoot(high, limits) if dtype.kind == "f" else 0.0
+    is_given = type(limits) is tuple and np.isfinite(limits[1])
+    if low < limits[0] - slack and limits[0] == 0 and not (is_given and high > limits[1] + slack):
         return (
-            f"Negative values in data: expected pixel values of at least 0, got {low:g}; images "
-            "that were already put through a preprocess_input must be passed as they were before it"
+            f"Negative values in data: expected pixel values of at least 0, got {low:g}; say "
+            "pixel_range=(low, high) if they are meant, and pass images that were already put "
+            "through a preprocess_input as they were before it"
         )
-    if low < limits[0] or high > limits[1]:
+    if low < limits[0] - slack or high > limits[1] + slack:
+        hint = "pass all images on the scale of the training images"
+        if is_given:
+            hint = f"np.clip(X, {limits[0]:g}, {limits[1]:g}) if the rest is of no interest"
         return (
             f"expected pixel values from {limits[0]:g} to {limits[1]:g}, "
-            f"got {low:g} to {high:g}; say pixel_range=(low, high)"
+            f"got {low:g} to {high:g}; {hint}, or say pixel_range=(low, high)"
         )
     return None
 
 
-def _check_values(low: float, high: float, *limits: float) -> None:
-    problem = value_problem(low, high, (limits[0], limits[1]))
-    if problem is not None:
-        raise ImageError(problem)
-
-
-def _whole_levels(levels: np.ndarray, source: np.dtype) -> np.ndarray:
-    """Return uint8 if every value is a whole level up to the source's own precision."""
-    rounded = np.rint(levels)
-    if np.abs(levels - rounded).max() <= _tolerance(source):
-        return rounded.astype(np.uint8)
-    return levels.astype(np.float32)
+def _overshoot(high: float, limits: tuple[float, float]) -> float:
+    """How far floats may be beyond the limits; nothing, where they seem to be on another scale."""
+    black, white = limits
+    if not np.isfinite(white):
+        white = 1 if high <= 1 + OVERSHOOT else 255
+    is_credible = high - black > DARKEST_CREDIBLE_SHARE * (white - black)
+    return OVERSHOOT * (white - black) if is_credible else 0.0
 
 
 def _tolerance(source: np.dtype) -> float:
@@ -199,11 +268,19 @@ def _tolerance(source: np.dtype) -> float:
 def _over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     # `pixel_range` is about colours; alpha has no unit but its own type's.
     opacity = _on_255_scale(alpha, None)
-    if opacity.min() == 255:
-        return colour
+    return colour if opacity.min() == 255 else over_white(colour, opacity)
+
+
+def over_white(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Composite levels over white, by an opacity from 0 to 255; uint8 stays uint8, rounded."""
+    if colour.dtype == opacity.dtype == np.uint8:
+        # 255 times the level; a sixteen-bit number holds it, and the division below is exact.
+        blended = colour * opacity.astype(np.uint16)
+        blended += 255 * (255 - opacity.astype(np.uint16)) + 128
+        return ((blended + (blended >> 8)) >> 8).astype(np.uint8)
     # In float32 the two parts could add up to more than white.
     share = opacity.astype(np.float64) / 255.0
-    blended = colour.astype(np.float64) * share + WHITE * (1.0 - share)
+    levels = colour.astype(np.float64) * share + WHITE * (1.0 - share)
     if colour.dtype == np.uint8:
-        return np.rint(blended).astype(np.uint8)
-    return blended.astype(np.float32)
+        return np.rint(levels).astype(np.uint8)
+    return levels.astype(np.float32)

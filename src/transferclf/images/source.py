@@ -7,17 +7,16 @@ values of arrays, existence of files) and reports all that is wrong at once.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import ImageError, TransferclfWarning
+from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images.checking import (
-    KINDS,
     ImageShape,
     Item,
     batch_problem,
@@ -27,8 +26,11 @@ from transferclf.images.checking import (
     colours_of,
     images_of_rows,
 )
-from transferclf.images.decoding import decode_image, read_image
-from transferclf.images.digests import file_digest, pixels_digest
+from transferclf.images.decoding import decode_image, decoded, header, read_image
+from transferclf.images.deep import STRIP, array_numbers, picture_of
+from transferclf.images.digests import Look, contents_digest, picture_digest
+from transferclf.images.files import Contents, contents_of
+from transferclf.images.formats import Header
 from transferclf.images.geometry import (
     Picture,
     ResizeMode,
@@ -36,25 +38,24 @@ from transferclf.images.geometry import (
     reduction_factor,
     resize_image,
     rgb_array,
+    sides,
 )
+from transferclf.images.kinds import KINDS, refuse_what_is_no_sequence, warn_if_read_whole
+from transferclf.images.lazy import file_of
 from transferclf.images.pixels import (
-    DARKEST_CREDIBLE_SHARE,
-    DtypeRange,
     PixelRange,
     ValueRange,
     check_pixel_range,
-    dtype_limits,
-    is_wide,
-    limits_for_maximum,
+    is_on_255_scale,
     to_rgb,
 )
 from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.scales import range_of, sample_of, warn_if_dark, warn_if_scaled
 from transferclf.images.tables import array_of_rows, is_rows, numbers_of_objects
 from transferclf.images.threads import thread_count
 
-# How many images, and how large ones, are looked at for whether they are nearly black.
-SAMPLE = 64
-SAMPLE_PIXELS = 2**26
+# How often a large file is read that changes meanwhile.
+TRIES = 3
 
 
 class ImageSource:
@@ -101,7 +102,12 @@ class ImageSource:
 
     def describe(self, index: int) -> str:
         """Name one image for a message: its position in the caller's X, and its path."""
-        return _named(int(self.positions[index]), self.item(index))
+        problem = self.problem(index, ImageError())
+        return f"image {problem.place}"
+
+    def problem(self, index: int, error: ImageError) -> Problem:
+        """Say what is wrong with one image, at its position in the caller's X."""
+        return Problem(int(self.positions[index]), error, _path(self.item(index)))
 
     def load(
         self, index: int, size: tuple[int, int] | None = None, resize: ResizeMode = "crop"
@@ -116,14 +122,54 @@ class ImageSource:
             return rgb_array(self._picture(index, None))
         return resize_image(self._picture(index, max(size)), size, resize)
 
-    def _picture(self, index: int, reduce_to: int | None) -> Picture:
+    def load_looked(
+        self, index: int, size: tuple[int, int], resize: ResizeMode, known: Look
+    ) -> tuple[np.ndarray, Look]:
+        """Load one image, and look at exactly the bytes that are decoded.
+
+        Parameters
+        ----------
+        index, size, resize
+            As for :meth:`load`.
+        known : Look
+            At the image, from before. It is returned again where there is no file that could have
+            been replaced meanwhile.
+
+        Returns
+        -------
+        pixels : ndarray of shape (h, w, 3), uint8 or float32
+        look : Look
+        """
         item = self.item(index)
-        if not isinstance(item, np.ndarray):
-            return read_image(item, pixel_range=self.pixel_range, reduce_to=reduce_to)
-        pixels = to_rgb(item, self.pixel_range)
-        if reduce_to is None:
-            return pixels
-        return average_blocks(pixels, reduction_factor(pixels.shape[:2], reduce_to))
+        for _ in range(TRIES):
+            with self._contents(item) as contents:
+                if contents is None:
+                    return self.load(index, size, resize), known
+                digest = contents_digest(contents, self.pixel_range)
+                try:
+                    seen = decoded(contents, self.pixel_range, max(size))
+                except ImageReadError:
+                    if not contents.has_changed:
+                        raise
+                    continue
+                return resize_image(seen.picture, size, resize), _look(digest, seen.header)
+        raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
+
+    def look(self, index: int) -> Look:
+        """Look at one image: its digest, and what its header says.
+
+        Raises
+        ------
+        ImageReadError
+            If a file cannot be read or does not begin like an image.
+        """
+        item = self.item(index)
+        with self._contents(item) as contents:
+            if contents is not None:
+                seen = header(contents)
+                return _look(contents_digest(contents, self.pixel_range), seen)
+        picture = self._picture(index, None)
+        return Look(picture_digest(picture), sides(picture))
 
     def digest(self, index: int) -> bytes:
         """SHA-256 of one image's content: of a file's bytes, or of the decoded pixels.
@@ -133,10 +179,23 @@ class ImageSource:
         ImageReadError
             If a file cannot be read or does not begin like an image.
         """
+        return self.look(index).digest
+
+    def _picture(self, index: int, reduce_to: int | None) -> Picture:
         item = self.item(index)
+        if isinstance(item, np.ndarray):
+            return _picture_of_array(item, self.pixel_range, reduce_to)
+        with self._contents(item) as contents:
+            file = cast(Image.Image, item) if contents is None else contents
+            return read_image(file, pixel_range=self.pixel_range, reduce_to=reduce_to)
+
+    @staticmethod
+    def _contents(item: Item) -> AbstractContextManager[Contents | None]:
+        """The bytes of an image that is in a file, also if it was opened and not loaded yet."""
         if isinstance(item, str):
-            return file_digest(item, self.pixel_range)
-        return pixels_digest(self.load(index))
+            return contents_of(item)
+        contents = file_of(item) if isinstance(item, Image.Image) else None
+        return nullcontext() if contents is None else contents
 
     def decided_range(self) -> PixelRange:
         """The pixel range to keep after fitting: as given, or as these images show it.
@@ -146,31 +205,40 @@ class ImageSource:
         if self.pixel_range is not None:
             return self.pixel_range
         arrays = self._colours()
-        wide = [array for array in arrays if is_wide(array.dtype)]
-        if not arrays:
-            return None
-        decided = _range_of_wide(wide) if wide else _range_of_dtypes(arrays)
-        _warn_if_dark(arrays, decided)
-        return decided
+        return range_of(arrays) if arrays else None
 
     def warn_if_scaled(self) -> None:
-        """Warn if these floats go to 1 only, while those that decided the range went to 255."""
-        if not isinstance(self.pixel_range, ValueRange) or self.pixel_range.high != 255:
+        """Warn if arrays seem to be on another scale than those that decided the range."""
+        if type(self.pixel_range) is tuple or self.pixel_range == "minmax":
             return
-        floats = [array for array in self._colours() if array.dtype.kind == "f"]
-        maximum = max((float(array.max()) for array in floats), default=0)
-        if 0 < maximum <= 1:
-            warnings.warn(
-                f"the brightest pixel of X is {maximum:g}, yet the training images went beyond 1 "
-                "and pixels are read as 0 to 255; pass these on the same scale",
-                TransferclfWarning,
-                stacklevel=4,
-            )
+        is_255 = isinstance(self.pixel_range, ValueRange) and self.pixel_range.high == 255
+        if is_255 and warn_if_scaled(self._colours()):
+            return
+        # Dark floats may be meant: they are of the type, and on the scale, that fit has seen.
+        integers = [it for it in sample_of(self)._colours() if it.dtype.kind in "iu"]
+        warn_if_dark(integers, self.pixel_range)
 
     def _colours(self) -> list[np.ndarray]:
         """Views of all images that came as arrays, without alpha."""
         items = (self.item(index) for index in range(len(self)))
         return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
+
+
+def _picture_of_array(array: np.ndarray, pixel_range: PixelRange, reduce_to: int | None) -> Picture:
+    is_plain = array.shape[2:] == (3,) and is_on_255_scale(array.dtype, pixel_range)
+    picture: Picture
+    if is_plain or array.size <= STRIP:
+        picture = to_rgb(array, pixel_range)
+    else:
+        picture = picture_of(array_numbers(array), pixel_range)
+    if reduce_to is None:
+        return picture
+    return average_blocks(picture, reduction_factor(array.shape[:2], reduce_to))
+
+
+def _look(digest: bytes, seen: Header | None) -> Look:
+    assert seen is not None
+    return Look(digest, *seen)
 
 
 def check_images(
@@ -222,7 +290,8 @@ def check_images(
         return X
     pixel_range = check_pixel_range(pixel_range)
     shape = check_image_shape(image_shape)
-    _refuse_what_is_no_sequence(X)
+    refuse_what_is_no_sequence(X)
+    warn_if_read_whole(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
     if isinstance(array, list | tuple) and is_rows(array):
         array = array_of_rows(array)
@@ -231,19 +300,6 @@ def check_images(
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
     return _source_of_sequence(_one_dimensional(array), pixel_range)
-
-
-def _refuse_what_is_no_sequence(X: Any) -> None:
-    if isinstance(X, str | os.PathLike | bytes | Image.Image):
-        hint = "pass a list with this one in it"
-        if isinstance(X, str | os.PathLike) and os.path.isdir(X):
-            hint = "transferclf.load_image_folder reads a folder"
-        raise ImageError(f"X must be {KINDS}. Got one {type(X).__name__}; {hint}.")
-    if hasattr(X, "toarray"):
-        raise ImageError(f"X must be {KINDS}. Got a sparse matrix; pass X.toarray().")
-    is_array_like = hasattr(X, "__array__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
-    if not is_array_like or isinstance(X, dict):
-        raise ImageError(f"X must be {KINDS}. Got {type(X).__name__} instead.")
 
 
 def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
@@ -286,14 +342,13 @@ def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageS
     if failed:
         sound = (position for position in range(len(items)) if position not in failed)
         failed |= _unreadable(dict(zip(sound, checked, strict=True)))
-        problems = [Problem(_named(i, items[i]), failed[i]) for i in sorted(failed)]
+        problems = [Problem(i, failed[i], _path(items[i])) for i in sorted(failed)]
         raise_problems(problems, len(items))
     return ImageSource(checked, pixel_range)
 
 
-def _named(position: int, item: Any) -> str:
-    path = f" ({item})" if isinstance(item, str | os.PathLike) else ""
-    return f"image {position}{path}"
+def _path(item: Any) -> str | None:
+    return str(item) if isinstance(item, str | os.PathLike) else None
 
 
 def _unreadable(items: dict[int, Item]) -> dict[int, ImageError]:
@@ -310,42 +365,3 @@ def _unreadable(items: dict[int, Item]) -> dict[int, ImageError]:
     with ThreadPoolExecutor(thread_count()) as pool:
         reasons = zip(files, pool.map(reason, files.values()), strict=True)
         return {position: error for position, error in reasons if error is not None}
-
-
-def _range_of_dtypes(arrays: list[np.ndarray]) -> DtypeRange:
-    return max((dtype_limits(array.dtype) for array in arrays), key=lambda limits: limits.high)
-
-
-def _warn_if_dark(arrays: list[np.ndarray], decided: DtypeRange | ValueRange) -> None:
-    """Warn if a sample of the images is nearly black; all of them may be too many to look at."""
-    sample = arrays[:: -(-len(arrays) // SAMPLE)]
-    maximum = max(
-        (float(image.max()) for image in sample if image.size <= SAMPLE_PIXELS), default=0
-    )
-    # Dark photographs of 8 bits are common enough; only 0 and 1 are most likely something else.
-    is_8_bit = isinstance(decided, DtypeRange) and decided.high == 255
-    darkest = 2 if is_8_bit else DARKEST_CREDIBLE_SHARE * decided.high
-    if 0 < maximum < darkest:
-        warnings.warn(
-            f"the brightest pixel of {len(sample)} images of X is {maximum:g}, yet pixels are read "
-            f"as 0 to {decided.high:g}, which makes them nearly black; say "
-            f"pixel_range=(0, {maximum:g}) if that is white, or "
-            f"pixel_range=(0, {decided.high:g}) if it is meant",
-            TransferclfWarning,
-            stacklevel=4,
-        )
-
-
-def _range_of_wide(arrays: list[np.ndarray]) -> ValueRange:
-    brightest: dict[bool, tuple[float, np.dtype]] = {}
-    for array in arrays:
-        is_float, maximum = array.dtype.kind == "f", float(array.max())
-        if maximum >= brightest.get(is_float, (0, None))[0]:
-            brightest[is_float] = (maximum, array.dtype)
-    ranges = {limits_for_maximum(*found) for found in brightest.values()}
-    if len(ranges) > 1:
-        raise ImageError(
-            f"X mixes floats up to {brightest[True][0]:g} with integers up to "
-            f"{brightest[False][0]:g}: expected one scale for all; convert them to one type"
-        )
-    return ranges.pop()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from transferclf.exceptions import ImageError
-from transferclf.images.checking import KINDS
+from transferclf.images.kinds import KINDS, is_iterator, is_pair
 
 
 def row_length(X: Any) -> int | None:
@@ -18,7 +18,7 @@ def row_length(X: Any) -> int | None:
     One column of paths or of PIL images is not rows of numbers. What is no X at all is for
     :func:`transferclf.images.check_images` to refuse.
     """
-    if hasattr(X, "toarray"):  # a sparse matrix
+    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or what may never end
         return None
     if isinstance(X, list | tuple):
         X = array_of_rows(X) if is_rows(X) else ()
@@ -31,8 +31,10 @@ def row_length(X: Any) -> int | None:
 
 def is_rows(X: Sequence[Any]) -> bool:
     """Whether X is rows of numbers in a list, as scikit-learn accepts them."""
-    return len(X) > 0 and all(
-        isinstance(row, list | tuple | int | float) or _is_row(row) for row in X
+    return (
+        len(X) > 0
+        and not is_pair(X[0])
+        and all(isinstance(row, list | tuple | int | float) or _is_row(row) for row in X)
     )
 
 

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from transferclf.exceptions import ImageError
 from transferclf.images.checking import batch_problem, checked_item
+from transferclf.images.kinds import is_iterator
 from transferclf.images.source import ImageSource, check_images
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row
@@ -125,6 +126,8 @@ def _checked(
 def _single(X: Any) -> list[Any] | None:
     """The items of X where each is an image of its own; None where X is no such thing."""
     if isinstance(X, str | os.PathLike | bytes | Image.Image | dict) or not hasattr(X, "__len__"):
+        return None
+    if is_iterator(X):
         return None
     array = X if isinstance(X, list | tuple) else np.asarray(X)
     if isinstance(array, np.ndarray):

@@ -1,0 +1,168 @@
+"""Pictures that are too large to be computed at once: a strip of rows at a time.
+
+Scaling needs float64 in between, and compositing several copies. Of a whole picture of 24
+megapixels that would be gigabytes; of a strip it is a few megabytes. The result is the same to the
+bit, because each pixel is computed as it would be in the whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from transferclf.images.pixels import (
+    PixelRange,
+    Scale,
+    is_on_255_scale,
+    over_white,
+    scale_for,
+    to_rgb,
+)
+
+# Pixels that are computed at a time.
+STRIP = 2**19
+
+
+class Numbers(NamedTuple):
+    """An image of numbers of any depth, given by its rows.
+
+    Parameters
+    ----------
+    rows : callable
+        Gets the first row and the one after the last, and returns an array (rows, w, channels).
+    shape : (int, int, int)
+        Height, width, channels: gray, gray with alpha, RGB or RGBA.
+    dtype : numpy.dtype
+        The type of the numbers.
+    """
+
+    rows: Callable[[int, int], np.ndarray]
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+
+
+class DeepPicture:
+    """A large picture of float32 levels from 0 to 255 that is computed where it is needed.
+
+    Parameters
+    ----------
+    numbers : Numbers
+        What it is computed of.
+    colour, alpha : Scale
+        How the numbers become levels; alpha is None where there is none or nothing is transparent.
+    """
+
+    def __init__(self, numbers: Numbers, colour: Scale, alpha: Scale | None):
+        self._numbers, self._colour, self._alpha = numbers, colour, alpha
+        self.height, self.width = numbers.shape[:2]
+        self.channels = 1 if numbers.shape[2] < 3 else 3
+
+    def part(self, top: int, bottom: int, channel: int | None = None) -> np.ndarray:
+        """Levels of some rows, of one channel or all: (rows, w, 1 | 3), uint8 or float32."""
+        numbers = self._numbers.rows(top, bottom)
+        chosen = slice(self.channels) if channel is None else slice(channel, channel + 1)
+        levels = self._colour.levels(numbers[..., chosen])
+        if self._alpha is None:
+            return levels
+        return over_white(levels, self._alpha.levels(numbers[..., -1:]))
+
+    def parts(self, channel: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """The levels strip by strip, each with the number of its first row."""
+        for top, bottom in strips(self.height, self.width):
+            yield top, self.part(top, bottom, channel)
+
+    def plane(self, channel: int) -> Image.Image:
+        """One channel as an image of Pillow's mode F."""
+        whole = Image.new("F", (self.width, self.height))
+        for top, levels in self.parts(channel):
+            whole.paste(Image.fromarray(np.ascontiguousarray(levels[..., 0])), (0, top))
+        return whole
+
+    def planes(self) -> Iterator[Image.Image]:
+        """All channels, one after the other; gray has one."""
+        return map(self.plane, range(self.channels))
+
+
+def picture_of(numbers: Numbers, pixel_range: PixelRange) -> np.ndarray | Image.Image | DeepPicture:
+    """Put numbers on the scale 0 to 255, as :func:`transferclf.images.pixels.to_rgb` does.
+
+    Returns
+    -------
+    ndarray (h, w, 3), PIL image of mode L or RGB, or DeepPicture
+        A small picture is an array, a large one of 8 bits is Pillow's.
+
+    Raises
+    ------
+    ImageError
+        If values are not finite, or lie outside the range.
+    """
+    height, width, _ = numbers.shape
+    if height * width <= STRIP:
+        return to_rgb(numbers.rows(0, height), pixel_range)
+    picture, is_whole = _scaled(numbers, pixel_range)
+    if not is_whole:
+        return picture
+    whole = Image.new("L" if picture.channels == 1 else "RGB", (width, height))
+    for top, levels in picture.parts():
+        levels = levels[..., 0] if picture.channels == 1 else levels
+        whole.paste(Image.fromarray(np.ascontiguousarray(levels)), (0, top))
+    return whole
+
+
+def array_numbers(array: np.ndarray) -> Numbers:
+    """The numbers of an array of shape (h, w) or (h, w, channels)."""
+    array = array[..., None] if array.ndim == 2 else array
+    height, width, channels = array.shape
+    return Numbers(lambda top, bottom: array[top:bottom], (height, width, channels), array.dtype)
+
+
+def in_strips(
+    image: Image.Image, change: Callable[[Image.Image], Image.Image], mode: str
+) -> Image.Image:
+    """Apply a change of mode to an image, a strip of rows at a time."""
+    if image.width * image.height <= STRIP:
+        return change(image)
+    whole = Image.new(mode, image.size)
+    for top, bottom in strips(image.height, image.width):
+        whole.paste(change(image.crop((0, top, image.width, bottom))), (0, top))
+    return whole
+
+
+def _scaled(numbers: Numbers, pixel_range: PixelRange) -> tuple[DeepPicture, bool]:
+    """The picture, and whether its levels are whole numbers."""
+    has_alpha = numbers.shape[2] in (2, 4)
+    colours = slice(-1) if has_alpha else slice(None)
+    colour = _scale(numbers, colours, pixel_range)
+    # `pixel_range` is about colours; alpha has no unit but its own type's.
+    alpha = _scale(numbers, slice(-1, None), None) if has_alpha else None
+    if alpha is not None and alpha.levels(np.array([alpha.minimum])).min() == 255:
+        alpha = None
+    return DeepPicture(numbers, colour, alpha), colour.is_whole
+
+
+def _scale(numbers: Numbers, channels: slice, pixel_range: PixelRange) -> Scale:
+    """How some channels become levels; whether they are whole is seen strip by strip."""
+
+    def parts() -> Iterator[np.ndarray]:
+        for top, bottom in strips(*numbers.shape[:2]):
+            yield numbers.rows(top, bottom)[..., channels]
+
+    if is_on_255_scale(numbers.dtype, pixel_range):
+        is_alpha = channels.start == -1
+        minimum = min(part.min() for part in parts()) if is_alpha else 0
+        return Scale(0, 255, numbers.dtype, minimum, 255, is_whole=True)
+    extremes = [(part.min(), part.max()) for part in parts()]
+    # NumPy's minimum keeps a NaN, which Python's would lose.
+    minimum = np.min([low for low, _ in extremes])
+    maximum = np.max([high for _, high in extremes])
+    scale = scale_for(minimum, maximum, numbers.dtype, pixel_range)
+    return scale._replace(is_whole=all(scale.are_whole(part) for part in parts()))
+
+
+def strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """The rows of a picture, so many at a time that they have about 2**19 pixels."""
+    count = max(STRIP // width, 1)
+    return ((top, min(top + count, height)) for top in range(0, height, count))

@@ -1,0 +1,215 @@
+"""Formats: which ones are decoded, and what decides the pixels besides the bytes of a file.
+
+Pillow opens more formats than are decoded here. Left out are those for which it starts another
+program or hands the file to a handler of the caller's (EPS, WMF, GRIB, BUFR, HDF5), those that it
+names but does not decode (MPEG), and those that hold pictures of any other format (IPTC, FPX, MIC).
+All other formats of Pillow are decoded by its own code. Formats that a library has registered
+(HEIF, JPEG XL) are decoded too, because the caller has asked for that library.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import sys
+from typing import IO, Any, NamedTuple
+
+import PIL
+from PIL import Image, ImageFile, UnidentifiedImageError, features
+
+from transferclf.exceptions import ImageReadError
+
+DECODED = frozenset((
+    "JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "ICO",
+    "ICNS", "CUR", "TGA", "PSD", "QOI", "PCX", "DCX", "SGI", "SUN", "XBM", "XPM", "MSP", "DDS",
+    "FTEX", "BLP", "IM", "IMT", "FITS", "SPIDER", "MCIDAS", "PIXAR", "PCD", "GBR", "FLI", "XVTHUMB",
+))  # fmt: skip
+
+# Never decoded, whoever registers a plugin or a handler for them.
+_HANDLER = "for which Pillow would call a handler"
+REFUSED = {
+    "EPS": "which Pillow decodes by starting another program (Ghostscript)",
+    "WMF": _HANDLER,
+    "GRIB": _HANDLER,
+    "BUFR": _HANDLER,
+    "HDF5": _HANDLER,
+    "MPEG": "which is a video",
+    "FPX": "which may hold pictures of any format",
+    "MIC": "which may hold pictures of any format",
+    "IPTC": "which may hold pictures of any format",
+}
+
+# A file that claims more pixels than this for each of its bytes is not believed: the densest that
+# is found in practice, a blank page of 13,000 pixels across in fax compression, has 104,000.
+PIXELS_PER_BYTE = 2**17
+CREDIBLE_PIXELS = 2**22
+
+# Plain PPM is decoded by Python code that needs up to 48 bytes for each pixel.
+PLAIN_PIXELS = 2**22
+
+# What callers can set that decides pixels: for which formats (None is all), where, its default.
+_SETTINGS: tuple[tuple[frozenset[str] | None, str, str, Any], ...] = (
+    (None, "PIL.ImageFile", "LOAD_TRUNCATED_IMAGES", False),
+    (frozenset({"GIF"}), "PIL.GifImagePlugin", "LOADING_STRATEGY", 0),
+    (frozenset({"BMP", "DIB", "ICO", "CUR"}), "PIL.BmpImagePlugin", "USE_RAW_ALPHA", False),
+    (frozenset({"AVIF"}), "PIL.AvifImagePlugin", "DECODE_CODEC_CHOICE", "auto"),
+    (frozenset({"TIFF"}), "PIL.TiffImagePlugin", "READ_LIBTIFF", False),
+)
+
+# Libraries that decode: versions of Pillow are built with several of them.
+_LIBRARIES = {
+    "JPEG": ("jpg", "libjpeg_turbo"),
+    "MPO": ("jpg", "libjpeg_turbo"),
+    "TIFF": ("libtiff", "libjpeg_turbo", "littlecms2"),
+    "PSD": ("littlecms2",),
+    "WEBP": ("webp",),
+    "AVIF": ("avif",),
+    "JPEG2000": ("jpg_2000",),
+    "ICNS": ("jpg_2000",),
+}
+
+# Stands for the version of code that has none: it is shared with no other process.
+_UNKNOWN = secrets.token_hex(8)
+
+
+class Header(NamedTuple):
+    """What is seen of an image without decoding it.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width in pixels, before it is turned as its EXIF data say.
+    mode : str
+        Pillow's name for the kind of pixels.
+    decoder : str
+        What decides the pixels besides the bytes: library, version, settings.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    decoder: str
+
+
+def open_image(file: IO[bytes], length: int | None = None) -> ImageFile.ImageFile:
+    """Open an image of one of the formats that are decoded; its pixels are not read yet.
+
+    Parameters
+    ----------
+    file : file object
+        The image file.
+    length : int or None, default=None
+        How many bytes it has, where that is known.
+
+    Returns
+    -------
+    PIL.ImageFile.ImageFile
+
+    Raises
+    ------
+    UnidentifiedImageError, DecompressionBombError
+        As by Pillow.
+    ImageReadError
+        If it has more pixels than can be believed, or can be decoded with bounded memory.
+    """
+    image = _opened(file)
+    try:
+        _check_claim(image, length)
+    except ImageReadError:
+        image.close()
+        raise
+    return image
+
+
+def header_of(image: Image.Image) -> Header:
+    """What is seen of an image that was opened."""
+    return Header((image.height, image.width), image.mode, decoder_of(image))
+
+
+def is_decoded(name: str) -> bool:
+    """Whether files of one of Pillow's registered formats are decoded.
+
+    Examples
+    --------
+    >>> is_decoded("PNG"), is_decoded("EPS")
+    (True, False)
+    """
+    if name in REFUSED:
+        return False
+    return name in DECODED or (name in Image.OPEN and _is_foreign(Image.OPEN[name][0]))
+
+
+@functools.cache
+def pillow_version() -> str:
+    """What resizes images, and decodes most of them."""
+    return f"Pillow {PIL.__version__}"
+
+
+def decoder_of(image: Image.Image) -> str:
+    """Name what decides the pixels of an opened image besides the bytes of its file."""
+    values = tuple(
+        getattr(sys.modules.get(module), name, default) for _, module, name, default in _SETTINGS
+    )
+    kind: Any = type(image)
+    return _decoder(kind, image.format or "", values, tuple(Image.DECODERS.items()))
+
+
+@functools.lru_cache(maxsize=256)
+def _decoder(
+    kind: Any, name: str, values: tuple[Any, ...], codecs: tuple[tuple[str, Any], ...]
+) -> str:
+    by = _identity(kind) if _is_foreign(kind) else _libraries(name)
+    text = f"{name} {by}"
+    for (names, _, setting, default), value in zip(_SETTINGS, values, strict=True):
+        if value != default and (names is None or name in names):
+            text += f" {setting}={getattr(value, 'value', value)!r}"
+    # Codecs that were put in the place of Pillow's own.
+    foreign = (f" {codec}={_identity(code)}" for codec, code in codecs if _is_foreign(code))
+    return text + "".join(foreign)
+
+
+def _opened(file: IO[bytes]) -> ImageFile.ImageFile:
+    Image.preinit()
+    try:
+        return Image.open(file, formats=_decoded(len(Image.ID)))
+    except UnidentifiedImageError:
+        if not Image.init():  # all plugins of Pillow are there already
+            raise
+    return Image.open(file, formats=_decoded(len(Image.ID)))
+
+
+@functools.lru_cache(maxsize=4)
+def _decoded(registered: int) -> tuple[str, ...]:
+    """The formats among those that are registered, so many of them, in Pillow's order."""
+    return tuple(name for name in Image.ID[:registered] if is_decoded(name))
+
+
+def _check_claim(image: ImageFile.ImageFile, length: int | None) -> None:
+    pixels = image.width * image.height
+    if length is not None and pixels > max(CREDIBLE_PIXELS, PIXELS_PER_BYTE * length):
+        raise ImageReadError(
+            f"expected an image of credible size, got {length} bytes that claim to be "
+            f"{image.width} x {image.height} pixels: a possible decompression bomb"
+        )
+    codec = image.tile[0][0] if image.tile else ""
+    if codec == "ppm_plain" and pixels > PLAIN_PIXELS:
+        raise ImageReadError(
+            f"expected at most {PLAIN_PIXELS} pixels in a plain (text) {image.format} file, got "
+            f"{image.width} x {image.height}; convert it to PNG"
+        )
+
+
+def _is_foreign(factory: Any) -> bool:
+    return not str(getattr(factory, "__module__", "")).startswith("PIL.")
+
+
+def _identity(code: Any) -> str:
+    """Name code of another library by its version; code without one is known to this process."""
+    module = str(getattr(code, "__module__", ""))
+    package = module.partition(".")[0]
+    version = getattr(sys.modules.get(package), "__version__", None)
+    known = _UNKNOWN if version is None or package == "__main__" else version
+    return f"{module}.{getattr(code, '__qualname__', '')} {known}"
+
+
+def _libraries(name: str) -> str:
+    return " ".join(features.version(it) or "none" for it in _LIBRARIES.get(name, ()))

@@ -1,0 +1,104 @@
+"""Decoders that can do less: at reduced size, or with less memory."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from PIL import ImageFile
+
+from transferclf.exceptions import ImageReadError
+from transferclf.images.files import Contents
+
+# JPEG 2000 needs 19 bytes a pixel where it is decoded at its full size, and 24 with transparency.
+REDUCED_FROM = 2**22
+FULL_PIXELS = 2**24
+FULL_PIXELS_WITH_ALPHA = 2**23
+
+_HEADER_BYTES = 2**16
+
+
+def decoded_at_reduced_size(image: ImageFile.ImageFile, factor: int) -> int:
+    """Have a JPEG or JPEG 2000 file decoded at reduced size.
+
+    Parameters
+    ----------
+    image : PIL.ImageFile.ImageFile
+        Not loaded yet.
+    factor : int
+        By how much the image can be reduced: 1, 2, 4 or 8.
+
+    Returns
+    -------
+    int
+        The factor that is left.
+
+    Raises
+    ------
+    ImageReadError
+        If it is JPEG 2000, too large to be decoded at full size, and not to be reduced.
+    """
+    if image.format in ("JPEG", "MPO") and factor > 1:
+        whole = image.size
+        cast(Any, image).draft(image.mode, (image.width // factor, image.height // factor))
+        return 1 if image.size != whole else factor
+    if image.format == "JPEG2000" and image.width * image.height > REDUCED_FROM:
+        return _reduced_wavelets(image, factor)
+    return factor
+
+
+def with_less_memory(image: ImageFile.ImageFile, contents: Contents | None) -> None:
+    """Have WebP and AVIF images keep only what is needed while they are loaded.
+
+    Pillow's plugins keep the file, and their decoder with its whole canvases for further frames,
+    while the first frame is copied into the image.
+
+    Parameters
+    ----------
+    image : PIL.ImageFile.ImageFile
+        Not loaded yet.
+    contents : Contents or None
+        Its file, where nobody else reads it.
+    """
+    if image.format not in ("WEBP", "AVIF"):
+        return
+    if contents is not None and image.fp is not None:
+        image.fp.close()
+        image.fp = None
+        contents.release()
+    prepare = image.load_prepare
+
+    def prepared() -> None:
+        cast(Any, image)._decoder = None
+        prepare()
+
+    cast(Any, image).load_prepare = prepared
+
+
+def _reduced_wavelets(image: ImageFile.ImageFile, factor: int) -> int:
+    # Colours below transparent pixels would bleed into their neighbours.
+    has_alpha = image.mode in ("LA", "PA", "RGBA")
+    limit = FULL_PIXELS_WITH_ALPHA if has_alpha else FULL_PIXELS
+    steps = 0 if has_alpha else min(factor.bit_length() - 1, _levels(image))
+    if image.width * image.height > limit << (2 * steps):
+        raise ImageReadError(
+            f"expected a JPEG 2000 image of at most {limit} pixels, or one that can be decoded at "
+            f"reduced size, got {image.width} x {image.height} pixels of mode {image.mode}; "
+            "convert it to PNG"
+        )
+    if steps:
+        cast(Any, image).reduce = steps
+    return factor >> steps
+
+
+def _levels(image: Any) -> int:
+    """How many times a JPEG 2000 image can be halved: the number in its COD marker."""
+    position = image.fp.tell()
+    image.fp.seek(0)
+    head = image.fp.read(_HEADER_BYTES)
+    image.fp.seek(position)
+    start = head.find(b"\xff\x4f\xff\x51") + 2
+    while start > 1 and head[start : start + 1] == b"\xff" and len(head) > start + 10:
+        if head[start + 1] == 0x52:
+            return head[start + 9]
+        start += 2 + int.from_bytes(head[start + 2 : start + 4], "big")
+    return 0

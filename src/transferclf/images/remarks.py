@@ -1,0 +1,244 @@
+"""Warnings about images that can be used, but perhaps not as the caller means.
+
+A sample of the images is looked at: of files the headers, and the pixels only of those few whose
+header says that they may be on another scale or have four bands.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from transferclf.exceptions import TransferclfWarning
+from transferclf.images.checking import Item
+from transferclf.images.decoding import is_turned
+from transferclf.images.files import contents_of
+from transferclf.images.formats import open_image
+from transferclf.images.geometry import ResizeMode, largest_box
+from transferclf.images.lazy import file_of, loading
+from transferclf.images.pixels import dtype_limits, is_wide, limits_for_maximum
+from transferclf.images.scales import warn_if_dark_on
+from transferclf.images.source import ImageSource
+from transferclf.images.threads import room_for
+
+# How many images are looked at, and of how many of them the pixels.
+SAMPLE = 32
+DECODED = 8
+DECODED_PIXELS = 2**22
+
+# Where the crop keeps less than this of an image, the image is much wider or taller than the crop.
+LEAST_KEPT = 0.5
+
+# Formats that never have 16 bits: their headers need no look at every prediction.
+_EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+_WHITE_16 = 65535
+_TRANSPARENT_SHARE = 0.5
+
+
+class Seen(NamedTuple):
+    """What a sampled image is.
+
+    Parameters
+    ----------
+    position : int
+        Which image of the source.
+    size : (int, int)
+        Height and width in pixels, upright.
+    mode, format : str
+        Pillow's names; empty for arrays.
+    """
+
+    position: int
+    size: tuple[int, int]
+    mode: str = ""
+    format: str = ""
+
+
+def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
+    """Look at the headers of some images, evenly spread; those that cannot be read are left out."""
+    positions = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
+    seen = (_seen(index, source.item(index)) for index in positions.tolist())
+    return [it for it in seen if it is not None]
+
+
+def remark_on_training_images(source: ImageSource, seen: list[Seen]) -> None:
+    """Warn of files whose numbers do not fill their bits, and of fourth bands that are no alpha."""
+    _remark_on_depth(source, seen)
+    _remark_on_bands(source, seen)
+
+
+def remark_on_other_images(source: ImageSource) -> None:
+    """Warn of images that seem to be on another scale than those of training."""
+    source.warn_if_scaled()
+    first = source.item(0) if len(source) else ""
+    if isinstance(first, Image.Image):
+        may_be_deep = first.mode.startswith("I")
+    else:
+        may_be_deep = isinstance(first, str) and not first.lower().endswith(_EIGHT_BITS)
+    if may_be_deep and not _is_given(source):
+        _remark_on_depth(source, sample(source, DECODED))
+
+
+def remark_on_proportions(seen: list[Seen], size: tuple[int, int], resize: ResizeMode) -> None:
+    """Warn if the crop leaves out a large part of most images.
+
+    Parameters
+    ----------
+    seen : list of Seen
+        The sample.
+    size : (int, int)
+        Height and width of what the network sees.
+    resize : {"crop", "stretch", "pad"}
+        How images get there; only "crop" leaves out anything.
+    """
+    if resize != "crop" or not seen:
+        return
+    kept = np.array([_kept(it.size, size) for it in seen])
+    if np.mean(kept < LEAST_KEPT) <= 0.5:
+        return
+    height, width = seen[int(np.argmin(kept))].size
+    warnings.warn(
+        f"resize='crop' leaves out a large part of most images: the network sees "
+        f"{np.median(kept):.0%} of them, from the middle (the median of {len(seen)} images; one of "
+        f"them is {width} pixels wide and {height} high). resize='pad' keeps all of each image "
+        "between black borders, resize='stretch' distorts it, and an image_size=(height, width) "
+        "of about these proportions keeps most of it",
+        TransferclfWarning,
+        stacklevel=5,
+    )
+
+
+def _kept(source: tuple[int, int], target: tuple[int, int]) -> float:
+    left, top, right, bottom = largest_box(source, target)
+    return (right - left) * (bottom - top) / (source[0] * source[1])
+
+
+def _remark_on_depth(source: ImageSource, seen: list[Seen]) -> None:
+    """Warn if files of 16 bits hold numbers of 10, 12 or 14 bits."""
+    if _is_given(source):
+        return
+    brightest = [
+        float(pixels.max())
+        for pixels in _decoded(source, [it for it in seen if it.mode.startswith("I")])
+        if pixels.min() >= 0 and pixels.max() <= _WHITE_16
+    ]
+    warn_if_dark_on(_WHITE_16, brightest)
+
+
+def _remark_on_bands(source: ImageSource, seen: list[Seen]) -> None:
+    """Warn if the fourth channel is not what alpha looks like in most of the images with four."""
+    items = (source.item(it.position) for it in seen)
+    arrays = [item for item in items if isinstance(item, np.ndarray) and item.shape[2:] == (4,)]
+    # Pillow takes four bands of a TIFF file for RGBA, whatever they are.
+    files = [it for it in seen if (it.mode, it.format) == ("RGBA", "TIFF")]
+    looks = [looks_like_alpha(pixels) for pixels in (*arrays, *_decoded(source, files))]
+    if np.mean(looks or [True]) < 0.5:
+        warnings.warn(
+            "the fourth channel of X is read as transparency, and the colours are put over white "
+            "by it, yet it does not look like transparency: few of its values are fully "
+            "transparent or opaque. If it is another band, or the black of CMYK, pass three "
+            "channels: X[..., :3] of an array, or other bands of your choice",
+            TransferclfWarning,
+            stacklevel=6,
+        )
+
+
+def looks_like_alpha(image: np.ndarray) -> bool:
+    """Whether the fourth channel of an image is likely to be transparency.
+
+    At least half of it is fully transparent or fully opaque, and some of it is opaque; or it is
+    the same everywhere and lets something be seen. Pixels without any content do not count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> looks_like_alpha(np.full((2, 2, 4), 255, np.uint8))
+    True
+    >>> looks_like_alpha(np.arange(16, dtype=np.uint8).reshape(2, 2, 4))
+    False
+    """
+    step = max(min(image.shape[:2]) // 64, 1)
+    pixels = image[::step, ::step].reshape(-1, 4)
+    alpha = pixels[pixels.any(axis=1), 3]
+    if not alpha.size:
+        return True
+    dtype = alpha.dtype
+    white = limits_for_maximum(1, dtype).high if is_wide(dtype) else dtype_limits(dtype).high
+    if is_wide(dtype) and alpha.max() > white:
+        white = 255 if alpha.max() <= 255 else _WHITE_16
+    if alpha.min() == alpha.max():
+        return bool(alpha[0] > white / 8)
+    is_opaque = alpha >= white
+    ends = is_opaque | (alpha == 0)
+    return bool(ends.mean() >= _TRANSPARENT_SHARE and is_opaque.any())
+
+
+def _is_given(source: ImageSource) -> bool:
+    """Whether the caller said what black and white are."""
+    return type(source.pixel_range) is tuple or source.pixel_range == "minmax"
+
+
+def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
+    """The numbers in the first few images, as they are; one image at least, however large."""
+    pixels = 0
+    for it in seen[:DECODED]:
+        if pixels > DECODED_PIXELS:
+            break
+        pixels += it.size[0] * it.size[1]
+        numbers = _pixels(source.item(it.position))
+        if numbers is not None:
+            yield numbers
+
+
+def _seen(index: int, item: Item) -> Seen | None:
+    if isinstance(item, np.ndarray):
+        return Seen(index, (item.shape[0], item.shape[1]))
+    try:
+        with _opened(item) as image:
+            height, width = image.height, image.width
+            size = (width, height) if _lies(image) else (height, width)
+            return Seen(index, size, image.mode, image.format or "")
+    except Exception:  # what is wrong with it is said when it is decoded
+        return None
+
+
+def _lies(image: Image.Image) -> bool:
+    """Whether the EXIF data say that the image is to be turned by a quarter."""
+    return image.height != image.width and is_turned(image, quarter=True)
+
+
+@contextmanager
+def _opened(item: Item) -> Iterator[Image.Image]:
+    """An image whose header is read; the caller's own ones are not loaded."""
+    if isinstance(item, Image.Image):
+        yield item
+        return
+    with (
+        contents_of(str(item), held=0) as contents,
+        open_image(contents.file(), contents.size) as image,
+    ):
+        yield image
+
+
+def _pixels(item: Item) -> np.ndarray | None:
+    """The numbers in an image as they are; None where they cannot be read."""
+    try:
+        contents = file_of(item) if isinstance(item, Image.Image) else contents_of(str(item))
+        if contents is None:
+            assert isinstance(item, Image.Image)
+            with loading():
+                return np.asarray(item)
+        with (
+            contents,
+            open_image(contents.file(), contents.size) as image,
+            room_for(image.width * image.height),
+        ):
+            return np.asarray(image)
+    except Exception:  # what is wrong with it is said when it is decoded
+        return None

@@ -1,0 +1,273 @@
+"""Files that are replaced while they are used: features stay with the content they are of."""
+
+import itertools
+import os
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transferclf import Augmentation
+from transferclf.exceptions import ImageReadError
+from transferclf.features import FeatureStore, extract, extract_from_cut, extraction
+from transferclf.features.extraction import Extractor, activation_keys
+from transferclf.images import check_images, files
+from transferclf.images.source import ImageSource
+from transferclf.networks.views import View
+
+SIDE = 8
+
+
+class Means:
+    """A stand-in for a prefix: the mean colour of each image, or twice that after the cut."""
+
+    size = (SIDE, SIDE)
+
+    def __init__(self, is_cut=False):
+        self.digest, self.is_cut, self.seen = f"means {is_cut}", is_cut, 0
+
+    def forward(self):
+        return self
+
+    def __call__(self, images):
+        self.seen += len(images)
+        return images.mean(axis=(1, 2))
+
+    def whole(self):
+        return Means()
+
+    def tail_forward(self):
+        return lambda rows: rows * 2
+
+
+def colour(number):
+    return (number % 251, (number * 7) % 251, (number * 31) % 251)
+
+
+def write(path, number):
+    """Put a picture of one colour in the place of a file, in one step."""
+    new = path.with_name(f"{path.name}.{threading.get_ident()}.new")
+    Image.new("RGB", (SIDE, SIDE), colour(number)).save(new, "PNG")
+    os.replace(new, path)
+
+
+@pytest.fixture
+def path(tmp_path):
+    write(tmp_path / "a.png", 1)
+    return tmp_path / "a.png"
+
+
+@pytest.fixture
+def between(monkeypatch):
+    """Have something happen between the first look at the images and their decoding."""
+
+    def arrange(action):
+        looks_at = extraction.looks_at
+
+        def looked(source, advance):
+            looks = looks_at(source, advance)
+            action()
+            return looks
+
+        monkeypatch.setattr(extraction, "looks_at", looked)
+
+    return arrange
+
+
+def test_the_new_content_is_returned_and_stored_as_such(path, tmp_path, between, monkeypatch):
+    write(tmp_path / "old.png", 1)
+    between(lambda: write(path, 2))
+    store = FeatureStore()
+    np.testing.assert_allclose(extract(check_images([path]), Means(), store), [colour(2)])
+    monkeypatch.undo()
+    assert store.info().entries == 1
+    again = Means()
+    np.testing.assert_allclose(extract(check_images([path]), again, store), [colour(2)])
+    assert again.seen == 0
+    np.testing.assert_allclose(
+        extract(check_images([tmp_path / "old.png"]), again, store), [colour(1)]
+    )
+    assert again.seen == 1
+
+
+@pytest.mark.parametrize("n_copies", [1, 2, 5])
+@pytest.mark.parametrize("replaced", [0, 1])
+@pytest.mark.parametrize("use_store", [True, False])
+def test_copies_of_what_was_replaced_keep_their_own_content(
+    tmp_path, between, n_copies, replaced, use_store
+):
+    paths = [tmp_path / f"{number}.png" for number in range(n_copies + 1)]
+    for file in paths:
+        write(file, 1)
+    between(lambda: write(paths[replaced], 2))
+    prefix = Means()
+    rows = extract(check_images(paths), prefix, FeatureStore() if use_store else None)
+    # The second file is never decoded: it is a copy of the first, which is still what it was.
+    expected = [colour(2 if replaced == 0 == i else 1) for i in range(n_copies + 1)]
+    np.testing.assert_allclose(rows, expected)
+    assert prefix.seen == (2 if replaced == 0 else 1)
+
+
+def test_all_copies_are_replaced_one_after_the_other(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for file in paths:
+        write(file, 1)
+    load = ImageSource.load_looked
+
+    def replacing(self, index, *args):
+        write(paths[index], 10 + index)
+        return load(self, index, *args)
+
+    monkeypatch.setattr(ImageSource, "load_looked", replacing)
+    rows = extract(check_images(paths), Means(), FeatureStore())
+    np.testing.assert_allclose(rows, [colour(10 + index) for index in range(4)])
+
+
+def test_what_a_view_draws_is_drawn_from_the_new_content(path, tmp_path, between, monkeypatch):
+    view = View(Augmentation(brightness=0.5, noise=20), 1)
+    write(tmp_path / "new.png", 2)
+    right = extract(check_images([tmp_path / "new.png"]), Means(), None, view=view)
+    between(lambda: write(path, 2))
+    store = FeatureStore()
+    np.testing.assert_array_equal(extract(check_images([path]), Means(), store, view=view), right)
+    write(path, 1)
+    read = Extractor(store, "crop")
+    (pixels,) = read.batches(check_images([path]), (SIDE, SIDE), view)
+    monkeypatch.undo()
+    np.testing.assert_allclose(pixels.mean(axis=(1, 2)), right, rtol=1e-5)
+
+
+def test_features_after_the_cut_are_stored_under_what_the_activations_are_of(path, between):
+    between(lambda: write(path, 2))
+    store, prefix, source = FeatureStore(), Means(is_cut=True), check_images([path])
+    read = Extractor(store, "crop")
+    rows = read.rows(source, prefix)
+    write(path, 3)
+    np.testing.assert_allclose(read.after_cut(source, rows, prefix), 2 * np.array([colour(2)]))
+    for number, is_known in ((1, False), (2, True), (3, False)):
+        write(path, number)
+        (key,) = activation_keys(check_images([path]), prefix.whole(), "crop")
+        assert (key in store.get_many([key])) == is_known
+
+
+def test_rows_without_looks_are_stored_under_what_is_there_now(path):
+    store, prefix = FeatureStore(), Means(is_cut=True)
+    extract_from_cut(check_images([path]), np.ones((1, 3), np.float32), prefix, store)
+    (key,) = activation_keys(check_images([path]), prefix.whole(), "crop")
+    np.testing.assert_array_equal(store.get_many([key])[key], [2, 2, 2])
+
+
+def test_a_file_that_is_damaged_after_the_look_is_named(path, between):
+    between(lambda: path.write_bytes(path.read_bytes()[:30]))
+    store = FeatureStore()
+    with pytest.raises(ImageReadError, match=r"image 0 \(.*a\.png\)"):
+        extract(check_images([path]), Means(), store)
+    assert store.info().entries == 0
+
+
+def test_a_writer_that_replaces_files_all_the_time(tmp_path):
+    """Whatever the interleaving, what is stored under a content are the features of it."""
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for number, file in enumerate(paths):
+        write(file, number)
+    store, is_done = FeatureStore(), threading.Event()
+
+    def replace():
+        for number in itertools.count(100):
+            if is_done.is_set():
+                return
+            write(paths[number % len(paths)], number % 40)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        rows = [extract(check_images(paths), Means(), store) for _ in range(25)]
+    finally:
+        is_done.set()
+        writer.join()
+    colours = np.array([colour(number) for number in range(200)], np.float32)
+    for row in np.concatenate(rows):
+        assert np.abs(colours - row).sum(axis=1).min() < 1e-3
+    single = tmp_path / "one.png"
+    known = 0
+    for number in range(40):
+        write(single, number)
+        prefix = Means()
+        np.testing.assert_allclose(extract(check_images([single]), prefix, store), [colour(number)])
+        known += prefix.seen == 0
+    assert known > 0, "the store was not used"
+
+
+class TestLargeFiles:
+    """Files that are not held in memory: what is decoded is checked block by block."""
+
+    @pytest.fixture(autouse=True)
+    def _small_blocks(self, monkeypatch):
+        monkeypatch.setattr(files, "LARGE", 100)
+        monkeypatch.setattr(files, "BLOCK", 64)
+
+    @pytest.fixture
+    def noise(self, tmp_path, rng):
+        file = tmp_path / "noise.bmp"
+        Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(file)
+        return file
+
+    def test_are_digested_and_decoded_as_small_ones(self, noise, monkeypatch):
+        source = check_images([noise])
+        large = source.look(0), source.load(0, (SIDE, SIDE))
+        pixels, look = source.load_looked(0, (SIDE, SIDE), "crop", large[0])
+        monkeypatch.undo()
+        assert large[0] == source.look(0) == look
+        np.testing.assert_array_equal(large[1], source.load(0))
+        np.testing.assert_array_equal(pixels, large[1])
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "JPEG2000"])
+    def test_of_every_kind_can_be_read(self, kind, tmp_path, rng):
+        file = tmp_path / "a.bin"
+        image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+        image.save(file, kind, **options)
+        with Image.open(file) as opened:
+            expected = np.asarray(opened.convert("RGB"))
+        np.testing.assert_array_equal(check_images([file]).load(0), expected)
+
+    def test_a_change_while_it_is_decoded_is_never_paired_with_the_old_digest(
+        self, noise, monkeypatch
+    ):
+        digest, times = files.LargeContents.digest, itertools.count()
+
+        def changing(self, start):
+            result = digest(self, start)
+            if next(times) == 0:
+                changed = bytearray(noise.read_bytes())
+                changed[100] ^= 255
+                with noise.open("r+b") as file:
+                    file.write(changed)
+            return result
+
+        source = check_images([noise])
+        old = source.look(0)
+        monkeypatch.setattr(files.LargeContents, "digest", changing)
+        pixels, look = source.load_looked(0, (SIDE, SIDE), "crop", old)
+        monkeypatch.setattr(files.LargeContents, "digest", digest)
+        assert next(times) == 2, "the file was not read again"
+        assert look == source.look(0) != old
+        np.testing.assert_array_equal(pixels, source.load(0))
+
+    def test_a_file_that_never_stays_as_it_is(self, noise, monkeypatch):
+        digest, times = files.LargeContents.digest, itertools.count()
+
+        def changing(self, start):
+            result = digest(self, start)
+            changed = bytearray(noise.read_bytes())
+            changed[100 + next(times)] ^= 255
+            with noise.open("r+b") as file:
+                file.write(changed)
+            return result
+
+        source = check_images([noise])
+        old = source.look(0)
+        monkeypatch.setattr(files.LargeContents, "digest", changing)
+        with pytest.raises(ImageReadError, match="got one that keeps changing"):
+            source.load_looked(0, (SIDE, SIDE), "crop", old)
