@@ -316,8 +316,7 @@ class _Extraction:
         if len(positions) == 0:
             return
         forward = self.compiled()
-        starts = range(0, len(positions), BATCH_SIZE)
-        batches = [positions[start : start + BATCH_SIZE] for start in starts]
+        batches = np.split(positions, range(BATCH_SIZE, len(positions), BATCH_SIZE))
         inputs = self.inputs(batches)
         known = len(self.keys) - len(positions)
         if self.verbose:
