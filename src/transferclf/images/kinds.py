@@ -46,6 +46,16 @@ def refuse_what_is_no_sequence(X: Any) -> None:
         if isinstance(X, str | os.PathLike) and os.path.isdir(X):
             hint = "transferclf.load_image_folder reads a folder"
         raise ImageError(f"X must be {KINDS}. Got one {type(X).__name__}; {hint}.")
+    if not isinstance(X, list | tuple | np.ndarray):
+        _refuse_others(X)
+    if _holds_pairs(X):
+        raise ImageError(
+            f"X must be {KINDS}. Got {type(X).__name__} of pairs of an image and a label; {_APART}."
+        )
+
+
+def _refuse_others(X: Any) -> None:
+    """Raise ImageError where X is neither a list nor an array, and cannot be taken for one."""
     if hasattr(X, "toarray"):
         raise ImageError(f"X must be {KINDS}. Got a sparse matrix; pass X.toarray().")
     if is_iterator(X):
@@ -58,10 +68,6 @@ def refuse_what_is_no_sequence(X: Any) -> None:
     is_array_like = hasattr(X, "__array__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
     if not is_array_like or isinstance(X, dict):
         raise ImageError(f"X must be {KINDS}. Got {type(X).__name__} instead.")
-    if _holds_pairs(X):
-        raise ImageError(
-            f"X must be {KINDS}. Got {type(X).__name__} of pairs of an image and a label; {_APART}."
-        )
 
 
 def is_iterator(X: Any) -> bool:

@@ -6,9 +6,10 @@ header says that they may be on another scale or have four bands.
 
 from __future__ import annotations
 
+import functools
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -200,30 +201,33 @@ def _seen(index: int, item: Item) -> Seen | None:
     if isinstance(item, np.ndarray):
         return Seen(index, (item.shape[0], item.shape[1]))
     try:
-        with _opened(item) as image:
-            height, width = image.height, image.width
-            size = (width, height) if _lies(image) else (height, width)
-            return Seen(index, size, image.mode, image.format or "")
+        if isinstance(item, Image.Image):
+            return Seen(index, *_facts(item))
+        entry = os.stat(item)
+        return Seen(index, *_facts_of_file(item, entry.st_mtime_ns, entry.st_size))
     except Exception:  # what is wrong with it is said when it is decoded
         return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _facts_of_file(path: str, modified: int, size: int) -> tuple[tuple[int, int], str, str]:
+    """What the header of a file says; every fit of a search asks for the same ones."""
+    with (
+        contents_of(path, held=0) as contents,
+        open_image(contents.file(), contents.size) as image,
+    ):
+        return _facts(image)
+
+
+def _facts(image: Image.Image) -> tuple[tuple[int, int], str, str]:
+    height, width = image.height, image.width
+    size = (width, height) if _lies(image) else (height, width)
+    return size, image.mode, image.format or ""
 
 
 def _lies(image: Image.Image) -> bool:
     """Whether the EXIF data say that the image is to be turned by a quarter."""
     return image.height != image.width and is_turned(image, quarter=True)
-
-
-@contextmanager
-def _opened(item: Item) -> Iterator[Image.Image]:
-    """An image whose header is read; the caller's own ones are not loaded."""
-    if isinstance(item, Image.Image):
-        yield item
-        return
-    with (
-        contents_of(str(item), held=0) as contents,
-        open_image(contents.file(), contents.size) as image,
-    ):
-        yield image
 
 
 def _pixels(item: Item) -> np.ndarray | None:

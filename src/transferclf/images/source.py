@@ -211,8 +211,11 @@ class ImageSource:
         """Warn if arrays seem to be on another scale than those that decided the range."""
         if type(self.pixel_range) is tuple or self.pixel_range == "minmax":
             return
+        colours = self._colours()
+        if not colours:
+            return
         is_255 = isinstance(self.pixel_range, ValueRange) and self.pixel_range.high == 255
-        if is_255 and warn_if_scaled(self._colours()):
+        if is_255 and warn_if_scaled(colours):
             return
         # Dark floats may be meant: they are of the type, and on the scale, that fit has seen.
         integers = [it for it in sample_of(self)._colours() if it.dtype.kind in "iu"]
