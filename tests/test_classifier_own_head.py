@@ -252,6 +252,7 @@ class Settings:
     """What a head may read that is no part of its code."""
 
     kind, units = "relu", 8
+    factor = 1.0
 
 
 def reading(maps):
@@ -279,14 +280,12 @@ def test_what_a_head_reads_may_change_between_fits_and_after_them(images, labels
     assert off(loaded, images) < 1e-5
 
 
-def test_code_that_the_graph_does_not_hold_shares_no_training(images, labels):
-    factor = 1.0
-
+def test_code_that_the_graph_does_not_hold_shares_no_training(images, labels, monkeypatch):
     def scaled(maps):
-        return layers.Lambda(lambda x: x * factor)(averaged(maps))
+        return layers.Lambda(lambda x: x * Settings.factor)(averaged(maps))
 
     first = tiny(head=scaled, epochs=2).fit(images, labels)
-    factor = 3.0
+    monkeypatch.setattr(Settings, "factor", 3.0)
     second = tiny(head=scaled, epochs=2).fit(images, labels)
     assert second.history_["loss"] != first.history_["loss"]
     assert first.head_.suffix.shape == second.head_.suffix.shape

@@ -199,6 +199,7 @@ def test_learning_curves(X):
     assert scores.mean(axis=1)[1] == 1
 
 
+@pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
 def test_learning_curves_that_go_on_by_partial_fit(images):
     _, _, scores = learning_curve(
         tiny(), images, LABELS, cv=2, train_sizes=[6, 12], exploit_incremental_learning=True

@@ -61,7 +61,9 @@ MAKERS = {
 
 
 def tiny(model, **changes):
-    return TransferClassifier(model, **({"random_state": 0, "fine_tune_epochs": 1} | changes))
+    if changes.get("trainable_layers", 0) != 0:
+        changes["fine_tune_epochs"] = 1
+    return TransferClassifier(model, **({"random_state": 0} | changes))
 
 
 def off(classifier):
