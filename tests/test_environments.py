@@ -148,9 +148,10 @@ EVERYTHING = """
 
     X, y = np.load(images), np.load(labels)
     found = []
-    for cache, hidden_units in (("memory", ()), (store, ()), ("memory", (4,))):
+    hidden = {"hidden_units": (4,), "epochs": 2}
+    for cache, head in (("memory", {}), (store, {}), ("memory", hidden)):
         classifier = TransferClassifier(
-            image_size=32, random_state=0, cache=cache, hidden_units=hidden_units, epochs=2, l2=0.1
+            image_size=32, random_state=0, cache=cache, l2=0.1, **head
         ).fit(X, y)
         found.append(classifier.predict_proba(X))
         save_model(classifier, model)
@@ -182,12 +183,10 @@ def test_fit_and_predict_with_nothing_around(tmp_path):
     assert done.stdout.split() == ["False", "None", "False"]
     found = np.load(f"{model}.npy")
     here = [
-        TransferClassifier(
-            image_size=32, random_state=0, hidden_units=hidden_units, epochs=2, l2=0.1
-        )
+        TransferClassifier(image_size=32, random_state=0, l2=0.1, **head)
         .fit(IMAGES, LABELS)
         .predict_proba(IMAGES)
-        for hidden_units in ((), (), (4,))
+        for head in ({}, {}, {"hidden_units": (4,), "epochs": 2})
     ]
     np.testing.assert_allclose(found, here, atol=1e-5)
     assert FeatureStore(store).info().entries == len(IMAGES)

@@ -41,7 +41,8 @@ CHANGES = {"weights": other_weights, "layers": other_layers}
 
 
 def fitted(model, **changes):
-    parameters = {"random_state": 0, "fine_tune_epochs": 1, "cache": None} | changes
+    tuning = {"fine_tune_epochs": 1} if changes.get("trainable_layers") else {}
+    parameters = {"random_state": 0, "cache": None} | tuning | changes
     return TransferClassifier(model, **parameters).fit(IMAGES, LABELS)
 
 

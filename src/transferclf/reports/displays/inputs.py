@@ -54,11 +54,11 @@ class NetworkInputDisplay:
     >>> import numpy as np
     >>> from transferclf import CNNFeatureExtractor
     >>> from transferclf.reports import NetworkInputDisplay
-    >>> images = np.random.default_rng(0).integers(0, 256, (3, 40, 100, 3), dtype=np.uint8)
+    >>> images = np.random.default_rng(0).integers(0, 256, (3, 40, 64, 3), dtype=np.uint8)
     >>> extractor = CNNFeatureExtractor(image_size=32).fit(images)
     >>> display = NetworkInputDisplay.from_estimator(extractor, images)
     >>> display.inputs.shape, display.seen_.tolist()
-    ((3, 32, 32, 3), [0.4, 0.4, 0.4])
+    ((3, 32, 32, 3), [0.625, 0.625, 0.625])
     """
 
     def __init__(self, images: Any, inputs: np.ndarray, boxes: np.ndarray):
