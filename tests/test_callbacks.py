@@ -125,10 +125,28 @@ def test_afterwards_the_estimator_is_copied_pickled_and_fitted_again(kind, tmp_p
     fitted = tiny(callback, epochs=2).fit(IMAGES, LABELS)
     assert callback.model is None
     assert not any(isinstance(value, keras.Model) for value in vars(callback).values())
-    again = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(again.predict_proba(IMAGES), fitted.predict_proba(IMAGES))
-    for other in (clone(fitted), again, fitted):
+    others = [clone(fitted), fitted]
+    if can_be_pickled(MADE[kind](tmp_path)):
+        others.insert(0, pickle.loads(pickle.dumps(fitted)))
+        found = others[0].predict_proba(IMAGES)
+        np.testing.assert_array_equal(found, fitted.predict_proba(IMAGES))
+    for other in others:
         assert other.fit(IMAGES, LABELS).history_ == fitted.history_
+
+
+def can_be_pickled(callback):
+    """Keras 3.8 has a lambda in ReduceLROnPlateau, which nobody can pickle."""
+    try:
+        pickle.dumps(callback)
+    except (AttributeError, pickle.PicklingError):
+        return False
+    return True
+
+
+def test_newer_versions_of_keras_pickle_all_of_these(tmp_path):
+    is_old = tuple(map(int, keras.__version__.split(".")[:2])) < (3, 9)
+    not_pickled = {kind for kind, make in MADE.items() if not can_be_pickled(make(tmp_path))}
+    assert not_pickled <= ({"plateau"} if is_old else set())
 
 
 @pytest.mark.parametrize("error", [PrunedError, KeyboardInterrupt])
