@@ -25,7 +25,7 @@ from pictures import labelled_images
 
 ENGINES = ("tensorflow", "onnxruntime", "openvino")
 SIZES = {"tiny": None, "mobilenet_v2": 96}
-LEAST = 2.0  # times as fast as MobileNetV2, with the default engine
+LEAST = 1.3  # times as fast as MobileNetV2, with every engine
 
 
 def main(options: Options) -> None:
@@ -42,8 +42,7 @@ def main(options: Options) -> None:
             rates = [number(n_images / timed[name].cpu) for name in names]
             ratio = ratio_of(timed, names[1], names[0])
             rows.append((engine, what, *rates, number(ratio)))
-            if engine == ENGINES[0]:
-                claims.append(Claim(f"{what}, {engine}, times MobileNetV2", ratio, LEAST))
+            claims.append(Claim(f"{what}, {engine}, times MobileNetV2", ratio, LEAST))
     columns = ("engine", "what", "tiny, images a CPU s", "MobileNetV2", "times as fast")
     print(table(columns, rows) + "\n")
     print(claims_table(claims))

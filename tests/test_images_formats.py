@@ -119,7 +119,10 @@ class TestNoProgramIsStarted:
                 subprocess.run(["gs"], check=True)
                 return Image.new("RGB", image.size)
 
-        monkeypatch.setattr(WmfImagePlugin.WmfStubImageFile, "_handler", Handler())
+        # Pillow 11 keeps it in the module, later versions in the class.
+        is_of_class = hasattr(WmfImagePlugin.WmfStubImageFile, "_handler")
+        place = WmfImagePlugin.WmfStubImageFile if is_of_class else WmfImagePlugin
+        monkeypatch.setattr(place, "_handler", Handler())
         with pytest.raises(ImageReadError, match="a WMF drawing"):
             decode_image(STUBS["WMF"])
         with pytest.raises(ImageReadError, match="in WMF format, for which Pillow would call"):
