@@ -1,8 +1,7 @@
 """Extraction: every distinct image goes through the prefix once.
 
 The images flow in batches: threads decode the next ones while the network runs on the last, and
-each batch is stored as soon as it is computed, so that nothing is lost when a later one fails. Only
-the result and the keys grow with the number of images.
+each batch is stored as soon as it is computed, so that nothing is lost when a later one fails.
 
 Files may be replaced at any time. A first look at all images says which are not stored; what is
 decoded later is looked at again, and stored under the key of exactly the bytes that were decoded.
@@ -368,12 +367,13 @@ def _computed_once(task: _Extraction) -> np.ndarray:
     while len(positions):
         expected = [task.keys[position] for position in positions]
         first = positions[_first_positions(expected)]
-        is_first = positions is everything
-        _compute_distinct(task, positions[first == positions], is_first)
+        repeats = first != positions
+        _compute_distinct(task, positions[~repeats], is_first=positions is everything)
+        if not repeats.any():
+            break
         is_known = np.array(
             [task.keys[before] == key for before, key in zip(first, expected, strict=True)]
         )
-        repeats = first != positions
         copied = repeats & is_known
         task.repeat(positions[copied], first[copied])
         # A file that was replaced says nothing of what was a copy of it.
