@@ -367,15 +367,15 @@ def _computed_once(task: _Extraction) -> np.ndarray:
     while len(positions):
         expected = [task.keys[position] for position in positions]
         first = positions[_first_positions(expected)]
-        repeats = first != positions
-        _compute_distinct(task, positions[~repeats], is_first=positions is everything)
-        if not repeats.any():
+        distinct = positions[first == positions]
+        _compute_distinct(task, distinct, is_first=positions is everything)
+        if len(distinct) == len(positions):
             break
+        repeats = first != positions
         is_known = np.array(
             [task.keys[before] == key for before, key in zip(first, expected, strict=True)]
         )
-        copied = repeats & is_known
-        task.repeat(positions[copied], first[copied])
+        task.repeat(positions[repeats & is_known], first[repeats & is_known])
         # A file that was replaced says nothing of what was a copy of it.
         positions = positions[repeats & ~is_known]
     assert task.rows is not None

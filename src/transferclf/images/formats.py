@@ -146,9 +146,8 @@ def pillow_version() -> str:
 
 def decoder_of(image: Image.Image) -> str:
     """Name what decides the pixels of an opened image besides the bytes of its file."""
-    values = tuple(
-        getattr(sys.modules.get(module), name, default) for _, module, name, default in _SETTINGS
-    )
+    modules = sys.modules
+    values = tuple([getattr(modules.get(it[1]), it[2], it[3]) for it in _SETTINGS])
     kind: Any = type(image)
     return _decoder(kind, image.format or "", values, tuple(Image.DECODERS.items()))
 
