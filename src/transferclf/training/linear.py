@@ -97,10 +97,13 @@ class LinearHead:
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Scores of shape (n, n_classes), whose softmax is the probabilities."""
-        standardised = (features - self.mean) / self.scale
         # BLAS may sum in another order for another number of rows; blocks are all of one.
-        missing = -len(features) % BLOCK
-        blocks = np.pad(standardised, [(0, missing), (0, 0)]).reshape(-1, BLOCK, len(self.coef))
+        n_blocks = -(-len(features) // BLOCK)
+        dtype = np.result_type(features, self.mean, self.scale)
+        blocks = np.zeros((n_blocks, BLOCK, len(self.coef)), dtype)
+        standardised = blocks.reshape(-1, len(self.coef))[: len(features)]
+        np.subtract(features, self.mean, out=standardised)
+        standardised /= self.scale
         scores = (blocks @ self.coef).reshape(-1, len(self.intercept))
         return scores[: len(features)] + self.intercept
 
