@@ -7,7 +7,8 @@ import numpy as np
 ROUNDING = 1e-5
 
 
-def assert_rows_agree(found, expected):
+def assert_rows_agree(found, expected, err_msg=""):
     """The same rows to the rounding of float32, computed in other company or at another place."""
-    largest = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING * largest)
+    found, expected = np.asarray(found), np.asarray(expected)
+    atol = ROUNDING * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=err_msg)

@@ -101,7 +101,7 @@ def test_two_classes_of_any_label(images, values):
     assert scores.shape == (N,)
     np.testing.assert_array_equal(scores > 0, classifier.predict(images) == sorted(values)[1])
     odds = classifier.predict_proba(images)
-    np.testing.assert_allclose(scores, np.log(odds[:, 1] / odds[:, 0]), rtol=1e-6)
+    assert_rows_agree(scores, np.log(odds[:, 1] / odds[:, 0]))
 
 
 def test_weights_count_like_repetition(images, labels):
@@ -192,7 +192,7 @@ def test_the_kind_of_input_does_not_matter(images, labels, files):
     }
     for kind, X in kinds.items():
         shared_store().clear()
-        np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=1e-5, err_msg=kind)
+        assert_rows_agree(classifier.predict_proba(X), expected, kind)
 
 
 def test_rows_are_images_with_a_shape(images, labels):

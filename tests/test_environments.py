@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exactness import assert_rows_agree
 from image_helpers import striped_images
 
 from transferclf import CNNFeatureExtractor, TransferClassifier
@@ -119,8 +120,8 @@ def test_predictions_after_the_working_folder_was_removed(tmp_path, monkeypatch)
     shutil.rmtree(tmp_path / "work")
     with pytest.warns(TransferclfWarning, match="kept in memory"):
         found = classifier.predict_proba(IMAGES)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(classifier.predict_proba(IMAGES), expected, rtol=1e-5)
+    assert_rows_agree(found, expected)
+    assert_rows_agree(classifier.predict_proba(IMAGES), expected)
 
 
 def test_weights_in_a_working_folder_that_was_removed(gone):

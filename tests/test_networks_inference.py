@@ -312,7 +312,7 @@ def test_several_threads_call_one_forward(any_forward, images):
     with ThreadPoolExecutor(4) as pool:
         for count, several in zip(counts, pool.map(results, counts), strict=True):
             for result in several:
-                np.testing.assert_allclose(result, wanted[:count], rtol=1e-5)
+                assert_rows_agree(result, wanted[:count])
     assert any_forward.images_seen == seen + 5 * sum(counts)
 
 
