@@ -91,7 +91,7 @@ def claims_of(backbone: str, timed: dict[str, Timing], cosines: dict[str, float]
 
 def measured(backbone: str, n_images: int, rounds: int) -> dict[str, Any]:
     """In a new process: all candidates in turns, and how near bfloat16 comes to float32."""
-    from transferclf.networks import prefix
+    from transferclf.features import frozen as prefix
 
     prefix.FORWARDS_KEPT = 16  # all that take turns, so that none is compiled anew in its turn
     images, _ = labelled_images(n_images, SIDE)
@@ -160,7 +160,7 @@ def frozen_graph(model: Any) -> Any:
         convert_variables_to_constants_v2,
     )
 
-    from transferclf.networks.folding import fold_batch_norm
+    from transferclf.graphs.folding import fold_batch_norm
 
     folded = fold_batch_norm(model)
     traced = tf.function(lambda pixels: folded(pixels, training=False))

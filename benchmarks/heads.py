@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from measuring import Options, start, timing_table, timings_here
 
-import transferclf.training.linear as linear
-from transferclf.networks.suffix import Suffix
+import transferclf.heads.linear as linear
+from transferclf.heads.scaling import mean_and_scale
+from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
 from transferclf.training.phases import Start, fit_phase
 from transferclf.training.recipe import Recipe
-from transferclf.training.scaling import mean_and_scale
 from transferclf.training.trainer import Method
 
 N_FEATURES, N_CLASSES, EPOCHS = 1280, 5, 5

@@ -263,7 +263,7 @@ def fit_bare_head(
 ) -> None:
     from heads import fit_hidden_head
 
-    from transferclf.training.linear import fit_linear
+    from transferclf.heads.linear import fit_linear
     from transferclf.training.recipe import Recipe
     from transferclf.training.trainer import Method
 

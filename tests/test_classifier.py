@@ -52,7 +52,7 @@ def files(images, tmp_path):
 def no_network(monkeypatch):
     """Fail if a network is built."""
     monkeypatch.setattr(
-        "transferclf.networks.prefix.build_backbone", lambda *_: pytest.fail("built a network")
+        "transferclf.features.frozen.build_backbone", lambda *_: pytest.fail("built a network")
     )
 
 
@@ -62,7 +62,7 @@ def tiny(**options):
 
 def count_passes(monkeypatch):
     """Count the images that go through any network from here on."""
-    from transferclf.networks.inference import Forward
+    from transferclf.engines.forward import Forward
 
     seen = []
     call = Forward.__call__
@@ -166,7 +166,7 @@ def test_paths_go_through_once_too_and_refits_need_no_network(files, labels, mon
     cross_val_score(tiny(), files, labels, cv=3)
     assert sum(seen) == N
     monkeypatch.setattr(
-        "transferclf.networks.prefix.Prefix.forward", lambda self: pytest.fail("asked for one")
+        "transferclf.features.frozen.Prefix.forward", lambda self: pytest.fail("asked for one")
     )
     tiny(l2=0.5).fit(files, labels)
 

@@ -9,12 +9,12 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from transferclf import Augmentation, ConvNet, FeatureStore, TransferClassifier
+from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.heads.linear import LinearHead, fit_linear
 from transferclf.images import check_images, resize_image
 from transferclf.images.loading import content_digests
-from transferclf.networks.views import View
 from transferclf.training.batches import Samples, epoch_orders
-from transferclf.training.linear import LinearHead, fit_linear
 
 N, SIDE = 24, 32
 TURNED = Augmentation(rotation=30, shift=0.1, views=2)

@@ -8,10 +8,10 @@ from image_helpers import striped_images
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from transferclf import TransferClassifier
-from transferclf._validation import OPTIMIZERS
+from transferclf._checks import OPTIMIZERS
 from transferclf.exceptions import InvalidParameterError
+from transferclf.heads.linear import LinearHead
 from transferclf.images import resize_image
-from transferclf.training.linear import LinearHead
 
 N = 36
 

@@ -14,8 +14,8 @@ from sklearn.utils import check_random_state
 
 from transferclf import Augmentation, ConvNet, TransferClassifier
 from transferclf.exceptions import ImageError, ImageReadError, InvalidParameterError, NetworkError
+from transferclf.heads.whitening import fit_pixel_scaling
 from transferclf.images import resize_image
-from transferclf.networks.whitening import fit_pixel_scaling
 from transferclf.training.batches import Samples, epoch_orders
 
 N, SIDE = 40, 16

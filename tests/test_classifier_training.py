@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier
+from transferclf.engines import forward as inference
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
-from transferclf.networks import inference
 from transferclf.training import phases
 from transferclf.training import trainer as trainers
 from transferclf.training.batches import Samples, epoch_orders
@@ -152,7 +152,7 @@ class TestEarlyStopping:
         fitted = patient.fit(images, labels)
         out = held_out(fitted)
         split = (fitted.sample_indices_, out)
-        monkeypatch.setattr("transferclf._learning.validation_split", lambda *args: split)
+        monkeypatch.setattr("transferclf.estimators.learning.validation_split", lambda *args: split)
         changed, others = images.copy(), labels.copy()
         changed[out], others[out] = noise[out], np.roll(labels[out], 1)
         again = clone(patient).fit(changed, others)

@@ -17,7 +17,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, monkeypatch):
-    from transferclf.networks import backbones
+    from transferclf.backbones import registry as backbones
 
     # An example may register a backbone; the others need not see it.
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))

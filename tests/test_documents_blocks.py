@@ -115,7 +115,7 @@ def draw(place, rng):
 
 def needs_weights(backbone, size):
     from transferclf import get_backbone
-    from transferclf.networks.weights import pretrained_file
+    from transferclf.backbones.weights import pretrained_file
 
     if pretrained_file(get_backbone(backbone), size) is None:
         pytest.skip(f"no weights of {backbone} below KERAS_HOME, and none are downloaded by tests")

@@ -282,7 +282,7 @@ def test_the_page_of_tiny_repeats_the_probes_of_its_tools():
 
 def test_what_is_said_of_tiny_is_what_it_is():
     from transferclf import get_backbone
-    from transferclf.networks import tiny
+    from transferclf.backbones import tiny
 
     size, parameters = tiny.WEIGHTS_PATH.stat().st_size, get_backbone("tiny").parameters
     check_said(README, r"network of ([\d.]+) MB", size / 1e6)

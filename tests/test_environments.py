@@ -14,10 +14,10 @@ from exactness import assert_rows_agree
 from image_helpers import striped_images
 
 from transferclf import CNNFeatureExtractor, TransferClassifier
+from transferclf.backbones.weights import keras_home, keras_models_folder
+from transferclf.engines import registry as engines
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning, WeightsError
 from transferclf.features import FeatureStore, store_for
-from transferclf.networks import engines
-from transferclf.networks.weights import keras_home, keras_models_folder
 
 IMAGES = striped_images(12, np.random.default_rng(3))
 LABELS = np.arange(12) % 3

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from transferclf import Augmentation
+from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageReadError
 from transferclf.features import FeatureStore, extract
 from transferclf.features.extraction import _keys, activation_keys
 from transferclf.images import check_images
 from transferclf.images.loading import content_digests, looks_at
-from transferclf.networks.views import View
 
 
 class Means:

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from transferclf import Augmentation
+from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageReadError
 from transferclf.features import FeatureStore, extract, extract_from_cut, extraction
 from transferclf.features.extraction import Extractor, activation_keys
 from transferclf.images import check_images, files
 from transferclf.images.source import ImageSource
-from transferclf.networks.views import View
 
 SIDE = 8
 

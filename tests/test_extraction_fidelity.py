@@ -16,7 +16,7 @@ SIZE = (224, 224)
 @pytest.fixture(scope="module")
 def extractor():
     from transferclf import get_backbone
-    from transferclf.networks.weights import pretrained_file
+    from transferclf.backbones.weights import pretrained_file
 
     if pretrained_file(get_backbone("mobilenet_v2"), SIZE) is None:
         pytest.skip(f"no MobileNetV2 weights below KERAS_HOME={os.environ.get('KERAS_HOME')}")

@@ -215,7 +215,7 @@ import sys
 import numpy as np
 from transferclf.features import FeatureStore, extract
 from transferclf.images import check_images
-from transferclf.networks.choosing import choose_prefix
+from transferclf.features.choosing import choose_prefix
 
 prefix = choose_prefix(
     "tiny", weights="pretrained", image_size=32, preprocessing="auto", pooling="avg", layers=(),

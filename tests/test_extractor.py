@@ -13,8 +13,8 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from transferclf import CNNFeatureExtractor
+from transferclf.backbones.tiny import WIDTH
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
-from transferclf.networks.tiny import WIDTH
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def tiny(**options):
 
 
 def test_features_are_the_pooled_output_of_the_network(images):
+    from transferclf.backbones.registry import get_backbone
+    from transferclf.backbones.weights import build_backbone
     from transferclf.images import check_images
-    from transferclf.networks.backbones import get_backbone
-    from transferclf.networks.weights import build_backbone
 
     features = tiny().fit_transform(images)
     model = build_backbone(get_backbone("tiny"), "pretrained", (32, 32), 0)

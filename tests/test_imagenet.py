@@ -19,6 +19,8 @@ from keras.src.utils import file_utils
 from PIL import Image
 
 from transferclf import get_backbone, imagenet, list_backbones
+from transferclf.engines.registry import has_bfloat16, resolved_engine
+from transferclf.estimators.imagenet import Prediction, imagenet_classes, predict_imagenet
 from transferclf.exceptions import (
     ImageError,
     ImageReadError,
@@ -26,9 +28,7 @@ from transferclf.exceptions import (
     UnknownBackboneError,
     WeightsError,
 )
-from transferclf.imagenet import Prediction, imagenet_classes, predict_imagenet
-from transferclf.networks.choosing import choose_prefix
-from transferclf.networks.engines import has_bfloat16, resolved_engine
+from transferclf.features.choosing import choose_prefix
 
 NAME = "mobilenet_v2_035"
 SIZE = (32, 32)
@@ -199,11 +199,11 @@ class TestPredictions:
 
     def test_random_weights_are_the_same_every_time(self, pixels, monkeypatch):
         first = predict(pixels)
-        monkeypatch.setattr("transferclf.networks.prefix._forwards", OrderedDict())
+        monkeypatch.setattr("transferclf.features.frozen._forwards", OrderedDict())
         assert predict(pixels) == first
 
     def test_keras_is_left_alone(self, pixels, monkeypatch):
-        monkeypatch.setattr("transferclf.networks.prefix._forwards", OrderedDict())
+        monkeypatch.setattr("transferclf.features.frozen._forwards", OrderedDict())
         number, state = number_of(keras.layers.Dense(1).name), random.getstate()
         predict(pixels)
         assert random.getstate() == state
@@ -326,10 +326,10 @@ class TestWeights:
     ):
         save_old_format(network, keras_home / FILE)
         expected = predict_imagenet(NAME, pixels, image_size=96)
-        for module in (imagenet, sys.modules["transferclf.networks.weights"]):
+        for module in (imagenet, sys.modules["transferclf.backbones.weights"]):
             monkeypatch.setattr(module, "keras_models_folder", lambda: tmp_path / "elsewhere")
         monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path / "elsewhere"))
-        monkeypatch.setattr("transferclf.networks.prefix._forwards", OrderedDict())
+        monkeypatch.setattr("transferclf.features.frozen._forwards", OrderedDict())
         assert predict_imagenet(NAME, pixels, image_size=96) == expected
 
     @pytest.mark.slow
@@ -446,7 +446,7 @@ class TestClasses:
 def test_importing_it_imports_no_network_library():
     code = """
 import sys
-from transferclf.imagenet import predict_imagenet
+from transferclf.estimators.imagenet import predict_imagenet
 try:
     predict_imagenet("tiny", [])
 except ValueError:

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import joblib
 import pytest
 
+from transferclf.graphs.threads import VARIABLES, limit_threads
 from transferclf.images.threads import thread_count, thread_limit
-from transferclf.networks.threads import VARIABLES, limit_threads
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def test_what_the_user_said_stays(omp, monkeypatch):
 
 COUNTING = """
 import os, sys
-from transferclf.networks.threads import limit_threads
+from transferclf.graphs.threads import limit_threads
 assert not {"keras", "tensorflow"} & set(sys.modules)
 limit_threads()
 import keras, numpy as np
-from transferclf.networks.inference import compile_forward
+from transferclf.engines.forward import compile_forward
 inputs = keras.Input((64, 64, 3))
 x = keras.layers.Conv2D(32, 3, padding="same")(inputs)
 for _ in range(4):

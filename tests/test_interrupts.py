@@ -9,7 +9,7 @@ import pytest
 from image_helpers import striped_images
 
 from transferclf import TransferClassifier
-from transferclf._learning import ClassifierLearning
+from transferclf.estimators.learning import ClassifierLearning
 from transferclf.training import phases, running
 
 N = 24

@@ -1,6 +1,7 @@
-"""Imports between the rooms of the house go downward only."""
+"""Rooms import only what the table of CONTRIBUTING.md allows, and the table has no circle."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,34 +9,21 @@ import pytest
 import transferclf
 
 ROOT = Path(transferclf.__file__).parent
-LAYERS = {
-    "_printing": 0,
-    "_spelling": 0,
-    "exceptions": 0,
-    "images": 1,
-    "datasets": 2,
-    "networks": 3,
-    "features": 4,
-    "training": 5,
-    "_validation": 6,
-    "_base": 6,
-    "_effects": 6,
-    "_learning": 6,
-    "_planning": 6,
-    "_predicting": 6,
-    "_targets": 6,
-    "_recipes": 6,
-    "classifier": 6,
-    "extractor": 6,
-    "imagenet": 6,
-    "persistence": 7,
-    "reports": 8,
-}
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+EACH_MODULE = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+NAME = re.compile(r"`(\w+)(?:\.py|/)?`")
 
 
 def room(path):
     return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def allowed():
+    """What each room may import, from the ground up, as the table says it."""
+    lines = CONTRIBUTING.read_text().partition("| room |")[2].partition("\n\n")[0].splitlines()
+    rooms = [line.split("|") for line in lines if NAME.match(line.strip("| "))]
+    return {NAME.search(first)[1]: set(NAME.findall(last)) for _, first, _, last, _ in rooms}
 
 
 def imported(path):
@@ -48,31 +36,45 @@ def imported(path):
             yield node.module
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_downward(path):
-    for name in imported(path):
-        parts = name.split(".")
-        if parts[0] == "transferclf":
-            assert LAYERS[parts[1]] <= LAYERS[room(path)], f"{path} imports {name}"
+def rooms_imported(path):
+    parts = [name.split(".") for name in imported(path)]
+    return {names[1] for names in parts if names[0] == "transferclf" and len(names) > 1}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_table_lists_every_room_once_and_in_the_order_of_imports():
+    table = allowed()
+    assert set(table) == {room(path) for path in MODULES}
+    below = set()
+    for name, others in table.items():
+        assert others <= below, f"{name} imports a room that stands below it in the table"
+        below.add(name)
+
+
+def test_the_table_allows_nothing_that_is_not_used():
+    used = {name: set() for name in allowed()}
+    for path in MODULES:
+        used[room(path)] |= rooms_imported(path)
+    assert {name: others - {name} for name, others in used.items()} == allowed()
+
+
+@EACH_MODULE
+def test_rooms_import_what_the_table_allows(path):
+    assert rooms_imported(path) - {room(path)} <= allowed()[room(path)]
+
+
+@EACH_MODULE
 def test_rooms_know_only_their_own_libraries(path):
     libraries = {name.split(".")[0] for name in imported(path)}
-    if path.name != "inference.py":
+    if room(path) != "engines":
         assert "tensorflow" not in libraries
     if room(path) in ("images", "datasets"):
         assert "keras" not in libraries
-    if room(path) in ("images", "networks", "features"):
+    if room(path) in ("images", "graphs", "engines", "backbones", "augmentation", "features"):
         assert "sklearn" not in libraries
 
 
-def test_every_room_has_a_layer():
-    assert {room(path) for path in MODULES} <= set(LAYERS)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_rooms_stay_small(path):
+@EACH_MODULE
+def test_modules_and_functions_stay_small(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):

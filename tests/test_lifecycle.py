@@ -16,8 +16,8 @@ import pytest
 from image_helpers import striped_images
 
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier, register_backbone
+from transferclf.backbones import registry as backbones
 from transferclf.features import shared_store
-from transferclf.networks import backbones
 
 N = 12
 RNG = np.random.default_rng(0)
@@ -253,7 +253,7 @@ def test_processes_that_start_anew_predict_the_same(tmp_path):
 
 
 def test_the_error_is_also_a_runtime_error(monkeypatch):
-    from transferclf.networks import forking
+    from transferclf.graphs import forking
 
     monkeypatch.setattr(forking, "_was_running", True)
     shared_store().clear()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from transferclf.training.linear import fit_linear
+from transferclf.heads.linear import fit_linear
 
 
 def problem(seed, n=40, d=6, k=3):
@@ -134,7 +134,7 @@ def test_huge_and_tiny_features_are_all_the_same():
 def test_single_precision_beyond_the_memory_limit_gives_the_same(monkeypatch):
     features, labels = problem(8)
     double = fitted(features, labels).probabilities(features)
-    monkeypatch.setattr("transferclf.training.linear.MAX_DOUBLE_BYTES", 0)
+    monkeypatch.setattr("transferclf.heads.linear.MAX_DOUBLE_BYTES", 0)
     np.testing.assert_allclose(fitted(features, labels).probabilities(features), double, atol=1e-3)
 
 
@@ -181,7 +181,7 @@ def test_features_that_say_nothing_give_the_shares_of_the_classes():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(6, 30), d=st.integers(7, 60))
 def test_fewer_axes_give_the_same_head(seed, n, d):
-    from transferclf.training import linear
+    from transferclf.heads import linear
 
     features, labels = problem(seed, n=n, d=d)
     features[:, 0] = 3.0
@@ -195,7 +195,7 @@ def test_fewer_axes_give_the_same_head(seed, n, d):
 
 
 def test_what_is_remembered_of_a_fold_is_that_of_no_other():
-    from transferclf.training import linear
+    from transferclf.heads import linear
 
     features, _ = problem(13, n=12, d=20)
     ones = np.ones(12)
@@ -222,7 +222,7 @@ def test_what_is_remembered_of_a_fold_is_that_of_no_other():
 
 
 def test_only_a_few_folds_are_remembered():
-    from transferclf.training import linear
+    from transferclf.heads import linear
 
     for seed in range(linear.FOLDS_KEPT + 3):
         fitted(*problem(seed, n=9, d=20))

@@ -43,8 +43,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 from transferclf import Augmentation, CNNFeatureExtractor, ConvNet, TransferClassifier
+from transferclf.backbones.tiny import WIDTH
 from transferclf.features import shared_store
-from transferclf.networks.tiny import WIDTH
 
 N = 24
 CLASS = np.arange(N) % 3

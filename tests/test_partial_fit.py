@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier, load_model, save_model
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
-from transferclf.training.scaling import FEW_IMAGES, mean_and_scale
+from transferclf.heads.scaling import FEW_IMAGES, mean_and_scale
 
 pytestmark = pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
 

@@ -30,10 +30,10 @@ from transferclf import (
     register_backbone,
     save_model,
 )
+from transferclf.backbones import registry as backbones
+from transferclf.backbones.registry import get_backbone
+from transferclf.backbones.weights import build_backbone
 from transferclf.exceptions import ArchiveError, InvalidParameterError, WeightsError
-from transferclf.networks import backbones
-from transferclf.networks.backbones import get_backbone
-from transferclf.networks.weights import build_backbone
 from transferclf.persistence.models import FORMAT
 
 N = 18
@@ -373,13 +373,13 @@ def test_other_bundled_weights_are_noticed(linear, path, tmp_path, monkeypatch):
     save_model(linear, path)
     other = tmp_path / "other.npz"
     other.write_bytes(b"of another version")
-    monkeypatch.setattr("transferclf.networks.weights._TINY_FILE", other)
+    monkeypatch.setattr("transferclf.backbones.weights._TINY_FILE", other)
     with pytest.raises(WeightsError, match=r"'tiny' in .*include_weights=True"):
         load_model(path)
     monkeypatch.undo()
     save_model(linear, path, include_weights=True)
     expected = linear.predict_proba(OTHERS)
-    monkeypatch.setattr("transferclf.networks.weights._TINY_FILE", other)
+    monkeypatch.setattr("transferclf.backbones.weights._TINY_FILE", other)
     np.testing.assert_array_equal(load_model(path).predict_proba(OTHERS), expected)
 
 
@@ -387,7 +387,7 @@ def test_other_random_weights_are_noticed(path, monkeypatch):
     save_model(tiny(weights=None).fit(IMAGES, LABELS), path)
     draw = build_backbone
     monkeypatch.setattr(
-        "transferclf.networks.prefix.build_backbone",
+        "transferclf.features.frozen.build_backbone",
         lambda record, weights, size, seed: draw(record, weights, size, seed + 1),
     )
     with pytest.raises(WeightsError, match="version of Keras draws others"):

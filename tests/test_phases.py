@@ -15,7 +15,7 @@ from transferclf import (
     load_model,
     save_model,
 )
-from transferclf.training.history import Phase, phases_of
+from transferclf.heads.history import Phase, phases_of
 
 N = 24
 IMAGES = striped_images(N, np.random.default_rng(9))

@@ -25,7 +25,7 @@ def sports(data):
 @pytest.fixture(scope="module")
 def needs_mobilenet():
     from transferclf import get_backbone
-    from transferclf.networks.weights import pretrained_file
+    from transferclf.backbones.weights import pretrained_file
 
     if pretrained_file(get_backbone("mobilenet_v2"), (160, 160)) is None:
         pytest.skip(f"no MobileNetV2 weights below KERAS_HOME={os.environ.get('KERAS_HOME')}")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from transferclf.exceptions import InvalidParameterError
+from transferclf.heads.linear import fit_linear
 from transferclf.training import regularization
-from transferclf.training.linear import fit_linear
 from transferclf.training.regularization import CANDIDATES, DEFAULT_L2, choose_l2
 
 

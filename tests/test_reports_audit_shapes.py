@@ -11,6 +11,7 @@ from PIL import ExifTags, Image
 
 from transferclf import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
+from transferclf.heads.linear import fit_linear
 from transferclf.reports import audit
 from transferclf.reports.auditing import labels as judging
 from transferclf.reports.auditing.cropping import seen_shares
@@ -19,7 +20,6 @@ from transferclf.reports.auditing.naming import missing_classes, similar_names, 
 from transferclf.reports.auditing.readable import Facts
 from transferclf.reports.tables import rows_of
 from transferclf.training.judging import held_out_probabilities
-from transferclf.training.linear import fit_linear
 
 
 def noise(rng, *shapes):

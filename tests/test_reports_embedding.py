@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from transferclf import CNNFeatureExtractor, ConvNet, FeatureStore, TransferClassifier
+from transferclf.engines.forward import Forward
 from transferclf.exceptions import InvalidParameterError
-from transferclf.networks.inference import Forward
 from transferclf.reports import EmbeddingDisplay
 from transferclf.reports.displays.embedding import seen_features
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from transferclf import ConvNet, TransferClassifier
 from transferclf.exceptions import InvalidParameterError, NetworkError
-from transferclf.networks.gradients import layer_gradients, map_layers
+from transferclf.heads.gradients import layer_gradients, map_layers
 from transferclf.reports import GradCAMDisplay
 
 matplotlib.use("Agg")

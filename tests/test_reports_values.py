@@ -181,7 +181,7 @@ def test_weights_from_a_file_are_known_by_its_bytes(tmp_path):
 
 def test_a_registered_network_is_known_by_its_builder(monkeypatch):
     from transferclf import register_backbone
-    from transferclf.networks import backbones
+    from transferclf.backbones import registry as backbones
 
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
     register_backbone("mine", networks, image_size=32, preprocessing="none")

@@ -283,15 +283,15 @@ def page(monkeypatch):
     about = Message()
     about["Project-URL"] = "Source, https://example.org/source"
     about["Project-URL"] = "Documentation, https://example.org/manual/"
-    monkeypatch.setattr("transferclf._base.metadata", lambda name: about)
+    monkeypatch.setattr("transferclf.estimators.base.metadata", lambda name: about)
     return "https://example.org/manual/"
 
 
 @pytest.mark.parametrize(
     ("make", "anchor"),
     [
-        (tiny, "transferclf.classifier.TransferClassifier"),
-        (features, "transferclf.extractor.CNNFeatureExtractor"),
+        (tiny, "transferclf.estimators.classifier.TransferClassifier"),
+        (features, "transferclf.estimators.extractor.CNNFeatureExtractor"),
     ],
 )
 def test_the_diagram_links_to_the_documentation(make, anchor, page):
@@ -301,7 +301,7 @@ def test_the_diagram_links_to_the_documentation(make, anchor, page):
 
 
 def test_a_package_without_a_page_has_no_link(monkeypatch):
-    monkeypatch.setattr("transferclf._base.metadata", lambda name: Message())
+    monkeypatch.setattr("transferclf.estimators.base.metadata", lambda name: Message())
     assert 'rel="noreferrer"' not in tiny()._repr_html_()
 
 

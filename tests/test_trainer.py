@@ -10,9 +10,9 @@ import pytest
 from exactness import assert_rows_agree
 from keras import layers
 
+from transferclf.engines import forward as inference
 from transferclf.exceptions import DivergenceError
-from transferclf.networks import inference
-from transferclf.networks.suffix import Suffix
+from transferclf.heads.suffix import Suffix
 from transferclf.training import trainer as trainers
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.phases import Start, fit_phase
@@ -167,7 +167,7 @@ def test_dropout_is_drawn_from_the_seed(data):
 
 
 def test_dropout_drops_at_its_rate():
-    from transferclf.networks.tunable import TunableDropout
+    from transferclf.heads.tunable import TunableDropout
 
     layer = TunableDropout()
     layer.build((None, 1000))

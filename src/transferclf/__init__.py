@@ -10,35 +10,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transferclf.classifier import TransferClassifier as TransferClassifier
+    from transferclf.augmentation.recipe import Augmentation as Augmentation
+    from transferclf.backbones.convnet import ConvNet as ConvNet
+    from transferclf.backbones.registry import get_backbone as get_backbone
+    from transferclf.backbones.registry import list_backbones as list_backbones
+    from transferclf.backbones.registry import register_backbone as register_backbone
     from transferclf.datasets import load_image_folder as load_image_folder
     from transferclf.datasets import load_image_table as load_image_table
-    from transferclf.extractor import CNNFeatureExtractor as CNNFeatureExtractor
+    from transferclf.estimators.classifier import TransferClassifier as TransferClassifier
+    from transferclf.estimators.extractor import CNNFeatureExtractor as CNNFeatureExtractor
+    from transferclf.estimators.imagenet import predict_imagenet as predict_imagenet
     from transferclf.features import FeatureStore as FeatureStore
-    from transferclf.imagenet import predict_imagenet as predict_imagenet
-    from transferclf.networks.augmentation import Augmentation as Augmentation
-    from transferclf.networks.backbones import get_backbone as get_backbone
-    from transferclf.networks.backbones import list_backbones as list_backbones
-    from transferclf.networks.backbones import register_backbone as register_backbone
-    from transferclf.networks.convnet import ConvNet as ConvNet
     from transferclf.persistence import load_model as load_model
     from transferclf.persistence import save_model as save_model
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
-    "Augmentation": "transferclf.networks.augmentation",
-    "CNNFeatureExtractor": "transferclf.extractor",
-    "ConvNet": "transferclf.networks.convnet",
+    "Augmentation": "transferclf.augmentation.recipe",
+    "CNNFeatureExtractor": "transferclf.estimators.extractor",
+    "ConvNet": "transferclf.backbones.convnet",
     "FeatureStore": "transferclf.features",
-    "TransferClassifier": "transferclf.classifier",
-    "get_backbone": "transferclf.networks.backbones",
-    "list_backbones": "transferclf.networks.backbones",
+    "TransferClassifier": "transferclf.estimators.classifier",
+    "get_backbone": "transferclf.backbones.registry",
+    "list_backbones": "transferclf.backbones.registry",
     "load_image_folder": "transferclf.datasets",
     "load_image_table": "transferclf.datasets",
     "load_model": "transferclf.persistence",
-    "predict_imagenet": "transferclf.imagenet",
-    "register_backbone": "transferclf.networks.backbones",
+    "predict_imagenet": "transferclf.estimators.imagenet",
+    "register_backbone": "transferclf.backbones.registry",
     "save_model": "transferclf.persistence",
 }
 

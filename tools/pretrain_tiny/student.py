@@ -1,4 +1,4 @@
-"""The network of ``transferclf.networks.tiny`` once more, in PyTorch, for training.
+"""The network of ``transferclf.backbones.tiny`` once more, in PyTorch, for training.
 
 PyTorch with compiled bfloat16 trained it almost twice as fast on a CPU as TensorFlow did. The
 modules carry the names of the Keras layers, so that ``keras_weights`` is a plain renaming.

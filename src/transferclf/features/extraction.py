@@ -29,8 +29,8 @@ from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 
 if TYPE_CHECKING:
-    from transferclf.networks.prefix import Prefix
-    from transferclf.networks.views import View
+    from transferclf.augmentation.views import View
+    from transferclf.features.frozen import Prefix
 
 BATCH_SIZE = 32
 

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
-from transferclf.networks.prefix import Prefix
-from transferclf.networks.suffix import Suffix
+from transferclf.features.frozen import Prefix
+from transferclf.heads.history import PARTS, UNITS, Phase, Phases, phases_of
+from transferclf.heads.linear import LinearHead
+from transferclf.heads.scaling import Moments
+from transferclf.heads.suffix import Suffix
 from transferclf.persistence.archive import StoredArrays
 from transferclf.persistence.facts import Facts, measured_text
 from transferclf.persistence.parameters import ACTIVATIONS, check_activation
 from transferclf.persistence.prefixes import features_below
-from transferclf.training.history import PARTS, UNITS, Phase, Phases, phases_of
-from transferclf.training.linear import LinearHead
 from transferclf.training.phases import TrainedSuffix
-from transferclf.training.scaling import Moments
 from transferclf.training.trainer import trainer_for
 
 if TYPE_CHECKING:
-    from transferclf.networks.whitening import PixelScaling
+    from transferclf.heads.whitening import PixelScaling
 
 Head = LinearHead | TrainedSuffix
 
@@ -218,7 +218,7 @@ def _suffix(facts: Facts, n_classes: int, prefix: Prefix) -> Suffix:
 def _scaling(kind: str | None, arrays: StoredArrays, size: tuple[int, int]) -> PixelScaling | None:
     if kind is None:
         return None
-    from transferclf.networks.whitening import PixelScaling
+    from transferclf.heads.whitening import PixelScaling
 
     shape = (3,) if kind == "standardize" else (*size, 3)
     mean = arrays.take("scaling/mean", shape)

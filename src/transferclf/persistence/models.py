@@ -9,14 +9,14 @@ from typing import IO, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf._recipes import check_test_time
-from transferclf.classifier import TransferClassifier
+from transferclf.augmentation.recipe import Augmentation
+from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.extractor import CNNFeatureExtractor
+from transferclf.estimators.recipes import check_test_time
 from transferclf.exceptions import ArchiveError, InvalidParameterError
-from transferclf.extractor import CNNFeatureExtractor
+from transferclf.graphs.versions import version_of
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
-from transferclf.networks.augmentation import Augmentation
-from transferclf.networks.versions import version_of
 from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
 from transferclf.persistence.classes import class_facts, restored_classes
 from transferclf.persistence.facts import MAX_TEXT, Facts

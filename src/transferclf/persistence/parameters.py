@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from transferclf._parameters import ParameterSet
+from transferclf.augmentation.recipe import Augmentation
+from transferclf.backbones.convnet import ConvNet
 from transferclf.exceptions import ArchiveError, InvalidParameterError
-from transferclf.networks.augmentation import Augmentation
-from transferclf.networks.convnet import ConvNet
-from transferclf.networks.parameters import ParameterSet
 from transferclf.persistence.facts import Facts, is_text
 
 # Deeper than any parameter is.

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf.backbones.convnet import ConvNet
+from transferclf.backbones.registry import PREPROCESSINGS, Backbone, get_backbone
+from transferclf.backbones.weights import (
+    PRETRAINED,
+    as_for_imagenet,
+    build_backbone,
+    has_imagenet_graph,
+    pretrained_file,
+)
+from transferclf.engines.registry import ENGINES, PRECISIONS, check_engine
 from transferclf.exceptions import (
     ArchiveError,
     InvalidParameterError,
@@ -18,19 +28,9 @@ from transferclf.exceptions import (
     TransferclfError,
     WeightsError,
 )
-from transferclf.networks.backbones import PREPROCESSINGS, Backbone, get_backbone
-from transferclf.networks.choosing import choose_prefix
-from transferclf.networks.convnet import ConvNet
-from transferclf.networks.digests import file_digest, values_digest
-from transferclf.networks.engines import ENGINES, PRECISIONS, check_engine
-from transferclf.networks.prefix import Prefix
-from transferclf.networks.weights import (
-    PRETRAINED,
-    as_for_imagenet,
-    build_backbone,
-    has_imagenet_graph,
-    pretrained_file,
-)
+from transferclf.features.choosing import choose_prefix
+from transferclf.features.frozen import Prefix
+from transferclf.graphs.digests import file_digest, values_digest
 from transferclf.persistence.archive import StoredArrays
 from transferclf.persistence.facts import MAX_TEXT, Facts
 from transferclf.persistence.parameters import fields_of, restored_fields
@@ -243,7 +243,7 @@ def _with_values(prefix: Prefix, facts: Facts, arrays: StoredArrays) -> Prefix:
 
 
 def _set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
-    from transferclf.networks.copying import set_weights
+    from transferclf.graphs.copying import set_weights
 
     shapes = [tuple(variable.shape) for variable in model.weights]
     if [value.shape for value in values] != shapes:

@@ -12,7 +12,7 @@ from sklearn import metrics
 from sklearn.utils import Bunch
 
 from transferclf._printing import printable
-from transferclf._targets import check_sample_weight, look_alike_remark
+from transferclf.estimators.targets import check_sample_weight, look_alike_remark
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
 from transferclf.reports.names import count_text, short_name

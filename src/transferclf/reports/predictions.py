@@ -13,8 +13,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf._targets import known_targets
-from transferclf.classifier import TransferClassifier
+from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.targets import known_targets
 from transferclf.exceptions import ImageError, InvalidParameterError
 
 # How far from one the probabilities of an image may sum up: those of float16 still pass.

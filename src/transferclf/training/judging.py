@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from transferclf.heads.linear import few_threads
 from transferclf.images.progress import Advance, unseen
 from transferclf.images.threads import thread_count
-from transferclf.training.linear import few_threads
 from transferclf.training.regularization import Fold, principal_rows
 
 

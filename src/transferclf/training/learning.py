@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transferclf._printing import say
+from transferclf.augmentation.views import View
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.extraction import Extractor
-from transferclf.networks.suffix import Suffix
-from transferclf.networks.views import View
+from transferclf.heads.linear import LinearHead, few_threads, fit_linear
+from transferclf.heads.scaling import Moments
+from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
-from transferclf.training.linear import LinearHead, few_threads, fit_linear
 from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
 from transferclf.training.plan import Images, Plan
 from transferclf.training.recipe import Recipe
 from transferclf.training.regularization import choose_l2
-from transferclf.training.scaling import Moments
 
 if TYPE_CHECKING:
-    from transferclf.networks.whitening import PixelScaling
+    from transferclf.heads.whitening import PixelScaling
 
 Learned = LinearHead | TrainedSuffix
 Keep = Callable[[TrainedSuffix], None]
@@ -297,7 +297,7 @@ class _Learner:
         kind = self.plan.suffix.scaling
         if kind is None:
             return None
-        from transferclf.networks.whitening import fit_pixel_scaling
+        from transferclf.heads.whitening import fit_pixel_scaling
 
         return fit_pixel_scaling(kind, train.rows, train.weights, self.plan.zca_epsilon)
 

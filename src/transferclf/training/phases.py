@@ -15,16 +15,16 @@ import numpy as np
 from scipy.special import softmax
 
 from transferclf.exceptions import DivergenceError
-from transferclf.networks.suffix import Suffix
+from transferclf.heads.history import UNITS, History, Phase, Phases
+from transferclf.heads.scaling import Moments
+from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
-from transferclf.training.history import UNITS, History, Phase, Phases
 from transferclf.training.recipe import Recipe
 from transferclf.training.running import Run
-from transferclf.training.scaling import Moments
 from transferclf.training.trainer import Checkpoint, Parameters, Trainer, trainer_for
 
 if TYPE_CHECKING:
-    from transferclf.networks.whitening import PixelScaling
+    from transferclf.heads.whitening import PixelScaling
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transferclf.augmentation.recipe import Augmentation
+from transferclf.augmentation.views import View
+from transferclf.features.frozen import Prefix
+from transferclf.heads.suffix import Suffix
 from transferclf.images import ImageSource
-from transferclf.networks.augmentation import Augmentation
-from transferclf.networks.prefix import Prefix
-from transferclf.networks.suffix import Suffix
-from transferclf.networks.views import View
 from transferclf.training.batches import Samples
 from transferclf.training.recipe import Recipe
 

@@ -27,8 +27,8 @@ from scipy.special import softmax
 
 from transferclf._printing import say
 from transferclf.exceptions import InvalidParameterError
-from transferclf.training.linear import SoftmaxProblem, few_threads
-from transferclf.training.scaling import mean_and_scale
+from transferclf.heads.linear import SoftmaxProblem, few_threads
+from transferclf.heads.scaling import mean_and_scale
 
 # What is chosen among: half decades. Below them the tolerance of L-BFGS decides, not the penalty.
 CANDIDATES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

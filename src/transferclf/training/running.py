@@ -11,9 +11,9 @@ from scipy.special import log_softmax
 
 from transferclf._printing import say
 from transferclf.exceptions import DivergenceError
+from transferclf.heads.history import ENTRIES, History
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.callbacks import told_callbacks
-from transferclf.training.history import ENTRIES, History
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
 from transferclf.training.trainer import Trainer

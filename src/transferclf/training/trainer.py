@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transferclf.networks.augmentation import Augmentation
-from transferclf.networks.digests import is_of_keras
-from transferclf.networks.eager import check_eager
-from transferclf.networks.forking import check_not_forked
-from transferclf.networks.isolation import undisturbed
-from transferclf.networks.suffix import Suffix
+from transferclf.augmentation.recipe import Augmentation
+from transferclf.graphs.digests import is_of_keras
+from transferclf.graphs.eager import check_eager
+from transferclf.graphs.forking import check_not_forked
+from transferclf.graphs.isolation import undisturbed
+from transferclf.heads.suffix import Suffix
 from transferclf.training.state import State, as_arrays
 from transferclf.training.steps import compiled_epoch, training_step
 
@@ -125,7 +125,7 @@ class Trainer:
     ----------
     lock : threading.RLock
         The weights belong to whoever holds it.
-    network : transferclf.networks.tunable.Network
+    network : transferclf.heads.tunable.Network
         The hyperparameters and the weights of the head.
     model : keras.Model
         The Keras model of it.
@@ -134,7 +134,7 @@ class Trainer:
     """
 
     def __init__(self, suffix: Suffix, method: Method | None = None):
-        from transferclf.networks.building import build_suffix
+        from transferclf.heads.building import build_suffix
 
         self.lock = threading.RLock()
         self._on_pixels = suffix.is_on_pixels
@@ -278,7 +278,7 @@ class Trainer:
 def _augmenter(method: Method | None) -> Any:
     if method is None or method.augmentation is None:
         return None
-    from transferclf.networks.views import Augmenter
+    from transferclf.augmentation.views import Augmenter
 
     return Augmenter(method.augmentation)
 
@@ -286,7 +286,7 @@ def _augmenter(method: Method | None) -> Any:
 def _compile(model: keras.Model, method: Method) -> None:
     import keras
 
-    from transferclf.networks.inference import streamline
+    from transferclf.engines.forward import streamline
 
     losses, metrics = keras.losses, keras.metrics
     if method.augmentation is None:
@@ -309,7 +309,7 @@ def _compile(model: keras.Model, method: Method) -> None:
 def _compiled_forward(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarray], np.ndarray]:
     import keras
 
-    from transferclf.networks.inference import FEW, Forward, compiled
+    from transferclf.engines.forward import FEW, Forward, compiled
 
     function = compiled(lambda rows: model(rows, training=False), *model.inputs)
     # Layers above stored activations cost little: one batch size is enough, and many kernels then
@@ -332,7 +332,7 @@ def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
     method : Method or None, default=None
         How; None is for scores alone, which any trainer of this shape can compute.
     """
-    from transferclf.networks.inference import release_kernels
+    from transferclf.engines.forward import release_kernels
 
     check_not_forked()
     check_eager()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from transferclf._targets import known_targets
-from transferclf._validation import check_number
+from transferclf._checks import check_number
+from transferclf.estimators.extractor import CNNFeatureExtractor
+from transferclf.estimators.targets import known_targets
 from transferclf.exceptions import InvalidParameterError
-from transferclf.extractor import CNNFeatureExtractor
 from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource

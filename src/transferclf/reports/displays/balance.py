@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import column_or_1d
 
-from transferclf._validation import check_choice
+from transferclf._checks import check_choice
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.displays.figures import axes_for, colour_of, legend_beside, plain
 

@@ -10,10 +10,10 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from transferclf._validation import check_choice, check_number
-from transferclf.classifier import TransferClassifier
+from transferclf._checks import check_choice, check_number
+from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
-from transferclf.extractor import CNNFeatureExtractor
 from transferclf.images import ImageSource
 from transferclf.reports.displays.figures import (
     GREY,

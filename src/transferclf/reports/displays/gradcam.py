@@ -22,7 +22,7 @@ from transferclf.reports.displays.figures import check_axes, plain, pyplot
 from transferclf.reports.predictions import through, transfer_classifier
 
 if TYPE_CHECKING:
-    from transferclf.classifier import TransferClassifier
+    from transferclf.estimators.classifier import TransferClassifier
 
 # Side of one picture in a figure, in inches.
 TILE = 2.2
@@ -262,7 +262,7 @@ def _indices(class_: Any, classes: np.ndarray, n_images: int) -> np.ndarray:
 
 
 def _chosen_layer(model: Any, layer: str | None) -> str:
-    from transferclf.networks.gradients import map_layers
+    from transferclf.heads.gradients import map_layers
 
     maps = map_layers(model)
     if not maps:
@@ -283,7 +283,7 @@ def _chosen_layer(model: Any, layer: str | None) -> str:
 
 def _heatmaps(model: Any, layer: str, pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """The maps, each divided by its largest value."""
-    from transferclf.networks.gradients import layer_gradients
+    from transferclf.heads.gradients import layer_gradients
 
     activations, gradients = layer_gradients(model, layer, pixels, classes)
     weights = gradients.mean(axis=(1, 2), keepdims=True)

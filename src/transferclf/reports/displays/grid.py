@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from transferclf._validation import (
+from transferclf._checks import (
     check_choice,
     check_number,
     check_random_state,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf._base import BackboneEstimator
-from transferclf._validation import check_number
+from transferclf._checks import check_number
+from transferclf.estimators.base import BackboneEstimator
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.geometry import Box, largest_box
 from transferclf.reports.displays.figures import COLOURS, check_axes, pyplot

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from transferclf._base import BackboneEstimator
+from transferclf.estimators.base import BackboneEstimator
 from transferclf.exceptions import ImageError
 from transferclf.images import ImageSource, check_images, resize_image
 from transferclf.reports.predictions import unwrapped

@@ -15,7 +15,7 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from transferclf._printing import say
-from transferclf.classifier import TransferClassifier
+from transferclf.estimators.classifier import TransferClassifier
 from transferclf.exceptions import InvalidParameterError
 from transferclf.persistence import save_model
 from transferclf.persistence.models import versions

@@ -38,11 +38,11 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from transferclf._base import BackboneEstimator
+from transferclf.backbones.registry import Backbone, get_backbone
+from transferclf.estimators.base import BackboneEstimator
 from transferclf.exceptions import UnknownBackboneError
-from transferclf.networks.backbones import Backbone, get_backbone
-from transferclf.networks.definitions import code_facts, enclosed_value, global_values
-from transferclf.networks.digests import file_digest, model_digest
+from transferclf.graphs.definitions import code_facts, enclosed_value, global_values
+from transferclf.graphs.digests import file_digest, model_digest
 
 # Deeper than this nothing is told: it may be a circle.
 MAX_DEPTH = 30

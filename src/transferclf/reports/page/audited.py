@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from transferclf.extractor import CNNFeatureExtractor
+from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.reports.auditing.audits import audit
 from transferclf.reports.auditing.findings import Audit
 from transferclf.reports.displays.pictures import picture as pixels_of

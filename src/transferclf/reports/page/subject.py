@@ -11,7 +11,7 @@ from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.page.elements import element
 
 if TYPE_CHECKING:
-    from transferclf.classifier import TransferClassifier
+    from transferclf.estimators.classifier import TransferClassifier
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from transferclf._validation import check_number
+from transferclf._checks import check_number
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
 from transferclf.reports.displays.figures import pyplot

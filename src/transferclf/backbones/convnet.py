@@ -1,0 +1,298 @@
+"""Convolutional networks and perceptrons that are trained from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from transferclf._parameters import ParameterSet
+from transferclf.exceptions import NetworkError
+from transferclf.graphs.forking import check_not_forked
+
+if TYPE_CHECKING:
+    import keras
+
+# Their inputs are cut off below zero, or nearly so, which halves the variance of what they give.
+RELU_LIKE = ("celu", "elu", "gelu", "leaky_relu", "mish", "relu", "relu6", "silu", "swish")
+
+# Keras' 0.99 would take hundreds of steps to forget the zeros and ones that the statistics start
+# from; small data sets are trained for fewer.
+BATCH_NORM_MOMENTUM = 0.9
+
+# Two gigabytes of float32, and Adam keeps two more numbers for each.
+MAX_PARAMETERS = 2**29
+
+
+@dataclass
+class ConvNet(ParameterSet):
+    """The plain networks of textbooks, to be trained from nothing.
+
+    Blocks of convolutions, each ending in a 2 x 2 maximum, then dense layers. What comes out are
+    features; the classifier adds the layer of class scores, and shows it images of 64 x 64 pixels
+    unless `image_size` says otherwise.
+
+    Parameters
+    ----------
+    filters : sequence of int, default=(32, 64, 128, 128)
+        Number of filters in the convolutions of each block. ``()`` is a multilayer perceptron on
+        the pixels themselves.
+    convs_per_block : int, default=1
+        Number of convolutions in each block.
+    kernel_size : int, default=3
+        Height and width of their kernels. The maps keep their size, by padding with zeros.
+    batch_norm : {None, "before", "after"}, default=None
+        Whether batches are normalised before or after the activation of every layer.
+    dropout : float or sequence of float, default=0.0
+        Share of values that are dropped while training. One rate is that after each dense layer,
+        or after the pooling where there is none; a sequence has one for each block and then one
+        for each dense layer.
+    dense_units : int or sequence of int, default=(512,)
+        Widths of the dense layers on the flattened maps. With ``()`` the mean of each map is the
+        output (global average pooling).
+    activation : str, default="relu"
+        Activation of all layers, one of Keras' names. Weights start as He et al. (2015) advise
+        for those like relu, and as Glorot and Bengio (2010) do for others.
+
+    See Also
+    --------
+    transferclf.TransferClassifier : Trains it.
+
+    Examples
+    --------
+    >>> from transferclf.backbones.convnet import ConvNet
+    >>> network = ConvNet(filters=(32, 64), convs_per_block=2, dropout=(0.25, 0.25, 0.5))
+    >>> network.build((32, 32, 3)).output_shape
+    (None, 512)
+    >>> perceptron = ConvNet(filters=(), dense_units=(256, 128), dropout=0.4)
+    >>> perceptron.build((28, 28, 3)).count_params()
+    635264
+    """
+
+    filters: Sequence[int] = (32, 64, 128, 128)
+    convs_per_block: int = 1
+    kernel_size: int = 3
+    batch_norm: Literal["before", "after"] | None = None
+    dropout: float | Sequence[float] = 0.0
+    dense_units: int | Sequence[int] = (512,)
+    activation: str = "relu"
+
+    @property
+    def min_image_size(self) -> int:
+        """The smallest height and width of which the last maximum leaves something."""
+        return 2 ** len(self.filters)
+
+    @property
+    def n_kernels(self) -> int:
+        """How many convolutions and dense layers there are."""
+        dense: Any = _sequence(self.dense_units)
+        return len(self.filters) * int(self.convs_per_block) + len(dense)
+
+    @property
+    def n_features(self) -> int:
+        """How many features come out."""
+        dense: Any = _sequence(self.dense_units)
+        return int([*self.filters, *dense][-1])
+
+    def check(self) -> None:
+        """Raise InvalidParameterError unless these parameters describe a network."""
+        self._check_widths("filters", self.filters)
+        self._check_widths("dense_units", _sequence(self.dense_units))
+        if len(self.filters) == 0 and len(_sequence(self.dense_units)) == 0:
+            self._refuse("dense_units", "at least one width where filters=() has no block")
+        self._check_number("convs_per_block", 1, whole=True)
+        self._check_number("kernel_size", 1, whole=True)
+        is_text = isinstance(self.batch_norm, str)
+        if self.batch_norm is not None and not (is_text and self.batch_norm in ("before", "after")):
+            self._refuse("batch_norm", "None, 'before' or 'after' (the activation)")
+        self._check_dropout()
+        if not _is_activation(self.activation):
+            self._refuse(
+                "activation", "one of Keras' names, such as 'relu', 'sigmoid', 'tanh' or 'gelu'"
+            )
+
+    def build(self, input_shape: tuple[int, int, int]) -> keras.Model:
+        """A new Keras model from scaled pixels to features (n, d).
+
+        Its weights are drawn from Keras' own seeds, which `undisturbed(seed)` determines.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Height, width and channels of the images.
+
+        Returns
+        -------
+        keras.Model
+            A flat functional model.
+
+        Raises
+        ------
+        NetworkError
+            If the images are too small for the blocks, or the network would be too large.
+        """
+        import keras
+
+        self.check()
+        shape = self._checked_shape(input_shape)
+        inputs = keras.Input(shape, name="input")
+        return keras.Model(inputs, self._features(inputs), name="convnet")
+
+    def _features(self, x: Any) -> Any:
+        from keras import layers
+
+        block_rates, dense_rates, pooled_rate = self._rates()
+        for number, (width, rate) in enumerate(zip(self.filters, block_rates, strict=True), 1):
+            x = _dropped(self._block(x, int(width), f"block{number}"), rate, f"block{number}")
+        if not dense_rates:
+            x = layers.GlobalAveragePooling2D(name="pool")(x)
+            return _dropped(x, pooled_rate, "pool")
+        x = layers.Flatten(name="flatten")(x)
+        units = _sequence(self.dense_units)
+        for number, (width, rate) in enumerate(zip(units, dense_rates, strict=True), 1):
+            name = f"dense{number}"
+            arguments = self._arguments() | {"units": int(width), "name": name}
+            x = self._normalised(x, layers.Dense(**arguments), f"{name}_bn", f"{name}_activation")
+            x = _dropped(x, rate, name)
+        return x
+
+    def _block(self, x: Any, width: int, block: str) -> Any:
+        from keras import layers
+
+        for number in range(1, self.convs_per_block + 1):
+            convolution = layers.Conv2D(
+                width,
+                int(self.kernel_size),
+                padding="same",
+                name=f"{block}_conv{number}",
+                **self._arguments(),
+            )
+            names = (f"{block}_bn{number}", f"{block}_activation{number}")
+            x = self._normalised(x, convolution, *names)
+        return layers.MaxPooling2D(2, name=f"{block}_pool")(x)
+
+    def _arguments(self) -> dict[str, Any]:
+        """What dense layers and convolutions have in common."""
+        # Words, not initialisers: each layer must draw weights of its own.
+        start = "he_normal" if self.activation in RELU_LIKE else "glorot_uniform"
+        if self.batch_norm == "before":  # it brings a bias of its own
+            return {"kernel_initializer": start, "use_bias": False}
+        return {"kernel_initializer": start, "activation": self.activation}
+
+    def _normalised(self, x: Any, layer: Any, name: str, activation_name: str) -> Any:
+        from keras import layers
+
+        x = layer(x)
+        if self.batch_norm is not None:
+            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=name)(x)
+        if self.batch_norm == "before":
+            x = layers.Activation(self.activation, name=activation_name)(x)
+        return x
+
+    def _rates(self) -> tuple[list[float], list[float], float]:
+        """Dropout of each block, of each dense layer, and after the pooling if there is none."""
+        n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
+        dropout: Any = self.dropout
+        if _is_number(dropout, Real):
+            return [0.0] * n_blocks, [float(dropout)] * n_dense, float(dropout)
+        rates = [float(rate) for rate in dropout]
+        return rates[:n_blocks], rates[n_blocks:], 0.0
+
+    def _check_widths(self, name: str, widths: Any) -> None:
+        if not _is_sequence(widths) or not all(map(_is_width, widths)):
+            example = "a sequence of whole numbers of at least 1, such as (64, 128), or () for none"
+            self._refuse(name, example)
+
+    def _check_dropout(self) -> None:
+        is_one = _is_number(self.dropout, Real)
+        rates: Any = [self.dropout] if is_one else self.dropout
+        if not _is_sequence(rates) or not all(map(_is_rate, rates)):
+            self._refuse("dropout", "a rate from 0 to below 1, or a sequence of them")
+        n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
+        if not is_one and len(rates) != n_blocks + n_dense:
+            self._refuse(
+                "dropout",
+                f"one number or {n_blocks + n_dense}: one for each of {n_blocks} blocks, then one "
+                f"for each of {n_dense} dense layers",
+            )
+
+    def _checked_shape(self, input_shape: Any) -> tuple[int, int, int]:
+        is_shape = _is_sequence(input_shape) and len(input_shape) == 3
+        if not is_shape or not all(map(_is_width, input_shape)):
+            raise NetworkError(
+                "input_shape must be three whole numbers of at least 1: height, width and "
+                f"channels. Got {input_shape!r} instead."
+            )
+        height, width, channels = map(int, input_shape)
+        if min(height, width) < self.min_image_size:
+            raise NetworkError(
+                f"Each of {len(self.filters)} blocks halves the image, so that it must be at "
+                f"least {self.min_image_size} x {self.min_image_size}. Got {height} x {width} "
+                "instead. Use a larger image_size or fewer filters."
+            )
+        self._check_size(height, width, channels)
+        return height, width, channels
+
+    def n_kernel_weights(self, height: int, width: int, channels: int) -> int:
+        """How many weights all kernels have, for images of this shape; nothing is built."""
+        total = 0
+        for filters in map(int, self.filters):
+            more = filters * (int(self.convs_per_block) - 1)
+            total += int(self.kernel_size) ** 2 * filters * (channels + more)
+            height, width, channels = height // 2, width // 2, filters
+        inputs = height * width * channels
+        for units in map(int, _sequence(self.dense_units)):
+            total += inputs * units
+            inputs = units
+        return total
+
+    def _check_size(self, height: int, width: int, channels: int) -> None:
+        """Raise NetworkError if the kernels would not fit into memory, before any is made."""
+        total = self.n_kernel_weights(height, width, channels)
+        if total > MAX_PARAMETERS:
+            raise NetworkError(
+                f"ConvNet must have at most {MAX_PARAMETERS:,} weights. Got {total:,} instead. "
+                "Use a smaller image_size, more blocks, fewer dense_units, or dense_units=()."
+            )
+
+
+def _dropped(x: Any, rate: float, name: str) -> Any:
+    from keras import layers
+
+    return layers.Dropout(rate, name=f"{name}_dropout")(x) if rate else x
+
+
+def _sequence(units: Any) -> Any:
+    return (units,) if _is_number(units, Integral) else units
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_width(value: Any) -> bool:
+    return _is_number(value, Integral) and value >= 1
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
+
+
+def _is_rate(value: Any) -> bool:
+    return _is_number(value, Real) and 0 <= value < 1
+
+
+def _is_activation(name: Any) -> bool:
+    """Whether Keras knows it and it keeps shapes: some need arguments, and glu halves a width."""
+    import keras
+
+    check_not_forked()
+    try:
+        return isinstance(name, str) and (
+            tuple(keras.activations.get(name)(keras.ops.zeros((1, 2))).shape) == (1, 2)
+        )
+    except (TypeError, ValueError):
+        return False

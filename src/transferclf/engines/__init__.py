@@ -1,0 +1,1 @@
+"""What runs a network that no longer changes."""

@@ -1,0 +1,205 @@
+"""CNNFeatureExtractor: images in, features of a frozen network out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from transferclf._checks import seed_from
+from transferclf.estimators.base import BackboneEstimator
+from transferclf.estimators.effects import warn_without_effect
+from transferclf.exceptions import InvalidParameterError
+
+
+class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
+    """Turn images into the activations of a frozen convolutional network.
+
+    Every distinct image goes through the network once per process, whatever clones, folds and
+    pipelines ask for it.
+
+    Parameters
+    ----------
+    backbone : str or keras.Model, default="tiny"
+        One of :func:`transferclf.list_backbones`, or a functional model of your own. "tiny" is
+        bundled and needs no download.
+    weights : {"pretrained", "imagenet"}, path or None, default="pretrained"
+        "pretrained" is ImageNet for the networks of `keras.applications` and the bundled file for
+        "tiny". None starts from random weights that `random_state` determines.
+    image_size : int, (int, int) or None, default=None
+        Side, or height and width, in pixels at which the network sees the images; None is the
+        backbone's own.
+    resize : {"crop", "stretch", "pad"}, default="crop"
+        "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
+    layer : str, list of str or None, default=None
+        Layers to tap; the features of several stand side by side. None is the network's output.
+    pooling : {"avg", "max", "flatten"}, default="avg"
+        How activation maps become vectors.
+    preprocessing : {"auto", "none", "caffe", "tf", "torch"}, default="auto"
+        Scaling of the pixels, inside the network; "auto" is what the backbone was trained with.
+    image_shape : (h, w), (h, w, c), "infer" or None, default=None
+        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
+        rows is a square number, else a square RGB image where a third of it is one, else a strip
+        of gray pixels, one pixel high, which is stretched whatever `resize` says.
+    pixel_range : None, "minmax" or (low, high), default=None
+        What black and white are. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
+        16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
+    cache : {"memory", None}, path or FeatureStore, default="memory"
+        Where features are kept: in one bounded store of this process; in a folder, for other
+        processes and later runs too; in a store of your own; or nowhere.
+    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
+        What runs the network; see :func:`transferclf.engines.forward.compile_forward`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of the network. bfloat16 is faster on some processors and changes features a little.
+    random_state : int, RandomState or None, default=None
+        Determines random weights (`weights=None`).
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    pixel_range_ : tuple, "minmax" or None
+        The pixel range in use; None where every image's own mode says it.
+    n_features_out_ : int
+        Number of features per image.
+    n_features_in_ : int
+        Length of the rows; only after fitting on rows.
+    feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
+        Names of their columns; only after fitting on a table whose columns have names.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from transferclf import CNNFeatureExtractor
+    >>> digits = load_digits().images[:8]
+    >>> CNNFeatureExtractor(pixel_range=(0, 16)).fit_transform(digits).shape
+    (8, 1152)
+    """
+
+    def __init__(
+        self,
+        backbone: Any = "tiny",
+        *,
+        weights: Any = "pretrained",
+        image_size: Any = None,
+        resize: str = "crop",
+        layer: Any = None,
+        pooling: str = "avg",
+        preprocessing: str = "auto",
+        image_shape: Any = None,
+        pixel_range: Any = None,
+        cache: Any = "memory",
+        engine: str = "auto",
+        precision: str = "float32",
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.resize = resize
+        self.layer = layer
+        self.pooling = pooling
+        self.preprocessing = preprocessing
+        self.image_shape = image_shape
+        self.pixel_range = pixel_range
+        self.cache = cache
+        self.engine = engine
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> CNNFeatureExtractor:
+        """Check the images and the network, and decide the pixel range.
+
+        Parameters
+        ----------
+        X : array-like or sequence of images, n of them
+            See :func:`transferclf.images.check_images`.
+        y : ignored
+            Here for scikit-learn's sake.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ImageError, InvalidParameterError, NetworkError, WeightsError
+            If the images, a parameter, the network or its weights cannot be used.
+        """
+        self._check_parameters()
+        layers = self._layers()
+        source = self._fit_source(X)
+        self._fit_prefix(seed_from(self.random_state), layers=layers)
+        warn_without_effect(self, {"layer"} | self._used_of_backbone(), stacklevel=2)
+        self._remark_on(source)
+        # One image shows early whether everything works, and how many features there are.
+        self.n_features_out_ = self._features(source[:1]).shape[1]
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of the images.
+
+        Parameters
+        ----------
+        X : array-like or sequence of images, n of them
+            Of any kind, not necessarily that of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_out_), float32
+
+        Raises
+        ------
+        ImageError
+            If images cannot be used; all of them are named.
+        sklearn.exceptions.NotFittedError
+            If `fit` was not called.
+        """
+        return self._features(self._source_of(X))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the features: backbone, tapped layer, pooling, number.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Here for scikit-learn's sake; pixels have no names.
+
+        Returns
+        -------
+        ndarray of str objects, shape (n_features_out_,)
+            Such as "mobilenet_v2_avg_0".
+        """
+        check_is_fitted(self)
+        prefix = self.prefix_
+        name, layers, pooling = prefix.backbone.name, prefix.layers, prefix.pooling
+        stems = [f"{name}_{layer}_{pooling}" for layer in layers] or [f"{name}_{pooling}"]
+        widths = prefix.widths() if len(layers) > 1 else [self.n_features_out_]
+        names = [
+            f"{stem}_{number}"
+            for stem, width in zip(stems, widths, strict=True)
+            for number in range(width)
+        ]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _layers(self) -> tuple[str, ...]:
+        layers = self.layer or ()
+        if isinstance(layers, str):
+            return (layers,)
+        is_sequence = isinstance(layers, list | tuple)
+        is_names = is_sequence and all(isinstance(layer, str) for layer in layers)
+        if not is_names or len(set(layers)) < len(layers):
+            raise InvalidParameterError(
+                "layer must be None, a name or a list of different names. "
+                f"Got {self.layer!r} instead."
+            )
+        return tuple(layers)

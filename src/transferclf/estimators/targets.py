@@ -1,0 +1,288 @@
+"""Checks of labels and of what belongs to them: which classes there are, and what images weigh."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Set
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from transferclf._checks import check_choice
+from transferclf._spelling import did_you_mean, known_by_look, shortened, told_apart
+from transferclf.exceptions import ImageError, InvalidParameterError
+
+
+def check_apart(X: Any, y: Any) -> None:
+    """Raise ImageError if X is images and labels in one, or a folder: they are passed apart."""
+    if isinstance(X, Mapping) and "target" in X:
+        images = next((name for name in ("images", "data") if name in X), "data")
+        raise ImageError(
+            f"X must be images and y their labels. Got a {type(X).__name__} with both: pass "
+            f"bunch.{images} and bunch.target."
+        )
+    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+        raise ImageError(
+            f"X must be images and y their labels. Got the folder {os.fspath(X)!r}: if it has a "
+            "folder of images for each class, bunch = transferclf.load_image_folder(folder) reads "
+            "it; then pass bunch.data and bunch.target."
+        )
+    if y is None and isinstance(X, tuple) and len(X) == 2:
+        raise ImageError(
+            "X must be images and y their labels. Got one tuple of two: pass its parts, as in "
+            "fit(*pair)."
+        )
+
+
+def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Check class labels and return (classes, indices into classes).
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels: strings, integers or booleans.
+    n_samples : int
+        Number of images that they belong to.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        The distinct labels, sorted.
+    indices : ndarray of shape (n_samples,)
+        Which of them each sample has.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per image, labels are missing or continuous, or there are
+        fewer than two classes.
+    """
+    labels = _labels(y, n_samples)
+    classes, indices = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            "A classifier needs images of at least two classes. Got one class: "
+            f"{classes.tolist()[0]!r}."
+        )
+    return classes, indices
+
+
+def known_targets(y: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
+    """Check labels that may only be of known classes, and return their indices.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels.
+    n_samples : int
+        Number of images that they belong to.
+    classes : ndarray of shape (n_classes,)
+        The known classes, sorted.
+
+    Returns
+    -------
+    ndarray of int, shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per image, or one that is not known.
+    """
+    labels = _labels(y, n_samples)
+    unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
+    if unknown:
+        raise ValueError(
+            f"y must have labels of the known classes, {classes.tolist()}. Got {unknown} too."
+            + did_you_mean(unknown, classes.tolist(), only_look_alikes=True)
+        )
+    return np.searchsorted(classes, labels)
+
+
+def look_alike_remark(y: Any, classes: np.ndarray) -> str:
+    """Say which labels are not among the classes, but look like one of them.
+
+    Such labels may be meant, as in a test set with one more class. Most often they are a known
+    class that is written in another way, and all its images count as wrong.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels.
+    classes : ndarray of shape (n_classes,)
+        The classes that can be predicted.
+
+    Returns
+    -------
+    str
+        Empty if there are none.
+    """
+    known = classes.tolist()
+    unknown = sorted(set(np.ravel(np.asarray(y)).tolist()) - set(known), key=str)
+    pairs = [told_apart(pair) for pair in known_by_look(unknown, known).items()]
+    if not pairs:
+        return ""
+    examples = shortened([f"{label} like {alike}" for label, alike in pairs])
+    return (
+        f"y has labels that are never predicted, but look like a class that is: {examples}; where "
+        "one class is meant, write it in one way, since these images all count as wrong"
+    )
+
+
+def first_classes(classes: Any) -> np.ndarray:
+    """The classes that there will be, sorted; for the first call of `partial_fit`."""
+    if classes is None:
+        raise ValueError("classes must be passed to the first call of partial_fit.")
+    labels = column_or_1d(classes)
+    _refuse_missing(labels)
+    _refuse_mixed(labels)
+    known = np.unique(labels)
+    if len(known) < 2:
+        raise ValueError(f"classes must be at least two. Got {known.tolist()}.")
+    return known
+
+
+def _labels(y: Any, n_samples: int) -> np.ndarray:
+    if y is None:
+        raise ValueError("TransferClassifier requires y to be passed, but the target y is None.")
+    _refuse_several(y)
+    labels = column_or_1d(y, warn=True)
+    if len(labels) != n_samples:
+        raise ValueError(
+            f"X and y must have one label per image. Got inconsistent numbers of samples: "
+            f"{n_samples} images and {len(labels)} labels."
+        )
+    _refuse_missing(labels)
+    _refuse_mixed(labels)
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError("y must hold class labels. Got infinite numbers.")
+    check_classification_targets(labels)
+    return labels
+
+
+def _refuse_several(y: Any) -> None:
+    """Raise ValueError unless y has one label for each image."""
+    expected = "y must be one label for each image, of shape (n,)."
+    dense = y.toarray() if hasattr(y, "toarray") else y
+    shape = getattr(dense, "shape", None)
+    several = _first_collection(dense) if shape is None or len(shape) == 1 else None
+    is_table = shape is not None and len(shape) == 2 and shape[1] > 1
+    if not is_table and several is None:
+        return
+    if _is_one_hot(dense):
+        raise ValueError(
+            f"{expected} Got a table that is one-hot, with a single 1 for each image: pass "
+            f"{_argmax_of(y)}, or the names of the classes at these positions."
+        )
+    got = f"Got shape {shape}"
+    if several is not None:
+        got = f"Got {several[1]!r:.80} at index {several[0]}"
+    raise ValueError(f"{expected} {got}: several labels for one image are not supported.")
+
+
+def _first_collection(labels: Any) -> tuple[int, Any] | None:
+    """The first label that is several, and where it is; lists of one each are a column."""
+    is_array = isinstance(labels, np.ndarray) and labels.dtype != object
+    if is_array or isinstance(labels, str | Mapping) or not hasattr(labels, "__len__"):
+        return None
+    for index, label in enumerate(labels):
+        is_list = isinstance(label, list | tuple) or (isinstance(label, np.ndarray) and label.ndim)
+        if isinstance(label, Set | Mapping) or (is_list and len(label) != 1):
+            return index, label
+    return None
+
+
+def _is_one_hot(y: Any) -> bool:
+    try:
+        table = np.asarray(y, dtype=float)
+    except (TypeError, ValueError):  # texts, sets or rows of different lengths
+        return False
+    is_binary = table.ndim == 2 and np.isin(table, (0, 1)).all()
+    return bool(is_binary and (table.sum(axis=1) == 1).all())
+
+
+def _argmax_of(y: Any) -> str:
+    if hasattr(y, "toarray"):
+        return "y.toarray().argmax(axis=1)"
+    if hasattr(y, "idxmax"):
+        return "y.idxmax(axis=1)"
+    return "y.argmax(axis=1)" if hasattr(y, "argmax") else "numpy.argmax(y, axis=1)"
+
+
+def _refuse_missing(labels: np.ndarray) -> None:
+    if labels.dtype.kind not in "fmMO":
+        return
+    missing = [index for index, label in enumerate(labels) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"y has no label for {len(missing)} of {len(labels)} images (NaN or None), the first "
+            f"at index {missing[0]}. Label them or leave these images out."
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None or one of the values that differ from themselves: NaN, NaT, NA."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # comparing pandas.NA has no truth value
+        return True
+
+
+def _refuse_mixed(labels: np.ndarray) -> None:
+    kinds = {"a text" if isinstance(label, str) else "a number" for label in labels.tolist()}
+    if labels.dtype == object and len(kinds) > 1:
+        raise ValueError("y must have labels of one type. Got both texts and numbers.")
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return weights as float64 of shape (n_samples,); None is a weight of one each."""
+    if sample_weight is None:
+        return np.ones(n_samples)
+    weights = _floats("sample_weight", sample_weight)
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must have shape ({n_samples},), one weight per image. "
+            f"Got {weights.shape} instead."
+        )
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
+        raise ValueError(
+            "sample_weight must be finite, nowhere negative and not zero everywhere. "
+            f"Got values from {weights.min()} to {weights.max()}."
+        )
+    return weights
+
+
+def _floats(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidParameterError(f"{name} must hold numbers. Got {values!r} instead.") from None
+
+
+def class_weights(
+    class_weight: str | Mapping | None, classes: np.ndarray, indices: np.ndarray
+) -> np.ndarray | None:
+    """A factor for each class, or None; in the words of scikit-learn's `class_weight`."""
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str):
+        check_choice("class_weight", class_weight, (None, "balanced", "a dict"))
+        return compute_class_weight("balanced", classes=np.arange(len(classes)), y=indices)
+    if not isinstance(class_weight, Mapping):
+        raise InvalidParameterError(
+            f"class_weight must be None, 'balanced' or a dict. Got {class_weight!r} instead."
+        )
+    unknown = set(class_weight) - set(classes.tolist())
+    if unknown:
+        raise InvalidParameterError(
+            f"class_weight names classes that y has not: {sorted(unknown, key=str)}; "
+            f"y has {classes.tolist()}.{did_you_mean(sorted(unknown, key=str), classes.tolist())}"
+        )
+    weights = _floats("class_weight", [class_weight.get(label, 1.0) for label in classes.tolist()])
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
+        raise InvalidParameterError(
+            "class_weight must be finite, nowhere negative and not zero for all classes. "
+            f"Got {class_weight}."
+        )
+    return weights

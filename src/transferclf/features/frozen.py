@@ -1,0 +1,399 @@
+"""The frozen prefix, named before it is built.
+
+A `Prefix` says exactly which function of the pixels it is. Its digest goes into the key of every
+stored activation and is computed without Keras; the network is built and compiled only when some
+activation is missing, and then shared by everything in the process that asks for the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transferclf.backbones.registry import Backbone
+from transferclf.backbones.weights import (
+    PRETRAINED,
+    build_backbone,
+    is_pretrained_file,
+    keras_models_folder,
+    pretrained_file,
+)
+from transferclf.engines.registry import Engine, Precision
+from transferclf.exceptions import NetworkError, TransferclfWarning
+from transferclf.graphs.digests import architecture_digest, file_digest, values_digest
+from transferclf.graphs.forking import check_not_forked
+from transferclf.graphs.isolation import undisturbed
+from transferclf.graphs.versions import version_of
+
+if TYPE_CHECKING:
+    import keras
+
+    from transferclf.engines.forward import Forward
+    from transferclf.graphs.pooling import Pooling
+
+# Raised whenever the same parameters come to mean another function of the pixels.
+FORMAT = 3
+
+# Compiled networks kept for other estimators; a grid over backbones visits them in turn.
+FORWARDS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A frozen function from pixels to features.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The record of the network.
+    weights : {"pretrained", "imagenet"}, Path or None
+        Its weights; ignored for a model of the user's own.
+    seed : int
+        What random weights are drawn from.
+    size : (int, int)
+        Height and width of the input, in pixels.
+    preprocessing : {"none", "caffe", "tf", "torch"}
+        What happens to the pixels first.
+    pooling : {"avg", "max", "flatten"}
+        How activation maps become vectors.
+    layers : tuple of str, default=()
+        Layers to tap, their features side by side; () is the output of the backbone.
+    model : keras.Model or None, default=None
+        The user's own network, in place of the backbone's builder.
+    trainable_layers : int or str, default=0
+        Where the backbone is cut, in the words of :func:`transferclf.graphs.cutting.cut`. 0
+        leaves it whole; otherwise the prefix gives the activations at the cut, flattened, and
+        :meth:`tail` is what comes after them.
+    engine, precision : str, default="auto" and "float32"
+        What runs it, see :func:`transferclf.engines.forward.compile_forward`.
+    """
+
+    backbone: Backbone
+    weights: str | Path | None
+    seed: int
+    size: tuple[int, int]
+    preprocessing: str
+    pooling: Pooling
+    layers: tuple[str, ...] = ()
+    model: keras.Model | None = None
+    trainable_layers: int | str = 0
+    engine: Engine = "auto"
+    precision: Precision = "float32"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that determines the features of an image of the right size."""
+        facts = {
+            "format": FORMAT,
+            "network": self._network(),
+            "size": self.size,
+            "preprocessing": self.preprocessing,
+            "ends": self._ends(),
+            # Engines agree to the rounding of float32, and less precise ones do not.
+            "rounding": None if self.precision == "float32" else [self.engine, self.precision],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The digest is of this installation, and another one computes its own; the digest of the
+        # weights travels along, so that other weights are noticed there.
+        left_out = {"digest"}
+        # Another version may describe the same model in other words. A model that was changed
+        # since fit keeps the description that it had, and so is noticed there too.
+        if self.model is not None and not self._has_other_architecture():
+            left_out.add("architecture")
+        state = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        if self.model is not None:
+            from transferclf.graphs.copying import travelling
+
+            state["model"] = travelling(self.model)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["model"] is not None:
+            from transferclf.graphs.copying import arrived
+
+            state = state | {"model": arrived(state["model"])}
+        self.__dict__.update(state)
+
+    def _ends(self) -> list[Any]:
+        """Where in the network the activations are taken, and how they become vectors."""
+        if self.is_cut:
+            return ["cut", self.trainable_layers]  # pooling comes after the cut
+        return [self.pooling, self.layers]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether layers of the backbone are left to be trained."""
+        return self.trainable_layers != 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all of the backbone is left to be trained, so that the cut is at the pixels."""
+        return self.trainable_layers == "all"
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether all is trained, and starts from random weights."""
+        return self.is_empty and self.weights is None and self.model is None
+
+    def _network(self) -> list[Any]:
+        if self.model is not None:
+            return ["model", self.architecture, self.weights_digest]
+        return [
+            self.backbone.name,
+            self.backbone.options,
+            version_of("keras"),  # may change an architecture under its name
+            self.weights_digest,
+        ]
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """What the weights were when they were first looked at."""
+        return self._weights_now()
+
+    @cached_property
+    def architecture(self) -> str:
+        """What a model of the user's own was when it was first looked at, its weights aside."""
+        return "" if self.model is None else architecture_digest(self.model)
+
+    def expect_weights(self, digest: str) -> None:
+        """Say what the weights were elsewhere; others, when they are looked at, are an error."""
+        self.__dict__["weights_digest"] = digest
+
+    def _has_other_architecture(self) -> bool:
+        """Whether the user's own model was changed since it was first looked at."""
+        known = self.__dict__.get("architecture")
+        return (
+            known is not None
+            and self.model is not None
+            and known != architecture_digest(self.model)
+        )
+
+    def _weights_now(self) -> str:
+        if self.model is not None:
+            return values_digest(self.model)
+        if self.weights is None:
+            return f"random {self.seed}"
+        if self.weights not in PRETRAINED:
+            path = Path(self.weights)
+            # Its name says whether it is that of Keras, around which some networks are built
+            # differently.
+            pretrained = is_pretrained_file(self.backbone, path, self.size)
+            return file_digest(path) if pretrained else f"file {file_digest(path)}"
+        file = pretrained_file(self.backbone, self.size)
+        if file is None:
+            self._new_backbone()  # downloads the file, or says why that cannot be
+            file = pretrained_file(self.backbone, self.size)
+        if file is None:
+            raise NetworkError(
+                f"The weights of {self.backbone.name!r} are not in {keras_models_folder()}, though "
+                "Keras loaded them; set KERAS_HOME before Keras is imported."
+            )
+        return file_digest(file)
+
+    def forward(self) -> Forward:
+        """The compiled network; built once for all equal prefixes in this process."""
+        return self._compiled("prefix", self.build)
+
+    def tail_forward(self) -> Forward:
+        """What comes after the cut, compiled as it is before any training."""
+        return self._compiled(f"tail {self.pooling}", self.tail)
+
+    def _compiled(self, part: str, build: Callable[[], keras.Model]) -> Forward:
+        key = (self.digest, self.engine, self.precision, part)
+        check_not_forked()
+        with _forwards_lock:
+            if key not in _forwards:
+                from transferclf.engines.forward import compile_forward
+
+                with undisturbed():
+                    _forwards[key] = compile_forward(build(), self.engine, self.precision)
+            _forwards.move_to_end(key)
+            while len(_forwards) > FORWARDS_KEPT:
+                _forwards.popitem(last=False)
+            return _forwards[key]
+
+    def build(self) -> keras.Model:
+        """A new, flat Keras model from pixels between 0 and 255 to rows (n, d).
+
+        The rows are features, or the activations at the cut.
+        """
+        import keras
+
+        from transferclf.graphs.cutting import cut
+        from transferclf.graphs.rows import as_rows, side_by_side
+
+        with undisturbed():
+            network = self._flat_network()
+            if self.is_cut:
+                outputs = as_rows(cut(network, self.trainable_layers).prefix.outputs)
+            else:
+                outputs = side_by_side(self._features(network))
+            return keras.Model(network.inputs[0], outputs, name=self.backbone.name)
+
+    def tail(self) -> keras.Model:
+        """A new Keras model of what comes after the cut: from rows (n, d) to features.
+
+        From pixels (n, h, w, 3) where the prefix is empty. Its layers are copies, free to be
+        trained.
+        """
+        import keras
+
+        from transferclf.graphs.copying import copied
+        from transferclf.graphs.cutting import cut
+        from transferclf.graphs.pooling import pool
+        from transferclf.graphs.rows import on_rows, side_by_side
+
+        if self.is_empty:
+            return copied(self.whole().build())
+        with undisturbed():
+            suffix = cut(self._flat_network(), self.trainable_layers).suffix
+            features = [pool(tensor, self.pooling) for tensor in suffix.outputs]
+            rows, outputs = on_rows(keras.Model(suffix.inputs, features))
+            features = side_by_side(outputs)
+            tail = copied(keras.Model(rows, features, name=f"{self.backbone.name}_tail"))
+        self._warn_if_fixed(tail, suffix)
+        return tail
+
+    def _warn_if_fixed(self, tail: keras.Model, suffix: keras.Model) -> None:
+        """Say so where fine-tuning would train none of the backbone."""
+        if tail.weights:
+            return
+        import keras
+
+        fixed = [it.name for it in suffix.layers if not isinstance(it, keras.layers.InputLayer)]
+        warnings.warn(
+            f"trainable_layers={self.trainable_layers!r} trains nothing of {self.backbone.name!r}: "
+            f"{', '.join(fixed)} have no weights. Set a larger number, or the name of a block.",
+            TransferclfWarning,
+            stacklevel=2,
+        )
+
+    def widths(self) -> list[int]:
+        """How many features each tapped layer gives; builds the network."""
+        with undisturbed():
+            return [features.shape[-1] for features in self._features(self._flat_network())]
+
+    def map_shape(self) -> tuple[int, ...]:
+        """Shape of what the backbone ends in, for one image; builds the network once."""
+        if self.digest not in _map_shapes:
+            with undisturbed():
+                outputs = self._flat_network().outputs
+            _map_shapes[self.digest] = self._only_shape(outputs)
+        return _map_shapes[self.digest]
+
+    def _only_shape(self, outputs: list[keras.KerasTensor]) -> tuple[int, ...]:
+        if len(outputs) > 1:
+            raise NetworkError(
+                f"head needs a network with one output. {self.backbone.name!r} has "
+                f"{len(outputs)}: leave head=None, or make a keras.Model with one of them."
+            )
+        shape = tuple(outputs[0].shape[1:])
+        if None in shape:
+            raise NetworkError(
+                f"expected {self.backbone.name!r} to end in activations of a fixed size, got "
+                f"{shape}"
+            )
+        return shape
+
+    def whole(self) -> Prefix:
+        """The same network without a cut, with the weights that this one was fitted with."""
+        whole = dataclasses.replace(self, trainable_layers=0)
+        whole.__dict__.update(weights_digest=self.weights_digest, architecture=self.architecture)
+        return whole
+
+    def _features(self, network: keras.Model) -> list[keras.KerasTensor]:
+        from transferclf.graphs.pooling import pool
+
+        return [pool(tensor, self.pooling) for tensor in _outputs(network, self.layers)]
+
+    def _flat_network(self) -> keras.Model:
+        """From pixels to what the backbone ends in, its own models inside it dissolved."""
+        import keras
+
+        from transferclf.backbones.preprocessing import scale_pixels
+        from transferclf.graphs.walking import functional, packed, replay
+
+        network = functional(self.network())
+        _check_input(network, self.size)
+        inputs = keras.Input((*self.size, 3), name="pixels")
+        outputs = replay(network, [scale_pixels(inputs, self.preprocessing)])
+        try:
+            return keras.Model(inputs, packed(outputs), name=network.name)
+        except ValueError as error:  # two models inside it have layers of the same name
+            raise NetworkError(
+                f"{network.name!r} cannot be made one flat model: {error}"
+            ) from error
+
+    def network(self) -> keras.Model:
+        """The backbone with its weights: the user's own model, or a new one.
+
+        Raises
+        ------
+        NetworkError
+            If the weights are no longer those that they were.
+        """
+        # Features of a changed network must not be stored under the name of the old one, nor meet
+        # a head that was fitted to the old one's.
+        if self._weights_now() != self.weights_digest:
+            raise NetworkError(
+                f"The weights of {self.backbone.name!r} are not those that it was fitted with: "
+                "fit again, or put them back. Train a copy of a model further, not the model."
+            )
+        if self._has_other_architecture():
+            raise NetworkError(
+                f"The layers of {self.backbone.name!r} are not those that it was fitted with: "
+                "fit again. Change a copy of a model, not the model."
+            )
+        return self.model if self.model is not None else self._new_backbone()
+
+    def _new_backbone(self) -> keras.Model:
+        return build_backbone(self.backbone, self.weights, self.size, self.seed)
+
+
+_forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
+_forwards_lock = threading.RLock()
+
+# What networks end in, by the digests of their prefixes.
+_map_shapes: dict[str, tuple[int, ...]] = {}
+
+
+def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
+    """The outputs of the named layers within this network, or of the network itself."""
+    from transferclf.graphs.walking import nodes_in_order
+
+    if not names:
+        return list(network.outputs)
+    by_name = {node.operation.name: node.outputs[0] for node in nodes_in_order(network)}
+    for name in names:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[-5:]
+            raise NetworkError(
+                f"layer={name!r} is no layer of {network.name!r}; there are, among others, "
+                f"{', '.join(map(repr, near))}."
+            )
+    return [by_name[name] for name in names]
+
+
+def _check_input(network: keras.Model, size: tuple[int, int]) -> None:
+    shape = network.inputs[0].shape
+    fits = len(shape) == 4 and all(
+        side in (None, wanted) for side, wanted in zip(shape[1:], (*size, 3), strict=True)
+    )
+    if len(network.inputs) != 1 or not fits:
+        raise NetworkError(
+            f"expected a network with one input of RGB images {(None, *size, 3)}; "
+            f"{network.name!r} takes {[tensor.shape for tensor in network.inputs]}. Check "
+            "image_size and the channels."
+        )

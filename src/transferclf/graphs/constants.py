@@ -1,0 +1,100 @@
+"""Shifting and scaling by constants: what every format of exported models can hold.
+
+Keras' Normalization keeps tensors beside its weights, and a converter that takes the weights of a
+model for constants leaves these as inputs that nobody knows. A Rescaling layer has plain numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+# The most that float32 holds.
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def shifted(x: keras.KerasTensor, mean: np.ndarray, name: str) -> keras.KerasTensor:
+    """Subtract a mean, by a layer of this name; the mean is as float32 has it."""
+    return _shift(mean, name)(x)
+
+
+def shifted_and_scaled(
+    x: keras.KerasTensor, mean: np.ndarray, scale: np.ndarray, names: tuple[str, str]
+) -> keras.KerasTensor:
+    """Subtract a mean and divide by a scale, as exactly as float32 can.
+
+    Not folded into the layer that follows, nor into one multiplication and addition: where the
+    deviation is far below the mean, as in the features of untrained networks, the difference
+    would be lost in the rounding of both.
+
+    Parameters
+    ----------
+    x : keras.KerasTensor of shape (n, ..., d)
+        What to scale.
+    mean, scale : ndarray, float64
+        What broadcasts to `x`; no scale is zero.
+    names : (str, str)
+        Names of the two layers.
+    """
+    centre, rescale = _shift_and_scale(mean, scale, names)
+    return rescale(centre(x))
+
+
+def _shift(mean: np.ndarray, name: str) -> layers.Rescaling:
+    return layers.Rescaling(1.0, offset=_plain(-np.asarray(mean, np.float32)), name=name)
+
+
+def _shift_and_scale(
+    mean: np.ndarray, scale: np.ndarray, names: tuple[str, str]
+) -> tuple[layers.Rescaling, layers.Rescaling]:
+    nearest = np.asarray(mean, np.float32).astype(float)
+    factor = np.minimum(1.0 / scale, LARGEST)
+    # What float32 could not hold of the mean, which may be much in deviations.
+    rest = np.clip((nearest - mean) * factor, -LARGEST, LARGEST)
+    rescale = layers.Rescaling(_plain(factor), offset=_plain(rest), name=names[1])
+    return _shift(mean, names[0]), rescale
+
+
+def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
+    """What :func:`transferclf.graphs.copying.copied` puts in the place of Normalization layers.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from transferclf.graphs.copying import copied
+    >>> inputs = keras.Input((2,))
+    >>> norm = keras.layers.Normalization(mean=[3.0, 4.0], variance=[4.0, 9.0], name="norm")
+    >>> constant = copied(keras.Model(inputs, norm(inputs)), replace=as_constants())
+    >>> [layer.name for layer in constant.layers[1:]]
+    ['norm_centre', 'norm']
+    """
+
+    def replaced(layer: Any) -> Callable[..., Any] | None:
+        if type(layer) is not layers.Normalization or layer.invert:
+            return None
+        mean = _aligned(layer.mean)
+        # As the layer itself does, which takes smaller deviations for that.
+        scale = np.maximum(np.sqrt(_aligned(layer.variance)), keras.config.epsilon())
+        names = (f"{layer.name}_centre", layer.name)
+        centre, rescale = _shift_and_scale(mean, scale, names)
+        return lambda x: rescale(centre(x))  # the same two layers wherever it is called
+
+    return replaced
+
+
+def _aligned(statistic: Any) -> np.ndarray:
+    """Statistics of a layer without the leading axes of length 1 that broadcasting adds anyway."""
+    values = keras.ops.convert_to_numpy(statistic).astype(float)
+    while values.ndim and values.shape[0] == 1:
+        values = values[0]
+    return values
+
+
+def _plain(values: np.ndarray) -> Any:
+    """Numbers as JSON has them: one where all are equal."""
+    values = np.asarray(values, np.float64)
+    return float(values.flat[0]) if (values == values.flat[0]).all() else values.tolist()

@@ -1,0 +1,217 @@
+"""What a file and a Keras model are known by: digests of everything that determines a result."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+import uuid
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from transferclf.exceptions import NetworkError, WeightsError
+from transferclf.graphs.forking import check_not_forked
+
+if TYPE_CHECKING:
+    import keras
+
+# A file that was changed so recently may be changed again without another time stamp.
+SETTLED = 2.0
+
+# Classes of Keras whose description does not say what they compute: it names a path, or code.
+_UNTOLD = {
+    "__lambda__",
+    "FlaxLayer",
+    "IntegerLookup",
+    "JaxLayer",
+    "Lambda",
+    "StringLookup",
+    "TFSMLayer",
+    "TextVectorization",
+    "TorchModuleWrapper",
+}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, remembered until the file changes.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        changed = max(status.st_mtime, status.st_ctime)
+        if abs(time.time() - changed) < SETTLED:
+            return _sha256(path)
+        # Whoever copies a file may set the time of its contents, but not that of the entry.
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        return _settled_digest(path, stamp)
+    except OSError as error:
+        raise WeightsError(
+            f"The weights file {path} cannot be read: {error.strerror}. weights= takes "
+            "'pretrained', 'imagenet', None or the path of a file."
+        ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _settled_digest(path: Path, stamp: tuple[int, ...]) -> str:
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def values_digest(model: keras.Model) -> str:
+    """SHA-256 of the values of a model's weights, whatever its layers are called."""
+    digest = hashlib.sha256()
+    for weights in model.get_weights():
+        digest.update(f"{weights.dtype} {weights.shape}".encode())
+        digest.update(weights.tobytes())
+    return digest.hexdigest()
+
+
+class Description(NamedTuple):
+    """What can be told of a model besides the values of its weights.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the description that Keras writes, the names of the layers included.
+    has_unknown_code : bool
+        Whether the model holds code or files that the description only names: Lambda layers,
+        layers and functions that are not Keras' own, a SavedModel, a model of another library.
+        These may compute anything, and something else tomorrow.
+    """
+
+    digest: str
+    has_unknown_code: bool
+
+
+def describe(model: keras.Model, *, with_training: bool = False) -> Description:
+    """Describe a model.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A model whose layers can all be described.
+    with_training : bool, default=False
+        Whether it matters which layers are frozen.
+
+    Raises
+    ------
+    NetworkError
+        If a layer of the user's own cannot be described.
+    """
+    facts = _facts(model, {"compile_config"} if with_training else {"compile_config", "trainable"})
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return Description(digest, _has_unknown_code(facts) or _has_own_functions(model))
+
+
+def architecture_digest(model: keras.Model) -> str:
+    """SHA-256 of a model's description; with unknown code in it, one that no other model has."""
+    digest, has_unknown_code = describe(model)
+    return f"{digest} {_token(model)}" if has_unknown_code else digest
+
+
+def model_digest(model: keras.Model) -> str:
+    """SHA-256 of a model: of its architecture and of the values of its weights.
+
+    Whether it is compiled or frozen makes no difference; the names of its layers do. A model with
+    unknown code (see :class:`Description`) shares its digest with no other, not even with a copy.
+
+    Raises
+    ------
+    NetworkError
+        If a layer of the user's own cannot be described.
+    """
+    facts = [architecture_digest(model), values_digest(model)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _token(model: keras.Model) -> str:
+    """A text that this one object has and no other ever had."""
+    return _tokens.setdefault(model, uuid.uuid4()).hex
+
+
+_tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDictionary()
+
+
+def _facts(model: keras.Model, left_out: set[str]) -> Any:
+    """The description of a model, without the values that are left out."""
+    check_not_forked()
+    try:
+        config = model.to_json()
+    except Exception as error:  # whatever the get_config of somebody's layer raises
+        raise NetworkError(
+            f"expected a model whose layers can all be described; {model.name!r} has one that "
+            f"cannot: {error} Give it a get_config()."
+        ) from error
+    return json.loads(
+        config, object_hook=lambda facts: {k: v for k, v in facts.items() if k not in left_out}
+    )
+
+
+def _has_unknown_code(facts: Any) -> bool:
+    """Whether a description names something whose code or files it does not hold."""
+    if isinstance(facts, list):
+        return any(map(_has_unknown_code, facts))
+    if not isinstance(facts, dict):
+        return False
+    if "class_name" in facts and not _is_known(facts["class_name"], facts.get("module")):
+        return True
+    return any(map(_has_unknown_code, facts.values()))
+
+
+def _is_known(class_name: str, module: str | None) -> bool:
+    """Whether Keras says all about this part: its own classes, and plain data like __tuple__."""
+    if class_name in _UNTOLD:
+        return False
+    return class_name.startswith("__") if module is None else is_of_keras(module)
+
+
+def is_of_keras(module: str | None) -> bool:
+    """Whether a module belongs to Keras itself."""
+    return module is not None and module.split(".")[0] == "keras"
+
+
+def _has_own_functions(model: keras.Model) -> bool:
+    """Whether a layer holds a function of somebody else's; Keras describes it by its name alone."""
+    return any(own_functions(part) for part in parts_of(model))
+
+
+def own_functions(layer: Any) -> dict[str, Any]:
+    """The attributes of a layer that are functions, and none of Keras'."""
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if isinstance(value, FunctionType | MethodType) and not is_of_keras(value.__module__)
+    }
+
+
+def parts_of(layer: Any) -> Iterator[Any]:
+    """A layer or model, and all layers and operations inside it."""
+    import keras
+
+    waiting, seen = [layer], {id(layer)}
+    while waiting:
+        part = waiting.pop()
+        yield part
+        for value in list(vars(part).values()):
+            for item in _items(value):
+                if isinstance(item, keras.Operation) and id(item) not in seen:
+                    seen.add(id(item))
+                    waiting.append(item)
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else [value]

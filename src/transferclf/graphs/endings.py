@@ -1,0 +1,120 @@
+"""What a network ends in: features, or the classes of whoever trained it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+from keras import layers
+
+from transferclf.exceptions import TransferclfWarning
+from transferclf.graphs.walking import functional, nodes_in_order
+
+# Numbers of classes of ImageNet and of its larger sets, as published networks have them.
+PUBLISHED_CLASSES = (1000, 1001, 11221, 21841, 21842, 21843)
+
+# What Keras calls the last layer of its applications, in small letters.
+_PREDICTIONS = "predictions"
+
+_PROBABILITIES = {"softmax", "sigmoid"}
+
+# What may stand between a layer of class scores and the end, and changes no number of them.
+_RESHAPING = (layers.Activation, layers.Dropout, layers.Flatten, layers.Reshape, layers.Softmax)
+
+
+def warn_of_classes(model: keras.Model) -> None:
+    """Warn where a network ends in its classification layer, and say where to cut it.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional or sequential model of the user's own.
+    """
+    found = classification_layer(model)
+    if found is None:
+        return
+    name, n_classes, before = found
+    where = "below that layer"
+    if before is not None:
+        where = (
+            f"at {before!r}: keras.Model(model.input, model.get_layer({before!r}).output), or "
+            f"CNNFeatureExtractor(model, layer={before!r})"
+        )
+    warnings.warn(
+        f"{model.name!r} ends in its classification layer {name!r}, so that the features are the "
+        f"scores of {n_classes} classes that it was trained for. What comes before mostly tells "
+        f"new classes apart far better. Cut it {where}.",
+        TransferclfWarning,
+        stacklevel=2,
+    )
+
+
+def classification_layer(model: keras.Model) -> tuple[str, int, str | None] | None:
+    """The layer of class scores that a network ends in, if it does.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional or sequential model.
+
+    Returns
+    -------
+    name : str
+        Of the last layer.
+    n_classes : int
+        How many scores there are.
+    before : str or None
+        The layer in which the features end, where one can be cut; None in a model within a model.
+
+    Examples
+    --------
+    >>> import keras
+    >>> x = inputs = keras.Input((8, 8, 3))
+    >>> x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    >>> x = keras.layers.Dense(5, "softmax", name="scores")(x)
+    >>> classification_layer(keras.Model(inputs, x))
+    ('scores', 5, 'pool')
+    """
+    model = functional(model)
+    makers = {id(tensor): node for node in nodes_in_order(model) for tensor in node.outputs}
+    node = makers.get(id(model.outputs[0]))
+    if node is None or len(model.outputs) > 1 or len(model.outputs[0].shape) != 2:
+        return None
+    last = node.operation
+    if isinstance(last, keras.Model):
+        inner = classification_layer(last) if _has_graph(last) else None
+        return None if inner is None else (inner[0], inner[1], None)
+    width = model.outputs[0].shape[1]
+    if not _gives_classes(last, width):
+        return None
+    while _keeps_numbers(node.operation) and id(node.input_tensors[0]) in makers:
+        node = makers[id(node.input_tensors[0])]
+    before = makers.get(id(node.input_tensors[0]))
+    while before is not None and isinstance(before.operation, layers.Dropout):
+        before = makers.get(id(before.input_tensors[0]))
+    return last.name, width, None if before is None else before.operation.name
+
+
+def _keeps_numbers(operation: Any) -> bool:
+    kind = type(operation).__name__.lower()
+    return isinstance(operation, _RESHAPING) or kind in _PROBABILITIES
+
+
+def _has_graph(model: keras.Model) -> bool:
+    return bool(getattr(model, "inputs", None)) and hasattr(model, "operations")
+
+
+def _gives_classes(operation: Any, width: int) -> bool:
+    kind = type(operation).__name__.lower()
+    activation = getattr(getattr(operation, "activation", None), "__name__", None)
+    if kind in _PROBABILITIES or activation in _PROBABILITIES:
+        return True
+    if operation.name.lower() == _PREDICTIONS:
+        return True
+    return isinstance(operation, layers.Dense) and _is_linear(operation, width)
+
+
+def _is_linear(layer: Any, width: int) -> bool:
+    """Whether it gives scores of as many classes as published networks know."""
+    return layer.activation is keras.activations.linear and width in PUBLISHED_CLASSES

@@ -1,0 +1,74 @@
+"""Computing in bfloat16: half the bytes, and on CPUs made for it many times the speed.
+
+bfloat16 keeps three decimal digits, enough between the layers of a network that was trained with
+noise anyway. What scales pixels, what adds up many numbers and what makes the outputs stays in
+float32.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from transferclf.graphs.folding import has_plain_weights, rebuilt
+from transferclf.graphs.walking import functional, nodes_in_order, with_replaced
+
+# All of them compute each output from few inputs, or add up in float32 inside (convolutions).
+_LOWERED = (
+    layers.Activation,
+    layers.Add,
+    layers.Concatenate,
+    layers.Conv2D,
+    layers.Cropping2D,
+    layers.Dense,
+    layers.DepthwiseConv2D,
+    layers.MaxPooling2D,
+    layers.Multiply,
+    layers.ReLU,
+    layers.ZeroPadding2D,
+)
+
+
+def lower_precision(model: keras.Model) -> keras.Model:
+    """Return a model that does the bulk of the work in bfloat16.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A flat functional model, as `fold_batch_norm` returns; not modified.
+
+    Returns
+    -------
+    keras.Model
+        From and to float32; shares the layers that stay as they are.
+
+    Examples
+    --------
+    >>> import keras
+    >>> x = inputs = keras.Input((4,))
+    >>> for name in ("hidden", "scores"):
+    ...     x = keras.layers.Dense(2, name=name)(x)
+    >>> [layer.compute_dtype for layer in lower_precision(keras.Model(inputs, x)).layers[1:]]
+    ['bfloat16', 'float32']
+    """
+    model = functional(model)
+    originals = _layers_to_lower(model)
+    lowered = {id(layer): rebuilt(layer, dtype="bfloat16") for layer in originals}
+    changed = with_replaced(model, lambda operation: lowered.get(id(operation), operation))
+    for layer in originals:
+        lowered[id(layer)].set_weights(layer.get_weights())
+    return changed
+
+
+def _layers_to_lower(model: keras.Model) -> list[layers.Layer]:
+    ends = {id(tensor) for tensor in model.outputs}
+    operations = {id(node.operation): node.operation for node in nodes_in_order(model)}
+    for node in nodes_in_order(model):
+        if any(id(tensor) in ends for tensor in node.outputs):
+            operations.pop(id(node.operation), None)
+    return [
+        operation
+        for operation in operations.values()
+        # A class derived from one of these may do anything.
+        if type(operation) in _LOWERED and has_plain_weights(operation)
+    ]

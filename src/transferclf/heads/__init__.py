@@ -1,0 +1,1 @@
+"""What is trained above the cut, and whole models of both parts."""

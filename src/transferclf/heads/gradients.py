@@ -1,0 +1,154 @@
+"""How the class scores of a network depend on the activations of one of its layers.
+
+The scores are those before the softmax, less their mean over the classes. A softmax takes no notice
+of what is added to all scores, so that heads trained from random weights add anything there; maps
+of two networks that always predict the same are to be the same.
+
+Something that is zero is added to the layer's activations, and the gradient is taken with respect
+to that: this finds only the ways that lead through the layer, in any Keras backend.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from transferclf.engines.forward import gradient_at
+from transferclf.graphs.isolation import undisturbed
+from transferclf.graphs.walking import nodes_in_order, replay
+
+# Images that go through at a time: gradients need all activations of all of them.
+BATCH_SIZE = 8
+
+# Axes of a convolution's kernel: height, width, channels in, channels out.
+CONVOLUTION_RANK = 4
+
+
+def map_layers(model: keras.Model) -> dict[str, tuple[int, int]]:
+    """The layers of a flat model that end in a map of features, from the first to the last.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model of layers that are called once each; others are left out.
+
+    Returns
+    -------
+    dict of str to (int, int)
+        Height and width of each map, by the layer's name. A map of features is what a convolution
+        has gone into, so that neither the pixels nor what only scales them are among them.
+
+    Examples
+    --------
+    >>> import keras
+    >>> inputs = keras.Input((8, 8, 3))
+    >>> x = keras.layers.Conv2D(4, 3, name="conv")(keras.layers.Rescaling(1 / 255)(inputs))
+    >>> map_layers(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x)))
+    {'conv': (6, 6)}
+    """
+    nodes = nodes_in_order(model)
+    calls = Counter(id(node.operation) for node in nodes)
+    after_convolution: set[int] = set()
+    maps = {}
+    for node in nodes:
+        if not _is_after_convolution(node, after_convolution):
+            continue
+        after_convolution.update(map(id, node.outputs))
+        if calls[id(node.operation)] == 1 and _is_map(node):
+            maps[node.operation.name] = tuple(node.outputs[0].shape[1:3])
+    return maps
+
+
+def layer_gradients(
+    model: keras.Model, layer: str, pixels: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Activations of a layer, and the gradients of class scores with respect to them.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A flat model from pixels to probabilities that ends in a dense layer with a softmax.
+    layer : str
+        One of :func:`map_layers`.
+    pixels : ndarray of shape (n, h, w, 3)
+        RGB pixels between 0 and 255.
+    classes : ndarray of int, shape (n,)
+        The class whose score is looked at, for each image.
+
+    Returns
+    -------
+    activations, gradients : ndarray of shape (n, map height, map width, channels), float32
+    """
+    with undisturbed():
+        nudged = _nudged(model, layer)
+    starts = range(0, len(pixels), BATCH_SIZE)
+    parts = [slice(start, start + BATCH_SIZE) for start in starts]
+    results = [_of_batch(nudged, pixels[part], classes[part]) for part in parts]
+    activations, gradients = zip(*results, strict=True)
+    return np.concatenate(activations), np.concatenate(gradients)
+
+
+def _of_batch(
+    nudged: keras.Model, pixels: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    shape = (len(pixels), *nudged.inputs[1].shape[1:])
+    zeros = keras.ops.zeros(shape, nudged.inputs[1].dtype)
+    images = keras.ops.convert_to_tensor(pixels.astype(np.float32))
+
+    def chosen_scores(nudge: Any) -> tuple[Any, Any]:
+        activations, scores = nudged([images, nudge], training=False)
+        # Rows do not depend on each other, so that the gradient of the sum is that of each.
+        chosen = keras.ops.one_hot(classes, scores.shape[-1], dtype=scores.dtype)
+        return keras.ops.sum(scores * chosen), activations
+
+    gradients, activations = gradient_at(chosen_scores, zeros)
+    return _numbers(activations), _numbers(gradients)
+
+
+def _numbers(tensor: Any) -> np.ndarray:
+    return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
+
+
+def _nudged(model: keras.Model, layer: str) -> keras.Model:
+    """From pixels and what is added to the layer's activations to these and the class scores."""
+    pixels = keras.Input(model.inputs[0].shape[1:], name="seen_pixels")
+    last, wanted = nodes_in_order(model)[-1].operation, model.get_layer(layer)
+    found: dict[str, Any] = {}
+
+    def replaced(operation: Any) -> Callable[..., Any]:
+        if operation is last:
+            return _centred_scores(last)
+        return nudged if operation is wanted else operation
+
+    def nudged(*args: Any, **kwargs: Any) -> Any:
+        found["activations"] = activations = wanted(*args, **kwargs)
+        found["nudge"] = keras.Input(activations.shape[1:], dtype=activations.dtype, name="nudge")
+        return keras.layers.Add(name="nudged")([activations, found["nudge"]])
+
+    (scores,) = replay(model, [pixels], replaced)
+    return keras.Model([pixels, found["nudge"]], [found["activations"], scores])
+
+
+def _centred_scores(layer: Any) -> Any:
+    """What this layer computes before its softmax, less the mean over the classes."""
+    scores = type(layer).from_config(layer.get_config() | {"activation": "linear"})
+    scores.build(tuple(layer.kernel.shape[:1]))
+    weights = layer.get_weights()
+    scores.set_weights([weight - weight.mean(axis=-1, keepdims=True) for weight in weights])
+    return scores
+
+
+def _is_after_convolution(node: Any, after_convolution: set[int]) -> bool:
+    weights = getattr(node.operation, "weights", ())
+    is_convolution = any(len(weight.shape) == CONVOLUTION_RANK for weight in weights)
+    return is_convolution or any(id(tensor) in after_convolution for tensor in node.input_tensors)
+
+
+def _is_map(node: Any) -> bool:
+    shape = node.outputs[0].shape
+    is_model = isinstance(node.operation, keras.Model)  # whose own layers are called in its place
+    return len(node.outputs) == 1 and len(shape) == 4 and None not in shape[1:] and not is_model

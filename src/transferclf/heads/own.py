@@ -1,0 +1,167 @@
+"""Heads of the user's own, kept as the graph that they built and not as the code that builds it.
+
+A function may read what changes later: a value of the notebook, an attribute, a file. So it is
+called once in each fit; what is trained, kept with the estimator and looked up is the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from transferclf.exceptions import NetworkError
+from transferclf.graphs.copying import arrived, copied, copied_layer, travelling
+from transferclf.graphs.digests import describe, values_digest
+from transferclf.graphs.isolation import undisturbed
+from transferclf.graphs.walking import operations_before, replay
+
+
+@dataclass(frozen=True, eq=False)
+class HeadGraph:
+    """The layers of a user's own head, with the weights that they start from.
+
+    Attributes
+    ----------
+    model : keras.Model
+        From activations (n, h, w, c) to features (n, d). It is copied and never trained.
+    digest : str
+        SHA-256 of its layers and of the values of its weights. Heads of one digest are equal.
+    token : str
+        Another one in each fit where the head has code that its description does not hold, such
+        as a Lambda layer; such heads share no compiled training function. Otherwise "".
+    """
+
+    model: keras.Model
+    digest: str
+    token: str = ""
+
+    def on(self, activations: keras.KerasTensor) -> keras.KerasTensor:
+        """Features (n, d) of activations, by new layers with the weights that they start from."""
+        features = replay(copied(self.model), [activations])[0]
+        _name_apart(activations, features)
+        return features
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HeadGraph) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"model": travelling(self.model)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: arrived(value) for name, value in state.items()})
+
+
+def head_graph(head: Any, shape: tuple[int, ...], seed: int) -> HeadGraph:
+    """Build the layers of a user's own head.
+
+    Parameters
+    ----------
+    head : callable or keras.Layer
+        From a Keras tensor of activations to one of features (n, d), by layers that it makes; or
+        a layer or model that does so, of which a copy is taken.
+    shape : tuple of int
+        Shape of the activations of one image.
+    seed : int
+        What initial weights are drawn from.
+
+    Returns
+    -------
+    HeadGraph
+
+    Raises
+    ------
+    NetworkError
+        If the result is no tensor of features, or a function calls layers that it did not make.
+    """
+    with undisturbed(seed):
+        activations = keras.Input(shape, name="head_activations")
+        if isinstance(head, keras.Layer):
+            features = _checked(_private(head)(activations), activations)
+        else:
+            features = _checked(head(activations), activations)
+            _check_new_layers(head, activations, features)
+        features = replay(keras.Model(activations, features), [activations])[0]  # now flat
+        _name_apart(activations, features)
+        model = copied(keras.Model(activations, features, name="head"))
+        digest, has_unknown_code = describe(model, with_training=True)
+        facts = json.dumps([digest, values_digest(model)])
+        token = uuid.uuid4().hex if has_unknown_code else ""
+        return HeadGraph(model, hashlib.sha256(facts.encode()).hexdigest(), token)
+
+
+def _private(head: Any) -> Any:
+    """The layer, or a copy of it where it would get its first weights by being called."""
+    if head.built:
+        return head  # its weights are where the head starts; the graph is copied later
+    if isinstance(head, keras.Sequential):
+        return keras.Sequential([_private(layer) for layer in head.layers])
+    return copied_layer(head)
+
+
+def _checked(features: Any, activations: keras.KerasTensor) -> keras.KerasTensor:
+    if not isinstance(features, keras.KerasTensor):
+        raise NetworkError(
+            "head must return a Keras tensor: build it of Keras layers. "
+            f"Got {type(features).__name__} instead."
+        )
+    if len(features.shape) != 2 or features.shape[1] is None:
+        raise NetworkError(
+            "head must end in features of shape (n, d), such as those of Flatten or "
+            f"GlobalAveragePooling2D. Got {tuple(features.shape)} from activations of shape "
+            f"{tuple(activations.shape)}."
+        )
+    return features
+
+
+# Functions that made new layers when they were called a second time.
+_known_to_make: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _check_new_layers(
+    head: Any, activations: keras.KerasTensor, features: keras.KerasTensor
+) -> None:
+    """Raise NetworkError if a head calls layers that it did not make.
+
+    Their first weights would be those of whichever fit came first.
+    """
+    if _is_known(head):
+        return
+    again = operations_before(head(activations))
+    for key, operation in operations_before(features).items():
+        if key in again and getattr(operation, "weights", None):
+            raise NetworkError(
+                "head must make new layers whenever it is called. Got the same layer "
+                f"{operation.name!r} twice instead: make it inside of head, or pass the layer or "
+                "the keras.Sequential itself as head."
+            )
+    try:
+        _known_to_make.add(head)
+    except TypeError:  # an object that takes no weak references, or has no hash
+        return
+
+
+def _is_known(head: Any) -> bool:
+    try:
+        return head in _known_to_make
+    except TypeError:
+        return False
+
+
+def _name_apart(activations: keras.KerasTensor, features: keras.KerasTensor) -> None:
+    """Give the layers of a head names that no layer before it has, as one model needs."""
+    before = operations_before(activations)
+    taken = {operation.name for operation in before.values()}
+    for key, operation in operations_before(features).items():
+        if key not in before:
+            while operation.name in taken:
+                operation.name += "_"
+            taken.add(operation.name)

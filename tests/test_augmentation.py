@@ -1,0 +1,759 @@
+"""Augmentation: the recipe, what it does to pixels, fixed views, and mixing in training."""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import random
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+from sklearn.base import BaseEstimator, clone
+
+from transferclf._parameters import ParameterSet
+from transferclf.augmentation.recipe import (
+    COLUMNS,
+    PRESETS,
+    Augmentation,
+    affine,
+    apply,
+    apply_amounts,
+    augmentation_from,
+    recolouring,
+)
+from transferclf.augmentation.views import Augmenter, View
+from transferclf.engines.forward import compiled
+from transferclf.exceptions import ImageError, InvalidParameterError
+
+EVERYTHING = Augmentation(
+    rotation=20,
+    shift=0.1,
+    zoom=0.2,
+    shear=10,
+    horizontal_flip=True,
+    vertical_flip=True,
+    brightness=0.2,
+    contrast=0.3,
+    saturation=0.2,
+    hue=20,
+    noise=4,
+)
+FLIPS = Augmentation(horizontal_flip=True, vertical_flip=True)
+
+
+def images(n, height=9, width=12, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3)).astype(np.uint8)
+
+
+def digests(n, start=0):
+    return [bytes([number]) * 32 for number in range(start, start + n)]
+
+
+def amounts(**values):
+    return np.array([[values.get(name, 0) for name in COLUMNS]], np.float32)
+
+
+def moved(pixels, **values):
+    transforms = affine(amounts(**values), *pixels.shape[1:3])
+    return np.asarray(apply(pixels.astype(np.float32), transforms))
+
+
+# --- a set of parameters
+
+
+@dataclasses.dataclass
+class Stripes(ParameterSet):
+    width: object = 3
+    colours: object = ("red",)
+
+
+class Owner(BaseEstimator):
+    def __init__(self, augmentation=None):
+        self.augmentation = augmentation
+
+
+def test_parameters_are_the_very_objects():
+    colours = ["red"]
+    assert Stripes(colours=colours).get_params()["colours"] is colours
+    assert Stripes().get_params(deep=False) == {"width": 3, "colours": ("red",)}
+
+
+def test_parameters_are_set_all_or_none():
+    stripes = Stripes()
+    assert stripes.set_params(width=5) is stripes
+    assert stripes.set_params() is stripes
+    with pytest.raises(InvalidParameterError, match=r"Stripes has .*'width', 'colours'.*'wide'"):
+        stripes.set_params(width=7, wide=1)
+    assert stripes.width == 5
+
+
+def test_scikit_learn_reaches_into_them():
+    owner = Owner(Augmentation(rotation=5))
+    assert owner.get_params()["augmentation__rotation"] == 5
+    owner.set_params(augmentation__rotation=10)
+    assert owner.augmentation.rotation == 10
+    with pytest.raises(InvalidParameterError, match="'rotate'"):
+        owner.set_params(augmentation__rotate=10)
+    copy = clone(owner).set_params(augmentation__rotation=20)
+    assert copy.augmentation == Augmentation(rotation=20)
+    assert owner.augmentation.rotation == 10
+    assert "rotation=10" in repr(owner)
+    assert "Augmentation" in owner._repr_html_()
+
+
+def test_they_are_cloned_by_themselves():
+    recipe = Augmentation(rotation=5, views=2)
+    assert clone(recipe) == recipe
+    assert clone(recipe) is not recipe
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((1,), [1]),
+        (1, np.int64(1)),
+        (1, 1.0),
+        (0.5, np.float32(0.5)),
+        (0, -0.0),
+        ((1, (2, 3)), [1, np.array([2, 3])]),
+        (True, np.bool_(True)),
+        (None, None),
+        (0.5, Fraction(1, 2)),
+    ],
+)
+def test_equal_values_have_equal_digests(one, other):
+    assert Stripes(one).digest == Stripes(other).digest
+
+
+def test_different_values_have_different_digests():
+    values = [1, 2, True, None, "1", (1,), (1, 1), ((1,), 1), (), "", 1e300, float("nan"), 0.1]
+    assert len({Stripes(value).digest for value in values}) == len(values)
+    assert Stripes(1, 2).digest != Stripes(2, 1).digest
+    assert Stripes().digest != dataclasses.make_dataclass(
+        "Bars", [("width", object, 3), ("colours", object, ("red",))], bases=(ParameterSet,)
+    )().digest  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, b"bytes", {1}, [object()], 1j])
+def test_what_has_no_digest_is_refused(value):
+    with pytest.raises(InvalidParameterError, match="expected numbers, strings"):
+        _ = Stripes(value).digest
+
+
+# --- the recipe
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_copies_that_pass_their_check(name):
+    recipe = augmentation_from(name)
+    recipe.check()
+    assert recipe == PRESETS[name]
+    assert recipe.varies
+    assert not recipe.mixes
+    recipe.set_params(rotation=99)
+    assert PRESETS[name].rotation != 99
+
+
+def test_recipes_are_taken_as_they_are():
+    recipe = Augmentation(mixup=0.2)
+    assert augmentation_from(recipe) is recipe
+    assert augmentation_from(None) is None
+    assert (recipe.mixes, recipe.varies) == (True, False)
+
+
+@pytest.mark.parametrize("value", ["Medium", "", 1, True, [], {"rotation": 1}, Augmentation, 0.0])
+def test_other_values_are_no_recipe(value):
+    with pytest.raises(InvalidParameterError, match="augmentation must be None, 'light'"):
+        augmentation_from(value)
+
+
+def test_the_nearest_preset_is_named():
+    with pytest.raises(InvalidParameterError, match="Did you mean 'medium'"):
+        augmentation_from("meduim")
+
+
+NUMBERS = ("rotation", "shift", "zoom", "shear", "brightness", "contrast", "saturation", "hue")
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, "noise", "mixup", "cutmix", "views"])
+@pytest.mark.parametrize(
+    "value", [-1, np.nan, np.inf, -np.inf, True, "1", None, [1], np.ones(1), 1j, -(10**400)]
+)
+def test_hostile_numbers_are_refused(name, value):
+    with pytest.raises(InvalidParameterError, match=f"{name} of Augmentation must be a "):
+        augmentation_from(dataclasses.replace(FLIPS, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rotation", 180.5),
+        ("shift", 1),
+        ("zoom", 1),
+        ("shear", 61),
+        ("brightness", 1.01),
+        ("contrast", 2),
+        ("saturation", 1.5),
+        ("hue", 181),
+        ("noise", 256),
+        ("mixup", 10**400),
+        ("cutmix", 101),
+        ("views", 0),
+        ("views", 2.0),
+        ("horizontal_flip", 1),
+        ("vertical_flip", "yes"),
+        ("horizontal_flip", None),
+    ],
+)
+def test_values_beyond_their_range_are_refused(name, value):
+    with pytest.raises(InvalidParameterError, match=f"{name} of Augmentation must be "):
+        augmentation_from(dataclasses.replace(EVERYTHING, **{name: value}))
+
+
+def test_the_ends_of_the_ranges_are_taken():
+    Augmentation(180, 0.999, 0.999, 60, np.True_, False, 1, 1, 1, 180, 255, 100, 100, 1).check()
+    Augmentation(np.float32(3), noise=Fraction(1, 2), views=np.int64(7)).check()
+
+
+@pytest.mark.parametrize("recipe", [Augmentation(), Augmentation(views=9)])
+def test_a_recipe_that_changes_nothing_is_refused(recipe):
+    with pytest.raises(InvalidParameterError, match=r"something to vary.* augmentation=None"):
+        recipe.check()
+
+
+# --- what is done to pixels
+
+
+def test_no_amounts_change_nothing():
+    pixels = images(3)
+    np.testing.assert_array_equal(apply(pixels.astype(np.float32)), pixels)
+    np.testing.assert_array_equal(moved(pixels[:1]), pixels[:1])
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 12), (8, 5), (1, 1), (1, 7)])
+def test_flips_are_exact(height, width):
+    pixels = images(1, height, width)
+    np.testing.assert_array_equal(moved(pixels, horizontal_flip=-1), pixels[:, :, ::-1])
+    np.testing.assert_array_equal(moved(pixels, vertical_flip=-0.1), pixels[:, ::-1])
+    both = moved(pixels, horizontal_flip=-1, vertical_flip=-1)
+    np.testing.assert_array_equal(both, pixels[:, ::-1, ::-1])
+    np.testing.assert_array_equal(moved(pixels, horizontal_flip=1), pixels)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_a_quarter_turn_is_that_of_numpy(side):
+    pixels = images(1, side, side)
+    turned = np.rot90(pixels, axes=(1, 2))[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(moved(pixels, rotation=90)[:, 1:-1, 1:-1], turned, atol=0.01)
+
+
+def test_half_a_turn_is_two_flips_also_of_an_oblong():
+    pixels = images(1)
+    turned = pixels[:, ::-1, ::-1][:, 1:-1, 1:-1]
+    np.testing.assert_allclose(moved(pixels, rotation=180)[:, 1:-1, 1:-1], turned, atol=0.01)
+
+
+def test_a_rotation_keeps_angles_in_an_oblong():
+    pixels = np.zeros((1, 9, 15, 3))
+    pixels[0, 4] = 255  # a bar along the middle row
+    turned = moved(pixels, rotation=90)[0, :, :, 0]
+    np.testing.assert_allclose(turned[:, 7], 255, atol=0.01)
+    np.testing.assert_allclose(turned[:, [5, 9]], 0, atol=0.01)
+
+
+def test_shifts_by_whole_pixels_are_exact_and_mirror_the_edge():
+    pixels = images(1, 8, 12)
+    down = moved(pixels, shift_y=0.25)
+    np.testing.assert_array_equal(down[:, 2:], pixels[:, :-2])
+    np.testing.assert_array_equal(down[:, :2], pixels[:, 1::-1])
+    left = moved(pixels, shift_x=-0.25)
+    np.testing.assert_array_equal(left[:, :, :-3], pixels[:, :, 3:])
+
+
+def test_zoom_magnifies_about_the_centre():
+    pixels = images(1, 9, 9)
+    wide = moved(pixels, zoom=1)  # twice the size
+    np.testing.assert_array_equal(wide[:, ::2, ::2], pixels[:, 2:7, 2:7])
+    small = moved(pixels, zoom=-0.5)
+    np.testing.assert_array_equal(small[:, 2:7, 2:7], pixels[:, ::2, ::2])
+
+
+def test_the_smallest_zoom_is_still_a_picture():
+    small = moved(images(1), zoom=-1)
+    assert np.isfinite(small).all()
+    assert small.max() > 0
+
+
+def test_shear_moves_rows_by_their_height():
+    pixels = images(1, 9, 15)
+    sheared = moved(pixels, shear=45)
+    for row in range(2, 7):  # the top goes to the right
+        expected = np.roll(pixels[0, row], 4 - row, axis=0)
+        np.testing.assert_allclose(sheared[0, row, 4:-4], expected[4:-4], atol=0.01)
+
+
+def test_one_resampling_is_the_steps_after_each_other():
+    # A smooth picture, so that resampling twice loses little.
+    y, x = np.mgrid[:40, :60]
+    pixels = np.stack([3 * x + y, 2 * y + x, 200 - x - y], axis=-1)[None].astype(np.float32)
+    once = moved(pixels, rotation=15, shear=8, zoom=0.2, shift_x=0.05, horizontal_flip=-1)
+    by_steps = pixels
+    for step in ({"horizontal_flip": -1}, {"shear": 8}, {"rotation": 15}, {"zoom": 0.2},
+                 {"shift_x": 0.05}):  # fmt: skip
+        by_steps = moved(by_steps, **step)
+    inner = (slice(None), slice(12, -12), slice(12, -12))
+    np.testing.assert_allclose(once[inner], by_steps[inner], atol=0.5)
+
+
+def test_brightness_and_contrast_are_factors():
+    pixels = images(2).astype(np.float32)
+    bright = apply(pixels, gains=np.array([0.5, 2], np.float32))
+    np.testing.assert_array_equal(bright[0], pixels[0] / 2)
+    np.testing.assert_array_equal(bright[1], np.minimum(pixels[1] * 2, 255))
+    flat = apply(pixels, contrasts=np.array([0, 1.5], np.float32))
+    means = pixels.mean(axis=(1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(flat[0], np.broadcast_to(means[0], flat[0].shape), atol=1e-3)
+    expected = np.clip(means[1] + 1.5 * (pixels[1] - means[1]), 0, 255)
+    np.testing.assert_allclose(flat[1], expected, atol=1e-3)
+
+
+def recoloured(pixels, saturation=0.0, hue=0.0):
+    matrices = recolouring(np.float32([saturation]), np.float32([hue]))
+    return np.asarray(apply(pixels.astype(np.float32), colours=matrices))
+
+
+def test_gray_has_no_colour_to_change():
+    gray = np.repeat(images(1)[..., :1], 3, axis=-1)
+    np.testing.assert_allclose(recoloured(gray, 0.7, 77), gray, atol=0.01)
+
+
+def test_saturation_scales_what_a_pixel_has_beside_its_gray():
+    pixels = 100 + images(1) / 10
+    gray = (pixels @ [0.299, 0.587, 0.114])[..., None]
+    for saturation in (-1, -0.4, 0, 0.5):
+        expected = gray + (1 + saturation) * (pixels - gray)
+        np.testing.assert_allclose(recoloured(pixels, saturation), expected, atol=0.01)
+
+
+def test_hue_turns_colours_and_keeps_lightness():
+    pixels = 100 + images(1) / 10
+    lightness = [0.299, 0.587, 0.114]
+    turned = recoloured(pixels, hue=70)
+    np.testing.assert_allclose(turned @ lightness, pixels @ lightness, atol=0.01)
+    assert np.abs(turned - pixels).mean() > 3
+    back = recoloured(turned, hue=-70)
+    np.testing.assert_allclose(back, pixels, atol=0.01)
+    third = recoloured(recoloured(recoloured(pixels, hue=120), hue=120), hue=120)
+    np.testing.assert_allclose(third, pixels, atol=0.01)
+
+
+def test_a_third_of_a_turn_makes_green_of_red():
+    red = np.array([[[[120, 60, 60]]]])
+    assert {recoloured(red, hue=angle).argmax() for angle in (120, -120)} == {1, 2}
+
+
+def test_noise_is_added_last_and_clipped():
+    pixels = np.full((1, 2, 2, 3), 100, np.float32)
+    noise = np.full_like(pixels, 60)
+    result = apply(pixels, gains=np.array([2], np.float32), noise=noise)
+    assert np.asarray(result).tolist() == np.full((1, 2, 2, 3), 255).tolist()
+    np.testing.assert_array_equal(apply(pixels, noise=-2 * noise), 0 * pixels)
+
+
+def test_transforms_of_the_caller_are_left_alone():
+    transforms = np.array([[1, 0.5, 2, 0, 1, 1, 0, 0]], np.float32)
+    before = transforms.copy()
+    apply(images(1).astype(np.float32), transforms)
+    np.testing.assert_array_equal(transforms, before)
+
+
+def test_steps_that_are_not_named_are_left_out():
+    pixels = images(1).astype(np.float32)
+    many = amounts(rotation=30, brightness=0.5, contrast=0.5)
+    np.testing.assert_array_equal(apply_amounts(pixels, many, None, ()), pixels)
+    bright = apply_amounts(pixels, many, None, ("brightness",))
+    np.testing.assert_array_equal(bright, np.minimum(pixels * 1.5, 255))
+
+
+def test_keras_settings_of_the_caller_do_not_matter():
+    pixels = images(2)
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
+    try:
+        result = moved(pixels[:1], horizontal_flip=-1)
+        mixed = Augmenter(Augmentation(noise=1, mixup=1, cutmix=1))(pixels, np.eye(2), np.ones(2))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_floatx("float32")
+    np.testing.assert_array_equal(result, pixels[:1, :, ::-1])
+    assert {keras.backend.standardize_dtype(each.dtype) for each in mixed} == {"float32"}
+
+
+# --- views
+
+
+def test_a_view_of_flips_is_one_of_the_four():
+    pixels = images(40)
+    varied = View(FLIPS, 1).of(pixels, digests(40))
+    seen = set()
+    for image, result in zip(pixels, varied, strict=True):
+        four = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
+        seen |= {number for number, each in enumerate(four) if (each == result).all()}
+        assert any((each == result).all() for each in four)
+    assert seen == {0, 1, 2, 3}
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), n=st.integers(1, 7), recipe=st.sampled_from([EVERYTHING, FLIPS]))
+def test_the_rest_of_the_batch_changes_no_bit(data, n, recipe):
+    pixels, names = images(7), digests(7)
+    chosen = data.draw(st.permutations(range(7)))[:n]
+    whole = View(recipe, 2).of(pixels, names)
+    part = View(recipe, 2).of(pixels[chosen], [names[number] for number in chosen])
+    np.testing.assert_array_equal(part, whole[chosen])
+
+
+def views_of_photographs():
+    """What another process is asked for too: digests of views of two larger images."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 200, 150, 3)).astype(np.uint8)
+    view = View(PRESETS["strong"], 3)
+    return [view.digest, hashlib.sha256(view.of(pixels, [b"one", b"two"])).hexdigest()]
+
+
+@pytest.mark.slow
+def test_views_are_the_same_in_another_process_and_with_other_threads():
+    code = f"""
+        import hashlib, json
+        import numpy as np
+        from transferclf.augmentation.recipe import PRESETS
+        from transferclf.augmentation.views import View
+        {textwrap.indent(inspect.getsource(views_of_photographs), " " * 8).strip()}
+        print(json.dumps(views_of_photographs()))
+    """
+    other = os.environ | {"PYTHONHASHSEED": "7", "TF_NUM_INTRAOP_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=other,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == views_of_photographs()
+
+
+def test_views_differ_by_number_recipe_and_image():
+    pixels = np.repeat(images(1), 2, axis=0)
+    other = dataclasses.replace(EVERYTHING, rotation=21)
+    results = [
+        *View(EVERYTHING, 1).of(pixels, digests(2)),
+        *View(EVERYTHING, 2).of(pixels, digests(2)),
+        *View(other, 1).of(pixels, digests(2)),
+    ]
+    assert len({result.tobytes() for result in results}) == len(results)
+
+
+def test_a_view_is_its_digest():
+    view = View(Augmentation(rotation=5), 1)
+    same = View(Augmentation(rotation=np.float64(5), views=9, mixup=0.5, cutmix=1), np.int64(1))
+    assert view == same
+    assert hash(view) == hash(same)
+    assert view != View(Augmentation(rotation=5), 2)
+    assert view != View(Augmentation(rotation=6), 1)
+    assert view != "view"
+    changes = dict.fromkeys(("horizontal_flip", "vertical_flip"), True)
+    changes |= dict.fromkeys(NUMBERS[1:-1], 0.5)
+    others = [View(Augmentation(rotation=5, **{name: v}), 1) for name, v in changes.items()]
+    assert len({view.digest, *(other.digest for other in others)}) == len(changes) + 1
+
+
+def test_views_that_only_mixing_tells_apart_are_the_same_pixels():
+    pixels = images(2)
+    mixing = dataclasses.replace(EVERYTHING, mixup=0.3, views=7)
+    one, other = (View(each, 1).of(pixels, digests(2)) for each in (EVERYTHING, mixing))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_view_keeps_the_recipe_it_was_made_of():
+    recipe = Augmentation(rotation=5)
+    view = View(recipe, 1)
+    recipe.set_params(rotation=50)
+    assert view == View(Augmentation(rotation=5), 1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        view.number = 2
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.0, "1", None, np.nan])
+def test_numbers_of_no_view_are_refused(number):
+    with pytest.raises(InvalidParameterError, match="number of a view"):
+        View(FLIPS, number)
+
+
+def test_views_of_a_wrong_recipe_are_refused():
+    with pytest.raises(InvalidParameterError, match="rotation"):
+        View(Augmentation(rotation=-1), 1)
+
+
+def test_views_take_whole_and_other_pixels_and_leave_them_alone():
+    whole = images(2)
+    floats = whole.astype(np.float32)
+    for pixels in (whole, floats):
+        pixels.setflags(write=False)
+    before = whole.copy()
+    one, other = (View(EVERYTHING, 1).of(pixels, digests(2)) for pixels in (whole, floats))
+    np.testing.assert_array_equal(one, other)
+    assert one.dtype == np.float32
+    np.testing.assert_array_equal(whole, before)
+    assert (one != whole).any()
+    assert one.min() >= 0
+    assert one.max() <= 255
+
+
+def test_views_take_images_that_are_not_contiguous():
+    pixels = images(4)
+    turned = pixels.transpose(0, 2, 1, 3)[::2]
+    one = View(EVERYTHING, 1).of(turned, digests(2))
+    np.testing.assert_array_equal(one, View(EVERYTHING, 1).of(turned.copy(), digests(2)))
+
+
+def test_no_images_have_no_views():
+    assert View(EVERYTHING, 1).of(images(0), []).shape == (0, 9, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n"),
+    [((2, 4, 4, 3), 1), ((2, 4, 4, 3), 3), ((4, 4, 3), 4), ((1, 4, 4, 1), 1), ((1, 4, 4, 4), 1)],
+)
+def test_pixels_of_another_shape_are_refused(shape, n):
+    with pytest.raises(ImageError, match=r"expected pixels of shape \(n, h, w, 3\)"):
+        View(FLIPS, 1).of(np.zeros(shape), digests(n))
+
+
+def test_noise_has_its_standard_deviation():
+    grey = np.full((4, 40, 40, 3), 128, np.uint8)
+    noise = View(Augmentation(noise=10), 1).of(grey, digests(4)) - 128
+    assert 9.5 < noise.std() < 10.5
+    assert abs(noise.mean()) < 0.5
+
+
+def test_amounts_stay_in_their_ranges():
+    grey = np.full((200, 2, 2, 3), 100, np.uint8)
+    bright = View(Augmentation(brightness=0.2), 1).of(grey, digests(200))[:, 0, 0, 0] / 100
+    assert bright.min() >= 0.8
+    assert bright.max() <= 1.2
+    assert bright.min() < 0.82 < 1.18 < bright.max()
+
+
+# --- in training
+
+
+def batch(n, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.eye(classes, dtype=np.float32)[np.arange(n) % classes]
+    return images(n, 8, 6).astype(np.float32), labels, rng.uniform(0.5, 2, n).astype(np.float32)
+
+
+def numbers(tensors):
+    return [ops.convert_to_numpy(tensor) for tensor in tensors]
+
+
+def as_graph(function, classes=3):
+    return compiled(
+        function,
+        keras.KerasTensor((None, 8, 6, 3), "float32"),
+        keras.KerasTensor((None, classes), "float32"),
+        keras.KerasTensor((None,), "float32"),
+    )
+
+
+@pytest.fixture(scope="module")
+def in_a_graph():
+    augmenter = Augmenter(dataclasses.replace(EVERYTHING, mixup=0.4, cutmix=1.0))
+    return augmenter, as_graph(augmenter)
+
+
+@pytest.mark.parametrize("n", [1, 2, 17])
+def test_batches_of_any_size_are_varied_in_a_graph(in_a_graph, n):
+    data = batch(n)
+    pixels, labels, weights = numbers(in_a_graph[1](*data))
+    assert pixels.shape == data[0].shape
+    assert (pixels != data[0]).any(axis=(1, 2, 3)).all()
+    assert pixels.min() >= 0
+    assert pixels.max() <= 255
+    np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+    assert labels.min() >= 0
+    assert weights.shape == (n,)
+
+
+def test_every_call_differs_and_the_state_begins_anew(in_a_graph):
+    augmenter, function = in_a_graph
+    runs = []
+    for seed in (1, 1, 2):
+        augmenter.seed_generator.state.assign(np.array([seed, 0], np.uint32))
+        runs.append([numbers(function(*batch(4)))[0] for _ in range(2)])
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (runs[0][0] != runs[0][1]).any()
+    assert (runs[0][0] != runs[2][0]).any()
+
+
+def test_it_works_inside_a_compiled_loop():
+    augmenter = Augmenter(dataclasses.replace(EVERYTHING, mixup=0.4, cutmix=1.0))
+
+    def means(pixels, labels, weights):
+        def step(number, sums):
+            mixed = augmenter(pixels, labels, weights)
+            means = ops.stack([ops.mean(mixed[0]), ops.mean(ops.sum(mixed[1], axis=1))])
+            return sums + ops.one_hot(number, 3)[:, None] * means
+
+        return ops.fori_loop(0, 3, step, ops.zeros((3, 2)))
+
+    result = ops.convert_to_numpy(as_graph(means)(*batch(5)))
+    assert len(set(result[:, 0])) == 3
+    np.testing.assert_allclose(result[:, 1], 1, atol=1e-6)
+
+
+def test_whole_pixels_and_classes_may_be_given():
+    pixels, labels, _ = batch(3)
+    result = Augmenter(FLIPS)(pixels.astype(np.uint8), labels.astype(int), np.ones(3, int))
+    assert {keras.backend.standardize_dtype(each.dtype) for each in result} == {"float32"}
+
+
+def test_without_mixing_labels_and_weights_stay():
+    data = batch(3)
+    _, labels, weights = numbers(Augmenter(EVERYTHING)(*data))
+    np.testing.assert_array_equal(labels, data[1])
+    np.testing.assert_array_equal(weights, data[2])
+
+
+def test_flips_in_training_are_exact():
+    pixels, *rest = batch(30)
+    varied = numbers(Augmenter(Augmentation(horizontal_flip=True))(pixels, *rest))[0]
+    is_flipped = (varied == pixels[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (is_flipped | (varied == pixels).all(axis=(1, 2, 3))).all()
+    assert 5 < is_flipped.sum() < 25
+
+
+def grey_levels(n, height=8, width=6):
+    """Images of one grey each, so that a mixed pixel tells its share; labels are the images."""
+    levels = np.linspace(0, 255, n, dtype=np.float32)
+    return np.broadcast_to(levels[:, None, None, None], (n, height, width, 3)).copy(), levels
+
+
+@pytest.mark.parametrize("recipe", [Augmentation(mixup=0.4), Augmentation(cutmix=1.0)])
+def test_labels_have_the_shares_of_the_pixels(recipe):
+    pixels, levels = grey_levels(32)
+    augmenter = Augmenter(recipe)
+    mixed, labels, weights = numbers(augmenter(pixels, np.eye(32), np.ones(32)))
+    np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), labels @ levels, atol=0.01)
+    np.testing.assert_allclose(weights, 1, atol=1e-6)
+    np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+    assert ((labels > 0).sum(axis=1) == 2).sum() > 10
+
+
+def test_cutmix_pastes_one_box():
+    pixels, levels = grey_levels(32)
+    mixed = numbers(Augmenter(Augmentation(cutmix=1.0))(pixels, np.eye(32), np.ones(32)))[0]
+    assert np.isin(mixed, levels).all()
+    for image, level in zip(mixed[..., 0], levels, strict=True):
+        rows, columns = np.nonzero(image != level)
+        if len(rows):
+            box = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert len(np.unique(box)) == 1
+
+
+def test_with_both_some_are_blended_and_some_pasted_into():
+    pixels, levels = grey_levels(64)
+    both = Augmentation(mixup=1.0, cutmix=1.0)
+    mixed, labels, _ = numbers(Augmenter(both)(pixels, np.eye(64), np.ones(64)))
+    is_blended = ~np.isin(mixed, levels).all(axis=(1, 2, 3))
+    assert 10 < is_blended.sum() < 54
+    assert np.ptp(mixed[is_blended], axis=(1, 2, 3)).max() < 1e-3
+    assert np.ptp(mixed[~is_blended], axis=(1, 2, 3)).max() > 1
+    np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), labels @ levels, atol=0.01)
+
+
+def test_weights_are_mixed_and_labels_go_by_what_they_bring():
+    pixels, levels = grey_levels(16)
+    given = np.random.default_rng(0).uniform(0.5, 3, 16)
+    given[3] = 0
+    mixed, labels, weights = numbers(Augmenter(Augmentation(mixup=1.0))(pixels, np.eye(16), given))
+    for number in range(16):
+        partner = next((k for k in np.nonzero(labels[number])[0] if k != number), None)
+        if partner is None or labels[number, number] == 0:
+            continue
+        share = (mixed[number, 0, 0, 0] - levels[partner]) / (levels[number] - levels[partner])
+        own, other = share * given[number], (1 - share) * given[partner]
+        np.testing.assert_allclose(weights[number], own + other, rtol=1e-3)
+        np.testing.assert_allclose(labels[number, number], own / (own + other), atol=1e-3)
+    assert labels[3, 3] == 0
+    np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+
+
+def test_images_without_weight_keep_labels_that_sum_to_one():
+    data = batch(6)
+    _, labels, weights = numbers(Augmenter(Augmentation(mixup=0.2))(*data[:2], np.zeros(6)))
+    np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(weights, np.zeros(6))
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-4, 0.01, 0.2, 1.0, 100.0])
+def test_shares_are_draws_of_the_beta_distribution(alpha):
+    n = 2000
+    augmenter = Augmenter(Augmentation(mixup=alpha))
+    shares = ops.convert_to_numpy(augmenter._beta(n, alpha))
+    assert np.isfinite(shares).all()
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    deviation = np.sqrt(1 / (4 * (2 * max(alpha, 1e-3) + 1)))
+    assert abs(shares.mean() - 0.5) < 5 * deviation / np.sqrt(n)
+    assert abs(shares.std() - deviation) < 0.1 * deviation
+
+
+def test_an_augmenter_keeps_the_recipe_it_was_made_of():
+    recipe = Augmentation(horizontal_flip=True)
+    augmenter = Augmenter(recipe)
+    recipe.set_params(brightness=1.0)
+    varied = numbers(augmenter(*batch(8)))[0]
+    np.testing.assert_array_equal(np.sort(varied, axis=2), np.sort(batch(8)[0], axis=2))
+
+
+# --- the caller's world
+
+
+def keras_seed():
+    return ops.convert_to_numpy(keras.src.random.seed_generator.global_seed_generator().state)
+
+
+def test_no_random_state_but_its_own_is_touched():
+    keras_before = keras_seed()
+    random_before, numpy_before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    name = keras.src.utils.naming.auto_name("seed_generator")
+    everything = dataclasses.replace(EVERYTHING, mixup=1, cutmix=1)
+    View(everything, 1).of(images(2), digests(2))
+    Augmenter(everything)(*batch(2))
+    assert random.getstate() == random_before
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    np.testing.assert_array_equal(keras_seed(), keras_before)
+    following = keras.src.utils.naming.auto_name("seed_generator")
+    assert int(following.rsplit("_", 1)[1]) == int((name + "_0").split("_")[2]) + 1
+
+
+def test_a_recipe_needs_no_keras():
+    code = """
+        import sys
+        from transferclf.augmentation.recipe import Augmentation, augmentation_from
+        from transferclf.augmentation.views import View
+        View(augmentation_from("strong"), 1).digest
+        assert not {"keras", "tensorflow", "sklearn"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=300)

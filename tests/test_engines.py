@@ -1,0 +1,205 @@
+"""What can run here is known before anything heavy is imported."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from transferclf.engines import registry as engines
+from transferclf.engines.registry import (
+    ENGINES,
+    PRECISIONS,
+    check_engine,
+    has_bfloat16,
+    resolved_engine,
+)
+from transferclf.exceptions import InvalidParameterError
+
+OPTIONAL = ["onnxruntime", "openvino"]
+
+
+@pytest.fixture
+def on_backend(monkeypatch):
+    def pretend(name):
+        monkeypatch.setattr("transferclf.engines.registry._keras_backend", lambda: name)
+
+    pretend("tensorflow")
+    return pretend
+
+
+@pytest.fixture
+def cpu_facts(monkeypatch, tmp_path):
+    def pretend(text):
+        path = tmp_path / "cpuinfo"
+        path.write_text(text)
+        monkeypatch.setattr(engines, "_CPU_FACTS", path)
+
+    return pretend
+
+
+@pytest.fixture
+def all_installed(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_all_engines_run_in_float32(engine, on_backend, all_installed):
+    check_engine(engine)
+    check_engine(engine, "float32")
+
+
+@pytest.mark.parametrize("engine", ["auto", "tensorflow", "openvino"])
+def test_engines_with_bfloat16(engine, on_backend, all_installed, cpu_facts):
+    cpu_facts("flags : fpu avx512_bf16 sse")
+    check_engine(engine, "bfloat16")
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "keras"])
+def test_engines_without_bfloat16(engine, on_backend, all_installed, cpu_facts):
+    cpu_facts("flags : fpu avx512_bf16 sse")
+    with pytest.raises(InvalidParameterError, match="take engine='tensorflow' or 'openvino'"):
+        check_engine(engine, "bfloat16")
+
+
+@pytest.mark.parametrize("engine", ["torch", "Auto", "", None, 3, ["auto"]])
+def test_unknown_engine(engine):
+    with pytest.raises(InvalidParameterError, match="engine must be one of .*'openvino'.* Got"):
+        check_engine(engine)
+
+
+@pytest.mark.parametrize("precision", ["float16", "BFLOAT16", None, 16])
+def test_unknown_precision(precision):
+    with pytest.raises(InvalidParameterError, match="precision must be one of .*'bfloat16'.* Got"):
+        check_engine("auto", precision)
+
+
+@pytest.mark.parametrize("engine", OPTIONAL)
+def test_missing_package(engine, on_backend, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(InvalidParameterError, match=rf"pip install transferclf\[{engine}\]"):
+        check_engine(engine)
+
+
+def test_missing_converter(on_backend, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "tf2onnx" else object())
+    with pytest.raises(InvalidParameterError, match=r"'onnxruntime' needs tf2onnx, which"):
+        check_engine("onnxruntime")
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", *OPTIONAL])
+def test_engines_that_need_tensorflow(engine, on_backend, all_installed):
+    on_backend("jax")
+    with pytest.raises(InvalidParameterError, match=f"{engine!r} needs Keras on TensorFlow.*jax"):
+        check_engine(engine)
+
+
+def test_auto_is_what_the_backend_offers(on_backend):
+    assert resolved_engine() == "tensorflow"
+    on_backend("jax")
+    check_engine("auto")
+    assert resolved_engine() == "keras"
+    assert [resolved_engine(engine) for engine in ENGINES[1:]] == list(ENGINES[1:])
+
+
+def test_auto_does_not_depend_on_what_is_installed(on_backend, monkeypatch):
+    for installed in (None, object()):
+        monkeypatch.setattr(engines, "find_spec", lambda name, found=installed: found)
+        assert resolved_engine("auto") == "tensorflow"
+
+
+# --- bfloat16
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ("flags : fpu avx512_bf16 sse", True),
+        ("flags : fpu amx_bf16", True),
+        ("Features : fp asimd bf16", True),
+        ("flags : fpu avx512f avx2", False),
+        ("", False),
+    ],
+)
+def test_flags_of_the_cpu(facts, expected, cpu_facts, on_backend):
+    cpu_facts(facts)
+    assert has_bfloat16() == expected
+    if not expected:
+        with pytest.raises(InvalidParameterError, match="AVX512-BF16 or AMX.*'float32'"):
+            check_engine("auto", "bfloat16")
+
+
+def test_a_system_that_does_not_tell_is_believed(monkeypatch, tmp_path, on_backend):
+    monkeypatch.setattr(engines, "_CPU_FACTS", tmp_path / "missing")
+    assert has_bfloat16()
+    check_engine("tensorflow", "bfloat16")
+
+
+# --- without importing anything heavy
+
+RESOLVING = """
+import sys
+from transferclf.engines.registry import check_engine, resolved_engine
+check_engine("auto")
+heavy = {"keras", "tensorflow", "onnxruntime", "openvino", "tf2onnx", "sklearn"} & set(sys.modules)
+print(resolved_engine(), sorted(heavy))
+"""
+
+
+def resolved_in_a_new_process(**environment):
+    """What the child prints; without what Keras reads from the environment of the tests."""
+    import os
+
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("KERAS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", RESOLVING],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("backend", "config", "expected"),
+    [
+        ("jax", '{"backend": "tensorflow"}', "keras"),
+        ("tensorflow", '{"backend": "jax"}', "tensorflow"),
+        (None, '{"backend": "jax"}', "keras"),
+        ("", '{"backend": "jax"}', "keras"),
+        (None, "{}", "tensorflow"),
+        (None, "not json", "tensorflow"),
+        (None, None, "tensorflow"),
+    ],
+)
+def test_backend_is_known_before_keras_is_imported(tmp_path, backend, config, expected):
+    environment = {"KERAS_HOME": str(tmp_path)}
+    if backend is not None:
+        environment["KERAS_BACKEND"] = backend
+    if config is not None:
+        Path(tmp_path, "keras.json").write_text(config)
+    assert resolved_in_a_new_process(**environment) == f"{expected} []"
+
+
+def test_backend_of_an_imported_keras_is_asked():
+    import keras
+
+    assert engines._keras_backend() == keras.backend.backend()
+
+
+@pytest.mark.parametrize("engine", OPTIONAL)
+def test_installed_packages_are_found(engine):
+    names = engines._PACKAGES[engine]
+    if all(importlib.util.find_spec(name) for name in names):
+        check_engine(engine)
+    else:
+        with pytest.raises(InvalidParameterError):
+            check_engine(engine)
+
+
+def test_names():
+    assert ENGINES == ("auto", "tensorflow", "onnxruntime", "openvino", "keras")
+    assert PRECISIONS == ("float32", "bfloat16")

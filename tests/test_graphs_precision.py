@@ -1,0 +1,93 @@
+"""The bulk of a network in bfloat16: which layers, and that the model stays as it was."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from transferclf.graphs.folding import fold_batch_norm
+from transferclf.graphs.precision import lower_precision
+
+SHAPE = (12, 12, 3)
+
+
+def chain(*operations, shape=SHAPE):
+    x = inputs = keras.Input(shape)
+    for operation in operations:
+        x = operation(x)
+    return keras.Model(inputs, x)
+
+
+def dtypes(model):
+    return {layer.name: layer.compute_dtype for layer in model.layers[1:]}
+
+
+@pytest.fixture
+def model():
+    # Of a few random networks in a hundred the scores nearly cancel, and all of them are rounding.
+    keras.utils.set_random_seed(0)
+    return chain(
+        layers.Rescaling(1 / 255, name="scale"),
+        layers.Conv2D(8, 3, name="conv"),
+        layers.ReLU(name="relu"),
+        layers.DepthwiseConv2D(3, name="depthwise"),
+        layers.BatchNormalization(name="norm"),
+        layers.GlobalAveragePooling2D(name="pool"),
+        layers.Dense(5, name="hidden"),
+        layers.Dense(4, name="scores"),
+    )
+
+
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype("float32")
+
+
+def test_what_is_lowered(model):
+    low = {name for name, dtype in dtypes(lower_precision(model)).items() if dtype == "bfloat16"}
+    assert low == {"conv", "relu", "depthwise", "hidden"}
+
+
+def test_result_is_near_and_float32(model):
+    full, low = (np.asarray(one(pixels())) for one in (model, lower_precision(model)))
+    assert low.dtype == np.float32
+    assert not np.array_equal(low, full)
+    np.testing.assert_allclose(low, full, atol=0.02 * np.abs(full).max())
+
+
+def test_the_model_and_the_random_state_are_not_touched(model):
+    config, weights, state = model.get_config(), model.get_weights(), random.getstate()
+    lower_precision(model)
+    assert random.getstate() == state
+    assert model.get_config() == config
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_whatever_makes_an_output_stays():
+    model = chain(layers.Conv2D(4, 3, name="first"), layers.Conv2D(4, 3, name="last"))
+    assert dtypes(lower_precision(model)) == {"first": "bfloat16", "last": "float32"}
+
+
+def test_layers_used_twice_are_lowered_once():
+    shared = layers.Conv2D(3, 3, padding="same", name="shared")
+    lowered = lower_precision(chain(shared, shared, layers.GlobalMaxPooling2D(name="end")))
+    assert dtypes(lowered) == {"shared": "bfloat16", "end": "float32"}
+
+
+def test_nested_models_are_lowered_once_they_are_flat():
+    inner = chain(layers.Conv2D(4, 3, name="inside"), layers.Flatten(name="flat"))
+    flat = fold_batch_norm(chain(inner, layers.Dense(2, name="end")))
+    lowered = lower_precision(flat)
+    assert dtypes(lowered) == {"inside": "bfloat16", "flat": "float32", "end": "float32"}
+
+
+def test_layers_with_code_or_weights_of_their_own_stay():
+    class Mine(layers.Dense):
+        pass
+
+    adapted = layers.Dense(4, name="adapted")
+    model = chain(Mine(4, name="mine"), adapted, layers.Dense(3, name="end"))
+    adapted.enable_lora(2)
+    assert set(dtypes(lower_precision(model)).values()) == {"float32"}
