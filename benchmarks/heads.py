@@ -8,6 +8,7 @@ from measuring import Options, start, timing_table, timings_here
 import transferclf.heads.linear as linear
 from transferclf.heads.scaling import mean_and_scale
 from transferclf.heads.suffix import Suffix
+from transferclf.objectives import Classes
 from transferclf.training.batches import Samples
 from transferclf.training.phases import Start, fit_phase
 from transferclf.training.recipe import Recipe
@@ -44,7 +45,9 @@ def main(options: Options) -> None:
 def linear_heads(features: np.ndarray, labels: np.ndarray, n_fits: int, small_problem: int) -> None:
     linear.SMALL_PROBLEM = small_problem
     for l2 in np.logspace(-4, 0, n_fits):
-        linear.fit_linear(features, labels, N_CLASSES, l2=l2, sample_weight=np.ones(len(labels)))
+        linear.fit_linear(
+            features, labels, Classes.numbered(N_CLASSES), l2=l2, sample_weight=np.ones(len(labels))
+        )
 
 
 def shared_trainer(features: np.ndarray, labels: np.ndarray, n_fits: int) -> None:
@@ -59,7 +62,7 @@ def fit_hidden_head(
 ) -> None:
     """Fit a head of 128 hidden units as the classifier does, without the classifier."""
     weights = np.ones(len(labels))
-    suffix = Suffix(n_classes, (128,), l2=True, width=features.shape[1])
+    suffix = Suffix(Classes.numbered(n_classes), (128,), l2=True, width=features.shape[1])
     with linear.few_threads(features.size):
         start = Start(*mean_and_scale(features, weights))
     fit_phase(suffix, recipe, Samples.of(features, labels, weights), start)

@@ -264,12 +264,15 @@ def fit_bare_head(
     from heads import fit_hidden_head
 
     from transferclf.heads.linear import fit_linear
+    from transferclf.objectives import Classes
     from transferclf.training.recipe import Recipe
     from transferclf.training.trainer import Method
 
     if head == "linear":
         weights = np.ones(len(labels))
-        fit_linear(features, labels, N_CLASSES, l2=setting["l2"], sample_weight=weights)
+        fit_linear(
+            features, labels, Classes.numbered(N_CLASSES), l2=setting["l2"], sample_weight=weights
+        )
         return
     recipe = Recipe(Method("adam"), setting["learning_rate"], EPOCHS, 32, l2=setting["l2"])
     fit_hidden_head(features, labels, N_CLASSES, recipe)

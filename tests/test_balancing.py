@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.training.balancing import oversampled_indices, validation_split
+from transferclf.objectives.balancing import oversampled_indices, validation_split
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from head_helpers import probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_helpers import striped_images
@@ -14,6 +15,7 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.heads.linear import LinearHead, fit_linear
 from transferclf.images import check_images, resize_image
 from transferclf.images.loading import content_digests
+from transferclf.objectives import Classes
 from transferclf.training.batches import Samples, epoch_orders
 
 N, SIDE = 24, 32
@@ -104,10 +106,14 @@ def test_linear_heads_of_views_are_those_of_all_their_features(images, labels):
     assert isinstance(varied.head_, LinearHead)
     every = [varied.prefix_.forward()(view) for view in looks_at(images)]
     head = fit_linear(
-        np.concatenate(every), np.tile(labels, len(every)), 3, l2=0.1, sample_weight=np.ones(3 * N)
+        np.concatenate(every),
+        np.tile(labels, len(every)),
+        Classes.numbered(3),
+        l2=0.1,
+        sample_weight=np.ones(3 * N),
     )
     np.testing.assert_allclose(
-        varied.predict_proba(images), head.probabilities(every[0]), atol=1e-3
+        varied.predict_proba(images), probabilities(head, every[0]), atol=1e-3
     )
 
 
@@ -202,7 +208,7 @@ def test_predictions_are_means_over_all_looks(wide, make, n_classes, looks):
     if looks != "views":
         seen_as += [pixels_of(wide, "first"), pixels_of(wide, "last")]
     at_cut = (lambda rows: rows) if fitted.prefix_.is_empty else fitted.prefix_.forward()
-    by_hand = np.mean([fitted.head_.probabilities(at_cut(look)) for look in seen_as], axis=0)
+    by_hand = np.mean([probabilities(fitted.head_, at_cut(look)) for look in seen_as], axis=0)
     before = dict(fitted.__dict__)
     probabilities = fitted.predict_proba(wide)
     np.testing.assert_allclose(probabilities, by_hand, atol=1e-5)

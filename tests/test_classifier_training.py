@@ -152,7 +152,7 @@ class TestEarlyStopping:
         fitted = patient.fit(images, labels)
         out = held_out(fitted)
         split = (fitted.sample_indices_, out)
-        monkeypatch.setattr("transferclf.estimators.learning.validation_split", lambda *args: split)
+        monkeypatch.setattr("transferclf.objectives.classes.validation_split", lambda *args: split)
         changed, others = images.copy(), labels.copy()
         changed[out], others[out] = noise[out], np.roll(labels[out], 1)
         again = clone(patient).fit(changed, others)

@@ -122,7 +122,7 @@ def test_no_word_about_a_parameter_that_has_an_effect(name):
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2] is not None])
 def test_a_parameter_without_effect_is_named_alone(name, monkeypatch):
     if name == "precision":  # which not every processor has
-        monkeypatch.setattr("transferclf.estimators.base.check_engine", lambda *_: None)
+        monkeypatch.setattr("transferclf.estimators.parameters.check_engine", lambda *_: None)
     value, _, useless = CASES[name]
     quiet = classifier(**useless)
     assert said(quiet) == ""

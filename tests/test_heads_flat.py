@@ -12,7 +12,8 @@ from scipy.special import softmax
 from transferclf.features.choosing import choose_prefix
 from transferclf.graphs.pooling import pool
 from transferclf.heads.flat import with_head
-from transferclf.heads.suffix import Suffix
+from transferclf.heads.linear import linear_head
+from transferclf.objectives import Classes
 
 CLASSES = 3
 
@@ -47,7 +48,17 @@ def head_for(model, seed=0):
 
 
 def with_linear_head(model, coef, intercept, **statistics):
-    return with_head(model, Suffix(CLASSES), weights=[coef, intercept], **statistics)
+    classes, history = Classes.numbered(CLASSES), {"loss": []}
+    head = linear_head(
+        classes,
+        coef=coef,
+        intercept=intercept,
+        l2=0.0,
+        history=history,
+        moments=None,
+        **statistics,
+    )
+    return with_head(model, head)
 
 
 @pytest.fixture

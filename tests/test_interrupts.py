@@ -9,7 +9,7 @@ import pytest
 from image_helpers import striped_images
 
 from transferclf import TransferClassifier
-from transferclf.estimators.learning import ClassifierLearning
+from transferclf.estimators.transfer import TransferEstimator
 from transferclf.training import phases, running
 
 N = 24
@@ -96,11 +96,10 @@ IN_TRAINING = [
     phases._result,
     phases._phases,
 ]
+PARTIAL_FIT = vars(TransferClassifier)["partial_fit"].fn
 IN_THE_ESTIMATOR = [
-    ClassifierLearning._keep,
-    ClassifierLearning._fitted,
-    ClassifierLearning._fit,
-    ClassifierLearning._learned,
+    TransferEstimator._keep,
+    TransferClassifier.fit,
 ]
 
 
@@ -148,7 +147,7 @@ def test_partial_fit_is_all_or_nothing():
     parts = (slice(0, 12), slice(12, 24))
     first = tiny().partial_fit(IMAGES[parts[0]], LABELS[parts[0]], [0, 1, 2])
     second = copy.deepcopy(first).partial_fit(IMAGES[parts[1]], LABELS[parts[1]])
-    functions = [*IN_TRAINING, ClassifierLearning._keep, ClassifierLearning._partially_fitted]
+    functions = [*IN_TRAINING, TransferEstimator._keep, PARTIAL_FIT]
 
     def more(classifier):
         return classifier.partial_fit(IMAGES[parts[1]], LABELS[parts[1]])
@@ -163,7 +162,7 @@ def test_partial_fit_is_all_or_nothing():
 
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
 def test_a_first_call_that_is_interrupted_leaves_nothing():
-    functions = [ClassifierLearning._keep, ClassifierLearning._partially_fitted]
+    functions = [TransferEstimator._keep, PARTIAL_FIT]
 
     def begin(classifier):
         return classifier.partial_fit(IMAGES[:12], LABELS[:12], [0, 1, 2])

@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 
 from transferclf import ConvNet, TransferClassifier
 from transferclf.exceptions import DivergenceError, InvalidParameterError, NetworkError
+from transferclf.objectives import Classes
 from transferclf.training import memory, regularization
 from transferclf.training.regularization import DEFAULT_L2, choose_l2
 
@@ -189,14 +190,19 @@ class TestSingleImages:
         rng = np.random.default_rng(n_more)
         labels = np.concatenate([np.arange(n_classes), np.arange(n_more)])
         features = rng.normal(size=(len(labels), 30))
-        l2 = choose_l2(features, labels, n_classes, sample_weight=np.ones(len(labels)))
+        l2 = choose_l2(
+            features, labels, Classes.numbered(n_classes), sample_weight=np.ones(len(labels))
+        )
         assert l2 == DEFAULT_L2
 
     def test_copies_are_no_further_images(self, monkeypatch):
         monkeypatch.setattr(regularization, "_folds", None)
         features = np.random.default_rng(1).normal(size=(10, 5)).repeat(4, axis=0)
         labels = np.arange(10).repeat(4)
-        assert choose_l2(features, labels, 10, sample_weight=np.ones(40)) == DEFAULT_L2
+        assert (
+            choose_l2(features, labels, Classes.numbered(10), sample_weight=np.ones(40))
+            == DEFAULT_L2
+        )
 
     def test_some_classes_of_one_image_do_not_matter(self):
         rng = np.random.default_rng(2)
@@ -204,7 +210,9 @@ class TestSingleImages:
         features = rng.normal(size=(len(labels), 10))
         features[:, :4] += 8 * np.eye(12)[labels][:, :4]
         weights = np.ones(len(labels))
-        assert choose_l2(features, labels, 12, sample_weight=weights) != DEFAULT_L2
+        assert (
+            choose_l2(features, labels, Classes.numbered(12), sample_weight=weights) != DEFAULT_L2
+        )
 
     @pytest.mark.filterwarnings("ignore:The number of unique classes is greater")
     def test_many_of_them_are_fitted_in_seconds(self):

@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+from head_helpers import probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from transferclf.heads.linear import fit_linear
+from transferclf.objectives import Classes
 
 
 def problem(seed, n=40, d=6, k=3):
@@ -22,7 +24,8 @@ def problem(seed, n=40, d=6, k=3):
 
 def fitted(features, labels, l2=0.01, weights=None, **options):
     weights = np.ones(len(labels)) if weights is None else weights
-    return fit_linear(features, labels, labels.max() + 1, l2=l2, sample_weight=weights, **options)
+    classes = Classes.numbered(labels.max() + 1)
+    return fit_linear(features, labels, classes, l2=l2, sample_weight=weights, **options)
 
 
 @settings(max_examples=15, deadline=None)
@@ -66,7 +69,7 @@ def test_it_agrees_with_scikit_learn(k, factor):
     # scikit-learn has one coefficient vector for two classes, where softmax has two halves.
     peer = LogisticRegression(C=1 / (factor * 0.02 * len(labels)), tol=1e-8, max_iter=1000)
     expected = peer.fit(standardised, labels).predict_proba(standardised)
-    np.testing.assert_allclose(head.probabilities(features), expected, atol=1e-4)
+    np.testing.assert_allclose(probabilities(head, features), expected, atol=1e-4)
 
 
 def test_a_weight_of_two_is_the_sample_twice():
@@ -76,7 +79,7 @@ def test_a_weight_of_two_is_the_sample_twice():
     weighted = fitted(features, labels, weights=weights)
     repeated = fitted(features[twice], labels[twice])
     np.testing.assert_allclose(
-        weighted.probabilities(features), repeated.probabilities(features), atol=1e-4
+        probabilities(weighted, features), probabilities(repeated, features), atol=1e-4
     )
 
 
@@ -86,17 +89,17 @@ def test_a_weight_of_zero_is_no_sample():
     without = fitted(features[9:], labels[9:])
     features[:9] = 1e6
     np.testing.assert_allclose(
-        fitted(features, labels, weights=weights).probabilities(features[9:]),
-        without.probabilities(features[9:]),
+        probabilities(fitted(features, labels, weights=weights), features[9:]),
+        probabilities(without, features[9:]),
         atol=1e-4,
     )
 
 
 def test_weights_of_a_class_move_the_decision():
     features, labels = problem(3, d=2, k=2)
-    plain = fitted(features, labels).probabilities(features)[:, 1].mean()
+    plain = probabilities(fitted(features, labels), features)[:, 1].mean()
     heavy = fitted(features, labels, weights=np.array([1.0, 20.0])[labels])
-    assert heavy.probabilities(features)[:, 1].mean() > plain + 0.1
+    assert probabilities(heavy, features)[:, 1].mean() > plain + 0.1
 
 
 def test_more_l2_means_smaller_coefficients():
@@ -111,31 +114,31 @@ def test_the_loss_falls_and_accuracy_is_that_of_the_result():
     head = fitted(features, labels)
     losses = head.history["loss"]
     assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
-    right = (head.probabilities(features).argmax(1) == labels).mean()
+    right = (probabilities(head, features).argmax(1) == labels).mean()
     assert head.history["accuracy"][-1] == pytest.approx(right)
 
 
 def test_a_constant_feature_does_no_harm():
     features, labels = problem(6)
     features[:, 2] = 7.0
-    assert np.isfinite(fitted(features, labels).probabilities(features)).all()
+    assert np.isfinite(probabilities(fitted(features, labels), features)).all()
 
 
 def test_huge_and_tiny_features_are_all_the_same():
     features, labels = problem(7)
     scaled = features * np.array([1e6, 1e-6, 1, 1, 1, 1]) + 3.0
     np.testing.assert_allclose(
-        fitted(features, labels).probabilities(features),
-        fitted(scaled, labels).probabilities(scaled),
+        probabilities(fitted(features, labels), features),
+        probabilities(fitted(scaled, labels), scaled),
         atol=1e-4,
     )
 
 
 def test_single_precision_beyond_the_memory_limit_gives_the_same(monkeypatch):
     features, labels = problem(8)
-    double = fitted(features, labels).probabilities(features)
+    double = probabilities(fitted(features, labels), features)
     monkeypatch.setattr("transferclf.heads.linear.MAX_DOUBLE_BYTES", 0)
-    np.testing.assert_allclose(fitted(features, labels).probabilities(features), double, atol=1e-3)
+    np.testing.assert_allclose(probabilities(fitted(features, labels), features), double, atol=1e-3)
 
 
 def test_too_few_iterations_warn():
@@ -172,9 +175,9 @@ def test_blas_threads_are_limited_only_while_it_runs():
 def test_features_that_say_nothing_give_the_shares_of_the_classes():
     features, labels = np.ones((8, 3)), np.array([0, 1] * 4)
     head = fitted(features, labels)
-    np.testing.assert_allclose(head.probabilities(features), 0.5)
+    np.testing.assert_allclose(probabilities(head, features), 0.5)
     assert head.history == {"loss": [pytest.approx(np.log(2))], "accuracy": [0.5]}
-    shares = fitted(features, np.array([0] * 6 + [1] * 2)).probabilities(features[:1])
+    shares = probabilities(fitted(features, np.array([0] * 6 + [1] * 2)), features[:1])
     np.testing.assert_allclose(shares, [[0.75, 0.25]], atol=1e-4)
 
 
@@ -242,10 +245,10 @@ def test_validation_data_are_watched_but_not_fitted(d):
         assert head.history[name] == alone.history[name]
         assert len(head.history[f"val_{name}"]) == len(head.history[name])
 
-    probabilities = head.probabilities(others)
-    losses = -np.log(probabilities[np.arange(25), its_labels])
+    found = probabilities(head, others)
+    losses = -np.log(found[np.arange(25), its_labels])
     loss = np.average(losses, weights=weights) + 0.01 * np.sum(head.coef**2)
-    right = np.average(probabilities.argmax(axis=1) == its_labels, weights=weights)
+    right = np.average(found.argmax(axis=1) == its_labels, weights=weights)
     assert head.history["val_loss"][-1] == pytest.approx(loss)
     assert head.history["val_accuracy"][-1] == pytest.approx(right)
 

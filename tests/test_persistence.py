@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -34,6 +35,7 @@ from transferclf.backbones import registry as backbones
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import build_backbone
 from transferclf.exceptions import ArchiveError, InvalidParameterError, WeightsError
+from transferclf.objectives import Classes
 from transferclf.persistence.models import FORMAT
 
 N = 18
@@ -479,20 +481,20 @@ def test_attributes_of_others_are_refused(linear, path):
 
 
 def test_labels_of_other_types_are_refused(linear, path):
-    odd = load_or_copy(linear)
-    odd.classes_ = np.array(["2020", "2021", "2022"], dtype="M8[Y]")
+    odd, suffix = load_or_copy(linear), linear.head_.suffix
+    dates = Classes(np.array(["2020", "2021", "2022"], dtype="M8[Y]"))
+    odd.head_ = replace(linear.head_, suffix=replace(suffix, objective=dates))
     with pytest.raises(InvalidParameterError, match="classes must be texts"):
         save_model(odd, path)
-    odd.classes_ = np.array(["a", "b", "c"], dtype=f"U{2**23}")
+    wide = Classes(np.array(["a", "b", "c"], dtype=f"U{2**23}"))
+    odd.head_ = replace(linear.head_, suffix=replace(suffix, objective=wide))
     with pytest.raises(InvalidParameterError, match="at most"):
         save_model(odd, path)
 
 
 def test_numbers_that_are_not_finite_are_refused(linear, path):
-    from dataclasses import replace
-
-    odd = load_or_copy(linear)
-    odd.head_ = replace(linear.head_, coef=np.full_like(linear.head_.coef, np.nan))
+    odd, (coef, intercept) = load_or_copy(linear), linear.head_.weights
+    odd.head_ = replace(linear.head_, weights=[np.full_like(coef, np.nan), intercept])
     with pytest.raises(ArchiveError, match="head/coef must be finite"):
         save_model(odd, path)
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from head_helpers import probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.heads.linear import fit_linear
+from transferclf.objectives import Classes
 from transferclf.training import regularization
 from transferclf.training.regularization import CANDIDATES, DEFAULT_L2, choose_l2
 
@@ -21,8 +23,8 @@ def problem(seed, n=60, d=8, k=3, distance=1.0):
 
 def chosen(features, labels, weights=None, **options):
     weights = np.ones(len(labels)) if weights is None else weights
-    n_classes = int(labels.max()) + 1
-    return choose_l2(features, labels, n_classes, sample_weight=weights, **options)
+    classes = Classes.numbered(labels.max() + 1)
+    return choose_l2(features, labels, classes, sample_weight=weights, **options)
 
 
 def path(monkeypatch, *args, **options):
@@ -43,7 +45,8 @@ def path(monkeypatch, *args, **options):
 
 def samples_of(features, labels, weights=None, groups=None):
     weights = np.ones(len(labels)) if weights is None else weights
-    return regularization._distinct(features, labels, weights, groups)
+    classes = Classes.numbered(labels.max() + 1)
+    return regularization._distinct(features, labels, classes, weights, groups)
 
 
 # Good
@@ -61,8 +64,10 @@ def test_the_choice_is_nearly_the_best_for_samples_not_seen(distance):
     train, test = slice(0, 200), slice(200, None)
 
     def loss(l2):
-        head = fit_linear(features[train], labels[train], 3, l2=l2, sample_weight=np.ones(200))
-        return log_loss(labels[test], head.probabilities(features[test]))
+        head = fit_linear(
+            features[train], labels[train], Classes.numbered(3), l2=l2, sample_weight=np.ones(200)
+        )
+        return log_loss(labels[test], probabilities(head, features[test]))
 
     losses = [loss(l2) for l2 in CANDIDATES]
     choice = loss(chosen(features[train], labels[train]))
@@ -72,13 +77,13 @@ def test_the_choice_is_nearly_the_best_for_samples_not_seen(distance):
 
 def test_the_penalty_of_a_fold_is_scaled_to_all_samples(monkeypatch):
     asked = []
-    original = regularization.SoftmaxProblem
+    original = regularization.LinearProblem
 
     def noted(*args):
         asked.append(args[3])
         return original(*args)
 
-    monkeypatch.setattr(regularization, "SoftmaxProblem", noted)
+    monkeypatch.setattr(regularization, "LinearProblem", noted)
     chosen(*problem(2))
     assert asked[0] == pytest.approx(CANDIDATES[-1] * 5 / 4)
 
@@ -131,7 +136,7 @@ def test_the_path_ends_when_the_loss_has_risen(monkeypatch):
 def test_many_samples_are_not_all_held_out(monkeypatch):
     monkeypatch.setattr(regularization, "ENOUGH_HELD_OUT", 20)
     features, labels = problem(6)
-    folds = regularization._folds(samples_of(features, labels), 3)
+    folds = regularization._folds(samples_of(features, labels), Classes.numbered(3))
     assert len(folds) == 2  # of 12 samples each
     assert chosen(features, labels) in CANDIDATES
 
@@ -198,14 +203,14 @@ def test_copies_are_one_sample_and_classes_are_dealt_evenly():
     np.testing.assert_array_equal(samples.weights, 2.0)
     np.testing.assert_array_equal(samples.units, np.arange(50))
     for label in (0, 1):
-        folds = samples.units[samples.labels == label] % regularization.N_FOLDS
+        folds = samples.units[samples.targets == label] % regularization.N_FOLDS
         np.testing.assert_array_equal(np.bincount(folds), 5)
 
 
 def test_one_image_in_two_classes_is_two_samples():
     features = np.zeros((4, 2), dtype=np.float32)
     samples = samples_of(features, np.array([0, 1, 0, 1]))
-    np.testing.assert_array_equal(samples.labels, [0, 1])
+    np.testing.assert_array_equal(samples.targets, [0, 1])
     assert chosen(features, np.array([0, 1, 0, 1])) == DEFAULT_L2
 
 
@@ -234,7 +239,7 @@ def test_views_of_one_image_do_not_vouch_for_each_other():
 
 def test_few_samples_are_dealt_several_times_each_time_otherwise():
     features, labels = problem(17, n=60, k=3)
-    folds = regularization._folds(samples_of(features, labels), 3)
+    folds = regularization._folds(samples_of(features, labels), Classes.numbered(3))
     held_out = [
         frozenset(row.tobytes() for row in fold._held_out[0].astype(np.float32)) for fold in folds
     ]
@@ -243,7 +248,9 @@ def test_few_samples_are_dealt_several_times_each_time_otherwise():
         assert len(frozenset().union(*held_out[first : first + 5])) == 60
     for fold in folds:
         assert np.ptp(np.bincount(fold._held_out[1], minlength=3)) <= 1
-    assert len(regularization._folds(samples_of(*problem(17, n=1200, k=3)), 3)) == 5
+    assert (
+        len(regularization._folds(samples_of(*problem(17, n=1200, k=3)), Classes.numbered(3))) == 5
+    )
 
 
 def test_fewer_samples_than_folds_and_a_class_of_one_still_choose():
@@ -260,9 +267,9 @@ def test_fewer_samples_than_folds_and_a_class_of_one_still_choose():
 def test_what_cannot_be_split_gives_the_default(labels, weights):
     features = np.arange(2.0 * len(labels)).reshape(-1, 2)
     labels, weights = np.array(labels, dtype=int), np.array(weights, dtype=float)
-    choice = choose_l2(features, labels, 2, sample_weight=weights)
+    choice = choose_l2(features, labels, Classes.numbered(2), sample_weight=weights)
     assert choice == DEFAULT_L2
-    grouped = choose_l2(features, labels, 2, sample_weight=weights, groups=labels)
+    grouped = choose_l2(features, labels, Classes.numbered(2), sample_weight=weights, groups=labels)
     assert grouped == DEFAULT_L2
 
 
@@ -301,7 +308,10 @@ def test_other_layouts_and_types_are_the_same():
 
 def test_classes_without_samples_are_allowed():
     features, labels = problem(19, k=2)
-    assert choose_l2(features, labels * 3, 9, sample_weight=np.ones(60)) in CANDIDATES
+    assert (
+        choose_l2(features, labels * 3, Classes.numbered(9), sample_weight=np.ones(60))
+        in CANDIDATES
+    )
 
 
 @pytest.mark.parametrize(
@@ -310,11 +320,11 @@ def test_classes_without_samples_are_allowed():
         ({"features": np.ones(60)}, "features must be"),
         ({"features": np.full((60, 8), np.nan)}, "480 of them not finite"),
         ({"features": np.full((60, 8), np.inf)}, "480 of them not finite"),
-        ({"labels": np.arange(59) % 3}, r"labels must have shape \(60,\)"),
-        ({"labels": np.arange(60) % 4}, "from 0 to 2"),
-        ({"labels": np.arange(60) % 3 - 1}, "from 0 to 2"),
-        ({"labels": np.arange(60) % 3 * 1.0}, "type float64"),
-        ({"labels": np.arange(60) % 2 == 0}, "type bool"),
+        ({"targets": np.arange(59) % 3}, r"labels must have shape \(60,\)"),
+        ({"targets": np.arange(60) % 4}, "from 0 to 2"),
+        ({"targets": np.arange(60) % 3 - 1}, "from 0 to 2"),
+        ({"targets": np.arange(60) % 3 * 1.0}, "type float64"),
+        ({"targets": np.arange(60) % 2 == 0}, "type bool"),
         ({"sample_weight": np.ones(61)}, r"sample_weight must have shape \(60,\)"),
         ({"sample_weight": np.full(60, -1.0)}, "not negative"),
         ({"sample_weight": np.full(60, np.nan)}, "finite"),
@@ -323,9 +333,9 @@ def test_classes_without_samples_are_allowed():
 )
 def test_wrong_input_is_refused(change, message):
     features, labels = problem(20)
-    given = {"features": features, "labels": labels, "sample_weight": np.ones(60)} | change
+    given = {"features": features, "targets": labels, "sample_weight": np.ones(60)} | change
     with pytest.raises(InvalidParameterError, match=message):
-        choose_l2(n_classes=3, **given)
+        choose_l2(objective=Classes.numbered(3), **given)
 
 
 def test_verbose_says_what_was_chosen(capsys):

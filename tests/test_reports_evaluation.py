@@ -272,9 +272,9 @@ def test_a_transfer_classifier_looks_at_the_images_once(kind, striped, fitted, m
         estimator = FrozenEstimator(estimator)
     predicted = estimator.predict(X).tolist()
     passes = []
-    logits = TransferClassifier._logits
+    scores = TransferClassifier._scores
     monkeypatch.setattr(
-        TransferClassifier, "_logits", lambda *args: passes.append(1) or logits(*args)
+        TransferClassifier, "_scores", lambda *args: passes.append(1) or scores(*args)
     )
     found = evaluate(estimator, X, y)
     assert passes == [1]

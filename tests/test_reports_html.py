@@ -233,9 +233,9 @@ def test_images_are_predicted_once(digits, tmp_path, monkeypatch):
     classifier = TransferClassifier("tiny", image_size=32, l2=0.1, pixel_range=(0, 16))
     classifier.fit(X[:30], y[:30])
     before, seen = pyplot.get_fignums(), []
-    original = TransferClassifier._logits
+    original = TransferClassifier._scores
     monkeypatch.setattr(
-        TransferClassifier, "_logits", lambda self, s: seen.append(len(s)) or original(self, s)
+        TransferClassifier, "_scores", lambda self, s: seen.append(len(s)) or original(self, s)
     )
     written(tmp_path, classifier, X[60:80], y[60:80], n_images=3)
     assert sum(seen) == 20

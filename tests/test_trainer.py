@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import pytest
 from exactness import assert_rows_agree
+from head_helpers import probabilities
 from keras import layers
 
 from transferclf.engines import forward as inference
 from transferclf.exceptions import DivergenceError
 from transferclf.heads.suffix import Suffix
+from transferclf.objectives import Classes
 from transferclf.training import trainer as trainers
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.phases import Start, fit_phase
@@ -20,6 +22,7 @@ from transferclf.training.recipe import Recipe
 from transferclf.training.trainer import Method
 
 WIDTH, CLASSES, SAMPLES = 7, 3, 50
+OBJECTIVE = Classes.numbered(CLASSES)
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def recipe(**changes):
 
 def fitted(data, suffix=None, **changes):
     features, labels, weights = data
-    suffix = suffix or Suffix(CLASSES, (8,), l2=True, width=WIDTH)
+    suffix = suffix or Suffix(OBJECTIVE, (8,), l2=True, width=WIDTH)
     start = Start(features.mean(axis=0), features.std(axis=0))
     return fit_phase(suffix, recipe(**changes), Samples.of(features, labels, weights), start)
 
@@ -89,7 +92,7 @@ def test_it_trains_as_keras_does(data, optimizer, monkeypatch):
     monkeypatch.setattr(
         phases, "_initial_kernels", lambda *args: starts.append(drawn(*args)) or starts[-1]
     )
-    suffix = Suffix(CLASSES, (8,), "tanh", l1=True, l2=True, width=WIDTH)
+    suffix = Suffix(OBJECTIVE, (8,), "tanh", l1=True, l2=True, width=WIDTH)
     changes = {"optimizer": optimizer, "l1": 0.003, "l2": 0.02, "seed": 5}
     trained = fitted(data, suffix, **changes)
     model, history = plain_keras(data, starts[0], recipe(**changes), activation="tanh")
@@ -98,7 +101,7 @@ def test_it_trains_as_keras_does(data, optimizer, monkeypatch):
     features = data[0]
     standardised = (features - features.mean(axis=0)) / features.std(axis=0)
     np.testing.assert_allclose(
-        trained.probabilities(features), model.predict(standardised, verbose=0), atol=1e-5
+        probabilities(trained, features), model.predict(standardised, verbose=0), atol=1e-5
     )
     for ours, theirs in zip(trained.weights, model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -110,7 +113,7 @@ def test_what_differs_from_fit_to_fit_is_not_compiled_anew(data, monkeypatch):
     monkeypatch.setattr(
         inference, "compiled", lambda *args: compiled.append(args) or original(*args)
     )
-    suffix = Suffix(CLASSES, (8,), dropout=True, l1=True, l2=True, width=WIDTH)
+    suffix = Suffix(OBJECTIVE, (8,), dropout=True, l1=True, l2=True, width=WIDTH)
     losses = set()
     for changes in (
         {},
@@ -123,7 +126,7 @@ def test_what_differs_from_fit_to_fit_is_not_compiled_anew(data, monkeypatch):
         {"seed": 1},
     ):
         trained = fitted(data, suffix, **({"dropout": (0.1,)} | changes))
-        trained.probabilities(data[0])
+        probabilities(trained, data[0])
         losses.add(trained.history["loss"][-1])
     fewer = tuple(array[:21] for array in data)
     fitted(fewer, suffix, dropout=(0.1,))
@@ -159,7 +162,7 @@ def test_fits_leave_no_trace_in_each_other(data):
 
 
 def test_dropout_is_drawn_from_the_seed(data):
-    suffix = Suffix(CLASSES, (8, 4), dropout=True, width=WIDTH)
+    suffix = Suffix(OBJECTIVE, (8, 4), dropout=True, width=WIDTH)
     losses = [
         fitted(data, suffix, dropout=(0.5, 0.3), seed=seed).history["loss"] for seed in (0, 1, 0)
     ]
@@ -182,9 +185,9 @@ def test_dropout_drops_at_its_rate():
 def test_neighbours_change_no_bit_of_the_scores_of_a_row(data):
     trained = fitted(data)
     features = data[0].copy()
-    whole = trained.logits(features)
+    whole = trained.scores(features)
     features[10:45] = 1e6
-    found = trained.logits(features)
+    found = trained.scores(features)
     np.testing.assert_array_equal(found[:10], whole[:10])
     np.testing.assert_array_equal(found[45:], whole[45:])
 
@@ -192,9 +195,9 @@ def test_neighbours_change_no_bit_of_the_scores_of_a_row(data):
 def test_scores_of_a_row_agree_in_any_company(data):
     trained = fitted(data)
     features = data[0]
-    whole = trained.logits(features)
-    assert_rows_agree(trained.logits(features[::-1])[::-1], whole)
-    assert_rows_agree(trained.logits(features[10:45]), whole[10:45])
+    whole = trained.scores(features)
+    assert_rows_agree(trained.scores(features[::-1])[::-1], whole)
+    assert_rows_agree(trained.scores(features[10:45]), whole[10:45])
 
 
 def test_only_the_proportions_of_weights_matter(data):
@@ -205,11 +208,11 @@ def test_only_the_proportions_of_weights_matter(data):
 
 
 def test_a_trainer_that_is_dropped_frees_its_memory(data):
-    suffix = Suffix(CLASSES, (8,), width=WIDTH)
-    fitted(data, suffix).probabilities(data[0])
+    suffix = Suffix(OBJECTIVE, (8,), width=WIDTH)
+    probabilities(fitted(data, suffix), data[0])
     model = weakref.ref(trainers.trainer_for(suffix, Method("adam")).model)
     for units in range(9, 9 + trainers.TRAINERS_KEPT):
-        trainers.trainer_for(Suffix(CLASSES, (units,), width=WIDTH), Method("adam"))
+        trainers.trainer_for(Suffix(OBJECTIVE, (units,), width=WIDTH), Method("adam"))
     gc.collect()
     assert model() is None
     assert len(trainers._trainers) == trainers.TRAINERS_KEPT
@@ -217,17 +220,17 @@ def test_a_trainer_that_is_dropped_frees_its_memory(data):
 
 def test_what_was_trained_outlives_its_trainer(data):
     trained = fitted(data)
-    before = trained.probabilities(data[0])
+    before = probabilities(trained, data[0])
     trainers._trainers.clear()
-    np.testing.assert_array_equal(trained.probabilities(data[0]), before)
+    np.testing.assert_array_equal(probabilities(trained, data[0]), before)
 
 
 def test_threads_take_turns(data):
-    alone = [fitted(data, seed=seed).probabilities(data[0]) for seed in range(4)]
+    alone = [probabilities(fitted(data, seed=seed), data[0]) for seed in range(4)]
     found = {}
 
     def work(seed):
-        found[seed] = fitted(data, seed=seed).probabilities(data[0])
+        found[seed] = probabilities(fitted(data, seed=seed), data[0])
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -255,13 +258,13 @@ def test_weights_that_are_finite_and_scores_that_are_not_are_an_error(data):
 
 def test_scores_that_are_large_but_finite_are_none(data):
     trained = fitted(data, optimizer="sgd", learning_rate=1e6, epochs=1, batch_size=50)
-    assert np.abs(trained.logits(data[0])).max() > 1e6
-    assert np.isfinite(trained.probabilities(data[0])).all()
+    assert np.abs(trained.scores(data[0])).max() > 1e6
+    assert np.isfinite(probabilities(trained, data[0])).all()
 
 
 def test_epochs_before_an_overflow_are_kept(data):
     features, labels, weights = data
-    suffix, kept = Suffix(CLASSES, (8,), l2=True, width=WIDTH), []
+    suffix, kept = Suffix(OBJECTIVE, (8,), l2=True, width=WIDTH), []
     rates = keras.optimizers.schedules.PiecewiseConstantDecay([4], [0.01, 1e30])
     changes = {"optimizer": "sgd", "schedule": rates, "learning_rate": None, "epochs": 9}
     samples = Samples.of(features, labels, weights)
@@ -279,7 +282,7 @@ def test_progress_is_shown_only_when_asked_for(data, capsys):
     fitted(data)
     assert capsys.readouterr().out == ""
     features, labels, weights = data
-    suffix = Suffix(CLASSES, width=WIDTH)
+    suffix = Suffix(OBJECTIVE, width=WIDTH)
     start = Start(features.mean(axis=0), features.std(axis=0))
     fit_phase(suffix, recipe(), Samples.of(features, labels, weights), start, verbose=1)
     shown = capsys.readouterr().out.splitlines()

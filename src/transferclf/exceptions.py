@@ -20,6 +20,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from collections.abc import Sequence
 
 from transferclf._printing import printable
@@ -107,3 +110,12 @@ class ForkedProcessError(TransferclfError, RuntimeError):
 
 class TransferclfWarning(UserWarning):
     """The result is right as documented, but perhaps not what was meant."""
+
+
+def warn(message: str) -> None:
+    """Issue a TransferclfWarning that points at the caller's line, not at one of this package."""
+    package = os.path.dirname(__file__)
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, TransferclfWarning, stacklevel=level)

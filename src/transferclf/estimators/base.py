@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import update_wrapper
 from importlib.metadata import PackageNotFoundError, metadata
-from types import MethodType
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from transferclf._checks import check_choice, check_number, check_random_state
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.registry import PREPROCESSINGS
-from transferclf.engines.registry import check_engine
+from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features import store_for
 from transferclf.features.choosing import check_own_model, choose_prefix
 from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
 from transferclf.images import ImageSource, check_images
-from transferclf.images.checking import check_image_shape, inferred_shape
-from transferclf.images.geometry import RESIZE_MODES
+from transferclf.images.checking import inferred_shape
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.remarks import (
     remark_on_other_images,
@@ -33,34 +28,6 @@ from transferclf.images.remarks import (
     sample,
 )
 from transferclf.images.tables import row_length
-
-POOLINGS = ("avg", "max", "flatten")
-
-
-class available_unless_refused:  # noqa: N801, a decorator
-    """Decorator for methods that an estimator has only where its parameters allow it.
-
-    As scikit-learn's `available_if`, so that `hasattr` tells; but the error says what to change.
-
-    Parameters
-    ----------
-    check : callable
-        Gets the estimator, and raises UnavailableMethodError where it lacks the method.
-    """
-
-    def __init__(self, check: Callable[[Any], None]):
-        self.check = check
-
-    def __call__(self, method: Callable[..., Any]) -> Any:
-        """Decorate a method."""
-        self.method = method
-        return update_wrapper(self, method)
-
-    def __get__(self, estimator: Any, owner: Any = None) -> Any:
-        if estimator is None:
-            return self.method
-        self.check(estimator)
-        return MethodType(self.method, estimator)
 
 
 class BackboneEstimator(BaseEstimator):
@@ -87,8 +54,6 @@ class BackboneEstimator(BaseEstimator):
     prefix_: Prefix
     resize_: Any
 
-    _preprocessings: tuple[str, ...] = ("auto", *PREPROCESSINGS)
-
     # Where the diagram of an estimator links to, as scikit-learn asks for it.
     _doc_link_module = "transferclf"
 
@@ -106,17 +71,6 @@ class BackboneEstimator(BaseEstimator):
         tags.input_tags.positive_only = not _takes_negatives(self.pixel_range)
         return tags
 
-    def _check_parameters(self) -> None:
-        check_choice("resize", self.resize, RESIZE_MODES)
-        check_choice("pooling", self.pooling, POOLINGS)
-        store_for(self.cache)
-        check_engine(self.engine, self.precision)
-        check_image_shape(self.image_shape)
-        check_choice("preprocessing", self.preprocessing, self._preprocessings)
-        if not isinstance(self.verbose, bool):
-            check_number("verbose", self.verbose, 0, whole=True)
-        check_random_state(self.random_state)
-
     def _fit_source(self, X: Any) -> ImageSource:
         """Check the training images and keep what they decide: the pixel range, the row length."""
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range)
@@ -129,6 +83,10 @@ class BackboneEstimator(BaseEstimator):
             validate_data(self, X, skip_check_array=True)
         self.resize_ = "stretch" if self._is_inferred_strip(length) else self.resize
         return self._with_range(source)
+
+    def _is_same_network(self, before: Prefix | None) -> bool:
+        """Return whether the whole network is the one that it was before."""
+        return before is not None and self.prefix_.whole().digest == before.whole().digest
 
     def _remark_on(self, source: ImageSource) -> None:
         """Warn of training images that can be used, but perhaps not as they are meant."""
@@ -151,19 +109,19 @@ class BackboneEstimator(BaseEstimator):
         except ValueError as error:
             raise ImageError(str(error)) from None
 
-    def _fit_prefix(self, seed: int, **cut: Any) -> None:
-        fitted = self.preprocessing not in ("auto", *PREPROCESSINGS)
+    def _fit_prefix(self, parameters: BackboneParameters, seed: int, **cut: Any) -> None:
+        is_given = parameters.preprocessing in ("auto", *PREPROCESSINGS)
         options = {
-            "weights": self.weights,
-            "image_size": self.image_size,
-            "preprocessing": "none" if fitted else self.preprocessing,
-            "pooling": self.pooling,
+            "weights": parameters.weights,
+            "image_size": parameters.image_size,
+            "preprocessing": parameters.preprocessing if is_given else "none",
+            "pooling": parameters.pooling,
             "layers": (),
             "seed": seed,
-            "engine": self.engine,
-            "precision": self.precision,
+            "engine": parameters.engine,
+            "precision": parameters.precision,
         }
-        self.prefix_ = choose_prefix(self.backbone, **(options | cut))
+        self.prefix_ = choose_prefix(parameters.backbone, **(options | cut))
         check_own_model(self.prefix_)
 
     def __sklearn_clone__(self) -> Any:
@@ -232,7 +190,7 @@ def _is_plain(backbone: Any) -> bool:
 
 
 def _is_model(backbone: Any) -> bool:
-    # Whoever has a Keras model has imported Keras.
+    # Keras is imported already wherever there is a Keras model.
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(backbone, keras.Model)
 

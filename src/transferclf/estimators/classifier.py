@@ -1,20 +1,29 @@
-"""TransferClassifier: says what to do, does little itself."""
+"""TransferClassifier: images in, classes out."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf.estimators.base import available_unless_refused
-from transferclf.estimators.predicting import ClassifierPredictions
-from transferclf.estimators.recipes import check_partial
+from transferclf._checks import seed_from
+from transferclf.estimators.parameters import Parameters, has_partial_fit
+from transferclf.estimators.planning import check_memory, partial_plan
+from transferclf.estimators.transfer import TransferEstimator, warn_of_first_images
+from transferclf.exceptions import warn
+from transferclf.objectives import announced, objective_for
+from transferclf.objectives.labels import check_apart
+from transferclf.training.learning import learn
 
 if TYPE_CHECKING:
     import keras
 
 
-class TransferClassifier(ClassifierPredictions):
+class TransferClassifier(ClassifierMixin, TransferEstimator):
     """Classify images by a pretrained network and a head trained on its features.
 
     The frozen part of the network is a constant function: every distinct image goes through it
@@ -177,91 +186,6 @@ class TransferClassifier(ClassifierPredictions):
     array([0, 1, 2])
     """
 
-    def __init__(
-        self,
-        backbone: Any = "tiny",
-        *,
-        weights: Any = "pretrained",
-        image_size: Any = None,
-        resize: str = "crop",
-        pooling: str = "avg",
-        preprocessing: str = "auto",
-        zca_epsilon: float = 0.01,
-        hidden_units: Any = (),
-        activation: str = "relu",
-        batch_norm: str | None = None,
-        dropout: Any = 0.0,
-        head: Any = None,
-        l1: float = 0.0,
-        l2: Any = "auto",
-        optimizer: Any = "auto",
-        learning_rate: float | None = None,
-        lr_schedule: Any = None,
-        epochs: int = 20,
-        batch_size: int = 32,
-        max_iter: int = 1000,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 5,
-        callbacks: Any = None,
-        warm_start: bool = False,
-        trainable_layers: Any = 0,
-        fine_tune_epochs: int = 10,
-        fine_tune_learning_rate: float = 1e-5,
-        layer_decay: float | None = None,
-        augmentation: Any = None,
-        test_time_augmentation: str | None = None,
-        oversample: bool = False,
-        class_weight: Any = None,
-        image_shape: Any = None,
-        pixel_range: Any = None,
-        cache: Any = "memory",
-        engine: str = "auto",
-        precision: str = "float32",
-        random_state: Any = None,
-        verbose: int = 0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.resize = resize
-        self.pooling = pooling
-        self.preprocessing = preprocessing
-        self.zca_epsilon = zca_epsilon
-        self.hidden_units = hidden_units
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.head = head
-        self.l1 = l1
-        self.l2 = l2
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.lr_schedule = lr_schedule
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.callbacks = callbacks
-        self.warm_start = warm_start
-        self.trainable_layers = trainable_layers
-        self.fine_tune_epochs = fine_tune_epochs
-        self.fine_tune_learning_rate = fine_tune_learning_rate
-        self.layer_decay = layer_decay
-        self.augmentation = augmentation
-        self.test_time_augmentation = test_time_augmentation
-        self.oversample = oversample
-        self.class_weight = class_weight
-        self.image_shape = image_shape
-        self.pixel_range = pixel_range
-        self.cache = cache
-        self.engine = engine
-        self.precision = precision
-        self.random_state = random_state
-        self.verbose = verbose
-
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None
     ) -> TransferClassifier:
@@ -300,10 +224,36 @@ class TransferClassifier(ClassifierPredictions):
         TransferclfWarning
             If parameters were set that have no effect; all of them are named.
         """
-        self._fit(X, y, sample_weight, validation_data)
+        with self._as_before_if_it_fails():
+            parameters = Parameters.of(self)
+            check_apart(X, y)
+            source = self._fit_source(X)
+            objective, targets = objective_for(y, len(source))
+            images = self._images(source, targets, objective, sample_weight)
+            previous, network = self._previous(objective), getattr(self, "prefix_", None)
+            self.__dict__.update(objective.attributes())
+            self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
+            self._remark_on(source)
+            if previous is not None and not self._is_same_network(network):
+                warn("what was learned before is of another network, and training starts anew")
+                previous = None
+            plan = self._plan(parameters, objective, has_validation=validation_data is not None)
+            validation = self._validation_images(validation_data, objective)
+            train, held_out, indices = self._split(images, plan)
+            keep = partial(self._keep, sample_indices_=indices)
+            head = learn(
+                plan,
+                train,
+                self._extractor(),
+                validation=validation or held_out,
+                previous=previous,
+                keep=keep,
+                verbose=int(parameters.verbose),
+            )
+            keep(head, is_finished=True)
         return self
 
-    @available_unless_refused(check_partial)
+    @available_if(has_partial_fit)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> TransferClassifier:
@@ -327,9 +277,9 @@ class TransferClassifier(ClassifierPredictions):
 
         Raises
         ------
-        UnavailableMethodError
+        AttributeError
             If the head cannot be trained so: `optimizer="lbfgs"`, `class_weight="balanced"`, or
-            layers of the backbone. `hasattr(classifier, "partial_fit")` tells.
+            layers of the backbone. Its cause says what to change.
         ValueError
             If the classes are not known, or y has others.
         DivergenceError
@@ -340,13 +290,105 @@ class TransferClassifier(ClassifierPredictions):
         TransferclfWarning
             If the first call gets few images or images of one class.
         """
-        self._partial_fit(X, y, classes, sample_weight)
+        with self._as_before_if_it_fails():
+            parameters = Parameters.of(self)
+            check_apart(X, y)
+            is_first = not hasattr(self, "head_")
+            source = self._fit_source(X) if is_first else self._source_of(X)
+            objective = announced(classes, None if is_first else self.head_.suffix.objective)
+            if is_first:
+                self.__dict__.update(objective.attributes())
+                self._fit_network(parameters, seed_from(parameters.random_state), 0)
+                check_memory(parameters, self.prefix_, objective.n_outputs)
+                self._remark_on(source)
+            targets = objective.encode_known(y, len(source))
+            images = self._images(source, targets, objective, sample_weight)
+            if is_first:
+                warn_of_first_images(images, objective)
+            previous = None if is_first else self.head_
+            plan = partial_plan(parameters, self.prefix_, objective, self._seed, previous)
+            verbose = int(parameters.verbose)
+            head = learn(plan, images, self._extractor(), previous=previous, verbose=verbose)
+            # One epoch is all or nothing: if it is interrupted, the classifier is as it was.
+            self._keep(head, is_partial=True)
         return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores before the softmax.
+
+        Parameters
+        ----------
+        X : array-like or sequence of images, n of them
+            Of any kind, not necessarily that of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,) for two classes, else (n, n_classes)
+            For two classes the score of the second minus that of the first.
+        """
+        source = self._source_of(X)
+        return self.head_.suffix.objective.decision(self._scores(source))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like or sequence of images, n of them
+            Of any kind, not necessarily that of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the order of `classes_`; each row sums to one.
+        """
+        source = self._source_of(X)
+        return self.head_.suffix.objective.link(self._scores(source))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each image.
+
+        Parameters
+        ----------
+        X : array-like or sequence of images, n of them
+            Of any kind, not necessarily that of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels from `classes_`.
+        """
+        probabilities = self.predict_proba(X)
+        return self.head_.suffix.objective.decide(probabilities)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of the images that are predicted right.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`. Images of classes that it did not see count as wrong.
+
+        Returns
+        -------
+        float
+
+        Warns
+        -----
+        TransferclfWarning
+            If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
+        """
+        accuracy = super().score(X, y, sample_weight=sample_weight)
+        if remark := self.head_.suffix.objective.remark_on(y):
+            warn(remark)
+        return accuracy
 
     @property
     def model_(self) -> keras.Model:
         """The whole classifier as one flat Keras model, from pixels (0 to 255) to probabilities."""
         check_is_fitted(self)
         if self._model is None:
-            self._model = self._assembled_model()
+            from transferclf.heads.flat import with_head
+
+            self._model = with_head(self.prefix_.whole().build(), self.head_)
         return self._model

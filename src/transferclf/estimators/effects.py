@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from typing import Any
 
 import numpy as np
 
-from transferclf.exceptions import TransferclfWarning
+from transferclf.exceptions import warn
 
 _BY_KERAS = "a Keras optimizer: with hidden_units, dropout, l1, head or optimizer='adam'"
 _IN_PHASES = f"{_BY_KERAS}, or with trainable_layers"
@@ -43,36 +42,32 @@ USED_BY = {
 
 
 class Asked:
-    """The parameters of an estimator, and the names of those that were asked for.
+    """A record of parameters that notes which of them are read.
 
     Parameters
     ----------
-    estimator : estimator
-        Has the parameters as attributes.
+    parameters : Parameters
+        The record; its properties are computed from here, so that what they read is noted.
 
     Attributes
     ----------
     names : set of str
-        What was asked for so far.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> asked = Asked(SimpleNamespace(epochs=3, patience=5))
-    >>> asked.epochs, asked.names
-    (3, {'epochs'})
+        The fields that were read so far.
     """
 
-    def __init__(self, estimator: Any):
-        self._estimator = estimator
+    def __init__(self, parameters: Any):
+        self._parameters = parameters
         self.names: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
+        meaning = getattr(type(self._parameters), name, None)
+        if isinstance(meaning, property) and meaning.fget is not None:
+            return meaning.fget(self)
         self.names.add(name)
-        return getattr(self._estimator, name)
+        return getattr(self._parameters, name)
 
 
-def warn_without_effect(estimator: Any, used: set[str], stacklevel: int) -> None:
+def warn_without_effect(estimator: Any, used: set[str]) -> None:
     """Name the parameters that were set to something else than the default and are not used.
 
     Parameters
@@ -81,8 +76,6 @@ def warn_without_effect(estimator: Any, used: set[str], stacklevel: int) -> None
         Of a subclass, only the parameters of these are looked at.
     used : set of str
         The parameters on which the result depends.
-    stacklevel : int
-        As of `warnings.warn`, seen from here.
 
     Warns
     -----
@@ -95,7 +88,7 @@ def warn_without_effect(estimator: Any, used: set[str], stacklevel: int) -> None
         if name not in used and not _equals(getattr(estimator, name, default), default)
     ]
     if useless:
-        warnings.warn(_message(estimator, useless), TransferclfWarning, stacklevel=stacklevel + 1)
+        warn(_message(estimator, useless))
 
 
 def _defaults(kind: type) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from transferclf._checks import seed_from
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import warn_without_effect
+from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import InvalidParameterError
 
 
@@ -130,11 +131,10 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         ImageError, InvalidParameterError, NetworkError, WeightsError
             If the images, a parameter, the network or its weights cannot be used.
         """
-        self._check_parameters()
-        layers = self._layers()
+        parameters, layers = BackboneParameters.of(self), self._layers()
         source = self._fit_source(X)
-        self._fit_prefix(seed_from(self.random_state), layers=layers)
-        warn_without_effect(self, {"layer"} | self._used_of_backbone(), stacklevel=2)
+        self._fit_prefix(parameters, seed_from(parameters.random_state), layers=layers)
+        warn_without_effect(self, {"layer"} | self._used_of_backbone())
         self._remark_on(source)
         # One image shows early whether everything works, and how many features there are.
         self.n_features_out_ = self._features(source[:1]).shape[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import keras
 from keras import layers
 
@@ -25,8 +27,7 @@ def build_suffix(suffix: Suffix) -> Network:
     Returns
     -------
     Network
-        Its model is from rows (n, d), or pixels (n, h, w, 3), to scores (n, n_classes) before the
-        softmax.
+        Its model is from rows (n, d), or pixels (n, h, w, 3), to scores (n, n_outputs).
     """
     with undisturbed(suffix.seed):
         return _on_tail(suffix, _tail(suffix))
@@ -59,24 +60,58 @@ def _scores(suffix: Suffix, features: keras.KerasTensor) -> keras.KerasTensor:
     if suffix.map_shape:
         features = layers.Reshape(suffix.map_shape)(features)
     x = Standardize(name="transferclf_standardize")(features)
-    x = _hidden(suffix, x) if suffix.head is None else suffix.head.on(x)
-    return TunableDense(suffix.n_classes, l1=suffix.l1, l2=suffix.l2)(x)
+    return head_on(x, suffix, _TunableLayers(suffix))
 
 
-def _hidden(suffix: Suffix, x: keras.KerasTensor) -> keras.KerasTensor:
-    if suffix.dropout and not suffix.hidden_units:
-        return TunableDropout()(x)
-    for units in suffix.hidden_units:
-        x = TunableDense(units, l1=suffix.l1, l2=suffix.l2)(x)
-        x = activated(x, suffix.activation, suffix.batch_norm)
-        x = TunableDropout()(x) if suffix.dropout else x
-    return x
+class HeadLayers(Protocol):
+    """Layers that a head is built of: tunable ones for training, plain ones for `model_`."""
+
+    def hidden(self, x: keras.KerasTensor, number: int) -> keras.KerasTensor:
+        """Return the output of hidden layer `number`, counted from 1."""
+
+    def dropout(self, x: keras.KerasTensor, number: int) -> keras.KerasTensor:
+        """Return x after the dropout of this number, or x itself if there is none."""
+
+    def last(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the outputs."""
+
+
+def head_on(x: keras.KerasTensor, suffix: Suffix, make: HeadLayers) -> keras.KerasTensor:
+    """Return the outputs of a head on standardised features."""
+    if suffix.head is not None:
+        return make.last(suffix.head.on(x))
+    if not suffix.hidden_units:
+        x = make.dropout(x, 1)
+    for number in range(1, len(suffix.hidden_units) + 1):
+        x = make.dropout(make.hidden(x, number), number)
+    return make.last(x)
+
+
+class _TunableLayers:
+    """Layers whose penalties and rates are variables, so that one compiled function serves all."""
+
+    def __init__(self, suffix: Suffix):
+        self._suffix = suffix
+
+    def hidden(self, x: keras.KerasTensor, number: int) -> keras.KerasTensor:
+        suffix = self._suffix
+        x = self._dense(suffix.hidden_units[number - 1])(x)
+        return activated(x, suffix.activation, suffix.batch_norm)
+
+    def dropout(self, x: keras.KerasTensor, number: int) -> keras.KerasTensor:
+        return TunableDropout()(x) if self._suffix.dropout else x
+
+    def last(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return self._dense(self._suffix.n_outputs)(x)
+
+    def _dense(self, units: int) -> TunableDense:
+        return TunableDense(units, l1=self._suffix.l1, l2=self._suffix.l2)
 
 
 def activated(
     x: keras.KerasTensor, activation: str, batch_norm: str | None, name: str = ""
 ) -> keras.KerasTensor:
-    """The activation, with batch normalisation before or after it if that is wanted."""
+    """Return x after the activation, with batch normalisation before or after it if wanted."""
     named = {"name": f"{name}_norm"} if name else {}
     if batch_norm == "before":
         x = layers.BatchNormalization(**named)(x)

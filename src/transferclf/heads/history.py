@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 History = dict[str, list[float]]
 
-# What is kept of each epoch.
-ENTRIES = ("loss", "accuracy", "learning_rate", "val_loss", "val_accuracy")
-
 PARTS = ("head", "fine-tuning", "network")
 UNITS = ("iteration", "epoch")
 
@@ -43,6 +40,11 @@ class Phase:
 
 
 Phases = tuple[Phase, ...]
+
+
+def entries(measure: str) -> tuple[str, ...]:
+    """Return the names of what is kept of each epoch, where `measure` is one of them."""
+    return ("loss", measure, "learning_rate", "val_loss", f"val_{measure}")
 
 
 def phases_of(history: History, n_head_iter: int, parts: Sequence[str]) -> Phases:

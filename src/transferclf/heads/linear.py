@@ -1,10 +1,11 @@
-"""The linear head by L-BFGS: softmax regression on standardised features.
+"""The linear head by L-BFGS: for classes, softmax regression on standardised features.
 
-It minimises the objective of a Keras `Dense` softmax layer with an L2 kernel regulariser,
+It minimises the objective of a Keras `Dense` layer with an L2 kernel regulariser,
 
-    sum_i w_i * cross_entropy_i / sum_i w_i  +  l2 * ||W||^2,
+    sum_i w_i * loss_i / sum_i w_i  +  l2 * ||W||^2,
 
-which is convex, so that both reach the same optimum; L-BFGS gets there in a few dozen passes.
+where the loss is that of the `Objective`, for classes the cross-entropy. It is convex, so that both
+reach the same optimum; L-BFGS gets there in a few dozen passes.
 Features are standardised by the training images' mean and deviation first, so that one `l2`
 suits every backbone.
 
@@ -19,18 +20,20 @@ import hashlib
 import threading
 import warnings
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg import eigh
 from scipy.optimize import minimize
-from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 
-from transferclf.heads.history import History, Phase, Phases
+from transferclf.heads.fitted import FittedHead
+from transferclf.heads.history import History, Phase
 from transferclf.heads.scaling import Moments
+from transferclf.heads.suffix import Suffix
+from transferclf.objectives import Objective
 
 # Below this many multiplications a pass, BLAS threads cost more than they save: many small
 # products, each of which waits for the slowest thread.
@@ -55,71 +58,72 @@ CORRECTIONS = 20
 GRADIENT_TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
-class LinearHead:
-    """A fitted linear head.
+@dataclass(frozen=True, kw_only=True)
+class LinearHead(FittedHead):
+    """A linear head at its optimum; its weights are a kernel (d, n_outputs) and a bias."""
 
-    Attributes
-    ----------
-    mean, scale : ndarray of shape (d,)
-        What features are standardised by.
-    coef : ndarray of shape (d, n_classes)
-        Weights of the standardised features.
-    intercept : ndarray of shape (n_classes,)
-        Their biases.
-    history : dict of str to list of float
-        "loss" (the objective) and "accuracy" (weighted, on the training data) after each
-        iteration; with validation data also "val_loss" and "val_accuracy".
-    l2 : float
-        The penalty it was fitted with.
-    moments : Moments or None
-        Of the features, where `partial_fit` can go on from them.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-    coef: np.ndarray
-    intercept: np.ndarray
-    history: History = field(default_factory=dict, compare=False)
-    l2: float = 0.0
-    moments: Moments | None = field(default=None, compare=False, repr=False)
+    kind: ClassVar[str] = "linear"
 
     @property
-    def phases(self) -> Phases:
-        """What the history is made of: iterations of L-BFGS."""
-        n_iter = len(self.history.get("loss", ()))
-        return (Phase("head", "iteration", n_iter, n_iter),)
+    def coef(self) -> np.ndarray:
+        """Weights of the standardised features, shape (d, n_outputs)."""
+        return self.weights[0]
 
     @property
-    def weights(self) -> list[np.ndarray]:
-        """Kernel and bias of the dense layer that this head is."""
-        return [self.coef, self.intercept]
+    def intercept(self) -> np.ndarray:
+        """Biases, shape (n_outputs,)."""
+        return self.weights[1]
 
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """Scores of shape (n, n_classes), whose softmax is the probabilities."""
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of features, shape (n, n_outputs)."""
         # BLAS may sum in another order for another number of rows; blocks are all of one.
-        n_blocks = -(-len(features) // BLOCK)
-        dtype = np.result_type(features, self.mean, self.scale)
+        n_blocks = -(-len(rows) // BLOCK)
+        dtype = np.result_type(rows, self.mean, self.scale)
         blocks = np.zeros((n_blocks, BLOCK, len(self.coef)), dtype)
-        standardised = blocks.reshape(-1, len(self.coef))[: len(features)]
-        np.subtract(features, self.mean, out=standardised)
+        standardised = blocks.reshape(-1, len(self.coef))[: len(rows)]
+        np.subtract(rows, self.mean, out=standardised)
         standardised /= self.scale
         scores = (blocks @ self.coef).reshape(-1, len(self.intercept))
-        return scores[: len(features)] + self.intercept
+        return scores[: len(rows)] + self.intercept
 
-    def features(self, rows: np.ndarray) -> np.ndarray:
-        """What the head sees of these rows, before it standardises them: the rows."""
-        return rows
+    def can_start(self, suffix: Suffix) -> bool:
+        """Return whether the suffix has no layers but the last."""
+        return not suffix.has_layers
 
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities of shape (n, n_classes); each row sums to one."""
-        return softmax(self.logits(features), axis=1)
+    def is_head_of(self, suffix: Suffix, is_linear: bool) -> bool:
+        """Return whether a linear head is wanted."""
+        return is_linear
+
+
+def linear_head(
+    objective: Objective,
+    *,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    l2: float,
+    history: History,
+    moments: Moments | None,
+) -> LinearHead:
+    """Return a linear head with its suffix and phases."""
+    n_iter = len(history["loss"])
+    return LinearHead(
+        suffix=Suffix(objective),
+        mean=mean,
+        scale=scale,
+        weights=[coef, intercept],
+        l2=l2,
+        history=history,
+        phases=(Phase("head", "iteration", n_iter, n_iter),),
+        moments=moments,
+    )
 
 
 def fit_linear(
     features: np.ndarray,
-    labels: np.ndarray,
-    n_classes: int,
+    targets: np.ndarray,
+    objective: Objective,
     *,
     l2: float,
     sample_weight: np.ndarray,
@@ -132,10 +136,10 @@ def fit_linear(
     ----------
     features : ndarray of shape (n, d)
         Training features.
-    labels : ndarray of int, shape (n,)
-        Class indices from 0 to `n_classes` - 1.
-    n_classes : int
-        Number of classes.
+    targets : ndarray of shape (n, ...)
+        Targets as the objective encodes them.
+    objective : Objective
+        Number of outputs and loss.
     l2 : float
         Weight of the squared norm of the coefficients in the objective.
     sample_weight : ndarray of shape (n,)
@@ -143,13 +147,9 @@ def fit_linear(
         the same as the sample twice.
     max_iter : int, default=1000
         L-BFGS iterations at most.
-    validation : (features, labels, weights) or None, default=None
-        Data to watch, of the same kinds as the training data: nothing is fitted to them, but the
-        history also has the objective and the weighted accuracy on them after each iteration.
-
-    Returns
-    -------
-    LinearHead
+    validation : (features, targets, weights) or None, default=None
+        Samples that are not fitted to. The history also has the loss and the measure on them
+        after each iteration.
 
     Warns
     -----
@@ -159,22 +159,29 @@ def fit_linear(
     Examples
     --------
     >>> import numpy as np
+    >>> from transferclf.objectives import Classes
     >>> x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
-    >>> head = fit_linear(x, y, 2, l2=0.01, sample_weight=np.ones(4))
-    >>> head.probabilities(x).argmax(axis=1)
+    >>> head = fit_linear(x, y, Classes.numbered(2), l2=0.01, sample_weight=np.ones(4))
+    >>> head.scores(x).argmax(axis=1)
     array([0, 0, 1, 1])
     """
-    with few_threads(features.size * n_classes):
+    with few_threads(features.size * objective.n_outputs):
         axes = _known_axes(features, sample_weight)
-        problem = SoftmaxProblem(axes.rows, labels, n_classes, l2, sample_weight)
+        problem = LinearProblem(axes.rows, targets, objective, l2, sample_weight)
         if validation is not None:
-            watched, *its_labels_and_weights = validation
-            rows = axes.rows_of(watched, features)
-            problem.watch(rows, *its_labels_and_weights)
+            watched, *its_targets_and_weights = validation
+            problem.watch(axes.rows_of(watched, features), *its_targets_and_weights)
         coef, intercept = problem.split(_minimum(problem, max_iter))
-        coef = axes.back(coef, features)
-        mean, scale = axes.moments.mean, axes.scale
-        return LinearHead(mean, scale, coef, intercept, problem.history, l2, axes.moments)
+        return linear_head(
+            objective,
+            mean=axes.moments.mean,
+            scale=axes.scale,
+            coef=axes.back(coef, features),
+            intercept=intercept,
+            history=problem.history,
+            l2=l2,
+            moments=axes.moments,
+        )
 
 
 @dataclass(frozen=True)
@@ -263,10 +270,10 @@ def _is_rotated(features: np.ndarray) -> bool:
     return 1 < n_samples < min(n_features, MAX_ROTATED)
 
 
-def _minimum(problem: SoftmaxProblem, max_iter: int) -> np.ndarray:
+def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
     result = minimize(
         problem.loss_and_gradient,
-        np.zeros((problem.features.shape[1] + 1) * problem.n_classes),
+        np.zeros((problem.features.shape[1] + 1) * problem.objective.n_outputs),
         method="L-BFGS-B",
         jac=True,
         callback=problem.record,
@@ -289,68 +296,59 @@ def _minimum(problem: SoftmaxProblem, max_iter: int) -> np.ndarray:
     return result.x
 
 
-class SoftmaxProblem:
+class LinearProblem:
     """The objective and its gradient over the coefficients and intercepts in one vector."""
 
     def __init__(
         self,
         features: np.ndarray,
-        labels: np.ndarray,
-        n_classes: int,
+        targets: np.ndarray,
+        objective: Objective,
         l2: float,
         weights: np.ndarray,
     ):
         self.features = features
-        self.labels = labels
-        self.n_classes = n_classes
+        self.targets = targets
+        self.objective = objective
         self.l2 = l2
         self.shares = weights / weights.sum()
-        self.history: dict[str, list[float]] = {"loss": [], "accuracy": []}
+        self.history: History = {"loss": [], objective.measure: []}
         self._last = (np.nan, np.nan)
-        self._watched: SoftmaxProblem | None = None
+        self._watched: LinearProblem | None = None
 
-    def watch(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+    def watch(self, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> None:
         """Note the objective on these samples too, features in the same axes."""
-        self._watched = SoftmaxProblem(rows, labels, self.n_classes, self.l2, weights)
-        self.history |= {"val_loss": [], "val_accuracy": []}
+        self._watched = LinearProblem(rows, targets, self.objective, self.l2, weights)
+        self.history |= {"val_loss": [], f"val_{self.objective.measure}": []}
 
     def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients (d, n_classes) and intercepts (n_classes,)."""
-        table = parameters.reshape(-1, self.n_classes)
+        """Coefficients (d, n_outputs) and intercepts (n_outputs,)."""
+        table = parameters.reshape(-1, self.objective.n_outputs)
         return table[:-1], table[-1]
 
     def loss_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """The objective and its derivatives by all parameters."""
         coef, _ = self.split(parameters)
-        loss, _, residual = self._evaluated(parameters)
-        residual[np.arange(len(self.labels)), self.labels] -= 1.0
-        residual *= self.shares[:, None]
-        by_coef = self.features.T @ residual.astype(self.features.dtype) + 2 * self.l2 * coef
-        return loss, np.vstack([by_coef, residual.sum(axis=0)]).ravel()
+        loss, measure, by_scores = self._evaluated(parameters)
+        self._last = (loss, measure)
+        by_coef = self.features.T @ by_scores.astype(self.features.dtype) + 2 * self.l2 * coef
+        return loss, np.vstack([by_coef, by_scores.sum(axis=0)]).ravel()
 
     def record(self, parameters: np.ndarray) -> None:
         """Note where an iteration ended: at the point that was evaluated last."""
-        self.history["loss"].append(self._last[0])
-        self.history["accuracy"].append(self._last[1])
+        names = iter(self.history.values())
+        found = list(self._last)
         if self._watched is not None:
-            loss, accuracy, _ = self._watched._evaluated(parameters)
-            self.history["val_loss"].append(loss)
-            self.history["val_accuracy"].append(accuracy)
+            found += self._watched._evaluated(parameters)[:2]
+        for values, value in zip(names, found, strict=True):
+            values.append(value)
 
     def _evaluated(self, parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
-        """Loss, accuracy and probabilities."""
+        """Loss with penalty, measure, and the derivative of the loss by the scores."""
         coef, intercept = self.split(parameters)
-        logits = (self.features @ coef.astype(self.features.dtype)).astype(float) + intercept
-        rows = np.arange(len(self.labels))
-        logits -= logits.max(axis=1, keepdims=True)
-        probabilities = np.exp(logits)
-        total = probabilities.sum(axis=1, keepdims=True)
-        losses = np.log(total[:, 0]) - logits[rows, self.labels]
-        loss = float(self.shares @ losses + self.l2 * np.vdot(coef, coef))
-        right = logits.argmax(axis=1) == self.labels
-        self._last = (loss, float(self.shares @ right))
-        probabilities /= total
-        return *self._last, probabilities
+        scores = (self.features @ coef.astype(self.features.dtype)).astype(float) + intercept
+        found = self.objective.evaluate(scores, self.targets, self.shares)
+        return float(found.loss + self.l2 * np.vdot(coef, coef)), found.measure, found.gradient
 
 
 def _precision(features: np.ndarray) -> type[np.floating]:

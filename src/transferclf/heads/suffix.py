@@ -10,19 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from transferclf.objectives import Objective
+
 if TYPE_CHECKING:
     from transferclf.features.frozen import Prefix
     from transferclf.heads.own import HeadGraph
 
+# Ways to scale pixels that are fitted to the training images.
+PIXEL_SCALINGS = ("standardize", "zca")
+
 
 @dataclass(frozen=True)
 class Suffix:
-    """A trainable function from rows to class scores.
+    """A trainable function from rows to scores.
 
     Parameters
     ----------
-    n_classes : int
-        Number of classes.
+    objective : Objective
+        Number of outputs, and what they mean.
     hidden_units : tuple of int, default=()
         Widths of the dense layers before the last.
     activation : str, default="relu"
@@ -45,7 +50,7 @@ class Suffix:
         What the initial weights of `head` are drawn from.
     """
 
-    n_classes: int
+    objective: Objective
     hidden_units: tuple[int, ...] = ()
     activation: str = "relu"
     batch_norm: str | None = None
@@ -65,12 +70,27 @@ class Suffix:
         below = self.width if self.prefix is None else (self.prefix.digest, self.prefix.pooling)
         penalties = (self.dropout, self.l1, self.l2)
         layers = (self.hidden_units, self.activation, self.batch_norm, self.head, self.map_shape)
-        return (self.n_classes, *layers, *penalties, below, self.scaling, self.seed)
+        return (self.objective.key, *layers, *penalties, below, self.scaling, self.seed)
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What two suffixes have in common that can share one compiled training function."""
         return (self.shape, "" if self.head is None else self.head.token)
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the head has layers before the last one."""
+        return bool(self.hidden_units) or self.head is not None
+
+    def has_layers_of(self, other: Suffix) -> bool:
+        """Whether the hidden layers are those of another suffix."""
+        names = ("hidden_units", "activation", "batch_norm", "head")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of scores for each sample."""
+        return self.objective.n_outputs
 
     @property
     def is_on_pixels(self) -> bool:

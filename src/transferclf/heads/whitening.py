@@ -22,8 +22,7 @@ from scipy.linalg.blas import dsyrk
 
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.graphs.constants import shifted, shifted_and_scaled
-
-PIXEL_SCALINGS = ("standardize", "zca")
+from transferclf.heads.suffix import PIXEL_SCALINGS
 
 # Values of an image that are whitened against each other: of 64 x 64 in colour. The matrix of
 # these has 600 MB, and the time it takes grows with the third power.

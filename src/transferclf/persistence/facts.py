@@ -105,6 +105,11 @@ class Facts:
             raise ArchiveError(f"{self.where} has no {name!r}.")
         return self._rest.pop(name)
 
+    def take_all(self) -> dict[str, Any]:
+        """Return all values that have not been asked for yet."""
+        values, self._rest = self._rest, {}
+        return values
+
     def part(self, name: str) -> Facts:
         """An object within this one."""
         return Facts(self.take(name), f"{name[:MAX_TEXT]!r} of {self.where}")

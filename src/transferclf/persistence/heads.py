@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
 from transferclf.features.frozen import Prefix
+from transferclf.heads.fitted import FittedHead
 from transferclf.heads.history import PARTS, UNITS, Phase, Phases, phases_of
-from transferclf.heads.linear import LinearHead
+from transferclf.heads.linear import LinearHead, linear_head
 from transferclf.heads.scaling import Moments
-from transferclf.heads.suffix import Suffix
+from transferclf.heads.suffix import PIXEL_SCALINGS, Suffix
+from transferclf.objectives import Objective
 from transferclf.persistence.archive import StoredArrays
 from transferclf.persistence.facts import Facts, measured_text
 from transferclf.persistence.parameters import ACTIVATIONS, check_activation
@@ -26,12 +28,8 @@ from transferclf.training.trainer import trainer_for
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
 
-Head = LinearHead | TrainedSuffix
 
-SCALINGS = ("standardize", "zca")
-
-
-def head_facts(head: Head, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def head_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """What :func:`restored_head` reads; arrays are added to `arrays`.
 
     What an optimizer remembers of training is left out: it is not needed to predict.
@@ -42,10 +40,13 @@ def head_facts(head: Head, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         "history": {name: measured_text(values) for name, values in head.history.items()},
         "moments": _moments_facts(head.moments, arrays),
     }
-    if isinstance(head, LinearHead):
-        arrays |= {"head/coef": head.coef, "head/intercept": head.intercept}
-        return {"kind": "linear"} | facts
-    return {"kind": "trained"} | facts | _trained_facts(head, arrays)
+    write, _ = KINDS[head.kind]
+    return {"kind": head.kind} | facts | write(head, arrays)
+
+
+def _linear_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    arrays |= dict(zip(("head/coef", "head/intercept"), head.weights, strict=True))
+    return {}
 
 
 def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -88,41 +89,46 @@ def _moments_facts(moments: Moments | None, arrays: dict[str, np.ndarray]) -> di
     }
 
 
-def restored_head(facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix) -> Head:
-    """What a classifier has learned.
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """What the archive says of a head of any kind; the same names as in FittedHead."""
 
-    Parameters
-    ----------
-    facts : Facts
-        Of :func:`head_facts`.
-    arrays : StoredArrays
-        The numbers.
-    n_classes : int
-        How many classes there are.
-    prefix : Prefix
-        The network below, and where it is cut.
+    mean: np.ndarray
+    scale: np.ndarray
+    l2: float
+    history: dict[str, list[float]]
+    moments: Moments | None
+
+
+def restored_head(
+    facts: Facts, arrays: StoredArrays, objective: Objective, prefix: Prefix
+) -> FittedHead:
+    """Return what an estimator has learned; the inverse of `head_facts`.
 
     Raises
     ------
     ArchiveError
         If the arrays are not those of such a head.
     """
-    kind = facts.text("kind", ("linear", "trained"))
+    _, read = KINDS[facts.text("kind", tuple(KINDS))]
     mean = arrays.take("head/mean", (None,))
     scale = arrays.take("head/scale", mean.shape)
     if (scale <= 0).any():
         raise ArchiveError("head/scale must be above zero everywhere.")
     l2, history = facts.number("l2"), _history(facts.part("history"))
-    moments = _restored_moments(facts, arrays, mean)
-    if kind == "trained":
-        head = _restored_suffix(facts, arrays, n_classes, prefix, (mean, scale, l2, history))
-        return dataclasses.replace(head, moments=moments)
+    common = Common(mean, scale, l2, history, _restored_moments(facts, arrays, mean))
+    return read(facts, arrays, objective, prefix, common)
+
+
+def _restored_linear(
+    facts: Facts, arrays: StoredArrays, objective: Objective, prefix: Prefix, common: Common
+) -> LinearHead:
     facts.finish()
     if prefix.is_scratch:
         raise ArchiveError("a network from nothing has no linear head.")
-    coef = arrays.take("head/coef", (len(mean), n_classes))
-    intercept = arrays.take("head/intercept", (n_classes,))
-    return LinearHead(mean, scale, coef, intercept, history, l2, moments)
+    coef = arrays.take("head/coef", (len(common.mean), objective.n_outputs))
+    intercept = arrays.take("head/intercept", (objective.n_outputs,))
+    return linear_head(objective, coef=coef, intercept=intercept, **vars(common))
 
 
 def _restored_moments(facts: Facts, arrays: StoredArrays, mean: np.ndarray) -> Moments | None:
@@ -169,35 +175,40 @@ def _history(facts: Facts) -> dict[str, list[float]]:
 
 
 def _restored_suffix(
-    facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix, start: tuple[Any, ...]
+    facts: Facts, arrays: StoredArrays, objective: Objective, prefix: Prefix, common: Common
 ) -> TrainedSuffix:
-    mean, scale, l2, history = start
     dropout, n_parameters = facts.rates("dropout"), facts.whole("n_parameters", 1)
-    counts = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
-    suffix = _suffix(facts, n_classes, prefix)
+    epochs_done, n_head_iter = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
+    suffix = _suffix(facts, objective, prefix)
     parts = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
     phases = _restored_phases(
-        facts, history, counts[1], ("network",) if prefix.is_scratch else parts
+        facts, common.history, n_head_iter, ("network",) if prefix.is_scratch else parts
     )
     facts.finish()
-    if suffix.prefix is None and len(mean) != suffix.width:
+    if suffix.prefix is None and len(common.mean) != suffix.width:
         raise ArchiveError(
-            f"head/mean must have shape ({suffix.width},). Got {mean.shape} instead."
+            f"head/mean must have shape ({suffix.width},). Got {common.mean.shape} instead."
         )
     scaling = _scaling(suffix.scaling, arrays, prefix.size)
     _check_bounds(suffix, arrays)
     parameters = arrays.take_all("head/parameters", n_parameters)
-    weights = _head_weights(suffix, parameters, mean, dropout)
     return TrainedSuffix(
-        suffix, mean, scale, parameters, weights, scaling, dropout, history, None, counts[0], l2,
-        counts[1], phases,
-    )  # fmt: skip
+        suffix=suffix,
+        weights=_head_weights(suffix, parameters),
+        phases=phases,
+        parameters=parameters,
+        scaling=scaling,
+        dropout=dropout,
+        epochs_done=epochs_done,
+        n_head_iter=n_head_iter,
+        **vars(common),
+    )
 
 
-def _suffix(facts: Facts, n_classes: int, prefix: Prefix) -> Suffix:
+def _suffix(facts: Facts, objective: Objective, prefix: Prefix) -> Suffix:
     is_on_features = facts.flag("is_on_features")
     suffix = Suffix(
-        n_classes,
+        objective,
         facts.wholes("hidden_units", 1),
         facts.text("activation", ACTIVATIONS),
         facts.text_or_none("batch_norm", ("before", "after")),
@@ -206,7 +217,7 @@ def _suffix(facts: Facts, n_classes: int, prefix: Prefix) -> Suffix:
         l2=facts.flag("has_l2"),
         width=facts.whole("width", int(is_on_features)),
         prefix=None if is_on_features else prefix,
-        scaling=facts.text_or_none("scaling", SCALINGS),
+        scaling=facts.text_or_none("scaling", PIXEL_SCALINGS),
     )
     if prefix.is_scratch if is_on_features else not prefix.is_cut:
         raise ArchiveError("what was learned does not fit where the network is cut.")
@@ -229,15 +240,13 @@ def _scaling(kind: str | None, arrays: StoredArrays, size: tuple[int, int]) -> P
 def _check_bounds(suffix: Suffix, arrays: StoredArrays) -> None:
     """Raise ArchiveError if the head, when built, would be larger than what is in the archive."""
     below = suffix.width if suffix.prefix is None else features_below(suffix.prefix, arrays)
-    widths = [below, *suffix.hidden_units, suffix.n_classes]
+    widths = [below, *suffix.hidden_units, suffix.n_outputs]
     n_weights = sum(before * after for before, after in itertools.pairwise(widths))
     if n_weights > arrays.n_numbers or len(widths) > arrays.n_arrays:
         raise ArchiveError(f"expected the weights of layers of {reprlib.repr(widths[1:])} units.")
 
 
-def _head_weights(
-    suffix: Suffix, parameters: Sequence[np.ndarray], mean: np.ndarray, dropout: Sequence[float]
-) -> list[np.ndarray]:
+def _head_weights(suffix: Suffix, parameters: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The head's own among all weights, if these are weights of such a network."""
     try:
         trainer = trainer_for(suffix)
@@ -251,3 +260,10 @@ def _head_weights(
             )
         trainer.set_parameters(parameters)
         return network.head_weights()
+
+
+# How each kind of head is written and read.
+KINDS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., FittedHead]]] = {
+    LinearHead.kind: (_linear_facts, _restored_linear),
+    TrainedSuffix.kind: (_trained_facts, _restored_suffix),
+}

@@ -12,13 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
-from transferclf.estimators.recipes import check_test_time
+from transferclf.estimators.parameters import BackboneParameters, Parameters, check_test_time
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.graphs.versions import version_of
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
+from transferclf.objectives import Objective, kinds, restored_objective
 from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
-from transferclf.persistence.classes import class_facts, restored_classes
 from transferclf.persistence.facts import MAX_TEXT, Facts
 from transferclf.persistence.heads import head_facts, restored_head
 from transferclf.persistence.parameters import (
@@ -125,7 +125,7 @@ def save_model(
     place = checked_place(path)
     check_is_fitted(estimator, None if kind == "TransferClassifier" else "n_features_out_")
     _check_attributes(estimator, kind)
-    estimator._check_parameters()
+    checked_parameters(estimator)
     arrays: dict[str, np.ndarray] = {}
     facts = {
         "format": FORMAT,
@@ -194,6 +194,12 @@ def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None
         raise ArchiveError(message) from error
 
 
+def checked_parameters(estimator: Estimator) -> BackboneParameters:
+    """Return the parameters of an estimator; raise InvalidParameterError if they cannot be."""
+    kind = BackboneParameters if isinstance(estimator, CNNFeatureExtractor) else Parameters
+    return kind.of(estimator)
+
+
 def _check_attributes(estimator: Estimator, kind: str) -> None:
     known = {*estimator.get_params(deep=False), *SHARED_ATTRIBUTES, *ATTRIBUTES[kind]}
     others = [name for name in vars(estimator) if name not in known and not name.startswith("_")]
@@ -226,9 +232,9 @@ def _fitted_facts(
         return facts | {"n_features_out": int(estimator.n_features_out_)}
     if hasattr(estimator, "sample_indices_"):  # not after partial_fit
         arrays["sample_indices"] = estimator.sample_indices_.astype(np.int64)
-    augmentation = estimator.augmentation_
+    augmentation, objective = estimator.augmentation_, estimator.head_.suffix.objective
     return facts | {
-        "classes": class_facts(estimator.classes_),
+        objective.kind: objective.to_json(),
         "augmentation": None if augmentation is None else fields_of(augmentation),
         "seed": int(estimator._seed),
         "head": head_facts(estimator.head_, arrays),
@@ -268,7 +274,7 @@ def _restored(facts: Facts, arrays: StoredArrays, backbone: Any) -> Estimator:
 def _with_parameters(kind: type[Estimator], params: dict[str, Any]) -> Estimator:
     estimator = kind(**params)
     try:
-        estimator._check_parameters()
+        checked_parameters(estimator)
     except InvalidParameterError as error:
         raise ArchiveError(str(error)) from error
     return estimator
@@ -301,7 +307,9 @@ def _restore_rows(estimator: Estimator, facts: Facts) -> None:
 
 
 def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: StoredArrays) -> None:
-    classes = estimator.classes_ = restored_classes(facts.part("classes"))
+    objective = _restored_objective(facts)
+    for name, value in objective.attributes().items():
+        setattr(estimator, name, value)
     fields = facts.part_or_none("augmentation")
     estimator.augmentation_ = None if fields is None else restored_fields(Augmentation, fields)
     try:
@@ -312,7 +320,16 @@ def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: Stored
     if "sample_indices" in arrays:
         estimator.sample_indices_ = arrays.take("sample_indices", (None,), "i")
     head = facts.part("head")
-    estimator._keep(restored_head(head, arrays, len(classes), estimator.prefix_))
+    estimator._keep(restored_head(head, arrays, objective, estimator.prefix_))
+
+
+def _restored_objective(facts: Facts) -> Objective:
+    kind = next((name for name in kinds() if name in facts.names()), "classes")
+    part = facts.part(kind)
+    try:
+        return restored_objective(kind, part.take_all())
+    except ValueError as error:
+        raise ArchiveError(f"{part.where} {error}") from error
 
 
 def _restored_range(facts: Facts | None) -> PixelRange:

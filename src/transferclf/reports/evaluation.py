@@ -12,8 +12,9 @@ from sklearn import metrics
 from sklearn.utils import Bunch
 
 from transferclf._printing import printable
-from transferclf.estimators.targets import check_sample_weight, look_alike_remark
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.objectives.labels import look_alike_remark
+from transferclf.objectives.weights import check_sample_weight
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.predictions import (

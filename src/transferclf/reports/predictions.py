@@ -14,8 +14,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf.estimators.classifier import TransferClassifier
-from transferclf.estimators.targets import known_targets
 from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.objectives.labels import known_targets
 
 # How far from one the probabilities of an image may sum up: those of float16 still pass.
 TOLERANCE = 5e-3

@@ -17,8 +17,8 @@ class Samples:
     rows : ndarray of shape (n_views * n, ...)
         Rows of n images: features, activations or pixels; those of each view one after the other,
         in the order of the images.
-    labels : ndarray of int, shape (n,)
-        Class indices of the images.
+    targets : ndarray of shape (n, ...)
+        Encoded targets of the images.
     weights : ndarray of shape (n,)
         Weight of each image.
     positions : ndarray of int, shape (n_samples,)
@@ -26,7 +26,7 @@ class Samples:
     """
 
     rows: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
     weights: np.ndarray
     positions: np.ndarray
 
@@ -34,13 +34,13 @@ class Samples:
     def of(
         cls,
         rows: np.ndarray,
-        labels: np.ndarray,
+        targets: np.ndarray,
         weights: np.ndarray,
         positions: np.ndarray | None = None,
     ) -> Samples:
         """Samples of which each image is one, unless it is said which."""
         return cls(
-            rows, labels, weights, np.arange(len(labels)) if positions is None else positions
+            rows, targets, weights, np.arange(len(targets)) if positions is None else positions
         )
 
     def __len__(self) -> int:
@@ -49,16 +49,21 @@ class Samples:
     @property
     def n_views(self) -> int:
         """How many rows there are of each image."""
-        return len(self.rows) // len(self.labels)
+        return len(self.rows) // len(self.targets)
 
     def unrolled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, labels and weights of all views of all samples."""
-        starts = len(self.labels) * np.arange(self.n_views)
+        """Return rows, targets and weights of all views of all samples."""
+        starts = len(self.targets) * np.arange(self.n_views)
         chosen = (starts[:, None] + self.positions).ravel()
         is_all = len(chosen) == len(self.rows) and (chosen == np.arange(len(chosen))).all()
         rows = self.rows if is_all else self.rows[chosen]
-        labels, weights = self.labels[self.positions], self.weights[self.positions]
-        return rows, np.tile(labels, self.n_views), np.tile(weights, self.n_views)
+        targets, weights = self.targets[self.positions], self.weights[self.positions]
+        return rows, tiled(targets, self.n_views), np.tile(weights, self.n_views)
+
+
+def tiled(targets: np.ndarray, times: int) -> np.ndarray:
+    """Return targets of shape (n, ...) so many times, one after the other."""
+    return np.concatenate([targets] * times) if times != 1 else targets
 
 
 def epoch_orders(samples: Samples, epochs: int, seed: int) -> Iterator[np.ndarray]:
@@ -89,5 +94,5 @@ def epoch_orders(samples: Samples, epochs: int, seed: int) -> Iterator[np.ndarra
         order = samples.positions[rng.permutation(len(samples))]
         if samples.n_views > 1:
             views = rng.integers(samples.n_views, size=len(order))
-            order = order + views * len(samples.labels)
+            order = order + views * len(samples.targets)
         yield order.astype(np.int32)

@@ -9,6 +9,7 @@ import numpy as np
 from transferclf.heads.linear import few_threads
 from transferclf.images.progress import Advance, unseen
 from transferclf.images.threads import thread_count
+from transferclf.objectives import Classes
 from transferclf.training.regularization import Fold, principal_rows
 
 
@@ -80,9 +81,10 @@ def _judged(
         return said
     # Held-out samples of other classes get a code too, which does not count.
     codes = np.searchsorted(known, labels)
-    fold = Fold(rows, codes, np.ones(len(labels)), is_held_out, len(known))
+    classes = Classes.numbered(len(known))
+    fold = Fold(rows, codes, np.ones(len(labels)), is_held_out, classes)
     among_known = np.zeros_like(said)
-    among_known[:, known] = fold.probabilities(l2)
+    among_known[:, known] = classes.link(fold.held_out_scores(l2))
     is_known = np.isin(labels[is_held_out], known)
     said[is_known] = among_known[is_known]
     return said

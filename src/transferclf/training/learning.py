@@ -7,7 +7,6 @@ without pretrained weights that is trained as a whole has one phase, on its pixe
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,9 +15,10 @@ import numpy as np
 
 from transferclf._printing import say
 from transferclf.augmentation.views import View
-from transferclf.exceptions import NetworkError, TransferclfWarning
+from transferclf.exceptions import NetworkError, warn
 from transferclf.features.extraction import Extractor
-from transferclf.heads.linear import LinearHead, few_threads, fit_linear
+from transferclf.heads.fitted import FittedHead
+from transferclf.heads.linear import few_threads, fit_linear
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
@@ -30,8 +30,7 @@ from transferclf.training.regularization import choose_l2
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
 
-Learned = LinearHead | TrainedSuffix
-Keep = Callable[[TrainedSuffix], None]
+Keep = Callable[[FittedHead], None]
 
 # Where l2 is "auto" and no cross-validation says better.
 HIDDEN_L2 = 0.01
@@ -47,11 +46,11 @@ def learn(
     read: Extractor,
     *,
     validation: Images | None = None,
-    previous: Learned | None = None,
+    previous: FittedHead | None = None,
     keep: Keep | None = None,
     verbose: int = 0,
-) -> Learned:
-    """Learn to tell the classes of images apart.
+) -> FittedHead:
+    """Fit a head to images, and layers of the backbone with it.
 
     Parameters
     ----------
@@ -63,7 +62,7 @@ def learn(
         Gives activations and pixels.
     validation : Images or None, default=None
         Measured after each epoch; never learned from.
-    previous : LinearHead, TrainedSuffix or None, default=None
+    previous : FittedHead or None, default=None
         What was learned before, to go on from.
     keep : callable or None, default=None
         Given what was reached if training is interrupted.
@@ -72,8 +71,7 @@ def learn(
 
     Returns
     -------
-    LinearHead or TrainedSuffix
-        Gives `logits` and `probabilities` of what is at the cut.
+    FittedHead
     """
     learner = _Learner(plan, images, read, validation, previous, keep, verbose)
     return learner.whole_network() if plan.prefix.is_scratch else learner.in_two_phases()
@@ -87,11 +85,11 @@ class _Learner:
     images: Images
     read: Extractor
     validation: Images | None
-    previous: Learned | None
+    previous: FittedHead | None
     keep: Keep | None
     verbose: int
 
-    def whole_network(self) -> Learned:
+    def whole_network(self) -> FittedHead:
         """All layers, from random weights."""
         assert self.plan.head is not None
         recipe = replace(self.plan.head, l2=self.plan.l2 or 0.0)
@@ -104,24 +102,23 @@ class _Learner:
             start = going_on(before, suffix)
         return self._phase(suffix, recipe, data, start)
 
-    def in_two_phases(self) -> Learned:
+    def in_two_phases(self) -> FittedHead:
         """The head on the frozen network, then what is above the cut together with it."""
         data = self._at_cut()
         if not self.plan.prefix.is_cut:
             return self._head(data)
-        known = self.previous if self._is_head_known() else None
-        return self._fine_tuned(data, known or self._head(self._after_cut(data)))
+        return self._fine_tuned(data, self._known_head() or self._head(self._after_cut(data)))
 
-    def _head(self, data: _Data) -> Learned:
+    def _head(self, data: _Data) -> FittedHead:
         """A head on features: at its optimum where it is linear."""
         if self.plan.head is not None:
             return self._head_by_keras(data, self.plan.head)
         assert self.plan.max_iter is not None
-        rows, labels, weights = data.train.unrolled()
+        rows, targets, weights = data.train.unrolled()
         head = fit_linear(
             rows,
-            labels,
-            self.plan.suffix.n_classes,
+            targets,
+            self.plan.suffix.objective,
             l2=self._chosen_l2(data.train),
             sample_weight=weights,
             max_iter=self.plan.max_iter,
@@ -135,14 +132,14 @@ class _Learner:
     def _chosen_l2(self, train: Samples) -> float:
         if self.plan.l2 is not None:
             return self.plan.l2
-        n_images = len(train.labels)
+        n_images = len(train.targets)
         # Views of an image are no images of their own, and would make the choice slow.
         originals = replace(train, rows=train.rows[:n_images])
-        rows, labels, weights = originals.unrolled()
-        n_classes = self.plan.suffix.n_classes
+        rows, targets, weights = originals.unrolled()
+        objective = self.plan.suffix.objective
         if self.verbose:
             say(f"choosing l2 by cross-validation on {n_images} images")
-        return choose_l2(rows, labels, n_classes, sample_weight=weights, verbose=self.verbose)
+        return choose_l2(rows, targets, objective, sample_weight=weights, verbose=self.verbose)
 
     def _head_by_keras(self, data: _Data, recipe: Recipe) -> TrainedSuffix:
         rows, _, weights = data.train.unrolled()
@@ -159,12 +156,11 @@ class _Learner:
 
     def _going_on(self, suffix: Suffix) -> Start | None:
         """The start of a head from what was learned before, if there is anything of its shape."""
-        known = self._before(suffix)
-        if known is None and isinstance(self.previous, LinearHead) and not self._has_layers():
-            return going_on(self.previous, suffix)
-        return None if known is None else going_on(known, suffix)
+        previous = self.previous
+        is_start = previous is not None and previous.can_start(suffix)
+        return going_on(previous, suffix) if previous is not None and is_start else None
 
-    def _fine_tuned(self, data: _Data, head: Learned) -> TrainedSuffix:
+    def _fine_tuned(self, data: _Data, head: FittedHead) -> TrainedSuffix:
         assert self.plan.fine_tuning is not None
         recipe = replace(self.plan.fine_tuning, l2=head.l2)
         suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
@@ -213,7 +209,7 @@ class _Learner:
 
     def _moments(self, rows: np.ndarray, weights: np.ndarray) -> Moments:
         with few_threads(rows.size):
-            return Moments.of(rows, weights, len(self.images.labels))
+            return Moments.of(rows, weights, len(self.images.targets))
 
     def _first_scale(self, moments: Moments) -> np.ndarray:
         rule = moments.scale_so_far if self.plan.is_partial else moments.scale
@@ -223,27 +219,17 @@ class _Learner:
         has_dropout = any(recipe.dropout)
         return replace(self.plan.suffix, dropout=has_dropout, l1=recipe.l1 > 0, l2=recipe.l2 > 0)
 
-    def _before(self, suffix: Suffix) -> TrainedSuffix | None:
-        """The same suffix as it was trained before, if it was."""
+    def _before(self, suffix: Suffix) -> FittedHead | None:
+        """Return this very suffix as it was trained before, if it was."""
         previous = self.previous
-        if isinstance(previous, TrainedSuffix) and previous.suffix.shape == suffix.shape:
-            return previous
-        return None
+        is_same = previous is not None and previous.suffix.shape == suffix.shape
+        return previous if is_same else None
 
-    def _is_head_known(self) -> bool:
-        """Whether the head was fitted before, so that fine-tuning starts from it."""
-        previous = self.previous
-        if isinstance(previous, LinearHead) or previous is None:
-            return previous is not None and self.plan.is_linear
-        is_finished = previous.checkpoint is None or previous.suffix.prefix is not None
-        plan = self.plan.suffix
-        alike = ("hidden_units", "activation", "batch_norm", "head")
-        return is_finished and all(
-            getattr(previous.suffix, name) == getattr(plan, name) for name in alike
-        )
-
-    def _has_layers(self) -> bool:
-        return bool(self.plan.suffix.hidden_units) or self.plan.suffix.head is not None
+    def _known_head(self) -> FittedHead | None:
+        """Return the head that was fitted before, if fine-tuning can start from it."""
+        previous, plan = self.previous, self.plan
+        is_known = previous is not None and previous.is_head_of(plan.suffix, plan.is_linear)
+        return previous if is_known else None
 
     def _at_cut(self) -> _Data:
         """What is at the cut: pixels, activations or features."""
@@ -273,13 +259,12 @@ class _Learner:
                     images.source, prefix.whole(), title=self._title("features", images)
                 )
             )
-        known = {id(self.images): data.train, id(self.validation): data.validation}
 
         def features(images: Images, view: View | None) -> np.ndarray:
-            samples = known[id(images)]
+            samples = data.train if images is self.images else data.validation
             assert samples is not None
-            first = (0 if view is None else view.number) * len(images.labels)
-            rows = samples.rows[first : first + len(images.labels)]
+            first = (0 if view is None else view.number) * len(images.targets)
+            rows = samples.rows[first : first + len(images.targets)]
             title = self._title("features", images, view)
             return self.read.after_cut(images.source, rows, prefix, view, title)
 
@@ -311,11 +296,9 @@ class _Data:
 
 
 def _warn_forgotten() -> None:
-    warnings.warn(
+    warn(
         "what was learned before is of a head of another shape (its layers, or whether it has "
-        "dropout, l1 or l2 at all), and training starts anew",
-        TransferclfWarning,
-        stacklevel=10,
+        "dropout, l1 or l2 at all), and training starts anew"
     )
 
 

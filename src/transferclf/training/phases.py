@@ -9,103 +9,84 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy.special import softmax
 
 from transferclf.exceptions import DivergenceError
+from transferclf.heads.fitted import FittedHead
 from transferclf.heads.history import UNITS, History, Phase, Phases
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
 from transferclf.training.recipe import Recipe
 from transferclf.training.running import Run
-from transferclf.training.trainer import Checkpoint, Parameters, Trainer, trainer_for
+from transferclf.training.trainer import Parameters, Trainer, trainer_for
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
 
 
-@dataclass(frozen=True)
-class TrainedSuffix:
-    """A suffix and the weights it was trained to.
+@dataclass(frozen=True, kw_only=True)
+class TrainedSuffix(FittedHead):
+    """A suffix that a Keras optimizer trained.
 
     Attributes
     ----------
-    suffix : Suffix
-        The function.
-    mean, scale : ndarray of shape (d,)
-        What features are standardised by.
     parameters : list of ndarray
-        All weights.
-    weights : list of ndarray
-        Those of the head among them.
+        All weights of the built suffix; those of the head among them are `weights`.
     scaling : PixelScaling or None
-        What was fitted to the pixels.
+        Scaling that was fitted to the pixels.
     dropout : tuple of float
-        The rates it was trained with.
-    history : dict of str to list of float
-        "loss", "accuracy" and "learning_rate" for each epoch, as Keras reports them, and
-        "val_loss" and "val_accuracy" where there were validation images.
+        Rates that it was trained with.
     checkpoint : Checkpoint or None
-        Where training stood, to go on from there.
+        State of training, to go on from there.
     epochs_done : int
         Epochs of this phase until then.
-    l2 : float
-        The penalty in use.
     n_head_iter : int
-        How much of the history came before this phase.
-    phases : tuple of Phase
-        What the history is made of.
-    moments : Moments or None
-        Of the features that it was trained on so far, where `partial_fit` can go on from them.
+        Length of the history before this phase.
     """
 
-    suffix: Suffix
-    mean: np.ndarray
-    scale: np.ndarray
-    parameters: Parameters
-    weights: list[np.ndarray]
-    scaling: PixelScaling | None = None
-    dropout: tuple[float, ...] = ()
-    history: History = field(default_factory=dict, compare=False)
-    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
-    epochs_done: int = 0
-    l2: float = 0.0
-    n_head_iter: int = 0
-    phases: Phases = field(default=(), compare=False)
-    moments: Moments | None = field(default=None, compare=False, repr=False)
+    kind: ClassVar[str] = "trained"
 
-    def logits(self, rows: np.ndarray) -> np.ndarray:
-        """Scores of shape (n, n_classes), whose softmax is the probabilities."""
+    parameters: Parameters
+    n_head_iter: int = 0
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of rows, shape (n, n_outputs)."""
         with self._loaded() as trainer:
             return trainer.scores(rows)
 
-    def probabilities(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities of shape (n, n_classes); each row sums to one."""
-        return softmax(self.logits(rows).astype(float), axis=1)
-
     def features(self, rows: np.ndarray) -> np.ndarray:
-        """What the head sees of these rows, before it standardises them: (n, d)."""
-        if self.suffix.prefix is None:
+        """Return what the head sees of rows before it standardises them, shape (n, d)."""
+        if not self.is_at_cut:
             return rows
         with self._loaded() as trainer:
             return trainer.features(rows)
 
+    def can_start(self, suffix: Suffix) -> bool:
+        """Return whether it is this suffix that was trained."""
+        return self.suffix.shape == suffix.shape
+
+    def is_head_of(self, suffix: Suffix, is_linear: bool) -> bool:
+        """Return whether training of the head ended and its layers are those of the suffix."""
+        is_finished = self.checkpoint is None or self.is_at_cut
+        return is_finished and self.suffix.has_layers_of(suffix)
+
+    @property
+    def n_iter_of_head(self) -> int:
+        """Number of iterations and epochs before layers of the backbone were trained."""
+        prefix = self.suffix.prefix
+        is_tuned = prefix is not None and not prefix.is_scratch
+        return self.n_head_iter if is_tuned else self.n_iter
+
     def tuned(self) -> dict[str, list[np.ndarray]]:
-        """Weights of the backbone's layers above the cut, by their names."""
+        """Return the weights of the backbone's layers above the cut, by their names."""
         with self._loaded() as trainer:
             return trainer.network.tail_weights()
 
-    @property
-    def is_tuned(self) -> bool:
-        """Whether a pretrained network was trained together with a head fitted before."""
-        prefix = self.suffix.prefix
-        return prefix is not None and not prefix.is_scratch
-
     def without_checkpoint(self) -> TrainedSuffix:
-        """The same, without what is only needed to go on training."""
+        """Return the same, without what is only needed to go on training."""
         return replace(self, checkpoint=None)
 
     @contextmanager
@@ -162,9 +143,8 @@ class Start:
         return 0 if trained is None or trained.checkpoint is None else trained.epochs_done
 
 
-def going_on(head: Any, suffix: Suffix) -> Start:
-    """The start from what was learned before: this suffix, or a head for it."""
-    is_same = isinstance(head, TrainedSuffix) and head.suffix.shape == suffix.shape
+def going_on(head: FittedHead, suffix: Suffix) -> Start:
+    """Return the start from what was learned before: this suffix, or a head for it."""
     start = Start(
         head.mean,
         head.scale,
@@ -173,7 +153,9 @@ def going_on(head: Any, suffix: Suffix) -> Start:
         phases=head.phases,
         moments=head.moments,
     )
-    return replace(start, scaling=head.scaling, trained=head) if is_same else start
+    if not isinstance(head, TrainedSuffix) or not head.can_start(suffix):
+        return start
+    return replace(start, scaling=head.scaling, trained=head)
 
 
 def fit_phase(
@@ -267,20 +249,20 @@ def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
     checkpoint = run.trainer.checkpoint(reached.snapshot)
     n_before = len(start.history.get("loss", ()))
     return TrainedSuffix(
-        suffix,
-        start.mean,
-        start.scale,
-        checkpoint.parameters,
-        run.trainer.network.head_weights(),
-        start.scaling,
-        run.recipe.dropout,
-        reached.history,
-        checkpoint,
-        reached.epochs_done,
-        run.recipe.l2,
-        n_before if trained is None else trained.n_head_iter,
-        _phases(run, start),
-        start.moments,
+        suffix=suffix,
+        mean=start.mean,
+        scale=start.scale,
+        weights=run.trainer.network.head_weights(),
+        l2=run.recipe.l2,
+        history=reached.history,
+        phases=_phases(run, start),
+        moments=start.moments,
+        parameters=checkpoint.parameters,
+        scaling=start.scaling,
+        dropout=run.recipe.dropout,
+        checkpoint=checkpoint,
+        epochs_done=reached.epochs_done,
+        n_head_iter=n_before if trained is None else trained.n_head_iter,
     )
 
 

@@ -17,14 +17,14 @@ from transferclf.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Images:
-    """Images with labels.
+    """Images with targets.
 
     Parameters
     ----------
     source : ImageSource
         The images.
-    labels : ndarray of int, shape (n,)
-        Class indices.
+    targets : ndarray of shape (n, ...)
+        Targets as the objective encodes them.
     weights : ndarray of shape (n,)
         Weight of each image.
     positions : ndarray of int or None, default=None
@@ -32,20 +32,20 @@ class Images:
     """
 
     source: ImageSource
-    labels: np.ndarray
+    targets: np.ndarray
     weights: np.ndarray
     positions: np.ndarray | None = None
 
     def part(self, chosen: np.ndarray) -> Images:
         """Some of them."""
-        return Images(self.source[chosen], self.labels[chosen], self.weights[chosen])
+        return Images(self.source[chosen], self.targets[chosen], self.weights[chosen])
 
     def samples(self, rows: np.ndarray) -> Samples:
         """These images as samples, given their rows."""
-        return Samples.of(rows, self.labels, self.weights, self.positions)
+        return Samples.of(rows, self.targets, self.weights, self.positions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is to be learned, and how; recipes that are not needed are None.
 
@@ -54,15 +54,15 @@ class Plan:
     prefix : Prefix
         The network and its cut.
     suffix : Suffix
-        Classes and layers of the head; the rest follows from the recipes and the data.
-    head : Recipe or None
-        For the head on the frozen network, or for a whole network from random weights. None is
-        softmax regression, fitted by L-BFGS.
-    fine_tuning : Recipe or None
-        For the head and the layers above the cut.
+        Objective and layers of the head; the rest follows from the recipes and the data.
     l2 : float or None
         Penalty; None chooses it by the data where the head is linear.
-    max_iter : int or None
+    head : Recipe or None, default=None
+        For the head on the frozen network, or for a whole network from random weights. None is a
+        linear head, fitted by L-BFGS.
+    fine_tuning : Recipe or None, default=None
+        For the head and the layers above the cut.
+    max_iter : int or None, default=None
         L-BFGS iterations at most.
     augmentation : Augmentation or None, default=None
         What training images are varied by.
@@ -77,10 +77,10 @@ class Plan:
 
     prefix: Prefix
     suffix: Suffix
-    head: Recipe | None
-    fine_tuning: Recipe | None
     l2: float | None
-    max_iter: int | None
+    head: Recipe | None = None
+    fine_tuning: Recipe | None = None
+    max_iter: int | None = None
     augmentation: Augmentation | None = None
     zca_epsilon: float = 0.01
     validation_fraction: float | None = None
@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def is_linear(self) -> bool:
-        """Whether the head is softmax regression, fitted by L-BFGS."""
+        """Whether the head is linear, fitted by L-BFGS."""
         return self.head is None
 
     @property

@@ -23,12 +23,12 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.special import softmax
 
 from transferclf._printing import say
 from transferclf.exceptions import InvalidParameterError
-from transferclf.heads.linear import SoftmaxProblem, few_threads
+from transferclf.heads.linear import LinearProblem, few_threads
 from transferclf.heads.scaling import mean_and_scale
+from transferclf.objectives import Objective
 
 # What is chosen among: half decades. Below them the tolerance of L-BFGS decides, not the penalty.
 CANDIDATES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -44,12 +44,6 @@ ENOUGH_HELD_OUT = 4000
 # Fewer samples than this are dealt anew, up to so many times: which are together is chance, and of
 # some hundred samples the choice would hang on it.
 FEW_HELD_OUT, N_DEALS = 1000, 5
-
-# The held-out loss is the cross-entropy of probabilities mixed with so much chance. It bounds
-# what one sample can cost, as one of a class that the other folds lack, and so follows accuracy
-# better than plain cross-entropy does; and it is smoother than accuracy, which is a lottery
-# where samples are few, and heeds the probabilities, which accuracy does not.
-CHANCE = 0.15
 
 # So many candidates in a row no better than the best one end the path.
 PATIENCE = 2
@@ -68,8 +62,8 @@ MAX_AXES = 2048
 
 def choose_l2(
     features: np.ndarray,
-    labels: np.ndarray,
-    n_classes: int,
+    targets: np.ndarray,
+    objective: Objective,
     *,
     sample_weight: np.ndarray,
     groups: np.ndarray | None = None,
@@ -83,23 +77,23 @@ def choose_l2(
     ----------
     features : ndarray of shape (n, d)
         Training features.
-    labels : ndarray of int, shape (n,)
-        Class indices from 0 to `n_classes` - 1.
-    n_classes : int
-        Number of classes.
+    targets : ndarray of shape (n, ...)
+        Targets as the objective encodes them.
+    objective : Objective
+        Loss, and strata by which folds are dealt.
     sample_weight : ndarray of shape (n,)
         Weight of each sample, in the fits and in what they are judged by.
     groups : ndarray of shape (n,) or None, default=None
         Samples of one group, as views of one image, are held out together. Identical samples
-        of one class always are.
+        of one target always are.
     verbose : int, default=0
         1 says what was chosen.
 
     Returns
     -------
     float
-        The one of `CANDIDATES` of least held-out loss. 0.01 if there are fewer than two classes,
-        or most distinct samples are the only ones of their class (with groups: most groups).
+        The one of `CANDIDATES` of least held-out loss. 0.01 if there are fewer than two strata (for
+        classes: classes), or most distinct samples (groups) are the only ones of theirs.
 
     Raises
     ------
@@ -109,32 +103,36 @@ def choose_l2(
     Examples
     --------
     >>> import numpy as np
+    >>> from transferclf.objectives import Classes
     >>> x = np.array([[0.0], [1.0], [2.0], [3.0], [10.0], [11.0], [12.0], [13.0]])
     >>> y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    >>> choose_l2(x, y, 2, sample_weight=np.ones(8))
+    >>> choose_l2(x, y, Classes.numbered(2), sample_weight=np.ones(8))
     0.0001
     """
-    _check(features, labels, n_classes, sample_weight, groups)
-    samples = _distinct(features, labels, sample_weight, groups)
+    _check(features, targets, objective, sample_weight, groups)
+    samples = _distinct(features, targets, objective, sample_weight, groups)
     if not samples.can_be_split():
         if verbose:
             print(f"l2: {DEFAULT_L2:.2g}, as most classes have one image")
         return DEFAULT_L2
-    with few_threads(features.size * n_classes):
-        l2, loss, accuracy = _best(_folds(samples, n_classes))
+    with few_threads(features.size * objective.n_outputs):
+        l2, loss, measure = _best(_folds(samples, objective))
     if verbose:
-        say(f"l2: {l2:.2g} by cross-validation, held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
+        found = f"held-out loss {loss:.4f}, {objective.measure} {measure:.4f}"
+        say(f"l2: {l2:.2g} by cross-validation, {found}")
     return l2
 
 
 @dataclass(frozen=True)
 class _Samples:
-    """Distinct samples, ordered by class and content.
+    """Distinct samples, ordered by stratum and content.
 
     Attributes
     ----------
     features : ndarray of shape (m, d)
-    labels : ndarray of int, shape (m,)
+    targets : ndarray of shape (m, ...)
+    strata : ndarray of int, shape (m,)
+        For classes: the class.
     weights : ndarray of shape (m,)
         All above zero.
     units : ndarray of int, shape (m,)
@@ -142,42 +140,48 @@ class _Samples:
     """
 
     features: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
+    strata: np.ndarray
     weights: np.ndarray
     units: np.ndarray
 
     def can_be_split(self) -> bool:
-        """Whether folds can be held out of which the others know most classes.
+        """Return whether the other folds know most strata of a fold.
 
         A held-out sample of a class that the other folds lack says only that no class should be
         sure of itself. Where these are more than half, they would choose the penalty.
         """
-        labels, _ = np.unique(np.stack([self.labels, self.units]), axis=1)
-        counts = np.unique(labels, return_counts=True)[1]
+        strata, _ = np.unique(np.stack([self.strata, self.units]), axis=1)
+        counts = np.unique(strata, return_counts=True)[1]
         n_known = counts[counts > 1].sum()
         has_units = len(np.unique(self.units)) > len(counts) >= 2
         return has_units and 2 * n_known >= counts.sum()
 
 
 def _distinct(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups: np.ndarray | None
+    features: np.ndarray,
+    targets: np.ndarray,
+    objective: Objective,
+    weights: np.ndarray,
+    groups: np.ndarray | None,
 ) -> _Samples:
-    """The samples that count, each once, by class and then by digest."""
-    kept = np.flatnonzero(weights)
+    """Return the samples that count, each once, by stratum and then by digest."""
+    kept, strata = np.flatnonzero(weights), objective.strata(targets)
     rows = np.ascontiguousarray(features[kept])
     digests = np.array([hashlib.sha256(row).hexdigest() for row in rows], dtype="S64")
     # Weights are in the order too, so that even the rounding of their sums is always the same.
-    order = np.lexsort((weights[kept], digests, labels[kept]))
+    order = np.lexsort((weights[kept], digests, strata[kept]))
     kept, digests = kept[order], digests[order]
     is_new = np.ones(len(kept), dtype=bool)
-    is_new[1:] = (digests[1:] != digests[:-1]) | (np.diff(labels[kept]) != 0)
+    differ = targets[kept[1:]] != targets[kept[:-1]]
+    is_new[1:] = (digests[1:] != digests[:-1]) | differ.any(axis=tuple(range(1, differ.ndim)))
     starts = np.flatnonzero(is_new)
     units = np.arange(len(starts))
     if groups is not None:
         units = _linked(np.cumsum(is_new) - 1, groups[kept])
     sums = np.add.reduceat(weights[kept], starts) if len(starts) else weights[:0]
     kept = kept[starts]
-    return _Samples(features[kept], labels[kept], sums.astype(float), units)
+    return _Samples(features[kept], targets[kept], strata[kept], sums.astype(float), units)
 
 
 def _linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -193,9 +197,9 @@ def _linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[part]
 
 
-def _folds(samples: _Samples, n_classes: int) -> list[Fold]:
-    """Folds to hold out: units are dealt in turn, and so, by their order, is each class."""
-    # All folds share the mean, deviation and axes of all samples; they know nothing of labels.
+def _folds(samples: _Samples, objective: Objective) -> list[Fold]:
+    """Return folds to hold out: units are dealt in turn, and so, in their order, are strata."""
+    # All folds share the mean, deviation and axes of all samples; they know nothing of targets.
     rows = principal_rows(samples.features, samples.weights)
     folds: list[Fold] = []
     n_held_out, enough = 0, ENOUGH_HELD_OUT
@@ -205,7 +209,7 @@ def _folds(samples: _Samples, n_classes: int) -> list[Fold]:
         for number in range(fold_of.max() + 1):
             if n_held_out < enough:
                 out = fold_of == number
-                folds.append(Fold(rows, samples.labels, samples.weights, out, n_classes))
+                folds.append(Fold(rows, samples.targets, samples.weights, out, objective))
                 n_held_out += int(out.sum())
         enough = min(enough, FEW_HELD_OUT)
     return folds
@@ -225,13 +229,13 @@ def principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _best(folds: list[Fold]) -> tuple[float, float, float]:
-    """The best candidate, its held-out loss and accuracy."""
+    """Return the best candidate, its held-out loss and measure."""
     best, since = (DEFAULT_L2, np.inf, np.nan), 0
     for l2 in CANDIDATES[::-1]:
         scores = np.sum([fold.scores(l2) for fold in folds], axis=0)
-        loss, accuracy = scores / sum(fold.held_out_weight for fold in folds)
+        loss, measure = scores / sum(fold.held_out_weight for fold in folds)
         if loss < (1 - TIE) * best[1]:
-            best, since = (l2, float(loss), float(accuracy)), 0
+            best, since = (l2, float(loss), float(measure)), 0
         else:
             since += 1
         if since == PATIENCE:
@@ -245,37 +249,30 @@ class Fold:
     def __init__(
         self,
         rows: np.ndarray,
-        labels: np.ndarray,
+        targets: np.ndarray,
         weights: np.ndarray,
         is_held_out: np.ndarray,
-        n_classes: int,
+        objective: Objective,
     ):
-        self._training = (rows[~is_held_out], labels[~is_held_out])
+        self._training = (rows[~is_held_out], targets[~is_held_out])
         self._weights = weights[~is_held_out]
-        self._held_out = (rows[is_held_out], labels[is_held_out], weights[is_held_out])
-        self._n_classes = n_classes
+        self._held_out = (rows[is_held_out], targets[is_held_out], weights[is_held_out])
+        self._objective = objective
         self._variances = self._weights @ self._training[0] ** 2 / self._weights.sum()
-        self._parameters = np.zeros((rows.shape[1] + 1, n_classes))
-        self._curvature = (1 - 1 / n_classes) / n_classes
+        self._parameters = np.zeros((rows.shape[1] + 1, objective.n_outputs))
+        self._curvature = objective.first_curvature
         self.held_out_weight = weights[is_held_out].sum()
 
     def scores(self, l2: float) -> tuple[float, float]:
-        """Fit; sums of the held-out samples' losses and of the weights of those right."""
-        self._fit(l2)
-        _, labels, weights = self._held_out
-        logits = self._logits()
-        probabilities = softmax(logits, axis=1)
-        self._curvature = float((probabilities * (1 - probabilities)).mean())
-        of_label = probabilities[np.arange(len(labels)), labels]
-        losses = -np.log((1 - CHANCE) * of_label + CHANCE / self._n_classes)
-        return float(weights @ losses), float(weights @ (logits.argmax(axis=1) == labels))
+        """Fit, and return weighted sums of the losses and measures of the held-out samples."""
+        _, targets, weights = self._held_out
+        judged = self._objective.judge(self.held_out_scores(l2), targets)
+        self._curvature = judged.curvature
+        return float(weights @ judged.losses), float(weights @ judged.measures)
 
-    def probabilities(self, l2: float) -> np.ndarray:
-        """Fit; probabilities of the samples that are held out."""
+    def held_out_scores(self, l2: float) -> np.ndarray:
+        """Fit, and return the scores of the held-out samples, shape (n, n_outputs)."""
         self._fit(l2)
-        return softmax(self._logits(), axis=1)
-
-    def _logits(self) -> np.ndarray:
         rows = self._held_out[0]
         return rows @ self._parameters[:-1].astype(rows.dtype) + self._parameters[-1]
 
@@ -283,7 +280,7 @@ class Fold:
         # The sum over samples should weigh as much against the penalty as it will in all folds.
         total = self._weights.sum() + self.held_out_weight
         l2 *= total / self._weights.sum()
-        problem = SoftmaxProblem(*self._training, self._n_classes, l2, self._weights)
+        problem = LinearProblem(*self._training, self._objective, l2, self._weights)
         steps = self._steps(l2)
 
         def scaled(point: np.ndarray) -> tuple[float, np.ndarray]:
@@ -299,13 +296,13 @@ class Fold:
         """How far to go along each axis for the objective to curve alike along all."""
         curvature = max(self._curvature, 1e-3)
         of_axes = np.append(curvature * self._variances + 2 * l2, curvature)
-        return np.repeat(1 / np.sqrt(of_axes), self._n_classes)
+        return np.repeat(1 / np.sqrt(of_axes), self._objective.n_outputs)
 
 
 def _check(
     features: np.ndarray,
-    labels: np.ndarray,
-    n_classes: int,
+    targets: np.ndarray,
+    objective: Objective,
     weights: np.ndarray,
     groups: np.ndarray | None,
 ) -> None:
@@ -315,16 +312,12 @@ def _check(
             f"Got shape {features.shape}, {np.count_nonzero(~np.isfinite(features))} of them not "
             "finite, instead."
         )
-    for name, values in {"labels": labels, "sample_weight": weights, "groups": groups}.items():
+    objective.check_encoded(targets, len(features))
+    for name, values in {"sample_weight": weights, "groups": groups}.items():
         if values is not None and values.shape != (len(features),):
             raise InvalidParameterError(
                 f"{name} must have shape ({len(features)},). Got {values.shape} instead."
             )
-    if labels.dtype.kind not in "iu" or not np.isin(labels, np.arange(n_classes)).all():
-        raise InvalidParameterError(
-            f"labels must be integers from 0 to {n_classes - 1}. "
-            f"Got {np.unique(labels)} of type {labels.dtype} instead."
-        )
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise InvalidParameterError(
             "sample_weight must be finite and not negative. "

@@ -7,12 +7,11 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from transferclf._printing import say
 from transferclf.exceptions import DivergenceError
-from transferclf.heads.history import ENTRIES, History
-from transferclf.training.batches import Samples, epoch_orders
+from transferclf.heads.history import History, entries
+from transferclf.training.batches import Samples, epoch_orders, tiled
 from transferclf.training.callbacks import told_callbacks
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
@@ -69,8 +68,9 @@ class Run:
         self.recipe = recipe
         self.samples = samples
         self.validation = validation
+        self._objective = trainer.objective
         # Also where there is no epoch that counts.
-        before: History = {"loss": [], "accuracy": []}
+        before: History = {"loss": [], self._objective.measure: []}
         before |= {name: list(values) for name, values in history.items()}
         snapshot, _ = trainer.snapshot()
         self._began = self.reached = Reached(snapshot, before, epochs_done, epochs_done)
@@ -113,7 +113,7 @@ class Run:
         losses = []
         for state in (self.reached, self._began):
             self.trainer.restore(state.snapshot)
-            losses.append(self._loss_and_accuracy(self._some())[0])
+            losses.append(self._loss_and_measure(self._some())[0])
         if not losses[0] <= losses[1]:  # also if it is no number
             self.reached = self._began
 
@@ -139,30 +139,29 @@ class Run:
         return logs | {"learning_rate": rate} | self._measured()
 
     def _measured(self) -> dict[str, float]:
-        """Loss, with penalties as Keras reports it, and accuracy on the validation samples."""
+        """Return loss, with penalties as Keras reports it, and measure on validation samples."""
         if self.validation is None:
             return {}
-        loss, accuracy = self._loss_and_accuracy(self.validation)
-        return {"val_loss": loss, "val_accuracy": accuracy}
+        loss, measure = self._loss_and_measure(self.validation)
+        return {"val_loss": loss, f"val_{self._objective.measure}": measure}
 
-    def _loss_and_accuracy(self, samples: Samples) -> tuple[float, float]:
+    def _loss_and_measure(self, samples: Samples) -> tuple[float, float]:
         scores = self.trainer.scores(samples.rows).astype(float)
         with np.errstate(all="ignore"):  # scores that are not finite are an error of their own
             shares = samples.weights / samples.weights.sum()
-            losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), samples.labels]
-            right = scores.argmax(axis=1) == samples.labels
-            return float(shares @ losses) + self.trainer.penalty(), float(shares @ right)
+            losses, measures = self._objective.losses(scores, samples.targets)
+            return float(shares @ losses) + self.trainer.penalty(), float(shares @ measures)
 
     def _some(self) -> Samples:
         """A few of the training samples."""
         samples, some = self.samples, self.samples.positions[:CHECKED]
-        return Samples.of(samples.rows[some], samples.labels[some], samples.weights[some])
+        return Samples.of(samples.rows[some], samples.targets[some], samples.weights[some])
 
     def _record(self, epoch: int, logs: dict[str, float]) -> None:
         """Take an epoch in: all of it in one assignment, or nothing if that is interrupted."""
         snapshot, _ = self.trainer.snapshot()
         history = dict(self.reached.history)
-        for name in ENTRIES:
+        for name in entries(self._objective.measure):
             if name in logs:
                 history[name] = [*history.get(name, ()), logs[name]]
         self.reached = Reached(snapshot, history, epoch + 1, epoch + 1)
@@ -194,10 +193,11 @@ class Run:
 
         samples = self.samples
         dtype = "uint8" if samples.rows.dtype == np.uint8 else "float32"
+        targets = tiled(samples.targets, samples.n_views)
         weights = samples.weights / samples.weights[samples.positions].mean()
         return (
             ops.convert_to_tensor(samples.rows, dtype),
-            ops.convert_to_tensor(np.tile(samples.labels, samples.n_views), "int32"),
+            ops.convert_to_tensor(targets.astype(self._objective.no_targets(1).dtype)),
             ops.convert_to_tensor(np.tile(weights, samples.n_views), "float32"),
         )
 

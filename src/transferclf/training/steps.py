@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf.objectives import Objective
+
 if TYPE_CHECKING:
     import keras
 
 
 def training_step(
-    model: keras.Model, augmenter: Any, factors: Sequence[float]
+    model: keras.Model, augmenter: Any, factors: Sequence[float], objective: Objective
 ) -> Callable[[Any, Any, Any], None]:
-    """One step of training on a batch of rows, labels and weights."""
+    """Return one step of training on a batch of rows, targets and weights."""
     import keras
     from keras import ops
 
-    n_classes = model.outputs[0].shape[-1]
     slowed = [
         (variable, factor)
         for variable, factor in zip(model.trainable_variables, factors, strict=True)
@@ -31,12 +32,12 @@ def training_step(
         else:
             model.train_step(batch)
 
-    def step(rows: Any, labels: Any, weights: Any) -> None:
+    def step(rows: Any, targets: Any, weights: Any) -> None:
         rows = ops.cast(rows, "float32")
         if augmenter is not None:
-            rows, labels, weights = augmenter(rows, ops.one_hot(labels, n_classes), weights)
+            rows, targets, weights = augmenter(rows, objective.spread(targets), weights)
         before = [ops.copy(variable) for variable, _ in slowed]
-        train(rows, labels, weights)
+        train(rows, targets, weights)
         # The step of any optimizer is in proportion to its learning rate.
         for (variable, factor), old in zip(slowed, before, strict=True):
             variable.assign(old + factor * (variable - old))
@@ -45,21 +46,24 @@ def training_step(
 
 
 def compiled_epoch(
-    model: keras.Model, dtype: str, step: Callable[[Any, Any, Any], None]
+    model: keras.Model, kinds: Sequence[keras.KerasTensor], step: Callable[[Any, Any, Any], None]
 ) -> Callable[..., dict[str, Any]]:
-    """Some batches of a pass over the data as one call, which returns the means so far."""
+    """Return some batches of a pass over the data as one call, which returns the means so far.
+
+    `kinds` are the shapes and types of rows, targets and weights.
+    """
     import keras
     from keras import ops
 
     from transferclf.engines.forward import compiled
 
-    def epoch(rows: Any, labels: Any, weights: Any, order: Any, size: Any, rates: Any) -> Any:
+    def epoch(rows: Any, targets: Any, weights: Any, order: Any, size: Any, rates: Any) -> Any:
         n_samples = ops.shape(order)[0]
 
         def one(number: Any, _: Any) -> Any:
             batch = order[number * size : ops.minimum((number + 1) * size, n_samples)]
             model.optimizer.learning_rate.assign(rates[number])
-            step(*(ops.take(x, batch, axis=0) for x in (rows, labels, weights)))
+            step(*(ops.take(x, batch, axis=0) for x in (rows, targets, weights)))
             return _
 
         n_batches = (n_samples + size - 1) // size
@@ -72,5 +76,4 @@ def compiled_epoch(
 
     indices, numbers = (keras.KerasTensor((None,), kind) for kind in ("int32", "float32"))
     size = keras.KerasTensor((), "int32")
-    images = keras.KerasTensor((None, *model.inputs[0].shape[1:]), dtype)
-    return compiled(epoch, images, indices, numbers, indices, size, numbers)
+    return compiled(epoch, *kinds, indices, size, numbers)

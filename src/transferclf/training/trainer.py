@@ -23,6 +23,7 @@ from transferclf.graphs.eager import check_eager
 from transferclf.graphs.forking import check_not_forked
 from transferclf.graphs.isolation import undisturbed
 from transferclf.heads.suffix import Suffix
+from transferclf.objectives import Objective
 from transferclf.training.state import State, as_arrays
 from transferclf.training.steps import compiled_epoch, training_step
 
@@ -129,6 +130,8 @@ class Trainer:
         The hyperparameters and the weights of the head.
     model : keras.Model
         The Keras model of it.
+    objective : Objective
+        Loss and measure.
     first_rate : float
         The optimizer's own learning rate; only with a method.
     """
@@ -139,12 +142,13 @@ class Trainer:
         self.lock = threading.RLock()
         self._on_pixels = suffix.is_on_pixels
         self._method = method
+        self.objective = suffix.objective
         with undisturbed(suffix.seed):
             self.network = build_suffix(suffix)
             self.model = self.network.model
             self._augmenter = _augmenter(method)
             if method is not None:
-                _compile(self.model, method)
+                _compile(self.model, method, suffix.objective)
                 self.first_rate = self.learning_rate
                 self._state = State(self._variables(), len(self.network.weights))
                 self._at_first, _ = self._state.read()
@@ -174,10 +178,6 @@ class Trainer:
         method = () if self._method is None else self._method.key
         return Checkpoint(as_arrays(snapshot), len(self.network.weights), method)
 
-    def parameters(self) -> Parameters:
-        """Copies of all weights."""
-        return as_arrays(self.network.weights)
-
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
         """Set all weights."""
         for variable, value in zip(self.network.weights, parameters, strict=True):
@@ -198,12 +198,12 @@ class Trainer:
         rates: np.ndarray | None = None,
         on_batch: Any = None,
     ) -> dict[str, float]:
-        """Train on samples once each, and return "loss" and "accuracy" as Keras reports them.
+        """Train on samples once each, and return the loss and the measure as Keras reports them.
 
         Parameters
         ----------
-        data : tensors of shape (n, ...), (n,) and (n,)
-            Rows (float32, or uint8 where they are pixels), labels (int32), weights (float32).
+        data : tensors of shape (n, ...), (n, ...) and (n,)
+            Rows (float32, or uint8 where they are pixels), encoded targets, weights (float32).
         order : ndarray of int32, shape (n_samples,)
             Which rows come, in which order.
         batch_size : int
@@ -236,7 +236,7 @@ class Trainer:
         return np.full(last - first, self.learning_rate, np.float32)
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
-        """Class scores of shape (n, n_classes) with the weights as they are."""
+        """Return scores of shape (n, n_outputs) with the weights as they are."""
         if self._scores is None:
             self._scores = _compiled_forward(self.model, self._on_pixels)
         return self._scores(rows)
@@ -259,10 +259,11 @@ class Trainer:
 
         dtype = keras.backend.standardize_dtype(data[0].dtype)
         if dtype not in self._epochs:
+            kinds = [keras.KerasTensor((None, *x.shape[1:]), x.dtype) for x in data]
             decay = self._method.layer_decay if self._method else 1.0
             factors = [decay**depth for depth in self.network.depths()]
-            step = training_step(self.model, self._augmenter, factors)
-            self._epochs[dtype] = compiled_epoch(self.model, dtype, step)
+            step = training_step(self.model, self._augmenter, factors, self.objective)
+            self._epochs[dtype] = compiled_epoch(self.model, kinds, step)
         return self._epochs[dtype]
 
     def _variables(self) -> list[Any]:
@@ -283,27 +284,22 @@ def _augmenter(method: Method | None) -> Any:
     return Augmenter(method.augmentation)
 
 
-def _compile(model: keras.Model, method: Method) -> None:
-    import keras
-
+def _compile(model: keras.Model, method: Method, objective: Objective) -> None:
     from transferclf.engines.forward import streamline
 
-    losses, metrics = keras.losses, keras.metrics
-    if method.augmentation is None:
-        loss: Any = losses.SparseCategoricalCrossentropy(from_logits=True)
-        accuracy: Any = metrics.SparseCategoricalAccuracy(name="accuracy")
-    else:  # which may mix classes
-        loss = losses.CategoricalCrossentropy(from_logits=True)
-        accuracy = metrics.CategoricalAccuracy(name="accuracy")
-    model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[accuracy], jit_compile=False)
+    are_mixed = method.augmentation is not None  # which may mix targets
+    loss, metric = objective.keras_loss(are_mixed), objective.keras_metric(are_mixed)
+    model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[metric], jit_compile=False)
     streamline(model.optimizer)
     model.optimizer.build(model.trainable_variables)
     # Keras makes its metrics with the first batch it sees, and inside a compiled loop is too late.
-    scores = np.zeros((1, model.outputs[0].shape[-1]), np.float32)
-    labels = np.zeros(1, np.int32) if method.augmentation is None else scores
+    scores = np.zeros((1, objective.n_outputs), np.float32)
+    targets = objective.no_targets(1)
+    if are_mixed:
+        targets = objective.spread(targets)
     weights = np.ones(1, np.float32)
-    model.compute_loss(y=labels, y_pred=scores, sample_weight=weights)
-    model.compute_metrics(None, labels, scores, sample_weight=weights)
+    model.compute_loss(y=targets, y_pred=scores, sample_weight=weights)
+    model.compute_metrics(None, targets, scores, sample_weight=weights)
 
 
 def _compiled_forward(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarray], np.ndarray]:

@@ -11,11 +11,11 @@ from sklearn.base import clone
 
 from transferclf._checks import check_number
 from transferclf.estimators.extractor import CNNFeatureExtractor
-from transferclf.estimators.targets import known_targets
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
+from transferclf.objectives.labels import known_targets
 from transferclf.reports.auditing.cropping import seen_shares
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
 from transferclf.reports.auditing.findings import COLUMNS, Audit

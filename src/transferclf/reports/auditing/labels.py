@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from transferclf._printing import say
 from transferclf.images.progress import bar_if
+from transferclf.objectives import Classes
 from transferclf.training.judging import held_out_probabilities
 from transferclf.training.regularization import choose_l2
 
@@ -173,7 +174,7 @@ def _penalty(
     l2 = choose_l2(
         features[part],
         labels[part],
-        n_classes,
+        Classes.numbered(n_classes),
         sample_weight=np.ones(len(part)),
         groups=groups[part],
         verbose=verbose,

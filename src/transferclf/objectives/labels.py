@@ -1,4 +1,4 @@
-"""Checks of labels and of what belongs to them: which classes there are, and what images weigh."""
+"""Checks of class labels."""
 
 from __future__ import annotations
 
@@ -7,33 +7,11 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
-from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from transferclf._checks import check_choice
 from transferclf._spelling import did_you_mean, known_by_look, shortened, told_apart
-from transferclf.exceptions import ImageError, InvalidParameterError
-
-
-def check_apart(X: Any, y: Any) -> None:
-    """Raise ImageError if X is images and labels in one, or a folder: they are passed apart."""
-    if isinstance(X, Mapping) and "target" in X:
-        images = next((name for name in ("images", "data") if name in X), "data")
-        raise ImageError(
-            f"X must be images and y their labels. Got a {type(X).__name__} with both: pass "
-            f"bunch.{images} and bunch.target."
-        )
-    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
-        raise ImageError(
-            f"X must be images and y their labels. Got the folder {os.fspath(X)!r}: if it has a "
-            "folder of images for each class, bunch = transferclf.load_image_folder(folder) reads "
-            "it; then pass bunch.data and bunch.target."
-        )
-    if y is None and isinstance(X, tuple) and len(X) == 2:
-        raise ImageError(
-            "X must be images and y their labels. Got one tuple of two: pass its parts, as in "
-            "fit(*pair)."
-        )
+from transferclf.exceptions import ImageError
 
 
 def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -235,54 +213,22 @@ def _refuse_mixed(labels: np.ndarray) -> None:
         raise ValueError("y must have labels of one type. Got both texts and numbers.")
 
 
-def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
-    """Return weights as float64 of shape (n_samples,); None is a weight of one each."""
-    if sample_weight is None:
-        return np.ones(n_samples)
-    weights = _floats("sample_weight", sample_weight)
-    if weights.shape != (n_samples,):
-        raise ValueError(
-            f"sample_weight must have shape ({n_samples},), one weight per image. "
-            f"Got {weights.shape} instead."
+def check_apart(X: Any, y: Any) -> None:
+    """Raise ImageError if X is images and labels in one, or a folder: they are passed apart."""
+    if isinstance(X, Mapping) and "target" in X:
+        images = next((name for name in ("images", "data") if name in X), "data")
+        raise ImageError(
+            f"X must be images and y their labels. Got a {type(X).__name__} with both: pass "
+            f"bunch.{images} and bunch.target."
         )
-    if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
-        raise ValueError(
-            "sample_weight must be finite, nowhere negative and not zero everywhere. "
-            f"Got values from {weights.min()} to {weights.max()}."
+    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+        raise ImageError(
+            f"X must be images and y their labels. Got the folder {os.fspath(X)!r}: if it has a "
+            "folder of images for each class, bunch = transferclf.load_image_folder(folder) reads "
+            "it; then pass bunch.data and bunch.target."
         )
-    return weights
-
-
-def _floats(name: str, values: Any) -> np.ndarray:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidParameterError(f"{name} must hold numbers. Got {values!r} instead.") from None
-
-
-def class_weights(
-    class_weight: str | Mapping | None, classes: np.ndarray, indices: np.ndarray
-) -> np.ndarray | None:
-    """A factor for each class, or None; in the words of scikit-learn's `class_weight`."""
-    if class_weight is None:
-        return None
-    if isinstance(class_weight, str):
-        check_choice("class_weight", class_weight, (None, "balanced", "a dict"))
-        return compute_class_weight("balanced", classes=np.arange(len(classes)), y=indices)
-    if not isinstance(class_weight, Mapping):
-        raise InvalidParameterError(
-            f"class_weight must be None, 'balanced' or a dict. Got {class_weight!r} instead."
+    if y is None and isinstance(X, tuple) and len(X) == 2:
+        raise ImageError(
+            "X must be images and y their labels. Got one tuple of two: pass its parts, as in "
+            "fit(*pair)."
         )
-    unknown = set(class_weight) - set(classes.tolist())
-    if unknown:
-        raise InvalidParameterError(
-            f"class_weight names classes that y has not: {sorted(unknown, key=str)}; "
-            f"y has {classes.tolist()}.{did_you_mean(sorted(unknown, key=str), classes.tolist())}"
-        )
-    weights = _floats("class_weight", [class_weight.get(label, 1.0) for label in classes.tolist()])
-    if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
-        raise InvalidParameterError(
-            "class_weight must be finite, nowhere negative and not zero for all classes. "
-            f"Got {class_weight}."
-        )
-    return weights

@@ -1,0 +1,351 @@
+"""The parameters of an estimator as one frozen record, checked when it is made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from transferclf._checks import (
+    OPTIMIZERS,
+    check_choice,
+    check_head,
+    check_number,
+    check_random_state,
+    check_trainable_layers,
+)
+from transferclf.augmentation.recipe import Augmentation, augmentation_from
+from transferclf.backbones.convnet import ConvNet
+from transferclf.backbones.registry import PREPROCESSINGS
+from transferclf.engines.registry import check_engine
+from transferclf.exceptions import InvalidParameterError, UnavailableMethodError
+from transferclf.features import store_for
+from transferclf.features.frozen import Prefix
+from transferclf.heads.suffix import PIXEL_SCALINGS
+from transferclf.images.checking import check_image_shape
+from transferclf.images.geometry import RESIZE_MODES
+from transferclf.training.schedules import check_schedule
+
+if TYPE_CHECKING:
+    import keras
+
+POOLINGS = ("avg", "max", "flatten")
+TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
+
+_NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")
+_WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "fine_tune_epochs", "patience")
+_FLAGS = ("early_stopping", "warm_start", "oversample")
+_SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneParameters:
+    """The parameters that all estimators on a frozen backbone have; see CNNFeatureExtractor."""
+
+    backbone: Any
+    weights: Any
+    image_size: Any
+    resize: str
+    pooling: str
+    preprocessing: str
+    image_shape: Any
+    pixel_range: Any
+    cache: Any
+    engine: str
+    precision: str
+    random_state: int | np.random.RandomState | None
+    verbose: int
+
+    @classmethod
+    def of(cls, estimator: object) -> Self:
+        """Return the checked parameters of an estimator.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter has a value it cannot have, by itself or together with others.
+        """
+        return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
+
+    def __post_init__(self) -> None:
+        check_choice("resize", self.resize, RESIZE_MODES)
+        check_choice("pooling", self.pooling, POOLINGS)
+        store_for(self.cache)
+        check_engine(self.engine, self.precision)
+        check_image_shape(self.image_shape)
+        check_choice("preprocessing", self.preprocessing, self.preprocessings())
+        if not isinstance(self.verbose, bool):
+            check_number("verbose", self.verbose, 0, whole=True)
+        check_random_state(self.random_state)
+
+    @classmethod
+    def preprocessings(cls) -> tuple[str, ...]:
+        """Return the values that `preprocessing` may have."""
+        return ("auto", *PREPROCESSINGS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(BackboneParameters):
+    """The parameters of TransferClassifier; see there.
+
+    Fields are as the user passed them. Properties say what they mean.
+    """
+
+    zca_epsilon: float
+    hidden_units: int | Sequence[int]
+    activation: str
+    batch_norm: str | None
+    dropout: float | Sequence[float]
+    head: Any
+    l1: float
+    l2: float | str
+    optimizer: str | keras.optimizers.Optimizer
+    learning_rate: float | None
+    lr_schedule: Any
+    epochs: int
+    batch_size: int
+    max_iter: int
+    early_stopping: bool
+    validation_fraction: float
+    patience: int
+    callbacks: Sequence[keras.callbacks.Callback] | None
+    warm_start: bool
+    trainable_layers: int | str
+    fine_tune_epochs: int
+    fine_tune_learning_rate: float
+    layer_decay: float | None
+    augmentation: Any
+    test_time_augmentation: str | None
+    oversample: bool
+    class_weight: str | Mapping | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_head(self.hidden_units, self.activation, self.dropout)
+        check_choice("batch_norm", self.batch_norm, (None, "before", "after"))
+        check_number("l1", self.l1, 0)
+        if not _is_auto(self.l2):
+            check_number("l2", self.l2, 0, or_else="'auto' or ")
+        if self.learning_rate is not None:
+            check_number("learning_rate", self.learning_rate, 0, above=True)
+        for name in _NUMBERS_ABOVE_ZERO:
+            check_number(name, getattr(self, name), 0, above=True)
+        for name in _WHOLE_NUMBERS:
+            check_number(name, getattr(self, name), 1, whole=True)
+        for name in _FLAGS:
+            _check_flag(name, getattr(self, name))
+        check_number("validation_fraction", self.validation_fraction, 0, above=True)
+        if self.validation_fraction >= 1:
+            raise InvalidParameterError(
+                f"validation_fraction must be below 1. Got {self.validation_fraction!r}."
+            )
+        check_trainable_layers(self.trainable_layers)
+        check_schedule(self.lr_schedule)
+        check_test_time(self.test_time_augmentation, self.recipe_of_views)
+        _check_layer_decay(self.layer_decay)
+        _check_callbacks(self.callbacks)
+        _check_own_head(self)
+        _check_optimizer(self)
+
+    @classmethod
+    def preprocessings(cls) -> tuple[str, ...]:
+        """Return the values that `preprocessing` may have."""
+        return (*super().preprocessings(), *PIXEL_SCALINGS)
+
+    @property
+    def recipe_of_views(self) -> Augmentation | None:
+        """The augmentation as a recipe."""
+        return augmentation_from(self.augmentation)
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        units = np.atleast_1d(np.asarray(self.hidden_units, dtype=int))
+        return tuple(units.tolist())
+
+    @property
+    def dropout_rates(self) -> tuple[float, ...]:
+        """A rate for each hidden layer, or one for the features where there is none."""
+        rates = np.broadcast_to(self.dropout, max(len(self.units), 1))
+        return tuple(rates.astype(float).tolist())
+
+    @property
+    def penalty(self) -> float | None:
+        """`l2` as a number; None is "auto"."""
+        return None if _is_auto(self.l2) else float(self.l2)
+
+    @property
+    def rate(self) -> float | None:
+        """`learning_rate` as a float."""
+        return None if self.learning_rate is None else float(self.learning_rate)
+
+    @property
+    def is_scaling_fitted(self) -> bool:
+        """Whether the scaling of pixels is fitted to the training images."""
+        return self.preprocessing in PIXEL_SCALINGS
+
+    @property
+    def is_by_lbfgs(self) -> bool:
+        """Whether a head on frozen features is fitted by L-BFGS."""
+        return _is_text(self.optimizer, ("auto", "lbfgs")) and self.is_linear
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the head is one dense layer, which L-BFGS can fit."""
+        has_layers = self.units or self.head is not None
+        return not has_layers and self.l1 == 0 and not np.any(self.dropout)
+
+
+def check_test_time(test_time_augmentation: Any, augmentation: Augmentation | None) -> None:
+    """Raise InvalidParameterError unless predictions can be averaged so."""
+    check_choice("test_time_augmentation", test_time_augmentation, TEST_TIME_AUGMENTATIONS)
+    if test_time_augmentation in ("views", "both") and augmentation is None:
+        raise InvalidParameterError(
+            f"test_time_augmentation={test_time_augmentation!r} averages the views of an "
+            "augmentation: set augmentation and fit, or take 'crops' or None."
+        )
+
+
+def check_with_prefix(parameters: Parameters, prefix: Prefix) -> None:
+    """Raise InvalidParameterError unless the parameters of learning suit the network."""
+    augmentation = parameters.recipe_of_views
+    if augmentation is not None and augmentation.mixes and not prefix.is_empty:
+        raise InvalidParameterError(
+            "mixup and cutmix mix pixels while they are trained on: set trainable_layers='all', "
+            "or mixup=0 and cutmix=0."
+        )
+    if parameters.is_scaling_fitted and not prefix.is_scratch:
+        raise InvalidParameterError(
+            f"preprocessing={parameters.preprocessing!r} is fitted to the training images, for "
+            "networks that start from nothing, such as a ConvNet. A pretrained network needs "
+            "that which it was trained with: 'auto'."
+        )
+    if prefix.is_scratch and _is_text(parameters.optimizer, ("lbfgs",)):
+        raise InvalidParameterError(
+            "optimizer='lbfgs' fits softmax regression on a frozen network only; take 'auto' or "
+            "one of Keras' optimizers."
+        )
+
+
+def has_partial_fit(estimator: Any) -> bool:
+    """Return True if the head can be trained batch by batch; raise what says why it cannot."""
+    if _is_text(estimator.optimizer, ("lbfgs",)):
+        raise UnavailableMethodError(
+            "partial_fit trains by a Keras optimizer, and optimizer='lbfgs' needs all images at "
+            "once; take 'auto' or one of Keras' optimizers."
+        )
+    if isinstance(estimator.class_weight, str):
+        raise UnavailableMethodError(
+            "class_weight='balanced' needs all labels at once, and partial_fit sees some; pass a "
+            "dict."
+        )
+    is_named = isinstance(estimator.trainable_layers, str)
+    if is_named or estimator.trainable_layers != 0 or isinstance(estimator.backbone, ConvNet):
+        raise UnavailableMethodError(
+            "partial_fit trains the head on a frozen backbone: leave trainable_layers=0. "
+            f"Got backbone={estimator.backbone!r}, "
+            f"trainable_layers={estimator.trainable_layers!r}."
+        )
+    return True
+
+
+def schedule_of(optimizer: Any) -> Any:
+    """Return the learning rate schedule that an optimizer was made with, or None."""
+    import keras
+
+    config = optimizer.get_config()["learning_rate"]
+    return keras.optimizers.schedules.deserialize(config) if isinstance(config, dict) else None
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidParameterError(f"{name} must be True or False. Got {value!r} instead.")
+
+
+def _check_layer_decay(decay: Any) -> None:
+    if decay is None:
+        return
+    check_number("layer_decay", decay, 0, above=True)
+    if decay > 1:
+        raise InvalidParameterError(f"layer_decay must be at most 1. Got {decay!r}.")
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if not callbacks and isinstance(callbacks, tuple | list | None):
+        return
+    # Keras is imported already wherever there is a callback.
+    import keras
+
+    kind = keras.callbacks.Callback
+    if not isinstance(callbacks, tuple | list) or not all(isinstance(c, kind) for c in callbacks):
+        raise InvalidParameterError(
+            "callbacks must be None or a sequence of keras.callbacks.Callback. "
+            f"Got {callbacks!r} instead."
+        )
+    # They would write the part above the cut, in layers that Keras cannot load.
+    saving = tuple(filter(None, (getattr(keras.callbacks, name, None) for name in _SAVING)))
+    for callback in callbacks:
+        if isinstance(callback, saving):
+            raise InvalidParameterError(
+                f"callbacks must not have a {type(callback).__name__}: it would save only the part "
+                "of the network that is trained, which cannot be loaded. early_stopping=True "
+                "brings the best weights back, and transferclf.save_model(classifier, path) saves "
+                "the fitted classifier."
+            )
+
+
+def _check_own_head(parameters: Parameters) -> None:
+    head = parameters.head
+    if head is None:
+        return
+    if not callable(head) or isinstance(head, type):
+        raise InvalidParameterError(
+            "head must be None, a function from a Keras tensor of activations to one of features, "
+            f"or a Keras layer or model that is one. Got {head!r} instead."
+        )
+    if parameters.units or np.any(parameters.dropout) or parameters.batch_norm:
+        raise InvalidParameterError(
+            "head is in the place of the hidden layers: leave hidden_units=(), dropout=0 and "
+            "batch_norm=None, and put such layers into head."
+        )
+
+
+def _check_optimizer(parameters: Parameters) -> None:
+    optimizer = parameters.optimizer
+    if _is_keras_optimizer(optimizer):
+        if parameters.lr_schedule is not None and schedule_of(optimizer) is not None:
+            raise InvalidParameterError(
+                "the optimizer has a schedule of learning rates already: leave lr_schedule=None, "
+                "or give the optimizer a number."
+            )
+        return
+    if not isinstance(optimizer, str):
+        raise InvalidParameterError(
+            f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))} or a Keras optimizer. "
+            f"Got {optimizer!r} instead."
+        )
+    check_choice("optimizer", optimizer, OPTIMIZERS)
+    if optimizer == "lbfgs" and not parameters.is_linear:
+        raise InvalidParameterError(
+            "optimizer='lbfgs' fits softmax regression only: expected hidden_units=(), head=None, "
+            f"l1=0 and dropout=0. Got hidden_units={parameters.hidden_units!r}, "
+            f"head={parameters.head!r}, l1={parameters.l1!r} and dropout={parameters.dropout!r}; "
+            "use 'auto' or one of Keras' optimizers."
+        )
+
+
+def _is_keras_optimizer(optimizer: Any) -> bool:
+    # Keras is imported already wherever there is an optimizer.
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(optimizer, keras.optimizers.Optimizer)
+
+
+def _is_text(value: Any, texts: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and value in texts
+
+
+def _is_auto(value: Any) -> bool:
+    return _is_text(value, ("auto",))

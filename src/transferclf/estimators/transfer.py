@@ -1,0 +1,338 @@
+"""What the estimators that learn share: their parameters, what fit keeps, scores, `model_`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transferclf._checks import seed_from
+from transferclf.augmentation.recipe import Augmentation
+from transferclf.augmentation.views import View
+from transferclf.estimators.base import BackboneEstimator
+from transferclf.estimators.effects import Asked, warn_without_effect
+from transferclf.estimators.parameters import Parameters, check_test_time, check_with_prefix
+from transferclf.estimators.planning import check_memory, plan_for
+from transferclf.exceptions import DivergenceError, InvalidParameterError, warn
+from transferclf.features.frozen import Prefix
+from transferclf.heads.fitted import FittedHead
+from transferclf.images import ImageSource, check_images
+from transferclf.images.loading import content_digests
+from transferclf.images.remarks import remark_on_other_images
+from transferclf.objectives import Objective
+from transferclf.objectives.weights import check_sample_weight
+from transferclf.training.plan import Images, Plan, views_of
+
+if TYPE_CHECKING:
+    import keras
+
+# Names of the two extreme crops where images are resized.
+EXTREME_CROPS = ("first", "last")
+
+# `partial_fit` warns if it begins with fewer images.
+FIRST_IMAGES = 32
+
+
+class TransferEstimator(BackboneEstimator):
+    """Base of the estimators that train a head; TransferClassifier documents the parameters."""
+
+    head_: FittedHead
+    augmentation_: Augmentation | None
+    l2_: float
+    n_iter_: int
+    n_head_iter_: int
+    phases_: list[dict[str, Any]]
+    _model: keras.Model | None
+    _seed: int
+    _is_partial = False
+
+    def __init__(
+        self,
+        backbone: Any = "tiny",
+        *,
+        weights: Any = "pretrained",
+        image_size: Any = None,
+        resize: str = "crop",
+        pooling: str = "avg",
+        preprocessing: str = "auto",
+        zca_epsilon: float = 0.01,
+        hidden_units: Any = (),
+        activation: str = "relu",
+        batch_norm: str | None = None,
+        dropout: Any = 0.0,
+        head: Any = None,
+        l1: float = 0.0,
+        l2: Any = "auto",
+        optimizer: Any = "auto",
+        learning_rate: float | None = None,
+        lr_schedule: Any = None,
+        epochs: int = 20,
+        batch_size: int = 32,
+        max_iter: int = 1000,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        callbacks: Any = None,
+        warm_start: bool = False,
+        trainable_layers: Any = 0,
+        fine_tune_epochs: int = 10,
+        fine_tune_learning_rate: float = 1e-5,
+        layer_decay: float | None = None,
+        augmentation: Any = None,
+        test_time_augmentation: str | None = None,
+        oversample: bool = False,
+        class_weight: Any = None,
+        image_shape: Any = None,
+        pixel_range: Any = None,
+        cache: Any = "memory",
+        engine: str = "auto",
+        precision: str = "float32",
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.resize = resize
+        self.pooling = pooling
+        self.preprocessing = preprocessing
+        self.zca_epsilon = zca_epsilon
+        self.hidden_units = hidden_units
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.head = head
+        self.l1 = l1
+        self.l2 = l2
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.callbacks = callbacks
+        self.warm_start = warm_start
+        self.trainable_layers = trainable_layers
+        self.fine_tune_epochs = fine_tune_epochs
+        self.fine_tune_learning_rate = fine_tune_learning_rate
+        self.layer_decay = layer_decay
+        self.augmentation = augmentation
+        self.test_time_augmentation = test_time_augmentation
+        self.oversample = oversample
+        self.class_weight = class_weight
+        self.image_shape = image_shape
+        self.pixel_range = pixel_range
+        self.cache = cache
+        self.engine = engine
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # --- steps of fit
+
+    @contextmanager
+    def _as_before_if_it_fails(self) -> Iterator[None]:
+        """Put everything back if a fit fails, unless training had reached something by then.
+
+        What had been learned before is not given up for what diverges.
+        """
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException as error:
+            has_reached = getattr(self, "head_", None) is not before.get("head_")
+            if not has_reached or (isinstance(error, DivergenceError) and "head_" in before):
+                self.__dict__ = before
+            raise
+
+    def _images(
+        self, source: ImageSource, targets: np.ndarray, objective: Objective, sample_weight: Any
+    ) -> Images:
+        """Return the images with their targets and weights, those of their classes included."""
+        weights = check_sample_weight(sample_weight, len(source))
+        factors = objective.class_factors(self.class_weight, targets)
+        if factors is not None:
+            weights = weights * factors
+            if not weights.any():
+                raise ValueError(
+                    "class_weight and sample_weight leave no image with a weight above zero: "
+                    "there is nothing to learn from."
+                )
+        return Images(source, targets, weights)
+
+    def _validation_images(self, validation_data: Any, objective: Objective) -> Images | None:
+        if validation_data is None:
+            return None
+        is_pair = isinstance(validation_data, tuple | list) and len(validation_data) == 2
+        if not is_pair:
+            raise InvalidParameterError(
+                f"validation_data must be a pair (X, y). Got {type(validation_data).__name__}."
+            )
+        X, y = validation_data
+        self._check_columns(X)
+        source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
+        remark_on_other_images(source)
+        targets = objective.encode_known(y, len(source))
+        return Images(source, targets, np.ones(len(source)))
+
+    def _previous(self, objective: Objective) -> FittedHead | None:
+        """Return what the last fit learned, if this one is to go on from there."""
+        if not self.warm_start or not hasattr(self, "head_"):
+            return None
+        known = self.head_.suffix.objective
+        if not objective.is_same(known):
+            raise ValueError(
+                f"warm_start=True goes on with {known.description()} of the last fit. "
+                f"Got {objective.description()} instead."
+            )
+        # A checkpoint of partial_fit is no place that a fit was interrupted at.
+        return self.head_.without_checkpoint() if self._is_partial else self.head_
+
+    def _fit_network(self, parameters: Parameters, seed: int, trainable_layers: Any) -> None:
+        """Choose the network and its cut, and check what depends on it."""
+        own_head = {} if parameters.head is None else {"pooling": "flatten"}
+        self._fit_prefix(parameters, seed, trainable_layers=trainable_layers, **own_head)
+        check_with_prefix(parameters, self.prefix_)
+        self.augmentation_ = parameters.recipe_of_views
+        self._seed = seed
+
+    def _plan(self, parameters: Parameters, objective: Objective, has_validation: bool) -> Plan:
+        """Return the plan of a fit; warn of parameters that it does not need."""
+        asked: Any = Asked(parameters)
+        prefix = self.prefix_
+        plan = plan_for(asked, prefix, objective, self._seed, has_validation=has_validation)
+        used = asked.names | self._used_of_backbone()
+        used |= {"class_weight", "oversample", "trainable_layers", "warm_start"}
+        if len(self._looks()) > 1:
+            used.add("test_time_augmentation")
+        warn_without_effect(self, used)
+        check_memory(parameters, prefix, objective.n_outputs)
+        return plan
+
+    def _split(self, images: Images, plan: Plan) -> tuple[Images, Images | None, np.ndarray]:
+        """Return the images to learn from, those held out, and the positions of the former."""
+        objective, seed = plan.suffix.objective, self._seed
+        held_out, train, chosen = None, images, np.arange(len(images.targets))
+        if plan.validation_fraction is not None:
+            digests = content_digests(images.source)
+            fraction = plan.validation_fraction
+            chosen, others = objective.validation_split(images.targets, fraction, seed, digests)
+            train, held_out = images.part(chosen), images.part(others)
+        if self.oversample:
+            train = replace(train, positions=objective.oversampled(train.targets, seed))
+            chosen = chosen[train.positions]
+        return train, held_out, chosen
+
+    def _next_seed(self) -> int:
+        is_known = self.warm_start and hasattr(self, "_seed")
+        return self._seed if is_known else seed_from(self.random_state)
+
+    def _keep(
+        self,
+        head: FittedHead,
+        *,
+        is_finished: bool = False,
+        is_partial: bool = False,
+        **others: Any,
+    ) -> None:
+        """Set what was learned and all that follows from it in one step that nothing interrupts.
+
+        Parameters
+        ----------
+        head : FittedHead
+            What was learned.
+        is_finished : bool, default=False
+            Whether nothing is left to go on with, so that the checkpoint is dropped.
+        is_partial : bool, default=False
+            Whether it is of `partial_fit`, which goes on but was not interrupted.
+        **others
+            Further attributes.
+        """
+        head = head.without_checkpoint() if is_finished else head
+        self.__dict__.update(
+            head_=head,
+            l2_=head.l2,
+            history_=head.history,
+            phases_=[asdict(phase) for phase in head.phases],
+            n_iter_=head.n_iter,
+            n_head_iter_=head.n_iter_of_head,
+            _model=None,
+            _is_partial=is_partial,
+            **others,
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "head_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        # The Keras model is rebuilt from the rest when it is asked for again.
+        return state | {"_model": None} if "_model" in state else state
+
+    # --- scores
+
+    def _scores(self, source: ImageSource) -> np.ndarray:
+        """Return scores, shape (n, n_outputs).
+
+        With test-time augmentation: scores whose link is the mean of the links of all looks.
+        """
+        check_test_time(self.test_time_augmentation, self.augmentation_)
+        looks = [self._applied(self.head_.scores, source, *look) for look in self._looks()]
+        return looks[0] if len(looks) == 1 else self.head_.suffix.objective.mean_scores(looks)
+
+    def _looks(self) -> list[tuple[Any, View | None]]:
+        """Return how each image is resized and varied, for each look at it."""
+        wanted = self.test_time_augmentation
+        looks: list[tuple[Any, View | None]] = []
+        if wanted != "crops":
+            looks.append((self.resize_, None))
+        if wanted in ("views", "both") and self.augmentation_ is not None:
+            looks += [(self.resize_, view) for view in views_of(self.augmentation_)]
+        if wanted in ("crops", "both"):
+            looks += [(crop, None) for crop in EXTREME_CROPS]
+        return looks
+
+    def _head_features(self, source: ImageSource) -> np.ndarray:
+        """Return what the head sees before it standardises it, shape (n, d)."""
+        return self._applied(self.head_.features, source, self.resize_)
+
+    def _applied(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        source: ImageSource,
+        resize: Any,
+        view: View | None = None,
+    ) -> np.ndarray:
+        """Apply a function to the rows below the head; to pixels, batch by batch."""
+        read, prefix = self._extractor(resize), self._below_head()
+        if not prefix.is_empty:
+            return function(read.rows(source, prefix, view))
+        batches = read.batches(source, prefix.size, view)
+        return np.concatenate([function(pixels) for pixels in batches])
+
+    def _below_head(self) -> Prefix:
+        """Return what gives the rows: the prefix, or the whole network before fine-tuning.
+
+        Training that was interrupted in its first phase has left a head on frozen features.
+        """
+        is_at_cut = self.head_.is_at_cut or not self.prefix_.is_cut
+        return self.prefix_ if is_at_cut else self.prefix_.whole()
+
+
+def warn_of_first_images(images: Images, objective: Objective) -> None:
+    """Warn if the first images that `partial_fit` gets are few, or of one class."""
+    n_images = len(images.targets)
+    found = [f"{n_images} images"] if n_images < FIRST_IMAGES else []
+    found += ["one class"] if len(np.unique(objective.strata(images.targets))) == 1 else []
+    if found:
+        warn(
+            f"the first call of partial_fit got only {' of '.join(found)}, by which features are "
+            "standardised until later calls have shown more. Begin with at least "
+            f"{FIRST_IMAGES} images of several classes where you can."
+        )

@@ -1,0 +1,21 @@
+"""Targets: what y may be, and everything in training and prediction that depends on it."""
+
+from transferclf.objectives.base import Objective
+from transferclf.objectives.classes import Classes
+from transferclf.objectives.registry import (
+    announced,
+    kinds,
+    objective_for,
+    register_objective,
+    restored_objective,
+)
+
+__all__ = [
+    "Classes",
+    "Objective",
+    "announced",
+    "kinds",
+    "objective_for",
+    "register_objective",
+    "restored_objective",
+]

@@ -1,0 +1,233 @@
+"""One class for each sample: softmax and cross-entropy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp, softmax
+
+from transferclf.exceptions import InvalidParameterError
+from transferclf.objectives import labels as checks
+from transferclf.objectives.balancing import oversampled_indices, validation_split
+from transferclf.objectives.base import Evaluated, Judged, Objective, Split
+from transferclf.objectives.weights import class_weights
+
+if TYPE_CHECKING:
+    import keras
+
+# While a penalty is chosen, the held-out loss is the cross-entropy of probabilities mixed with so
+# much chance. It bounds what one sample can cost, as one of a class that the other folds lack, and
+# so follows accuracy better than plain cross-entropy does; and it is smoother than accuracy, which
+# is a lottery where samples are few, and heeds the probabilities, which accuracy does not.
+CHANCE = 0.15
+
+# An array of texts has room for the longest in each place.
+MAX_LABEL_BYTES = 2**26
+
+_DTYPE = re.compile(r"<U[1-9][0-9]{0,6}|<[iu][248]|\|[iu]1|\|b1|<f[248]|\|O")
+
+
+class Classes(Objective):
+    """One class for each sample.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_classes,)
+        The classes, sorted; targets are encoded as indices into them.
+    """
+
+    kind: ClassVar[str] = "classes"
+    measure: ClassVar[str] = "accuracy"
+    activation: ClassVar[str] = "softmax"
+
+    def __init__(self, labels: np.ndarray):
+        self.labels = labels
+        self.n_outputs = len(labels)
+
+    @classmethod
+    def numbered(cls, n_classes: int) -> Self:
+        """Return the objective of classes that are called by their numbers."""
+        return cls(np.arange(n_classes))
+
+    # --- what y may be
+
+    @classmethod
+    def takes(cls, y: Any) -> bool:
+        return True
+
+    @classmethod
+    def encode(cls, y: Any, n_samples: int) -> tuple[Self, np.ndarray]:
+        labels, indices = checks.encode_targets(y, n_samples)
+        return cls(labels), indices
+
+    @classmethod
+    def announced(cls, classes: Any) -> Self:
+        return cls(checks.first_classes(classes))
+
+    def encode_known(self, y: Any, n_samples: int) -> np.ndarray:
+        return checks.known_targets(y, n_samples, self.labels)
+
+    def check_encoded(self, targets: np.ndarray, n_samples: int) -> None:
+        if targets.shape != (n_samples,):
+            raise InvalidParameterError(
+                f"labels must have shape ({n_samples},). Got {targets.shape} instead."
+            )
+        is_known = np.isin(targets, np.arange(self.n_outputs)).all()
+        if targets.dtype.kind not in "iu" or not is_known:
+            raise InvalidParameterError(
+                f"labels must be integers from 0 to {self.n_outputs - 1}. "
+                f"Got {np.unique(targets)} of type {targets.dtype} instead."
+            )
+
+    def is_same(self, other: Objective) -> bool:
+        return isinstance(other, Classes) and np.array_equal(self.labels, other.labels)
+
+    def description(self) -> str:
+        return f"the classes {self.labels.tolist()}"
+
+    def attributes(self) -> dict[str, Any]:
+        return {"classes_": self.labels}
+
+    # --- samples
+
+    def class_factors(self, class_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+        factors = class_weights(class_weight, self.labels, targets)
+        return None if factors is None else factors[targets]
+
+    def oversampled(self, targets: np.ndarray, seed: int) -> np.ndarray:
+        return oversampled_indices(targets, seed)
+
+    def validation_split(
+        self, targets: np.ndarray, fraction: float, seed: int, groups: Sequence[Any]
+    ) -> Split:
+        return validation_split(targets, fraction, seed, groups)
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        return targets
+
+    # --- the loss, for L-BFGS and for what is measured
+
+    def evaluate(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> Evaluated:
+        rows = np.arange(len(targets))
+        scores -= scores.max(axis=1, keepdims=True)
+        probabilities = np.exp(scores)
+        total = probabilities.sum(axis=1, keepdims=True)
+        losses = np.log(total[:, 0]) - scores[rows, targets]
+        is_right = scores.argmax(axis=1) == targets
+        gradient = np.divide(probabilities, total, out=probabilities)
+        gradient[rows, targets] -= 1.0
+        gradient *= shares[:, None]
+        return Evaluated(float(shares @ losses), float(shares @ is_right), gradient)
+
+    def losses(self, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        losses = -log_softmax(scores, axis=1)[np.arange(len(targets)), targets]
+        return losses, scores.argmax(axis=1) == targets
+
+    def judge(self, scores: np.ndarray, targets: np.ndarray) -> Judged:
+        probabilities = softmax(scores, axis=1)
+        of_label = probabilities[np.arange(len(targets)), targets]
+        losses = -np.log((1 - CHANCE) * of_label + CHANCE / self.n_outputs)
+        curvature = float((probabilities * (1 - probabilities)).mean())
+        return Judged(losses, scores.argmax(axis=1) == targets, curvature)
+
+    @property
+    def first_curvature(self) -> float:
+        return (1 - 1 / self.n_outputs) / self.n_outputs
+
+    # --- the loss, for Keras
+
+    def keras_loss(self, are_mixed: bool) -> keras.losses.Loss:
+        from keras import losses
+
+        kind = losses.CategoricalCrossentropy if are_mixed else losses.SparseCategoricalCrossentropy
+        return kind(from_logits=True)
+
+    def keras_metric(self, are_mixed: bool) -> keras.metrics.Metric:
+        from keras import metrics
+
+        kind = metrics.CategoricalAccuracy if are_mixed else metrics.SparseCategoricalAccuracy
+        return kind(name=self.measure)
+
+    def no_targets(self, n_samples: int) -> np.ndarray:
+        return np.zeros(n_samples, np.int32)
+
+    def spread(self, targets: Any) -> Any:
+        from keras import ops
+
+        return ops.one_hot(targets, self.n_outputs)
+
+    # --- what scores mean
+
+    def link(self, scores: np.ndarray) -> np.ndarray:
+        return softmax(scores.astype(float), axis=1)
+
+    def mean_scores(self, several: Sequence[np.ndarray]) -> np.ndarray:
+        logs = [log_softmax(scores.astype(float), axis=1) for scores in several]
+        return logsumexp(logs, axis=0) - np.log(len(logs))
+
+    def decision(self, scores: np.ndarray) -> np.ndarray:
+        return scores[:, 1] - scores[:, 0] if self.n_outputs == 2 else scores
+
+    def decide(self, linked: np.ndarray) -> np.ndarray:
+        return self.labels[linked.argmax(axis=1)]
+
+    def remark_on(self, y: Any) -> str:
+        return checks.look_alike_remark(y, self.labels)
+
+    # --- archives
+
+    def to_json(self) -> dict[str, Any]:
+        dtype = self.labels.dtype.newbyteorder("<").str
+        values = [label.item() if isinstance(label, np.generic) else label for label in self.labels]
+        if not _DTYPE.fullmatch(dtype) or not all(map(_is_label, values)):
+            raise InvalidParameterError(
+                "classes must be texts, whole numbers or truth values to be saved. "
+                f"Got {self.labels.dtype} such as {values[0]!r} instead."
+            )
+        if self.labels.nbytes > MAX_LABEL_BYTES:
+            raise InvalidParameterError(
+                f"classes must take at most {MAX_LABEL_BYTES:,} bytes. "
+                f"Got {self.labels.nbytes:,} instead."
+            )
+        return {"dtype": dtype, "labels": values}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        if set(facts) != {"dtype", "labels"}:
+            raise ValueError(f"must have dtype and labels. Got {sorted(facts)!r:.80} instead.")
+        dtype, values = facts["dtype"], facts["labels"]
+        if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
+            raise ValueError(f"must be labels of a known type. Got {dtype!r:.80} instead.")
+        if not isinstance(values, list) or len(values) < 2 or not all(map(_is_label, values)):
+            raise ValueError(
+                "must be at least two texts, whole numbers or truth values. "
+                f"Got {values!r:.80} instead."
+            )
+        if np.dtype(dtype).itemsize * len(values) > MAX_LABEL_BYTES:
+            raise ValueError(f"must be of at most {MAX_LABEL_BYTES:,} bytes. Got {dtype} instead.")
+        try:
+            labels = np.array(values, dtype)
+            is_same = labels.tolist() == values
+            is_sorted = is_same and np.array_equal(np.unique(labels), labels)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"must be {dtype}: {error}") from error
+        if not is_sorted:
+            raise ValueError(f"must be different labels of {dtype}, sorted. Got {values!r:.80}.")
+        return cls(labels)
+
+
+def _is_label(label: Any) -> bool:
+    # Labels that are whole numbers may be written as floats.
+    is_whole = isinstance(label, bool | int) or (isinstance(label, float) and label.is_integer())
+    return is_whole or _is_text(label)
+
+
+def _is_text(value: Any) -> bool:
+    # JSON has escapes for halves of characters, which no file can hold.
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
