@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from transferclf._checks import check_choice, check_number, check_random_state
+from transferclf._checks import check_choice, check_random_state, check_verbose
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.registry import PREPROCESSINGS
 from transferclf.engines.registry import check_engine
@@ -113,8 +113,7 @@ class BackboneEstimator(BaseEstimator):
         check_engine(self.engine, self.precision)
         check_image_shape(self.image_shape)
         check_choice("preprocessing", self.preprocessing, self._preprocessings)
-        if not isinstance(self.verbose, bool):
-            check_number("verbose", self.verbose, 0, whole=True)
+        check_verbose(self.verbose)
         check_random_state(self.random_state)
 
     def _fit_source(self, X: Any) -> ImageSource:

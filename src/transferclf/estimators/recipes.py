@@ -11,9 +11,11 @@ import numpy as np
 from transferclf._checks import (
     OPTIMIZERS,
     check_choice,
+    check_flag,
     check_head,
     check_number,
     check_trainable_layers,
+    refuse,
 )
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
@@ -49,12 +51,9 @@ def check_classifier(classifier: Classifier) -> None:
     for name in _WHOLE_NUMBERS:
         check_number(name, getattr(classifier, name), 1, whole=True)
     for name in _FLAGS:
-        _check_flag(name, getattr(classifier, name))
-    check_number("validation_fraction", classifier.validation_fraction, 0, above=True)
-    if classifier.validation_fraction >= 1:
-        raise InvalidParameterError(
-            f"validation_fraction must be below 1. Got {classifier.validation_fraction!r}."
-        )
+        check_flag(name, getattr(classifier, name))
+    fraction = classifier.validation_fraction
+    check_number("validation_fraction", fraction, 0, 1, above=True, below=True)
     check_trainable_layers(classifier.trainable_layers)
     check_schedule(classifier.lr_schedule)
     augmentation = augmentation_from(classifier.augmentation)
@@ -75,18 +74,11 @@ def check_test_time(test_time_augmentation: Any, augmentation: Augmentation | No
         )
 
 
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise InvalidParameterError(f"{name} must be True or False. Got {value!r} instead.")
-
-
 def _check_layer_decay(classifier: Classifier) -> None:
-    decay = classifier.layer_decay
-    if decay is None:
-        return
-    check_number("layer_decay", decay, 0, above=True)
-    if decay > 1:
-        raise InvalidParameterError(f"layer_decay must be at most 1. Got {decay!r}.")
+    if classifier.layer_decay is not None:
+        check_number("layer_decay", classifier.layer_decay, 0, above=True)
+        if classifier.layer_decay > 1:
+            refuse("layer_decay", "at most 1", classifier.layer_decay)
 
 
 def _check_callbacks(callbacks: Any) -> None:
