@@ -145,6 +145,8 @@ def test_verbose_shows_the_epochs(images, labels, capsys):
         ({"hidden_units": {8}}, "hidden_units must be"),
         ({"activation": "relux"}, "activation must be"),
         ({"activation": None}, "activation must be"),
+        ({"activation": "glu"}, "activation must be"),
+        ({"activation": "threshold"}, "activation must be"),
         ({"activation": 3, "hidden_units": ()}, "activation must be"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"dropout": -0.1}, "dropout must be"),

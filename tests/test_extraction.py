@@ -10,7 +10,7 @@ from transferclf import Augmentation
 from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageReadError
 from transferclf.features import FeatureStore, extract
-from transferclf.features.extraction import _keys, activation_keys
+from transferclf.features.work import activation_keys
 from transferclf.images import check_images
 from transferclf.images.loading import content_digests, looks_at
 
@@ -77,10 +77,10 @@ def test_no_store_keeps_nothing(images):
 
 def test_another_prefix_size_or_geometry_is_another_key(images):
     source = check_images(images)
-    base = activation_keys(source, Means(), "crop")
-    assert base == activation_keys(source, Means(), "crop")
-    assert set(base).isdisjoint(activation_keys(source, Means("other"), "crop"))
-    assert set(base).isdisjoint(activation_keys(source, Means(), "stretch"))
+    base = activation_keys(looks_at(source), Means(), "crop")
+    assert base == activation_keys(looks_at(source), Means(), "crop")
+    assert set(base).isdisjoint(activation_keys(looks_at(source), Means("other"), "crop"))
+    assert set(base).isdisjoint(activation_keys(looks_at(source), Means(), "stretch"))
     assert len(set(base)) == 70
 
 
@@ -99,19 +99,21 @@ def test_another_recipe_number_or_image_of_a_view_is_another_key(seen):
     looks, prefix = looks_at(source), Means()
     views = [None, *(View(recipe, number) for recipe, number in seen)]
     different = {repr((view and view.augmentation, view and view.number)) for view in views}
-    keys = [key for view in views for key in _keys(looks, prefix, "crop", view)]
+    keys = [key for view in views for key in activation_keys(looks, prefix, "crop", view)]
     assert len(set(keys)) == 5 * len(different)
-    others = [key for view in views for key in _keys(looks, Means("other"), "crop", view)]
-    others += [key for view in views for key in _keys(looks, prefix, "first", view)]
+    others = [key for view in views for key in activation_keys(looks, Means("other"), "crop", view)]
+    others += [key for view in views for key in activation_keys(looks, prefix, "first", view)]
     assert set(keys).isdisjoint(others)
-    assert _keys(looks, prefix, "crop", None) == activation_keys(source, prefix, "crop")
+    again = looks_at(source)
+    assert activation_keys(looks, prefix, "crop", None) == activation_keys(again, prefix, "crop")
 
 
 def test_how_many_views_there_are_and_what_is_mixed_changes_no_key(images):
     looks = looks_at(check_images(images))
     one = View(Augmentation(rotation=5, views=2), 2)
     other = View(Augmentation(rotation=5.0, views=9, mixup=0.4, cutmix=1), np.int64(2))
-    assert _keys(looks, Means(), "crop", one) == _keys(looks, Means(), "crop", other)
+    of_one, of_other = (activation_keys(looks, Means(), "crop", view) for view in (one, other))
+    assert of_one == of_other
 
 
 def test_views_are_computed_once_and_kept_beside_the_images(images):

@@ -12,8 +12,10 @@ from transferclf import Augmentation
 from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageReadError
 from transferclf.features import FeatureStore, extract, extract_from_cut, extraction
-from transferclf.features.extraction import Extractor, activation_keys
+from transferclf.features.extraction import Extractor
+from transferclf.features.work import activation_keys
 from transferclf.images import check_images, files
+from transferclf.images.loading import looks_at
 from transferclf.images.source import ImageSource
 
 SIDE = 8
@@ -147,14 +149,14 @@ def test_features_after_the_cut_are_stored_under_what_the_activations_are_of(pat
     np.testing.assert_allclose(read.after_cut(source, rows, prefix), 2 * np.array([colour(2)]))
     for number, is_known in ((1, False), (2, True), (3, False)):
         write(path, number)
-        (key,) = activation_keys(check_images([path]), prefix.whole(), "crop")
+        (key,) = activation_keys(looks_at(check_images([path])), prefix.whole(), "crop")
         assert (key in store.get_many([key])) == is_known
 
 
 def test_rows_without_looks_are_stored_under_what_is_there_now(path):
     store, prefix = FeatureStore(), Means(is_cut=True)
     extract_from_cut(check_images([path]), np.ones((1, 3), np.float32), prefix, store)
-    (key,) = activation_keys(check_images([path]), prefix.whole(), "crop")
+    (key,) = activation_keys(looks_at(check_images([path])), prefix.whole(), "crop")
     np.testing.assert_array_equal(store.get_many([key])[key], [2, 2, 2])
 
 

@@ -12,8 +12,10 @@ from PIL import Image
 
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features import FeatureStore, extract
-from transferclf.features.extraction import CHUNK, activation_keys
+from transferclf.features.extraction import CHUNK
+from transferclf.features.work import activation_keys
 from transferclf.images import check_images, loading
+from transferclf.images.loading import looks_at
 
 
 class Network:
@@ -133,7 +135,7 @@ class TestFewImages:
 
     def test_digests_of_small_arrays(self, no_threads):
         source = check_images(pictures(np.arange(500)))
-        assert len(set(activation_keys(source, Network(), "crop"))) == 500
+        assert len(set(activation_keys(looks_at(source), Network(), "crop"))) == 500
 
     def test_many_files_do_start_threads(self, no_threads, tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
@@ -151,7 +153,7 @@ class TestRowsThatDoNotFit:
 
     @pytest.fixture
     def keys(self):
-        return activation_keys(check_images(self.X), Network(), "crop")
+        return activation_keys(looks_at(check_images(self.X)), Network(), "crop")
 
     @pytest.mark.parametrize("shape", [(4,), (1,), (), (1, 3), (0,)])
     @pytest.mark.parametrize("position", [0, 40])
@@ -223,8 +225,9 @@ prefix = choose_prefix(
 )
 source = check_images(np.arange(40 * 48, dtype=np.uint8).reshape(40, 4, 4, 3))
 store = FeatureStore()
-from transferclf.features.extraction import activation_keys
-keys = activation_keys(source, prefix, "crop")
+from transferclf.features.work import activation_keys
+from transferclf.images.loading import looks_at
+keys = activation_keys(looks_at(source), prefix, "crop")
 store.put_many({key: np.ones(5, np.float32) for key in keys})
 assert extract(source, prefix, store, verbose=1).shape == (40, 5)
 assert not {"keras", "tensorflow", "sklearn"} & set(sys.modules)

@@ -289,12 +289,12 @@ class TestWhatDecidesPixels:
         assert prefix.seen == 2
 
     def test_the_version_of_pillow(self, tmp_path, monkeypatch):
-        from transferclf.features import extraction
+        from transferclf.features import work
 
         Image.new("L", (8, 8), 77).save(tmp_path / "a.png")
         source, store, prefix = check_images([tmp_path / "a.png"]), FeatureStore(), Hue()
         extract(source, prefix, store)
-        monkeypatch.setattr(extraction, "pillow_version", lambda: "Pillow 99")
+        monkeypatch.setattr(work, "pillow_version", lambda: "Pillow 99")
         extract(source, prefix, store)
         assert prefix.seen == 2
 

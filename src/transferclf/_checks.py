@@ -1,11 +1,13 @@
-"""Checks of parameters; each error says what was expected and what came."""
+"""Checks of parameters for every room. Each error says what was expected and what came."""
 
 from __future__ import annotations
 
+import functools
+import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -29,113 +31,158 @@ OPTIMIZERS = (
 )
 
 
-def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+def refuse(name: str, expected: str, value: object) -> NoReturn:
+    """Raise InvalidParameterError: the parameter `name` must be `expected`, and is `value`."""
+    raise InvalidParameterError(f"{name} must be {expected}. Got {value!r} instead.")
+
+
+def is_number(value: object, *, whole: bool = False) -> bool:
+    """Whether a value is a real or whole number. True and False are not numbers here."""
+    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+
+
+def is_sequence(value: object) -> bool:
+    """Whether a value is a list, a tuple or a 1-D array."""
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str | None]) -> None:
     """Raise InvalidParameterError unless `value` is one of `allowed`."""
-    is_allowed = value is None or isinstance(value, str)
-    if not is_allowed or value not in allowed:
-        choices = ", ".join(map(repr, allowed))
-        raise InvalidParameterError(f"{name} must be one of {choices}. Got {value!r} instead.")
+    # The type comes first: comparing an array with a name gives an array.
+    if not (value is None or isinstance(value, str)) or value not in allowed:
+        refuse(name, f"one of {', '.join(map(repr, allowed))}", value)
 
 
 def check_number(
     name: str,
     value: Any,
     low: float,
+    high: float = math.inf,
     *,
     whole: bool = False,
     above: bool = False,
+    below: bool = False,
     or_else: str = "",
 ) -> None:
-    """Raise InvalidParameterError unless `value` is a finite number of at least, or above, low."""
-    if not _is_number(value, whole) or not low <= value < np.inf or (above and value == low):
+    """Raise InvalidParameterError unless `value` is a finite number from `low` to `high`.
+
+    `above` leaves out `low` itself, and `below` leaves out `high`. `or_else` comes before the
+    number in the message and names other values that the caller allows.
+    """
+    is_inside = is_number(value, whole=whole) and low <= value <= high and value < math.inf
+    if not is_inside or (above and value == low) or (below and value == high):
         what = "a whole number" if whole else "a finite number"
-        bound = f"above {low}" if above else f"of at least {low}"
-        raise InvalidParameterError(f"{name} must be {or_else}{what} {bound}. Got {value!r}.")
+        refuse(name, f"{or_else}{what} {_bounds(low, high, above, below)}", value)
 
 
-def _is_number(value: Any, whole: bool) -> bool:
-    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+def _bounds(low: float, high: float, above: bool, below: bool) -> str:
+    if high == math.inf:
+        return f"above {low}" if above else f"of at least {low}"
+    if above:
+        return f"above {low} and {'below' if below else 'at most'} {high}"
+    return f"from {low} to {'below ' if below else ''}{high}"
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise InvalidParameterError unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        refuse(name, "True or False", value)
+
+
+def check_verbose(verbose: object) -> None:
+    """Raise InvalidParameterError unless `verbose` is True, False or a whole number from 0 on."""
+    if not isinstance(verbose, bool):
+        check_number("verbose", verbose, 0, whole=True)
+
+
+def check_widths(name: str, widths: Any) -> None:
+    """Raise InvalidParameterError unless `widths` is a sequence of the widths of layers."""
+    if not is_sequence(widths) or not all(is_number(w, whole=True) and w >= 1 for w in widths):
+        expected = "a sequence of whole numbers of at least 1, such as (64, 128), or () for none"
+        refuse(name, expected, widths)
+
+
+def check_rates(name: str, rates: Any, n_layers: int, layers: str) -> None:
+    """Raise InvalidParameterError unless `rates` is one dropout rate, or one for each layer.
+
+    `layers` names the layers in the message, as in "one for each hidden layer".
+    """
+    is_one = is_number(rates)
+    several = [rates] if is_one else rates
+    if not is_sequence(several) or not all(is_number(rate) and 0 <= rate < 1 for rate in several):
+        refuse(name, "a rate from 0 to below 1, or a sequence of them", rates)
+    if not is_one and len(several) != n_layers:
+        refuse(name, f"one number or {n_layers}: {layers}", rates)
+
+
+def check_activation(name: str, activation: Any) -> None:
+    """Raise InvalidParameterError unless Keras has an activation of this name that keeps shapes.
+
+    Some functions of Keras need more arguments ("threshold"), and "glu" halves the width.
+    """
+    import keras
+
+    try:
+        is_usable = isinstance(activation, str) and _keeps_shape(keras.activations.get(activation))
+    except (TypeError, ValueError, NotImplementedError):
+        is_usable = False
+    if not is_usable:
+        expected = (
+            "one of Keras' names that needs no arguments and keeps the number of features, such as "
+            "'relu', 'sigmoid', 'tanh' or 'gelu'"
+        )
+        refuse(name, expected, activation)
+
+
+@functools.lru_cache(maxsize=64)
+def _keeps_shape(function: Callable) -> bool:
+    import keras
+
+    # Nothing is computed here, so that this may be asked in a forked process. Without a name the
+    # layer would advance the counter from which the caller's layers get theirs.
+    layer = keras.layers.Lambda(function, name="activation")
+    return tuple(layer.compute_output_shape((1, 2))) == (1, 2)
 
 
 def check_head(hidden_units: Any, activation: Any, dropout: Any) -> None:
-    """Raise InvalidParameterError unless these describe the layers of a head.
+    """Raise InvalidParameterError unless these parameters describe the layers of a head.
 
-    Parameters
-    ----------
-    hidden_units : int or sequence of int
-        Widths of hidden layers.
-    activation : str
-        One of Keras' names; asks Keras only if there are hidden layers.
-    dropout : float or sequence of float
-        One rate, or one for each hidden layer.
+    Keras is imported only if there are hidden layers.
     """
-    is_one = _is_number(hidden_units, whole=True)
-    units = [hidden_units] if is_one else hidden_units
-    is_sequence = isinstance(units, list | tuple | np.ndarray)
-    if not is_sequence or not all(_is_number(width, True) and width >= 1 for width in units):
-        raise InvalidParameterError(
-            "hidden_units must be a sequence of whole numbers of at least 1, such as (256,), or () "
-            f"for none. Got {hidden_units!r} instead."
-        )
-    _check_dropout(dropout, max(len(units), 1))
-    _check_activation(activation, ask_keras=len(units) > 0)
-
-
-def _check_dropout(dropout: Any, n_layers: int) -> None:
-    is_one = _is_number(dropout, whole=False)
-    rates = [dropout] if is_one else dropout
-    is_sequence = isinstance(rates, list | tuple | np.ndarray)
-    if not is_sequence or not all(_is_number(rate, False) and 0 <= rate < 1 for rate in rates):
-        raise InvalidParameterError(
-            f"dropout must be a rate from 0 to below 1, or a sequence of them. Got {dropout!r}."
-        )
-    if not is_one and len(rates) != n_layers:
-        raise InvalidParameterError(
-            f"dropout must be one number or {n_layers}, one for each hidden layer. Got {dropout!r}."
-        )
-
-
-def _check_activation(activation: Any, ask_keras: bool) -> None:
-    if isinstance(activation, str) and not ask_keras:
-        return
-    try:
-        import keras
-
-        known = isinstance(activation, str) and callable(keras.activations.get(activation))
-    except ValueError:
-        known = False
-    if not known:
-        raise InvalidParameterError(
-            "activation must be one of Keras' names, such as 'relu', 'sigmoid', 'tanh' or 'gelu'. "
-            f"Got {activation!r} instead."
-        )
+    units = [hidden_units] if is_number(hidden_units, whole=True) else hidden_units
+    check_widths("hidden_units", units)
+    check_rates("dropout", dropout, max(len(units), 1), "one for each hidden layer")
+    if len(units) > 0 or not isinstance(activation, str):
+        check_activation("activation", activation)
 
 
 def check_trainable_layers(trainable_layers: Any) -> None:
     """Raise InvalidParameterError unless this can say which layers are trained.
 
-    Whether the network has such layers is seen when it is cut.
+    The network is asked whether it has such layers when it is cut.
     """
     is_name = isinstance(trainable_layers, str) and trainable_layers
-    if not is_name and not (_is_number(trainable_layers, whole=True) and trainable_layers >= 0):
-        raise InvalidParameterError(
-            "trainable_layers must be a whole number of layers, 'all', or the name of a layer or "
-            f"block. Got {trainable_layers!r} instead."
-        )
+    if not is_name and not (is_number(trainable_layers, whole=True) and trainable_layers >= 0):
+        expected = "a whole number of layers, 'all', or the name of a layer or block"
+        refuse("trainable_layers", expected, trainable_layers)
 
 
 def check_random_state(random_state: Any) -> None:
-    """Raise InvalidParameterError unless `random_state` is one of scikit-learn's."""
-    is_number = isinstance(random_state, Integral) and 0 <= int(random_state) < 2**32
-    if not (is_number or random_state is None or isinstance(random_state, np.random.RandomState)):
-        raise InvalidParameterError(
-            "random_state must be None, a whole number from 0 to 2**32 - 1 or a "
-            f"numpy.random.RandomState. Got {random_state!r} instead."
-        )
+    """Raise InvalidParameterError unless `random_state` is one of scikit-learn's kinds."""
+    is_seed = isinstance(random_state, Integral) and 0 <= int(random_state) < 2**32
+    if not (is_seed or random_state is None or isinstance(random_state, np.random.RandomState)):
+        expected = "None, a whole number from 0 to 2**32 - 1 or a numpy.random.RandomState"
+        refuse("random_state", expected, random_state)
+
+
+def check_seed(seed: Any) -> None:
+    """Raise InvalidParameterError unless `seed` is a whole number of 32 bits."""
+    if not is_number(seed, whole=True) or not 0 <= seed < 2**32:
+        refuse("seed", "a whole number from 0 to 2**32 - 1", seed)
 
 
 def seed_from(random_state: int | np.random.RandomState | None) -> int:
-    """A whole number that `random_state` determines; None draws one from the system.
+    """Return a whole number that `random_state` determines. None draws one from the system.
 
     NumPy's global random state is neither read nor advanced.
     """

@@ -12,10 +12,11 @@ import json
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
+from transferclf._checks import check_flag, check_number, refuse
 from transferclf.exceptions import InvalidParameterError
 
 Self = TypeVar("Self", bound="ParameterSet")
@@ -78,23 +79,16 @@ class ParameterSet:
         below: bool = False,
     ) -> None:
         """Refuse a field unless it is a finite number from `low` to, or to below, `high`."""
-        value = getattr(self, name)
-        right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-        if not right or not low <= value <= high or value == math.inf or (below and value == high):
-            what = "a whole number" if whole else "a finite number"
-            end = f"from {low} to {'below ' if below else ''}{high}"
-            bounds = f"of at least {low}" if high == math.inf else end
-            self._refuse(name, f"{what} {bounds}")
+        check_number(self._full(name), getattr(self, name), low, high, whole=whole, below=below)
 
     def _check_flag(self, name: str) -> None:
-        if not isinstance(getattr(self, name), bool | np.bool_):
-            self._refuse(name, "True or False")
+        check_flag(self._full(name), getattr(self, name))
 
-    def _refuse(self, name: str, expected: str) -> None:
-        raise InvalidParameterError(
-            f"{name} of {type(self).__name__} must be {expected}. "
-            f"Got {getattr(self, name)!r} instead."
-        )
+    def _refuse(self, name: str, expected: str) -> NoReturn:
+        refuse(self._full(name), expected, getattr(self, name))
+
+    def _full(self, name: str) -> str:
+        return f"{name} of {type(self).__name__}"
 
 
 def _plain(value: Any) -> Any:

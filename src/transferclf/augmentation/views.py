@@ -13,13 +13,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from transferclf._checks import check_number
 from transferclf.augmentation.recipe import COLUMNS, Augmentation, apply_amounts
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import ImageError
 from transferclf.graphs.forking import check_not_forked
 from transferclf.graphs.isolation import undisturbed
 
@@ -63,11 +63,7 @@ class View:
 
     def __post_init__(self) -> None:
         self.augmentation.check()
-        number = self.number
-        if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
-            raise InvalidParameterError(
-                f"the number of a view must be a whole number of at least 1. Got {number!r}."
-            )
+        check_number("the number of a view", self.number, 1, whole=True)
         object.__setattr__(self, "augmentation", dataclasses.replace(self.augmentation))
 
     @cached_property

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from transferclf._checks import (
+    check_activation,
+    check_rates,
+    check_widths,
+    is_number,
+    is_sequence,
+)
 from transferclf._parameters import ParameterSet
 from transferclf.exceptions import NetworkError
-from transferclf.graphs.forking import check_not_forked
 
 if TYPE_CHECKING:
     import keras
@@ -99,8 +102,8 @@ class ConvNet(ParameterSet):
 
     def check(self) -> None:
         """Raise InvalidParameterError unless these parameters describe a network."""
-        self._check_widths("filters", self.filters)
-        self._check_widths("dense_units", _sequence(self.dense_units))
+        check_widths(self._full("filters"), self.filters)
+        check_widths(self._full("dense_units"), _sequence(self.dense_units))
         if len(self.filters) == 0 and len(_sequence(self.dense_units)) == 0:
             self._refuse("dense_units", "at least one width where filters=() has no block")
         self._check_number("convs_per_block", 1, whole=True)
@@ -108,11 +111,10 @@ class ConvNet(ParameterSet):
         is_text = isinstance(self.batch_norm, str)
         if self.batch_norm is not None and not (is_text and self.batch_norm in ("before", "after")):
             self._refuse("batch_norm", "None, 'before' or 'after' (the activation)")
-        self._check_dropout()
-        if not _is_activation(self.activation):
-            self._refuse(
-                "activation", "one of Keras' names, such as 'relu', 'sigmoid', 'tanh' or 'gelu'"
-            )
+        n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
+        layers = f"one for each of {n_blocks} blocks, then one for each of {n_dense} dense layers"
+        check_rates(self._full("dropout"), self.dropout, n_blocks + n_dense, layers)
+        check_activation(self._full("activation"), self.activation)
 
     def build(self, input_shape: tuple[int, int, int]) -> keras.Model:
         """A new Keras model from scaled pixels to features (n, d).
@@ -196,32 +198,14 @@ class ConvNet(ParameterSet):
         """Dropout of each block, of each dense layer, and after the pooling if there is none."""
         n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
         dropout: Any = self.dropout
-        if _is_number(dropout, Real):
+        if is_number(dropout):
             return [0.0] * n_blocks, [float(dropout)] * n_dense, float(dropout)
         rates = [float(rate) for rate in dropout]
         return rates[:n_blocks], rates[n_blocks:], 0.0
 
-    def _check_widths(self, name: str, widths: Any) -> None:
-        if not _is_sequence(widths) or not all(map(_is_width, widths)):
-            example = "a sequence of whole numbers of at least 1, such as (64, 128), or () for none"
-            self._refuse(name, example)
-
-    def _check_dropout(self) -> None:
-        is_one = _is_number(self.dropout, Real)
-        rates: Any = [self.dropout] if is_one else self.dropout
-        if not _is_sequence(rates) or not all(map(_is_rate, rates)):
-            self._refuse("dropout", "a rate from 0 to below 1, or a sequence of them")
-        n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
-        if not is_one and len(rates) != n_blocks + n_dense:
-            self._refuse(
-                "dropout",
-                f"one number or {n_blocks + n_dense}: one for each of {n_blocks} blocks, then one "
-                f"for each of {n_dense} dense layers",
-            )
-
     def _checked_shape(self, input_shape: Any) -> tuple[int, int, int]:
-        is_shape = _is_sequence(input_shape) and len(input_shape) == 3
-        if not is_shape or not all(map(_is_width, input_shape)):
+        is_shape = is_sequence(input_shape) and len(input_shape) == 3
+        if not is_shape or not all(is_number(n, whole=True) and n >= 1 for n in input_shape):
             raise NetworkError(
                 "input_shape must be three whole numbers of at least 1: height, width and "
                 f"channels. Got {input_shape!r} instead."
@@ -266,33 +250,4 @@ def _dropped(x: Any, rate: float, name: str) -> Any:
 
 
 def _sequence(units: Any) -> Any:
-    return (units,) if _is_number(units, Integral) else units
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _is_width(value: Any) -> bool:
-    return _is_number(value, Integral) and value >= 1
-
-
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
-
-
-def _is_rate(value: Any) -> bool:
-    return _is_number(value, Real) and 0 <= value < 1
-
-
-def _is_activation(name: Any) -> bool:
-    """Whether Keras knows it and it keeps shapes: some need arguments, and glu halves a width."""
-    import keras
-
-    check_not_forked()
-    try:
-        return isinstance(name, str) and (
-            tuple(keras.activations.get(name)(keras.ops.zeros((1, 2))).shape) == (1, 2)
-        )
-    except (TypeError, ValueError):
-        return False
+    return (units,) if is_number(units, whole=True) else units

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from transferclf._checks import check_choice
 from transferclf.backbones.applications import (
     APPLICATIONS,
     MOBILENET_V2_WIDTHS,
@@ -298,10 +299,7 @@ def _check_replaceable(known: Backbone, new: Backbone, overwrite: bool) -> None:
 
 def check_preprocessing(preprocessing: str) -> None:
     """Raise InvalidParameterError unless `preprocessing` is one of the known names."""
-    if preprocessing not in PREPROCESSINGS:
-        raise InvalidParameterError(
-            f"preprocessing must be one of {PREPROCESSINGS}. Got {preprocessing!r} instead."
-        )
+    check_choice("preprocessing", preprocessing, PREPROCESSINGS)
 
 
 def _plain(name: str) -> str:

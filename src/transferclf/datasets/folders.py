@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.utils import Bunch
 
+from transferclf._checks import check_flag
 from transferclf._spelling import did_you_mean, in_nfc, look
 from transferclf.datasets.bunches import (
     bunch,
@@ -125,8 +125,7 @@ def load_image_folder(
     ['daisy/monday/1.png', 'tulip/monday/1.png']
     """
     wanted = checked_classes(classes)
-    if not isinstance(recursive, bool | np.bool_):
-        raise InvalidParameterError(f"recursive must be True or False. Got {recursive!r} instead.")
+    check_flag("recursive", recursive)
     tree = ImageTree(_checked_root(path), bool(recursive))
     folders = _folders_of_classes(tree.root, split, wanted if recursive else None)
     _check_classes(tree.root, wanted, folders if split is None else _splits(tree.root))

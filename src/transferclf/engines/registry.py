@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
+from transferclf._checks import check_choice
 from transferclf.exceptions import InvalidParameterError
 
 Engine = Literal["auto", "tensorflow", "onnxruntime", "openvino", "keras"]
@@ -54,12 +55,8 @@ def check_engine(engine: str, precision: str = "float32") -> None:
     transferclf.exceptions.InvalidParameterError: engine='keras' computes in float32 only. For \
 precision='bfloat16' take engine='tensorflow' or 'openvino'.
     """
-    if engine not in ENGINES:
-        raise InvalidParameterError(f"engine must be one of {ENGINES}. Got {engine!r} instead.")
-    if precision not in PRECISIONS:
-        raise InvalidParameterError(
-            f"precision must be one of {PRECISIONS}. Got {precision!r} instead."
-        )
+    check_choice("engine", engine, ENGINES)
+    check_choice("precision", precision, PRECISIONS)
     _check_packages(engine)
     _check_backend(engine)
     if precision == "bfloat16":

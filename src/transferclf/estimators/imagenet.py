@@ -12,13 +12,12 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from transferclf._checks import check_choice, check_number
+from transferclf._checks import check_choice, check_number, check_verbose
 from transferclf.backbones.registry import Backbone, get_backbone
 from transferclf.backbones.weights import (
     PRETRAINED,
@@ -172,14 +171,9 @@ def imagenet_classes() -> list[tuple[str, str]]:
 
 
 def _check_parameters(top: Any, resize: Any, verbose: Any) -> None:
-    is_whole = isinstance(top, Integral) and not isinstance(top, bool)
-    if not is_whole or not 1 <= top <= N_CLASSES:
-        raise InvalidParameterError(
-            f"top must be a whole number from 1 to {N_CLASSES}. Got {top!r} instead."
-        )
+    check_number("top", top, 1, N_CLASSES, whole=True)
     check_choice("resize", resize, RESIZE_MODES)
-    if not isinstance(verbose, bool):
-        check_number("verbose", verbose, 0, whole=True)
+    check_verbose(verbose)
 
 
 def _whole_network(

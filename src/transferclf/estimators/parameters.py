@@ -12,10 +12,13 @@ import numpy as np
 from transferclf._checks import (
     OPTIMIZERS,
     check_choice,
+    check_flag,
     check_head,
     check_number,
     check_random_state,
     check_trainable_layers,
+    check_verbose,
+    refuse,
 )
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
@@ -77,8 +80,7 @@ class BackboneParameters:
         check_engine(self.engine, self.precision)
         check_image_shape(self.image_shape)
         check_choice("preprocessing", self.preprocessing, self.preprocessings())
-        if not isinstance(self.verbose, bool):
-            check_number("verbose", self.verbose, 0, whole=True)
+        check_verbose(self.verbose)
         check_random_state(self.random_state)
 
     @classmethod
@@ -136,16 +138,16 @@ class Parameters(BackboneParameters):
         for name in _WHOLE_NUMBERS:
             check_number(name, getattr(self, name), 1, whole=True)
         for name in _FLAGS:
-            _check_flag(name, getattr(self, name))
-        check_number("validation_fraction", self.validation_fraction, 0, above=True)
-        if self.validation_fraction >= 1:
-            raise InvalidParameterError(
-                f"validation_fraction must be below 1. Got {self.validation_fraction!r}."
-            )
+            check_flag(name, getattr(self, name))
+        fraction = self.validation_fraction
+        check_number("validation_fraction", fraction, 0, 1, above=True, below=True)
         check_trainable_layers(self.trainable_layers)
         check_schedule(self.lr_schedule)
         check_test_time(self.test_time_augmentation, self.recipe_of_views)
-        _check_layer_decay(self.layer_decay)
+        if self.layer_decay is not None:
+            check_number("layer_decay", self.layer_decay, 0, above=True)
+            if self.layer_decay > 1:
+                refuse("layer_decay", "at most 1", self.layer_decay)
         _check_callbacks(self.callbacks)
         _check_own_head(self)
         _check_optimizer(self)
@@ -258,19 +260,6 @@ def schedule_of(optimizer: Any) -> Any:
 
     config = optimizer.get_config()["learning_rate"]
     return keras.optimizers.schedules.deserialize(config) if isinstance(config, dict) else None
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise InvalidParameterError(f"{name} must be True or False. Got {value!r} instead.")
-
-
-def _check_layer_decay(decay: Any) -> None:
-    if decay is None:
-        return
-    check_number("layer_decay", decay, 0, above=True)
-    if decay > 1:
-        raise InvalidParameterError(f"layer_decay must be at most 1. Got {decay!r}.")
 
 
 def _check_callbacks(callbacks: Any) -> None:

@@ -8,10 +8,10 @@ import functools
 import os
 import sys
 import warnings
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transferclf._checks import is_number
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.registry import Backbone, check_preprocessing, get_backbone
 from transferclf.backbones.weights import PRETRAINED, build_backbone
@@ -273,10 +273,8 @@ def _checked_size(
         height, width = (side or backbone.image_size for side in own)
         return (height, width)
     sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
-    right = len(sides) == 2 and all(
-        isinstance(side, Integral) and not isinstance(side, bool) for side in sides
-    )
-    if not right or min(sides) < backbone.min_image_size:
+    is_pair = len(sides) == 2 and all(is_number(side, whole=True) for side in sides)
+    if not is_pair or min(sides) < backbone.min_image_size:
         raise InvalidParameterError(
             "image_size must be None, a whole number of pixels or a pair (height, width), at "
             f"least {backbone.min_image_size} for backbone {backbone.name!r}. "

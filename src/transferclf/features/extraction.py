@@ -1,28 +1,37 @@
 """Extraction: every distinct image goes through the prefix once.
 
 The images flow in batches: threads decode the next ones while the network runs on the last, and
-each batch is stored as soon as it is computed, so that nothing is lost when a later one fails.
+each batch is stored as soon as it is computed, so that nothing is lost when a later one fails. A
+map runs the batches (:mod:`transferclf.features.work`), by default in this process.
 
-Files may be replaced at any time. A first look at all images says which are not stored; what is
-decoded later is looked at again, and stored under the key of exactly the bytes that were decoded.
+Files may be replaced at any time. A first look at all images says which are not stored. A file is
+looked at again when it is decoded, and stored under the key of exactly the bytes that were decoded.
 """
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transferclf._printing import say
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
+from transferclf.features.work import (
+    ImageJob,
+    Job,
+    RowJob,
+    Unit,
+    UnitMap,
+    activation_keys,
+    in_process,
+    running,
+    varied,
+)
 from transferclf.images.digests import Look
-from transferclf.images.formats import pillow_version
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.loading import load_all, load_batches, load_looked_batches, looks_at
 from transferclf.images.progress import bar_if
@@ -38,9 +47,6 @@ BATCH_SIZE = 32
 CHUNK = 1024
 CHUNK_BYTES = 2**25
 
-# What goes into the network for a batch, and the keys of its images.
-_Input = tuple[np.ndarray, list[bytes]]
-
 # Reading files that are all stored shows a bar only if it takes so many seconds.
 PATIENCE = 2.0
 
@@ -53,39 +59,14 @@ def extract(
     verbose: int = 0,
     view: View | None = None,
     title: str = "features",
+    run: UnitMap = in_process,
 ) -> np.ndarray:
-    """Return the activations of all images, computing only those that are not stored.
+    """Return the activations of all images (len(source), d), float32. Compute only missing ones.
 
-    Parameters
-    ----------
-    source : ImageSource
-        The images.
-    prefix : Prefix
-        The frozen function; built only if an image is missing from the store.
-    store : FeatureStore or None
-        Where activations are looked up and kept; None keeps none beyond this call.
-    resize : {"crop", "stretch", "pad"}, default="crop"
-        How images get to the prefix's size.
-    verbose : int, default=0
-        1 shows a progress bar while images are read and computed.
-    view : View or None, default=None
-        A variation of the images that is looked at in their place.
-    title : str, default="features"
-        What the progress bar calls the activations.
-
-    Returns
-    -------
-    ndarray of shape (len(source), d), float32
-
-    Raises
-    ------
-    ImageError
-        If images cannot be read; all of them are named.
+    The prefix is built only if an image is missing from the store. Without a store, nothing is kept
+    beyond this call. An ImageError names all images that cannot be read.
     """
-    if len(source) == 0:
-        return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
-    looks = _looks(source, verbose, title)
-    return _extracted(_Request(source, prefix, resize, view), looks, store, verbose, title)
+    return Extractor(store, resize, verbose, run)._extracted(source, prefix, view, title)[0]
 
 
 def extract_from_cut(
@@ -97,127 +78,39 @@ def extract_from_cut(
     verbose: int = 0,
     view: View | None = None,
     title: str = "features",
-    looks: Sequence[Look] | None = None,
+    run: UnitMap = in_process,
 ) -> np.ndarray:
     """Return the features of the whole network, given the activations at its cut.
 
-    They are looked up and stored under the same keys as if they had been extracted from the
-    images, so that searches over where to cut share them.
-
-    Parameters
-    ----------
-    source : ImageSource
-        The images.
-    rows : ndarray of shape (len(source), d), float32
-        Their activations at the cut of `prefix`.
-    prefix : Prefix
-        The network and its cut.
-    store : FeatureStore or None
-        Where features are looked up and kept.
-    resize : {"crop", "stretch", "pad"}, default="crop"
-        How images got to the prefix's size.
-    verbose : int, default=0
-        1 shows a progress bar.
-    view : View or None, default=None
-        The variation of the images that the activations are of.
-    title : str, default="features"
-        What the progress bar calls them.
-    looks : sequence of Look or None, default=None
-        At the images that the activations are of; None looks at them now.
-
-    Returns
-    -------
-    ndarray of shape (len(source), n_features), float32
+    Their keys are those of features that were extracted from the images, so that searches over the
+    cut share them.
     """
-    looks = _looks(source) if looks is None else looks
-    keys = _keys(looks, prefix.whole(), resize, view)
-
-    def activations(batches: Sequence[np.ndarray]) -> Generator[_Input, None, None]:
-        return ((rows[batch], [keys[position] for position in batch]) for batch in batches)
-
-    task = _Extraction(keys, store, prefix.tail_forward, activations, title, verbose)
-    return _computed_once(task)
-
-
-def activation_keys(source: ImageSource, prefix: Prefix, resize: ResizeMode) -> list[bytes]:
-    """What the activations of each image are stored under: its content and what computed them."""
-    return _keys(_looks(source), prefix, resize)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Which activations are wanted."""
-
-    source: ImageSource
-    prefix: Prefix
-    resize: ResizeMode
-    view: View | None
-
-    def inputs(
-        self, looks: list[Look], batches: Sequence[np.ndarray]
-    ) -> Generator[_Input, None, None]:
-        """Pixels for the network, with their keys; `looks` then are at what was decoded."""
-        loaded = load_looked_batches(
-            self.source, batches, self.prefix.size, self.resize, looks, reuse=True
-        )
-        with closing(loaded):
-            for batch, (pixels, seen) in zip(batches, loaded, strict=True):
-                for position, look in zip(batch, seen, strict=True):
-                    looks[position] = look
-                keys = _keys(seen, self.prefix, self.resize, self.view)
-                yield _varied(pixels, seen, self.view), keys
-
-
-def _extracted(
-    request: _Request, looks: list[Look], store: FeatureStore | None, verbose: int, title: str
-) -> np.ndarray:
-    keys = _keys(looks, request.prefix, request.resize, request.view)
-
-    def inputs(batches: Sequence[np.ndarray]) -> Generator[_Input, None, None]:
-        return request.inputs(looks, batches)
-
-    task = _Extraction(keys, store, request.prefix.forward, inputs, title, verbose)
-    return _computed_once(task)
-
-
-def _keys(
-    looks: Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
-) -> list[bytes]:
-    seen = "" if view is None else f" {view.digest}"
-    computed_by = f"{prefix.digest} {resize}{seen} {pillow_version()} "
-    return [
-        hashlib.sha256(look.digest + (computed_by + look.decoder).encode()).digest()
-        for look in looks
-    ]
-
-
-def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
-    with bar_if(verbose, len(source), "images looked at", PATIENCE, title) as advance:
-        return looks_at(source, advance)
-
-
-def _varied(pixels: np.ndarray, looks: Sequence[Look], view: View | None) -> np.ndarray:
-    return pixels if view is None else view.of(pixels, [look.digest for look in looks])
+    return Extractor(store, resize, verbose, run).after_cut(source, rows, prefix, view, title)
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """What gives the rows of images: stored, or else computed.
+    """Gives the rows of images: from the store, or computed.
 
     Parameters
     ----------
     store : FeatureStore or None
         Where activations are looked up and kept.
     resize : {"crop", "stretch", "pad"}
-        How images get to the size that the network wants.
+        How images get to the size of the network.
     verbose : int, default=0
         1 shows progress.
+    run : callable, default=in_process
+        The map that runs the batches; see :mod:`transferclf.features.work`.
     """
 
     store: FeatureStore | None
     resize: ResizeMode
     verbose: int = 0
-    _seen: dict[Any, tuple[ImageSource, list[Look]]] = field(default_factory=dict, repr=False)
+    run: UnitMap = in_process
+    _looks_of: dict[tuple[ImageSource, str, str], list[Look]] = field(
+        default_factory=dict, repr=False
+    )
 
     def rows(
         self,
@@ -227,13 +120,10 @@ class Extractor:
         title: str = "features",
     ) -> np.ndarray:
         """Activations of shape (len(source), d); see :func:`extract`."""
-        if not prefix.is_cut or len(source) == 0:
-            return extract(source, prefix, self.store, self.resize, self.verbose, view, title)
-        looks = _looks(source, self.verbose, title)
-        request = _Request(source, prefix, self.resize, view)
-        rows = _extracted(request, looks, self.store, self.verbose, title)
-        # What comes after the cut is stored under the content that these rows are of.
-        self._seen[_name(source, prefix, view)] = source, looks
+        rows, looks = self._extracted(source, prefix, view, title)
+        if prefix.is_cut and len(source):
+            # Features after the cut are stored under the content that these rows are of.
+            self._looks_of[_name(source, prefix, view)] = looks
         return rows
 
     def after_cut(
@@ -245,14 +135,14 @@ class Extractor:
         title: str = "features",
     ) -> np.ndarray:
         """Features (len(source), n_features); see :func:`extract_from_cut`."""
-        _, looks = self._seen.get(_name(source, prefix, view), (source, None))
-        how = (self.store, self.resize, self.verbose, view, title, looks)
-        return extract_from_cut(source, rows, prefix, *how)
+        looks = self._looks_of.get(_name(source, prefix, view)) or _looks(source)
+        keys = activation_keys(looks, prefix.whole(), self.resize, view)
+        return self._computed(RowJob(rows, keys, prefix), keys, title)
 
     def batches(
         self, source: ImageSource, size: tuple[int, int], view: View | None = None
     ) -> Iterator[np.ndarray]:
-        """Pixels (n, h, w, 3) of some images after the other; at least one, be it empty."""
+        """Pixels (n, h, w, 3) of one batch after the other; at least one, which may be empty."""
         positions = np.arange(len(source))
         batches = np.split(positions, range(BATCH_SIZE, len(source), BATCH_SIZE))
         if view is None:
@@ -260,7 +150,7 @@ class Extractor:
             return
         looks = _looks(source)
         for pixels, seen in load_looked_batches(source, batches, size, self.resize, looks):
-            yield _varied(pixels, seen, view)
+            yield varied(pixels, seen, view)
 
     def pixels(
         self, source: ImageSource, size: tuple[int, int], title: str = "pixels"
@@ -269,9 +159,28 @@ class Extractor:
         with bar_if(self.verbose, len(source), "images read", PATIENCE, title) as advance:
             return load_all(source, size, self.resize, advance)
 
+    def _extracted(
+        self, source: ImageSource, prefix: Prefix, view: View | None, title: str
+    ) -> tuple[np.ndarray, list[Look]]:
+        """The activations of all images, and looks at what these were computed from."""
+        if len(source) == 0:
+            return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32)), []
+        looks = _looks(source, self.verbose, title)
+        keys = activation_keys(looks, prefix, self.resize, view)
+        job = ImageJob(source, looks, prefix, self.resize, view)
+        return self._computed(job, keys, title), looks
 
-def _name(source: ImageSource, prefix: Prefix, view: View | None) -> tuple[int, str, str]:
-    return id(source), prefix.digest, "" if view is None else view.digest
+    def _computed(self, job: Job, keys: list[bytes], title: str) -> np.ndarray:
+        return _Extraction(job, list(keys), self.store, self.run, title, self.verbose).result()
+
+
+def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
+    with bar_if(verbose, len(source), "images looked at", PATIENCE, title) as advance:
+        return looks_at(source, advance)
+
+
+def _name(source: ImageSource, prefix: Prefix, view: View | None) -> tuple[ImageSource, str, str]:
+    return source, prefix.digest, "" if view is None else view.digest
 
 
 class _OtherWidthError(NetworkError):
@@ -282,21 +191,53 @@ class _OtherWidthError(NetworkError):
 class _Extraction:
     """The result of one call while it fills with rows.
 
-    `compiled` gives the network when it is needed, `inputs` what goes into it for each of the
-    batches of positions, and the keys of what that is: others than before for files that were
-    replaced.
+    `keys` are those of the images when they were first looked at. Those of files that were replaced
+    since then change when they are computed.
     """
 
+    job: Job
     keys: list[bytes]
     store: FeatureStore | None
-    compiled: Callable[[], Callable[[np.ndarray], np.ndarray]]
-    inputs: Callable[[Sequence[np.ndarray]], Generator[_Input, None, None]]
+    run: UnitMap
     title: str
     verbose: int
     rows: np.ndarray | None = None
 
-    def missing(self, positions: np.ndarray) -> np.ndarray:
-        """Fill in what is stored, and return the positions of what is not."""
+    def result(self) -> np.ndarray:
+        """Return the rows of all images. Each distinct image is looked up or computed once."""
+        everything = positions = np.arange(len(self.keys))
+        while len(positions):
+            expected = [self.keys[position] for position in positions]
+            first = positions[_first_positions(expected)]
+            distinct = positions[first == positions]
+            self._fill(distinct, is_first=positions is everything)
+            if len(distinct) == len(positions):
+                break
+            repeats = first != positions
+            is_known = np.array(
+                [self.keys[before] == key for before, key in zip(first, expected, strict=True)]
+            )
+            self._repeat(positions[repeats & is_known], first[repeats & is_known])
+            # A copy of a file that was replaced meanwhile has to be computed itself.
+            positions = positions[repeats & ~is_known]
+        assert self.rows is not None
+        return self.rows
+
+    def _fill(self, distinct: np.ndarray, is_first: bool) -> None:
+        try:
+            self._compute(self._missing(distinct))
+        except _OtherWidthError as error:
+            if self.store is None:
+                raise
+            warnings.warn(
+                f"stored activations are not used: {error}", TransferclfWarning, stacklevel=5
+            )
+            if is_first:
+                self.rows = None
+            self._compute(distinct)
+
+    def _missing(self, positions: np.ndarray) -> np.ndarray:
+        """Fill in the stored rows, and return the positions of the others."""
         if self.store is None:
             return positions
         missing: list[int] = []
@@ -310,29 +251,24 @@ class _Extraction:
                     self._rows_for(row)[position] = row
         return np.array(missing, int)
 
-    def compute(self, positions: np.ndarray) -> None:
+    def _compute(self, positions: np.ndarray) -> None:
         """Fill in the activations of these images, and store them batch by batch."""
         if len(positions) == 0:
             return
-        forward = self.compiled()
         batches = np.split(positions, range(BATCH_SIZE, len(positions), BATCH_SIZE))
-        inputs = self.inputs(batches)
+        units = [Unit(self.job, number, batch) for number, batch in enumerate(batches)]
         known = len(self.keys) - len(positions)
         if self.verbose:
             say(f"{self.title}: {len(positions)} images to compute, {known} known")
         bar = bar_if(self.verbose, len(positions), f"{known} known", title=self.title)
-        with closing(inputs), bar as advance:
-            for batch, (values, keys) in zip(batches, inputs, strict=True):
-                self._keep(batch, keys, forward(values))
+        with bar as advance, self.job.faults_named(positions), running(self.run, units) as results:
+            for number, rows, keys, looks in results:
+                batch = batches[number]
+                self.job.keep_looks(batch, looks)
+                self._keep(batch, keys, rows)
                 advance(len(batch))
 
-    def repeat(self, positions: np.ndarray, first: np.ndarray) -> None:
-        """Copy the rows of images that came before, each from where it came first."""
-        assert self.rows is not None
-        for chunk in self._chunks(np.arange(len(positions))):
-            self.rows[positions[chunk]] = self.rows[first[chunk]]
-
-    def _keep(self, batch: np.ndarray, keys: list[bytes], activations: np.ndarray) -> None:
+    def _keep(self, batch: np.ndarray, keys: Sequence[bytes], activations: np.ndarray) -> None:
         if self.store is not None:
             activations = self.store.rounded(activations)
         self._rows_for(activations[0])[batch] = activations
@@ -341,8 +277,14 @@ class _Extraction:
         if self.store is not None:
             self.store.put_many(dict(zip(keys, activations, strict=True)))
 
+    def _repeat(self, positions: np.ndarray, first: np.ndarray) -> None:
+        """Copy the rows of images that came before, each from where it came first."""
+        assert self.rows is not None
+        for chunk in self._chunks(np.arange(len(positions))):
+            self.rows[positions[chunk]] = self.rows[first[chunk]]
+
     def _rows_for(self, row: np.ndarray) -> np.ndarray:
-        """The result, allocated when its width is known, if such a row fits into it."""
+        """The result if such a row fits into it; allocated when the width is known."""
         if self.rows is None:
             self.rows = np.empty((len(self.keys), *row.shape), np.float32)
         if self.rows.shape[1:] != row.shape:
@@ -359,39 +301,6 @@ class _Extraction:
             stop = start + min(max(count, BATCH_SIZE), CHUNK)
             yield positions[start:stop]
             start = stop
-
-
-def _computed_once(task: _Extraction) -> np.ndarray:
-    """The result: of each distinct image what is stored, or else computed."""
-    everything = positions = np.arange(len(task.keys))
-    while len(positions):
-        expected = [task.keys[position] for position in positions]
-        first = positions[_first_positions(expected)]
-        distinct = positions[first == positions]
-        _compute_distinct(task, distinct, is_first=positions is everything)
-        if len(distinct) == len(positions):
-            break
-        repeats = first != positions
-        is_known = np.array(
-            [task.keys[before] == key for before, key in zip(first, expected, strict=True)]
-        )
-        task.repeat(positions[repeats & is_known], first[repeats & is_known])
-        # A file that was replaced says nothing of what was a copy of it.
-        positions = positions[repeats & ~is_known]
-    assert task.rows is not None
-    return task.rows
-
-
-def _compute_distinct(task: _Extraction, distinct: np.ndarray, is_first: bool) -> None:
-    try:
-        task.compute(task.missing(distinct))
-    except _OtherWidthError as error:
-        if task.store is None:
-            raise
-        warnings.warn(f"stored activations are not used: {error}", TransferclfWarning, stacklevel=4)
-        if is_first:
-            task.rows = None
-        task.compute(distinct)
 
 
 def _first_positions(keys: Sequence[bytes]) -> np.ndarray:

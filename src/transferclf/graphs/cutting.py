@@ -12,11 +12,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
 
+from transferclf._checks import is_number
 from transferclf.exceptions import NetworkError
 from transferclf.graphs.walking import functional, nodes_in_order, packed, run_nodes
 
@@ -86,8 +86,7 @@ def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
         if not chosen:
             _raise_unknown(model, trainable_layers)
         return {id(layer) for layer in chosen}
-    # True is the number 1 to Python, and hardly what anybody means by it.
-    if not isinstance(trainable_layers, Integral) or isinstance(trainable_layers, bool):
+    if not is_number(trainable_layers, whole=True):
         raise NetworkError(
             "trainable_layers must be a whole number, 'all' or the name of a layer or block. "
             f"Got {trainable_layers!r} instead."

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import keras
@@ -20,6 +19,7 @@ from keras import layers, ops
 from scipy.linalg import eigh
 from scipy.linalg.blas import dsyrk
 
+from transferclf._checks import check_number
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.graphs.constants import shifted, shifted_and_scaled
 from transferclf.heads.suffix import PIXEL_SCALINGS
@@ -296,11 +296,7 @@ def _check_kind(kind: Any) -> None:
 
 
 def _check_epsilon(epsilon: Any) -> None:
-    is_number = isinstance(epsilon, Real) and not isinstance(epsilon, bool)
-    if not is_number or not 0 < epsilon < np.inf:
-        raise InvalidParameterError(
-            f"epsilon must be a finite number above 0. Got {epsilon!r} instead."
-        )
+    check_number("epsilon", epsilon, 0, above=True)
 
 
 def _check_pixels(pixels: Any) -> None:

@@ -21,6 +21,7 @@ of WebP need all of the 12.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from os import PathLike
 from typing import IO, Any, NamedTuple, cast
@@ -151,6 +152,39 @@ def header(contents: Contents) -> Header:
         raise
     except Exception as error:
         raise read_error(error, contents) from error
+
+
+def packed(item: Any) -> Any:
+    """Return an image as pickle can carry it without change: only PIL images need that.
+
+    The pixels of an image that is not loaded yet stay in its file, whose bytes are carried. Of
+    other images pickle would lose a palette's transparency, and an orientation that was changed.
+    """
+    if not isinstance(item, Image.Image):
+        return item
+    contents = file_of(item)
+    if contents is not None:
+        return _PackedFile(contents.file().read())
+    with loading():
+        item.load()
+    image = ImageOps.exif_transpose(item) if is_turned(item) else item
+    key = image.info.get("transparency")
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = image.copy()
+        image.info = {} if key is None else {"transparency": key}
+    else:
+        image = _eight_bit(image)[1](image).copy()
+        image.info = {}
+    return image
+
+
+def unpacked(item: Any) -> Any:
+    """Return an image that was :func:`packed`."""
+    return Image.open(io.BytesIO(item.data)) if isinstance(item, _PackedFile) else item
+
+
+class _PackedFile(NamedTuple):
+    data: bytes
 
 
 def _of_file(

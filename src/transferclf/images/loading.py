@@ -50,18 +50,8 @@ def content_digests(source: ImageSource, advance: Advance = unseen) -> list[byte
 def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
     """Look at every image, in order: digest and header.
 
-    Parameters
-    ----------
-    source : ImageSource
-        The images.
-    advance : callable, optional
-        Told how many images more are done, again and again.
-
-    Raises
-    ------
-    ImageReadError
-        If files are not images; then the others are decoded too, so that the one error names
-        all that would have failed later.
+    `advance` is called with the number of newly finished images. If a file is not an image, the
+    others are decoded too, so that one ImageReadError names all that would fail later.
     """
     threads = _threads_to_digest(source)
     looks, failed = _outcomes(source.look, range(len(source)), threads, advance)
@@ -79,37 +69,15 @@ def load_batches(
     resize: ResizeMode,
     reuse: bool = False,
 ) -> Generator[np.ndarray, None, None]:
-    """Yield batches of decoded and resized images, the next ones being decoded meanwhile.
+    """Yield batches of pixels (n, h, w, 3), float32, while threads decode the next ones.
 
-    Parameters
-    ----------
-    source : ImageSource
-        The images.
-    batches : sequence of sequences of int
-        Which images make each batch.
-    size : (int, int)
-        Height and width.
-    resize : {"crop", "stretch", "pad"}
-        How to get there.
-    reuse : bool, default=False
-        Whether a batch is in the memory of the one before, which must be done with by then: new
-        memory for each takes longer than to fill it.
-
-    Yields
-    ------
-    ndarray of shape (len(batch), size[0], size[1], 3), float32
-
-    Raises
-    ------
-    ImageError
-        If images cannot be decoded. All the images of all batches that cannot are
-        in its `indices`.
+    With `reuse`, a batch is in the memory of the one before: new memory for each takes longer than
+    to fill it. An ImageError names all images of all batches that cannot be decoded.
     """
-
-    def load(index: int) -> tuple[np.ndarray, None]:
-        return source.load(index, size, resize), None
-
-    with closing(_batches(source, batches, size, load, reuse)) as loaded:
+    with (
+        faults_named(source, _order(batches)),
+        closing(loaded_batches(source, batches, size, resize, None, reuse)) as loaded,
+    ):
         for pixels, _ in loaded:
             yield pixels
 
@@ -120,79 +88,64 @@ def load_looked_batches(
     size: tuple[int, int],
     resize: ResizeMode,
     looks: Sequence[Look],
-    reuse: bool = False,
 ) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
-    """Yield batches of images as :func:`load_batches`, each with looks at what was decoded.
+    """Yield batches as :func:`load_batches`, each with looks at the images that were decoded.
 
-    Parameters
-    ----------
-    source, batches, size, resize, reuse
-        As for :func:`load_batches`.
-    looks : sequence of Look
-        At all images of the source, from before. A file that was replaced meanwhile gets a new one.
-
-    Yields
-    ------
-    pixels : ndarray of shape (len(batch), size[0], size[1], 3), float32
-    looks : list of Look
+    `looks` are at all images of the source. A file that was replaced since then gets a new one.
     """
+    with (
+        faults_named(source, _order(batches)),
+        closing(loaded_batches(source, batches, size, resize, looks)) as loaded,
+    ):
+        yield from loaded
 
-    def load(index: int) -> tuple[np.ndarray, Look]:
-        return source.load_looked(index, size, resize, looks[index])
 
-    return _batches(source, batches, size, load, reuse)
-
-
-def _batches(
+def loaded_batches(
     source: ImageSource,
     batches: Sequence[Indices],
     size: tuple[int, int],
-    load: Callable[[int], tuple[np.ndarray, T]],
-    reuse: bool,
-) -> Generator[tuple[np.ndarray, list[T]], None, None]:
-    order = np.fromiter((index for batch in batches for index in batch), int)
-    threads = thread_count() if len(order) > FEW else 0
+    resize: ResizeMode,
+    looks: Sequence[Look] | None,
+    reuse: bool = False,
+) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
+    """Yield batches of pixels and looks. The first image at fault ends it with its own ImageError.
+
+    Without `looks` nothing is looked at, and the lists are empty.
+    """
+
+    def load(index: int) -> tuple[np.ndarray, Look | None]:
+        if looks is None:
+            return source.load(index, size, resize), None
+        return source.load_looked(index, size, resize, looks[index])
+
+    order = _order(batches)
+    threads = _threads_to_decode(order)
     longest = max(map(len, batches), default=0)
     ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // _bytes_of(size)))
-    images = _in_order(load, order, threads, ahead)
     memory = np.empty((longest if reuse else 0, *size, 3), np.float32)
-    try:
+    with closing(_in_order(load, order, threads, ahead)) as images:
         for batch in batches:
             room = memory[: len(batch)] if reuse else np.empty((len(batch), *size, 3), np.float32)
-            yield _stacked(islice(images, len(batch)), room)
+            yield room, _fill(room, islice(images, len(batch)))
+
+
+@contextmanager
+def faults_named(source: ImageSource, indices: Indices) -> Iterator[None]:
+    """A context in which an ImageError becomes one that names all of these images at fault."""
+    try:
+        yield
     except ImageError:
-        images.close()
-        _raise_failures(source, _failures(source, order, threads))
-        raise  # it cannot be had again: a file that was being written, perhaps
-    finally:
-        images.close()
+        _raise_failures(source, _failures(source, indices, _threads_to_decode(indices)))
+        raise  # none is at fault any more: perhaps a file was being written
 
 
 def load_all(
     source: ImageSource, size: tuple[int, int], resize: ResizeMode, advance: Advance = unseen
 ) -> np.ndarray:
-    """Decode and resize all images into one array.
+    """Return the pixels of all images, shape (len(source), h, w, 3).
 
-    Parameters
-    ----------
-    source : ImageSource
-        The images.
-    size : (int, int)
-        Height and width.
-    resize : {"crop", "stretch", "pad"}
-        How to get there.
-    advance : callable, optional
-        Told how many images more are done, again and again.
-
-    Returns
-    -------
-    ndarray of shape (len(source), size[0], size[1], 3)
-        uint8 if all pixels are whole numbers from 0 to 255, else float32.
-
-    Raises
-    ------
-    ImageError
-        If images cannot be decoded; its `indices` are all of them.
+    uint8 if all are whole numbers, else float32. `advance` is called with the number of newly
+    finished images. An ImageError names all images that cannot be decoded.
     """
     pixels = np.empty((len(source), *size, 3), np.uint8)
     starts = range(0, len(source), LOADED_AT_ONCE)
@@ -210,16 +163,26 @@ def _bytes_of(size: tuple[int, int]) -> int:
     return size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
 
 
-def _stacked(
-    images: Iterable[tuple[np.ndarray, T] | ImageError], room: np.ndarray
-) -> tuple[np.ndarray, list[T]]:
-    others = []
+def _fill(
+    room: np.ndarray, images: Iterable[tuple[np.ndarray, Look | None] | ImageError]
+) -> list[Look]:
+    """Put images into `room` and return the looks at them; raise the first error."""
+    looks = []
     for row, image in enumerate(images):
         if isinstance(image, ImageError):
             raise image
-        room[row], other = image
-        others.append(other)
-    return room, others
+        room[row], look = image
+        if look is not None:
+            looks.append(look)
+    return looks
+
+
+def _order(batches: Sequence[Indices]) -> np.ndarray:
+    return np.fromiter((index for batch in batches for index in batch), int)
+
+
+def _threads_to_decode(indices: Indices) -> int:
+    return thread_count() if len(indices) > FEW else 0
 
 
 def _threads_to_digest(source: ImageSource) -> int:

@@ -26,7 +26,14 @@ from transferclf.images.checking import (
     colours_of,
     images_of_rows,
 )
-from transferclf.images.decoding import decode_image, decoded, header, read_image
+from transferclf.images.decoding import (
+    decode_image,
+    decoded,
+    header,
+    packed,
+    read_image,
+    unpacked,
+)
 from transferclf.images.deep import STRIP, array_numbers, picture_of
 from transferclf.images.digests import Look, contents_digest, picture_digest
 from transferclf.images.files import Contents, contents_of
@@ -68,7 +75,9 @@ class ImageSource:
     pixel_range : None, "minmax" or (low, high), default=None
         What black and white are.
     positions : ndarray of shape (n,) or None, default=None
-        Where in the caller's X each image stands, for messages about a slice of it.
+        Which of the items these images are; None is all.
+    places : ndarray of shape (n,) or None, default=None
+        Where in the caller's X each image stands, for messages; None is `positions`.
     """
 
     def __init__(
@@ -76,10 +85,12 @@ class ImageSource:
         items: Sequence[Item] | np.ndarray,
         pixel_range: PixelRange = None,
         positions: np.ndarray | None = None,
+        places: np.ndarray | None = None,
     ):
         self.items = items
         self.pixel_range = pixel_range
         self.positions = np.arange(len(items)) if positions is None else positions
+        self.places = self.positions if places is None else places
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -91,7 +102,15 @@ class ImageSource:
         chosen = self.positions[key]
         if chosen.ndim != 1:
             raise TypeError(f"an ImageSource is sliced by a slice, mask or indices. Got {key!r}.")
-        return ImageSource(self.items, self.pixel_range, chosen)
+        return ImageSource(self.items, self.pixel_range, chosen, self.places[key])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A slice takes only its own images along.
+        items = self.items
+        if isinstance(items, np.ndarray):
+            return ImageSource, (items[self.positions], self.pixel_range, None, self.places)
+        chosen = [packed(self.item(index)) for index in range(len(self))]
+        return _unpacked_source, (chosen, self.pixel_range, self.places)
 
     def __repr__(self) -> str:
         return f"<ImageSource of {len(self)} images>"
@@ -107,7 +126,7 @@ class ImageSource:
 
     def problem(self, index: int, error: ImageError) -> Problem:
         """Say what is wrong with one image, at its position in the caller's X."""
-        return Problem(int(self.positions[index]), error, _path(self.item(index)))
+        return Problem(int(self.places[index]), error, _path(self.item(index)))
 
     def load(
         self, index: int, size: tuple[int, int] | None = None, resize: ResizeMode = "crop"
@@ -225,6 +244,10 @@ class ImageSource:
         """Views of all images that came as arrays, without alpha."""
         items = (self.item(index) for index in range(len(self)))
         return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
+
+
+def _unpacked_source(items: list[Any], pixel_range: PixelRange, places: np.ndarray) -> ImageSource:
+    return ImageSource([unpacked(item) for item in items], pixel_range, None, places)
 
 
 def _picture_of_array(array: np.ndarray, pixel_range: PixelRange, reduce_to: int | None) -> Picture:

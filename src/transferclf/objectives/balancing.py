@@ -7,13 +7,13 @@ validation images would be recognised, not classified.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import column_or_1d
 
+from transferclf._checks import check_number, check_seed
 from transferclf.exceptions import InvalidParameterError
 
 # So many classes are named in a message, the smallest first.
@@ -188,17 +188,9 @@ def _checked_labels(labels: Any) -> np.ndarray:
 
 
 def _check_fraction(fraction: Any) -> None:
-    is_number = isinstance(fraction, Real) and not isinstance(fraction, bool)
-    if not is_number or not 0 < fraction < 1:
-        raise InvalidParameterError(
-            f"the validation fraction must be a number above 0 and below 1. Got {fraction!r}."
-        )
+    check_number("the validation fraction", fraction, 0, 1, above=True, below=True)
 
 
 def _checked_seed(seed: Any) -> int:
-    is_number = isinstance(seed, Integral) and not isinstance(seed, bool)
-    if not is_number or not 0 <= seed < 2**32:
-        raise InvalidParameterError(
-            f"seed must be a whole number from 0 to 2**32 - 1. Got {seed!r} instead."
-        )
+    check_seed(seed)
     return int(seed)

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn import metrics
 from sklearn.utils import Bunch
 
+from transferclf._checks import is_number
 from transferclf._printing import printable
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.objectives.labels import look_alike_remark
@@ -327,7 +328,7 @@ def _checked_top_k(top_k: Any) -> list[int]:
     is_sequence = isinstance(numbers, Iterable) and not isinstance(numbers, str)
     counts: list[Any] = list(numbers) if is_sequence else [None]
     for k in counts:
-        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        if not is_number(k, whole=True) or k < 1:
             raise InvalidParameterError(
                 f"top_k must be whole numbers of at least 1, such as (1, 3, 5). Got {top_k!r}."
             )

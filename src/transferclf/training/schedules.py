@@ -7,11 +7,11 @@ graph to be traced.
 from __future__ import annotations
 
 import sys
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf._checks import check_number
 from transferclf.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -149,13 +149,6 @@ def _is_keras_schedule(value: Any) -> bool:
 
 
 def _check_numbers(learning_rate: Any, steps: Any, may_be_none: bool) -> None:
-    is_number = isinstance(learning_rate, Real) and not isinstance(learning_rate, bool)
-    is_right = is_number and 0 < learning_rate < np.inf
-    if not is_right and not (learning_rate is None and may_be_none):
-        raise InvalidParameterError(
-            f"learning_rate must be a finite number above 0. Got {learning_rate!r} instead."
-        )
-    if not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 0:
-        raise InvalidParameterError(
-            f"steps must be a whole number of at least 0. Got {steps!r} instead."
-        )
+    if learning_rate is not None or not may_be_none:
+        check_number("learning_rate", learning_rate, 0, above=True)
+    check_number("steps", steps, 0, whole=True)

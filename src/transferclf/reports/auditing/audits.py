@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from transferclf._checks import check_number
+from transferclf._checks import check_number, check_verbose, refuse
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
@@ -287,10 +287,9 @@ def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose:
         )
     check_number("threshold", threshold, 0)
     if threshold > 1:
-        raise InvalidParameterError(f"threshold must be a cosine, at most 1. Got {threshold!r}.")
+        refuse("threshold", "a cosine, at most 1", threshold)
     check_number("n_neighbors", n_neighbors, 1, whole=True)
-    if not isinstance(verbose, bool):
-        check_number("verbose", verbose, 0, whole=True)
+    check_verbose(verbose)
 
 
 @few_of_each_class()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from transferclf._checks import check_number
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.reports.tables import Row, rows_of, table_of
 
@@ -91,8 +92,7 @@ def compare(table: Any, *, metric: str | None = None, alpha: float = 0.05) -> An
     (0.106, True)
     """
     rows = rows_of(table)
-    if not isinstance(alpha, float) or not 0 < alpha < 1:
-        raise InvalidParameterError(f"alpha must be a number between 0 and 1. Got {alpha!r}.")
+    check_number("alpha", alpha, 0, 1, above=True, below=True)
     metric = metric or _sorted_by(rows)
     kept = _comparable(rows, metric)
     pairs = [_pair(one, other, metric, alpha) for one, other in itertools.combinations(kept, 2)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from transferclf._checks import check_number
+from transferclf._checks import check_flag, check_number
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
 from transferclf.reports.displays.figures import pyplot
@@ -153,8 +153,7 @@ def _checked_place(path: Any) -> Path:
 def _check_options(title: Any, n_images: Any, audit: Any) -> None:
     if title is not None and not isinstance(title, str):
         raise InvalidParameterError(f"title must be a text or None. Got {title!r} instead.")
-    if not isinstance(audit, bool):
-        raise InvalidParameterError(f"audit must be True or False. Got {audit!r} instead.")
+    check_flag("audit", audit)
     check_number("n_images", n_images, 1, whole=True)
 
 

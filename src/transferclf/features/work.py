@@ -1,0 +1,216 @@
+"""Batches of an extraction as units of work, and the map that runs them.
+
+An extraction cuts its images into units and hands these to a map: a function that calls every unit
+once, anywhere and in any order, and yields what they return. A unit can be pickled, and takes only
+the images of its own batch along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from transferclf.images.digests import Look
+from transferclf.images.formats import pillow_version
+from transferclf.images.geometry import ResizeMode
+from transferclf.images.loading import faults_named, loaded_batches
+from transferclf.images.source import ImageSource
+
+if TYPE_CHECKING:
+    from transferclf.augmentation.views import View
+    from transferclf.features.frozen import Prefix
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+class Input(NamedTuple):
+    """One batch for the network: its values, their keys, and the looks at the images.
+
+    `looks` is empty where no image was read.
+    """
+
+    values: np.ndarray
+    keys: list[bytes]
+    looks: list[Look]
+
+
+class Computed(NamedTuple):
+    """The activations of the unit with this number, and the keys and looks of its images.
+
+    They are others than before for files that were replaced.
+    """
+
+    number: int
+    rows: np.ndarray
+    keys: list[bytes]
+    looks: list[Look]
+
+
+class Job(Protocol):
+    """All images of one extraction, by their positions."""
+
+    def network(self) -> Network:
+        """The compiled network; built only if it is called."""
+
+    def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
+        """What goes into the network for each of these batches of positions."""
+
+    def part(self, positions: np.ndarray) -> Job:
+        """The same job of these images only."""
+
+    def keep_looks(self, positions: np.ndarray, looks: Sequence[Look]) -> None:
+        """Remember what was seen of these images when they were computed."""
+
+    def faults_named(self, positions: np.ndarray) -> AbstractContextManager[None]:
+        """A context in which an ImageError becomes one that names all images at fault."""
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """Images to be decoded, resized and put through a prefix, or one view of each image.
+
+    `looks` are at all images of the source. They are replaced where a file was.
+    """
+
+    source: ImageSource
+    looks: list[Look]
+    prefix: Prefix
+    resize: ResizeMode
+    view: View | None
+
+    def network(self) -> Network:
+        """The compiled prefix."""
+        return self.prefix.forward()
+
+    def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
+        """Pixels, or one view of them. A batch is in the memory of the one before."""
+        size = self.prefix.size
+        loaded = loaded_batches(self.source, batches, size, self.resize, self.looks, reuse=True)
+        with closing(loaded):
+            for pixels, looks in loaded:
+                keys = activation_keys(looks, self.prefix, self.resize, self.view)
+                yield Input(varied(pixels, looks, self.view), keys, looks)
+
+    def part(self, positions: np.ndarray) -> ImageJob:
+        """The same job of these images only."""
+        looks = [self.looks[position] for position in positions]
+        return replace(self, source=self.source[positions], looks=looks)
+
+    def keep_looks(self, positions: np.ndarray, looks: Sequence[Look]) -> None:
+        """Replace the looks at these images."""
+        for position, look in zip(positions, looks, strict=True):
+            self.looks[position] = look
+
+    def faults_named(self, positions: np.ndarray) -> AbstractContextManager[None]:
+        """Decode all images again after an error, to name those at fault."""
+        return faults_named(self.source, positions)
+
+
+@dataclass(frozen=True)
+class RowJob:
+    """Activations at the cut to be put through the rest of the frozen network."""
+
+    rows: np.ndarray
+    keys: list[bytes]
+    prefix: Prefix
+
+    def network(self) -> Network:
+        """The compiled network from the cut to the features."""
+        return self.prefix.tail_forward()
+
+    def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
+        """The rows and their keys."""
+        for batch in batches:
+            yield Input(self.rows[batch], [self.keys[position] for position in batch], [])
+
+    def part(self, positions: np.ndarray) -> RowJob:
+        """The same job of these rows only."""
+        keys = [self.keys[position] for position in positions]
+        return replace(self, rows=self.rows[positions], keys=keys)
+
+    def keep_looks(self, positions: np.ndarray, looks: Sequence[Look]) -> None:
+        """Do nothing: no image was read."""
+
+    def faults_named(self, positions: np.ndarray) -> AbstractContextManager[None]:
+        """A context that does nothing: rows are not read."""
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One batch of a job. Calling it computes the activations; that may happen in another process.
+
+    `number` says which of the units it is, wherever it runs.
+    """
+
+    job: Job
+    number: int
+    positions: np.ndarray
+
+    def __call__(self) -> Computed:
+        """Compute the activations of this batch."""
+        (computed,) = in_process([self])
+        return computed
+
+    def __reduce__(self) -> tuple[type[Unit], tuple[Job, int, np.ndarray]]:
+        part = self.job.part(self.positions)
+        return Unit, (part, self.number, np.arange(len(self.positions)))
+
+
+# Calls each unit once and yields what they return, in any order.
+UnitMap = Callable[[Sequence[Unit]], Iterable[Computed]]
+
+
+def in_process(units: Sequence[Unit]) -> Iterator[Computed]:
+    """Run units of one job in this process, while threads decode the images of the next ones."""
+    if not units:
+        return
+    job = units[0].job
+    network = job.network()
+    with closing(job.inputs([unit.positions for unit in units])) as inputs:
+        for unit, (values, keys, looks) in zip(units, inputs, strict=True):
+            yield Computed(unit.number, network(values), keys, looks)
+
+
+@contextmanager
+def running(run: UnitMap, units: Sequence[Unit]) -> Iterator[Iterator[Computed]]:
+    """The results of all units, each of them once. At the end, what is left to run is given up."""
+    results = run(units)
+    try:
+        yield _each_once(results, len(units))
+    finally:
+        if isinstance(results, Generator):
+            results.close()
+
+
+def _each_once(results: Iterable[Computed], n_units: int) -> Iterator[Computed]:
+    missing = set(range(n_units))
+    for computed in results:
+        if computed.number not in missing:
+            raise RuntimeError(f"expected each unit of work once, got {computed.number} again")
+        missing.remove(computed.number)
+        yield computed
+    if missing:
+        raise RuntimeError(f"expected {n_units} units of work, got all but {sorted(missing)[:5]}")
+
+
+def activation_keys(
+    looks: Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
+) -> list[bytes]:
+    """Return the keys of activations: digests of the image and of all that computes them."""
+    seen = "" if view is None else f" {view.digest}"
+    computed_by = f"{prefix.digest} {resize}{seen} {pillow_version()} "
+    return [
+        hashlib.sha256(look.digest + (computed_by + look.decoder).encode()).digest()
+        for look in looks
+    ]
+
+
+def varied(pixels: np.ndarray, looks: Sequence[Look], view: View | None) -> np.ndarray:
+    """Return one view of each image, or the images where `view` is None."""
+    return pixels if view is None else view.of(pixels, [look.digest for look in looks])
