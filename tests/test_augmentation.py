@@ -20,17 +20,10 @@ from keras import ops
 from sklearn.base import BaseEstimator, clone
 
 from transferclf._parameters import ParameterSet
-from transferclf.augmentation.recipe import (
-    COLUMNS,
-    PRESETS,
-    Augmentation,
-    affine,
-    apply,
-    apply_amounts,
-    augmentation_from,
-    recolouring,
-)
-from transferclf.augmentation.views import Augmenter, View
+from transferclf.augmentation.afresh import Augmenter
+from transferclf.augmentation.recipe import PRESETS, Augmentation, augmentation_from
+from transferclf.augmentation.steps import Brightness, Colour, Contrast, Geometry, Noise, vary
+from transferclf.augmentation.views import View
 from transferclf.engines.forward import compiled
 from transferclf.exceptions import ImageError, InvalidParameterError
 
@@ -58,13 +51,25 @@ def digests(n, start=0):
     return [bytes([number]) * 32 for number in range(start, start + n)]
 
 
-def amounts(**values):
-    return np.array([[values.get(name, 0) for name in COLUMNS]], np.float32)
+GEOMETRY = (
+    "rotation", "shift_y", "shift_x", "zoom", "shear", "horizontal_flip", "vertical_flip"
+)  # fmt: skip
 
 
 def moved(pixels, **values):
-    transforms = affine(amounts(**values), *pixels.shape[1:3])
-    return np.asarray(apply(pixels.astype(np.float32), transforms))
+    drawn = np.array([[values.get(name, 0) for name in GEOMETRY]], np.float32)
+    return varied(pixels, (Geometry, drawn))
+
+
+def varied(pixels, *steps):
+    """Pixels after steps, each with what was drawn for it."""
+    return np.asarray(
+        vary(pixels, [kind.apply for kind, _ in steps], [drawn for _, drawn in steps])
+    )
+
+
+def column(*amounts):
+    return np.array(amounts, np.float32)[:, None]
 
 
 # --- a set of parameters
@@ -235,7 +240,7 @@ def test_a_recipe_that_changes_nothing_is_refused(recipe):
 
 def test_no_amounts_change_nothing():
     pixels = images(3)
-    np.testing.assert_array_equal(apply(pixels.astype(np.float32)), pixels)
+    np.testing.assert_array_equal(varied(pixels), pixels)
     np.testing.assert_array_equal(moved(pixels[:1]), pixels[:1])
 
 
@@ -316,10 +321,10 @@ def test_one_resampling_is_the_steps_after_each_other():
 
 def test_brightness_and_contrast_are_factors():
     pixels = images(2).astype(np.float32)
-    bright = apply(pixels, gains=np.array([0.5, 2], np.float32))
+    bright = varied(pixels, (Brightness, column(-0.5, 1)))
     np.testing.assert_array_equal(bright[0], pixels[0] / 2)
     np.testing.assert_array_equal(bright[1], np.minimum(pixels[1] * 2, 255))
-    flat = apply(pixels, contrasts=np.array([0, 1.5], np.float32))
+    flat = varied(pixels, (Contrast, column(-1, 0.5)))
     means = pixels.mean(axis=(1, 2, 3), keepdims=True)
     np.testing.assert_allclose(flat[0], np.broadcast_to(means[0], flat[0].shape), atol=1e-3)
     expected = np.clip(means[1] + 1.5 * (pixels[1] - means[1]), 0, 255)
@@ -327,8 +332,7 @@ def test_brightness_and_contrast_are_factors():
 
 
 def recoloured(pixels, saturation=0.0, hue=0.0):
-    matrices = recolouring(np.float32([saturation]), np.float32([hue]))
-    return np.asarray(apply(pixels.astype(np.float32), colours=matrices))
+    return varied(pixels, (Colour, np.array([[saturation, hue]], np.float32)))
 
 
 def test_gray_has_no_colour_to_change():
@@ -364,24 +368,51 @@ def test_a_third_of_a_turn_makes_green_of_red():
 def test_noise_is_added_last_and_clipped():
     pixels = np.full((1, 2, 2, 3), 100, np.float32)
     noise = np.full_like(pixels, 60)
-    result = apply(pixels, gains=np.array([2], np.float32), noise=noise)
-    assert np.asarray(result).tolist() == np.full((1, 2, 2, 3), 255).tolist()
-    np.testing.assert_array_equal(apply(pixels, noise=-2 * noise), 0 * pixels)
+    result = varied(pixels, (Brightness, column(1)), (Noise, noise))
+    assert result.tolist() == np.full((1, 2, 2, 3), 255).tolist()
+    np.testing.assert_array_equal(varied(pixels, (Noise, -2 * noise)), 0 * pixels)
 
 
-def test_transforms_of_the_caller_are_left_alone():
-    transforms = np.array([[1, 0.5, 2, 0, 1, 1, 0, 0]], np.float32)
-    before = transforms.copy()
-    apply(images(1).astype(np.float32), transforms)
-    np.testing.assert_array_equal(transforms, before)
+def test_draws_of_the_caller_are_left_alone():
+    drawn = np.array([[20, 0.1, 0.1, 0.2, 10, -1, 1]], np.float32)
+    before = drawn.copy()
+    varied(images(1), (Geometry, drawn))
+    np.testing.assert_array_equal(drawn, before)
 
 
-def test_steps_that_are_not_named_are_left_out():
-    pixels = images(1).astype(np.float32)
-    many = amounts(rotation=30, brightness=0.5, contrast=0.5)
-    np.testing.assert_array_equal(apply_amounts(pixels, many, None, ()), pixels)
-    bright = apply_amounts(pixels, many, None, ("brightness",))
-    np.testing.assert_array_equal(bright, np.minimum(pixels * 1.5, 255))
+def test_steps_that_are_off_are_left_out():
+    assert Augmentation(views=9).steps == ()
+    assert [type(step) for step in EVERYTHING.steps] == [
+        Geometry, Contrast, Brightness, Colour, Noise
+    ]  # fmt: skip
+    assert Augmentation(brightness=0.5).steps == (Brightness(0.5),)
+    pixels = images(1)
+    bright = View(Augmentation(brightness=0.5), 1).of(pixels, digests(1))
+    gain = bright[0].max() / pixels.max()
+    assert gain != 1
+    np.testing.assert_allclose(bright, np.minimum(pixels * gain, 255), rtol=1e-5)
+
+
+class Draws:
+    """Source that tells what was asked for: amounts are numbered in the order they are drawn."""
+
+    def __init__(self):
+        self.n_drawn = 0
+
+    def amounts(self, amplitudes):
+        first, self.n_drawn = self.n_drawn, self.n_drawn + len(amplitudes)
+        return list(range(first, self.n_drawn))
+
+    def noise(self, deviation):
+        return f"noise {deviation:g}"
+
+
+def test_what_a_step_draws_does_not_depend_on_which_others_are_on():
+    everything = EVERYTHING.draw(Draws())
+    assert everything == [[0, 1, 2, 3, 4, 5, 6], [8], [7], [9, 10], "noise 4"]
+    assert EVERYTHING.n_amounts() == 11
+    assert Augmentation(hue=3).draw(Draws()) == [[9, 10]]
+    assert Augmentation(contrast=0.1, noise=2).draw(Draws()) == [[8], "noise 2"]
 
 
 def test_keras_settings_of_the_caller_do_not_matter():
@@ -403,9 +434,8 @@ def test_keras_settings_of_the_caller_do_not_matter():
 
 def test_a_view_of_flips_is_one_of_the_four():
     pixels = images(40)
-    varied = View(FLIPS, 1).of(pixels, digests(40))
     seen = set()
-    for image, result in zip(pixels, varied, strict=True):
+    for image, result in zip(pixels, View(FLIPS, 1).of(pixels, digests(40)), strict=True):
         four = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
         seen |= {number for number, each in enumerate(four) if (each == result).all()}
         assert any((each == result).all() for each in four)
@@ -637,9 +667,9 @@ def test_without_mixing_labels_and_weights_stay():
 
 def test_flips_in_training_are_exact():
     pixels, *rest = batch(30)
-    varied = numbers(Augmenter(Augmentation(horizontal_flip=True))(pixels, *rest))[0]
-    is_flipped = (varied == pixels[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (is_flipped | (varied == pixels).all(axis=(1, 2, 3))).all()
+    result = numbers(Augmenter(Augmentation(horizontal_flip=True))(pixels, *rest))[0]
+    is_flipped = (result == pixels[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (is_flipped | (result == pixels).all(axis=(1, 2, 3))).all()
     assert 5 < is_flipped.sum() < 25
 
 
@@ -723,8 +753,8 @@ def test_an_augmenter_keeps_the_recipe_it_was_made_of():
     recipe = Augmentation(horizontal_flip=True)
     augmenter = Augmenter(recipe)
     recipe.set_params(brightness=1.0)
-    varied = numbers(augmenter(*batch(8)))[0]
-    np.testing.assert_array_equal(np.sort(varied, axis=2), np.sort(batch(8)[0], axis=2))
+    result = numbers(augmenter(*batch(8)))[0]
+    np.testing.assert_array_equal(np.sort(result, axis=2), np.sort(batch(8)[0], axis=2))
 
 
 # --- the caller's world

@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,9 @@ class ParameterSet:
     >>> stripes.get_params()
     {'width': 5}
     """
+
+    # What errors call the owner of a field; the class where it is empty.
+    _shown_as: ClassVar[str] = ""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The fields by name, the very objects; `deep` is there for scikit-learn."""
@@ -63,10 +66,23 @@ class ParameterSet:
     def check(self) -> None:
         """Raise InvalidParameterError unless every field has a value it can have."""
 
+    def stored_params(self) -> dict[str, Any]:
+        """Return the fields as digests and archives have them.
+
+        Fields that came later, marked by `metadata={"later": True}`, are left out where they are
+        not set: digests and archives then stay what they were before there were these fields.
+        """
+        later = [field.name for field in dataclasses.fields(self) if field.metadata.get("later")]
+        params = self.get_params().items()
+        return {name: value for name, value in params if name not in later or value}
+
     @property
     def digest(self) -> str:
         """SHA-256 of the class and the fields; equal numbers and sequences have equal digests."""
-        facts = [type(self).__name__, {name: _plain(v) for name, v in self.get_params().items()}]
+        return self._digest_with(type(self).__name__)
+
+    def _digest_with(self, *names: str | int) -> str:
+        facts = [*names, {name: _plain(value) for name, value in self.stored_params().items()}]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _check_number(
@@ -88,7 +104,7 @@ class ParameterSet:
         refuse(self._full(name), expected, getattr(self, name))
 
     def _full(self, name: str) -> str:
-        return f"{name} of {type(self).__name__}"
+        return f"{name} of {self._shown_as or type(self).__name__}"
 
 
 def _plain(value: Any) -> Any:
@@ -106,6 +122,8 @@ def _plain(value: Any) -> Any:
         return int(number) if number.is_integer() else number
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, ParameterSet):
+        return value.digest
     raise InvalidParameterError(
         "expected numbers, strings, None or sequences of them as parameters. "
         f"Got {value!r} instead."

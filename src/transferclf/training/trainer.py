@@ -279,7 +279,7 @@ class Trainer:
 def _augmenter(method: Method | None) -> Any:
     if method is None or method.augmentation is None:
         return None
-    from transferclf.augmentation.views import Augmenter
+    from transferclf.augmentation.afresh import Augmenter
 
     return Augmenter(method.augmentation)
 
