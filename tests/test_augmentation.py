@@ -31,7 +31,7 @@ from transferclf.augmentation.recipe import (
     recolouring,
 )
 from transferclf.augmentation.views import Augmenter, View
-from transferclf.engines.forward import compiled
+from transferclf.engines.backend import compiled
 from transferclf.exceptions import ImageError, InvalidParameterError
 
 EVERYTHING = Augmentation(

@@ -134,7 +134,7 @@ def _for_one_image(steps: tuple[str, ...]) -> Callable[..., np.ndarray]:
     with undisturbed():
         import keras
 
-        from transferclf.engines.forward import compiled
+        from transferclf.engines.backend import compiled
 
         def varied(pixels: Any, amounts: Any, noise: Any = None) -> Any:
             return apply_amounts(pixels, amounts, noise, steps)

@@ -17,8 +17,9 @@ import keras
 import numpy as np
 
 from transferclf.exceptions import NetworkError
+from transferclf.graphs._private import constructor_arguments, maker_of
 from transferclf.graphs.digests import is_of_keras, own_functions, parts_of
-from transferclf.graphs.walking import all_nodes, constructor_arguments, packed, replay
+from transferclf.graphs.walking import all_nodes, packed, replay
 
 # Keras does not make these again from their description, for it is code or a file. They compute
 # the same wherever they are called, and are shared.
@@ -73,7 +74,7 @@ def copied(
         return copy
 
     inputs = [
-        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x._keras_history.operation.name)
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)
         for x in model.inputs
     ]
     copy = keras.Model(packed(inputs), packed(replay(model, inputs, copy_of)), name=model.name)
@@ -194,6 +195,8 @@ def from_accepted(kind: type, config: dict[str, Any]) -> Any:
 def _from_arguments(layer: Any) -> Any:
     """From the arguments that it was made with."""
     arguments = constructor_arguments(layer)
+    if arguments is None:  # they were more than numbers and texts
+        raise NetworkError(f"Keras has not kept the arguments of {layer.name!r}.")
     copy = type(layer)(**arguments)
     if "name" not in arguments:
         copy.name = layer.name

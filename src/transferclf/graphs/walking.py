@@ -1,7 +1,7 @@
 """Walking a functional Keras graph: its nodes, and running them again on other tensors.
 
-The only room that reads the private parts of Keras' graphs; a layer may be used in several
-models, so its own `input` and `output` say nothing about one of them.
+A layer may be used in several models, so its own `input` and `output` say nothing about one of
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from transferclf.exceptions import NetworkError
+from transferclf.graphs._private import inputs_of_call, maker_of, nodes_by_depth
 
 Operation = Callable[..., Any]
 
@@ -48,7 +49,7 @@ def nodes_in_order(model: keras.Model) -> list[Any]:
 
     Each has `operation`, `input_tensors` and `outputs`; input layers are left out.
     """
-    by_depth = model._nodes_by_depth
+    by_depth = nodes_by_depth(model)
     ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     return [node for node in ordered if not node.is_input]
 
@@ -67,11 +68,11 @@ def operations_before(tensor: keras.KerasTensor) -> dict[int, Any]:
     found: dict[int, Any] = {}
     waiting, visited = [tensor], set()
     while waiting:
-        operation, number, _ = waiting.pop()._keras_history
+        operation, number = maker_of(waiting.pop())
         found[id(operation)] = operation
         if (id(operation), number) not in visited:
             visited.add((id(operation), number))
-            waiting += operation._inbound_nodes[number].input_tensors
+            waiting += inputs_of_call(operation, number)
     return found
 
 
@@ -157,17 +158,3 @@ def _flat(tensors: Any) -> list[keras.KerasTensor]:
 def packed(tensors: list[keras.KerasTensor]) -> Any:
     """One tensor as itself, several as a list: what Keras wants for a model's ends."""
     return tensors[0] if len(tensors) == 1 else tensors
-
-
-def constructor_arguments(layer: Any) -> dict[str, Any]:
-    """The arguments that a layer was made with.
-
-    Raises
-    ------
-    NetworkError
-        If Keras has not kept them, because they are more than numbers and texts.
-    """
-    kept = getattr(layer, "_auto_config", None)
-    if kept is None:
-        raise NetworkError(f"Keras has not kept the arguments of {layer.name!r}.")
-    return dict(kept.config)

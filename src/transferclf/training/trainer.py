@@ -286,7 +286,7 @@ def _augmenter(method: Method | None) -> Any:
 def _compile(model: keras.Model, method: Method) -> None:
     import keras
 
-    from transferclf.engines.forward import streamline
+    from transferclf.engines.backend import prevent_leak
 
     losses, metrics = keras.losses, keras.metrics
     if method.augmentation is None:
@@ -296,7 +296,7 @@ def _compile(model: keras.Model, method: Method) -> None:
         loss = losses.CategoricalCrossentropy(from_logits=True)
         accuracy = metrics.CategoricalAccuracy(name="accuracy")
     model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[accuracy], jit_compile=False)
-    streamline(model.optimizer)
+    prevent_leak(model.optimizer)
     model.optimizer.build(model.trainable_variables)
     # Keras makes its metrics with the first batch it sees, and inside a compiled loop is too late.
     scores = np.zeros((1, model.outputs[0].shape[-1]), np.float32)
@@ -309,7 +309,8 @@ def _compile(model: keras.Model, method: Method) -> None:
 def _compiled_forward(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarray], np.ndarray]:
     import keras
 
-    from transferclf.engines.forward import FEW, Forward, compiled
+    from transferclf.engines.backend import compiled
+    from transferclf.engines.forward import FEW, Forward
 
     function = compiled(lambda rows: model(rows, training=False), *model.inputs)
     # Layers above stored activations cost little: one batch size is enough, and many kernels then
@@ -332,7 +333,7 @@ def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
     method : Method or None, default=None
         How; None is for scores alone, which any trainer of this shape can compute.
     """
-    from transferclf.engines.forward import release_kernels
+    from transferclf.engines.backend import release_kernels
 
     check_not_forked()
     check_eager()
