@@ -19,7 +19,8 @@ from keras.src.utils import file_utils
 from PIL import Image
 
 from transferclf import get_backbone, imagenet, list_backbones
-from transferclf.engines.registry import has_bfloat16, resolved_engine
+from transferclf.engines.engine import has_bfloat16
+from transferclf.engines.registry import engine_for
 from transferclf.estimators.imagenet import Prediction, imagenet_classes, predict_imagenet
 from transferclf.exceptions import (
     ImageError,
@@ -215,7 +216,7 @@ class TestPredictions:
 
     @pytest.mark.slow
     @pytest.mark.skipif(
-        not has_bfloat16() or resolved_engine() != "tensorflow", reason="no bfloat16 here"
+        not has_bfloat16() or engine_for("auto").name != "tensorflow", reason="no bfloat16 here"
     )
     def test_less_precision(self, weights, pixels):
         expected = predict(pixels, weights, top=1)

@@ -10,7 +10,7 @@ import pytest
 from exactness import assert_rows_agree
 from keras import layers
 
-from transferclf.engines import forward as inference
+from transferclf.engines import backend as inference
 from transferclf.exceptions import DivergenceError
 from transferclf.heads.suffix import Suffix
 from transferclf.training import trainer as trainers

@@ -1,28 +1,20 @@
-"""The fast constant function: a network that will never change, compiled for inference.
-
-The only room that knows TensorFlow. With another Keras backend the network runs as Keras does it.
-"""
+"""The fast constant function: a network that will never change, compiled for inference."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-from transferclf.engines.registry import Engine, Precision, check_engine, resolved_engine
-from transferclf.engines.runtimes import (
-    Function,
-    Traced,
-    onnxruntime_function,
-    openvino_function,
-)
+from transferclf.engines.engine import Function, Precision
+from transferclf.engines.registry import check_engine, engine_for
 from transferclf.exceptions import NetworkError
 from transferclf.graphs.eager import check_eager
-from transferclf.graphs.folding import fold_batch_norm
 from transferclf.graphs.forking import check_not_forked
-from transferclf.graphs.precision import lower_precision
+
+if TYPE_CHECKING:
+    import keras
 
 # The only two sizes that a batch ever has. Kernels may sum in another order for another size, so
 # that a row of a batch of fixed size never depends on how many images the caller happened to pass.
@@ -43,14 +35,12 @@ class Forward:
     function : callable
         From a batch of fixed size to its activations.
     engine : str, default="keras"
-        What runs it.
+        What runs it, never "auto".
     few : int, default=4
         Up to so many images go through one by one, which is faster; more go 32 at a time.
 
     Attributes
     ----------
-    engine : str
-        What runs the network, never "auto".
     images_seen : int
         Images that have been through the network so far, padding not counted.
     """
@@ -63,17 +53,7 @@ class Forward:
         self.images_seen = 0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run the network.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, ...)
-            RGB pixels between 0 and 255, or whatever the network takes.
-
-        Returns
-        -------
-        ndarray of shape (n, ...), float32
-        """
+        """Return the activations (n, ...) of images (n, ...), as float32."""
         check_not_forked()
         check_eager()
         with self._counting:
@@ -87,15 +67,15 @@ class Forward:
 
 
 def compile_forward(
-    model: keras.Model, engine: Engine = "auto", precision: Precision = "float32"
+    network: keras.Model | Function, engine: str = "auto", precision: Precision = "float32"
 ) -> Forward:
-    """Compile a network for inference; the model itself can be dropped afterwards.
+    """Compile a network for inference; the network itself can be dropped afterwards.
 
     Parameters
     ----------
-    model : keras.Model
-        A functional model with one input (n, ...) and one output; batch normalisation is
-        folded into the layers before it.
+    network : keras.Model or callable
+        A functional model with one input (n, ...) and one output, whose batch normalisation is
+        folded into the layers before it; or a function of arrays.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
         "tensorflow" traces the model into one graph; "onnxruntime" and "openvino" hand that
         graph to these runtimes, which are extras of this package; "keras" calls the model; "auto"
@@ -124,67 +104,25 @@ def compile_forward(
     array([[7., 7., 7.],
            [7., 7., 7.]], dtype=float32)
     """
-    check_engine(engine, precision)
+    kind = "keras" if hasattr(network, "inputs") else "function"
+    check_engine(engine, precision, kind)
+    chosen = engine_for(engine, kind)
+    prepared = _folded(network) if kind == "keras" else network
+    return Forward(chosen.compile(prepared, precision), chosen.name)
+
+
+def _folded(model: keras.Model) -> keras.Model:
+    from transferclf.graphs.folding import fold_batch_norm
+
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise NetworkError(
             "expected a model with one input and one output, got "
             f"{len(model.inputs)} and {len(model.outputs)}"
         )
-    folded = fold_batch_norm(model)
-    chosen = resolved_engine(engine)
-    return Forward(_function(folded, chosen, precision), chosen)
-
-
-def _function(model: keras.Model, engine: str, precision: str) -> Function:
-    if engine == "keras":
-        return _called(model)
-    if engine == "tensorflow":
-        return _graph_function(lower_precision(model) if precision == "bfloat16" else model)
-    traced = _weights_as_inputs(_concrete_function(model))
-    if engine == "openvino":
-        return openvino_function(traced, precision)
-    return onnxruntime_function(traced)
+    return fold_batch_norm(model)
 
 
 def _padded(images: np.ndarray, size: int) -> np.ndarray:
     missing = size - len(images)
     images = np.ascontiguousarray(images, dtype=np.float32)
     return np.pad(images, [(0, missing)] + [(0, 0)] * (images.ndim - 1)) if missing else images
-
-
-def _called(model: keras.Model) -> Function:
-    return lambda images: keras.ops.convert_to_numpy(model(images, training=False))
-
-
-def _graph_function(model: keras.Model) -> Function:
-    import tensorflow as tf
-
-    concrete = _concrete_function(model)
-    return lambda images: concrete(tf.constant(images)).numpy()
-
-
-def _concrete_function(model: keras.Model) -> Any:
-    """The model as one graph with open batch size, which captures the weights of this moment.
-
-    Captured and not written into the graph: TensorFlow would copy such a graph many times before
-    it first runs (four seconds for ResNet50), and batches run no faster for it.
-    """
-    import tensorflow as tf
-
-    trainable, others = model.trainable_variables, model.non_trainable_variables
-    weights = [tf.convert_to_tensor(variable.value) for variable in [*trainable, *others]]
-
-    def outputs(images: Any) -> Any:
-        values = weights[: len(trainable)], weights[len(trainable) :]
-        result, _ = model.stateless_call(*values, images, training=False)
-        return keras.tree.flatten(result)[0]
-
-    pixels = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
-    return tf.function(outputs, autograph=False).get_concrete_function(pixels)
-
-
-def _weights_as_inputs(concrete: Any) -> Traced:
-    pixels, *captured = concrete.inputs
-    values = [value.numpy() for value in concrete.captured_inputs]
-    weights = {tensor.name: value for tensor, value in zip(captured, values, strict=True)}
-    return Traced(concrete.graph, pixels.name, concrete.outputs[0].name, weights)

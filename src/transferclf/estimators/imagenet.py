@@ -29,7 +29,8 @@ from transferclf.backbones.weights import (
     pretrained_file,
     weights_errors,
 )
-from transferclf.engines.registry import Engine, Precision, check_engine
+from transferclf.engines.engine import Precision
+from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError, WeightsError
 from transferclf.features.choosing import choose_prefix
 from transferclf.features.extraction import BATCH_SIZE
@@ -78,7 +79,7 @@ def predict_imagenet(
     resize: ResizeMode = "crop",
     image_shape: tuple[int, ...] | None = None,
     pixel_range: Any = None,
-    engine: Engine = "auto",
+    engine: str = "auto",
     precision: Precision = "float32",
     verbose: int = 0,
 ) -> list[list[Prediction]]:
@@ -183,7 +184,7 @@ def _check_parameters(top: Any, resize: Any, verbose: Any) -> None:
 
 
 def _whole_network(
-    name: Any, weights: Any, image_size: Any, engine: Engine, precision: Precision
+    name: Any, weights: Any, image_size: Any, engine: str, precision: Precision
 ) -> Prefix:
     backbone = get_backbone(name) if isinstance(name, str) else None
     if backbone is None or not backbone.is_keras_application:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.registry import Backbone, check_preprocessing, get_backbone
 from transferclf.backbones.weights import PRETRAINED, build_backbone
-from transferclf.engines.registry import Engine, Precision
+from transferclf.engines.engine import Precision
 from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
 from transferclf.features.frozen import Prefix
 
@@ -46,7 +46,7 @@ def choose_prefix(
     layers: tuple[str, ...],
     seed: int,
     trainable_layers: int | str = 0,
-    engine: Engine = "auto",
+    engine: str = "auto",
     precision: Precision = "float32",
 ) -> Prefix:
     """Return the prefix that these parameters mean; builds no registered network.

@@ -28,7 +28,7 @@ from transferclf.backbones.weights import (
     keras_models_folder,
     pretrained_file,
 )
-from transferclf.engines.registry import Engine, Precision
+from transferclf.engines.engine import Precision
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.graphs.digests import architecture_digest, file_digest, values_digest
 from transferclf.graphs.forking import check_not_forked
@@ -87,7 +87,7 @@ class Prefix:
     layers: tuple[str, ...] = ()
     model: keras.Model | None = None
     trainable_layers: int | str = 0
-    engine: Engine = "auto"
+    engine: str = "auto"
     precision: Precision = "float32"
 
     @cached_property

@@ -20,7 +20,8 @@ from transferclf.backbones.weights import (
     has_imagenet_graph,
     pretrained_file,
 )
-from transferclf.engines.registry import ENGINES, PRECISIONS, check_engine
+from transferclf.engines.engine import PRECISIONS
+from transferclf.engines.registry import check_engine, engine_names
 from transferclf.exceptions import (
     ArchiveError,
     InvalidParameterError,
@@ -161,7 +162,7 @@ def _words(facts: Facts) -> dict[str, Any]:
         "layers": facts.texts("layers"),
         "seed": facts.whole("seed", 0),
         "trainable_layers": _trainable_layers(facts),
-        "engine": facts.text("engine", ENGINES),
+        "engine": facts.text("engine", engine_names()),
         "precision": facts.text("precision", PRECISIONS),
     }
     facts.finish()
