@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from transferclf._parameters import ParameterSet
+from transferclf.backbones.record import Backbone
 from transferclf.exceptions import NetworkError
 from transferclf.graphs.forking import check_not_forked
 
@@ -22,6 +24,9 @@ RELU_LIKE = ("celu", "elu", "gelu", "leaky_relu", "mish", "relu", "relu6", "silu
 # Keras' 0.99 would take hundreds of steps to forget the zeros and ones that the statistics start
 # from; small data sets are trained for fewer.
 BATCH_NORM_MOMENTUM = 0.9
+
+# Side in pixels at which one sees images unless it is said.
+IMAGE_SIZE = 64
 
 # Two gigabytes of float32, and Adam keeps two more numbers for each.
 MAX_PARAMETERS = 2**29
@@ -114,10 +119,21 @@ class ConvNet(ParameterSet):
                 "activation", "one of Keras' names, such as 'relu', 'sigmoid', 'tanh' or 'gelu'"
             )
 
-    def build(self, input_shape: tuple[int, int, int]) -> keras.Model:
-        """A new Keras model from scaled pixels to features (n, d).
+    def record(self) -> Backbone:
+        """Return the record of this network, as it is now; raises where `check` does."""
+        self.check()
+        return Backbone(
+            f"convnet_{self.digest[:16]}",
+            copy.deepcopy(self).build,
+            image_size=max(IMAGE_SIZE, self.min_image_size),
+            min_image_size=self.min_image_size,
+            preprocessing="rescale",
+        )
 
-        Its weights are drawn from Keras' own seeds, which `undisturbed(seed)` determines.
+    def build(self, input_shape: tuple[int, int, int]) -> keras.Model:
+        """Return a new Keras model from scaled pixels to features (n, d).
+
+        Its weights are drawn from Keras' own seeds.
 
         Parameters
         ----------

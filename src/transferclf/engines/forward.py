@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,15 +67,15 @@ class Forward:
 
 
 def compile_forward(
-    network: keras.Model | Function, engine: str = "auto", precision: Precision = "float32"
+    model: keras.Model, engine: str = "auto", precision: Precision = "float32"
 ) -> Forward:
-    """Compile a network for inference; the network itself can be dropped afterwards.
+    """Compile a Keras model for inference; the model itself can be dropped afterwards.
 
     Parameters
     ----------
-    network : keras.Model or callable
-        A functional model with one input (n, ...) and one output, whose batch normalisation is
-        folded into the layers before it; or a function of arrays.
+    model : keras.Model
+        A functional model with one input (n, ...) and one output; batch normalisation is
+        folded into the layers before it.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
         "tensorflow" traces the model into one graph; "onnxruntime" and "openvino" hand that
         graph to these runtimes, which are extras of this package; "keras" calls the model; "auto"
@@ -104,11 +104,17 @@ def compile_forward(
     array([[7., 7., 7.],
            [7., 7., 7.]], dtype=float32)
     """
-    kind = "keras" if hasattr(network, "inputs") else "function"
+    return Forward(*compile_network(model, engine, precision, "keras"))
+
+
+def compile_network(
+    network: Any, engine: str, precision: Precision, kind: str
+) -> tuple[Function, str]:
+    """Return the function that an engine makes of a network of this kind, and the engine's name."""
     check_engine(engine, precision, kind)
     chosen = engine_for(engine, kind)
     prepared = _folded(network) if kind == "keras" else network
-    return Forward(chosen.compile(prepared, precision), chosen.name)
+    return chosen.compile(prepared, precision), chosen.name
 
 
 def _folded(model: keras.Model) -> keras.Model:

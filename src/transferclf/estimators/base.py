@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from transferclf._checks import check_choice, check_number, check_random_state
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.registry import PREPROCESSINGS
+from transferclf.backbones.preprocessing import PREPROCESSINGS
 from transferclf.engines.registry import check_engine
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features import store_for
@@ -205,7 +205,7 @@ class BackboneEstimator(BaseEstimator):
             "pooling": prefix.pooling == self.pooling and (prefix.layers or not ends_in_rows),
             "precision": not prefix.is_scratch,
             "resize": self.resize_ == self.resize,
-            "weights": prefix.model is None,
+            "weights": prefix.model is None and prefix.is_keras,
         }
         return used | {name for name, is_met in conditions.items() if is_met}
 

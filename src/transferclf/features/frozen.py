@@ -20,20 +20,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transferclf.backbones.registry import Backbone
-from transferclf.backbones.weights import (
-    PRETRAINED,
-    build_backbone,
-    is_pretrained_file,
-    keras_models_folder,
-    pretrained_file,
-)
+import numpy as np
+
+from transferclf.backbones.preprocessing import scale_array
+from transferclf.backbones.record import Backbone
+from transferclf.backbones.weights import build_backbone
 from transferclf.engines.engine import Precision
 from transferclf.exceptions import NetworkError, TransferclfWarning
-from transferclf.graphs.digests import architecture_digest, file_digest, values_digest
+from transferclf.graphs.digests import architecture_digest, values_digest
 from transferclf.graphs.forking import check_not_forked
 from transferclf.graphs.isolation import undisturbed
-from transferclf.graphs.versions import version_of
 
 if TYPE_CHECKING:
     import keras
@@ -150,12 +146,7 @@ class Prefix:
     def _network(self) -> list[Any]:
         if self.model is not None:
             return ["model", self.architecture, self.weights_digest]
-        return [
-            self.backbone.name,
-            self.backbone.options,
-            version_of("keras"),  # may change an architecture under its name
-            self.weights_digest,
-        ]
+        return [*self.backbone.facts(), self.weights_digest]
 
     @cached_property
     def weights_digest(self) -> str:
@@ -183,52 +174,64 @@ class Prefix:
     def _weights_now(self) -> str:
         if self.model is not None:
             return values_digest(self.model)
-        if self.weights is None:
-            return f"random {self.seed}"
-        if self.weights not in PRETRAINED:
-            path = Path(self.weights)
-            # Its name says whether it is that of Keras, around which some networks are built
-            # differently.
-            pretrained = is_pretrained_file(self.backbone, path, self.size)
-            return file_digest(path) if pretrained else f"file {file_digest(path)}"
-        file = pretrained_file(self.backbone, self.size)
-        if file is None:
-            self._new_backbone()  # downloads the file, or says why that cannot be
-            file = pretrained_file(self.backbone, self.size)
-        if file is None:
-            raise NetworkError(
-                f"The weights of {self.backbone.name!r} are not in {keras_models_folder()}, though "
-                "Keras loaded them; set KERAS_HOME before Keras is imported."
-            )
-        return file_digest(file)
+        return self.backbone.weights_digest(self.weights, self.size, self.seed)
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether the network is a Keras model, which has layers and can be built."""
+        return self.backbone.kind == "keras"
 
     def forward(self) -> Forward:
-        """The compiled network; built once for all equal prefixes in this process."""
-        return self._compiled("prefix", self.build)
+        """Return the compiled network; built once for all equal prefixes in this process."""
+        if not self.is_keras:
+            return self._kept("prefix", self._forward_beside_keras)
+        return self._kept("prefix", lambda: self._compiled(self.build))
 
     def tail_forward(self) -> Forward:
-        """What comes after the cut, compiled as it is before any training."""
-        return self._compiled(f"tail {self.pooling}", self.tail)
+        """Return the layers after the cut, compiled as they are before any training."""
+        return self._kept(f"tail {self.pooling}", lambda: self._compiled(self.tail))
 
-    def _compiled(self, part: str, build: Callable[[], keras.Model]) -> Forward:
+    def _kept(self, part: str, make: Callable[[], Forward]) -> Forward:
         key = (self.digest, self.engine, self.precision, part)
         check_not_forked()
         with _forwards_lock:
             if key not in _forwards:
-                from transferclf.engines.forward import compile_forward
-
-                with undisturbed():
-                    _forwards[key] = compile_forward(build(), self.engine, self.precision)
+                _forwards[key] = make()
             _forwards.move_to_end(key)
             while len(_forwards) > FORWARDS_KEPT:
                 _forwards.popitem(last=False)
             return _forwards[key]
 
-    def build(self) -> keras.Model:
-        """A new, flat Keras model from pixels between 0 and 255 to rows (n, d).
+    def _compiled(self, build: Callable[[], keras.Model]) -> Forward:
+        from transferclf.engines.forward import compile_forward
 
-        The rows are features, or the activations at the cut.
+        with undisturbed():
+            return compile_forward(build(), self.engine, self.precision)
+
+    def _forward_beside_keras(self) -> Forward:
+        """Return a network that is no Keras model, between scaling and pooling by NumPy."""
+        from transferclf.engines.forward import Forward, compile_network
+
+        function, engine = compile_network(
+            self._new_backbone(), self.engine, self.precision, self.backbone.kind
+        )
+
+        def rows(images: np.ndarray) -> np.ndarray:
+            return pooled(function(scale_array(images, self.preprocessing)), self.pooling)
+
+        return Forward(rows, engine)
+
+    def build(self) -> keras.Model:
+        """Return a new, flat Keras model from pixels between 0 and 255 to rows (n, d).
+
+        The rows are features, or the activations at the cut. Raises NetworkError if the network is
+        no Keras model.
         """
+        if not self.is_keras:
+            raise NetworkError(
+                f"{self.backbone.name!r} is a {self.backbone.kind} and no Keras model. There is no "
+                "model_ of it, and nothing that needs one, such as Grad-CAM and export."
+            )
         import keras
 
         from transferclf.graphs.cutting import cut
@@ -281,17 +284,26 @@ class Prefix:
         )
 
     def widths(self) -> list[int]:
-        """How many features each tapped layer gives; builds the network."""
+        """Return how many features each tapped layer gives; builds the network."""
+        if not self.is_keras:
+            blank = np.zeros((1, *self.size, 3), np.float32)
+            return [self.forward()(blank).shape[1]]
         with undisturbed():
             return [features.shape[-1] for features in self._features(self._flat_network())]
 
     def map_shape(self) -> tuple[int, ...]:
-        """Shape of what the backbone ends in, for one image; builds the network once."""
+        """Return the shape that the backbone ends in, for one image; builds the network once."""
         if self.digest not in _map_shapes:
-            with undisturbed():
-                outputs = self._flat_network().outputs
-            _map_shapes[self.digest] = self._only_shape(outputs)
+            _map_shapes[self.digest] = self._output_shape()
         return _map_shapes[self.digest]
+
+    def _output_shape(self) -> tuple[int, ...]:
+        if not self.is_keras:
+            blank = np.zeros((1, *self.size, 3), np.float32)
+            scaled = scale_array(blank, self.preprocessing)
+            return tuple(self._new_backbone()(scaled).shape[1:])
+        with undisturbed():
+            return self._only_shape(self._flat_network().outputs)
 
     def _only_shape(self, outputs: list[keras.KerasTensor]) -> tuple[int, ...]:
         if len(outputs) > 1:
@@ -358,7 +370,9 @@ class Prefix:
             )
         return self.model if self.model is not None else self._new_backbone()
 
-    def _new_backbone(self) -> keras.Model:
+    def _new_backbone(self) -> Any:
+        if not self.is_keras:
+            return self.backbone.network(self.weights, self.size, self.seed)
         return build_backbone(self.backbone, self.weights, self.size, self.seed)
 
 
@@ -367,6 +381,16 @@ _forwards_lock = threading.RLock()
 
 # What networks end in, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
+
+
+def pooled(activations: np.ndarray, pooling: Pooling) -> np.ndarray:
+    """Return activations (n, ...) of a network that is no Keras model as rows (n, d)."""
+    if activations.ndim == 2:
+        return activations
+    if pooling == "flatten":
+        return activations.reshape(len(activations), -1)
+    axes = tuple(range(1, activations.ndim - 1))
+    return activations.max(axis=axes) if pooling == "max" else activations.mean(axis=axes)
 
 
 def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
