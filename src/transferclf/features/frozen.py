@@ -1,8 +1,8 @@
-"""The frozen prefix, named before it is built.
+"""The frozen part of a network, named before it is built.
 
-A `Prefix` says exactly which function of the pixels it is. Its digest goes into the key of every
-stored activation and is computed without Keras; the network is built and compiled only when some
-activation is missing, and then shared by everything in the process that asks for the same.
+The digest of a `Prefix` goes into the key of every stored activation and is computed without
+Keras. The network is built and compiled when an activation is missing, and is then shared by
+everything in the process that asks for the same.
 """
 
 from __future__ import annotations
@@ -46,32 +46,12 @@ FORWARDS_KEPT = 4
 
 @dataclass(frozen=True)
 class Prefix:
-    """A frozen function from pixels to features.
+    """A frozen function from pixels to features, or to the activations at a cut.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The record of the network.
-    weights : {"pretrained", "imagenet"}, Path or None
-        Its weights; ignored for a model of the user's own.
-    seed : int
-        What random weights are drawn from.
-    size : (int, int)
-        Height and width of the input, in pixels.
-    preprocessing : {"none", "caffe", "tf", "torch"}
-        What happens to the pixels first.
-    pooling : {"avg", "max", "flatten"}
-        How activation maps become vectors.
-    layers : tuple of str, default=()
-        Layers to tap, their features side by side; () is the output of the backbone.
-    model : keras.Model or None, default=None
-        The user's own network, in place of the backbone's builder.
-    trainable_layers : int or str, default=0
-        Where the backbone is cut, in the words of :func:`transferclf.graphs.cutting.cut`. 0
-        leaves it whole; otherwise the prefix gives the activations at the cut, flattened, and
-        :meth:`tail` is what comes after them.
-    engine, precision : str, default="auto" and "float32"
-        What runs it, see :func:`transferclf.engines.forward.compile_forward`.
+    The fields are the parameters of the estimators, checked, with these differences. `weights` is
+    ignored where there is a `model` of the user's own. `size` is (height, width). `layers` are
+    tapped, () is the output of the backbone. Where `trainable_layers` is not 0, the prefix gives
+    the flattened activations at that cut, and :meth:`tail` is what comes after them.
     """
 
     backbone: Backbone
@@ -88,7 +68,7 @@ class Prefix:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that determines the features of an image of the right size."""
+        """SHA-256 of everything that determines the features of an image of this size."""
         facts = {
             "format": FORMAT,
             "network": self._network(),
@@ -101,11 +81,11 @@ class Prefix:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The digest is of this installation, and another one computes its own; the digest of the
-        # weights travels along, so that other weights are noticed there.
+        # Another installation computes a digest of its own. The digest of the weights is pickled,
+        # so that other weights are noticed there.
         left_out = {"digest"}
-        # Another version may describe the same model in other words. A model that was changed
-        # since fit keeps the description that it had, and so is noticed there too.
+        # Another version may describe the same model in other words. For a model that was changed
+        # since fit, the description is pickled, so that the change is noticed there too.
         if self.model is not None and not self._has_other_architecture():
             left_out.add("architecture")
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
@@ -150,26 +130,22 @@ class Prefix:
 
     @cached_property
     def weights_digest(self) -> str:
-        """What the weights were when they were first looked at."""
+        """Identifies the weights as they were when this was first asked for."""
         return self._weights_now()
 
     @cached_property
     def architecture(self) -> str:
-        """What a model of the user's own was when it was first looked at, its weights aside."""
+        """Identifies the layers of the user's own model as they were when first asked for."""
         return "" if self.model is None else architecture_digest(self.model)
 
     def expect_weights(self, digest: str) -> None:
-        """Say what the weights were elsewhere; others, when they are looked at, are an error."""
+        """Pin the expected digest of the weights; another one raises when they are used."""
         self.__dict__["weights_digest"] = digest
 
     def _has_other_architecture(self) -> bool:
-        """Whether the user's own model was changed since it was first looked at."""
+        """Whether layers of the user's own model were changed since `architecture` was asked."""
         known = self.__dict__.get("architecture")
-        return (
-            known is not None
-            and self.model is not None
-            and known != architecture_digest(self.model)
-        )
+        return bool(known) and known != architecture_digest(self.model)
 
     def _weights_now(self) -> str:
         if self.model is not None:
@@ -246,9 +222,9 @@ class Prefix:
             return keras.Model(network.inputs[0], outputs, name=self.backbone.name)
 
     def tail(self) -> keras.Model:
-        """A new Keras model of what comes after the cut: from rows (n, d) to features.
+        """Return a new Keras model from the rows (n, d) at the cut to features.
 
-        From pixels (n, h, w, 3) where the prefix is empty. Its layers are copies, free to be
+        It is from pixels (n, h, w, 3) where the prefix is empty. Its layers are copies that may be
         trained.
         """
         import keras
@@ -270,7 +246,7 @@ class Prefix:
         return tail
 
     def _warn_if_fixed(self, tail: keras.Model, suffix: keras.Model) -> None:
-        """Say so where fine-tuning would train none of the backbone."""
+        """Warn if fine-tuning would train no layer of the backbone."""
         if tail.weights:
             return
         import keras
@@ -320,7 +296,7 @@ class Prefix:
         return shape
 
     def whole(self) -> Prefix:
-        """The same network without a cut, with the weights that this one was fitted with."""
+        """Return the same network without a cut, pinned to the same weights."""
         whole = dataclasses.replace(self, trainable_layers=0)
         whole.__dict__.update(weights_digest=self.weights_digest, architecture=self.architecture)
         return whole
@@ -331,7 +307,7 @@ class Prefix:
         return [pool(tensor, self.pooling) for tensor in _outputs(network, self.layers)]
 
     def _flat_network(self) -> keras.Model:
-        """From pixels to what the backbone ends in, its own models inside it dissolved."""
+        """Return the model from pixels to the output of the backbone, without nested models."""
         import keras
 
         from transferclf.backbones.preprocessing import scale_pixels
@@ -349,15 +325,12 @@ class Prefix:
             ) from error
 
     def network(self) -> keras.Model:
-        """The backbone with its weights: the user's own model, or a new one.
+        """Return the backbone with its weights: the user's own model, or a new one.
 
-        Raises
-        ------
-        NetworkError
-            If the weights are no longer those that they were.
+        Raises NetworkError if the weights or layers are no longer those that they were.
         """
-        # Features of a changed network must not be stored under the name of the old one, nor meet
-        # a head that was fitted to the old one's.
+        # Features of a changed network must not be stored under the key of the old one, nor go
+        # into a head that was fitted to the old features.
         if self._weights_now() != self.weights_digest:
             raise NetworkError(
                 f"The weights of {self.backbone.name!r} are not those that it was fitted with: "
@@ -379,7 +352,7 @@ class Prefix:
 _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
 
-# What networks end in, by the digests of their prefixes.
+# The shapes that networks end in, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
 
 
@@ -394,7 +367,7 @@ def pooled(activations: np.ndarray, pooling: Pooling) -> np.ndarray:
 
 
 def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
-    """The outputs of the named layers within this network, or of the network itself."""
+    """Return the outputs of the named layers of this network, or of the network itself."""
     from transferclf.graphs.walking import nodes_in_order
 
     if not names:

@@ -97,6 +97,7 @@ def _weights_facts(
     if prefix.is_scratch:
         return {"kind": "trained"}  # all of them, so that the head has them
     if _is_own(prefix):
+        prefix.network()  # raises if it was changed since fit
         arrays["backbone/probe"] = _probe(prefix)
         return {"kind": "own", "digest": _own_digest(prefix)}
     if not include_weights and prefix.model is None and prefix.weights in PRETRAINED:
