@@ -24,7 +24,7 @@ from transferclf.augmentation.afresh import Augmenter
 from transferclf.augmentation.recipe import PRESETS, Augmentation, augmentation_from
 from transferclf.augmentation.steps import Brightness, Colour, Contrast, Geometry, Noise, vary
 from transferclf.augmentation.views import View
-from transferclf.engines.forward import compiled
+from transferclf.engines.backend import compiled
 from transferclf.exceptions import ImageError, InvalidParameterError
 
 EVERYTHING = Augmentation(

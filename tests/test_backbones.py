@@ -13,8 +13,8 @@ from keras.src.backend.common import global_state
 from keras.src.utils import file_utils
 
 from transferclf.backbones import registry as backbones
+from transferclf.backbones.record import Backbone
 from transferclf.backbones.registry import (
-    Backbone,
     get_backbone,
     list_backbones,
     register_backbone,

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from transferclf.backbones.preprocessing import scale_pixels
-from transferclf.backbones.registry import PREPROCESSINGS, get_backbone, list_backbones
+from transferclf.backbones.preprocessing import PREPROCESSINGS, scale_array, scale_pixels
+from transferclf.backbones.registry import get_backbone, list_backbones
 from transferclf.exceptions import InvalidParameterError
 
 APPLICATIONS = [name for name in list_backbones() if get_backbone(name).is_keras_application]
@@ -17,6 +17,15 @@ def scaled(pixels, preprocessing):
     inputs = keras.Input(pixels.shape[1:])
     model = keras.Model(inputs, scale_pixels(inputs, preprocessing))
     return keras.ops.convert_to_numpy(model(pixels))
+
+
+def test_arrays_are_scaled_as_tensors_are(pixels):
+    for preprocessing in PREPROCESSINGS:
+        kept = pixels.copy()
+        result = scale_array(kept, preprocessing)
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, scaled(pixels, preprocessing), atol=1e-4)
+        np.testing.assert_array_equal(kept, pixels)
 
 
 def keras_preprocess(backbone, pixels):

@@ -18,8 +18,9 @@ from keras.src.backend import config
 from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
-from transferclf.backbones import tiny, weights
-from transferclf.backbones.registry import Backbone, get_backbone
+from transferclf.backbones import applications, tiny, weights
+from transferclf.backbones.record import Backbone
+from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import (
     build_backbone,
     keras_models_folder,
@@ -415,7 +416,8 @@ def test_weights_of_tiny_are_not_those_it_starts_from():
 
 def test_pretrained_weights_in_a_read_only_home(keras_home, network, folder, tmp_path, monkeypatch):
     shutil.copy(folder / FILE, keras_home / "models")
-    monkeypatch.setattr(weights, "keras_models_folder", lambda: tmp_path / "elsewhere")
+    for module in (weights, applications):
+        monkeypatch.setattr(module, "keras_models_folder", lambda: tmp_path / "elsewhere")
     assert_same_weights(build_backbone(MOBILENET, "pretrained", SIZE, seed=0), network)
 
 
@@ -455,7 +457,8 @@ def test_efficientnet_is_that_of_keras_wherever_its_file_is(
     official, mine = outputs_by_keras
     backbone = get_backbone("efficientnet_b0")
     shutil.copy(efficientnet, keras_home / "models")
-    monkeypatch.setattr(weights, "keras_models_folder", lambda: tmp_path / "elsewhere")
+    for module in (weights, applications):
+        monkeypatch.setattr(module, "keras_models_folder", lambda: tmp_path / "elsewhere")
     for which, expected in [
         ("pretrained", official),
         (efficientnet, official),

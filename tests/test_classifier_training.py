@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier
-from transferclf.engines import forward as inference
+from transferclf.engines import backend as inference
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.training import phases
 from transferclf.training import trainer as trainers

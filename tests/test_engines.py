@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from transferclf.engines import registry as engines
-from transferclf.engines.registry import (
-    ENGINES,
-    PRECISIONS,
-    check_engine,
-    has_bfloat16,
-    resolved_engine,
-)
+from transferclf.engines import engine as engines
+from transferclf.engines.engine import PRECISIONS, has_bfloat16
+from transferclf.engines.registry import check_engine, engine_for, engine_names
 from transferclf.exceptions import InvalidParameterError
 
+ENGINES = engine_names()
 OPTIONAL = ["onnxruntime", "openvino"]
+
+
+def resolved_engine(name="auto"):
+    return engine_for(name).name
 
 
 @pytest.fixture
 def on_backend(monkeypatch):
     def pretend(name):
-        monkeypatch.setattr("transferclf.engines.registry._keras_backend", lambda: name)
+        monkeypatch.setattr("transferclf.engines.engine.keras_backend", lambda: name)
 
     pretend("tensorflow")
     return pretend
@@ -140,10 +140,10 @@ def test_a_system_that_does_not_tell_is_believed(monkeypatch, tmp_path, on_backe
 
 RESOLVING = """
 import sys
-from transferclf.engines.registry import check_engine, resolved_engine
+from transferclf.engines.registry import check_engine, engine_for
 check_engine("auto")
 heavy = {"keras", "tensorflow", "onnxruntime", "openvino", "tf2onnx", "sklearn"} & set(sys.modules)
-print(resolved_engine(), sorted(heavy))
+print(engine_for("auto").name, sorted(heavy))
 """
 
 
@@ -187,12 +187,12 @@ def test_backend_is_known_before_keras_is_imported(tmp_path, backend, config, ex
 def test_backend_of_an_imported_keras_is_asked():
     import keras
 
-    assert engines._keras_backend() == keras.backend.backend()
+    assert engines.keras_backend() == keras.backend.backend()
 
 
 @pytest.mark.parametrize("engine", OPTIONAL)
 def test_installed_packages_are_found(engine):
-    names = engines._PACKAGES[engine]
+    names = engine_for(engine).packages
     if all(importlib.util.find_spec(name) for name in names):
         check_engine(engine)
     else:

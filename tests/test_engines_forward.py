@@ -20,11 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
+from transferclf.engines.engine import has_bfloat16
 from transferclf.engines.forward import BATCH_SIZE, FEW, Forward, compile_forward
-from transferclf.engines.registry import ENGINES, has_bfloat16
+from transferclf.engines.registry import engine_names
 from transferclf.exceptions import InvalidParameterError, NetworkError
 
 SIDE = 16
+ENGINES = engine_names()
 
 
 def network(output="pooled"):

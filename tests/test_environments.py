@@ -15,7 +15,7 @@ from image_helpers import striped_images
 
 from transferclf import CNNFeatureExtractor, TransferClassifier
 from transferclf.backbones.weights import keras_home, keras_models_folder
-from transferclf.engines import registry as engines
+from transferclf.engines import engine as engines
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning, WeightsError
 from transferclf.features import FeatureStore, store_for
 
@@ -68,7 +68,7 @@ def test_keras_folder_where_the_home_is_missing(tmp_path, monkeypatch):
 def test_keras_backend_of_a_user_without_a_home(homeless, monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     monkeypatch.delitem(sys.modules, "keras")
-    assert engines._keras_backend() == "tensorflow"
+    assert engines.keras_backend() == "tensorflow"
 
 
 @pytest.mark.parametrize("path", ["~", "~/features", "~/a/b"])

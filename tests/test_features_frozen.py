@@ -17,6 +17,7 @@ from keras import layers
 from sklearn.base import clone
 
 from transferclf import CNNFeatureExtractor, TransferClassifier
+from transferclf.backbones import own
 from transferclf.backbones import registry as backbones
 from transferclf.backbones.registry import register_backbone
 from transferclf.backbones.tiny import WIDTH
@@ -27,7 +28,6 @@ from transferclf.exceptions import (
     UnknownBackboneError,
     WeightsError,
 )
-from transferclf.features import choosing
 from transferclf.features import frozen as prefix
 from transferclf.features.choosing import choose_prefix
 from transferclf.features.frozen import FORWARDS_KEPT
@@ -75,7 +75,7 @@ def _no_forwards():
 def registry(monkeypatch):
     """The registry, put back after the test."""
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
-    choosing._registered_model.cache_clear()
+    own.registered_model.cache_clear()
 
 
 @pytest.fixture(scope="module")

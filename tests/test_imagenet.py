@@ -18,8 +18,11 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 from PIL import Image
 
-from transferclf import get_backbone, imagenet, list_backbones
-from transferclf.engines.registry import has_bfloat16, resolved_engine
+from transferclf import get_backbone, list_backbones
+from transferclf.backbones import applications
+from transferclf.engines.engine import has_bfloat16
+from transferclf.engines.registry import engine_for
+from transferclf.estimators import imagenet
 from transferclf.estimators.imagenet import Prediction, imagenet_classes, predict_imagenet
 from transferclf.exceptions import (
     ImageError,
@@ -29,6 +32,7 @@ from transferclf.exceptions import (
     WeightsError,
 )
 from transferclf.features.choosing import choose_prefix
+from transferclf.features.frozen import Prefix
 
 NAME = "mobilenet_v2_035"
 SIZE = (32, 32)
@@ -174,17 +178,20 @@ class TestPredictions:
             assert_same(predict(images[start : start + 1], weights), result[start : start + 1])
 
     def test_stream(self, rng, monkeypatch):
-        """No more than a batch of pixels is there at a time."""
+        """No more than a batch of pixels is there at a time, and a repeated image goes in once."""
         seen = []
 
-        def load_batches(source, batches, size, resize):
-            for batch in batches:
-                seen.append(len(batch))
-                yield np.zeros((len(batch), *size, 3), np.float32)
+        def forward(prefix):
+            return lambda pixels: (
+                seen.append(pixels.shape) or np.tile(pixels.mean(axis=(1, 2, 3))[:, None], 1000)
+            )
 
-        monkeypatch.setattr(imagenet, "load_batches", load_batches)
-        assert len(predict(np.zeros((70, 8, 8), np.uint8))) == 70
-        assert seen == [32, 32, 6]
+        monkeypatch.setattr(Prefix, "forward", forward)
+        images = rng.integers(0, 256, (70, 8, 8), dtype=np.uint8)
+        result = predict(np.concatenate([images, images[:5]]))
+        assert seen == [(32, 32, 32, 3), (32, 32, 32, 3), (6, 32, 32, 3)]
+        assert result[70:] == result[:5]
+        assert len({row[0].probability for row in result}) > 30
 
     def test_input_is_not_touched(self, pixels):
         image = pixels.astype(np.float32)
@@ -215,7 +222,7 @@ class TestPredictions:
 
     @pytest.mark.slow
     @pytest.mark.skipif(
-        not has_bfloat16() or resolved_engine() != "tensorflow", reason="no bfloat16 here"
+        not has_bfloat16() or engine_for("auto").name != "tensorflow", reason="no bfloat16 here"
     )
     def test_less_precision(self, weights, pixels):
         expected = predict(pixels, weights, top=1)
@@ -326,7 +333,7 @@ class TestWeights:
     ):
         save_old_format(network, keras_home / FILE)
         expected = predict_imagenet(NAME, pixels, image_size=96)
-        for module in (imagenet, sys.modules["transferclf.backbones.weights"]):
+        for module in (imagenet, applications, sys.modules["transferclf.backbones.weights"]):
             monkeypatch.setattr(module, "keras_models_folder", lambda: tmp_path / "elsewhere")
         monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path / "elsewhere"))
         monkeypatch.setattr("transferclf.features.frozen._forwards", OrderedDict())
@@ -400,13 +407,13 @@ def test_file_is_the_one_that_keras_asks_for(name, monkeypatch):
     with keras.StatelessScope(initialize_variables=False):
         backbone.build(weights="imagenet", include_top=True, input_shape=(*size, 3))
     global_state.set_global_attribute("uninitialized_variables", [])
-    assert asked == [imagenet._with_top(backbone, "imagenet", size).weights_file_for(size)]
+    assert asked == [backbone.with_top().weights_file_for(size)]
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_file_with_the_layer_has_another_name(name):
     backbone = get_backbone(name)
-    whole = imagenet._with_top(backbone, None, (224, 224))
+    whole = backbone.with_top()
     assert whole.weights_file != backbone.weights_file
     assert "top" not in whole.weights_file
 

@@ -11,7 +11,7 @@ from exactness import assert_rows_agree
 from head_helpers import probabilities
 from keras import layers
 
-from transferclf.engines import forward as inference
+from transferclf.engines import backend as inference
 from transferclf.exceptions import DivergenceError
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Classes

@@ -129,7 +129,7 @@ def _for_one_image(
     with undisturbed():
         import keras
 
-        from transferclf.engines.forward import compiled
+        from transferclf.engines.backend import compiled
 
         image = keras.KerasTensor((1, None, None, 3), "float32")
         drawn = [image if k is None else keras.KerasTensor((1, k), "float32") for k in widths]

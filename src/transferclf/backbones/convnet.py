@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from transferclf._checks import (
     is_sequence,
 )
 from transferclf._parameters import ParameterSet
+from transferclf.backbones.record import Backbone
 from transferclf.exceptions import NetworkError
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ RELU_LIKE = ("celu", "elu", "gelu", "leaky_relu", "mish", "relu", "relu6", "silu
 # Keras' 0.99 would take hundreds of steps to forget the zeros and ones that the statistics start
 # from; small data sets are trained for fewer.
 BATCH_NORM_MOMENTUM = 0.9
+
+# Side in pixels at which one sees images unless it is said.
+IMAGE_SIZE = 64
 
 # Two gigabytes of float32, and Adam keeps two more numbers for each.
 MAX_PARAMETERS = 2**29
@@ -116,10 +121,21 @@ class ConvNet(ParameterSet):
         check_rates(self._full("dropout"), self.dropout, n_blocks + n_dense, layers)
         check_activation(self._full("activation"), self.activation)
 
-    def build(self, input_shape: tuple[int, int, int]) -> keras.Model:
-        """A new Keras model from scaled pixels to features (n, d).
+    def record(self) -> Backbone:
+        """Return the record of this network, as it is now; raises where `check` does."""
+        self.check()
+        return Backbone(
+            f"convnet_{self.digest[:16]}",
+            copy.deepcopy(self).build,
+            image_size=max(IMAGE_SIZE, self.min_image_size),
+            min_image_size=self.min_image_size,
+            preprocessing="rescale",
+        )
 
-        Its weights are drawn from Keras' own seeds, which `undisturbed(seed)` determines.
+    def build(self, input_shape: tuple[int, int, int]) -> keras.Model:
+        """Return a new Keras model from scaled pixels to features (n, d).
+
+        Its weights are drawn from Keras' own seeds.
 
         Parameters
         ----------

@@ -1,16 +1,22 @@
 """Pixel scaling: what each backbone expects to happen to pixels between 0 and 255.
 
-"rescale" is to the scale 0 to 1; the other ways are those of
-`keras.applications.imagenet_utils.preprocess_input`. They are built from layers, so that they
-travel inside the model and no caller can forget or double them.
+"rescale" is to [0, 1], "tf" to [-1, 1]; "torch" is to [0, 1], then by ImageNet's mean and
+deviation; "caffe" is BGR minus ImageNet's mean; "none" leaves the pixels to the network. All but
+the first are those of `keras.applications.imagenet_utils.preprocess_input`.
 """
 
 from __future__ import annotations
 
-import keras
-from keras import layers
+from typing import TYPE_CHECKING
 
-from transferclf.backbones.registry import check_preprocessing
+import numpy as np
+
+from transferclf.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    import keras
+
+PREPROCESSINGS = ("none", "rescale", "caffe", "tf", "torch")
 
 # Means and deviations of ImageNet: BGR on the scale 0 to 255 as the original Caffe networks were
 # trained, and RGB on the scale 0 to 1 as in torchvision.
@@ -19,22 +25,19 @@ TORCH_RGB_MEAN = (0.485, 0.456, 0.406)
 TORCH_RGB_DEVIATION = (0.229, 0.224, 0.225)
 
 
+def check_preprocessing(preprocessing: str) -> None:
+    """Raise InvalidParameterError unless `preprocessing` is one of the known names."""
+    if preprocessing not in PREPROCESSINGS:
+        raise InvalidParameterError(
+            f"preprocessing must be one of {PREPROCESSINGS}. Got {preprocessing!r} instead."
+        )
+
+
 def scale_pixels(pixels: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
-    """Scale RGB pixels between 0 and 255 as a backbone expects them.
+    """Scale pixels by layers, so that the scaling travels inside the model."""
+    import keras
+    from keras import layers
 
-    Parameters
-    ----------
-    pixels : keras.KerasTensor of shape (n, h, w, 3)
-        RGB pixels between 0 and 255.
-    preprocessing : {"none", "rescale", "caffe", "tf", "torch"}
-        "rescale" is to [0, 1]; "tf" is to [-1, 1]; "torch" is to [0, 1], then by ImageNet's mean
-        and deviation; "caffe" is BGR minus ImageNet's mean; "none" leaves them to the network
-        itself.
-
-    Returns
-    -------
-    keras.KerasTensor of shape (n, h, w, 3)
-    """
     check_preprocessing(preprocessing)
     if preprocessing == "rescale":
         return layers.Rescaling(1 / 255, name="scale_pixels")(pixels)
@@ -49,3 +52,17 @@ def scale_pixels(pixels: keras.KerasTensor, preprocessing: str) -> keras.KerasTe
         mean = list(CAFFE_BGR_MEAN)
         return layers.Normalization(mean=mean, variance=[1.0] * 3, name="scale_pixels")(bgr)
     return pixels
+
+
+def scale_array(pixels: np.ndarray, preprocessing: str) -> np.ndarray:
+    """Scale pixels (n, h, w, 3) for a network that is no Keras model; float32."""
+    check_preprocessing(preprocessing)
+    if preprocessing == "rescale":
+        pixels = pixels / 255
+    elif preprocessing == "tf":
+        pixels = pixels / 127.5 - 1
+    elif preprocessing == "torch":
+        pixels = (pixels / 255 - TORCH_RGB_MEAN) / TORCH_RGB_DEVIATION
+    elif preprocessing == "caffe":
+        pixels = pixels[..., ::-1] - CAFFE_BGR_MEAN
+    return np.asarray(pixels, np.float32)

@@ -22,7 +22,7 @@ STEM_WIDTH = 16
 BLOCK_WIDTHS = (32, 64, 128, 256)
 UNITS_PER_BLOCK = (1, 2, 2, 1)
 TOP_WIDTH = 512
-# Of what comes out: all units from the second block on, and the top.
+# Channels of the output: all units from the second block on, and the top.
 WIDTH = TOP_WIDTH + sum(
     width * n_units for width, n_units in zip(BLOCK_WIDTHS[1:], UNITS_PER_BLOCK[1:], strict=True)
 )
@@ -37,24 +37,12 @@ def build_tiny(
     name: str = "tiny",
     seed: int | None = None,
 ) -> keras.Model:
-    """Build the network with fresh random weights.
+    """Return the network with random weights, from pixels on the scale -1 to 1.
 
-    Parameters
-    ----------
-    input_shape : tuple, default=(None, None, 3)
-        Height, width and channels. The network is fully convolutional: any size from 32 pixels
-        up works. Pixels are expected to be scaled to [-1, 1].
-    name : str, default="tiny"
-        Name of the model.
-    seed : int or None, default=None
-        Makes the random weights reproducible. None draws different ones each time.
+    The network is fully convolutional and takes any size from 32 pixels up. It ends in one map at a
+    32nd of the height and width: the 512 channels of the top, after those of the units from block 2
+    on (64, 64, 128, 128 and 256), averaged to that size.
 
-    Returns
-    -------
-    keras.Model
-        A flat functional model. Its output is one activation map at a 32nd of the input's height
-        and width, not pooled: 512 channels of the top, after those of the units from block 2 on,
-        64, 64, 128, 128 and 256, averaged to that size. The top tells things, the units textures.
 
     Examples
     --------
@@ -83,19 +71,11 @@ def build_tiny(
 
 
 def load_tiny_weights(model: keras.Model) -> None:
-    """Give a network of `build_tiny` the weights that come with the package.
+    """Give a network of `build_tiny`, or a model with its layers, the weights of this package.
 
-    Parameters
-    ----------
-    model : keras.Model
-        What `build_tiny` returned, or a model that contains all of its layers by name.
+    Raises WeightsError if the file is missing or another one, and NetworkError if the model lacks a
+    layer.
 
-    Raises
-    ------
-    WeightsError
-        If the file of weights is missing or is not the one this version was released with.
-    NetworkError
-        If the model lacks one of the layers, or a layer has another shape.
 
     Examples
     --------
@@ -115,7 +95,7 @@ def load_tiny_weights(model: keras.Model) -> None:
 
 
 def _read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of the file, once its bytes have proved to be the released ones."""
+    """Return the arrays of the file, if its bytes are the released ones."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -131,7 +111,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_weights(arrays: dict[str, np.ndarray], variables: dict) -> None:
-    """Raise unless the model has every stored variable, in the stored shape."""
+    """Raise NetworkError unless the model has every stored variable in the stored shape."""
     for key, array in arrays.items():
         if key not in variables:
             raise NetworkError(f"The model has no weight {key!r}: it was not made by build_tiny().")

@@ -1,31 +1,20 @@
-"""The fast constant function: a network that will never change, compiled for inference.
-
-The only room that knows TensorFlow. With another Keras backend the network runs as Keras does it.
-"""
+"""The fast constant function: a network that will never change, compiled for inference."""
 
 from __future__ import annotations
 
-import functools
 import threading
-import weakref
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from transferclf.engines.registry import Engine, Precision, check_engine, resolved_engine
-from transferclf.engines.runtimes import (
-    Function,
-    Traced,
-    onnxruntime_function,
-    openvino_function,
-)
+from transferclf.engines.engine import Function, Precision
+from transferclf.engines.registry import check_engine, engine_for
 from transferclf.exceptions import NetworkError
 from transferclf.graphs.eager import check_eager
-from transferclf.graphs.folding import fold_batch_norm
 from transferclf.graphs.forking import check_not_forked
-from transferclf.graphs.precision import lower_precision
+
+if TYPE_CHECKING:
+    import keras
 
 # The only two sizes that a batch ever has. Kernels may sum in another order for another size, so
 # that a row of a batch of fixed size never depends on how many images the caller happened to pass.
@@ -46,14 +35,12 @@ class Forward:
     function : callable
         From a batch of fixed size to its activations.
     engine : str, default="keras"
-        What runs it.
+        What runs it, never "auto".
     few : int, default=4
         Up to so many images go through one by one, which is faster; more go 32 at a time.
 
     Attributes
     ----------
-    engine : str
-        What runs the network, never "auto".
     images_seen : int
         Images that have been through the network so far, padding not counted.
     """
@@ -66,17 +53,7 @@ class Forward:
         self.images_seen = 0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run the network.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, ...)
-            RGB pixels between 0 and 255, or whatever the network takes.
-
-        Returns
-        -------
-        ndarray of shape (n, ...), float32
-        """
+        """Return the activations (n, ...) of images (n, ...), as float32."""
         check_not_forked()
         check_eager()
         with self._counting:
@@ -90,9 +67,9 @@ class Forward:
 
 
 def compile_forward(
-    model: keras.Model, engine: Engine = "auto", precision: Precision = "float32"
+    model: keras.Model, engine: str = "auto", precision: Precision = "float32"
 ) -> Forward:
-    """Compile a network for inference; the model itself can be dropped afterwards.
+    """Compile a Keras model for inference; the model itself can be dropped afterwards.
 
     Parameters
     ----------
@@ -127,202 +104,31 @@ def compile_forward(
     array([[7., 7., 7.],
            [7., 7., 7.]], dtype=float32)
     """
-    check_engine(engine, precision)
+    return Forward(*compile_network(model, engine, precision, "keras"))
+
+
+def compile_network(
+    network: Any, engine: str, precision: Precision, kind: str
+) -> tuple[Function, str]:
+    """Return the function that an engine makes of a network of this kind, and the engine's name."""
+    check_engine(engine, precision, kind)
+    chosen = engine_for(engine, kind)
+    prepared = _folded(network) if kind == "keras" else network
+    return chosen.compile(prepared, precision), chosen.name
+
+
+def _folded(model: keras.Model) -> keras.Model:
+    from transferclf.graphs.folding import fold_batch_norm
+
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise NetworkError(
             "expected a model with one input and one output, got "
             f"{len(model.inputs)} and {len(model.outputs)}"
         )
-    folded = fold_batch_norm(model)
-    chosen = resolved_engine(engine)
-    return Forward(_function(folded, chosen, precision), chosen)
-
-
-def compiled(function: Callable[..., Any], *arguments: keras.KerasTensor) -> Callable[..., Any]:
-    """Compile a function that reads variables, and may set them, such as a step of training.
-
-    Parameters
-    ----------
-    function : callable
-        Of tensors, made of Keras operations.
-    *arguments : keras.KerasTensor
-        Shapes and types of what it will be called with.
-
-    Returns
-    -------
-    callable
-        The same function, traced once; `function` itself where Keras' backend traces nothing.
-
-    Examples
-    --------
-    >>> import keras, numpy as np
-    >>> doubled = compiled(lambda x: 2 * x, keras.KerasTensor((None,), "float32"))
-    >>> keras.ops.convert_to_numpy(doubled(np.ones(2, np.float32))).tolist()
-    [2.0, 2.0]
-    """
-    if keras.backend.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
-
-    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in arguments]
-    traced = tf.function(function, autograph=False).get_concrete_function(*specs)
-    return lambda *values: traced(*map(tf.convert_to_tensor, values))
-
-
-def gradient_at(function: Callable[[Any], tuple[Any, Any]], point: Any) -> tuple[Any, Any]:
-    """The gradient of a function at a point; Keras has none that is the same in all backends.
-
-    Parameters
-    ----------
-    function : callable
-        From a tensor to a single number, and whatever else is to be handed on.
-    point : tensor of float
-        Where.
-
-    Returns
-    -------
-    gradient, others : tensor of the shape of `point`, and what else the function returned
-
-    Examples
-    --------
-    >>> import keras
-    >>> point = keras.ops.convert_to_tensor([1.0, 3.0])
-    >>> slope, _ = gradient_at(lambda x: (keras.ops.sum(x**2), None), point)
-    >>> keras.ops.convert_to_numpy(slope).tolist()
-    [2.0, 6.0]
-    """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return jax.grad(function, has_aux=True)(point)
-    if backend == "torch":
-        import torch
-
-        point = point.detach().requires_grad_()
-        value, others = function(point)
-        return torch.autograd.grad(value, point)[0], others
-    import tensorflow as tf
-
-    with tf.GradientTape() as tape:
-        tape.watch(point)
-        value, others = function(point)
-    return tape.gradient(value, point), others
-
-
-def sum_of_squares(tensor: Any) -> Any:
-    """The sum of a tensor's squares; TensorFlow has one operation for it and its gradient."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return 2 * tf.nn.l2_loss(tensor)
-    return keras.ops.sum(keras.ops.square(tensor))
-
-
-def streamline(optimizer: keras.optimizers.Optimizer) -> None:
-    """Have an optimizer do the same with less of TensorFlow, in memory and in time.
-
-    Gradients are taken as they are, not as sums over replicas, of which there is one: TensorFlow
-    registers a function for each such sum for ever, and with it the graph around it, a few
-    megabytes for each step of training that was ever compiled. And Adam's update is TensorFlow's
-    one operation for it, not the dozen that Keras composes it of.
-
-    Parameters
-    ----------
-    optimizer : keras.optimizers.Optimizer
-        Changed in place; nothing is changed where Keras runs on another backend.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return
-    optimizer._all_reduce_sum_gradients = lambda gradients: [
-        pair for pair in gradients if pair[0] is not None
-    ]
-    if type(optimizer) is keras.optimizers.Adam and not optimizer.amsgrad:
-        optimizer.update_step = functools.partial(_adam_step, weakref.proxy(optimizer))
-
-
-def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
-    import tensorflow as tf
-
-    index = optimizer._get_variable_index(variable)
-    step = tf.cast(optimizer.iterations + 1, variable.dtype)
-    tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=optimizer._momentums[index].value.handle,
-        v=optimizer._velocities[index].value.handle,
-        beta1_power=tf.pow(tf.cast(optimizer.beta_1, variable.dtype), step),
-        beta2_power=tf.pow(tf.cast(optimizer.beta_2, variable.dtype), step),
-        lr=tf.cast(learning_rate, variable.dtype),
-        beta1=optimizer.beta_1,
-        beta2=optimizer.beta_2,
-        epsilon=optimizer.epsilon,
-        grad=gradient,
-    )
-
-
-def release_kernels() -> None:
-    """Have TensorFlow forget what it keeps for each shape of a variable that there ever was.
-
-    It keeps tens of kilobytes for each and never forgets them by itself, so that whoever drops
-    networks of many shapes calls this. Nothing else is affected; what is needed again is made
-    again in microseconds. `keras.utils.clear_session` does the same, and more.
-    """
-    if keras.backend.backend() == "tensorflow":
-        from tensorflow.python.eager import context
-
-        context.context().clear_kernel_cache()
-
-
-def _function(model: keras.Model, engine: str, precision: str) -> Function:
-    if engine == "keras":
-        return _called(model)
-    if engine == "tensorflow":
-        return _graph_function(lower_precision(model) if precision == "bfloat16" else model)
-    traced = _weights_as_inputs(_concrete_function(model))
-    if engine == "openvino":
-        return openvino_function(traced, precision)
-    return onnxruntime_function(traced)
+    return fold_batch_norm(model)
 
 
 def _padded(images: np.ndarray, size: int) -> np.ndarray:
     missing = size - len(images)
     images = np.ascontiguousarray(images, dtype=np.float32)
     return np.pad(images, [(0, missing)] + [(0, 0)] * (images.ndim - 1)) if missing else images
-
-
-def _called(model: keras.Model) -> Function:
-    return lambda images: keras.ops.convert_to_numpy(model(images, training=False))
-
-
-def _graph_function(model: keras.Model) -> Function:
-    import tensorflow as tf
-
-    concrete = _concrete_function(model)
-    return lambda images: concrete(tf.constant(images)).numpy()
-
-
-def _concrete_function(model: keras.Model) -> Any:
-    """The model as one graph with open batch size, which captures the weights of this moment.
-
-    Captured and not written into the graph: TensorFlow would copy such a graph many times before
-    it first runs (four seconds for ResNet50), and batches run no faster for it.
-    """
-    import tensorflow as tf
-
-    trainable, others = model.trainable_variables, model.non_trainable_variables
-    weights = [tf.convert_to_tensor(variable.value) for variable in [*trainable, *others]]
-
-    def outputs(images: Any) -> Any:
-        values = weights[: len(trainable)], weights[len(trainable) :]
-        result, _ = model.stateless_call(*values, images, training=False)
-        return keras.tree.flatten(result)[0]
-
-    pixels = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
-    return tf.function(outputs, autograph=False).get_concrete_function(pixels)
-
-
-def _weights_as_inputs(concrete: Any) -> Traced:
-    pixels, *captured = concrete.inputs
-    values = [value.numpy() for value in concrete.captured_inputs]
-    weights = {tensor.name: value for tensor, value in zip(captured, values, strict=True)}
-    return Traced(concrete.graph, pixels.name, concrete.outputs[0].name, weights)

@@ -1,51 +1,58 @@
-"""What can run a frozen network: the engines by name, and what each of them needs.
+"""The registry of engines: names, what can run here, and what "auto" is.
 
-Imports neither Keras nor any engine, so that parameters can be checked before anything heavy is.
+Imports neither Keras nor any engine's packages.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal, get_args
-
 from transferclf._checks import check_choice
+from transferclf.engines.engine import PRECISIONS, Engine, has_bfloat16
+from transferclf.engines.function import FunctionEngine
+from transferclf.engines.keras import KerasEngine
+from transferclf.engines.onnxruntime import OnnxRuntimeEngine
+from transferclf.engines.openvino import OpenVinoEngine
+from transferclf.engines.tensorflow import TensorFlowEngine
 from transferclf.exceptions import InvalidParameterError
 
-Engine = Literal["auto", "tensorflow", "onnxruntime", "openvino", "keras"]
-Precision = Literal["float32", "bfloat16"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+AUTO = "auto"
 
-# What each optional engine imports; the extra of this package that brings it has its name.
-_PACKAGES = {"onnxruntime": ("onnxruntime", "tf2onnx"), "openvino": ("openvino",)}
-# All others start from the graph that TensorFlow traces.
-_WITHOUT_TENSORFLOW = ("keras",)
-_WITH_BFLOAT16 = ("tensorflow", "openvino")
-
-_CPU_FACTS = Path("/proc/cpuinfo")
-# AVX512-BF16 and AMX as Linux names them on x86, and what it names them on ARM.
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_ENGINES: dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        TensorFlowEngine(),
+        OnnxRuntimeEngine(),
+        OpenVinoEngine(),
+        KerasEngine(),
+        FunctionEngine(),
+    )
+}
 
 
-def check_engine(engine: str, precision: str = "float32") -> None:
-    """Raise where this engine cannot run, or not with this precision, here.
+def register_engine(engine: Engine) -> None:
+    """Add an engine, which `engine=` of the estimators can name from then on.
 
     Parameters
     ----------
-    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}
-        What is to run the network.
-    precision : {"float32", "bfloat16"}, default="float32"
-        What it is to compute in.
+    engine : Engine
+        An engine of another name than those that are known.
 
     Raises
     ------
     InvalidParameterError
-        If a name is unknown, a package is missing, Keras runs on another backend than
-        TensorFlow, or the engine or the CPU cannot compute in bfloat16.
+        If there is an engine of this name.
+    """
+    if engine.name in (AUTO, *_ENGINES):
+        raise InvalidParameterError(f"There is an engine {engine.name!r} already.")
+    _ENGINES[engine.name] = engine
+
+
+def engine_names() -> tuple[str, ...]:
+    """Return all values of `engine=`, "auto" first."""
+    return (AUTO, *(name for name, engine in _ENGINES.items() if engine.is_offered))
+
+
+def check_engine(name: str, precision: str = "float32", network: str = "keras") -> None:
+    """Raise InvalidParameterError if an engine cannot run here a network of this kind so precisely.
 
     Examples
     --------
@@ -55,82 +62,18 @@ def check_engine(engine: str, precision: str = "float32") -> None:
     transferclf.exceptions.InvalidParameterError: engine='keras' computes in float32 only. For \
 precision='bfloat16' take engine='tensorflow' or 'openvino'.
     """
-    check_choice("engine", engine, ENGINES)
+    names = engine_names()
+    check_choice("engine", name, names)
     check_choice("precision", precision, PRECISIONS)
-    _check_packages(engine)
-    _check_backend(engine)
-    if precision == "bfloat16":
-        _check_bfloat16(resolved_engine(engine))
-
-
-def resolved_engine(engine: str = "auto") -> str:
-    """The engine that a name stands for here; imports no engine.
-
-    Parameters
-    ----------
-    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        "auto" is "tensorflow" where that is Keras' backend, else "keras": never a package that
-        happens to be installed, so that the same program gives the same features everywhere.
-
-    Returns
-    -------
-    {"tensorflow", "onnxruntime", "openvino", "keras"}
-
-    Examples
-    --------
-    >>> resolved_engine("openvino")
-    'openvino'
-    """
-    if engine != "auto":
-        return engine
-    return "tensorflow" if _keras_backend() == "tensorflow" else "keras"
-
-
-def has_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16, as far as can be told.
-
-    Returns
-    -------
-    bool
-        True also where the system does not say what its CPU has (Windows, macOS).
-
-    Examples
-    --------
-    >>> has_bfloat16() in (True, False)
-    True
-    """
-    try:
-        facts = _CPU_FACTS.read_text()
-    except OSError:
-        return True
-    return not _BFLOAT16_FLAGS.isdisjoint(facts.split())
-
-
-def _check_packages(engine: str) -> None:
-    missing = [name for name in _PACKAGES.get(engine, ()) if find_spec(name) is None]
-    if missing:
+    engine = engine_for(name, network)
+    if network not in engine.networks:
         raise InvalidParameterError(
-            f"engine={engine!r} needs {' and '.join(missing)}, which cannot be imported. "
-            f"Run: pip install transferclf[{engine}]"
+            f"engine={name!r} cannot run a backbone that is a {network}. Leave engine='auto'."
         )
-
-
-def _check_backend(engine: str) -> None:
-    backend = _keras_backend()
-    if backend != "tensorflow" and engine not in ("auto", *_WITHOUT_TENSORFLOW):
-        raise InvalidParameterError(
-            f"engine={engine!r} needs Keras on TensorFlow; it runs on {backend}. "
-            "Take engine='keras', or set KERAS_BACKEND=tensorflow."
-        )
-
-
-def _check_bfloat16(engine: str) -> None:
-    if engine not in _WITH_BFLOAT16:
-        raise InvalidParameterError(
-            f"engine={engine!r} computes in float32 only. For precision='bfloat16' take "
-            f"engine={' or '.join(map(repr, _WITH_BFLOAT16))}."
-        )
-    if not has_bfloat16():
+    engine.check()
+    if precision not in engine.precisions:
+        _refuse_precision(engine, precision, network)
+    if precision == "bfloat16" and not has_bfloat16():
         # It would be computed, and slower than float32, which nobody asks for.
         raise InvalidParameterError(
             "precision='bfloat16' needs a CPU with AVX512-BF16 or AMX (on ARM, BF16); this one has "
@@ -138,18 +81,27 @@ def _check_bfloat16(engine: str) -> None:
         )
 
 
-def _keras_backend() -> str:
-    """Keras' backend, or what it will be: Keras' own rules, without importing it."""
-    keras = sys.modules.get("keras")
-    if keras is not None and hasattr(keras, "backend"):  # imported, and not just being imported
-        return str(keras.backend.backend())
-    return os.environ.get("KERAS_BACKEND") or _configured_backend()
+def engine_for(name: str, network: str = "keras") -> Engine:
+    """Return the engine that a value of `engine=` stands for, for a network of this kind."""
+    if name != AUTO:
+        return _ENGINES[name]
+    candidates = [
+        engine
+        for engine in _ENGINES.values()
+        if engine.is_for_auto and network in engine.networks and engine.fits_backend
+    ]
+    return max(candidates, key=lambda engine: engine.rank)
 
 
-def _configured_backend() -> str:
-    # A user without a home folder is no error: the name stays as it is, and no file is found.
-    folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    try:
-        return str(json.loads((Path(folder) / "keras.json").read_text())["backend"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return "tensorflow"
+def _refuse_precision(engine: Engine, precision: str, network: str) -> None:
+    others = [
+        repr(other.name)
+        for other in _ENGINES.values()
+        if precision in other.precisions and network in other.networks
+    ]
+    hint = (
+        f"For precision={precision!r} take engine={' or '.join(others)}."
+        if others
+        else f"A backbone that is a {network} needs precision='float32'."
+    )
+    raise InvalidParameterError(f"engine={engine.name!r} computes in float32 only. {hint}")

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.registry import PREPROCESSINGS
+from transferclf.backbones.preprocessing import PREPROCESSINGS
 from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features import store_for
@@ -163,7 +163,7 @@ class BackboneEstimator(BaseEstimator):
             "pooling": prefix.pooling == self.pooling and (prefix.layers or not ends_in_rows),
             "precision": not prefix.is_scratch,
             "resize": self.resize_ == self.resize,
-            "weights": prefix.model is None,
+            "weights": prefix.model is None and prefix.is_keras,
         }
         return used | {name for name, is_met in conditions.items() if is_met}
 

@@ -1,52 +1,30 @@
-"""predict_imagenet: what the networks of keras.applications see in images, in words.
-
-The whole network is one frozen prefix that happens to end in the probabilities of ImageNet's 1000
-classes, so that it is built, scaled, compiled and shared as every other.
-"""
+"""predict_imagenet: what the networks of keras.applications see in images, in words."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-import re
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from transferclf._checks import check_choice, check_number, check_verbose
-from transferclf.backbones.registry import Backbone, get_backbone
-from transferclf.backbones.weights import (
-    PRETRAINED,
-    as_for_imagenet,
-    built_by_keras,
-    keras_home,
-    keras_models_folder,
-    pretrained_file,
-    weights_errors,
-)
-from transferclf.engines.registry import Engine, Precision, check_engine
+from transferclf.backbones.applications import N_CLASSES, KerasApplication
+from transferclf.backbones.record import Backbone
+from transferclf.backbones.registry import get_backbone
+from transferclf.backbones.weights import PRETRAINED, keras_home, keras_models_folder
+from transferclf.engines.engine import Precision
+from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError, WeightsError
 from transferclf.features.choosing import choose_prefix
-from transferclf.features.extraction import BATCH_SIZE
+from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
 from transferclf.images import ImageSource, check_images
 from transferclf.images.geometry import RESIZE_MODES, ResizeMode
-from transferclf.images.loading import load_batches
-from transferclf.images.progress import bar_if
 from transferclf.images.remarks import remark_on_training_images, sample
 
-if TYPE_CHECKING:
-    import keras
-
-N_CLASSES = 1000
-
 _CLASSES_FILE = "imagenet_class_index.json"
-# How the names of Keras' files without a classification layer differ from those with one.
-_WITHOUT_TOP = re.compile(r"_no_?top(_v2)?")
 
 
 class Prediction(NamedTuple):
@@ -77,7 +55,7 @@ def predict_imagenet(
     resize: ResizeMode = "crop",
     image_shape: tuple[int, ...] | None = None,
     pixel_range: Any = None,
-    engine: Engine = "auto",
+    engine: str = "auto",
     precision: Precision = "float32",
     verbose: int = 0,
 ) -> list[list[Prediction]]:
@@ -145,24 +123,16 @@ keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0'. Got
     source = ImageSource(source.items, source.decided_range(), source.positions)
     remark_on_training_images(source, sample(source))
     names = imagenet_classes()
-    return [
-        _best(row, names, int(top)) for row in _probabilities(source, prefix, resize, int(verbose))
-    ]
+    extractor = Extractor(store=None, resize=resize, verbose=int(verbose))
+    probabilities = extractor.rows(source, prefix, title=prefix.backbone.name)
+    return [_best(row, names, int(top)) for row in probabilities]
 
 
 def imagenet_classes() -> list[tuple[str, str]]:
-    """WordNet number and name of each of ImageNet's 1000 classes, in the order of the networks.
+    """Return WordNet number and name of ImageNet's 1000 classes, in the order of the networks.
 
-    They are read from a file among Keras' models; where it is not, Keras downloads it.
-
-    Returns
-    -------
-    list of (str, str)
-
-    Raises
-    ------
-    WeightsError
-        If the file is damaged, or neither there nor to be had.
+    They are read from a file among Keras' models, which Keras downloads if it is not there. Raises
+    WeightsError if it is damaged or cannot be had.
     """
     # The second where KERAS_HOME may only be read, so that Keras does not look at it.
     places = [folder / _CLASSES_FILE for folder in (keras_models_folder(), keras_home() / "models")]
@@ -177,10 +147,11 @@ def _check_parameters(top: Any, resize: Any, verbose: Any) -> None:
 
 
 def _whole_network(
-    name: Any, weights: Any, image_size: Any, engine: Engine, precision: Precision
+    name: Any, weights: Any, image_size: Any, engine: str, precision: Precision
 ) -> Prefix:
+    """Return the network with its classification layer, as a prefix that ends in its classes."""
     backbone = get_backbone(name) if isinstance(name, str) else None
-    if backbone is None or not backbone.is_keras_application:
+    if not isinstance(backbone, KerasApplication):
         got = repr(name) if isinstance(name, str) else type(name).__name__
         raise InvalidParameterError(
             "backbone must be a network of keras.applications, such as 'mobilenet_v2', 'resnet50' "
@@ -199,7 +170,7 @@ def _whole_network(
     )
     if prefix.weights in PRETRAINED:
         _check_trained_size(backbone, prefix.size)
-    return dataclasses.replace(prefix, backbone=_with_top(backbone, prefix.weights, prefix.size))
+    return dataclasses.replace(prefix, backbone=backbone.with_top())
 
 
 def _check_trained_size(backbone: Backbone, size: tuple[int, int]) -> None:
@@ -209,55 +180,6 @@ def _check_trained_size(backbone: Backbone, size: tuple[int, int]) -> None:
             f"image_size must be {' or '.join(map(str, trained))} for {backbone.name!r} with its "
             f"ImageNet weights. Got {size} instead."
         )
-
-
-def _with_top(backbone: Backbone, weights: Any, size: tuple[int, int]) -> Backbone:
-    """The record of the same network with its classification layer."""
-    record = dataclasses.replace(
-        backbone, weights_file=_WITHOUT_TOP.sub("", str(backbone.weights_file))
-    )
-    # A file of ImageNet weights is known by its name: an EfficientNet is built differently then.
-    is_imagenet = weights in PRETRAINED or (
-        weights is not None and Path(weights).name == record.weights_file_for(size)
-    )
-    # The options are part of the digest, so that it is not that of the network without the layer.
-    return dataclasses.replace(
-        record,
-        builder=functools.partial(_build, record, weights),
-        options=(("include_top", True), ("is_imagenet", is_imagenet)),
-    )
-
-
-def _build(record: Backbone, weights: Any, *, is_imagenet: bool, **arguments: Any) -> keras.Model:
-    """Build a network with its classification layer."""
-    size = arguments["input_shape"][:2]
-    if weights in PRETRAINED:
-        file = pretrained_file(record, size)
-        if file is None or file.parent == keras_models_folder():
-            return built_by_keras(record, arguments)
-        weights = file
-    if weights is None:
-        return record.build(weights=None, **arguments)
-    ends = f"with its classification layer of {N_CLASSES} classes at {size[0]}x{size[1]} pixels"
-    with weights_errors(record, Path(weights), ends):
-        network = record.build(weights=None, **arguments)
-        network.load_weights(str(weights))
-        return as_for_imagenet(network, record) if is_imagenet else network
-
-
-def _probabilities(
-    source: ImageSource, prefix: Prefix, resize: ResizeMode, verbose: int
-) -> Iterator[np.ndarray]:
-    """Yield the 1000 probabilities of each image."""
-    starts = range(0, len(source), BATCH_SIZE)
-    batches = [range(start, min(start + BATCH_SIZE, len(source))) for start in starts]
-    forward = prefix.forward()
-    bar = bar_if(verbose, len(source), prefix.backbone.name)
-    loaded = load_batches(source, batches, prefix.size, resize)
-    with closing(loaded), bar as advance:
-        for pixels in loaded:
-            yield from forward(pixels)
-            advance(len(pixels))
 
 
 def _best(row: np.ndarray, names: list[tuple[str, str]], top: int) -> list[Prediction]:

@@ -22,7 +22,7 @@ from transferclf._checks import (
 )
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.registry import PREPROCESSINGS
+from transferclf.backbones.preprocessing import PREPROCESSINGS
 from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError, UnavailableMethodError
 from transferclf.features import store_for

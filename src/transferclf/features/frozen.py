@@ -1,8 +1,8 @@
-"""The frozen prefix, named before it is built.
+"""The frozen part of a network, named before it is built.
 
-A `Prefix` says exactly which function of the pixels it is. Its digest goes into the key of every
-stored activation and is computed without Keras; the network is built and compiled only when some
-activation is missing, and then shared by everything in the process that asks for the same.
+The digest of a `Prefix` goes into the key of every stored activation and is computed without
+Keras. The network is built and compiled when an activation is missing, and is then shared by
+everything in the process that asks for the same.
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transferclf.backbones.registry import Backbone
-from transferclf.backbones.weights import (
-    PRETRAINED,
-    build_backbone,
-    is_pretrained_file,
-    keras_models_folder,
-    pretrained_file,
-)
-from transferclf.engines.registry import Engine, Precision
+import numpy as np
+
+from transferclf.backbones.preprocessing import scale_array
+from transferclf.backbones.record import Backbone
+from transferclf.backbones.weights import build_backbone
+from transferclf.engines.engine import Precision
 from transferclf.exceptions import NetworkError, TransferclfWarning
-from transferclf.graphs.digests import architecture_digest, file_digest, values_digest
+from transferclf.graphs.digests import architecture_digest, values_digest
 from transferclf.graphs.forking import check_not_forked
 from transferclf.graphs.isolation import undisturbed
-from transferclf.graphs.versions import version_of
 
 if TYPE_CHECKING:
     import keras
@@ -50,32 +46,12 @@ FORWARDS_KEPT = 4
 
 @dataclass(frozen=True)
 class Prefix:
-    """A frozen function from pixels to features.
+    """A frozen function from pixels to features, or to the activations at a cut.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The record of the network.
-    weights : {"pretrained", "imagenet"}, Path or None
-        Its weights; ignored for a model of the user's own.
-    seed : int
-        What random weights are drawn from.
-    size : (int, int)
-        Height and width of the input, in pixels.
-    preprocessing : {"none", "caffe", "tf", "torch"}
-        What happens to the pixels first.
-    pooling : {"avg", "max", "flatten"}
-        How activation maps become vectors.
-    layers : tuple of str, default=()
-        Layers to tap, their features side by side; () is the output of the backbone.
-    model : keras.Model or None, default=None
-        The user's own network, in place of the backbone's builder.
-    trainable_layers : int or str, default=0
-        Where the backbone is cut, in the words of :func:`transferclf.graphs.cutting.cut`. 0
-        leaves it whole; otherwise the prefix gives the activations at the cut, flattened, and
-        :meth:`tail` is what comes after them.
-    engine, precision : str, default="auto" and "float32"
-        What runs it, see :func:`transferclf.engines.forward.compile_forward`.
+    The fields are the parameters of the estimators, checked, with these differences. `weights` is
+    ignored where there is a `model` of the user's own. `size` is (height, width). `layers` are
+    tapped, () is the output of the backbone. Where `trainable_layers` is not 0, the prefix gives
+    the flattened activations at that cut, and :meth:`tail` is what comes after them.
     """
 
     backbone: Backbone
@@ -87,12 +63,12 @@ class Prefix:
     layers: tuple[str, ...] = ()
     model: keras.Model | None = None
     trainable_layers: int | str = 0
-    engine: Engine = "auto"
+    engine: str = "auto"
     precision: Precision = "float32"
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that determines the features of an image of the right size."""
+        """SHA-256 of everything that determines the features of an image of this size."""
         facts = {
             "format": FORMAT,
             "network": self._network(),
@@ -105,11 +81,11 @@ class Prefix:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The digest is of this installation, and another one computes its own; the digest of the
-        # weights travels along, so that other weights are noticed there.
+        # Another installation computes a digest of its own. The digest of the weights is pickled,
+        # so that other weights are noticed there.
         left_out = {"digest"}
-        # Another version may describe the same model in other words. A model that was changed
-        # since fit keeps the description that it had, and so is noticed there too.
+        # Another version may describe the same model in other words. For a model that was changed
+        # since fit, the description is pickled, so that the change is noticed there too.
         if self.model is not None and not self._has_other_architecture():
             left_out.add("architecture")
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
@@ -150,85 +126,88 @@ class Prefix:
     def _network(self) -> list[Any]:
         if self.model is not None:
             return ["model", self.architecture, self.weights_digest]
-        return [
-            self.backbone.name,
-            self.backbone.options,
-            version_of("keras"),  # may change an architecture under its name
-            self.weights_digest,
-        ]
+        return [*self.backbone.facts(), self.weights_digest]
 
     @cached_property
     def weights_digest(self) -> str:
-        """What the weights were when they were first looked at."""
+        """Identifies the weights as they were when this was first asked for."""
         return self._weights_now()
 
     @cached_property
     def architecture(self) -> str:
-        """What a model of the user's own was when it was first looked at, its weights aside."""
+        """Identifies the layers of the user's own model as they were when first asked for."""
         return "" if self.model is None else architecture_digest(self.model)
 
     def expect_weights(self, digest: str) -> None:
-        """Say what the weights were elsewhere; others, when they are looked at, are an error."""
+        """Pin the expected digest of the weights; another one raises when they are used."""
         self.__dict__["weights_digest"] = digest
 
     def _has_other_architecture(self) -> bool:
-        """Whether the user's own model was changed since it was first looked at."""
+        """Whether layers of the user's own model were changed since `architecture` was asked."""
         known = self.__dict__.get("architecture")
-        return (
-            known is not None
-            and self.model is not None
-            and known != architecture_digest(self.model)
-        )
+        return bool(known) and known != architecture_digest(self.model)
 
     def _weights_now(self) -> str:
         if self.model is not None:
             return values_digest(self.model)
-        if self.weights is None:
-            return f"random {self.seed}"
-        if self.weights not in PRETRAINED:
-            path = Path(self.weights)
-            # Its name says whether it is that of Keras, around which some networks are built
-            # differently.
-            pretrained = is_pretrained_file(self.backbone, path, self.size)
-            return file_digest(path) if pretrained else f"file {file_digest(path)}"
-        file = pretrained_file(self.backbone, self.size)
-        if file is None:
-            self._new_backbone()  # downloads the file, or says why that cannot be
-            file = pretrained_file(self.backbone, self.size)
-        if file is None:
-            raise NetworkError(
-                f"The weights of {self.backbone.name!r} are not in {keras_models_folder()}, though "
-                "Keras loaded them; set KERAS_HOME before Keras is imported."
-            )
-        return file_digest(file)
+        return self.backbone.weights_digest(self.weights, self.size, self.seed)
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether the network is a Keras model, which has layers and can be built."""
+        return self.backbone.kind == "keras"
 
     def forward(self) -> Forward:
-        """The compiled network; built once for all equal prefixes in this process."""
-        return self._compiled("prefix", self.build)
+        """Return the compiled network; built once for all equal prefixes in this process."""
+        if not self.is_keras:
+            return self._kept("prefix", self._forward_beside_keras)
+        return self._kept("prefix", lambda: self._compiled(self.build))
 
     def tail_forward(self) -> Forward:
-        """What comes after the cut, compiled as it is before any training."""
-        return self._compiled(f"tail {self.pooling}", self.tail)
+        """Return the layers after the cut, compiled as they are before any training."""
+        return self._kept(f"tail {self.pooling}", lambda: self._compiled(self.tail))
 
-    def _compiled(self, part: str, build: Callable[[], keras.Model]) -> Forward:
+    def _kept(self, part: str, make: Callable[[], Forward]) -> Forward:
         key = (self.digest, self.engine, self.precision, part)
         check_not_forked()
         with _forwards_lock:
             if key not in _forwards:
-                from transferclf.engines.forward import compile_forward
-
-                with undisturbed():
-                    _forwards[key] = compile_forward(build(), self.engine, self.precision)
+                _forwards[key] = make()
             _forwards.move_to_end(key)
             while len(_forwards) > FORWARDS_KEPT:
                 _forwards.popitem(last=False)
             return _forwards[key]
 
-    def build(self) -> keras.Model:
-        """A new, flat Keras model from pixels between 0 and 255 to rows (n, d).
+    def _compiled(self, build: Callable[[], keras.Model]) -> Forward:
+        from transferclf.engines.forward import compile_forward
 
-        The rows are features, or the activations at the cut.
+        with undisturbed():
+            return compile_forward(build(), self.engine, self.precision)
+
+    def _forward_beside_keras(self) -> Forward:
+        """Return a network that is no Keras model, between scaling and pooling by NumPy."""
+        from transferclf.engines.forward import Forward, compile_network
+
+        function, engine = compile_network(
+            self._new_backbone(), self.engine, self.precision, self.backbone.kind
+        )
+
+        def rows(images: np.ndarray) -> np.ndarray:
+            return pooled(function(scale_array(images, self.preprocessing)), self.pooling)
+
+        return Forward(rows, engine)
+
+    def build(self) -> keras.Model:
+        """Return a new, flat Keras model from pixels between 0 and 255 to rows (n, d).
+
+        The rows are features, or the activations at the cut. Raises NetworkError if the network is
+        no Keras model.
         """
+        if not self.is_keras:
+            raise NetworkError(
+                f"{self.backbone.name!r} is a {self.backbone.kind} and no Keras model. There is no "
+                "model_ of it, and nothing that needs one, such as Grad-CAM and export."
+            )
         import keras
 
         from transferclf.graphs.cutting import cut
@@ -243,9 +222,9 @@ class Prefix:
             return keras.Model(network.inputs[0], outputs, name=self.backbone.name)
 
     def tail(self) -> keras.Model:
-        """A new Keras model of what comes after the cut: from rows (n, d) to features.
+        """Return a new Keras model from the rows (n, d) at the cut to features.
 
-        From pixels (n, h, w, 3) where the prefix is empty. Its layers are copies, free to be
+        It is from pixels (n, h, w, 3) where the prefix is empty. Its layers are copies that may be
         trained.
         """
         import keras
@@ -267,7 +246,7 @@ class Prefix:
         return tail
 
     def _warn_if_fixed(self, tail: keras.Model, suffix: keras.Model) -> None:
-        """Say so where fine-tuning would train none of the backbone."""
+        """Warn if fine-tuning would train no layer of the backbone."""
         if tail.weights:
             return
         import keras
@@ -281,17 +260,26 @@ class Prefix:
         )
 
     def widths(self) -> list[int]:
-        """How many features each tapped layer gives; builds the network."""
+        """Return how many features each tapped layer gives; builds the network."""
+        if not self.is_keras:
+            blank = np.zeros((1, *self.size, 3), np.float32)
+            return [self.forward()(blank).shape[1]]
         with undisturbed():
             return [features.shape[-1] for features in self._features(self._flat_network())]
 
     def map_shape(self) -> tuple[int, ...]:
-        """Shape of what the backbone ends in, for one image; builds the network once."""
+        """Return the shape that the backbone ends in, for one image; builds the network once."""
         if self.digest not in _map_shapes:
-            with undisturbed():
-                outputs = self._flat_network().outputs
-            _map_shapes[self.digest] = self._only_shape(outputs)
+            _map_shapes[self.digest] = self._output_shape()
         return _map_shapes[self.digest]
+
+    def _output_shape(self) -> tuple[int, ...]:
+        if not self.is_keras:
+            blank = np.zeros((1, *self.size, 3), np.float32)
+            scaled = scale_array(blank, self.preprocessing)
+            return tuple(self._new_backbone()(scaled).shape[1:])
+        with undisturbed():
+            return self._only_shape(self._flat_network().outputs)
 
     def _only_shape(self, outputs: list[keras.KerasTensor]) -> tuple[int, ...]:
         if len(outputs) > 1:
@@ -308,7 +296,7 @@ class Prefix:
         return shape
 
     def whole(self) -> Prefix:
-        """The same network without a cut, with the weights that this one was fitted with."""
+        """Return the same network without a cut, pinned to the same weights."""
         whole = dataclasses.replace(self, trainable_layers=0)
         whole.__dict__.update(weights_digest=self.weights_digest, architecture=self.architecture)
         return whole
@@ -319,7 +307,7 @@ class Prefix:
         return [pool(tensor, self.pooling) for tensor in _outputs(network, self.layers)]
 
     def _flat_network(self) -> keras.Model:
-        """From pixels to what the backbone ends in, its own models inside it dissolved."""
+        """Return the model from pixels to the output of the backbone, without nested models."""
         import keras
 
         from transferclf.backbones.preprocessing import scale_pixels
@@ -337,15 +325,12 @@ class Prefix:
             ) from error
 
     def network(self) -> keras.Model:
-        """The backbone with its weights: the user's own model, or a new one.
+        """Return the backbone with its weights: the user's own model, or a new one.
 
-        Raises
-        ------
-        NetworkError
-            If the weights are no longer those that they were.
+        Raises NetworkError if the weights or layers are no longer those that they were.
         """
-        # Features of a changed network must not be stored under the name of the old one, nor meet
-        # a head that was fitted to the old one's.
+        # Features of a changed network must not be stored under the key of the old one, nor go
+        # into a head that was fitted to the old features.
         if self._weights_now() != self.weights_digest:
             raise NetworkError(
                 f"The weights of {self.backbone.name!r} are not those that it was fitted with: "
@@ -358,19 +343,31 @@ class Prefix:
             )
         return self.model if self.model is not None else self._new_backbone()
 
-    def _new_backbone(self) -> keras.Model:
+    def _new_backbone(self) -> Any:
+        if not self.is_keras:
+            return self.backbone.network(self.weights, self.size, self.seed)
         return build_backbone(self.backbone, self.weights, self.size, self.seed)
 
 
 _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
 
-# What networks end in, by the digests of their prefixes.
+# The shapes that networks end in, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
 
 
+def pooled(activations: np.ndarray, pooling: Pooling) -> np.ndarray:
+    """Return activations (n, ...) of a network that is no Keras model as rows (n, d)."""
+    if activations.ndim == 2:
+        return activations
+    if pooling == "flatten":
+        return activations.reshape(len(activations), -1)
+    axes = tuple(range(1, activations.ndim - 1))
+    return activations.max(axis=axes) if pooling == "max" else activations.mean(axis=axes)
+
+
 def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
-    """The outputs of the named layers within this network, or of the network itself."""
+    """Return the outputs of the named layers of this network, or of the network itself."""
     from transferclf.graphs.walking import nodes_in_order
 
     if not names:

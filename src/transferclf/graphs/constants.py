@@ -1,7 +1,7 @@
-"""Shifting and scaling by constants: what every format of exported models can hold.
+"""Shift and scale by constants, in a way that every format of exported models can hold.
 
-Keras' Normalization keeps tensors beside its weights, and a converter that takes the weights of a
-model for constants leaves these as inputs that nobody knows. A Rescaling layer has plain numbers.
+Keras' Normalization keeps tensors besides its weights. A converter that takes the weights for
+constants leaves these tensors as unknown inputs. A Rescaling layer has plain numbers.
 """
 
 from __future__ import annotations
@@ -13,32 +13,23 @@ import keras
 import numpy as np
 from keras import layers
 
-# The most that float32 holds.
+# The largest number of float32.
 LARGEST = float(np.finfo(np.float32).max)
 
 
 def shifted(x: keras.KerasTensor, mean: np.ndarray, name: str) -> keras.KerasTensor:
-    """Subtract a mean, by a layer of this name; the mean is as float32 has it."""
+    """Subtract a mean, rounded to float32, by a layer of this name."""
     return _shift(mean, name)(x)
 
 
 def shifted_and_scaled(
     x: keras.KerasTensor, mean: np.ndarray, scale: np.ndarray, names: tuple[str, str]
 ) -> keras.KerasTensor:
-    """Subtract a mean and divide by a scale, as exactly as float32 can.
+    """Subtract a mean and divide by a scale, as exactly as float32 can, by two layers.
 
-    Not folded into the layer that follows, nor into one multiplication and addition: where the
-    deviation is far below the mean, as in the features of untrained networks, the difference
-    would be lost in the rounding of both.
-
-    Parameters
-    ----------
-    x : keras.KerasTensor of shape (n, ..., d)
-        What to scale.
-    mean, scale : ndarray, float64
-        What broadcasts to `x`; no scale is zero.
-    names : (str, str)
-        Names of the two layers.
+    The two steps are not folded into one multiplication and addition, nor into the next layer.
+    Where the deviation is far below the mean, as in features of untrained networks, the difference
+    would be lost in rounding. `mean` and `scale` broadcast to `x`; no scale is zero.
     """
     centre, rescale = _shift_and_scale(mean, scale, names)
     return rescale(centre(x))
@@ -53,14 +44,14 @@ def _shift_and_scale(
 ) -> tuple[layers.Rescaling, layers.Rescaling]:
     nearest = np.asarray(mean, np.float32).astype(float)
     factor = np.minimum(1.0 / scale, LARGEST)
-    # What float32 could not hold of the mean, which may be much in deviations.
+    # The part of the mean that float32 could not hold, which may be many deviations.
     rest = np.clip((nearest - mean) * factor, -LARGEST, LARGEST)
     rescale = layers.Rescaling(_plain(factor), offset=_plain(rest), name=names[1])
     return _shift(mean, names[0]), rescale
 
 
 def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
-    """What :func:`transferclf.graphs.copying.copied` puts in the place of Normalization layers.
+    """Return the function that makes `graphs.copying.copied` replace Normalization layers.
 
     Examples
     --------
@@ -77,7 +68,7 @@ def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
         if type(layer) is not layers.Normalization or layer.invert:
             return None
         mean = _aligned(layer.mean)
-        # As the layer itself does, which takes smaller deviations for that.
+        # The layer itself takes this much at least.
         scale = np.maximum(np.sqrt(_aligned(layer.variance)), keras.config.epsilon())
         names = (f"{layer.name}_centre", layer.name)
         centre, rescale = _shift_and_scale(mean, scale, names)
@@ -87,7 +78,7 @@ def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
 
 
 def _aligned(statistic: Any) -> np.ndarray:
-    """Statistics of a layer without the leading axes of length 1 that broadcasting adds anyway."""
+    """Return statistics without leading axes of length 1, which broadcasting adds anyway."""
     values = keras.ops.convert_to_numpy(statistic).astype(float)
     while values.ndim and values.shape[0] == 1:
         values = values[0]
@@ -95,6 +86,6 @@ def _aligned(statistic: Any) -> np.ndarray:
 
 
 def _plain(values: np.ndarray) -> Any:
-    """Numbers as JSON has them: one where all are equal."""
+    """Return numbers for JSON: a single one where all are equal."""
     values = np.asarray(values, np.float64)
     return float(values.flat[0]) if (values == values.flat[0]).all() else values.tolist()

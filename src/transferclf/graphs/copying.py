@@ -1,7 +1,7 @@
 """Copies of Keras models: new layers with the same weights, in this process or another.
 
-Keras makes a layer again from its `get_config`. That fails for layers that describe more than
-their `__init__` takes, and for classes that another process does not know by name.
+Keras copies a layer by its `get_config`. That fails for layers whose config has more than their
+`__init__` takes, and for classes that another process cannot import.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import keras
 import numpy as np
 
 from transferclf.exceptions import NetworkError
+from transferclf.graphs._private import constructor_arguments, maker_of
 from transferclf.graphs.digests import is_of_keras, own_functions, parts_of
-from transferclf.graphs.walking import all_nodes, constructor_arguments, packed, replay
+from transferclf.graphs.walking import all_nodes, packed, replay
 
-# Keras does not make these again from their description, for it is code or a file. They compute
-# the same wherever they are called, and are shared.
+# The description of these is code or a file, so that Keras does not copy them. They compute the
+# same wherever they are called, and are shared.
 SHARED = (keras.layers.Lambda, keras.layers.TFSMLayer)
 
-# What the values of a copy may differ by, as a share of the largest.
+# The largest difference to a copy, as a share of the largest value.
 TOLERANCE = 1e-4
 
-# What stands for a side that is open where a layer and its copy are compared.
+# The length of an open axis when a layer and its copy are compared.
 OPEN_SIDE = 8
 
 
@@ -36,25 +37,10 @@ def copied(
 ) -> keras.Model:
     """Return the same function as a flat functional model of new layers.
 
-    The layers of a model are still part of the graphs they came from; in the copy each has only
-    the inputs and outputs it has there, as Grad-CAM and exporting need.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model; not modified.
-    replace : callable, default=none
-        Gets each layer, and returns what is to be called in its place, or None to copy it.
-
-    Returns
-    -------
-    keras.Model
-        Its layers have the same names and weights; those in :data:`SHARED` are the same objects.
-
-    Raises
-    ------
-    NetworkError
-        If a layer of the user's own cannot be made again so that it computes the same.
+    The layers of a model may still be part of other graphs. Those of the copy are not, as Grad-CAM
+    and exporting need. They have the same names and weights; those in :data:`SHARED` are the same
+    objects. `replace` gets each layer and returns what to call in its place, or None to copy it.
+    Raises NetworkError if a layer of the user's own cannot be copied so that it computes the same.
     """
     made: dict[int, Any] = {}
     pairs: list[tuple[Any, Any]] = []
@@ -73,7 +59,7 @@ def copied(
         return copy
 
     inputs = [
-        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x._keras_history.operation.name)
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)
         for x in model.inputs
     ]
     copy = keras.Model(packed(inputs), packed(replay(model, inputs, copy_of)), name=model.name)
@@ -84,20 +70,10 @@ def copied(
 
 
 def copied_layer(layer: Any, call: Any = None) -> Any:
-    """A new layer with the same options; its weights are yet to be set.
+    """Return a new layer with the same options; its weights are not set.
 
-    Parameters
-    ----------
-    layer : keras.Layer
-        Any; not modified.
-    call : node of a graph or None, default=None
-        A call of the layer. If it is the user's own, whose description may lack something, the
-        copy must compute the same there.
-
-    Raises
-    ------
-    NetworkError
-        If it cannot be made again so that it computes the same.
+    `call` is a call of the layer in a graph. A copy of the user's own layer must compute the same
+    there, because its description may lack something. Raises NetworkError if none does.
     """
     failure: Any = None
     for make in _roads(layer):
@@ -121,7 +97,7 @@ def copied_layer(layer: Any, call: Any = None) -> Any:
 
 
 def _roads(layer: Any) -> tuple[Callable[[Any], Any], ...]:
-    """The ways to make a layer again, those first that lose the least."""
+    """Return the ways to copy a layer, beginning with the one that loses least."""
     if not _is_own(layer):
         return (_from_description,)
     return (_from_arguments, _from_description, _from_accepted)
@@ -132,9 +108,9 @@ def _is_own(layer: Any) -> bool:
 
 
 def functions_of(layer: Any) -> dict[str, FunctionType]:
-    """The functions that a layer was given, such as its activation, if they are not Keras' own.
+    """Return functions that a layer was given, such as its activation, if they are not Keras' own.
 
-    Keras knows such a function by its name alone. Methods are left out: they are of this layer.
+    Keras describes such a function by its name alone. Methods belong to the layer itself.
     """
     return {
         name: function
@@ -144,12 +120,12 @@ def functions_of(layer: Any) -> dict[str, FunctionType]:
 
 
 def _computes_the_same(layer: Any, copy: Any, call: Any) -> bool:
-    """Whether a copy gives what the layer gives for some numbers, with its weights."""
+    """Whether a copy with the weights of the layer gives the same for random numbers."""
     numbers = {id(tensor): _numbers(tensor) for tensor in call.input_tensors}
     args, kwargs = call.arguments.fill_in(numbers)
     try:
         expected = _arrays(layer(*args, **kwargs))
-    except Exception:  # these numbers, or sizes that are open, mean nothing to it
+    except Exception:  # it does not take these numbers, or this length of an open axis
         return True
     try:
         copy(*args, **kwargs)
@@ -179,12 +155,12 @@ def _from_description(layer: Any) -> Any:
 
 
 def _from_accepted(layer: Any) -> Any:
-    """From that part of the description which the class takes."""
+    """Make a layer from the part of its description that its class takes."""
     return from_accepted(type(layer), layer.get_config())
 
 
 def from_accepted(kind: type, config: dict[str, Any]) -> Any:
-    """Make a layer from those of the values that its class takes."""
+    """Make a layer from the values that its class takes."""
     names = _accepted(kind)
     return kind.from_config(  # type: ignore[attr-defined]
         {name: value for name, value in config.items() if name in names}
@@ -192,8 +168,10 @@ def from_accepted(kind: type, config: dict[str, Any]) -> Any:
 
 
 def _from_arguments(layer: Any) -> Any:
-    """From the arguments that it was made with."""
+    """Make a layer from the arguments that it was made with."""
     arguments = constructor_arguments(layer)
+    if arguments is None:  # they were more than numbers and texts
+        raise NetworkError(f"Keras has not kept the arguments of {layer.name!r}.")
     copy = type(layer)(**arguments)
     if "name" not in arguments:
         copy.name = layer.name
@@ -201,7 +179,7 @@ def _from_arguments(layer: Any) -> Any:
 
 
 def _accepted(kind: type) -> set[str]:
-    """The names of what an `__init__` takes, and of what it hands on."""
+    """Return the names of the parameters of an `__init__` and of those it hands on to."""
     names: set[str] = set()
     for base in kind.__mro__:
         if "__init__" not in vars(base):
@@ -215,7 +193,7 @@ def _accepted(kind: type) -> set[str]:
 
 
 def set_weights(model: keras.Model, values: list[Any]) -> None:
-    """Set all weights of a model, and what layers have computed from theirs."""
+    """Set all weights of a model, and the values that layers computed from theirs."""
     model.set_weights(values)
     _finalize(model)
 
@@ -229,10 +207,10 @@ def _finalize(model: keras.Model) -> None:
 
 
 class Travelling:
-    """A model on its way into a pickle, with the classes and functions that it is made of.
+    """A model to be pickled with its classes and functions.
 
-    Keras would write their names alone, which another process may not know. Here they are pickled
-    as such: by name where they can be imported, and by joblib's workers as they are.
+    Keras would write only their names, which another process may not know. Pickle writes their
+    import path, and joblib's workers get their code.
     """
 
     def __init__(self, model: keras.Model):
@@ -246,14 +224,14 @@ class Travelling:
 
 
 def _named_functions(layer: Any) -> dict[str, FunctionType]:
-    """The functions of a layer; lambdas are written by Keras itself, with their code."""
+    """Return the functions of a layer without lambdas, whose code Keras itself writes."""
     found = functions_of(layer)
     return {name: value for name, value in found.items() if value.__name__ != "<lambda>"}
 
 
 def travelling(model: keras.Model) -> Travelling:
-    """The model as it is pickled; the same object for one model, so that it is pickled once."""
-    # Kept by its number only as long as somebody holds the result, which holds the model.
+    """Return the :class:`Travelling` of a model, one for each model, so that it is pickled once."""
+    # The entry goes with its value, which holds the model, so that no id is used again too early.
     return _travelling.setdefault(id(model), Travelling(model))
 
 
@@ -261,7 +239,7 @@ _travelling: weakref.WeakValueDictionary[int, Travelling] = weakref.WeakValueDic
 
 
 def arrived(value: Any) -> Any:
-    """The model of a :class:`Travelling`, or the value itself."""
+    """Return the model of a :class:`Travelling`, or the value itself."""
     return value.model if isinstance(value, Travelling) else value
 
 
@@ -275,7 +253,7 @@ def _arrived(
 
     made_by = {name: _Maker(kind) if isinstance(kind, type) else kind for name, kind in own.items()}
     with undisturbed():
-        # A pickle is trusted, or else it would not be loaded.
+        # A pickle can run code anyway.
         model = keras.saving.deserialize_keras_object(
             json.loads(config), custom_objects=made_by, safe_mode=False
         )
@@ -288,7 +266,7 @@ def _arrived(
 
 
 class _Maker:
-    """Makes layers of one class from their descriptions, which may say more than it takes."""
+    """Makes layers of one class from descriptions that may have more than it takes."""
 
     def __init__(self, kind: type):
         self._kind: Any = kind
@@ -303,7 +281,7 @@ class _Maker:
 
 
 def _own_objects(model: keras.Model) -> dict[str, Any]:
-    """Classes and functions that are not Keras' own, by the names that Keras looks them up by."""
+    """Return classes and functions that are not Keras' own, by their names in Keras."""
     found: dict[str, Any] = {}
     for part in parts_of(model):
         held = [value for name, value in vars(part).items() if not hasattr(type(part), name)]

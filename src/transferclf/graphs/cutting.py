@@ -2,9 +2,9 @@
 
     pixels -> [ prefix: frozen ] -> activations -> [ suffix: trained ] -> outputs
 
-The suffix is made of the trainable layers and of everything that depends on them; all the rest
-is a constant function of the pixels and belongs to the prefix, so that training repeats as
-little as possible. Where skip connections cross, several activations are handed over.
+The suffix is the trainable layers and everything that depends on them. The rest is a constant
+function of the pixels, computed once. Where skip connections cross the cut, several activations
+are handed over.
 """
 
 from __future__ import annotations
@@ -22,15 +22,7 @@ from transferclf.graphs.walking import functional, nodes_in_order, packed, run_n
 
 
 class Cut(NamedTuple):
-    """A network cut in two; both parts share its layers.
-
-    Attributes
-    ----------
-    prefix : keras.Model
-        From the network's inputs to the activations at the cut.
-    suffix : keras.Model
-        From those activations to the network's outputs.
-    """
+    """A network cut in two, with `suffix(prefix(x))` equal to it; both parts share its layers."""
 
     prefix: keras.Model
     suffix: keras.Model
@@ -39,25 +31,10 @@ class Cut(NamedTuple):
 def cut(model: keras.Model, trainable_layers: int | str) -> Cut:
     """Cut a functional network below the first layer that is to be trained.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Any functional or sequential model; not modified.
-    trainable_layers : int or str
-        0 trains nothing, n the last n of `model.layers`, "all" everything; the name of a layer,
-        or what the names of a block begin with ("block5", "conv5_block3"), that and everything
-        after it.
+    `trainable_layers` is the number of last layers, "all", or a name: of a layer, or the beginning
+    of the names of a block ("block5", "conv5_block3"), which stands for everything after it too.
+    Raises NetworkError if the model has no such layers or no visible graph.
 
-    Returns
-    -------
-    Cut
-        `suffix(prefix(x))` equals `model(x)`.
-
-    Raises
-    ------
-    NetworkError
-        If the model's graph cannot be seen, there are not as many layers, or none of that name,
-        or `trainable_layers` is neither a whole number nor a name.
 
     Examples
     --------
@@ -78,7 +55,7 @@ def cut(model: keras.Model, trainable_layers: int | str) -> Cut:
 
 
 def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
-    """The ids of the layers that `trainable_layers` names."""
+    """Return the ids of the layers that `trainable_layers` names."""
     chosen = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     if isinstance(trainable_layers, str):
         if trainable_layers != "all":
@@ -100,7 +77,7 @@ def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
 
 
 def _belongs(layer: str, block: str) -> bool:
-    """Whether a layer is the named one or in the named block; block1 is no part of block10."""
+    """Whether a layer is the named one or in the named block; block10 is not in block1."""
     rest = layer.removeprefix(block)
     return layer == block or (rest != layer and not (block[-1:].isdigit() and rest[0].isdigit()))
 
@@ -116,7 +93,7 @@ def _raise_unknown(model: keras.Model, name: str) -> None:
 
 
 def _blocks(names: list[str]) -> list[str]:
-    """What the names of several layers begin with, up to their first number: block5, conv5."""
+    """Return the beginnings that several names share, up to their first number: block5, conv5."""
     starts = [name[: match.end()] for name in names if (match := re.search(r"\d+", name))]
     return [start for start, count in Counter(starts).items() if count > 1]
 
@@ -127,7 +104,7 @@ def _few(names: list[str]) -> str:
 
 
 def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Any]:
-    """The calls of trainable layers, and all that depend on one."""
+    """Return the calls of trainable layers, and all calls that depend on them."""
     made_by_suffix: set[int] = set()
     suffix = []
     for node in nodes_in_order(model):
@@ -139,7 +116,7 @@ def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Any]:
 
 
 def _handed_over(model: keras.Model, suffix: list[Any]) -> list[keras.KerasTensor]:
-    """The tensors that the suffix reads and does not make, in a fixed order, each once."""
+    """Return the tensors that the suffix reads and does not make, each once, in a fixed order."""
     made = {id(tensor) for node in suffix for tensor in node.outputs}
     read = [tensor for node in suffix for tensor in node.input_tensors] + list(model.outputs)
     return list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())

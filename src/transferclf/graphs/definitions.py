@@ -1,4 +1,4 @@
-"""Whether two functions are one definition: written once, and run twice."""
+"""Compare functions by their definition."""
 
 from __future__ import annotations
 
@@ -10,17 +10,9 @@ from typing import Any
 def same_definition(one: Any, other: Any) -> bool:
     """Whether two callables have the same code and hold the same values.
 
-    A function that is defined again, as by running the cell of a notebook twice, is the same.
-    Global values that a function reads are not compared.
+    True for a function that is defined again, as by running a notebook cell twice. Global values
+    that a function reads are not compared.
 
-    Parameters
-    ----------
-    one, other : callable
-        Functions, methods, `functools.partial` or objects that can be called.
-
-    Returns
-    -------
-    bool
 
     Examples
     --------
@@ -46,7 +38,7 @@ def same_definition(one: Any, other: Any) -> bool:
 
 
 def _same_class(one: type, other: type) -> bool:
-    """Whether one class was defined twice; `__weakref__` and the like are each one's own."""
+    """Whether two classes have the same functions; `__weakref__` and the like always differ."""
     functions = [
         {name: value for name, value in vars(kind).items() if isinstance(value, FunctionType)}
         for kind in (one, other)
@@ -65,7 +57,7 @@ def _values(function: FunctionType) -> list[Any]:
 
 
 def enclosed_value(cell: Any) -> Any:
-    """What a function encloses; None where it is not assigned yet."""
+    """Return the value of a closure's cell, or None before it is assigned."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -73,7 +65,7 @@ def enclosed_value(cell: Any) -> Any:
 
 
 def global_values(function: FunctionType) -> list[tuple[str, Any]]:
-    """The global values that a function, or one defined inside it, may read, by name.
+    """Return the global values that a function and those inside it may read, by name.
 
     Examples
     --------
@@ -94,7 +86,7 @@ def global_values(function: FunctionType) -> list[tuple[str, Any]]:
 
 
 def code_facts(code: CodeType) -> list[Any]:
-    """What a code object does, wherever it stands."""
+    """Return what a code object does, without its file and line numbers."""
     constants = [
         code_facts(constant)
         if isinstance(constant, CodeType)

@@ -1,4 +1,4 @@
-"""What a file and a Keras model are known by: digests of everything that determines a result."""
+"""Digests of files and Keras models: of everything that determines their results."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from transferclf.graphs.forking import check_not_forked
 if TYPE_CHECKING:
     import keras
 
-# A file that was changed so recently may be changed again without another time stamp.
+# Seconds. A file that was changed more recently may change again with the same time stamp.
 SETTLED = 2.0
 
-# Classes of Keras whose description does not say what they compute: it names a path, or code.
+# Classes of Keras whose description does not determine their result: it names a path, or code.
 _UNTOLD = {
     "__lambda__",
     "FlaxLayer",
@@ -37,19 +37,13 @@ _UNTOLD = {
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, remembered until the file changes.
-
-    Raises
-    ------
-    WeightsError
-        If the file cannot be read.
-    """
+    """SHA-256 of a file, remembered until the file changes; WeightsError if it cannot be read."""
     try:
         status = path.stat()
         changed = max(status.st_mtime, status.st_ctime)
         if abs(time.time() - changed) < SETTLED:
             return _sha256(path)
-        # Whoever copies a file may set the time of its contents, but not that of the entry.
+        # Copying a file may set its modification time, but not that of its entry.
         stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
         return _settled_digest(path, stamp)
     except OSError as error:
@@ -70,7 +64,7 @@ def _sha256(path: Path) -> str:
 
 
 def values_digest(model: keras.Model) -> str:
-    """SHA-256 of the values of a model's weights, whatever its layers are called."""
+    """SHA-256 of the values of a model's weights, without the names of its layers."""
     digest = hashlib.sha256()
     for weights in model.get_weights():
         digest.update(f"{weights.dtype} {weights.shape}".encode())
@@ -79,16 +73,11 @@ def values_digest(model: keras.Model) -> str:
 
 
 class Description(NamedTuple):
-    """What can be told of a model besides the values of its weights.
+    """The layers of a model, as far as Keras describes them.
 
-    Attributes
-    ----------
-    digest : str
-        SHA-256 of the description that Keras writes, the names of the layers included.
-    has_unknown_code : bool
-        Whether the model holds code or files that the description only names: Lambda layers,
-        layers and functions that are not Keras' own, a SavedModel, a model of another library.
-        These may compute anything, and something else tomorrow.
+    `digest` is SHA-256 of the description, with the names of the layers. `has_unknown_code` says
+    that the description only names some code or file, which may compute something else tomorrow:
+    Lambda layers, the user's own layers and functions, a SavedModel, a model of another library.
     """
 
     digest: str
@@ -96,19 +85,9 @@ class Description(NamedTuple):
 
 
 def describe(model: keras.Model, *, with_training: bool = False) -> Description:
-    """Describe a model.
+    """Describe a model, also which layers are frozen if `with_training`.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A model whose layers can all be described.
-    with_training : bool, default=False
-        Whether it matters which layers are frozen.
-
-    Raises
-    ------
-    NetworkError
-        If a layer of the user's own cannot be described.
+    Raises NetworkError if a layer of the user's own cannot be described.
     """
     facts = _facts(model, {"compile_config"} if with_training else {"compile_config", "trainable"})
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -116,7 +95,7 @@ def describe(model: keras.Model, *, with_training: bool = False) -> Description:
 
 
 def architecture_digest(model: keras.Model) -> str:
-    """SHA-256 of a model's description; with unknown code in it, one that no other model has."""
+    """SHA-256 of a model's description, plus a text of this object alone if it has unknown code."""
     digest, has_unknown_code = describe(model)
     return f"{digest} {_token(model)}" if has_unknown_code else digest
 
@@ -124,20 +103,15 @@ def architecture_digest(model: keras.Model) -> str:
 def model_digest(model: keras.Model) -> str:
     """SHA-256 of a model: of its architecture and of the values of its weights.
 
-    Whether it is compiled or frozen makes no difference; the names of its layers do. A model with
-    unknown code (see :class:`Description`) shares its digest with no other, not even with a copy.
-
-    Raises
-    ------
-    NetworkError
-        If a layer of the user's own cannot be described.
+    It does not depend on whether the model is compiled or frozen, but on the names of its layers.
+    A model with unknown code shares its digest with no other, not even with a copy.
     """
     facts = [architecture_digest(model), values_digest(model)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _token(model: keras.Model) -> str:
-    """A text that this one object has and no other ever had."""
+    """Return a text that this object has and no other ever had."""
     return _tokens.setdefault(model, uuid.uuid4()).hex
 
 
@@ -145,7 +119,7 @@ _tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDict
 
 
 def _facts(model: keras.Model, left_out: set[str]) -> Any:
-    """The description of a model, without the values that are left out."""
+    """Return the description of a model without some of its entries."""
     check_not_forked()
     try:
         config = model.to_json()
@@ -160,7 +134,7 @@ def _facts(model: keras.Model, left_out: set[str]) -> Any:
 
 
 def _has_unknown_code(facts: Any) -> bool:
-    """Whether a description names something whose code or files it does not hold."""
+    """Whether a description names something without its code or files."""
     if isinstance(facts, list):
         return any(map(_has_unknown_code, facts))
     if not isinstance(facts, dict):
@@ -171,7 +145,7 @@ def _has_unknown_code(facts: Any) -> bool:
 
 
 def _is_known(class_name: str, module: str | None) -> bool:
-    """Whether Keras says all about this part: its own classes, and plain data like __tuple__."""
+    """Whether the description is complete: classes of Keras, and plain data like __tuple__."""
     if class_name in _UNTOLD:
         return False
     return class_name.startswith("__") if module is None else is_of_keras(module)
@@ -183,12 +157,12 @@ def is_of_keras(module: str | None) -> bool:
 
 
 def _has_own_functions(model: keras.Model) -> bool:
-    """Whether a layer holds a function of somebody else's; Keras describes it by its name alone."""
+    """Whether a layer holds a function that is not Keras', which is described by name alone."""
     return any(own_functions(part) for part in parts_of(model))
 
 
 def own_functions(layer: Any) -> dict[str, Any]:
-    """The attributes of a layer that are functions, and none of Keras'."""
+    """Return the attributes of a layer that are functions and not Keras' own."""
     return {
         name: value
         for name, value in vars(layer).items()
@@ -197,7 +171,7 @@ def own_functions(layer: Any) -> dict[str, Any]:
 
 
 def parts_of(layer: Any) -> Iterator[Any]:
-    """A layer or model, and all layers and operations inside it."""
+    """Yield a layer or model, and all layers and operations inside it."""
     import keras
 
     waiting, seen = [layer], {id(layer)}

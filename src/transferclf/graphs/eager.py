@@ -1,4 +1,4 @@
-"""TensorFlow without eager execution: networks cannot be run there, and one error says so."""
+"""Refuse to run networks where TensorFlow's eager execution is off."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from transferclf.exceptions import NetworkError
 
 
 def check_eager() -> None:
-    """Raise NetworkError where TensorFlow would only note operations and not run them.
+    """Raise NetworkError where TensorFlow would record operations and not run them.
 
-    Raises
-    ------
-    NetworkError
-        After ``tf.compat.v1.disable_eager_execution()``, and inside of a ``tf.Graph`` or a
-        ``tf.function``.
+    That is after ``tf.compat.v1.disable_eager_execution()``, and inside of a ``tf.Graph`` or a
+    ``tf.function``.
     """
     keras, tensorflow = sys.modules.get("keras"), sys.modules.get("tensorflow")
     if keras is None or tensorflow is None or keras.backend.backend() != "tensorflow":

@@ -1,4 +1,4 @@
-"""What a network ends in: features, or the classes of whoever trained it."""
+"""Find out whether a network ends in features or in classes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,17 @@ from transferclf.graphs.walking import functional, nodes_in_order
 # Numbers of classes of ImageNet and of its larger sets, as published networks have them.
 PUBLISHED_CLASSES = (1000, 1001, 11221, 21841, 21842, 21843)
 
-# What Keras calls the last layer of its applications, in small letters.
+# The name of the last layer of keras.applications, in small letters.
 _PREDICTIONS = "predictions"
 
 _PROBABILITIES = {"softmax", "sigmoid"}
 
-# What may stand between a layer of class scores and the end, and changes no number of them.
+# Layers that keep the number of scores, and may follow the layer that makes them.
 _RESHAPING = (layers.Activation, layers.Dropout, layers.Flatten, layers.Reshape, layers.Softmax)
 
 
 def warn_of_classes(model: keras.Model) -> None:
-    """Warn where a network ends in its classification layer, and say where to cut it.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A functional or sequential model of the user's own.
-    """
+    """Warn where a network ends in its classification layer, and say where to cut it."""
     found = classification_layer(model)
     if found is None:
         return
@@ -51,21 +45,11 @@ def warn_of_classes(model: keras.Model) -> None:
 
 
 def classification_layer(model: keras.Model) -> tuple[str, int, str | None] | None:
-    """The layer of class scores that a network ends in, if it does.
+    """Return the layer of class scores that a network ends in, or None.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional or sequential model.
+    The result has its name, the number of classes, and the name of the layer where the features
+    end, which is None in a model within a model.
 
-    Returns
-    -------
-    name : str
-        Of the last layer.
-    n_classes : int
-        How many scores there are.
-    before : str or None
-        The layer in which the features end, where one can be cut; None in a model within a model.
 
     Examples
     --------
@@ -116,5 +100,5 @@ def _gives_classes(operation: Any, width: int) -> bool:
 
 
 def _is_linear(layer: Any, width: int) -> bool:
-    """Whether it gives scores of as many classes as published networks know."""
+    """Whether a layer is linear and gives as many scores as published networks have classes."""
     return layer.activation is keras.activations.linear and width in PUBLISHED_CLASSES

@@ -1,8 +1,7 @@
-"""Folding batch normalisation into the layer before it.
+"""Fold batch normalisation into the layer before it.
 
-In inference mode batch normalisation is a multiplication and an addition per channel. Where it
-follows a convolution or a dense layer directly, the two are one such layer with other weights:
-the same function, one pass over memory less.
+In inference, batch normalisation multiplies and shifts each channel. Directly after a convolution
+or dense layer, this is the same layer with other weights, and one pass over memory less.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from keras import layers
 
 from transferclf.graphs.walking import functional, nodes_in_order, with_replaced
 
-# Where the output channels stand in each kind of kernel.
+# The axes of the output channels in each kind of kernel.
 _OUTPUT_AXES: dict[type, tuple[int, ...]] = {
     layers.Conv2D: (3,),
     layers.Dense: (1,),
@@ -25,17 +24,9 @@ _OUTPUT_AXES: dict[type, tuple[int, ...]] = {
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Return a model that computes the same in inference mode with fewer layers.
+    """Return a flat model that computes the same in inference mode with fewer layers.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model; not modified.
-
-    Returns
-    -------
-    keras.Model
-        Shares the layers that could not be folded.
+    Layers that could not be folded are shared.
     """
     model = functional(model)
     partners = _foldable_pairs(model)
@@ -54,18 +45,11 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 
 def has_plain_weights(layer: layers.Layer) -> bool:
-    """Whether a layer has the weights that its class has, and computes with them as they are.
+    """Whether a built layer has the weights of its class, and computes with them as they are.
 
-    Parameters
-    ----------
-    layer : keras.layers.Layer
-        A built layer.
+    False for a quantised or adapted layer (LoRA), which has more weights, and another kernel than
+    it shows.
 
-    Returns
-    -------
-    bool
-        False for a quantised or adapted layer (LoRA), which has more weights, and another kernel
-        than it shows.
 
     Examples
     --------
@@ -83,18 +67,7 @@ def has_plain_weights(layer: layers.Layer) -> bool:
 
 
 def rebuilt(layer: layers.Layer, **changes: Any) -> layers.Layer:
-    """Return a new layer that differs from another in some options; its weights are yet to be set.
-
-    Parameters
-    ----------
-    layer : keras.layers.Layer
-        What to take the other options from.
-    **changes
-        Options of the class, as in `get_config`.
-
-    Returns
-    -------
-    keras.layers.Layer
+    """Return a new layer with other values of some options; its weights are not set.
 
     Examples
     --------
@@ -103,13 +76,13 @@ def rebuilt(layer: layers.Layer, **changes: Any) -> layers.Layer:
     False
     """
     config = layer.get_config()
-    # The weights are set anyway, and other initial ones draw from the caller's random state.
+    # Random initial weights would use the caller's random state.
     zeros = {name: "zeros" for name in config if name.endswith("_initializer")}
     return type(layer).from_config(config | zeros | changes)
 
 
 def _foldable_pairs(model: keras.Model) -> list[tuple[layers.Layer, layers.Layer]]:
-    """The pairs (layer, batch norm) in which the norm is all that reads the layer."""
+    """Return the pairs (layer, batch norm) in which nothing but the norm reads the layer."""
     nodes = nodes_in_order(model)
     calls = Counter(id(node.operation) for node in nodes)
     readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
@@ -137,7 +110,7 @@ def _is_foldable(operation: Any) -> bool:
 
 
 def _is_constant(node: Any) -> bool:
-    """Whether this call of a batch norm scales channels by its statistics, whatever the mode."""
+    """Whether this call of a batch norm scales channels by its statistics, not by the batch's."""
     last_axis = len(node.input_tensors[0].shape) - 1
     by_channel = node.operation.axis in (-1, last_axis)
     # Called with training=True it scales by those of the batch.

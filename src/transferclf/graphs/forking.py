@@ -1,27 +1,21 @@
-"""Forked processes: TensorFlow's threads are not in the child, which would wait for them for ever.
+"""Refuse to run networks in a forked process, which would wait for ever for TensorFlow's threads.
 
-A child that is forked before TensorFlow has run anything is free to use it, and so is every
-process that was started anew, such as those of joblib.
+A child that was forked before TensorFlow ran anything may use it, and so may every process that
+was started anew, such as those of joblib.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 
 from transferclf.exceptions import ForkedProcessError
+from transferclf.graphs._private import is_tensorflow_running
 
 _was_running = False
 
 
 def check_not_forked() -> None:
-    """Raise ForkedProcessError where a network would never come to an end.
-
-    Raises
-    ------
-    ForkedProcessError
-        If this process was forked from one in which TensorFlow had run something.
-    """
+    """Raise ForkedProcessError if TensorFlow had run something before this process was forked."""
     if _was_running:
         raise ForkedProcessError(
             "TensorFlow was used before this process was forked, so that networks would hang in "
@@ -30,16 +24,9 @@ def check_not_forked() -> None:
         )
 
 
-def _is_running() -> bool:
-    """Whether TensorFlow has started its threads in this process."""
-    module = sys.modules.get("tensorflow.python.eager.context")
-    context = getattr(module, "_context", None)
-    return bool(getattr(context, "_initialized", context is not None))
-
-
 def _start_in_forked_child() -> None:
     global _was_running
-    _was_running = _was_running or _is_running()
+    _was_running = _was_running or is_tensorflow_running()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

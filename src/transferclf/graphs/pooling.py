@@ -1,4 +1,4 @@
-"""From what a backbone ends in to one vector of features per image."""
+"""Pool the output of a backbone into one vector of features per image."""
 
 from __future__ import annotations
 
@@ -11,19 +11,9 @@ Pooling = Literal["avg", "max", "flatten"]
 
 
 def pool(activations: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
-    """Reduce activations to one vector per image.
+    """Reduce maps (n, h, w, c) or tokens (n, t, c) to one vector (n, d) per image.
 
-    Parameters
-    ----------
-    activations : keras.KerasTensor of shape (n, h, w, c), (n, t, c) or (n, d)
-        What a backbone ends in: a map, the tokens of a transformer, or features, which are
-        returned as they are.
-    pooling : {"avg", "max", "flatten"}
-        Mean or maximum over the map or the tokens, or all of the values.
-
-    Returns
-    -------
-    keras.KerasTensor of shape (n, d)
+    That is their mean, maximum, or all values. Features (n, d) are returned as they are.
     """
     dimensions = len(activations.shape)
     if dimensions == 2:

@@ -1,8 +1,7 @@
-"""Computing in bfloat16: half the bytes, and on CPUs made for it many times the speed.
+"""Compute in bfloat16: half the bytes, and on CPUs made for it many times the speed.
 
-bfloat16 keeps three decimal digits, enough between the layers of a network that was trained with
-noise anyway. What scales pixels, what adds up many numbers and what makes the outputs stays in
-float32.
+bfloat16 keeps three decimal digits, which is enough between the layers of a network. Scaling of
+pixels, sums of many numbers and the last layer stay in float32.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from keras import layers
 from transferclf.graphs.folding import has_plain_weights, rebuilt
 from transferclf.graphs.walking import functional, nodes_in_order, with_replaced
 
-# All of them compute each output from few inputs, or add up in float32 inside (convolutions).
+# Each computes an output from few inputs, or adds up in float32 inside (convolutions).
 _LOWERED = (
     layers.Activation,
     layers.Add,
@@ -30,17 +29,10 @@ _LOWERED = (
 
 
 def lower_precision(model: keras.Model) -> keras.Model:
-    """Return a model that does the bulk of the work in bfloat16.
+    """Return a model that does most of its work in bfloat16, from and to float32.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A flat functional model, as `fold_batch_norm` returns; not modified.
+    `model` is flat, as `fold_batch_norm` returns it. Layers that stay as they are are shared.
 
-    Returns
-    -------
-    keras.Model
-        From and to float32; shares the layers that stay as they are.
 
     Examples
     --------
@@ -69,6 +61,6 @@ def _layers_to_lower(model: keras.Model) -> list[layers.Layer]:
     return [
         operation
         for operation in operations.values()
-        # A class derived from one of these may do anything.
+        # A subclass of one of these may compute anything.
         if type(operation) in _LOWERED and has_plain_weights(operation)
     ]

@@ -1,7 +1,4 @@
-"""Activations as one row of numbers per image, and back.
-
-Where skip connections cross a cut, several activations are handed over; the store keeps one row.
-"""
+"""Turn the activations at a cut into one row of numbers per image for the store, and back."""
 
 from __future__ import annotations
 
@@ -15,34 +12,20 @@ from transferclf.graphs.walking import replay
 
 
 def as_rows(activations: list[keras.KerasTensor]) -> keras.KerasTensor:
-    """All the numbers of all the activations side by side, of shape (n, d)."""
+    """Return the numbers of all activations side by side, of shape (n, d)."""
     return side_by_side([layers.Flatten()(tensor) for tensor in activations])
 
 
 def side_by_side(rows: list[keras.KerasTensor]) -> keras.KerasTensor:
-    """Rows of several kinds as one row for each image."""
+    """Return several rows of each image as one."""
     return layers.Concatenate()(rows) if len(rows) > 1 else rows[0]
 
 
 def on_rows(model: keras.Model) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
-    """A model's function of rows in the place of its inputs.
+    """Return a new input (n, d) for rows, and the outputs of a model for it.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model; its layers are shared.
-
-    Returns
-    -------
-    rows : keras.KerasTensor of shape (n, d)
-        A new input, as :func:`as_rows` makes it of the model's inputs.
-    outputs : list of keras.KerasTensor
-        The model's outputs for it.
-
-    Raises
-    ------
-    NetworkError
-        If an input has no fixed shape.
+    The rows are those that :func:`as_rows` makes of the model's inputs. Layers are shared. Raises
+    NetworkError if an input has no fixed shape.
     """
     shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     if any(None in shape for shape in shapes):

@@ -1,6 +1,6 @@
-"""Telling TensorFlow how many threads it may use.
+"""Limit the threads of TensorFlow.
 
-TensorFlow does not read OMP_NUM_THREADS for the threads it starts itself: in each of n worker
+TensorFlow does not read OMP_NUM_THREADS for the threads that it starts itself. In each of n worker
 processes it would take the whole machine.
 """
 
@@ -15,10 +15,10 @@ VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def limit_threads() -> None:
-    """Hold TensorFlow to OMP_NUM_THREADS; to be called before Keras is imported.
+    """Limit TensorFlow to OMP_NUM_THREADS, if that is set; to be called before importing Keras.
 
-    Does nothing where OMP_NUM_THREADS is not set. What the user has set for TensorFlow stays, and
-    so does the size of pools that TensorFlow has started already.
+    It changes neither variables that the user has set for TensorFlow nor pools that have started.
+
 
     Examples
     --------

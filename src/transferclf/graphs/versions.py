@@ -1,25 +1,16 @@
-"""Versions of packages, also where they were not installed but lie on the path as they are."""
+"""Versions of packages, also of those that are on the path without being installed."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 
-# What is imported, where it has another name than the package.
+# The modules of packages that have another name.
 _MODULES = {"scikit-learn": "sklearn"}
 
 
 def version_of(package: str) -> str:
-    """The version of a package, or "unknown".
-
-    Parameters
-    ----------
-    package : str
-        Its name at the package index.
-
-    Returns
-    -------
-    str
+    """Return the version of a package by its name at the package index, or "unknown".
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Walking a functional Keras graph: its nodes, and running them again on other tensors.
+"""Walk a functional Keras graph: list its nodes, and run them again on other tensors.
 
-The only room that reads the private parts of Keras' graphs; a layer may be used in several
-models, so its own `input` and `output` say nothing about one of them.
+A layer may be used in several models, so its own `input` and `output` say nothing about one of
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from transferclf.exceptions import NetworkError
+from transferclf.graphs._private import inputs_of_call, maker_of, nodes_by_depth
 
 Operation = Callable[..., Any]
 
@@ -19,10 +20,7 @@ Operation = Callable[..., Any]
 def functional(model: keras.Model) -> keras.Model:
     """Return the model as a functional graph that shares its layers.
 
-    Raises
-    ------
-    NetworkError
-        If the model is subclassed, so that its graph cannot be seen, or was never built.
+    Raises NetworkError if the model is subclassed, so that its graph cannot be seen, or not built.
     """
     if _is_graph(model):
         if not isinstance(model, keras.Sequential):
@@ -36,7 +34,7 @@ def functional(model: keras.Model) -> keras.Model:
 
 
 def _is_graph(operation: Any) -> bool:
-    """Whether this is a model that does what its graph says: one with its own `call` may not."""
+    """Whether this is a model that computes its graph; one with its own `call` may not."""
     if not (isinstance(operation, keras.Model) and getattr(operation, "inputs", None)):
         return False
     definer = next(kind for kind in type(operation).__mro__ if "call" in vars(kind))
@@ -44,17 +42,14 @@ def _is_graph(operation: Any) -> bool:
 
 
 def nodes_in_order(model: keras.Model) -> list[Any]:
-    """The calls that make up this model's graph, each after those it depends on.
-
-    Each has `operation`, `input_tensors` and `outputs`; input layers are left out.
-    """
-    by_depth = model._nodes_by_depth
+    """Return the calls of a model's graph without input layers, each after those it depends on."""
+    by_depth = nodes_by_depth(model)
     ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     return [node for node in ordered if not node.is_input]
 
 
 def all_nodes(model: keras.Model) -> list[Any]:
-    """The calls of a graph, with those of the graphs inside it in the place of their own calls."""
+    """Return the calls of a graph, with those of nested models in the place of these."""
     nodes: list[Any] = []
     for node in nodes_in_order(model):
         inner = _is_graph(node.operation)
@@ -63,15 +58,15 @@ def all_nodes(model: keras.Model) -> list[Any]:
 
 
 def operations_before(tensor: keras.KerasTensor) -> dict[int, Any]:
-    """The operations that a tensor depends on, by their ids; input layers are among them."""
+    """Return the operations that a tensor depends on, input layers included, by their ids."""
     found: dict[int, Any] = {}
     waiting, visited = [tensor], set()
     while waiting:
-        operation, number, _ = waiting.pop()._keras_history
+        operation, number = maker_of(waiting.pop())
         found[id(operation)] = operation
         if (id(operation), number) not in visited:
             visited.add((id(operation), number))
-            waiting += operation._inbound_nodes[number].input_tensors
+            waiting += inputs_of_call(operation, number)
     return found
 
 
@@ -80,41 +75,18 @@ def replay(
     inputs: list[keras.KerasTensor],
     replace: Callable[[Operation], Operation] = lambda operation: operation,
 ) -> list[keras.KerasTensor]:
-    """Call all operations of a functional graph again, on other inputs.
+    """Call all operations of a functional graph again on other inputs, and return its outputs.
 
-    Models inside the model are replayed too, so that the result is flat.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model.
-    inputs : list of keras.KerasTensor
-        What to call it on, one for each of its inputs.
-    replace : callable, default=identity
-        Gets each operation and returns the one to call in its place.
-
-    Returns
-    -------
-    list of keras.KerasTensor
-        One for each output of the model.
+    Nested models are replayed too, so that the result is flat. `replace` gets each operation and
+    returns the one to call in its place.
     """
     return run_nodes(nodes_in_order(model), model.inputs, inputs, model.outputs, replace)
 
 
 def with_replaced(model: keras.Model, replace: Callable[[Operation], Operation]) -> keras.Model:
-    """A flat model that calls other operations in the place of some.
+    """Return a flat model that calls other operations in the place of some.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model; not modified.
-    replace : callable
-        Gets each operation and returns the one to call in its place.
-
-    Returns
-    -------
-    keras.Model
-        Shares the layers that stay; those put in their place have been built by being called.
+    It shares the layers that stay; those put in their place are built by being called.
     """
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
     return keras.Model(packed(inputs), packed(replay(model, inputs, replace)))
@@ -129,10 +101,7 @@ def run_nodes(
 ) -> list[keras.KerasTensor]:
     """Repeat some calls of a graph with `new_inputs` in the place of `old_inputs`.
 
-    Returns
-    -------
-    list of keras.KerasTensor
-        What now stands in the place of `old_outputs`.
+    Returns the tensors in the place of `old_outputs`.
     """
     now = {id(old): new for old, new in zip(old_inputs, new_inputs, strict=True)}
     for node in nodes:
@@ -155,19 +124,5 @@ def _flat(tensors: Any) -> list[keras.KerasTensor]:
 
 
 def packed(tensors: list[keras.KerasTensor]) -> Any:
-    """One tensor as itself, several as a list: what Keras wants for a model's ends."""
+    """Return a single tensor as itself, several as a list, as `keras.Model` takes them."""
     return tensors[0] if len(tensors) == 1 else tensors
-
-
-def constructor_arguments(layer: Any) -> dict[str, Any]:
-    """The arguments that a layer was made with.
-
-    Raises
-    ------
-    NetworkError
-        If Keras has not kept them, because they are more than numbers and texts.
-    """
-    kept = getattr(layer, "_auto_config", None)
-    if kept is None:
-        raise NetworkError(f"Keras has not kept the arguments of {layer.name!r}.")
-    return dict(kept.config)

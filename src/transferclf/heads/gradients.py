@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from transferclf.engines.forward import gradient_at
+from transferclf.engines.backend import gradient_at
 from transferclf.graphs.isolation import undisturbed
 from transferclf.graphs.walking import nodes_in_order, replay
 

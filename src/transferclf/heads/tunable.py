@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from transferclf.engines.forward import sum_of_squares
+from transferclf.engines.backend import sum_of_squares
 from transferclf.heads.whitening import PixelScaler, PixelScaling
 
 

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf.backbones.applications import as_for_imagenet
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.registry import PREPROCESSINGS, Backbone, get_backbone
+from transferclf.backbones.preprocessing import PREPROCESSINGS
+from transferclf.backbones.record import Backbone
+from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import (
     PRETRAINED,
-    as_for_imagenet,
     build_backbone,
     has_imagenet_graph,
     pretrained_file,
 )
-from transferclf.engines.registry import ENGINES, PRECISIONS, check_engine
+from transferclf.engines.engine import PRECISIONS
+from transferclf.engines.registry import check_engine, engine_names
 from transferclf.exceptions import (
     ArchiveError,
     InvalidParameterError,
@@ -79,8 +82,13 @@ def _convnet_of(record: Backbone) -> ConvNet | None:
 
 
 def _is_own(prefix: Prefix) -> bool:
-    """Whether it is built by code of the user's, as a model or as a builder."""
-    return prefix.backbone.builder == ""
+    """Whether it is code of the user's: a model, a builder or a function of arrays."""
+    return prefix.backbone.builder == "" or not prefix.is_keras
+
+
+def _own_digest(prefix: Prefix) -> str:
+    """The weights of a model, or the version of a function, which is "" where it has none."""
+    return values_digest(prefix.model) if prefix.is_keras else prefix.weights_digest
 
 
 def _weights_facts(
@@ -88,12 +96,13 @@ def _weights_facts(
 ) -> dict[str, Any]:
     if prefix.is_scratch:
         return {"kind": "trained"}  # all of them, so that the head has them
+    if _is_own(prefix):
+        prefix.network()  # raises if it was changed since fit
+        arrays["backbone/probe"] = _probe(prefix)
+        return {"kind": "own", "digest": _own_digest(prefix)}
     if not include_weights and prefix.model is None and prefix.weights in PRETRAINED:
         return {"kind": "file", "name": prefix.weights, "digest": prefix.weights_digest}
     model = prefix.network()
-    if _is_own(prefix):
-        arrays["backbone/probe"] = _probe(prefix)
-        return {"kind": "own", "digest": values_digest(model)}
     if not include_weights and prefix.model is None and prefix.weights is None:
         return {"kind": "seed", "digest": values_digest(model)}
     values = model.get_weights()
@@ -161,7 +170,7 @@ def _words(facts: Facts) -> dict[str, Any]:
         "layers": facts.texts("layers"),
         "seed": facts.whole("seed", 0),
         "trainable_layers": _trainable_layers(facts),
-        "engine": facts.text("engine", ENGINES),
+        "engine": facts.text("engine", engine_names()),
         "precision": facts.text("precision", PRECISIONS),
     }
     facts.finish()
@@ -295,7 +304,7 @@ def _own(
         ) from error
     # Its own name may be another one each time it is built; those of features must not change.
     prefix = dataclasses.replace(prefix, backbone=dataclasses.replace(prefix.backbone, name=name))
-    if values_digest(prefix.model) != digest or not _gives(prefix, arrays):
+    if _own_digest(prefix) != digest or not _gives(prefix, arrays):
         raise InvalidParameterError(
             f"backbone must be the network {name!r} that the model was fitted with. Got one with "
             "other weights or other features instead."

@@ -27,7 +27,7 @@ class State:
         import keras
         from keras import ops
 
-        from transferclf.engines.forward import compiled
+        from transferclf.engines.backend import compiled
 
         def read() -> list[Any]:
             numbers = [v for v in variables[:n_weights] if "float" in str(v.dtype)]

@@ -55,7 +55,7 @@ def compiled_epoch(
     import keras
     from keras import ops
 
-    from transferclf.engines.forward import compiled
+    from transferclf.engines.backend import compiled
 
     def epoch(rows: Any, targets: Any, weights: Any, order: Any, size: Any, rates: Any) -> Any:
         n_samples = ops.shape(order)[0]

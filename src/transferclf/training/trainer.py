@@ -285,12 +285,12 @@ def _augmenter(method: Method | None) -> Any:
 
 
 def _compile(model: keras.Model, method: Method, objective: Objective) -> None:
-    from transferclf.engines.forward import streamline
+    from transferclf.engines.backend import prevent_leak
 
     are_mixed = method.augmentation is not None  # which may mix targets
     loss, metric = objective.keras_loss(are_mixed), objective.keras_metric(are_mixed)
     model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[metric], jit_compile=False)
-    streamline(model.optimizer)
+    prevent_leak(model.optimizer)
     model.optimizer.build(model.trainable_variables)
     # Keras makes its metrics with the first batch it sees, and inside a compiled loop is too late.
     scores = np.zeros((1, objective.n_outputs), np.float32)
@@ -305,7 +305,8 @@ def _compile(model: keras.Model, method: Method, objective: Objective) -> None:
 def _compiled_forward(model: keras.Model, on_pixels: bool) -> Callable[[np.ndarray], np.ndarray]:
     import keras
 
-    from transferclf.engines.forward import FEW, Forward, compiled
+    from transferclf.engines.backend import compiled
+    from transferclf.engines.forward import FEW, Forward
 
     function = compiled(lambda rows: model(rows, training=False), *model.inputs)
     # Layers above stored activations cost little: one batch size is enough, and many kernels then
@@ -328,7 +329,7 @@ def trainer_for(suffix: Suffix, method: Method | None = None) -> Trainer:
     method : Method or None, default=None
         How; None is for scores alone, which any trainer of this shape can compute.
     """
-    from transferclf.engines.forward import release_kernels
+    from transferclf.engines.backend import release_kernels
 
     check_not_forked()
     check_eager()

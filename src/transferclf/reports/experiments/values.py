@@ -38,7 +38,8 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from transferclf.backbones.registry import Backbone, get_backbone
+from transferclf.backbones.record import Backbone
+from transferclf.backbones.registry import get_backbone
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.exceptions import UnknownBackboneError
 from transferclf.graphs.definitions import code_facts, enclosed_value, global_values

@@ -1,0 +1,97 @@
+"""Backbones that are Keras models of the user's own, given as they are or by a builder."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from transferclf.backbones.record import Backbone
+from transferclf.backbones.weights import build_backbone
+from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
+
+if TYPE_CHECKING:
+    import keras
+
+# Where the Keras 2 that TensorFlow once contained keeps its models.
+_KERAS_2 = "tensorflow.python.keras."
+
+# A network that scales its pixels itself does so in one of its first layers.
+_EARLY = 6
+_SCALING_LAYERS = {"Rescaling", "Normalization"}
+# What `preprocess_input` leaves behind when it is called on a symbolic tensor.
+_SCALING_ARITHMETIC = {"TrueDivide", "Divide", "Multiply", "Subtract", "Add"}
+
+
+def checked_model(
+    model: Any, wanted: str = "backbone must be a name of transferclf.list_backbones() or"
+) -> keras.Model:
+    """Return the model if it is one of Keras 3 with one input whose graph can be seen."""
+    keras = sys.modules.get("keras")  # imported wherever there is a Keras model
+    if _is_keras_2(model):
+        raise InvalidParameterError(
+            f"{wanted} a keras.Model of Keras 3. Got a {type(model).__name__} of "
+            f"{type(model).__module__.split('.')[0]}, which is Keras 2: save it by "
+            "model.save('model.h5') and load it by keras.models.load_model('model.h5'), or build "
+            "it with keras and set its weights; leave TF_USE_LEGACY_KERAS unset."
+        )
+    if keras is None or not isinstance(model, keras.Model):
+        raise InvalidParameterError(f"{wanted} a keras.Model. Got {type(model).__name__} instead.")
+    from transferclf.graphs.walking import functional
+
+    if len(functional(model).inputs) != 1:
+        raise NetworkError(
+            f"expected a model with one input, of images (n, h, w, 3), got {model.name!r} with "
+            f"{len(model.inputs)} inputs"
+        )
+    return model
+
+
+def _is_keras_2(model: Any) -> bool:
+    """Whether this is a model of tf_keras, or of the Keras that TensorFlow once contained."""
+    modules = [base.__module__ for base in type(model).__mro__]
+    return any(name.split(".")[0] == "tf_keras" or name.startswith(_KERAS_2) for name in modules)
+
+
+@functools.lru_cache(maxsize=4)
+def registered_model(record: Backbone, size: tuple[int, int]) -> keras.Model:
+    """Return the model of a registered builder, which is called once for all clones."""
+    # A builder that draws random weights would give each clone another network.
+    model = build_backbone(record, None, size, seed=0)
+    return checked_model(model, f"the builder of backbone {record.name!r} must return")
+
+
+def record_of(model: keras.Model) -> Backbone:
+    """Return the record of a model, which takes RGB images."""
+    shape = model.inputs[0].shape
+    if len(shape) != 4 or shape[3] not in (3, None):
+        raise NetworkError(
+            f"expected a model with an input of RGB images (n, h, w, 3), got {model.name!r} with "
+            f"input {tuple(shape)}"
+        )
+    side = next((side for side in shape[1:3] if side is not None), 224)
+    return Backbone(model.name, "", image_size=side, min_image_size=1)
+
+
+def warn_unless_scaling(model: keras.Model) -> None:
+    """Warn of a model that takes pixels from 0 to 255 without scaling them in its first layers."""
+    if not _scales_its_pixels(model):
+        warnings.warn(
+            f"{model.name!r} gets pixels from 0 to 255 as they are; if it was trained on scaled "
+            "pixels, say so with preprocessing='caffe', 'tf' or 'torch' (or 'none' if this is "
+            "meant)",
+            TransferclfWarning,
+            stacklevel=3,
+        )
+
+
+def _scales_its_pixels(model: keras.Model) -> bool:
+    return any(map(_is_scaling, getattr(model, "operations", model.layers)[:_EARLY]))
+
+
+def _is_scaling(operation: Any) -> bool:
+    if hasattr(operation, "layers"):
+        return _scales_its_pixels(operation)
+    is_layer = hasattr(operation, "weights")
+    return type(operation).__name__ in (_SCALING_LAYERS if is_layer else _SCALING_ARITHMETIC)

@@ -1,0 +1,144 @@
+"""The record of a backbone: all that is known about a network before it is built."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from transferclf.exceptions import InvalidParameterError
+from transferclf.graphs.versions import version_of
+
+if TYPE_CHECKING:
+    import keras
+
+TINY_BUILDER = "transferclf.backbones.tiny:build_tiny"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """All that is known about one backbone.
+
+    A further source of networks is a subclass in a file of its own. It says what the class
+    attributes below say, and writes `network` and, if it has weights to choose from,
+    `weights_digest`.
+
+    Parameters
+    ----------
+    name : str
+        The name in `list_backbones`.
+    builder : callable or str
+        Called with `input_shape=(h, w, 3)`, returns a keras.Model that ends in an activation
+        map or in pooled features; or "module:function" of such a callable.
+    image_size, min_image_size : int
+        Side in pixels of the default and of the smallest square input.
+    preprocessing : {"none", "rescale", "caffe", "tf", "torch"}
+        What happens to pixels between 0 and 255 before the network, in the words of
+        `keras.applications.imagenet_utils.preprocess_input`; "none" leaves them, "rescale" is to
+        the scale 0 to 1.
+    parameters : int or None
+        Number of weights, without a classification layer.
+    weights_file : str or None
+        Name of the pretrained weights in Keras' cache; ``{size}`` stands for the input size.
+    weights_sizes : tuple of int
+        Sizes for which there are weights of their own; others take those of `image_size`.
+    options : tuple of (str, value)
+        Further keyword arguments of the builder.
+
+    Attributes
+    ----------
+    kind : str
+        Which engines can run it: "keras" is a functional keras.Model, "function" a function of
+        arrays.
+    layout : str
+        Order of the axes of its input.
+    ends_in : {"map", "vector", "tokens", None}
+        What one image becomes: (h, w, c), (d,) or (t, c). None is known when it is built.
+    poolings : tuple of str
+        How that can become a vector.
+    takes_weights : bool
+        Whether `weights=` chooses among several.
+    can_be_cut : bool
+        Whether its layers can be tapped, trained and put into `model_`.
+    """
+
+    name: str
+    builder: str | Callable[..., Any]
+    image_size: int = 224
+    min_image_size: int = 32
+    preprocessing: str = "none"
+    parameters: int | None = None
+    weights_file: str | None = None
+    weights_sizes: tuple[int, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+
+    kind: ClassVar[str] = "keras"
+    layout: ClassVar[str] = "channels_last"
+    ends_in: ClassVar[str | None] = None
+    poolings: ClassVar[tuple[str, ...]] = ("avg", "max", "flatten")
+    takes_weights: ClassVar[bool] = False
+    can_be_cut: ClassVar[bool] = True
+
+    @property
+    def is_keras_application(self) -> bool:
+        """Whether Keras builds this network and knows where its ImageNet weights are."""
+        return isinstance(self.builder, str) and self.builder.startswith("keras.applications:")
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether the weights lie inside this package."""
+        return self.builder == TINY_BUILDER
+
+    def build(self, **arguments: Any) -> keras.Model:
+        """Call the builder; imports Keras."""
+        builder = self.builder
+        if isinstance(builder, str):
+            module, function = builder.split(":")
+            builder = getattr(importlib.import_module(module), function)
+        return builder(**dict(self.options), **arguments)
+
+    def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> Any:
+        """Return the network with its weights, a keras.Model unless `kind` says otherwise.
+
+        Parameters
+        ----------
+        weights : {"pretrained", "imagenet"}, path or None
+            None is random weights, drawn from `seed`.
+        size : (int, int)
+            Height and width of the input in pixels.
+        seed : int
+            Keras draws from it already.
+        """
+        return self.build(input_shape=(*size, 3))
+
+    def facts(self) -> list[Any]:
+        """Return what identifies the network besides its weights, for JSON; builds nothing."""
+        # Another version of Keras may change an architecture under its name.
+        return [self.name, self.options, version_of("keras")]
+
+    def weights_digest(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> str:
+        """Return a text that identifies the weights, without building where that is possible."""
+        return f"random {seed}"
+
+    def weights_file_for(self, size: tuple[int, int]) -> str | None:
+        """Name of the pretrained weights file for an input of this height and width."""
+        if self.weights_file is None:
+            return None
+        square = size[0] if size[0] == size[1] and size[0] in self.weights_sizes else None
+        return self.weights_file.format(size=square or self.image_size)
+
+    def check_uncut(self, trainable_layers: int | str, layers: tuple[str, ...]) -> None:
+        """Raise InvalidParameterError if layers of a network without layers are asked for."""
+        if self.can_be_cut:
+            return
+        for name, value, default in [
+            ("trainable_layers", trainable_layers, 0),
+            ("layer", layers, ()),
+        ]:
+            if value != default:
+                raise InvalidParameterError(
+                    f"{name} needs a backbone that is a Keras model. {self.name!r} is a "
+                    f"{self.kind}, which cannot be cut: leave {name} as it is."
+                )

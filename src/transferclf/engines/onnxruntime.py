@@ -1,0 +1,104 @@
+"""The engine ONNX Runtime, which gets a traced network converted by tf2onnx."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transferclf.engines.engine import Engine, Function
+from transferclf.images.threads import thread_count
+
+if TYPE_CHECKING:
+    import keras
+
+    from transferclf.engines.tracing import Traced
+
+# The converter keeps the state of a conversion in its modules.
+_converting = threading.Lock()
+
+
+class OnnxRuntimeEngine(Engine):
+    """Runs the network as an ONNX graph."""
+
+    name = "onnxruntime"
+    rank = 2
+    packages = ("onnxruntime", "tf2onnx")
+    backends = ("tensorflow",)
+
+    def compile(self, network: keras.Model, precision: str) -> Function:
+        """Return a session of ONNX Runtime on the CPU."""
+        from transferclf.engines.tracing import runtime_errors, traced
+
+        graph = traced(network)
+        # It would report each session to its makers and leave a file in the temporary folder. It
+        # reads this when it is imported; a user who wants the reports sets it to 0.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        with runtime_errors(self.name):
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(
+                _onnx_model(graph).SerializeToString(),
+                _session_options(onnxruntime),
+                providers=["CPUExecutionProvider"],
+            )
+        pixels, output = graph.pixels, graph.output
+        return lambda images: session.run([output], {pixels: images})[0]
+
+
+def _onnx_model(traced: Traced) -> Any:
+    import onnx
+    from tf2onnx import optimizer, tfonnx
+
+    with _converting, _quiet("tf2onnx"):
+        graph = tfonnx.process_tf_graph(
+            traced.graph,
+            input_names=[traced.pixels, *traced.weights],
+            output_names=[traced.output],
+            custom_op_handlers={"Erfc": (_one_minus_erf, [])},
+        )
+        model = optimizer.optimize_graph(graph).make_model("transferclf")
+    inputs = {entry.name: entry for entry in model.graph.input}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name)
+        for name, value in traced.weights.items()
+        if name in inputs
+    )
+    del model.graph.input[:]
+    model.graph.input.append(inputs[traced.pixels])
+    return model
+
+
+def _one_minus_erf(graph: Any, node: Any, *_: Any) -> None:
+    """Write the Erfc of TensorFlow's GELU as 1 - Erf; ONNX has no Erfc."""
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{node.name}_one", np.array(1.0, np.float32))
+    erf = graph.make_node("Erf", node.input)
+    operands = [one.output[0], erf.output[0]]
+    graph.make_node("Sub", operands, name=node.name, outputs=node.output)
+
+
+def _session_options(onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_count(physical=True)
+    # Threads that wait would keep their cores busy, from decoding images and from other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors, which are raised too
+    return options
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a library log nothing; it raises its errors too."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,93 @@
+"""The engine OpenVINO, which reads a traced network itself."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transferclf.engines.engine import Engine, Function
+from transferclf.images.threads import thread_count
+
+if TYPE_CHECKING:
+    import keras
+
+    from transferclf.engines.tracing import Traced
+
+
+class OpenVinoEngine(Engine):
+    """Runs the network as OpenVINO compiles it, one request for each batch size."""
+
+    name = "openvino"
+    rank = 3
+    packages = ("openvino",)
+    backends = ("tensorflow",)
+    precisions = ("float32", "bfloat16")
+
+    def compile(self, network: keras.Model, precision: str) -> Function:
+        """Return a function of the compiled network; threads that call it take turns."""
+        from transferclf.engines.tracing import runtime_errors, traced
+
+        graph = traced(network)
+        with runtime_errors(self.name):
+            import openvino  # fails for a user without a home folder
+
+            model = _openvino_model(graph)
+            core = openvino.Core()
+            options = _options(precision)
+            # OpenVINO reports here what it knows of the graph but cannot run.
+            requests = {1: _request(core, model, 1, options)}
+        lock = threading.Lock()
+
+        def run(images: np.ndarray) -> np.ndarray:
+            with lock:
+                # Fixed shapes run faster than open ones, and each is compiled in a fraction of a
+                # second when it first comes.
+                if len(images) not in requests:
+                    requests[len(images)] = _request(core, model, len(images), options)
+                return requests[len(images)].infer([images], share_inputs=True)[0]
+
+        return run
+
+
+def _openvino_model(traced: Traced) -> Any:
+    """Return the network as an OpenVINO model with open batch size.
+
+    `openvino.convert_model` would do it too, but it reports each use to its makers, keeps every
+    tensor that nothing reads as an output, and is several times slower.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.tensorflow.graph_iterator import GraphIteratorTFGraph
+
+    frontend = FrontEndManager().load_by_framework("tf")
+    # The loaded graph reads from the iterator and does not keep it alive.
+    iterator = GraphIteratorTFGraph(traced.graph, True)
+    loaded = frontend.load(iterator)
+    converted = frontend.convert(loaded)
+    for parameter in converted.get_parameters():
+        for name in parameter.output(0).get_names() & traced.weights.keys():
+            constant = openvino.op.Constant(traced.weights[name])
+            parameter.output(0).replace(constant.output(0))
+    pixels = [one for one in converted.inputs if traced.pixels in one.get_names()]
+    output = next(one for one in converted.outputs if traced.output in one.get_names())
+    return openvino.Model([output.get_node()], [one.get_node() for one in pixels], "transferclf")
+
+
+def _options(precision: str) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        # Where the CPU has bfloat16, OpenVINO would take it without being asked.
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": thread_count(physical=True),
+        # Worker processes would all be pinned to the same first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _request(core: Any, model: Any, size: int, options: dict[str, Any]) -> Any:
+    shape = model.inputs[0].get_partial_shape()
+    shape[0] = size
+    model.reshape(shape)
+    return core.compile_model(model, "CPU", options).create_infer_request()

@@ -1,0 +1,31 @@
+"""The engine that traces a Keras model into one TensorFlow graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transferclf.engines.engine import Engine, Function
+
+if TYPE_CHECKING:
+    import keras
+
+
+class TensorFlowEngine(Engine):
+    """Runs the traced graph."""
+
+    name = "tensorflow"
+    rank = 1
+    backends = ("tensorflow",)
+    precisions = ("float32", "bfloat16")
+    is_for_auto = True
+
+    def compile(self, network: keras.Model, precision: str) -> Function:
+        """Return the traced graph, which does most of its work in the given precision."""
+        import tensorflow as tf
+
+        from transferclf.engines.tracing import concrete_function
+        from transferclf.graphs.precision import lower_precision
+
+        lowered = lower_precision(network) if precision == "bfloat16" else network
+        concrete = concrete_function(lowered)
+        return lambda images: concrete(tf.constant(images)).numpy()
