@@ -20,8 +20,8 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 
@@ -115,7 +115,7 @@ class TransferclfWarning(UserWarning):
 def warn(message: str) -> None:
     """Issue a TransferclfWarning that points at the caller's line, not at one of this package."""
     package = os.path.dirname(__file__)
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(package):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, TransferclfWarning, stacklevel=level)
