@@ -434,7 +434,7 @@ class TestClasses:
 
     def test_that_cannot_be_had_are_missed_before_any_work(self, keras_home, pixels, monkeypatch):
         (keras_home / "imagenet_class_index.json").unlink()
-        monkeypatch.setattr(imagenet, "_probabilities", None)
+        monkeypatch.setattr(imagenet.Extractor, "rows", None)
         with pytest.raises(WeightsError, match=r"(?s)imagenet_class_index\.json is not there"):
             predict(pixels)
 

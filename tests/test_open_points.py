@@ -136,7 +136,9 @@ def test_a_function_as_a_classifier(images, tmp_path):
     assert cross_val_score(clone(classifier), images, LABELS, cv=2).tolist() == [1.0, 1.0]
     again = pickle.loads(pickle.dumps(classifier))
     np.testing.assert_array_equal(again.predict_proba(images), classifier.predict_proba(images))
-    hidden = clone(classifier).set_params(hidden_units=(4,), epochs=40, random_state=0)
+    hidden = clone(classifier).set_params(
+        hidden_units=(8,), epochs=40, learning_rate=0.05, random_state=0
+    )
     assert hidden.fit(images, LABELS).score(images, LABELS) > 0.9
     registered("2", overwrite=True)
     with pytest.raises(InvalidParameterError, match="with other weights or other features"):

@@ -80,7 +80,8 @@ class Engine(ABC):
         -------
         callable
             From a float32 array (n, h, w, 3) to activations (n, ...). A row must not depend on
-            the other rows.
+            the other rows, and must agree with other engines to the rounding of float32, because
+            they share stored features.
 
         Raises
         ------
