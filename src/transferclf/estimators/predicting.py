@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.base import ClassifierMixin
 
-from transferclf.augmentation.views import View
+from transferclf.augmentation.views import EXTREME_CROPS, View
 from transferclf.estimators.learning import ClassifierLearning
 from transferclf.estimators.recipes import check_test_time
 from transferclf.estimators.targets import look_alike_remark
@@ -19,9 +19,6 @@ from transferclf.features.frozen import Prefix
 from transferclf.images import ImageSource
 from transferclf.training.phases import TrainedSuffix
 from transferclf.training.plan import views_of
-
-# What the two extreme crops are called where images are resized.
-EXTREME_CROPS = ("first", "last")
 
 
 class ClassifierPredictions(ClassifierMixin, ClassifierLearning):

@@ -161,6 +161,12 @@ def check_with_prefix(classifier: Classifier, prefix: Prefix) -> None:
             "mixup and cutmix mix pixels while they are trained on: set trainable_layers='all', "
             "or mixup=0 and cutmix=0."
         )
+    if augmentation is not None and augmentation.extreme_crops and classifier.resize_ != "crop":
+        raise InvalidParameterError(
+            "extreme_crops=True trains on what is cut from both ends of an image, and "
+            f"resize={classifier.resize_!r} cuts nothing: set resize='crop', or "
+            "extreme_crops=False. Strips of one row of pixels are always stretched."
+        )
     if classifier.preprocessing in FITTED_SCALINGS and not prefix.is_scratch:
         raise InvalidParameterError(
             f"preprocessing={classifier.preprocessing!r} is fitted to the training images, for "

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferclf._printing import say
+from transferclf.augmentation.views import EXTREME_CROPS
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
 from transferclf.images.digests import Look
@@ -184,11 +185,16 @@ def _keys(
     looks: Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
 ) -> list[bytes]:
     seen = "" if view is None else f" {view.digest}"
-    computed_by = f"{prefix.digest} {resize}{seen} {pillow_version()} "
-    return [
-        hashlib.sha256(look.digest + (computed_by + look.decoder).encode()).digest()
-        for look in looks
-    ]
+    is_square = prefix.size[0] == prefix.size[1]
+
+    def key(look: Look) -> bytes:
+        # Nothing is cut from a square image, so that all its crops are the same.
+        is_whole = is_square and resize in EXTREME_CROPS and look.size[0] == look.size[1]
+        mode = "crop" if is_whole else resize
+        computed_by = f"{prefix.digest} {mode}{seen} {pillow_version()} {look.decoder}"
+        return hashlib.sha256(look.digest + computed_by.encode()).digest()
+
+    return [key(look) for look in looks]
 
 
 def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
