@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # Raise it whenever the same recipe and number come to mean another variation.
 FORMAT = 2
 
-# Ways to resize an image that cut out the part at either end of its long side.
-EXTREME_CROPS = ("first", "last")
+# How images are resized to the part at either end of their long side.
+EXTREME_CROPS: tuple[Literal["first"], Literal["last"]] = ("first", "last")
 
 # Compiled sets of steps that are kept. There are 32 sets of the built-in ones.
 SETS_KEPT = 64

@@ -211,13 +211,22 @@ def check_test_time(test_time_augmentation: Any, augmentation: Augmentation | No
         )
 
 
-def check_with_prefix(parameters: Parameters, prefix: Prefix) -> None:
-    """Raise InvalidParameterError unless the parameters of learning suit the network."""
+def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> None:
+    """Raise InvalidParameterError unless the parameters of learning suit the network.
+
+    `resize` is the mode in use, which strips change.
+    """
     augmentation = parameters.recipe_of_views
     if augmentation is not None and augmentation.mixes and not prefix.is_empty:
         raise InvalidParameterError(
             "mixup and cutmix mix pixels while they are trained on: set trainable_layers='all', "
             "or mixup=0 and cutmix=0."
+        )
+    if augmentation is not None and augmentation.extreme_crops and resize != "crop":
+        raise InvalidParameterError(
+            "extreme_crops=True trains on what is cut from both ends of an image, and "
+            f"resize={resize!r} cuts nothing: set resize='crop', or extreme_crops=False. Strips of "
+            "one row of pixels are always stretched."
         )
     if parameters.is_scaling_fitted and not prefix.is_scratch:
         raise InvalidParameterError(

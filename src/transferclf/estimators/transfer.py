@@ -11,7 +11,7 @@ import numpy as np
 
 from transferclf._checks import seed_from
 from transferclf.augmentation.recipe import Augmentation
-from transferclf.augmentation.views import View
+from transferclf.augmentation.views import EXTREME_CROPS, View
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import Asked, warn_without_effect
 from transferclf.estimators.parameters import Parameters, check_test_time, check_with_prefix
@@ -28,9 +28,6 @@ from transferclf.training.plan import Images, Plan, views_of
 
 if TYPE_CHECKING:
     import keras
-
-# Names of the two extreme crops where images are resized.
-EXTREME_CROPS = ("first", "last")
 
 # `partial_fit` warns if it begins with fewer images.
 FIRST_IMAGES = 32
@@ -198,7 +195,7 @@ class TransferEstimator(BackboneEstimator):
         """Choose the network and its cut, and check what depends on it."""
         own_head = {} if parameters.head is None else {"pooling": "flatten"}
         self._fit_prefix(parameters, seed, trainable_layers=trainable_layers, **own_head)
-        check_with_prefix(parameters, self.prefix_)
+        check_with_prefix(parameters, self.prefix_, self.resize_)
         self.augmentation_ = parameters.recipe_of_views
         self._seed = seed
 

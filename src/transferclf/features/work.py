@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from transferclf.augmentation.views import EXTREME_CROPS
 from transferclf.images.digests import Look
 from transferclf.images.formats import pillow_version
 from transferclf.images.geometry import ResizeMode
@@ -204,11 +205,16 @@ def activation_keys(
 ) -> list[bytes]:
     """Return the keys of activations: digests of the image and of all that computes them."""
     seen = "" if view is None else f" {view.digest}"
-    computed_by = f"{prefix.digest} {resize}{seen} {pillow_version()} "
-    return [
-        hashlib.sha256(look.digest + (computed_by + look.decoder).encode()).digest()
-        for look in looks
-    ]
+    is_square = prefix.size[0] == prefix.size[1]
+
+    def key(look: Look) -> bytes:
+        # Nothing is cut from a square image, so that all its crops are the same.
+        is_whole = is_square and resize in EXTREME_CROPS and look.size[0] == look.size[1]
+        mode = "crop" if is_whole else resize
+        computed_by = f"{prefix.digest} {mode}{seen} {pillow_version()} {look.decoder}"
+        return hashlib.sha256(look.digest + computed_by.encode()).digest()
+
+    return [key(look) for look in looks]
 
 
 def varied(pixels: np.ndarray, looks: Sequence[Look], view: View | None) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from transferclf._parameters import ParameterSet
+from transferclf.augmentation import steps
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
 from transferclf.exceptions import ArchiveError, InvalidParameterError
@@ -20,8 +21,11 @@ from transferclf.persistence.facts import Facts, is_text
 MAX_DEPTH = 8
 MAX_WHOLE = 2**64
 
-# Where an archive says one of these names, this and nothing else is made.
-PARAMETER_SETS: dict[str, type[ParameterSet]] = {"Augmentation": Augmentation, "ConvNet": ConvNet}
+
+def _parameter_sets() -> dict[str, type[ParameterSet]]:
+    """Classes that an archive may name; nothing else is made of what it says."""
+    return steps.STEPS | {"Augmentation": Augmentation, "ConvNet": ConvNet}
+
 
 # Keras looks a name up among functions that somebody registered, too; those are no part of this.
 # fmt: off
@@ -84,7 +88,7 @@ def _written_object(name: str, value: Any) -> dict[str, Any]:
         return {"path": str(value)}
     if type(value) is dict:
         return {"dict": [[_written(name, each) for each in pair] for pair in value.items()]}
-    if type(value) in PARAMETER_SETS.values():
+    if type(value) in _parameter_sets().values():
         return {type(value).__name__: fields_of(value)}
     return _refuse(name, value)
 
@@ -92,7 +96,7 @@ def _written_object(name: str, value: Any) -> dict[str, Any]:
 def fields_of(value: ParameterSet) -> dict[str, Any]:
     """The fields of a ConvNet or an Augmentation, as JSON has them."""
     check_activation(value)
-    return {name: _written(name, field) for name, field in value.get_params().items()}
+    return {name: _written(name, field) for name, field in value.stored_params().items()}
 
 
 def check_activation(value: Any) -> None:
@@ -163,8 +167,8 @@ def _read(value: Any, name: str, depth: int) -> Any:
     if len(value) != 1:
         raise ArchiveError(f"{name} must be an object of one known kind. Got {len(value)} keys.")
     ((kind, content),) = value.items()
-    if kind in PARAMETER_SETS:
-        return restored_fields(PARAMETER_SETS[kind], Facts(content, name))
+    if kind in _parameter_sets():
+        return restored_fields(_parameter_sets()[kind], Facts(content, name))
     if kind not in _READERS:
         raise ArchiveError(f"{name} is of a kind that no parameter is: {kind[:100]!r}.")
     return _READERS[kind](content, name, depth + 1)

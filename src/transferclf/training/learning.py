@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transferclf._printing import say
-from transferclf.augmentation.views import View
 from transferclf.exceptions import NetworkError, warn
 from transferclf.features.extraction import Extractor
 from transferclf.heads.fitted import FittedHead
@@ -23,7 +22,7 @@ from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
 from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
-from transferclf.training.plan import Images, Plan
+from transferclf.training.plan import Images, Plan, Variant
 from transferclf.training.recipe import Recipe
 from transferclf.training.regularization import choose_l2
 
@@ -134,12 +133,20 @@ class _Learner:
             return self.plan.l2
         n_images = len(train.targets)
         # Views of an image are no images of their own, and would make the choice slow.
-        originals = replace(train, rows=train.rows[:n_images])
+        n_plain = sum(variant.view is None for variant in self.plan.variants)
+        originals = replace(train, rows=train.rows[: n_plain * n_images])
         rows, targets, weights = originals.unrolled()
-        objective = self.plan.suffix.objective
         if self.verbose:
             say(f"choosing l2 by cross-validation on {n_images} images")
-        return choose_l2(rows, targets, objective, sample_weight=weights, verbose=self.verbose)
+        return choose_l2(
+            rows,
+            targets,
+            self.plan.suffix.objective,
+            sample_weight=weights,
+            # Crops of one image are held out together.
+            groups=np.tile(train.positions, n_plain) if n_plain > 1 else None,
+            verbose=self.verbose,
+        )
 
     def _head_by_keras(self, data: _Data, recipe: Recipe) -> TrainedSuffix:
         rows, _, weights = data.train.unrolled()
@@ -235,48 +242,49 @@ class _Learner:
         """What is at the cut: pixels, activations or features."""
         return self._data(self._rows)
 
-    def _rows(self, images: Images, view: View | None) -> np.ndarray:
-        prefix = self.plan.prefix
+    def _rows(self, images: Images, variant: Variant) -> np.ndarray:
+        prefix, read = self.plan.prefix, self._reader(variant)
         if prefix.is_empty:
-            return self.read.pixels(images.source, prefix.size, self._title("pixels", images))
+            return read.pixels(images.source, prefix.size, self._title("pixels", images, variant))
         what = "activations at the cut" if prefix.is_cut else "features"
-        return self.read.rows(images.source, prefix, view, self._title(what, images, view))
+        return read.rows(images.source, prefix, variant.view, self._title(what, images, variant))
 
-    def _title(self, what: str, images: Images, view: View | None = None) -> str:
-        """What progress bars say is computed."""
+    def _reader(self, variant: Variant) -> Extractor:
+        return self.read if variant.crop is None else replace(self.read, resize=variant.crop)
+
+    def _title(self, what: str, images: Images, variant: Variant) -> str:
+        """Return what progress bars say is computed."""
         if images is self.validation:
             return f"{what}, validation"
-        if view is None:
-            return what
-        return f"{what}, view {view.number} of {len(self.plan.views) - 1}"
+        return f"{what}, {variant.title}" if variant.title else what
 
     def _after_cut(self, data: _Data) -> _Data:
         """Features of the whole frozen network."""
         prefix = self.plan.prefix
-        if prefix.is_empty:
-            return self._data(
-                lambda images, view: self.read.rows(
-                    images.source, prefix.whole(), title=self._title("features", images)
-                )
-            )
 
-        def features(images: Images, view: View | None) -> np.ndarray:
-            samples = data.train if images is self.images else data.validation
+        def from_pixels(images: Images, variant: Variant) -> np.ndarray:
+            title = self._title("features", images, variant)
+            return self._reader(variant).rows(images.source, prefix.whole(), title=title)
+
+        def from_activations(images: Images, variant: Variant) -> np.ndarray:
+            is_training = images is self.images
+            samples = data.train if is_training else data.validation
             assert samples is not None
-            first = (0 if view is None else view.number) * len(images.targets)
-            rows = samples.rows[first : first + len(images.targets)]
-            title = self._title("features", images, view)
-            return self.read.after_cut(images.source, rows, prefix, view, title)
+            number = self.plan.variants.index(variant) if is_training else 0
+            rows = samples.rows[number * len(images.targets) :][: len(images.targets)]
+            title = self._title("features", images, variant)
+            read = self._reader(variant)
+            return read.after_cut(images.source, rows, prefix, variant.view, title)
 
-        return self._data(features)
+        return self._data(from_pixels if prefix.is_empty else from_activations)
 
-    def _data(self, rows: Callable[[Images, View | None], np.ndarray]) -> _Data:
-        """Rows of all views of the training images, and of the validation images themselves."""
-        parts = [_finite(rows(self.images, view)) for view in self.plan.views]
+    def _data(self, rows: Callable[[Images, Variant], np.ndarray]) -> _Data:
+        """Rows of all variations of training images, and of the validation images themselves."""
+        parts = [_finite(rows(self.images, variant)) for variant in self.plan.variants]
         train = self.images.samples(np.concatenate(parts) if len(parts) > 1 else parts[0])
         if self.validation is None:
             return _Data(train, None)
-        return _Data(train, self.validation.samples(_finite(rows(self.validation, None))))
+        return _Data(train, self.validation.samples(_finite(rows(self.validation, Variant()))))
 
     def _pixel_scaling(self, train: Samples) -> PixelScaling | None:
         kind = self.plan.suffix.scaling
@@ -284,7 +292,8 @@ class _Learner:
             return None
         from transferclf.heads.whitening import fit_pixel_scaling
 
-        return fit_pixel_scaling(kind, train.rows, train.weights, self.plan.zca_epsilon)
+        weights = np.tile(train.weights, train.n_views)
+        return fit_pixel_scaling(kind, train.rows, weights, self.plan.zca_epsilon)
 
 
 @dataclass(frozen=True)

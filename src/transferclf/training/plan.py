@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from transferclf.augmentation.recipe import Augmentation
-from transferclf.augmentation.views import View
+from transferclf.augmentation.views import EXTREME_CROPS, View
 from transferclf.features.frozen import Prefix
 from transferclf.heads.suffix import Suffix
 from transferclf.images import ImageSource
+from transferclf.images.geometry import ResizeMode
 from transferclf.training.batches import Samples
 from transferclf.training.recipe import Recipe
+
+
+class Variant(NamedTuple):
+    """A stored variation of each image: how it is resized, None as always, and how it is varied."""
+
+    crop: ResizeMode | None = None
+    view: View | None = None
+
+    @property
+    def title(self) -> str:
+        """Name of the variation in progress bars, empty for the image itself."""
+        parts = [] if self.crop is None else [f"{self.crop} crop"]
+        return ", ".join(parts if self.view is None else [*parts, f"view {self.view.number}"])
 
 
 @dataclass(frozen=True)
@@ -91,12 +107,15 @@ class Plan:
         """Whether the head is linear, fitted by L-BFGS."""
         return self.head is None
 
-    @property
-    def views(self) -> list[View | None]:
-        """The fixed views of each image; None is the image itself."""
-        if self.augmentation is None or self.prefix.is_empty:
-            return [None]
-        return [None, *views_of(self.augmentation)]
+    @cached_property
+    def variants(self) -> list[Variant]:
+        """The stored variations of each training image, those that are not varied first."""
+        augmentation = self.augmentation
+        if augmentation is None:
+            return [Variant()]
+        crops = EXTREME_CROPS if augmentation.extreme_crops else (None,)
+        views = [] if self.prefix.is_empty else views_of(augmentation)
+        return [Variant(crop, view) for view in (None, *views) for crop in crops]
 
 
 def views_of(augmentation: Augmentation) -> list[View]:
