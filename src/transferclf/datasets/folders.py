@@ -157,7 +157,7 @@ def _splits(root: Path) -> list[Path]:
 
 
 def _folders_of_classes(root: Path, split: Any, classes: Sequence[str] | None) -> list[Path]:
-    """The folders whose subfolders are the classes.
+    """Return the folders whose subfolders are the classes.
 
     `classes` decides where folders are called like splits, but may be classes with sessions.
     """
@@ -211,10 +211,9 @@ def _classes_by_split(
     images: Sequence[LabelledImage],
     classes: Sequence[str] | None,
 ) -> dict[str, set[str]]:
-    """The classes that have images in the splits that are read, and in those that go with them.
+    """Return the classes with images in the splits that are read, and in those that belong to them.
 
-    Other splits are those with a usual name, or with a class in common. There may be further
-    folders beside the splits.
+    Other splits are those with a usual name, or with a class in common.
     """
     looks = {look(image.label) for image in images}
     found: dict[str, set[str]] = {}

@@ -148,12 +148,9 @@ def _check_complete(table: TableRows, image_column: Any, label_column: Any) -> N
 
 
 def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list[Path], str]:
-    """The files of some rows, and what to say of those that have other names than in the table.
+    """Return the files of some rows, and remarks on those that have other names than in the table.
 
-    Raises
-    ------
-    MissingImageError
-        If some are missing.
+    Raise MissingImageError if files are missing.
     """
     finder = FileFinder(base)
     found: list[Path] = []

@@ -20,15 +20,7 @@ _SEPARATORS = ",;\t|"
 
 
 class TableRow(NamedTuple):
-    """One row of a table; what it lacks is an empty text.
-
-    Attributes
-    ----------
-    number : int
-        The line of a text file, from 1 on; the position in a data frame, from 0 on.
-    image, label : str
-        Values without white space around them.
-    """
+    """One row of a table: its line in a file or position in a data frame. Missing values are ""."""
 
     number: int
     image: str
@@ -36,15 +28,7 @@ class TableRow(NamedTuple):
 
 
 class TableRows(NamedTuple):
-    """The rows of a table, and how messages call it.
-
-    Attributes
-    ----------
-    name, unit : str
-        Such as "labels.csv" and "line".
-    rows : list of TableRow
-        At least one.
-    """
+    """The rows of a table, at least one, and its name and unit for messages."""
 
     name: str
     unit: str
@@ -52,15 +36,7 @@ class TableRows(NamedTuple):
 
 
 def rows_of_file(file: Path, image_column: Any, label_column: Any) -> TableRows:
-    """Read the lines below the header of a text file.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it has no such column, or has it twice.
-    ValueError
-        If it is not in UTF-8, cannot be read as a table or has no lines.
-    """
+    """Read the lines below the header of a text file, or raise ValueError."""
     advice = "save it so, or read it with pandas and pass the data frame"
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -87,15 +63,7 @@ def rows_of_file(file: Path, image_column: Any, label_column: Any) -> TableRows:
 
 
 def rows_of_frame(frame: Any, image_column: Any, label_column: Any) -> TableRows:
-    """Read the rows of a data frame of pandas or polars.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it has no such column, or has it twice.
-    ValueError
-        If it has no rows, or values that are neither text nor whole numbers.
-    """
+    """Read the rows of a data frame of pandas or polars, or raise ValueError."""
     name = "the data frame"
     _check_columns(name, list(frame.columns), image_column, label_column)
     images, labels = list(frame[image_column]), list(frame[label_column])
@@ -164,9 +132,9 @@ def _is_missing(value: Any) -> bool:
 
 
 def _reader(text: str, wanted: set[str]) -> tuple[Any, list[str]]:
-    """A reader of the lines below the header, with the separator that yields most wanted columns.
+    """Return a reader of the lines below the header, by the separator with most wanted columns.
 
-    csv.Sniffer would guess the rules of quoting too, and from a header guesses them wrong.
+    csv.Sniffer would guess the rules of quoting too, and from a header it guesses them wrong.
     """
     readers = []
     for separator in _SEPARATORS:

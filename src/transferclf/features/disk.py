@@ -1,33 +1,25 @@
 """Activations in a folder that processes and runs share.
 
 A folder holds segments: files that are only ever appended to, each by the one process that made
-it. So nobody needs a lock, and whoever is killed leaves at worst a block without an end. Every
-process keeps in memory where each record is (about 230 bytes each), reads what others appended
-whenever it misses something, and reads records with plain reads, each checked by its checksum.
+it. So nobody needs a lock, and a killed process leaves at worst a block without an end. Every
+process keeps in memory where each record is (about 230 bytes each), reads the records that others
+appended whenever it misses something, and checks each record by its checksum. Nothing is mapped:
+damaged, short or foreign files are found by checksum and dropped. docs/design.md compares this with
+the libraries there are.
 
-Why not one of the embedded engines. LMDB reads through a memory map and believes its tree pages:
-with py-lmdb 3.0 and 1.4, 4 of 40 files with flipped bits in three of those pages ended the process
-by SIGBUS, and so did all of nine files that were cut short; it must not be on a network file
-system, and a vector of 5 KB takes 8. SQLite refuses damaged files, but took 7 to 11 microseconds
-to read such a vector, before any checksum, and must not be on a network file system with its
-write-ahead log. Here nothing is mapped and nothing is locked: bytes that rotted, and files that
-are cut short or not ours, are found by checksum and dropped.
+The folder may be on any local disk. On a network file system (NFS, SMB, Lustre) the store needs
+neither locks nor maps, and does not believe records that arrive late or torn, so that at worst work
+is done twice; but that has not been tested, and every look for new records asks the server. A
+folder that a synchronising service (Dropbox, OneDrive) watches would have every change uploaded.
 
-Where it may live: on any local disk. On a network file system (NFS, SMB, Lustre) it needs neither
-locks nor maps, and what arrives late or torn is not believed, so that the worst should be work done
-twice; but that has not been tested, and every look for what others wrote asks the server.
-Folders that a synchronising service (Dropbox, OneDrive) watches are a poor place: it would upload
-every change.
+After `kill -9` everything is there but the block that was being written. Nothing is forced onto the
+disk (`fsync`), so a power cut may lose what the operating system had not written yet; checksums
+find that. They are CRC-32 over key, shape, dtype and values, against accidents: anybody who can
+write to the folder can forge entries.
 
-What is promised of a crash. After `kill -9` everything is there but the block that was being
-written. Nothing is forced onto the disk (`fsync`), so a power cut may lose what the operating
-system had not written yet; checksums find what is missing. They are CRC-32 over key, shape, dtype
-and values, against accidents: whoever can write to the folder can forge entries.
-
-The bound is on what the files take in whole blocks of 4 KB. What was not used for longest goes
-first, a whole segment (a sixteenth of the store) at a time; use is noted to the second. Where
-several processes write at once they may be past the bound by one block (8 MB) each until the next
-write.
+The bound is on the files in whole blocks of 4 KB. The segment that was not used for longest goes
+first (a sixteenth of the store); use is noted to the second. Several processes that write at once
+may be past the bound by one block (8 MB) each until the next write.
 """
 
 from __future__ import annotations
@@ -94,7 +86,7 @@ class _Segment:
 class DiskEntries:
     """Activations by digest in a folder, bounded in bytes; not safe to use from several threads.
 
-    Nothing here raises because of what is on the disk: `trouble` says what went wrong last.
+    Nothing on the disk makes it raise: `trouble` says what went wrong last.
     """
 
     def __init__(self, path: str, max_bytes: int):

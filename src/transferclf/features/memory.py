@@ -9,10 +9,7 @@ import numpy as np
 
 
 class MemoryEntries:
-    """Activations by key in memory; those not used for longest go first.
-
-    Not safe to use from several threads.
-    """
+    """Activations by key in memory; the longest unused go first. For one thread at a time."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes

@@ -78,12 +78,9 @@ def stored_bytes(activation: np.ndarray) -> int:
 
 
 def blocks_of(records: Mapping[bytes, bytes], limit: int) -> Iterator[list[bytes]]:
-    """The records in groups whose blocks stay below the limit, unless one record is larger.
+    """Yield the digests of groups of records whose blocks stay below the limit.
 
-    Yields
-    ------
-    list of bytes
-        The digests of one group.
+    A record larger than the limit is a group of its own.
     """
     group: list[bytes] = []
     nbytes = _HEADER.size
@@ -109,12 +106,9 @@ def block_of(records: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def places_in(file: FileIO, start: int, size: int) -> Iterator[tuple[list[Place], int]]:
-    """For each whole block from `start` on, the places of its records and where it ends.
+    """For each whole block from `start` on, yield the places of its records and where it ends.
 
-    Raises
-    ------
-    DamagedError
-        Where a block's header or rows are not as written; what came before is good.
+    Raise DamagedError where a block's header or rows are not as written. Blocks before are good.
     """
     while (block := _block_at(file, start, size)) is not None:
         yield block

@@ -1,4 +1,4 @@
-"""What X may be, and what to say where it is something else. Nothing is read to find that out."""
+"""The kinds of X, and the messages where X is something else. Nothing is read to find that out."""
 
 from __future__ import annotations
 
@@ -35,11 +35,8 @@ _LAZY_ARRAYS = {"dask", "h5py", "netCDF4", "tensorstore", "zarr"}
 def refuse_what_is_no_sequence(X: Any) -> None:
     """Raise ImageError where X cannot be images, before NumPy would try to read all of it.
 
-    Raises
-    ------
-    ImageError
-        If X is one image or path, an iterator (which may never end), a dataset of pairs of image
-        and label, a dict, or has no length.
+    That is one image or path, an iterator (which may never end), a dataset of pairs of image and
+    label, a dict, or anything without a length.
     """
     if isinstance(X, str | os.PathLike | bytes | Image.Image):
         hint = "pass a list with this one in it"
@@ -71,13 +68,7 @@ def _refuse_others(X: Any) -> None:
 
 
 def is_iterator(X: Any) -> bool:
-    """Whether X hands out its elements only once or for ever, whatever length it claims to have.
-
-    Examples
-    --------
-    >>> is_iterator(iter([1, 2])), is_iterator([1, 2])
-    (True, False)
-    """
+    """Whether X yields its elements only once or for ever, whatever length it claims to have."""
     return hasattr(type(X), "__next__")
 
 
@@ -119,8 +110,6 @@ def _hint(item: Any) -> str:
 def is_pair(item: Any) -> bool:
     """Whether an item is an image and its label, as datasets hold them.
 
-    Examples
-    --------
     >>> is_pair(("a.png", 3)), is_pair((0.5, 3)), is_pair(["a.png", "b.png"])
     (True, False, False)
     """

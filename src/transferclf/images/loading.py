@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from transferclf.images.digests import Look
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
-from transferclf.images.source import ImageSource
 from transferclf.images.threads import thread_count
+
+if TYPE_CHECKING:
+    from transferclf.images.source import ImageSource
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -57,7 +59,7 @@ def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
     looks, failed = _outcomes(source.look, range(len(source)), threads, advance)
     if failed:
         sound = [index for index in range(len(source)) if index not in failed]
-        failed |= _failures(source, sound, threads)
+        failed |= failures(source, sound)
         _raise_failures(source, failed)
     return looks
 
@@ -135,7 +137,7 @@ def faults_named(source: ImageSource, indices: Indices) -> Iterator[None]:
     try:
         yield
     except ImageError:
-        _raise_failures(source, _failures(source, indices, _threads_to_decode(indices)))
+        _raise_failures(source, failures(source, indices))
         raise  # none is at fault any more: perhaps a file was being written
 
 
@@ -218,13 +220,13 @@ def _outcomes(
     return results, failed
 
 
-def _failures(source: ImageSource, indices: Indices, threads: int) -> dict[int, ImageError]:
-    """The images that cannot be decoded, and why; the pixels of the others are dropped at once."""
+def failures(source: ImageSource, indices: Indices) -> dict[int, ImageError]:
+    """Return the errors of images that cannot be decoded. Pixels of the others are dropped."""
 
     def probe(index: int) -> None:
         source.load(index, (1, 1), "stretch")
 
-    return _outcomes(probe, indices, threads)[1]
+    return _outcomes(probe, indices, _threads_to_decode(indices))[1]
 
 
 def _in_order(

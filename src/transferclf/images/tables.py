@@ -13,11 +13,7 @@ from transferclf.images.kinds import KINDS, is_iterator, is_pair
 
 
 def row_length(X: Any) -> int | None:
-    """How many numbers each row of X has, where X is 2-D, one image a row; None where it is not.
-
-    One column of paths or of PIL images is not rows of numbers. What is no X at all is for
-    :func:`transferclf.images.check_images` to refuse.
-    """
+    """Return the length of the rows where X is a table of numbers, one image a row, else None."""
     if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or what may never end
         return None
     if isinstance(X, list | tuple):
@@ -39,7 +35,7 @@ def is_rows(X: Sequence[Any]) -> bool:
 
 
 def array_of_rows(X: Sequence[Any]) -> np.ndarray:
-    """Nested lists as an array; all rows must be of one length."""
+    """Return nested lists as an array. All rows must be of one length."""
     try:
         return np.asarray(X)
     except ValueError:
@@ -47,7 +43,7 @@ def array_of_rows(X: Sequence[Any]) -> np.ndarray:
 
 
 def numbers_of_objects(array: np.ndarray) -> np.ndarray:
-    """Numbers that came as Python objects, as those of tables with columns of several types do."""
+    """Return numbers that came as Python objects, as in tables with columns of several types."""
     if array.ndim < 2 or array.size == 0 or not _is_number(array.flat[0]):
         return array
     try:
