@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -45,7 +44,7 @@ def within(root: Path, file: Path) -> str:
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
 
 
-def given_path(name: str, path: Any) -> Path:
+def given_path(name: str, path: object) -> Path:
     """Return the path in a parameter, with the home folder in the place of ``~``."""
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise InvalidParameterError(
@@ -54,13 +53,19 @@ def given_path(name: str, path: Any) -> Path:
     return Path(path if os.path.lexists(path) else os.path.expanduser(path))
 
 
-def checked_classes(classes: Any) -> list[str] | None:
+def several(value: object) -> list[object] | None:
+    """Return the elements of a sequence; None for a text, a mapping or a single value."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return list(value)
+    return None
+
+
+def checked_classes(classes: object) -> list[str] | None:
     """Return the names in `classes` in Unicode NFC: at least one, all different."""
     if classes is None:
         return None
-    is_sequence = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Mapping)
-    given = list(classes) if is_sequence else [classes]
-    if not is_sequence or not given or not all(isinstance(name, str) for name in given):
+    given = several(classes)
+    if not given or not all(isinstance(name, str) for name in given):
         raise InvalidParameterError(
             "classes must be a sequence of names of classes, at least one, such as ['cat', 'dog']. "
             f"Got {classes!r:.200} instead."

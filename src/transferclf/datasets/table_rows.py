@@ -35,14 +35,14 @@ class TableRows(NamedTuple):
     rows: list[TableRow]
 
 
-def rows_of_file(file: Path, image_column: Any, label_column: Any) -> TableRows:
+def rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) -> TableRows:
     """Read the lines below the header of a text file, or raise ValueError."""
     advice = "save it so, or read it with pandas and pass the data frame"
     try:
         text = file.read_text(encoding="utf-8-sig")
         reader, columns = _reader(text, {str(image_column), str(label_column)})
         _check_columns(file.name, columns, image_column, label_column)
-        image, label = columns.index(image_column), columns.index(label_column)
+        image, label = columns.index(str(image_column)), columns.index(str(label_column))
         # Short lines are filled up, so that they are reported as lines without a label.
         filled = ([*line, *[""] * len(columns)] for line in reader if line)
         rows = [
@@ -62,7 +62,7 @@ def rows_of_file(file: Path, image_column: Any, label_column: Any) -> TableRows:
     return TableRows(file.name, "line", rows)
 
 
-def rows_of_frame(frame: Any, image_column: Any, label_column: Any) -> TableRows:
+def rows_of_frame(frame: Any, image_column: Hashable, label_column: Hashable) -> TableRows:
     """Read the rows of a data frame of pandas or polars, or raise ValueError."""
     name = "the data frame"
     _check_columns(name, list(frame.columns), image_column, label_column)
@@ -75,7 +75,7 @@ def rows_of_frame(frame: Any, image_column: Any, label_column: Any) -> TableRows
     return TableRows(name, "row", list(map(TableRow, range(len(images)), *texts)))
 
 
-def _check_columns(name: str, columns: Sequence[Any], *wanted: Any) -> None:
+def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) -> None:
     for column in wanted:
         if not isinstance(column, Hashable):
             raise InvalidParameterError(f"expected the name of a column, got {column!r:.100}")
@@ -92,7 +92,7 @@ def _check_columns(name: str, columns: Sequence[Any], *wanted: Any) -> None:
         )
 
 
-def _texts(column: Any, values: Sequence[Any]) -> list[str]:
+def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
     """The values of a column of a data frame as text; missing ones are empty."""
     texts = [_text(value) for value in values]
     wrong = [index for index, text in enumerate(texts) if text is None]
@@ -106,7 +106,7 @@ def _texts(column: Any, values: Sequence[Any]) -> list[str]:
     return [text for text in texts if text is not None]
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     """A value as text: "" for a missing one, None for one that is no name."""
     if isinstance(value, str):
         return _stripped(value)
@@ -123,7 +123,7 @@ def _stripped(text: str) -> str:
     return re.sub(r"^[\s\0]+|[\s\0]+$", "", text)
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     """Whether a value is None or one that differs from itself: NaN, NaT, NA."""
     try:
         return value is None or bool(value != value)

@@ -25,6 +25,7 @@ from transferclf.features.frozen import Prefix
 from transferclf.images import ImageSource, check_images
 from transferclf.images.checking import check_image_shape, inferred_shape
 from transferclf.images.geometry import RESIZE_MODES
+from transferclf.images.kinds import row_length
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.remarks import (
     remark_on_other_images,
@@ -32,7 +33,6 @@ from transferclf.images.remarks import (
     remark_on_training_images,
     sample,
 )
-from transferclf.images.tables import row_length
 
 POOLINGS = ("avg", "max", "flatten")
 

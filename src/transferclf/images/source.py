@@ -45,7 +45,14 @@ from transferclf.images.geometry import (
     rgb_array,
     sides,
 )
-from transferclf.images.kinds import KINDS, refuse_what_is_no_sequence, warn_if_read_whole
+from transferclf.images.kinds import (
+    KINDS,
+    array_of_rows,
+    is_rows,
+    numbers_of_objects,
+    refuse_what_is_no_sequence,
+    warn_if_read_whole,
+)
 from transferclf.images.lazy import file_of
 from transferclf.images.loading import failures
 from transferclf.images.pixels import (
@@ -57,7 +64,6 @@ from transferclf.images.pixels import (
 )
 from transferclf.images.problems import Problem, raise_problems
 from transferclf.images.scales import range_of, sample_of, warn_if_dark, warn_if_scaled
-from transferclf.images.tables import array_of_rows, is_rows, numbers_of_objects
 
 # How often a large file is read that changes meanwhile.
 TRIES = 3
