@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from transferclf.images.source import ImageSource
 
 T = TypeVar("T")
-S = TypeVar("S")
 Indices = Sequence[int] | np.ndarray
 
 # So few images, or arrays of so many bytes together, are not worth any threads.
@@ -232,7 +231,10 @@ def failures(source: ImageSource, indices: Indices) -> dict[int, ImageError]:
 def _in_order(
     function: Callable[[int], T], indices: Indices, threads: int, ahead: int
 ) -> Generator[T | ImageError, None, None]:
-    """Yield the function of each index, or its error, while the next ones are worked on."""
+    """Yield the function of each index, or its error, while threads work on the next ones.
+
+    No more than `ahead` results are kept before they are asked for.
+    """
 
     def outcome(index: int) -> T | ImageError:
         try:
@@ -244,35 +246,21 @@ def _in_order(
         yield from map(outcome, indices)
         return
     share = max(min(SHARE, ahead // (4 * threads)), 1)
-    shares = (indices[start : start + share] for start in range(0, len(indices), share))
     # The share that is being handed over counts too, where it is more than one image.
-    waiting = max(ahead // share - (share > 1), 1)
-    with _pool(threads) as pool:
-        for done in _ahead(pool, lambda part: list(map(outcome, part)), shares, waiting):
-            yield from done
-
-
-@contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    most_waiting = max(ahead // share - (share > 1), 1)
+    waiting: deque[Future[list[T | ImageError]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="transferclf-images")
     try:
-        yield pool
+        for start in range(0, len(indices), share):
+            part = indices[start : start + share]
+            waiting.append(pool.submit(lambda part: list(map(outcome, part)), part))
+            if len(waiting) > most_waiting:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
     finally:
         # After an error or Ctrl-C nobody wants what is still queued.
         pool.shutdown(cancel_futures=True)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[S], T], arguments: Iterable[S], ahead: int
-) -> Iterator[T]:
-    """Yield one result after the other, the next ones being worked on already."""
-    waiting: deque[Future[T]] = deque()
-    for argument in arguments:
-        waiting.append(pool.submit(function, argument))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _raise_failures(source: ImageSource, failed: dict[int, ImageError]) -> None:

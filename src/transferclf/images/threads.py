@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import joblib
 
@@ -45,25 +47,21 @@ _changed = threading.Condition()
 _taken = 0
 
 
-class room_for:  # noqa: N801, used as a function
+@contextmanager
+def room_for(pixels: int) -> Iterator[None]:
     """Wait until an image of so many pixels can be decoded beside others: large ones take turns."""
-
-    def __init__(self, pixels: int):
-        self.pixels = pixels
-
-    def __enter__(self) -> None:
-        global _taken
-        self.changed = _changed
-        with self.changed:
-            while _taken and _taken + self.pixels > PIXELS_AT_ONCE:
-                self.changed.wait()
-            _taken += self.pixels
-
-    def __exit__(self, *error: object) -> None:
-        global _taken
-        with self.changed:
-            _taken -= self.pixels
-            self.changed.notify_all()
+    global _taken
+    changed = _changed
+    with changed:
+        while _taken and _taken + pixels > PIXELS_AT_ONCE:
+            changed.wait()
+        _taken += pixels
+    try:
+        yield
+    finally:
+        with changed:
+            _taken -= pixels
+            changed.notify_all()
 
 
 def _forget() -> None:
