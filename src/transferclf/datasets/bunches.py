@@ -1,4 +1,4 @@
-"""Paths and names of classes as a Bunch, and what is wrong with the names."""
+"""Paths and names of classes as a Bunch, and remarks on the names."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def _checked_root(path: str | os.PathLike) -> Path:
 
 
 def _splits(root: Path) -> list[Path]:
-    """The folders that hold folders, and therefore may be splits."""
+    """Return the folders that hold folders, and therefore may be splits."""
     return [folder for folder in subfolders(root) if subfolders(folder)]
 
 

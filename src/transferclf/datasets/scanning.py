@@ -1,4 +1,4 @@
-"""What lies in folders: images, further folders, and other things."""
+"""The contents of folders: images, further folders, and other things."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def in_natural_order(names: Iterable[str]) -> list[str]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, in natural order, without hidden ones."""
+    """Return the folders in a folder, in natural order, without hidden ones."""
     names = contents(folder, frozenset()).folders
     return [folder / name for name in in_natural_order(names)]
 

@@ -1,4 +1,4 @@
-"""The two columns of a table that matter, from a text file or a data frame."""
+"""The two columns with files and labels, from a text file or a data frame."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) ->
 
 
 def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
-    """The values of a column of a data frame as text; missing ones are empty."""
+    """Return the values of a column of a data frame as text. Missing values are empty."""
     texts = [_text(value) for value in values]
     wrong = [index for index, text in enumerate(texts) if text is None]
     if wrong:
@@ -107,7 +107,7 @@ def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
 
 
 def _text(value: object) -> str | None:
-    """A value as text: "" for a missing one, None for one that is no name."""
+    """Return a value as text: "" for a missing one, None for one that is no name."""
     if isinstance(value, str):
         return _stripped(value)
     if isinstance(value, os.PathLike):

@@ -57,7 +57,7 @@ _TOO_MANY_SMALL = 8  # and so many of them become one
 
 
 class _Segment:
-    """One file of the folder, as far as this process has read it."""
+    """One file of the folder, and the part of it that this process has read."""
 
     def __init__(self, path: str):
         self.path = path
@@ -103,11 +103,11 @@ class DiskEntries:
 
     @property
     def nbytes(self) -> int:
-        """What the files take on the disk."""
+        """The size of the files on the disk."""
         return sum(segment.taken for segment in self._segments.values())
 
     def get_many(self, key_of: Mapping[bytes, bytes]) -> dict[bytes, np.ndarray]:
-        """The activations that are there, by the keys that their digests stand for."""
+        """Return the activations that are there. `key_of` maps digests to keys."""
         found: dict[bytes, np.ndarray] = {}
         missing = self._find(key_of, key_of, found)
         if missing:
@@ -135,7 +135,7 @@ class DiskEntries:
         return left
 
     def refresh(self) -> None:
-        """Look for what other processes added or removed."""
+        """Look for segments that other processes added or removed."""
         try:
             with os.scandir(self.folder) as listing:
                 ours = (file for file in listing if file.name.endswith(_SUFFIX))
@@ -145,7 +145,7 @@ class DiskEntries:
             paths = set()
         for path in self._segments.keys() - paths:
             self._forget(self._segments[path])
-        for path in sorted(paths):  # the names begin with the time: what is newer wins
+        for path in sorted(paths):  # the names begin with the time: newer records win
             self._read_segment(path)
 
     def clear(self) -> None:
@@ -163,12 +163,12 @@ class DiskEntries:
             segment.close()
 
     def repair(self) -> None:
-        """Forget what is known of the files: the next call reads it from them."""
+        """Forget what was read from the files: the next call reads it again."""
         self.close()
         self._segments, self._places = {}, {}
 
     def start_in_forked_child(self) -> None:
-        """Hold no file open together with the parent, and append to none of its segments."""
+        """Share no open file with the parent, and append to none of its segments."""
         self._own_path = ""
         self.repair()
 
@@ -182,7 +182,7 @@ class DiskEntries:
         key_of: Mapping[bytes, bytes],
         found: dict[bytes, np.ndarray],
     ) -> list[bytes]:
-        """Add the activations that this process knows the place of; return the other digests."""
+        """Add the activations whose place is known to `found`; return the other digests."""
         now = time.monotonic()
         missing = []
         for digest in digests:
@@ -220,14 +220,14 @@ class DiskEntries:
         return segment.file
 
     def _drop(self, digest: bytes, damaged: bool) -> None:
-        """Forget a record that was cut off, or that rotted."""
+        """Forget a record that was cut off or is damaged."""
         if damaged:
             self.trouble = "an entry is damaged and will be computed again"
             self._own_path = ""  # a segment made later has the newer records: it replaces this one
         del self._places[digest]
 
     def _read_segment(self, path: str) -> None:
-        """Read where the records are that were appended since the last look."""
+        """Read the places of records that were appended since the last look."""
         segment = self._segments.setdefault(path, _Segment(path))
         try:
             status = os.stat(path)  # that of the listing is out of date on Windows
@@ -254,7 +254,7 @@ class DiskEntries:
                     segment.digests.append(digest)
         except DamagedError:
             self.trouble = f"{os.path.basename(segment.path)} is damaged and has been dropped"
-            with suppress(OSError):  # where it cannot be removed, what came before is still good
+            with suppress(OSError):  # if it cannot be removed, its earlier blocks are still good
                 self._remove(segment)
 
     def _has_room_ever(self, activation: np.ndarray) -> bool:
@@ -281,7 +281,7 @@ class DiskEntries:
         self._read_segment(segment.path)
 
     def _segment_for(self, nbytes: int) -> _Segment:
-        """The segment to append a block to; a new one where the last is full, gone or torn."""
+        """Return the segment to append to; a new one where the last is full, gone or torn."""
         own = self._own
         fits = own is not None and own.size + nbytes <= self._segment_bytes
         if own is None or not fits or not own.is_read_to_its_end:
@@ -292,7 +292,7 @@ class DiskEntries:
         return own
 
     def _make_room(self, nbytes: int) -> None:
-        """Remove the segments not used for longest until so many bytes more can be written."""
+        """Remove the longest unused segments until so many bytes more can be written."""
         grown = 0 if self._own is None else _on_disk(self._own.size + nbytes) - self._own.taken
         over = self.nbytes + grown - self.max_bytes
         others = [segment for segment in self._segments.values() if segment is not self._own]
@@ -303,7 +303,7 @@ class DiskEntries:
             self._remove(segment)
 
     def _merge_small(self) -> None:
-        """Copy small segments that nobody appends to into a new one: many short runs leave many."""
+        """Copy small segments that nobody appends to into one: many short runs leave many."""
         if self._own is not None:
             return
         latest = time.time() - _IDLE
@@ -338,7 +338,7 @@ class DiskEntries:
         except FileNotFoundError:
             pass
         except PermissionError:
-            # On Windows what another process has open cannot be removed, but emptied.
+            # On Windows a file that another process has open cannot be removed, but emptied.
             os.truncate(segment.path, 0)
         self._forget(segment)
 
@@ -361,7 +361,7 @@ class DiskEntries:
 
 def _note_use(segment: _Segment, now: float) -> None:
     segment.noted = now
-    with suppress(OSError):  # who may only read cannot say what is in use
+    with suppress(OSError):  # a process that may only read cannot note its use
         os.utime(segment.path)
 
 

@@ -1,4 +1,4 @@
-"""Repair of what a store keeps in this process, after a call that did not come to its end."""
+"""Repair of a store's state in this process, after a call that was interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feature store: activations by key, shared by all that computes the same of the same image."""
+"""The feature store: activations by key, shared by all estimators that need the same ones."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class FeatureStore:
         return disk
 
     def _found(self, keys: set[bytes]) -> dict[bytes, np.ndarray]:
-        """The activations that are there, first those that the disk did not take."""
+        """Return the activations that are there, first those that the disk did not take."""
         found = self._memory.get_many(keys) if self._memory else {}
         if self._disk is None:
             return found
@@ -188,7 +188,7 @@ class FeatureStore:
     ) -> dict[bytes, np.ndarray]:
         """Put activations on disk; return those that it did not take."""
         digests = {key: key_digest(key, self.dtype) for key in stored}
-        self._memory.discard(stored)  # first: what memory holds would hide what the disk gets now
+        self._memory.discard(stored)  # first: entries in memory hide those on the disk
         left = disk.put_many({digests[key]: kept for key, kept in stored.items()})
         return {key: kept for key, kept in stored.items() if digests[key] in left}
 
@@ -205,7 +205,7 @@ class FeatureStore:
         )
 
     def _start_in_forked_child(self) -> None:
-        """Hold nothing open together with the parent, and no lock that another thread held."""
+        """Share no open file with the parent, and no lock that another of its threads held."""
         self._lock = threading.Lock()
         if self._disk is not None:
             self._disk.start_in_forked_child()
@@ -252,7 +252,7 @@ def _expanded(path: str | os.PathLike[str]) -> str:
 
 
 def _resolved(path: str) -> str:
-    """The path of a folder without links; where the working folder was removed, as it is."""
+    """Return the path of a folder without links; as it is where the working folder was removed."""
     try:
         return os.path.realpath(path)
     except FileNotFoundError:
@@ -307,7 +307,7 @@ def store_for(cache: object) -> FeatureStore | None:
 
 
 def _on_disk(path: str, max_bytes: int, dtype: str) -> FeatureStore:
-    """The one store of this process for a folder and its settings."""
+    """Return the one store of this process for a folder and its settings."""
     key = (_resolved(path), max_bytes, dtype)
     store = _ON_DISK.get(key)
     if store is None:  # of two threads that make one at once, the first is used by both

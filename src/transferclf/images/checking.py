@@ -1,7 +1,4 @@
-"""What can be seen of images without decoding a file: kinds, shapes and values of arrays.
-
-The functions here refuse or pass on; :mod:`transferclf.images.source` says what X is as a whole.
-"""
+"""Checks of images that need no decoding: kinds, shapes and values of arrays."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def _of_file(
 
 
 def _of_image(image: Image.Image, pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
-    """An image of the caller's, which stays as it is."""
+    """Decode an image of the caller, which stays as it is."""
     with loading():
         image.load()
     factor = _factor(image, reduce_to)
@@ -189,7 +189,7 @@ def is_turned(image: Image.Image, quarter: bool = False) -> bool:
 
 
 def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
-    """The finished picture of a loaded image."""
+    """Return the finished picture of a loaded image."""
     if image.mode in ("P", "PA") and image.palette is None:
         image = image.copy()  # which has the palette that some plugins leave out
     if image.mode == "F" or image.mode.startswith("I"):
@@ -203,7 +203,7 @@ def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
 
 
 def _eight_bit(image: Image.Image) -> tuple[str, Callable[[Image.Image], Image.Image]]:
-    """Which of L, RGB and RGBA an image of 8 bits becomes, and how."""
+    """Return the mode (L, RGB or RGBA) that an image of 8 bits becomes, and the conversion."""
     if image.has_transparency_data:
         return "RGBA", _to_rgba
     if image.mode in PLAIN_MODES:
@@ -227,7 +227,7 @@ def _over_white(image: Image.Image, change: Callable[[Image.Image], Image.Image]
 def _numbers(
     image: Image.Image, change: Callable[[Image.Image], Image.Image], channels: int
 ) -> Numbers:
-    """The pixels of an image of 8 bits, to be scaled."""
+    """Return the pixels of an image of 8 bits, to be scaled."""
 
     def rows(top: int, bottom: int) -> np.ndarray:
         part = np.asarray(change(image.crop((0, top, image.width, bottom))))
@@ -237,7 +237,7 @@ def _numbers(
 
 
 def _deep_numbers(image: Image.Image) -> Numbers:
-    """The pixels of an image with more than 8 bits."""
+    """Return the pixels of an image with more than 8 bits."""
     key = image.info.get("transparency")
     has_key = image.mode.startswith("I;16") and isinstance(key, int)
     # Pillow opens many 16-bit files as 32-bit integers.

@@ -214,7 +214,7 @@ def _reason(path: str, error: OSError | ValueError) -> ImageError:
     number = getattr(error, "errno", None)
     if number == errno.EISDIR:
         return ImageReadError("expected an image file, got a folder")
-    if number == errno.ENXIO:  # what opening a socket gives
+    if number == errno.ENXIO:  # from opening a socket
         return ImageReadError("expected an image file, got a socket or a device that is not there")
     if number == errno.ENOENT:
         return MissingImageError(f"{_NO_FILE} {_missing(path)}")

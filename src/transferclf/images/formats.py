@@ -1,10 +1,10 @@
-"""Formats: which ones are decoded, and what decides the pixels besides the bytes of a file.
+"""The formats that are decoded, and everything besides a file's bytes that decides its pixels.
 
 Pillow opens more formats than are decoded here. Left out are those for which it starts another
-program or hands the file to a handler of the caller's (EPS, WMF, GRIB, BUFR, HDF5), those that it
-names but does not decode (MPEG), and those that hold pictures of any other format (IPTC, FPX, MIC).
-All other formats of Pillow are decoded by its own code. Formats that a library has registered
-(HEIF, JPEG XL) are decoded too, because the caller has asked for that library.
+program or calls a handler of the caller (EPS, WMF, GRIB, BUFR, HDF5), those that it names but
+does not decode (MPEG), and those that hold pictures of any other format (IPTC, FPX, MIC). All other
+formats of Pillow are decoded by its own code. Formats that a library has registered (HEIF, JPEG
+XL) are decoded too, because the caller has asked for that library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DECODED = frozenset((
     "FTEX", "BLP", "IM", "IMT", "FITS", "SPIDER", "MCIDAS", "PIXAR", "PCD", "GBR", "FLI", "XVTHUMB",
 ))  # fmt: skip
 
-# Never decoded, whoever registers a plugin or a handler for them.
+# These are never decoded, even if a plugin or a handler is registered for them.
 _HANDLER = "for which Pillow would call a handler"
 REFUSED = {
     "EPS": "which Pillow decodes by starting another program (Ghostscript)",

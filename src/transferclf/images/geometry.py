@@ -28,7 +28,7 @@ ResizeMode = Literal["crop", "stretch", "pad", "first", "last"]
 # Those that users may ask for; the other two are for averaging over both ends of an image.
 RESIZE_MODES: tuple[ResizeMode, ...] = ("crop", "stretch", "pad")
 
-# Where the box of a mode lies: how much of what it leaves out is before it.
+# The place of a mode's box: the share of the left-out part that lies before it.
 _PLACES = {"first": 0.0, "crop": 0.5, "last": 1.0}
 
 Box = tuple[float, float, float, float]
@@ -37,8 +37,8 @@ Picture = np.ndarray | Image.Image | DeepPicture
 
 # What is averaged in blocks stays at least this many times larger than needed. With less,
 # features of pretrained networks differ by more than a cosine of 0.999 between a JPEG file decoded
-# at reduced scale and the same pixels averaged. Networks of large inputs see less of it: what a
-# margin of 1.9 changes at 224 pixels is less than what one of 3 changes at 96.
+# at reduced scale and the same pixels averaged. Networks of large inputs see less of it: a
+# margin of 1.9 changes less at 224 pixels than one of 3 at 96.
 FACTORS = (8, 4, 2)
 MARGIN = 3.0
 LARGE_SIDE = 200

@@ -144,13 +144,13 @@ def _holds_pairs(X: Any) -> bool:
         return False
     try:
         return len(X) > 0 and is_pair(X[0])
-    except Exception:  # what it is remains to be found out
+    except Exception:  # later checks say what is wrong with it
         return False
 
 
 def row_length(X: Any) -> int | None:
     """Return the length of the rows where X is a table of numbers, one image a row, else None."""
-    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or what may never end
+    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or without an end
         return None
     if isinstance(X, list | tuple):
         X = array_of_rows(X) if is_rows(X) else ()

@@ -82,7 +82,7 @@ def _shows_the_same(image: Any, contents: Contents) -> bool:
                 and fresh.tell() == image.tell()
                 and _turn(fresh, image) == _turn(image, image)
             )
-    except Exception:  # what is wrong is said when the image itself is loaded
+    except Exception:  # loading the image itself will say why
         return False
 
 

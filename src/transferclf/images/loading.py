@@ -259,7 +259,7 @@ def _in_order(
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        # After an error or Ctrl-C nobody wants what is still queued.
+        # After an error or Ctrl-C nobody wants the images that are still queued.
         pool.shutdown(cancel_futures=True)
 
 

@@ -217,7 +217,7 @@ def value_problem(
 
 
 def _overshoot(high: float, limits: tuple[float, float]) -> float:
-    """How far floats may be beyond the limits; 0 where they seem to be on another scale."""
+    """Return by how much floats may be beyond the limits; 0 if they seem to be on another scale."""
     black, white = limits
     if not np.isfinite(white):
         white = 1 if high <= 1 + OVERSHOOT else 255

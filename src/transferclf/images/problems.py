@@ -12,7 +12,7 @@ from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
 NAMED = 5
 KINDS_NAMED = 20
 
-# Faults that differ in nothing but these are of one kind: numbers, and what objects look like.
+# Faults that differ only in numbers, quoted texts or representations of objects are of one kind.
 _DETAIL = re.compile(r"<[^>]*>|'[^']*'|\"[^\"]*\"|[-+]?\b\d[\d.]*(e[-+]?\d+)?\b")
 
 

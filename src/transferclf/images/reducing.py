@@ -71,7 +71,7 @@ def _reduced_wavelets(image: ImageFile.ImageFile, factor: int) -> int:
 
 
 def _levels(image: Any) -> int:
-    """How many times a JPEG 2000 image can be halved: the number in its COD marker."""
+    """Return how often a JPEG 2000 image can be halved: the number in its COD marker."""
     position = image.fp.tell()
     image.fp.seek(0)
     head = image.fp.read(_HEADER_BYTES)

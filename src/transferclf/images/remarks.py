@@ -182,7 +182,7 @@ def _seen(index: int, item: Item) -> Seen | None:
             return Seen(index, *_facts(item))
         entry = os.stat(item)
         return Seen(index, *_facts_of_file(item, entry.st_mtime_ns, entry.st_size))
-    except Exception:  # what is wrong with it is said when it is decoded
+    except Exception:  # decoding it will say what is wrong
         return None
 
 
@@ -221,5 +221,5 @@ def _pixels(item: Item) -> np.ndarray | None:
             room_for(image.width * image.height),
         ):
             return np.asarray(image)
-    except Exception:  # what is wrong with it is said when it is decoded
+    except Exception:  # decoding it will say what is wrong
         return None

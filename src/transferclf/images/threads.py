@@ -1,4 +1,4 @@
-"""How many threads this process may use: at most the cores there are, and OMP_NUM_THREADS.
+"""The number of threads that this process may use: its cores, limited by OMP_NUM_THREADS.
 
 joblib sets OMP_NUM_THREADS in its worker processes, so that together they fill the machine once.
 """
