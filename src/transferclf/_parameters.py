@@ -12,22 +12,18 @@ import json
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
 from transferclf._checks import check_flag, check_number, refuse
 from transferclf.exceptions import InvalidParameterError
 
-Self = TypeVar("Self", bound="ParameterSet")
-
 
 @dataclass
 class ParameterSet:
-    """Base of dataclasses that are parameters; their `__init__` only assigns.
+    """Base of dataclasses that are parameters. Their `__init__` only assigns.
 
-    Examples
-    --------
     >>> from dataclasses import dataclass
     >>> @dataclass
     ... class Stripes(ParameterSet):
@@ -41,17 +37,11 @@ class ParameterSet:
     _shown_as: ClassVar[str] = ""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The fields by name, the very objects; `deep` is there for scikit-learn."""
+        """Return the fields by name. `deep` is there for scikit-learn."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def set_params(self: Self, **params: Any) -> Self:
-        """Set some of the fields, all or none of them.
-
-        Raises
-        ------
-        InvalidParameterError
-            If there is no field of a name.
-        """
+    def set_params(self, **params: Any) -> Self:
+        """Set fields by name. If there is no field of a name, none is set, and that is an error."""
         known = self.get_params()
         for name in params:
             if name not in known:
@@ -108,7 +98,7 @@ class ParameterSet:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON knows it, the same for 1, 1.0 and a NumPy one, but not for True."""
+    """Return the value as JSON has it: the same for 1, 1.0 and a NumPy one, but not for True."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if value is None or isinstance(value, str):

@@ -1,11 +1,10 @@
-"""Paths and names of classes as a Bunch, and what is wrong with the names."""
+"""Paths and names of classes as a Bunch, and remarks on the names."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -24,24 +23,9 @@ def bunch(
     classes: Sequence[str] | None,
     groups: Sequence[str] | None = None,
 ) -> Bunch:
-    """Return what the loaders return.
+    """Return what the loaders return. `filenames` are relative to `root` where they are below it.
 
-    Parameters
-    ----------
-    root : Path
-        What `filenames` are relative to, as far as they are below it.
-    files : sequence of Path
-        The images.
-    labels : sequence of str
-        Names of their classes.
-    classes : sequence of str or None
-        The classes that were asked for, in that order; None sorts those that there are.
-    groups : sequence of str or None, default=None
-        What the images belong to besides, if they do.
-
-    Returns
-    -------
-    Bunch
+    `classes` are the ones that were asked for, in that order; None sorts those that there are.
     """
     target = np.array(labels)
     found = np.unique(target).tolist()
@@ -56,18 +40,12 @@ def bunch(
 
 
 def within(root: Path, file: Path) -> str:
-    """A path below the root, with slashes; the whole path where it is elsewhere."""
+    """Return a path below the root, with slashes, or the whole path where it is elsewhere."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
 
 
-def given_path(name: str, path: Any) -> Path:
-    """Return a path that a parameter holds, with the home folder in the place of ``~``.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it is no path.
-    """
+def given_path(name: str, path: object) -> Path:
+    """Return the path in a parameter, with the home folder in the place of ``~``."""
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise InvalidParameterError(
             f"{name} must be a str or a Path. Got {type(path).__name__} instead."
@@ -75,19 +53,19 @@ def given_path(name: str, path: Any) -> Path:
     return Path(path if os.path.lexists(path) else os.path.expanduser(path))
 
 
-def checked_classes(classes: Any) -> list[str] | None:
-    """Return the names in `classes`, in Unicode NFC.
+def several(value: object) -> list[object] | None:
+    """Return the elements of a sequence; None for a text, a mapping or a single value."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return list(value)
+    return None
 
-    Raises
-    ------
-    InvalidParameterError
-        If these are not different names, at least one.
-    """
+
+def checked_classes(classes: object) -> list[str] | None:
+    """Return the names in `classes` in Unicode NFC: at least one, all different."""
     if classes is None:
         return None
-    is_sequence = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | Mapping)
-    given = list(classes) if is_sequence else [classes]
-    if not is_sequence or not given or not all(isinstance(name, str) for name in given):
+    given = several(classes)
+    if not given or not all(isinstance(name, str) for name in given):
         raise InvalidParameterError(
             "classes must be a sequence of names of classes, at least one, such as ['cat', 'dog']. "
             f"Got {classes!r:.200} instead."
@@ -101,17 +79,7 @@ def checked_classes(classes: Any) -> list[str] | None:
 
 
 def check_known(classes: Sequence[str] | None, known: Iterable[str], place: str) -> None:
-    """Raise InvalidParameterError, with near matches, if there are no such classes.
-
-    Parameters
-    ----------
-    classes : sequence of str or None
-        What was asked for.
-    known : iterable of str
-        What there is.
-    place : str
-        Where it was looked for.
-    """
+    """Raise InvalidParameterError, with near matches, if `place` has no such classes."""
     known = sorted(set(known))
     unknown = [name for name in classes or () if name not in known]
     if unknown:
@@ -124,22 +92,10 @@ def check_known(classes: Sequence[str] | None, known: Iterable[str], place: str)
 def remark_on_names(
     place: str, by_split: Mapping[str, Iterable[str]], classes: Sequence[str] | None
 ) -> str:
-    """Say which classes only some splits have, and which names look alike.
+    """Say which classes only some splits have, and which names look alike; empty if there are none.
 
-    Parameters
-    ----------
-    place : str
-        What has the splits; for the text.
-    by_split : mapping of str to iterable of str
-        The names of the classes in each split. One split is all there is.
-    classes : sequence of str or None
-        The classes that were asked for. They are meant as they are written, and of the others
-        nothing is said.
-
-    Returns
-    -------
-    str
-        Empty if there is nothing to say.
+    `by_split` has the classes of each split. Of classes that were not asked for nothing is said,
+    and the others are meant as they are written.
     """
     splits_of: dict[str, list[str]] = {name: [] for name in classes or ()}
     for split, names in by_split.items():

@@ -10,13 +10,7 @@ from transferclf.datasets.scanning import image_extensions
 
 
 class FileFinder:
-    """Finds files, and reads each folder once for that.
-
-    Parameters
-    ----------
-    base : Path
-        What relative names start from.
-    """
+    """Finds files by names relative to a folder. Each folder is read once."""
 
     def __init__(self, base: Path):
         self._base = base
@@ -25,20 +19,11 @@ class FileFinder:
         self._listings: dict[Path, _Listing] = {}
 
     def find(self, name: str) -> list[Path]:
-        """Find the file of a name.
+        """Return the file of exactly this name, or else all files that may be meant, perhaps none.
 
-        Parameters
-        ----------
-        name : str
-            As it stands in the table.
-
-        Returns
-        -------
-        list of Path
-            The file of just this name, where there is one. Else it is looked for with slashes in
-            the place of backslashes and the home folder in the place of ``~``; with other capitals
-            and in another Unicode form; and with the extension of an image. All files are returned
-            that may be meant then, perhaps none.
+        They are looked for with slashes in the place of backslashes and the home folder in the
+        place of ``~``, with other capitals and in another Unicode form, and with the extension of
+        an image.
         """
         exact = self._base / name
         if os.path.isfile(exact):
@@ -52,7 +37,7 @@ class FileFinder:
         return [folder / name for name in self._listing(folder).files_like(path.name)]
 
     def _folder(self, path: Path) -> Path | None:
-        """The folder of a path, whose parts may be written otherwise; None if there is none."""
+        """Return a folder whose parts may be written otherwise, or None."""
         if path not in self._folders:
             self._folders[path] = path if os.path.isdir(path) else self._folder_like(path)
         return self._folders[path]
@@ -69,7 +54,7 @@ class FileFinder:
 
 
 class _Listing:
-    """What is in a folder, by names without capitals and in Unicode NFC."""
+    """The contents of a folder, by names without capitals and in Unicode NFC."""
 
     def __init__(self, folder: Path, extensions: frozenset[str]):
         self._files: dict[str, list[str]] = {}
@@ -103,7 +88,7 @@ def _key(name: str) -> str:
 
 
 def _closest(name: str, candidates: list[str]) -> list[str]:
-    """The candidates with the same capitals, or all of them where none has these."""
+    """Return the candidates with the same capitals, or all of them where none has these."""
     same = [
         other
         for other in candidates

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sklearn.utils import Bunch
 
@@ -18,6 +17,7 @@ from transferclf.datasets.bunches import (
     checked_classes,
     given_path,
     remark_on_names,
+    several,
 )
 from transferclf.datasets.scanning import subfolders
 from transferclf.datasets.trees import ImageTree, LabelledImage
@@ -44,8 +44,7 @@ def load_image_folder(
     path : str or Path
         The folder; ``~`` is the home folder.
     split : str, sequence of str or None, default=None
-        Which folder or folders of a split layout to read; their names need not be among those
-        above.
+        The folder or folders of a split layout to read; other names than those above are allowed.
     classes : sequence of str or None, default=None
         The classes to read, by name; other folders are left out without a warning. They are also
         the `target_names`, in this order. None reads all.
@@ -61,9 +60,8 @@ def load_image_folder(
         `target` : ndarray of str, shape (n,)
             The name of the class of each image.
         `target_names` : list of str
-            The names that `target` has, sorted as :func:`numpy.unique` sorts them. These are the
-            `classes_` of a classifier that is fitted to `data` and `target`, in the same order.
-            With `classes`, they are what `classes` says.
+            The names in `target`, sorted as :func:`numpy.unique` sorts them: the `classes_` of a
+            classifier that is fitted to `data` and `target`. With `classes`, these.
         `filenames` : ndarray of str objects, shape (n,)
             The paths within the folder.
         `groups` : ndarray of str, shape (n,)
@@ -80,32 +78,24 @@ def load_image_folder(
         If there is no such folder.
     InvalidParameterError
         If the folder has splits and `split` is None, has no such split, or no such `classes`.
-        It is a ValueError.
     ImageError
-        If there are no images. It is a ValueError.
+        If there are no images. Both are ValueErrors.
 
     Warns
     -----
     TransferclfWarning
-        If files have unknown extensions or are broken links, folders hold no images, or images
-        lie elsewhere than the layout says: these are left out, and counted. Another warning names
-        the classes that only some splits have, and classes with names that differ only in case,
-        white space, invisible characters or Unicode form.
+        If files and folders are left out: those with unknown extensions, broken links, folders
+        without images, images elsewhere than the layout says. Another warning names the classes
+        that only some splits have, and classes whose names differ only in case, white space,
+        invisible characters or Unicode form.
 
     Notes
     -----
-    Names of classes and groups are in Unicode NFC: folders whose names are equal in it are one
-    class. Names that merely look alike are classes of their own.
+    Names are in Unicode NFC: folders whose names are equal in it are one class. Hidden folders and
+    those that systems make, such as ``__MACOSX`` and ``@eaDir``, are no classes and no splits.
 
-    The columns of `predict_proba` are in the order of `classes_`, always. `target_names` has the
-    same order only for the Bunch that the classifier was fitted to, and only without `classes`: a
-    test split may lack a class. Take the names of columns from `classes_`.
-
-    ``numpy.unique(target, return_inverse=True)`` or scikit-learn's ``LabelEncoder`` give numbers
-    where numbers are needed. The estimators of this package take names.
-
-    Hidden folders and those that systems make, such as ``__MACOSX`` and ``@eaDir``, are no
-    classes and no splits.
+    The columns of `predict_proba` are in the order of `classes_`, always. `target_names` may
+    differ: a test split may lack a class. Take the names of columns from `classes_`.
 
     Examples
     --------
@@ -143,7 +133,7 @@ def load_image_folder(
     return bunch(tree.root, files, labels, wanted, groups if recursive else None)
 
 
-def _checked_root(path: Any) -> Path:
+def _checked_root(path: str | os.PathLike) -> Path:
     root = given_path("path", path)
     if not os.path.isdir(root) or not os.fspath(path):
         kind = NotADirectoryError if os.path.exists(root) and path else FileNotFoundError
@@ -152,12 +142,12 @@ def _checked_root(path: Any) -> Path:
 
 
 def _splits(root: Path) -> list[Path]:
-    """The folders that hold folders, and therefore may be splits."""
+    """Return the folders that hold folders, and therefore may be splits."""
     return [folder for folder in subfolders(root) if subfolders(folder)]
 
 
-def _folders_of_classes(root: Path, split: Any, classes: Sequence[str] | None) -> list[Path]:
-    """The folders whose subfolders are the classes.
+def _folders_of_classes(root: Path, split: object, classes: Sequence[str] | None) -> list[Path]:
+    """Return the folders whose subfolders are the classes.
 
     `classes` decides where folders are called like splits, but may be classes with sessions.
     """
@@ -176,14 +166,13 @@ def _folders_of_classes(root: Path, split: Any, classes: Sequence[str] | None) -
     return [root]
 
 
-def _asked_splits(root: Path, splits: Sequence[Path], split: Any) -> list[Path]:
-    is_several = isinstance(split, Iterable) and not isinstance(split, str | bytes)
-    given = list(split) if is_several else [split]
+def _asked_splits(root: Path, splits: Sequence[Path], split: object) -> list[Path]:
     if not splits:
         raise InvalidParameterError(
             f"{str(root)!r} has no splits, as split={split!r} would have it: its folders hold "
             "images and no class folders. Leave split out."
         )
+    given = [split] if isinstance(split, str) else several(split) or []
     names = [_name(folder) for folder in splits]
     wanted = [in_nfc(str(name)) for name in given if isinstance(name, str)]
     unknown = [name for name in wanted if name not in names]
@@ -211,10 +200,9 @@ def _classes_by_split(
     images: Sequence[LabelledImage],
     classes: Sequence[str] | None,
 ) -> dict[str, set[str]]:
-    """The classes that have images in the splits that are read, and in those that go with them.
+    """Return the classes with images in the splits that are read, and in those that belong to them.
 
-    Other splits are those with a usual name, or with a class in common. There may be further
-    folders beside the splits.
+    Other splits are those with a usual name, or with a class in common.
     """
     looks = {look(image.label) for image in images}
     found: dict[str, set[str]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,12 @@ def load_image_table(
     return bunch(base, files, names, wanted)
 
 
-def _is_frame(csv: Any) -> bool:
+def _is_frame(csv: object) -> bool:
     # Tables of pyarrow have columns too, but other ones.
     return hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names")
 
 
-def _checked_file(csv: Any) -> Path:
+def _checked_file(csv: object) -> Path:
     if not isinstance(csv, str | os.PathLike):
         raise InvalidParameterError(
             "csv must be the path of a table, or a data frame of pandas or polars. "
@@ -132,7 +132,7 @@ def _checked_file(csv: Any) -> Path:
     return file
 
 
-def _check_complete(table: TableRows, image_column: Any, label_column: Any) -> None:
+def _check_complete(table: TableRows, image_column: Hashable, label_column: Hashable) -> None:
     """Raise ValueError where a row lacks its file or its label."""
     files = [row.number for row in table.rows if not row.image]
     # A name of nothing but invisible characters is none.
@@ -148,12 +148,9 @@ def _check_complete(table: TableRows, image_column: Any, label_column: Any) -> N
 
 
 def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list[Path], str]:
-    """The files of some rows, and what to say of those that have other names than in the table.
+    """Return the files of some rows, and remarks on those that have other names than in the table.
 
-    Raises
-    ------
-    MissingImageError
-        If some are missing.
+    Raise MissingImageError if files are missing.
     """
     finder = FileFinder(base)
     found: list[Path] = []

@@ -1,4 +1,4 @@
-"""What lies in folders: images, further folders, and other things."""
+"""The contents of folders: images, further folders, and other things."""
 
 from __future__ import annotations
 
@@ -29,15 +29,7 @@ _LITTER = {
 
 
 class Contents(NamedTuple):
-    """Names of what lies in a folder, without what is hidden.
-
-    Attributes
-    ----------
-    images, folders : list of str
-        Files with the extension of an image, and folders.
-    others : list of (str, str)
-        Everything else, each with the reason why it is no image.
-    """
+    """Names in a folder, without hidden ones. `others` has the reason why each is no image."""
 
     images: list[str]
     folders: list[str]
@@ -47,7 +39,7 @@ class Contents(NamedTuple):
 def image_extensions() -> frozenset[str]:
     """File name extensions, in small letters, of all formats that are decoded.
 
-    They are asked for anew in each call, since a plugin may have been registered meanwhile.
+    A plugin may be registered at any time, so that each call asks anew.
     """
     Image.init()
     return frozenset(
@@ -101,13 +93,13 @@ def is_hidden(name: str) -> bool:
 def in_natural_order(names: Iterable[str]) -> list[str]:
     """Sort names so that img2 is before img10.
 
-    To natsort alone img1 and img01 are the same; sorting before makes their order certain.
+    natsort takes img1 and img01 for the same; sorting before makes their order certain.
     """
     return natsorted(sorted(names))
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, in natural order, without hidden ones."""
+    """Return the folders in a folder, in natural order, without hidden ones."""
     names = contents(folder, frozenset()).folders
     return [folder / name for name in in_natural_order(names)]
 
@@ -117,21 +109,8 @@ def walk(
 ) -> Iterator[tuple[Path, Contents | None]]:
     """List folders and all folders below them, each once, depth first and in natural order.
 
-    Parameters
-    ----------
-    tops : sequence of Path
-        Where to start.
-    above : sequence of Path
-        Folders that must not be entered, since the walk would come back to where it started.
-    extensions : frozenset of str
-        What image files end in.
-
-    Yields
-    ------
-    folder : Path
-        A folder.
-    contents : Contents or None
-        What is in it; None where a link leads back to a folder of `above` or one listed before.
+    Yield each folder with its contents, or with None where a link leads back to a folder that was
+    listed or is in `above`. `extensions` are those of image files.
     """
     seen = {_identity(folder) for folder in above}
     waiting = list(reversed(tops))
@@ -160,22 +139,10 @@ def has_images_below(folder: Path, above: Sequence[Path], extensions: frozenset[
 def count_images(
     folders: Sequence[Path], above: Sequence[Path], extensions: frozenset[str], most: int
 ) -> tuple[int, int]:
-    """Count the images in folders and below them.
+    """Count the images in and below folders, looking at no more than `most` folders and files.
 
-    Parameters
-    ----------
-    folders, above, extensions
-        As for :func:`walk`.
-    most : int
-        How many folders and files to look at, at most; nobody wants to wait for a count.
-
-    Returns
-    -------
-    n_images : int
-        How many were found.
-    n_left : int
-        How many folders and files more could have been looked at; 0 where the count may have ended
-        before the last one.
+    Return the number of images, and how many more could have been looked at: 0 where the count may
+    have ended early.
     """
     n_images = 0
     try:

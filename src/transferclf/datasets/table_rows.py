@@ -1,4 +1,4 @@
-"""The two columns of a table that matter, from a text file or a data frame."""
+"""The two columns with files and labels, from a text file or a data frame."""
 
 from __future__ import annotations
 
@@ -20,15 +20,7 @@ _SEPARATORS = ",;\t|"
 
 
 class TableRow(NamedTuple):
-    """One row of a table; what it lacks is an empty text.
-
-    Attributes
-    ----------
-    number : int
-        The line of a text file, from 1 on; the position in a data frame, from 0 on.
-    image, label : str
-        Values without white space around them.
-    """
+    """One row of a table: its line in a file or position in a data frame. Missing values are ""."""
 
     number: int
     image: str
@@ -36,37 +28,21 @@ class TableRow(NamedTuple):
 
 
 class TableRows(NamedTuple):
-    """The rows of a table, and how messages call it.
-
-    Attributes
-    ----------
-    name, unit : str
-        Such as "labels.csv" and "line".
-    rows : list of TableRow
-        At least one.
-    """
+    """The rows of a table, at least one, and its name and unit for messages."""
 
     name: str
     unit: str
     rows: list[TableRow]
 
 
-def rows_of_file(file: Path, image_column: Any, label_column: Any) -> TableRows:
-    """Read the lines below the header of a text file.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it has no such column, or has it twice.
-    ValueError
-        If it is not in UTF-8, cannot be read as a table or has no lines.
-    """
+def rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) -> TableRows:
+    """Read the lines below the header of a text file, or raise ValueError."""
     advice = "save it so, or read it with pandas and pass the data frame"
     try:
         text = file.read_text(encoding="utf-8-sig")
         reader, columns = _reader(text, {str(image_column), str(label_column)})
         _check_columns(file.name, columns, image_column, label_column)
-        image, label = columns.index(image_column), columns.index(label_column)
+        image, label = columns.index(str(image_column)), columns.index(str(label_column))
         # Short lines are filled up, so that they are reported as lines without a label.
         filled = ([*line, *[""] * len(columns)] for line in reader if line)
         rows = [
@@ -86,16 +62,8 @@ def rows_of_file(file: Path, image_column: Any, label_column: Any) -> TableRows:
     return TableRows(file.name, "line", rows)
 
 
-def rows_of_frame(frame: Any, image_column: Any, label_column: Any) -> TableRows:
-    """Read the rows of a data frame of pandas or polars.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it has no such column, or has it twice.
-    ValueError
-        If it has no rows, or values that are neither text nor whole numbers.
-    """
+def rows_of_frame(frame: Any, image_column: Hashable, label_column: Hashable) -> TableRows:
+    """Read the rows of a data frame of pandas or polars, or raise ValueError."""
     name = "the data frame"
     _check_columns(name, list(frame.columns), image_column, label_column)
     images, labels = list(frame[image_column]), list(frame[label_column])
@@ -107,7 +75,7 @@ def rows_of_frame(frame: Any, image_column: Any, label_column: Any) -> TableRows
     return TableRows(name, "row", list(map(TableRow, range(len(images)), *texts)))
 
 
-def _check_columns(name: str, columns: Sequence[Any], *wanted: Any) -> None:
+def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) -> None:
     for column in wanted:
         if not isinstance(column, Hashable):
             raise InvalidParameterError(f"expected the name of a column, got {column!r:.100}")
@@ -124,8 +92,8 @@ def _check_columns(name: str, columns: Sequence[Any], *wanted: Any) -> None:
         )
 
 
-def _texts(column: Any, values: Sequence[Any]) -> list[str]:
-    """The values of a column of a data frame as text; missing ones are empty."""
+def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
+    """Return the values of a column of a data frame as text. Missing values are empty."""
     texts = [_text(value) for value in values]
     wrong = [index for index, text in enumerate(texts) if text is None]
     if wrong:
@@ -138,8 +106,8 @@ def _texts(column: Any, values: Sequence[Any]) -> list[str]:
     return [text for text in texts if text is not None]
 
 
-def _text(value: Any) -> str | None:
-    """A value as text: "" for a missing one, None for one that is no name."""
+def _text(value: object) -> str | None:
+    """Return a value as text: "" for a missing one, None for one that is no name."""
     if isinstance(value, str):
         return _stripped(value)
     if isinstance(value, os.PathLike):
@@ -155,7 +123,7 @@ def _stripped(text: str) -> str:
     return re.sub(r"^[\s\0]+|[\s\0]+$", "", text)
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     """Whether a value is None or one that differs from itself: NaN, NaT, NA."""
     try:
         return value is None or bool(value != value)
@@ -164,9 +132,9 @@ def _is_missing(value: Any) -> bool:
 
 
 def _reader(text: str, wanted: set[str]) -> tuple[Any, list[str]]:
-    """A reader of the lines below the header, with the separator that yields most wanted columns.
+    """Return a reader of the lines below the header, by the separator with most wanted columns.
 
-    csv.Sniffer would guess the rules of quoting too, and from a header guesses them wrong.
+    csv.Sniffer would guess the rules of quoting too, and from a header it guesses them wrong.
     """
     readers = []
     for separator in _SEPARATORS:

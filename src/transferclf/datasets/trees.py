@@ -1,4 +1,4 @@
-"""The images in class folders, and what beside them is left out."""
+"""The images in class folders, and the files and folders that are left out."""
 
 from __future__ import annotations
 
@@ -25,15 +25,7 @@ MOST_COUNTED = 100_000
 
 
 class LabelledImage(NamedTuple):
-    """An image in a class folder.
-
-    Attributes
-    ----------
-    file : Path
-        Where it is.
-    label, group : str
-        The class, and the first folder below it or the file itself; both in Unicode NFC.
-    """
+    """An image in a class folder. `group` is the first folder below that, or the file itself."""
 
     file: Path
     label: str
@@ -41,15 +33,7 @@ class LabelledImage(NamedTuple):
 
 
 class ImageTree:
-    """Class folders below a root, read one parent of class folders after the other.
-
-    Parameters
-    ----------
-    root : Path
-        The folder that the user named.
-    recursive : bool
-        Whether folders below the class folders are read too.
-    """
+    """Class folders below a root, read one parent of class folders after the other."""
 
     def __init__(self, root: Path, recursive: bool):
         self.root = root
@@ -61,7 +45,7 @@ class ImageTree:
         self._left_to_count = MOST_COUNTED
 
     def read(self, parents: Sequence[Path], classes: Sequence[str] | None) -> list[LabelledImage]:
-        """Read the class folders of these folders; of these classes only, if they are given."""
+        """Read the class folders of these folders, or only these classes."""
         for folder in dict.fromkeys([self.root, *parents]):
             strays = contents(folder, self._extensions).images
             self._leave_out(folder, ((name, "is in no class folder") for name in strays))
@@ -100,7 +84,7 @@ class ImageTree:
         )
 
     def nothing_found(self, classes: Sequence[str] | None) -> str:
-        """Say that there are no images, and what there is in their place."""
+        """Say that there are no images, and which files there are."""
         which = "" if classes is None else f" of the classes {quoted(classes)}"
         expected = (
             f"No images{which} in {str(self.root)!r}: expected CLASS/IMAGE, SPLIT/CLASS/IMAGE with "
@@ -127,7 +111,7 @@ class ImageTree:
         return files
 
     def _count_nested(self, folders: list[Path], above: list[Path]) -> bool:
-        """Count the images that are left out; whether there are, or may be, any."""
+        """Count the images that are left out. Return whether there are, or may be, any."""
         if not folders:
             return False
         n_images, self._left_to_count = count_images(

@@ -20,6 +20,7 @@ from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
 from transferclf.images import ImageSource, check_images
 from transferclf.images.checking import inferred_shape
+from transferclf.images.kinds import row_length
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.remarks import (
     remark_on_other_images,
@@ -27,7 +28,6 @@ from transferclf.images.remarks import (
     remark_on_training_images,
     sample,
 )
-from transferclf.images.tables import row_length
 
 
 class BackboneEstimator(BaseEstimator):

@@ -1,33 +1,25 @@
 """Activations in a folder that processes and runs share.
 
 A folder holds segments: files that are only ever appended to, each by the one process that made
-it. So nobody needs a lock, and whoever is killed leaves at worst a block without an end. Every
-process keeps in memory where each record is (about 230 bytes each), reads what others appended
-whenever it misses something, and reads records with plain reads, each checked by its checksum.
+it. So nobody needs a lock, and a killed process leaves at worst a block without an end. Every
+process keeps in memory where each record is (about 230 bytes each), reads the records that others
+appended whenever it misses something, and checks each record by its checksum. Nothing is mapped:
+damaged, short or foreign files are found by checksum and dropped. docs/design.md compares this with
+the libraries there are.
 
-Why not one of the embedded engines. LMDB reads through a memory map and believes its tree pages:
-with py-lmdb 3.0 and 1.4, 4 of 40 files with flipped bits in three of those pages ended the process
-by SIGBUS, and so did all of nine files that were cut short; it must not be on a network file
-system, and a vector of 5 KB takes 8. SQLite refuses damaged files, but took 7 to 11 microseconds
-to read such a vector, before any checksum, and must not be on a network file system with its
-write-ahead log. Here nothing is mapped and nothing is locked: bytes that rotted, and files that
-are cut short or not ours, are found by checksum and dropped.
+The folder may be on any local disk. On a network file system (NFS, SMB, Lustre) the store needs
+neither locks nor maps, and does not believe records that arrive late or torn, so that at worst work
+is done twice; but that has not been tested, and every look for new records asks the server. A
+folder that a synchronising service (Dropbox, OneDrive) watches would have every change uploaded.
 
-Where it may live: on any local disk. On a network file system (NFS, SMB, Lustre) it needs neither
-locks nor maps, and what arrives late or torn is not believed, so that the worst should be work done
-twice; but that has not been tested, and every look for what others wrote asks the server.
-Folders that a synchronising service (Dropbox, OneDrive) watches are a poor place: it would upload
-every change.
+After `kill -9` everything is there but the block that was being written. Nothing is forced onto the
+disk (`fsync`), so a power cut may lose what the operating system had not written yet; checksums
+find that. They are CRC-32 over key, shape, dtype and values, against accidents: anybody who can
+write to the folder can forge entries.
 
-What is promised of a crash. After `kill -9` everything is there but the block that was being
-written. Nothing is forced onto the disk (`fsync`), so a power cut may lose what the operating
-system had not written yet; checksums find what is missing. They are CRC-32 over key, shape, dtype
-and values, against accidents: whoever can write to the folder can forge entries.
-
-The bound is on what the files take in whole blocks of 4 KB. What was not used for longest goes
-first, a whole segment (a sixteenth of the store) at a time; use is noted to the second. Where
-several processes write at once they may be past the bound by one block (8 MB) each until the next
-write.
+The bound is on the files in whole blocks of 4 KB. The segment that was not used for longest goes
+first (a sixteenth of the store); use is noted to the second. Several processes that write at once
+may be past the bound by one block (8 MB) each until the next write.
 """
 
 from __future__ import annotations
@@ -65,7 +57,7 @@ _TOO_MANY_SMALL = 8  # and so many of them become one
 
 
 class _Segment:
-    """One file of the folder, as far as this process has read it."""
+    """One file of the folder, and the part of it that this process has read."""
 
     def __init__(self, path: str):
         self.path = path
@@ -94,7 +86,7 @@ class _Segment:
 class DiskEntries:
     """Activations by digest in a folder, bounded in bytes; not safe to use from several threads.
 
-    Nothing here raises because of what is on the disk: `trouble` says what went wrong last.
+    Nothing on the disk makes it raise: `trouble` says what went wrong last.
     """
 
     def __init__(self, path: str, max_bytes: int):
@@ -111,11 +103,11 @@ class DiskEntries:
 
     @property
     def nbytes(self) -> int:
-        """What the files take on the disk."""
+        """The size of the files on the disk."""
         return sum(segment.taken for segment in self._segments.values())
 
     def get_many(self, key_of: Mapping[bytes, bytes]) -> dict[bytes, np.ndarray]:
-        """The activations that are there, by the keys that their digests stand for."""
+        """Return the activations that are there. `key_of` maps digests to keys."""
         found: dict[bytes, np.ndarray] = {}
         missing = self._find(key_of, key_of, found)
         if missing:
@@ -143,7 +135,7 @@ class DiskEntries:
         return left
 
     def refresh(self) -> None:
-        """Look for what other processes added or removed."""
+        """Look for segments that other processes added or removed."""
         try:
             with os.scandir(self.folder) as listing:
                 ours = (file for file in listing if file.name.endswith(_SUFFIX))
@@ -153,7 +145,7 @@ class DiskEntries:
             paths = set()
         for path in self._segments.keys() - paths:
             self._forget(self._segments[path])
-        for path in sorted(paths):  # the names begin with the time: what is newer wins
+        for path in sorted(paths):  # the names begin with the time: newer records win
             self._read_segment(path)
 
     def clear(self) -> None:
@@ -171,12 +163,12 @@ class DiskEntries:
             segment.close()
 
     def repair(self) -> None:
-        """Forget what is known of the files: the next call reads it from them."""
+        """Forget what was read from the files: the next call reads it again."""
         self.close()
         self._segments, self._places = {}, {}
 
     def start_in_forked_child(self) -> None:
-        """Hold no file open together with the parent, and append to none of its segments."""
+        """Share no open file with the parent, and append to none of its segments."""
         self._own_path = ""
         self.repair()
 
@@ -190,7 +182,7 @@ class DiskEntries:
         key_of: Mapping[bytes, bytes],
         found: dict[bytes, np.ndarray],
     ) -> list[bytes]:
-        """Add the activations that this process knows the place of; return the other digests."""
+        """Add the activations whose place is known to `found`; return the other digests."""
         now = time.monotonic()
         missing = []
         for digest in digests:
@@ -228,14 +220,14 @@ class DiskEntries:
         return segment.file
 
     def _drop(self, digest: bytes, damaged: bool) -> None:
-        """Forget a record that was cut off, or that rotted."""
+        """Forget a record that was cut off or is damaged."""
         if damaged:
             self.trouble = "an entry is damaged and will be computed again"
             self._own_path = ""  # a segment made later has the newer records: it replaces this one
         del self._places[digest]
 
     def _read_segment(self, path: str) -> None:
-        """Read where the records are that were appended since the last look."""
+        """Read the places of records that were appended since the last look."""
         segment = self._segments.setdefault(path, _Segment(path))
         try:
             status = os.stat(path)  # that of the listing is out of date on Windows
@@ -262,7 +254,7 @@ class DiskEntries:
                     segment.digests.append(digest)
         except DamagedError:
             self.trouble = f"{os.path.basename(segment.path)} is damaged and has been dropped"
-            with suppress(OSError):  # where it cannot be removed, what came before is still good
+            with suppress(OSError):  # if it cannot be removed, its earlier blocks are still good
                 self._remove(segment)
 
     def _has_room_ever(self, activation: np.ndarray) -> bool:
@@ -289,7 +281,7 @@ class DiskEntries:
         self._read_segment(segment.path)
 
     def _segment_for(self, nbytes: int) -> _Segment:
-        """The segment to append a block to; a new one where the last is full, gone or torn."""
+        """Return the segment to append to; a new one where the last is full, gone or torn."""
         own = self._own
         fits = own is not None and own.size + nbytes <= self._segment_bytes
         if own is None or not fits or not own.is_read_to_its_end:
@@ -300,7 +292,7 @@ class DiskEntries:
         return own
 
     def _make_room(self, nbytes: int) -> None:
-        """Remove the segments not used for longest until so many bytes more can be written."""
+        """Remove the longest unused segments until so many bytes more can be written."""
         grown = 0 if self._own is None else _on_disk(self._own.size + nbytes) - self._own.taken
         over = self.nbytes + grown - self.max_bytes
         others = [segment for segment in self._segments.values() if segment is not self._own]
@@ -311,7 +303,7 @@ class DiskEntries:
             self._remove(segment)
 
     def _merge_small(self) -> None:
-        """Copy small segments that nobody appends to into a new one: many short runs leave many."""
+        """Copy small segments that nobody appends to into one: many short runs leave many."""
         if self._own is not None:
             return
         latest = time.time() - _IDLE
@@ -346,7 +338,7 @@ class DiskEntries:
         except FileNotFoundError:
             pass
         except PermissionError:
-            # On Windows what another process has open cannot be removed, but emptied.
+            # On Windows a file that another process has open cannot be removed, but emptied.
             os.truncate(segment.path, 0)
         self._forget(segment)
 
@@ -369,7 +361,7 @@ class DiskEntries:
 
 def _note_use(segment: _Segment, now: float) -> None:
     segment.noted = now
-    with suppress(OSError):  # who may only read cannot say what is in use
+    with suppress(OSError):  # a process that may only read cannot note its use
         os.utime(segment.path)
 
 

@@ -304,6 +304,6 @@ class _Extraction:
 
 
 def _first_positions(keys: Sequence[bytes]) -> np.ndarray:
-    """Where each key comes for the first time."""
+    """Return the position where each key comes for the first time."""
     first: dict[bytes, int] = {}
     return np.fromiter((first.setdefault(key, index) for index, key in enumerate(keys)), int)

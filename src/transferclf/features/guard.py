@@ -1,4 +1,4 @@
-"""Repair of what a store keeps in this process, after a call that did not come to its end."""
+"""Repair of a store's state in this process, after a call that was interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Repairable(Protocol):
 
 
 class Guard:
-    """A context that repairs state before a call, if the last call was interrupted.
+    """A context that repairs its parts before a call, if the last call was interrupted.
 
     Ctrl-C and a MemoryError may come between any two lines, also while an earlier one is being
     handled. So nothing is done at that moment: a call marks the state as unfinished when it begins
@@ -22,28 +22,6 @@ class Guard:
 
     Use it inside the lock of the state, in the same `with` statement. Both are then left in one
     step, and no interrupt finds the lock held outside of the statement.
-
-    Parameters
-    ----------
-    *parts : Repairable
-        What is repaired.
-
-    Examples
-    --------
-    >>> class Pair:
-    ...     def repair(self):
-    ...         print("repaired")
-    >>> guard = Guard(Pair())
-    >>> try:
-    ...     with guard:
-    ...         raise KeyboardInterrupt
-    ... except KeyboardInterrupt:
-    ...     print("interrupted")
-    interrupted
-    >>> with guard:
-    ...     print("going on")
-    repaired
-    going on
     """
 
     def __init__(self, *parts: Repairable):

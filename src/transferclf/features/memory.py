@@ -1,4 +1,4 @@
-"""Activations in memory, and how they are rounded on request."""
+"""Activations in memory, and how they are rounded for "float16"."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import numpy as np
 
 
 class MemoryEntries:
-    """Activations by key in memory; those not used for longest go first.
-
-    Not safe to use from several threads.
-    """
+    """Activations by key in memory; the longest unused go first. For one thread at a time."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
@@ -23,14 +20,14 @@ class MemoryEntries:
         return len(self._entries)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
-        """The activations that are there, float32 and read-only."""
+        """Return the activations that are there, float32 and read-only."""
         found = {key: self._entries[key] for key in keys if key in self._entries}
         for key in found:
             self._entries.move_to_end(key)
         return {key: as_float32(kept) for key, kept in found.items()}
 
     def put_many(self, entries: Mapping[bytes, np.ndarray]) -> None:
-        """Keep copies, float32 or float16 as they come."""
+        """Keep copies, in the type they come in."""
         for key, activation in entries.items():
             if activation.nbytes <= self.max_bytes:
                 self._put(key, activation)
@@ -65,7 +62,7 @@ class MemoryEntries:
 
 
 def in_dtype(activation: np.ndarray, dtype: str) -> np.ndarray:
-    """One activation as it is kept: rounded if that is asked for and loses no magnitude."""
+    """Return one activation as it is kept: float16 if `dtype` says so and no value is too large."""
     exact = np.asarray(activation, np.float32)
     if dtype == "float32":
         return exact
@@ -75,7 +72,7 @@ def in_dtype(activation: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def as_float32(kept: np.ndarray) -> np.ndarray:
-    """One activation as it is given out, read-only."""
+    """Return one activation as it is given out, float32 and read-only."""
     if kept.dtype == np.float32:
         return kept
     activation = kept.astype(np.float32)

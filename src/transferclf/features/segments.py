@@ -32,24 +32,24 @@ _ROW = struct.Struct("<16sI")
 _RECORD = struct.Struct("<IBBH")
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"))
 
-MAX_RECORD_BYTES = 2**32 - 1  # what a row can say
+MAX_RECORD_BYTES = 2**32 - 1  # the largest size that a row can hold
 _BLOCK_BYTES = 2**23
 
 
 class DamagedError(Exception):
-    """A block's header or rows are not what was written."""
+    """The header or rows of a block are not as written."""
 
 
 Place = tuple[bytes, int, int]  # the digest of a key, where its record begins, how long it is
 
 
 def key_digest(key: bytes, dtype: str) -> bytes:
-    """What a key is filed under; float32 and float16 of one key are two things."""
+    """Return the digest under which a key is filed, another one for float32 than for float16."""
     return hashlib.blake2b(key, digest_size=16, person=dtype.encode()).digest()
 
 
 def record_of(digest: bytes, activation: np.ndarray) -> bytes:
-    """One activation, float32 or float16, with its checksum."""
+    """Return the record of one activation, float32 or float16, with its checksum."""
     code = int(activation.dtype == np.float16)
     shape = struct.pack(f"<{activation.ndim}I", *activation.shape)
     values = activation.astype(_DTYPES[code], copy=False).tobytes()
@@ -59,7 +59,7 @@ def record_of(digest: bytes, activation: np.ndarray) -> bytes:
 
 
 def activation_of(digest: bytes, record: bytes) -> np.ndarray | None:
-    """The activation in a record, float32, read-only; None if it is not what was written."""
+    """Return the activation in a record, float32 and read-only; None if it is not as written."""
     if len(record) < _RECORD.size:
         return None
     checksum, code, ndim, _ = _RECORD.unpack_from(record)
@@ -72,18 +72,15 @@ def activation_of(digest: bytes, record: bytes) -> np.ndarray | None:
 
 
 def stored_bytes(activation: np.ndarray) -> int:
-    """What an activation takes in a segment where it has a block for itself."""
+    """Return the size of an activation in a segment, in a block of its own."""
     record = _RECORD.size + 4 * activation.ndim + activation.nbytes
     return _HEADER.size + _ROW.size + record
 
 
 def blocks_of(records: Mapping[bytes, bytes], limit: int) -> Iterator[list[bytes]]:
-    """The records in groups whose blocks stay below the limit, unless one record is larger.
+    """Yield the digests of groups of records whose blocks stay below the limit.
 
-    Yields
-    ------
-    list of bytes
-        The digests of one group.
+    A record larger than the limit is a group of its own.
     """
     group: list[bytes] = []
     nbytes = _HEADER.size
@@ -99,7 +96,7 @@ def blocks_of(records: Mapping[bytes, bytes], limit: int) -> Iterator[list[bytes
 
 
 def block_of(records: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Records by digest, as they are appended to a segment."""
+    """Return records by digest as the block that is appended to a segment."""
     pairs = list(records)
     rows = b"".join(_ROW.pack(digest, len(record)) for digest, record in pairs)
     nbytes = sum(len(record) for _, record in pairs)
@@ -109,12 +106,9 @@ def block_of(records: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def places_in(file: FileIO, start: int, size: int) -> Iterator[tuple[list[Place], int]]:
-    """For each whole block from `start` on, the places of its records and where it ends.
+    """For each whole block from `start` on, yield the places of its records and where it ends.
 
-    Raises
-    ------
-    DamagedError
-        Where a block's header or rows are not as written; what came before is good.
+    Raise DamagedError where a block's header or rows are not as written. Blocks before are good.
     """
     while (block := _block_at(file, start, size)) is not None:
         yield block

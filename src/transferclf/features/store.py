@@ -1,8 +1,7 @@
-"""The feature store: activations by key, shared by all that computes the same of the same image."""
+"""The feature store: activations by key, shared by all estimators that need the same ones."""
 
 from __future__ import annotations
 
-import numbers
 import os
 import threading
 import warnings
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
+from transferclf._checks import is_number
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.features.disk import DiskEntries
 from transferclf.features.guard import Guard
@@ -24,16 +24,16 @@ DTYPES = ("float32", "float16")
 
 
 class StoreInfo(NamedTuple):
-    """What a store holds and how often it helped.
+    """Contents and use of a store.
 
     Attributes
     ----------
     entries : int
         Activations held; on disk, those of all processes and of both dtypes.
     nbytes : int
-        Their size in bytes, keys not counted; on disk, what the files take.
+        Their size in bytes, keys not counted; on disk, the size of the files.
     hits, misses : int
-        Distinct keys that this process asked for and that were there, and that were not.
+        Distinct keys that this process asked for and found, or did not find.
     """
 
     entries: int
@@ -43,10 +43,10 @@ class StoreInfo(NamedTuple):
 
 
 class FeatureStore:
-    """Activations by key, in memory or in a folder; bounded, those not used for longest go first.
+    """Activations by key, in memory or in a folder. It is bounded; the longest unused go first.
 
-    A store on disk is shared by all processes and runs that name its folder, and is never a reason
-    to fail: what is damaged there is computed again, what the disk does not take stays in memory,
+    A store on disk is shared by all processes and runs that name its folder, and never a reason to
+    fail: damaged entries are computed again, entries that the disk does not take stay in memory,
     and one `TransferclfWarning` for each store and process says so. `transferclf.features.disk`
     says where the folder may be and what a crash costs.
 
@@ -59,11 +59,11 @@ class FeatureStore:
         The folder of a store on disk, made where it is missing; it may hold other things too. None
         keeps everything in memory.
     max_bytes : int, default=None
-        How much the activations may take together, on disk in blocks of 4 KB. None is 1 GiB in
-        memory and 4 GiB on disk, about 800,000 vectors of 1280 features.
+        The size of all activations together, on disk in blocks of 4 KB. None is 1 GiB in memory
+        and 4 GiB on disk, about 800,000 vectors of 1280 features.
     dtype : {"float32", "float16"}, default="float32"
-        How values are kept. "float16" takes half the room and rounds to three digits; rows that it
-        cannot hold stay float32. Two stores on one path that differ here share nothing.
+        The type of kept values. "float16" takes half the room and rounds to three digits; rows
+        that it cannot hold stay float32. Stores on one path that differ here share nothing.
 
     Examples
     --------
@@ -131,18 +131,9 @@ class FeatureStore:
         self._warn_once()
 
     def rounded(self, activations: np.ndarray) -> np.ndarray:
-        """Return activations as they would come back from the store.
+        """Return activations (n, ...) as they would come back from the store, float32.
 
         A result that uses them does not depend on which activations were stored.
-
-        Parameters
-        ----------
-        activations : ndarray of shape (n, ...)
-            One row for each image.
-
-        Returns
-        -------
-        ndarray of shape (n, ...), float32
         """
         rows = np.asarray(activations, np.float32)
         if self.dtype == "float32":
@@ -185,7 +176,7 @@ class FeatureStore:
         return disk
 
     def _found(self, keys: set[bytes]) -> dict[bytes, np.ndarray]:
-        """The activations that are there, first those that the disk did not take."""
+        """Return the activations that are there, first those that the disk did not take."""
         found = self._memory.get_many(keys) if self._memory else {}
         if self._disk is None:
             return found
@@ -197,7 +188,7 @@ class FeatureStore:
     ) -> dict[bytes, np.ndarray]:
         """Put activations on disk; return those that it did not take."""
         digests = {key: key_digest(key, self.dtype) for key in stored}
-        self._memory.discard(stored)  # first: what memory holds would hide what the disk gets now
+        self._memory.discard(stored)  # first: entries in memory hide those on the disk
         left = disk.put_many({digests[key]: kept for key, kept in stored.items()})
         return {key: kept for key, kept in stored.items() if digests[key] in left}
 
@@ -214,7 +205,7 @@ class FeatureStore:
         )
 
     def _start_in_forked_child(self) -> None:
-        """Hold nothing open together with the parent, and no lock that another thread held."""
+        """Share no open file with the parent, and no lock that another of its threads held."""
         self._lock = threading.Lock()
         if self._disk is not None:
             self._disk.start_in_forked_child()
@@ -261,21 +252,17 @@ def _expanded(path: str | os.PathLike[str]) -> str:
 
 
 def _resolved(path: str) -> str:
-    """The path of a folder without links; where the working folder was removed, as it is."""
+    """Return the path of a folder without links; as it is where the working folder was removed."""
     try:
         return os.path.realpath(path)
     except FileNotFoundError:
         return path
 
 
-def _checked_max_bytes(max_bytes: object, on_disk: bool) -> int:
+def _checked_max_bytes(max_bytes: Any, on_disk: bool) -> int:
     if max_bytes is None:
         return DEFAULT_MAX_BYTES_ON_DISK if on_disk else DEFAULT_MAX_BYTES
-    if (
-        isinstance(max_bytes, bool)
-        or not isinstance(max_bytes, numbers.Integral)
-        or int(max_bytes) <= 0
-    ):
+    if not is_number(max_bytes, whole=True) or int(max_bytes) <= 0:
         raise InvalidParameterError(
             f"expected max_bytes to be an integer above 0 or None, got {max_bytes!r}; "
             "to keep no features at all, pass cache=None to the estimator"
@@ -297,48 +284,16 @@ _SHARED = FeatureStore()
 
 
 def shared_store() -> FeatureStore:
-    """The store that all estimators with ``cache="memory"`` in this process share.
-
-    Returns
-    -------
-    FeatureStore
-
-    Examples
-    --------
-    >>> from transferclf.features import shared_store
-    >>> shared_store().info().entries >= 0
-    True
-    """
+    """Return the store that all estimators with ``cache="memory"`` in this process share."""
     return _SHARED
 
 
 def store_for(cache: object) -> FeatureStore | None:
-    """The store that an estimator's parameter `cache` means.
+    """Return the store that an estimator's parameter `cache` means, or None.
 
-    Parameters
-    ----------
-    cache : {"memory"}, str, path-like, FeatureStore or None
-        "memory" is the store that all in this process share, another string or a path the one on
-        disk in that folder, and None is none at all. A folder called "memory" is "./memory".
-
-    Returns
-    -------
-    FeatureStore or None
-        The same one for the same folder, however it is written.
-
-    Raises
-    ------
-    InvalidParameterError
-        If `cache` is none of these.
-
-    Examples
-    --------
-    >>> from transferclf.features import FeatureStore, shared_store, store_for
-    >>> store_for("memory") is shared_store()
-    True
-    >>> mine = FeatureStore(max_bytes=10**6)
-    >>> store_for(mine) is mine
-    True
+    "memory" is the store that all in this process share, another string or a path the one on disk
+    in that folder (a folder called "memory" is "./memory"). One folder gives one store, however it
+    is written. Raise InvalidParameterError for anything else.
     """
     if cache is None or isinstance(cache, FeatureStore):
         return cache
@@ -352,7 +307,7 @@ def store_for(cache: object) -> FeatureStore | None:
 
 
 def _on_disk(path: str, max_bytes: int, dtype: str) -> FeatureStore:
-    """The one store of this process for a folder and its settings."""
+    """Return the one store of this process for a folder and its settings."""
     key = (_resolved(path), max_bytes, dtype)
     store = _ON_DISK.get(key)
     if store is None:  # of two threads that make one at once, the first is used by both

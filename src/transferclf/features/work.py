@@ -59,7 +59,7 @@ class Job(Protocol):
         """The compiled network; built only if it is called."""
 
     def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
-        """What goes into the network for each of these batches of positions."""
+        """Yield the input of the network for each of these batches of positions."""
 
     def part(self, positions: np.ndarray) -> Job:
         """The same job of these images only."""

@@ -1,7 +1,4 @@
-"""What can be seen of images without decoding a file: kinds, shapes and values of arrays.
-
-The functions here refuse or pass on; :mod:`transferclf.images.source` says what X is as a whole.
-"""
+"""Checks of images that need no decoding: kinds, shapes and values of arrays."""
 
 from __future__ import annotations
 
@@ -45,23 +42,11 @@ def check_image_shape(image_shape: Any) -> ImageShape:
 
 
 def inferred_shape(length: int) -> tuple[int, ...]:
-    """Say which image a row is whose shape nobody gave.
+    """Return the shape of the image in a row of this length, for image_shape="infer".
 
     A square gray image where the length is a square number; else a square RGB image where a third
     of it is one; else a strip of gray pixels, one pixel high.
 
-    Parameters
-    ----------
-    length : int
-        Numbers in the row, at least 1.
-
-    Returns
-    -------
-    tuple of int
-        (side, side), (side, side, 3) or (1, length).
-
-    Examples
-    --------
     >>> inferred_shape(784), inferred_shape(3072), inferred_shape(30)
     ((28, 28), (32, 32, 3), (1, 30))
     """
@@ -73,7 +58,7 @@ def inferred_shape(length: int) -> tuple[int, ...]:
 
 
 def images_of_rows(rows: np.ndarray, image_shape: ImageShape) -> np.ndarray:
-    """Return rows of numbers as images of the shape that the caller gave, or let be inferred."""
+    """Return rows of numbers as images of a given or inferred shape."""
     if rows.shape[1] == 0:
         raise ImageError(
             f"X has 0 feature(s) (shape={rows.shape}) while a minimum of 1 is required."
@@ -95,7 +80,7 @@ def images_of_rows(rows: np.ndarray, image_shape: ImageShape) -> np.ndarray:
 
 
 def batch_problem(shape: tuple[int, ...]) -> str | None:
-    """Say what is wrong with the shape of an array of images, or None."""
+    """Return a text about a wrong shape of an array of images, or None."""
     if len(shape) == 1:
         return f"got 1-D of shape {shape}. Reshape your data: X.reshape(1, -1) is one row"
     if len(shape) not in (3, 4):
@@ -110,7 +95,7 @@ def batch_problem(shape: tuple[int, ...]) -> str | None:
 
 
 def shape_problem(shape: tuple[int, ...]) -> str | None:
-    """Say what is wrong with the shape of one image, or None."""
+    """Return a text about a wrong shape of one image, or None."""
     if len(shape) not in (2, 3) or min(shape) == 0:
         return f"got an image of shape {shape}"
     if len(shape) == 3 and shape[2] not in CHANNELS:
@@ -122,7 +107,7 @@ def shape_problem(shape: tuple[int, ...]) -> str | None:
 
 
 def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
-    """Refuse images with values that no image has; all of them are named."""
+    """Raise ImageError, naming all images whose values no image can have."""
     if not _values_can_be_wrong(array.dtype, pixel_range):
         return
     limits = _expected_limits(array.dtype, pixel_range)
@@ -138,7 +123,7 @@ def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
 
 
 def checked_item(item: Any, pixel_range: PixelRange) -> Item:
-    """Return one item of a sequence as a path, a PIL image or an array, or refuse it."""
+    """Return one item of a sequence as a path, a PIL image or an array, or raise ImageError."""
     if isinstance(item, str | os.PathLike):
         return _checked_path(os.fspath(item))
     if isinstance(item, Image.Image):
@@ -172,7 +157,7 @@ def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
 
 
 def colours_of(image: np.ndarray) -> np.ndarray:
-    """The part of an image that `pixel_range` is about: all but alpha."""
+    """Return the channels that `pixel_range` is about: all but alpha."""
     return image[..., :3] if image.ndim == 3 else image
 
 

@@ -1,123 +1,144 @@
-"""Naming what a file is when it is no image that can be decoded."""
+"""Errors for files that Pillow cannot open or decode: what such a file is, and what to do."""
 
 from __future__ import annotations
 
 import multiprocessing
 import re
+from typing import IO
+
+from PIL import Image, UnidentifiedImageError
+
+from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
+from transferclf.images.files import Contents
 
 # How much of a file is looked at.
 HEAD = 1024
 
 _HEIF = "install pillow-heif and call pillow_heif.register_heif_opener() first"
 _CONVERT = "convert it to PNG"
+_DEVELOP = "develop it to JPEG or TIFF"
+_UNPACK = "unpack it"
+_FRAMES = "extract its frames as images"
+_WEATHER = "read it with a library for weather data and pass arrays"
+_FAILED = "was this a download that failed?"
 
-# Brands of the container of ISO base media files, which photographs and videos share.
-_BRANDS = (
-    (
-        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
-        "a HEIC photograph",
-        _HEIF,
-    ),
-    ((b"avif", b"avis"), "an AVIF image, which this Pillow cannot decode", _HEIF),
-    ((b"crx ",), "a raw photograph (CR3)", "develop it to JPEG or TIFF"),
-    ((b"jxl ",), "a JPEG XL image", _CONVERT),
-    ((), "a video (MP4, MOV)", "extract its frames as images"),
-)
+# Text files may begin with a byte order mark and white space.
+_START = rb"[\xef\xbb\xbf \t\r\n]*"
 
-# First bytes, what they are of, and what to do.
-_STARTS = (
-    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file: git lfs pull"),
-    (b"/annex/objects/", "a pointer of git-annex", "fetch the file: git annex get"),
-    (b"%PDF", "a PDF document", "convert its pages to images"),
+# The beginning of a file, what it is, and what to do. The first that matches counts.
+_KINDS = (
+    (rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "a HEIC photograph", _HEIF),
+    (rb".{4}ftypavi[fs]", "an AVIF image, which this Pillow cannot decode", _HEIF),
+    (rb".{4}ftypcrx ", "a raw photograph (CR3)", _DEVELOP),
+    (rb".{4}ftypjxl |\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL image", _CONVERT),
+    (rb".{4}ftyp", "a video (MP4, MOV)", _FRAMES),
+    (rb"RIFF.{4}AVI ", "a video (AVI)", _FRAMES),
+    (rb"RIFF.{4}WAVE", "a sound file (WAV)", "make spectrograms first"),
+    (rb"version https://git-lfs", "a pointer of Git LFS", "fetch the file: git lfs pull"),
+    (rb"/annex/objects/", "a pointer of git-annex", "fetch the file: git annex get"),
+    (rb"%PDF", "a PDF document", "convert its pages to images"),
     (
-        (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+        rb"%!PS|\xc5\xd0\xd3\xc6",
         "an EPS or PostScript file, which Pillow decodes by starting another program (Ghostscript)",
         _CONVERT,
     ),
-    ((b"\xd7\xcd\xc6\x9a", b"\x01\x00\x09\x00"), "a WMF drawing", _CONVERT),
-    ((b"\xff\x0a", b"\x00\x00\x00\x0cJXL "), "a JPEG XL image", _CONVERT),
-    (b"GRIB", "a GRIB file", "read it with a library for weather data and pass arrays"),
-    (b"BUFR", "a BUFR file", "read it with a library for weather data and pass arrays"),
-    (b"\x89HDF", "an HDF5 file", "read it with h5py and pass arrays"),
-    (b"\x93NUMPY", "an array of NumPy", "pass np.load(path)"),
-    (b"MATLAB", "a MATLAB file", "read it with scipy.io.loadmat and pass arrays"),
-    (b"SIMPLE  =", "a damaged FITS file", "read it with astropy and pass arrays"),
-    ((b"PK\x03\x04", b"PK\x05\x06"), "a ZIP archive", "unpack it"),
-    (b"\x1f\x8b", "a gzip file", "unpack it"),
-    (b"BZh", "a bzip2 file", "unpack it"),
-    (b"\xfd7zXZ", "an xz file", "unpack it"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "unpack it"),
-    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
-    (b"Rar!", "a RAR archive", "unpack it"),
-    (b"\xd0\xcf\x11\xe0", "a compound file of Microsoft (FPX, MIC, an Office document)", _CONVERT),
-    (b"\x00\x05\x16\x07", "an AppleDouble file of macOS, which holds no pixels", "leave it out"),
-    ((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\x00", b"FOVb"), "a raw photograph",
-     "develop it to JPEG or TIFF"),
-    ((b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"), "an MPEG video", "extract its frames as images"),
-    (b"\x1aE\xdf\xa3", "a video (Matroska, WebM)", "extract its frames as images"),
-    (b"FLV\x01", "a video (FLV)", "extract its frames as images"),
-    (b"OggS", "an Ogg file", "extract its frames as images"),
-    (b"ID3", "an MP3 file", "make spectrograms first"),
-    (b"PAR1", "a Parquet table", "read it with pandas and pass the images in it"),
-    (b"SQLite format 3", "a database", "read the images in it and pass them"),
-    ((b"\x7fELF", b"MZ"), "a program", "leave it out"),
-    (b"\x80\x04\x95", "a pickle", "load it and pass arrays"),
-)  # fmt: skip
-
-_RIFF = {b"AVI ": ("a video (AVI)", "extract its frames as images"), b"WAVE": (
-    "a sound file (WAV)", "make spectrograms first")}  # fmt: skip
+    (rb"\xd7\xcd\xc6\x9a|\x01\x00\x09\x00", "a WMF drawing", _CONVERT),
+    (rb"GRIB", "a GRIB file", _WEATHER),
+    (rb"BUFR", "a BUFR file", _WEATHER),
+    (rb"\x89HDF", "an HDF5 file", "read it with h5py and pass arrays"),
+    (rb"\x93NUMPY", "an array of NumPy", "pass np.load(path)"),
+    (rb"MATLAB", "a MATLAB file", "read it with scipy.io.loadmat and pass arrays"),
+    (rb"SIMPLE  =", "a damaged FITS file", "read it with astropy and pass arrays"),
+    (rb"PK\x03\x04|PK\x05\x06", "a ZIP archive", _UNPACK),
+    (rb"\x1f\x8b", "a gzip file", _UNPACK),
+    (rb"BZh", "a bzip2 file", _UNPACK),
+    (rb"\xfd7zXZ", "an xz file", _UNPACK),
+    (rb"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
+    (rb"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
+    (rb"Rar!", "a RAR archive", _UNPACK),
+    (
+        rb"\xd0\xcf\x11\xe0",
+        "a compound file of Microsoft (FPX, MIC, an Office document)",
+        _CONVERT,
+    ),
+    (
+        rb"\x00\x05\x16\x07",
+        "an AppleDouble file of macOS, which holds no pixels",
+        "leave it out",
+    ),
+    (rb"FUJIFILMCCD-RAW|IIRO|IIRS|MMOR|IIU\x00|FOVb", "a raw photograph", _DEVELOP),
+    (rb"\x00\x00\x01[\xba\xb3]", "an MPEG video", _FRAMES),
+    (rb"\x1aE\xdf\xa3", "a video (Matroska, WebM)", _FRAMES),
+    (rb"FLV\x01", "a video (FLV)", _FRAMES),
+    (rb"OggS", "an Ogg file", _FRAMES),
+    (rb"ID3", "an MP3 file", "make spectrograms first"),
+    (rb"PAR1", "a Parquet table", "read it with pandas and pass the images in it"),
+    (rb"SQLite format 3", "a database", "read the images in it and pass them"),
+    (rb"\x7fELF|MZ", "a program", "leave it out"),
+    (rb"\x80\x04\x95", "a pickle", "load it and pass arrays"),
+    (rb".{8}CR\x02", "a raw photograph (CR2)", _DEVELOP),
+    (rb".{128}DICM", "a DICOM image", "read it with pydicom and pass its pixel_array"),
+    (rb".{40} EMF", "an EMF drawing", _CONVERT),
+    (rb".{257}ustar", "a tar archive", _UNPACK),
+    (rb".{344}(n\+1|ni1)", "a NIfTI volume", "read it with nibabel and pass its slices as arrays"),
+    (_START + rb"(?=<)(?i:.*<(!doctype html|html|head|body))", "an HTML page", _FAILED),
+    (rb".*<svg", "an SVG drawing", _CONVERT),
+    (_START + rb"<\?xml", "an XML file", _FAILED),
+)
 
 # Formats that can be decoded: a file that begins like one and cannot be opened is damaged.
 _IMAGES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG", "PNG"),
-    ((b"GIF87a", b"GIF89a"), "GIF"),
-    ((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF"),
-    (b"BM", "BMP"),
-    ((b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG 2000"),
-    (b"8BPS", "PSD"),
-    (b"\x00\x00\x01\x00", "ICO"),
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"\x89PNG", "PNG"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"II[*+]\x00|MM\x00[*+]", "TIFF"),
+    (rb"BM", "BMP"),
+    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"8BPS", "PSD"),
+    (rb"\x00\x00\x01\x00", "ICO"),
+    (rb"RIFF.{4}WEBP", "WebP"),
 )
 
-_HTML = re.compile(rb"<!doctype html|<html|<head|<body", re.IGNORECASE)
+
+def read_error(error: Exception, file: Contents | Image.Image | IO[bytes]) -> ImageError:
+    """Return the error to raise where Pillow could not open or decode a file."""
+    if isinstance(error, UnidentifiedImageError):
+        return ImageReadError(f"expected an image file, got {kind_of(_head(file))}{_in_worker()}")
+    if isinstance(error, FileNotFoundError):
+        return MissingImageError("expected a file, got a path where there is none")
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageReadError(
+            f"expected an image of credible size, got a possible decompression bomb ({error}); "
+            "if it is genuine, raise PIL.Image.MAX_IMAGE_PIXELS, of which up to twice is read"
+            f"{_in_worker()}"
+        )
+    closed = "; if it was closed before, call its load() first"
+    hint = closed if isinstance(file, Image.Image) else _in_worker()
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return ImageReadError(f"expected a whole image, got {text}{hint}")
 
 
 def kind_of(head: bytes) -> str:
-    """Say what a file is that cannot be opened as an image.
+    """Say what a file is that cannot be opened as an image, and what to do, by its first bytes.
 
-    Parameters
-    ----------
-    head : bytes
-        Its first bytes, 1024 or all of them.
-
-    Returns
-    -------
-    str
-        To be put after "got"; with what to do, where something can be done.
-
-    Examples
-    --------
     >>> kind_of(b"%PDF-1.7")
     'a PDF document; convert its pages to images'
-    >>> kind_of(b"")
-    'an empty file'
     """
     if not head:
         return "an empty file"
-    found = _by_start(head) or _by_content(head)
-    if found is not None:
-        return "; ".join(found)
-    for start, name in _IMAGES:
-        if head.startswith(start):
+    for pattern, name, hint in _KINDS:
+        if re.match(pattern, head, re.DOTALL):
+            return f"{name}; {hint}"
+    if re.match(_START + rb'[{\[].*"', head, re.DOTALL) and _is_text(head):
+        return f"a JSON file; {_FAILED}"
+    for pattern, name in _IMAGES:
+        if re.match(pattern, head, re.DOTALL):
             return f"the beginning of a {name} file, cut off or damaged in its header"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "the beginning of a WebP file, cut off or damaged in its header"
-    text = " (it looks like text)" if _is_text(head) else ""
-    return f"one of no known image format{text}"
+    return f"one of no known image format{' (it looks like text)' if _is_text(head) else ''}"
 
 
-def in_worker() -> str:
-    """What else may be the reason in a worker process; nothing in the main process."""
+def _in_worker() -> str:
+    """A further possible reason in a worker process; empty in the main process."""
     if multiprocessing.current_process().name == "MainProcess":
         return ""
     return (
@@ -127,39 +148,12 @@ def in_worker() -> str:
     )
 
 
-def _by_start(head: bytes) -> tuple[str, str] | None:
-    if head[4:8] == b"ftyp":
-        return next((name, hint) for brands, name, hint in _BRANDS if _has_brand(head, brands))
-    if head[:4] == b"RIFF" and head[8:12] in _RIFF:
-        return _RIFF[head[8:12]]
-    return next(((name, hint) for start, name, hint in _STARTS if head.startswith(start)), None)
-
-
-def _has_brand(head: bytes, brands: tuple[bytes, ...]) -> bool:
-    return not brands or head[8:12] in brands
-
-
-def _by_content(head: bytes) -> tuple[str, str] | None:
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head[8:11] == b"CR\x02":
-        return "a raw photograph (CR2)", "develop it to JPEG or TIFF"
-    if head[128:132] == b"DICM":
-        return "a DICOM image", "read it with pydicom and pass its pixel_array"
-    if head[40:44] == b" EMF":
-        return "an EMF drawing", _CONVERT
-    if head[257:262] == b"ustar":
-        return "a tar archive", "unpack it"
-    if head[344:347] in (b"n+1", b"ni1"):
-        return "a NIfTI volume", "read it with nibabel and pass its slices as arrays"
-    if _HTML.search(start) and start[:1] == b"<":
-        return "an HTML page", "was this a download that failed?"
-    if b"<svg" in head:
-        return "an SVG drawing", _CONVERT
-    if start[:5] == b"<?xml":
-        return "an XML file", "was this a download that failed?"
-    if start[:1] in (b"{", b"[") and b'"' in start and _is_text(head):
-        return "a JSON file", "was this a download that failed?"
-    return None
+def _head(file: Contents | Image.Image | IO[bytes]) -> bytes:
+    if isinstance(file, Image.Image):
+        return b""
+    stream = file.file() if isinstance(file, Contents) else file
+    stream.seek(0)
+    return stream.read(HEAD)
 
 
 def _is_text(head: bytes) -> bool:

@@ -30,13 +30,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from transferclf.exceptions import ImageError
+from transferclf.images.containers import read_error
 from transferclf.images.deep import Numbers, in_strips, picture_of
 from transferclf.images.files import Contents, contents_of
 from transferclf.images.formats import Header, header_of, open_image
 from transferclf.images.geometry import Picture, average_blocks, reduction_factor, rgb_array
 from transferclf.images.lazy import file_of, loading
 from transferclf.images.pixels import PixelRange, is_on_255_scale
-from transferclf.images.reasons import read_error
 from transferclf.images.reducing import decoded_at_reduced_size, with_less_memory
 from transferclf.images.threads import room_for
 
@@ -49,14 +49,9 @@ PLAIN_MODES = ("L", "RGB")
 
 
 class Decoded(NamedTuple):
-    """The pixels of an image, and what was seen of it on the way.
+    """RGB on the scale 0 to 255, and the header of the file if there is one.
 
-    Parameters
-    ----------
-    picture : ndarray or PIL image
-        RGB on the scale 0 to 255. A PIL image is read only: it may be the caller's own.
-    header : Header or None
-        Of a file.
+    A PIL image is read only: it may be the caller's own.
     """
 
     picture: Picture
@@ -69,37 +64,13 @@ def decode_image(
     pixel_range: PixelRange = None,
     reduce_to: int | None = None,
 ) -> np.ndarray:
-    """Decode one image to RGB on the scale 0 to 255.
+    """Decode one image to RGB on the scale 0 to 255: an array (h, w, 3), uint8 or float32.
 
-    Parameters
-    ----------
-    file : str, Path, bytes, file object or PIL.Image.Image
-        The image; `bytes` are the contents of an image file. A PIL image is not modified.
-    pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are; None takes each mode's own rule.
-    reduce_to : int or None, default=None
-        Side of the square in pixels that the image will be resized to. An image at least six
-        times as large (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size;
-        JPEG and JPEG 2000 files are decoded so, which is several times faster.
+    `file` is a path, the bytes of a file, a file object or a PIL image, which is not modified.
+    `reduce_to` is the side of the square that the image will be resized to: an image at least six
+    times as large (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size, and
+    JPEG and JPEG 2000 files are decoded so, which is several times faster.
 
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8 or float32
-        uint8 where the image has 8 bits, else float32 without rounding.
-
-    Raises
-    ------
-    ImageReadError
-        If the file cannot be read, is no image of a format that is decoded, is damaged, or has
-        more pixels than twice `PIL.Image.MAX_IMAGE_PIXELS`.
-    MissingImageError
-        If there is no such file.
-    ImageError
-        If its values are not finite or outside `pixel_range`.
-
-    Examples
-    --------
-    >>> from PIL import Image
     >>> decode_image(Image.new("L", (2, 1), 7)).tolist()
     [[[7, 7, 7], [7, 7, 7]]]
     """
@@ -114,7 +85,7 @@ def decode_image(
 def read_image(
     file: Contents | Image.Image | IO[bytes], *, pixel_range: PixelRange, reduce_to: int | None
 ) -> Picture:
-    """What `decode_image` returns, but still Pillow's image where its pixels stay as they are."""
+    """Return the picture of :func:`decode_image`, without copying Pillow's pixels into an array."""
     return decoded(file, pixel_range, reduce_to).picture
 
 
@@ -138,13 +109,7 @@ def decoded(
 
 
 def header(contents: Contents) -> Header:
-    """What is seen of an image file without decoding it.
-
-    Raises
-    ------
-    ImageReadError
-        If the file does not begin like an image that can be decoded.
-    """
+    """Return the header of an image file. Nothing is decoded."""
     try:
         with open_image(contents.file(), contents.size) as image:
             return header_of(image)
@@ -205,7 +170,7 @@ def _of_file(
 
 
 def _of_image(image: Image.Image, pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
-    """An image of the caller's, which stays as it is."""
+    """Decode an image of the caller, which stays as it is."""
     with loading():
         image.load()
     factor = _factor(image, reduce_to)
@@ -224,7 +189,7 @@ def is_turned(image: Image.Image, quarter: bool = False) -> bool:
 
 
 def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
-    """The finished picture of a loaded image."""
+    """Return the finished picture of a loaded image."""
     if image.mode in ("P", "PA") and image.palette is None:
         image = image.copy()  # which has the palette that some plugins leave out
     if image.mode == "F" or image.mode.startswith("I"):
@@ -238,7 +203,7 @@ def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
 
 
 def _eight_bit(image: Image.Image) -> tuple[str, Callable[[Image.Image], Image.Image]]:
-    """Which of L, RGB and RGBA an image of 8 bits becomes, and how."""
+    """Return the mode (L, RGB or RGBA) that an image of 8 bits becomes, and the conversion."""
     if image.has_transparency_data:
         return "RGBA", _to_rgba
     if image.mode in PLAIN_MODES:
@@ -262,7 +227,7 @@ def _over_white(image: Image.Image, change: Callable[[Image.Image], Image.Image]
 def _numbers(
     image: Image.Image, change: Callable[[Image.Image], Image.Image], channels: int
 ) -> Numbers:
-    """The pixels of an image of 8 bits, to be scaled."""
+    """Return the pixels of an image of 8 bits, to be scaled."""
 
     def rows(top: int, bottom: int) -> np.ndarray:
         part = np.asarray(change(image.crop((0, top, image.width, bottom))))
@@ -272,7 +237,7 @@ def _numbers(
 
 
 def _deep_numbers(image: Image.Image) -> Numbers:
-    """The pixels of an image with more than 8 bits."""
+    """Return the pixels of an image with more than 8 bits."""
     key = image.info.get("transparency")
     has_key = image.mode.startswith("I;16") and isinstance(key, int)
     # Pillow opens many 16-bit files as 32-bit integers.

@@ -1,8 +1,7 @@
 """Pictures that are too large to be computed at once: a strip of rows at a time.
 
-Scaling needs float64 in between, and compositing several copies. Of a whole picture of 24
-megapixels that would be gigabytes; of a strip it is a few megabytes. The result is the same to the
-bit, because each pixel is computed as it would be in the whole picture.
+Scaling needs float64 in between, and compositing needs several copies. For a picture of 24
+megapixels that would be gigabytes. The result is the same to the bit.
 """
 
 from __future__ import annotations
@@ -27,16 +26,10 @@ STRIP = 2**19
 
 
 class Numbers(NamedTuple):
-    """An image of numbers of any depth, given by its rows.
+    """An image of numbers of any depth.
 
-    Parameters
-    ----------
-    rows : callable
-        Gets the first row and the one after the last, and returns an array (rows, w, channels).
-    shape : (int, int, int)
-        Height, width, channels: gray, gray with alpha, RGB or RGBA.
-    dtype : numpy.dtype
-        The type of the numbers.
+    `rows` takes the first row and the one after the last, and returns an array (rows, w, channels).
+    `shape` is (height, width, channels): gray, gray with alpha, RGB or RGBA.
     """
 
     rows: Callable[[int, int], np.ndarray]
@@ -45,14 +38,9 @@ class Numbers(NamedTuple):
 
 
 class DeepPicture:
-    """A large picture of float32 levels from 0 to 255 that is computed where it is needed.
+    """A large picture of float32 levels from 0 to 255 that is computed when it is needed.
 
-    Parameters
-    ----------
-    numbers : Numbers
-        What it is computed of.
-    colour, alpha : Scale
-        How the numbers become levels; alpha is None where there is none or nothing is transparent.
+    `colour` and `alpha` turn numbers into levels. `alpha` is None where nothing is transparent.
     """
 
     def __init__(self, numbers: Numbers, colour: Scale, alpha: Scale | None):
@@ -61,7 +49,7 @@ class DeepPicture:
         self.channels = 1 if numbers.shape[2] < 3 else 3
 
     def part(self, top: int, bottom: int, channel: int | None = None) -> np.ndarray:
-        """Levels of some rows, of one channel or all: (rows, w, 1 | 3), uint8 or float32."""
+        """Return levels of some rows, of one channel or all: (rows, w, 1 | 3), uint8 or float32."""
         numbers = self._numbers.rows(top, bottom)
         chosen = slice(self.channels) if channel is None else slice(channel, channel + 1)
         levels = self._colour.levels(numbers[..., chosen])
@@ -70,34 +58,26 @@ class DeepPicture:
         return over_white(levels, self._alpha.levels(numbers[..., -1:]))
 
     def parts(self, channel: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """The levels strip by strip, each with the number of its first row."""
+        """Yield the levels strip by strip, each with the number of its first row."""
         for top, bottom in strips(self.height, self.width):
             yield top, self.part(top, bottom, channel)
 
     def plane(self, channel: int) -> Image.Image:
-        """One channel as an image of Pillow's mode F."""
+        """Return one channel as an image of Pillow's mode F."""
         whole = Image.new("F", (self.width, self.height))
         for top, levels in self.parts(channel):
             whole.paste(Image.fromarray(np.ascontiguousarray(levels[..., 0])), (0, top))
         return whole
 
     def planes(self) -> Iterator[Image.Image]:
-        """All channels, one after the other; gray has one."""
+        """Return all channels, one after the other. Gray has one."""
         return map(self.plane, range(self.channels))
 
 
 def picture_of(numbers: Numbers, pixel_range: PixelRange) -> np.ndarray | Image.Image | DeepPicture:
     """Put numbers on the scale 0 to 255, as :func:`transferclf.images.pixels.to_rgb` does.
 
-    Returns
-    -------
-    ndarray (h, w, 3), PIL image of mode L or RGB, or DeepPicture
-        A small picture is an array, a large one of 8 bits is Pillow's.
-
-    Raises
-    ------
-    ImageError
-        If values are not finite, or lie outside the range.
+    A small picture becomes an array (h, w, 3), a large one of 8 bits a PIL image of mode L or RGB.
     """
     height, width, _ = numbers.shape
     if height * width <= STRIP:
@@ -113,7 +93,7 @@ def picture_of(numbers: Numbers, pixel_range: PixelRange) -> np.ndarray | Image.
 
 
 def array_numbers(array: np.ndarray) -> Numbers:
-    """The numbers of an array of shape (h, w) or (h, w, channels)."""
+    """Return the numbers of an array of shape (h, w) or (h, w, channels)."""
     array = array[..., None] if array.ndim == 2 else array
     height, width, channels = array.shape
     return Numbers(lambda top, bottom: array[top:bottom], (height, width, channels), array.dtype)
@@ -132,7 +112,7 @@ def in_strips(
 
 
 def _scaled(numbers: Numbers, pixel_range: PixelRange) -> tuple[DeepPicture, bool]:
-    """The picture, and whether its levels are whole numbers."""
+    """Return the picture, and whether its levels are whole numbers."""
     has_alpha = numbers.shape[2] in (2, 4)
     colours = slice(-1) if has_alpha else slice(None)
     colour = _scale(numbers, colours, pixel_range)
@@ -144,7 +124,7 @@ def _scaled(numbers: Numbers, pixel_range: PixelRange) -> tuple[DeepPicture, boo
 
 
 def _scale(numbers: Numbers, channels: slice, pixel_range: PixelRange) -> Scale:
-    """How some channels become levels; whether they are whole is seen strip by strip."""
+    """Return the scale of some channels. Whether levels are whole is looked at strip by strip."""
 
     def parts() -> Iterator[np.ndarray]:
         for top, bottom in strips(*numbers.shape[:2]):
@@ -163,6 +143,6 @@ def _scale(numbers: Numbers, channels: slice, pixel_range: PixelRange) -> Scale:
 
 
 def strips(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """The rows of a picture, so many at a time that they have about 2**19 pixels."""
+    """Return the first and last row of strips of about 2**19 pixels."""
     count = max(STRIP // width, 1)
     return ((top, min(top + count, height)) for top in range(0, height, count))

@@ -1,7 +1,4 @@
-"""What an image is known by: the SHA-256 of a file's bytes, or of the decoded pixels.
-
-Nothing is copied to be digested, and hashlib releases the interpreter lock meanwhile.
-"""
+"""Digests of images: the SHA-256 of a file's bytes, or of the decoded pixels."""
 
 from __future__ import annotations
 
@@ -20,18 +17,11 @@ from transferclf.images.pixels import DtypeRange, PixelRange
 
 
 class Look(NamedTuple):
-    """What is seen of an image without resizing it.
+    """Facts about an image that need no resizing.
 
-    Parameters
-    ----------
-    digest : bytes
-        SHA-256 of its content; the variations of an image and the folds are drawn from it.
-    size : (int, int)
-        Height and width in pixels, before it is turned as its EXIF data say.
-    mode : str
-        Pillow's name for the kind of pixels of a file; empty for arrays and loaded PIL images.
-    decoder : str
-        What decides the pixels of a file besides its bytes; empty where nothing is decoded.
+    `digest` is the SHA-256 of its content. `size` is (height, width) before the EXIF orientation is
+    applied. `mode` is Pillow's name for the pixels of a file. `decoder` names everything that
+    decides the pixels of a file besides its bytes. Both are empty for arrays and loaded PIL images.
     """
 
     digest: bytes
@@ -41,22 +31,14 @@ class Look(NamedTuple):
 
 
 def pixels_digest(pixels: np.ndarray) -> bytes:
-    """SHA-256 of an array's type, shape and values.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> image = np.zeros((2, 2, 3), np.uint8)
-    >>> pixels_digest(image) == pixels_digest(image.astype(np.float32))
-    False
-    """
+    """SHA-256 of an array's type, shape and values."""
     digest = hashlib.sha256(_header(pixels.dtype, pixels.shape))
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 
 def picture_digest(picture: Picture) -> bytes:
-    """SHA-256 of a picture: the same as of its RGB array, which is never there as a whole."""
+    """SHA-256 of a picture: that of its RGB array, which is never in memory as a whole."""
     if isinstance(picture, np.ndarray):
         return pixels_digest(picture)
     dtype = np.dtype(np.float32 if isinstance(picture, DeepPicture) else np.uint8)

@@ -1,8 +1,7 @@
 """Files: opened so that nothing blocks, and digested and decoded from the very same bytes.
 
-A file may be replaced or written to at any time. Its bytes are therefore read once for each look at
-it: small files into memory, and large ones in blocks, each of which must have the digest that it
-had when the whole file was digested.
+A file may be replaced at any time. Its bytes are read once: small files into memory, large ones in
+blocks, each of which must have the digest that it had when the whole file was digested.
 """
 
 from __future__ import annotations
@@ -37,13 +36,7 @@ _NO_FILE = "expected a file, got"
 
 
 class Contents:
-    """The bytes of one image file in memory.
-
-    Parameters
-    ----------
-    data : bytes
-        All of them.
-    """
+    """The bytes of one image file in memory."""
 
     # Whether the file was seen to change while it was read.
     has_changed = False
@@ -59,7 +52,7 @@ class Contents:
         self.release()
 
     def release(self) -> None:
-        """Give back the memory of the bytes, where nobody will read them again."""
+        """Give back the memory of the bytes, which must not be read again."""
         self._data = b""
 
     def digest(self, start: bytes) -> bytes:
@@ -76,17 +69,8 @@ class Contents:
 class LargeContents(Contents):
     """The bytes of a file that is too large to be held in memory.
 
-    After :meth:`digest`, a file object of it gives the bytes that were digested, or raises OSError
-    if they are no longer there.
-
-    Parameters
-    ----------
-    read_at : callable
-        Gets an offset and a number of bytes, and returns so many bytes, or fewer at the end.
-    size : int
-        Bytes in the file.
-    close : callable
-        Called at the end.
+    After :meth:`digest`, its file object gives the bytes that were digested, or raises OSError.
+    `read_at` takes an offset and a number of bytes, and returns as many or, at the end, fewer.
     """
 
     def __init__(
@@ -101,7 +85,7 @@ class LargeContents(Contents):
         self._close()
 
     def digest(self, start: bytes) -> bytes:
-        """SHA-256 of `start` and all bytes of the file, which is read once for it."""
+        """SHA-256 of `start` and all bytes of the file."""
         whole = hashlib.sha256(start)
         digests: list[bytes] = []
         while block := self._read_at(len(digests) * BLOCK, BLOCK):
@@ -111,11 +95,11 @@ class LargeContents(Contents):
         return whole.digest()
 
     def file(self) -> IO[bytes]:
-        """A file object that reads what it is asked for, at its start."""
+        """A file object that reads blocks when they are needed."""
         return io.BufferedReader(_Blocks(self))
 
     def block(self, number: int) -> bytes:
-        """One block of the file, the same as when the file was digested."""
+        """Return one block. It is the same as when the file was digested."""
         if self._held[0] != number:
             block = self._read_at(number * BLOCK, BLOCK)
             if self._digests and not self._is_known(number, block):
@@ -160,27 +144,11 @@ class _Blocks(io.RawIOBase):
 
 
 def contents_of(path: str, held: int | None = None) -> Contents:
-    """Open a file and return its bytes; to be used in a ``with`` block.
+    """Open a file and return its bytes, for use in a ``with`` block.
 
-    Parameters
-    ----------
-    path : str
-        Of a regular file.
-    held : int or None, default=None
-        Files of more bytes than this are not read into memory; None is 2**24. 0 is right for
-        reading a header.
-
-    Returns
-    -------
-    Contents
-
-    Raises
-    ------
-    MissingImageError
-        If there is no such file.
-    ImageReadError
-        If it is no regular file, is empty or may not be read. Nothing of it is read then, because
-        reading a pipe, a device or a file of the system may never end.
+    Files of more than `held` bytes (None: 2**24) are not read into memory. Raise an ImageReadError
+    for anything but a regular file that is not empty: reading a pipe, a device or a file of the
+    system may never end.
     """
     try:
         file = os.open(path, _FLAGS)
@@ -201,7 +169,7 @@ def contents_of(path: str, held: int | None = None) -> Contents:
 
 
 def path_problem(path: str) -> ImageError | None:
-    """Say what is wrong with the path of an image, without opening it; None if nothing is."""
+    """Return the error for a path of an image, without opening it; None if nothing is wrong."""
     try:
         _checked(os.stat(path))
     except ImageError as error:
@@ -212,7 +180,7 @@ def path_problem(path: str) -> ImageError | None:
 
 
 def _checked(found: os.stat_result) -> int:
-    """The size of a file, or an error if it is none that can be read to its end."""
+    """Return the size of a file, or raise ImageReadError if it cannot be read to its end."""
     if not stat.S_ISREG(found.st_mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "no file")
         raise ImageReadError(f"expected an image file, got {kind}")
@@ -223,7 +191,7 @@ def _checked(found: os.stat_result) -> int:
 
 
 def _all(file: int, size: int) -> bytes:
-    """Read a file to its end, which may be elsewhere by now than `size` says."""
+    """Read a file to its end, which may have moved since `size` was taken."""
     data = os.read(file, size + 1)
     if len(data) == size:
         return data
@@ -242,11 +210,11 @@ def _reader(file: int) -> Callable[[int, int], bytes]:
 
 
 def _reason(path: str, error: OSError | ValueError) -> ImageError:
-    """The error to raise for a path that cannot be looked at, or opened."""
+    """Return the error for a path that cannot be opened."""
     number = getattr(error, "errno", None)
     if number == errno.EISDIR:
         return ImageReadError("expected an image file, got a folder")
-    if number == errno.ENXIO:  # what opening a socket gives
+    if number == errno.ENXIO:  # from opening a socket
         return ImageReadError("expected an image file, got a socket or a device that is not there")
     if number == errno.ENOENT:
         return MissingImageError(f"{_NO_FILE} {_missing(path)}")

@@ -1,10 +1,10 @@
-"""Formats: which ones are decoded, and what decides the pixels besides the bytes of a file.
+"""The formats that are decoded, and everything besides a file's bytes that decides its pixels.
 
 Pillow opens more formats than are decoded here. Left out are those for which it starts another
-program or hands the file to a handler of the caller's (EPS, WMF, GRIB, BUFR, HDF5), those that it
-names but does not decode (MPEG), and those that hold pictures of any other format (IPTC, FPX, MIC).
-All other formats of Pillow are decoded by its own code. Formats that a library has registered
-(HEIF, JPEG XL) are decoded too, because the caller has asked for that library.
+program or calls a handler of the caller (EPS, WMF, GRIB, BUFR, HDF5), those that it names but
+does not decode (MPEG), and those that hold pictures of any other format (IPTC, FPX, MIC). All other
+formats of Pillow are decoded by its own code. Formats that a library has registered (HEIF, JPEG
+XL) are decoded too, because the caller has asked for that library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DECODED = frozenset((
     "FTEX", "BLP", "IM", "IMT", "FITS", "SPIDER", "MCIDAS", "PIXAR", "PCD", "GBR", "FLI", "XVTHUMB",
 ))  # fmt: skip
 
-# Never decoded, whoever registers a plugin or a handler for them.
+# These are never decoded, even if a plugin or a handler is registered for them.
 _HANDLER = "for which Pillow would call a handler"
 REFUSED = {
     "EPS": "which Pillow decodes by starting another program (Ghostscript)",
@@ -73,16 +73,10 @@ _UNKNOWN = secrets.token_hex(8)
 
 
 class Header(NamedTuple):
-    """What is seen of an image without decoding it.
+    """Facts about an image that need no decoding.
 
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width in pixels, before it is turned as its EXIF data say.
-    mode : str
-        Pillow's name for the kind of pixels.
-    decoder : str
-        What decides the pixels besides the bytes: library, version, settings.
+    `size` is (height, width) before the EXIF orientation is applied, `mode` is Pillow's name for
+    the pixels, `decoder` names everything that decides them besides the bytes.
     """
 
     size: tuple[int, int]
@@ -91,25 +85,10 @@ class Header(NamedTuple):
 
 
 def open_image(file: IO[bytes], length: int | None = None) -> ImageFile.ImageFile:
-    """Open an image of one of the formats that are decoded; its pixels are not read yet.
+    """Open an image of one of the formats that are decoded. Its pixels are not read yet.
 
-    Parameters
-    ----------
-    file : file object
-        The image file.
-    length : int or None, default=None
-        How many bytes it has, where that is known.
-
-    Returns
-    -------
-    PIL.ImageFile.ImageFile
-
-    Raises
-    ------
-    UnidentifiedImageError, DecompressionBombError
-        As by Pillow.
-    ImageReadError
-        If it has more pixels than can be believed, or can be decoded with bounded memory.
+    `length` is the number of bytes in the file. Raise ImageReadError if the image claims more
+    pixels than can be believed, or than can be decoded with bounded memory.
     """
     image = _opened(file)
     try:
@@ -121,18 +100,12 @@ def open_image(file: IO[bytes], length: int | None = None) -> ImageFile.ImageFil
 
 
 def header_of(image: Image.Image) -> Header:
-    """What is seen of an image that was opened."""
+    """Return the header of an opened image."""
     return Header((image.height, image.width), image.mode, decoder_of(image))
 
 
 def is_decoded(name: str) -> bool:
-    """Whether files of one of Pillow's registered formats are decoded.
-
-    Examples
-    --------
-    >>> is_decoded("PNG"), is_decoded("EPS")
-    (True, False)
-    """
+    """Whether files of one of Pillow's registered formats are decoded."""
     if name in REFUSED:
         return False
     return name in DECODED or (name in Image.OPEN and _is_foreign(Image.OPEN[name][0]))
@@ -140,12 +113,12 @@ def is_decoded(name: str) -> bool:
 
 @functools.cache
 def pillow_version() -> str:
-    """What resizes images, and decodes most of them."""
+    """The library that resizes images, and decodes most of them."""
     return f"Pillow {PIL.__version__}"
 
 
 def decoder_of(image: Image.Image) -> str:
-    """Name what decides the pixels of an opened image besides the bytes of its file."""
+    """Name everything that decides the pixels of an opened image besides the bytes of its file."""
     modules = sys.modules
     values = tuple([getattr(modules.get(it[1]), it[2], it[3]) for it in _SETTINGS])
     kind: Any = type(image)
@@ -178,7 +151,7 @@ def _opened(file: IO[bytes]) -> ImageFile.ImageFile:
 
 @functools.lru_cache(maxsize=4)
 def _decoded(registered: int) -> tuple[str, ...]:
-    """The formats among those that are registered, so many of them, in Pillow's order."""
+    """Formats among the first `registered` ones of Pillow that are decoded, in Pillow's order."""
     return tuple(name for name in Image.ID[:registered] if is_decoded(name))
 
 
@@ -202,7 +175,7 @@ def _is_foreign(factory: Any) -> bool:
 
 
 def _identity(code: Any) -> str:
-    """Name code of another library by its version; code without one is known to this process."""
+    """Name code of another library by its version, or as known to this process only."""
     module = str(getattr(code, "__module__", ""))
     package = module.partition(".")[0]
     version = getattr(sys.modules.get(package), "__version__", None)

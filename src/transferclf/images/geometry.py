@@ -28,7 +28,7 @@ ResizeMode = Literal["crop", "stretch", "pad", "first", "last"]
 # Those that users may ask for; the other two are for averaging over both ends of an image.
 RESIZE_MODES: tuple[ResizeMode, ...] = ("crop", "stretch", "pad")
 
-# Where the box of a mode lies: how much of what it leaves out is before it.
+# The place of a mode's box: the share of the left-out part that lies before it.
 _PLACES = {"first": 0.0, "crop": 0.5, "last": 1.0}
 
 Box = tuple[float, float, float, float]
@@ -37,8 +37,8 @@ Picture = np.ndarray | Image.Image | DeepPicture
 
 # What is averaged in blocks stays at least this many times larger than needed. With less,
 # features of pretrained networks differ by more than a cosine of 0.999 between a JPEG file decoded
-# at reduced scale and the same pixels averaged. Networks of large inputs see less of it: what a
-# margin of 1.9 changes at 224 pixels is less than what one of 3 changes at 96.
+# at reduced scale and the same pixels averaged. Networks of large inputs see less of it: a
+# margin of 1.9 changes less at 224 pixels than one of 3 at 96.
 FACTORS = (8, 4, 2)
 MARGIN = 3.0
 LARGE_SIDE = 200
@@ -46,36 +46,12 @@ LARGE_MARGIN = 1.9
 
 
 def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop") -> np.ndarray:
-    """Resize one RGB image with antialiasing.
+    """Resize one RGB picture with antialiasing, to an array of its dtype.
 
-    Parameters
-    ----------
-    image : ndarray of shape (h, w, 3), uint8 or float32, or PIL.Image.Image of mode L or RGB
-        The image; not modified.
-    size : (int, int)
-        Height and width wanted, in pixels.
-    mode : {"crop", "stretch", "pad", "first", "last"}, default="crop"
-        "crop" takes the largest centred part of the right proportions, "stretch" distorts the
-        whole image, "pad" keeps the whole image undistorted between black borders. "first" and
-        "last" are "crop" at the ends of the image: left or top, and right or bottom.
-
-    Returns
-    -------
-    ndarray of shape (size[0], size[1], 3)
-        Of the dtype of `image`; uint8 for a PIL image.
-
-    Raises
-    ------
-    InvalidParameterError
-        If `mode` is none of these.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> wide = np.zeros((10, 30, 3), np.uint8)
-    >>> wide[:, 8:22] = 255
-    >>> int(resize_image(wide, (5, 5), "crop").min())
-    255
+    `size` is (height, width). "crop" takes the largest centred part of the right proportions,
+    "stretch" distorts the whole image, "pad" keeps the whole image undistorted between black
+    borders. "first" and "last" are "crop" at the ends of the image: left or top, and right or
+    bottom.
     """
     height, width = sides(image)
     if mode in _PLACES:
@@ -89,22 +65,10 @@ def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop
 
 
 def reduction_factor(source: tuple[int, int], side: int) -> int:
-    """By how much an image can be reduced in whole blocks on its way to `side` pixels.
+    """Return the factor (8, 4, 2 or 1) by which an image may be reduced in blocks.
 
-    Parameters
-    ----------
-    source : (int, int)
-        Height and width in pixels.
-    side : int
-        The larger side of the size wanted.
+    `source` is (height, width), and `side` the larger side that is wanted.
 
-    Returns
-    -------
-    int
-        8, 4, 2 or 1.
-
-    Examples
-    --------
     >>> reduction_factor((3000, 4000), 224)
     4
     """
@@ -113,7 +77,7 @@ def reduction_factor(source: tuple[int, int], side: int) -> int:
 
 
 def average_blocks(image: Picture, factor: int) -> Picture:
-    """Reduce an RGB image by a whole factor, each new pixel the mean of a square of old ones."""
+    """Reduce a picture by a whole factor: each new pixel is the mean of a square of old ones."""
     if factor == 1:
         return image
     return _by_pillow(image, lambda plane: plane.reduce(factor))
@@ -127,7 +91,7 @@ def sides(image: Picture) -> tuple[int, int]:
 
 
 def rgb_array(image: Picture) -> np.ndarray:
-    """The picture as an array (h, w, 3), gray repeated."""
+    """Return the picture as an array (h, w, 3), gray repeated."""
     if isinstance(image, DeepPicture):
         array = np.empty((image.height, image.width, 3), np.float32)
         for top, levels in image.parts():
@@ -138,26 +102,12 @@ def rgb_array(image: Picture) -> np.ndarray:
 
 
 def largest_box(source: tuple[int, int], target: tuple[int, int], place: float = 0.5) -> Box:
-    """The largest box of the source with the target's proportions.
+    """The largest box (left, top, right, bottom) of the source with the target's proportions.
 
-    Parameters
-    ----------
-    source, target : (int, int)
-        Heights and widths in pixels.
-    place : float, default=0.5
-        Where the box lies: 0 at the left or top, 0.5 in the middle, 1 at the right or bottom.
+    `source` and `target` are (height, width). `place` is 0 at the left or top, 1 at the other end.
 
-    Returns
-    -------
-    (left, top, right, bottom) : floats
-        In pixels of the source, within its borders.
-
-    Examples
-    --------
     >>> largest_box((10, 30), (5, 5))
     (10.0, 0.0, 20.0, 10.0)
-    >>> largest_box((10, 30), (5, 5), place=1)
-    (20.0, 0.0, 30.0, 10.0)
     """
     height, width = map(float, source)
     # Of whole numbers until the one division, so that equal proportions give exactly the image.
@@ -171,27 +121,10 @@ def largest_box(source: tuple[int, int], target: tuple[int, int], place: float =
 
 
 def extreme_square_crops(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two largest squares of an image, one at each end of its long side.
+    """Return the two largest squares of an image (h, w[, c]), as views.
 
-    Between them they see every pixel of an image up to twice as long as wide, undistorted.
-
-    Parameters
-    ----------
-    image : ndarray of shape (h, w) or (h, w, c)
-        The image.
-
-    Returns
-    -------
-    first, last : ndarray of shape (s, s) or (s, s, c) with s = min(h, w)
-        Views: left and right of a wide image, top and bottom of a tall one. A square image is
-        returned twice.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> first, last = extreme_square_crops(np.arange(3)[None, :])
-    >>> int(first[0, 0]), int(last[0, 0])
-    (0, 2)
+    They are the left and right end of a wide image, top and bottom of a tall one. Together they
+    show every pixel of an image up to twice as long as wide, undistorted.
     """
     side = min(image.shape[:2])
     height, width = image.shape[:2]

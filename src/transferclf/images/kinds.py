@@ -1,10 +1,12 @@
-"""What X may be, and what to say where it is something else. Nothing is read to find that out."""
+"""The kinds of X, and the messages where X is something else. Nothing is read to find that out."""
 
 from __future__ import annotations
 
 import os
 import reprlib
 import warnings
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -35,11 +37,8 @@ _LAZY_ARRAYS = {"dask", "h5py", "netCDF4", "tensorstore", "zarr"}
 def refuse_what_is_no_sequence(X: Any) -> None:
     """Raise ImageError where X cannot be images, before NumPy would try to read all of it.
 
-    Raises
-    ------
-    ImageError
-        If X is one image or path, an iterator (which may never end), a dataset of pairs of image
-        and label, a dict, or has no length.
+    That is one image or path, an iterator (which may never end), a dataset of pairs of image and
+    label, a dict, or anything without a length.
     """
     if isinstance(X, str | os.PathLike | bytes | Image.Image):
         hint = "pass a list with this one in it"
@@ -71,13 +70,7 @@ def _refuse_others(X: Any) -> None:
 
 
 def is_iterator(X: Any) -> bool:
-    """Whether X hands out its elements only once or for ever, whatever length it claims to have.
-
-    Examples
-    --------
-    >>> is_iterator(iter([1, 2])), is_iterator([1, 2])
-    (True, False)
-    """
+    """Whether X yields its elements only once or for ever, whatever length it claims to have."""
     return hasattr(type(X), "__next__")
 
 
@@ -119,8 +112,6 @@ def _hint(item: Any) -> str:
 def is_pair(item: Any) -> bool:
     """Whether an item is an image and its label, as datasets hold them.
 
-    Examples
-    --------
     >>> is_pair(("a.png", 3)), is_pair((0.5, 3)), is_pair(["a.png", "b.png"])
     (True, False, False)
     """
@@ -153,5 +144,53 @@ def _holds_pairs(X: Any) -> bool:
         return False
     try:
         return len(X) > 0 and is_pair(X[0])
-    except Exception:  # what it is remains to be found out
+    except Exception:  # later checks say what is wrong with it
         return False
+
+
+def row_length(X: Any) -> int | None:
+    """Return the length of the rows where X is a table of numbers, one image a row, else None."""
+    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or without an end
+        return None
+    if isinstance(X, list | tuple):
+        X = array_of_rows(X) if is_rows(X) else ()
+    table = X if hasattr(X, "shape") else np.asarray(X)
+    if len(table.shape) != 2 or 0 in table.shape:
+        return None
+    first = np.asarray(table[:1])[0, 0]
+    return table.shape[1] if _is_number(first) else None
+
+
+def is_rows(X: Sequence[Any]) -> bool:
+    """Whether X is rows of numbers in a list, as scikit-learn accepts them."""
+    return (
+        len(X) > 0
+        and not is_pair(X[0])
+        and all(isinstance(row, list | tuple | int | float) or _is_row(row) for row in X)
+    )
+
+
+def array_of_rows(X: Sequence[Any]) -> np.ndarray:
+    """Return nested lists as an array. All rows must be of one length."""
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise ImageError(f"X must be {KINDS}. Got nested lists of unequal lengths.") from None
+
+
+def numbers_of_objects(array: np.ndarray) -> np.ndarray:
+    """Return numbers that came as Python objects, as in tables with columns of several types."""
+    if array.ndim < 2 or array.size == 0 or not _is_number(array.flat[0]):
+        return array
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"X must hold real numbers only: {error}.") from None
+
+
+def _is_row(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "biuf"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real | np.bool_)

@@ -1,7 +1,6 @@
-"""PIL images of the caller's that are not loaded yet: read from their file, and left as they are.
+"""PIL images of the caller that are not loaded yet are read from their file and stay unloaded.
 
-Loading such an image would leave its pixels in the caller's list, and take memory for as long as
-the list is there.
+Loading such an image would leave its pixels in the caller's list, and take memory all that time.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _loading = threading.Lock()
 
 
 def loading() -> threading.Lock:
-    """Return the lock to hold while an image of the caller's is read or loaded."""
+    """Return the lock to hold while an image of the caller is read or loaded."""
     return _loading
 
 
@@ -43,15 +42,10 @@ def is_lazy(image: Image.Image) -> bool:
 
 
 def file_of(image: Image.Image) -> Contents | None:
-    """The file behind an image that is not loaded; None where only the image itself shows it.
+    """Return the bytes of the file behind an image that is not loaded.
 
-    That is the case if it is loaded, or was changed after it was opened: another frame, a reduced
-    size, other information.
-
-    Raises
-    ------
-    ImageReadError
-        If it is of a format that is not decoded.
+    None if it is loaded or was changed after it was opened: another frame, a reduced size, other
+    information. Raise ImageReadError if its format is not decoded.
     """
     if not is_lazy(image):
         return None
@@ -88,7 +82,7 @@ def _shows_the_same(image: Any, contents: Contents) -> bool:
                 and fresh.tell() == image.tell()
                 and _turn(fresh, image) == _turn(image, image)
             )
-    except Exception:  # what is wrong is said when the image itself is loaded
+    except Exception:  # loading the image itself will say why
         return False
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,11 +20,12 @@ from transferclf.images.digests import Look
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
-from transferclf.images.source import ImageSource
 from transferclf.images.threads import thread_count
 
+if TYPE_CHECKING:
+    from transferclf.images.source import ImageSource
+
 T = TypeVar("T")
-S = TypeVar("S")
 Indices = Sequence[int] | np.ndarray
 
 # So few images, or arrays of so many bytes together, are not worth any threads.
@@ -57,7 +58,7 @@ def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
     looks, failed = _outcomes(source.look, range(len(source)), threads, advance)
     if failed:
         sound = [index for index in range(len(source)) if index not in failed]
-        failed |= _failures(source, sound, threads)
+        failed |= failures(source, sound)
         _raise_failures(source, failed)
     return looks
 
@@ -135,7 +136,7 @@ def faults_named(source: ImageSource, indices: Indices) -> Iterator[None]:
     try:
         yield
     except ImageError:
-        _raise_failures(source, _failures(source, indices, _threads_to_decode(indices)))
+        _raise_failures(source, failures(source, indices))
         raise  # none is at fault any more: perhaps a file was being written
 
 
@@ -218,19 +219,22 @@ def _outcomes(
     return results, failed
 
 
-def _failures(source: ImageSource, indices: Indices, threads: int) -> dict[int, ImageError]:
-    """The images that cannot be decoded, and why; the pixels of the others are dropped at once."""
+def failures(source: ImageSource, indices: Indices) -> dict[int, ImageError]:
+    """Return the errors of images that cannot be decoded. Pixels of the others are dropped."""
 
     def probe(index: int) -> None:
         source.load(index, (1, 1), "stretch")
 
-    return _outcomes(probe, indices, threads)[1]
+    return _outcomes(probe, indices, _threads_to_decode(indices))[1]
 
 
 def _in_order(
     function: Callable[[int], T], indices: Indices, threads: int, ahead: int
 ) -> Generator[T | ImageError, None, None]:
-    """Yield the function of each index, or its error, while the next ones are worked on."""
+    """Yield the function of each index, or its error, while threads work on the next ones.
+
+    No more than `ahead` results are kept before they are asked for.
+    """
 
     def outcome(index: int) -> T | ImageError:
         try:
@@ -242,35 +246,21 @@ def _in_order(
         yield from map(outcome, indices)
         return
     share = max(min(SHARE, ahead // (4 * threads)), 1)
-    shares = (indices[start : start + share] for start in range(0, len(indices), share))
     # The share that is being handed over counts too, where it is more than one image.
-    waiting = max(ahead // share - (share > 1), 1)
-    with _pool(threads) as pool:
-        for done in _ahead(pool, lambda part: list(map(outcome, part)), shares, waiting):
-            yield from done
-
-
-@contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    most_waiting = max(ahead // share - (share > 1), 1)
+    waiting: deque[Future[list[T | ImageError]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="transferclf-images")
     try:
-        yield pool
+        for start in range(0, len(indices), share):
+            part = indices[start : start + share]
+            waiting.append(pool.submit(lambda part: list(map(outcome, part)), part))
+            if len(waiting) > most_waiting:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
     finally:
-        # After an error or Ctrl-C nobody wants what is still queued.
+        # After an error or Ctrl-C nobody wants the images that are still queued.
         pool.shutdown(cancel_futures=True)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[S], T], arguments: Iterable[S], ahead: int
-) -> Iterator[T]:
-    """Yield one result after the other, the next ones being worked on already."""
-    waiting: deque[Future[T]] = deque()
-    for argument in arguments:
-        waiting.append(pool.submit(function, argument))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _raise_failures(source: ImageSource, failed: dict[int, ImageError]) -> None:

@@ -27,14 +27,14 @@ NOT_FINITE = "expected finite pixel values, got NaN or infinity"
 
 
 class DtypeRange(NamedTuple):
-    """The pixel range of integers whose type says it; floats still say their own."""
+    """The pixel range of integers, given by their type. Floats still have their own."""
 
     low: float
     high: float
 
 
 class ValueRange(NamedTuple):
-    """The pixel range decided from the values of the training images; 8-bit data keep theirs."""
+    """The pixel range decided from the values of the training images. 8-bit data keep theirs."""
 
     low: float
     high: float
@@ -63,7 +63,7 @@ def check_pixel_range(pixel_range: object) -> PixelRange:
 
 
 def is_wide(dtype: np.dtype) -> bool:
-    """Whether values of this type do not say by themselves on which scale they are."""
+    """True if the dtype does not fix the value range."""
     return not (dtype.kind in "bu" and dtype.itemsize <= 2)
 
 
@@ -100,16 +100,8 @@ def limits_for_maximum(maximum: float, dtype: np.dtype) -> ValueRange:
 class Scale(NamedTuple):
     """How the numbers of one image become levels from 0 to 255.
 
-    Parameters
-    ----------
-    low, high : float
-        The numbers of black and white.
-    dtype : numpy.dtype
-        The type of the numbers.
-    minimum, maximum : float
-        The least and the largest of them.
-    is_whole : bool
-        Whether all levels are whole, so that they are kept as uint8.
+    `low` and `high` are black and white, `minimum` and `maximum` the extremes of the numbers.
+    `is_whole` says that all levels are whole, so that they are kept as uint8.
     """
 
     low: float
@@ -120,7 +112,7 @@ class Scale(NamedTuple):
     is_whole: bool = False
 
     def levels(self, numbers: np.ndarray) -> np.ndarray:
-        """Return levels, uint8 if all of the image's are whole, else float32."""
+        """Return levels, uint8 if all levels of the image are whole, else float32."""
         if self.dtype == np.uint8 and (self.low, self.high) == (0, 255):
             return numbers
         exact = self.exact(numbers)
@@ -141,13 +133,7 @@ class Scale(NamedTuple):
 
 
 def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: PixelRange) -> Scale:
-    """The scale of an image with numbers from `minimum` to `maximum`.
-
-    Raises
-    ------
-    ImageError
-        If they are not finite, or outside the range.
-    """
+    """Return the scale of an image with these extremes. Raise ImageError if they cannot be."""
     minimum, maximum = float(minimum), float(maximum)
     limits = _limits(minimum, maximum, dtype, pixel_range)
     problem = value_problem(minimum, maximum, limits, dtype)
@@ -157,30 +143,12 @@ def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: Pixe
 
 
 def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
-    """Return one image as RGB on the scale 0 to 255.
+    """Return one image as RGB on the scale 0 to 255, shape (h, w, 3), uint8 or float32.
 
-    Gray is repeated three times. Transparency is composited over white. Values keep their
-    fractions as float32 unless all of them are whole 8-bit levels.
+    `array` has shape (h, w) or (h, w, 1 | 2 | 3 | 4) and is not modified. Gray is repeated.
+    Transparency is composited over white. Values keep their fractions as float32 unless all of them
+    are whole 8-bit levels.
 
-    Parameters
-    ----------
-    array : ndarray of shape (h, w) or (h, w, 1 | 2 | 3 | 4)
-        Gray, gray with alpha, RGB or RGBA numbers; never modified.
-    pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are; see :func:`transferclf.images.check_images`.
-
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8 or float32
-
-    Raises
-    ------
-    ImageError
-        If values are not finite, or lie outside the range.
-
-    Examples
-    --------
-    >>> import numpy as np
     >>> to_rgb(np.array([[0.0, 0.5], [0.25, 1.0]]))[0, 1]
     array([127.5, 127.5, 127.5], dtype=float32)
     """
@@ -221,9 +189,9 @@ def _limits(
 def value_problem(
     low: float, high: float, limits: tuple[float, float] | None, dtype: np.dtype
 ) -> str | None:
-    """Say what is wrong with pixels that run from `low` to `high`, or None.
+    """Return a text about values from `low` to `high` that cannot be pixels, or None.
 
-    An upper limit of infinity is one that is decided later, from all images.
+    An upper limit of infinity is decided later, from all images.
     """
     if not (np.isfinite(low) and np.isfinite(high)):
         return NOT_FINITE
@@ -249,7 +217,7 @@ def value_problem(
 
 
 def _overshoot(high: float, limits: tuple[float, float]) -> float:
-    """How far floats may be beyond the limits; nothing, where they seem to be on another scale."""
+    """Return by how much floats may be beyond the limits; 0 if they seem to be on another scale."""
     black, white = limits
     if not np.isfinite(white):
         white = 1 if high <= 1 + OVERSHOOT else 255
@@ -272,7 +240,7 @@ def _over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def over_white(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Composite levels over white, by an opacity from 0 to 255; uint8 stays uint8, rounded."""
+    """Composite levels over white, by an opacity from 0 to 255. uint8 stays uint8, rounded."""
     if colour.dtype == opacity.dtype == np.uint8:
         # 255 times the level; a sixteen-bit number holds it, and the division below is exact.
         blended = colour * opacity.astype(np.uint16)

@@ -12,22 +12,12 @@ from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
 NAMED = 5
 KINDS_NAMED = 20
 
-# Faults that differ in nothing but these are of one kind: numbers, and what objects look like.
+# Faults that differ only in numbers, quoted texts or representations of objects are of one kind.
 _DETAIL = re.compile(r"<[^>]*>|'[^']*'|\"[^\"]*\"|[-+]?\b\d[\d.]*(e[-+]?\d+)?\b")
 
 
 class Problem(NamedTuple):
-    """One image and what is wrong with it.
-
-    Parameters
-    ----------
-    position : int
-        Where it stands in the caller's X.
-    error : ImageError
-        What is wrong.
-    path : str or None, default=None
-        Of its file.
-    """
+    """One image at fault: its position in the caller's X, the error, and the path of its file."""
 
     position: int
     error: ImageError
@@ -42,24 +32,8 @@ class Problem(NamedTuple):
 def raise_problems(problems: Sequence[Problem], total: int) -> None:
     """Raise one error about all `problems`, or do nothing when there are none.
 
-    Its message has one line for each kind of fault, with the first few images. Its attributes
-    `indices` and `problems` hold all of them.
-
-    Parameters
-    ----------
-    problems : sequence of Problem
-        In the order of the images.
-    total : int
-        How many images there are.
-
-    Raises
-    ------
-    MissingImageError
-        If all of them are missing files.
-    ImageReadError
-        If any of them could not be read.
-    ImageError
-        Otherwise.
+    The message has one line for each kind of fault, with the first few images. The attributes
+    `indices` and `problems` hold all of them. `total` is the number of images.
     """
     if not problems:
         return

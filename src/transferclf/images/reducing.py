@@ -18,24 +18,10 @@ _HEADER_BYTES = 2**16
 
 
 def decoded_at_reduced_size(image: ImageFile.ImageFile, factor: int) -> int:
-    """Have a JPEG or JPEG 2000 file decoded at reduced size.
+    """Have a JPEG or JPEG 2000 file that is not loaded yet decoded at reduced size.
 
-    Parameters
-    ----------
-    image : PIL.ImageFile.ImageFile
-        Not loaded yet.
-    factor : int
-        By how much the image can be reduced: 1, 2, 4 or 8.
-
-    Returns
-    -------
-    int
-        The factor that is left.
-
-    Raises
-    ------
-    ImageReadError
-        If it is JPEG 2000, too large to be decoded at full size, and not to be reduced.
+    Return the part of `factor` (1, 2, 4 or 8) that is left to do. Raise ImageReadError if a JPEG
+    2000 image is too large to be decoded at full size, and cannot be reduced.
     """
     if image.format in ("JPEG", "MPO") and factor > 1:
         whole = image.size
@@ -47,17 +33,11 @@ def decoded_at_reduced_size(image: ImageFile.ImageFile, factor: int) -> int:
 
 
 def with_less_memory(image: ImageFile.ImageFile, contents: Contents | None) -> None:
-    """Have WebP and AVIF images keep only what is needed while they are loaded.
+    """Have WebP and AVIF images keep only the memory they need while they are loaded.
 
     Pillow's plugins keep the file, and their decoder with its whole canvases for further frames,
-    while the first frame is copied into the image.
-
-    Parameters
-    ----------
-    image : PIL.ImageFile.ImageFile
-        Not loaded yet.
-    contents : Contents or None
-        Its file, where nobody else reads it.
+    while the first frame is copied into the image. `contents` are released; give them only if
+    nobody else reads them.
     """
     if image.format not in ("WEBP", "AVIF"):
         return
@@ -91,7 +71,7 @@ def _reduced_wavelets(image: ImageFile.ImageFile, factor: int) -> int:
 
 
 def _levels(image: Any) -> int:
-    """How many times a JPEG 2000 image can be halved: the number in its COD marker."""
+    """Return how often a JPEG 2000 image can be halved: the number in its COD marker."""
     position = image.fp.tell()
     image.fp.seek(0)
     head = image.fp.read(_HEADER_BYTES)

@@ -1,7 +1,7 @@
 """Warnings about images that can be used, but perhaps not as the caller means.
 
-A sample of the images is looked at: of files the headers, and the pixels only of those few whose
-header says that they may be on another scale or have four bands.
+Only a sample is looked at: the headers of files, and the pixels of those few files whose header
+says that they may be on another scale or have four bands.
 """
 
 from __future__ import annotations
@@ -43,17 +43,7 @@ _TRANSPARENT_SHARE = 0.5
 
 
 class Seen(NamedTuple):
-    """What a sampled image is.
-
-    Parameters
-    ----------
-    position : int
-        Which image of the source.
-    size : (int, int)
-        Height and width in pixels, upright.
-    mode, format : str
-        Pillow's names; empty for arrays.
-    """
+    """A sampled image: position in the source, upright (height, width), and Pillow's names."""
 
     position: int
     size: tuple[int, int]
@@ -62,7 +52,7 @@ class Seen(NamedTuple):
 
 
 def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
-    """Look at the headers of some images, evenly spread; those that cannot be read are left out."""
+    """Look at the headers of some images, evenly spread. Unreadable ones are left out."""
     positions = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
     seen = (_seen(index, source.item(index)) for index in positions.tolist())
     return [it for it in seen if it is not None]
@@ -87,17 +77,7 @@ def remark_on_other_images(source: ImageSource) -> None:
 
 
 def remark_on_proportions(seen: list[Seen], size: tuple[int, int], resize: ResizeMode) -> None:
-    """Warn if the crop leaves out a large part of most images.
-
-    Parameters
-    ----------
-    seen : list of Seen
-        The sample.
-    size : (int, int)
-        Height and width of what the network sees.
-    resize : {"crop", "stretch", "pad"}
-        How images get there; only "crop" leaves out anything.
-    """
+    """Warn if the crop to `size`, (height, width), leaves out a large part of most images."""
     if resize != "crop" or not seen:
         return
     kept = np.array([_kept(it.size, size) for it in seen])
@@ -156,9 +136,6 @@ def looks_like_alpha(image: np.ndarray) -> bool:
     At least half of it is fully transparent or fully opaque, and some of it is opaque; or it is
     the same everywhere and lets something be seen. Pixels without any content do not count.
 
-    Examples
-    --------
-    >>> import numpy as np
     >>> looks_like_alpha(np.full((2, 2, 4), 255, np.uint8))
     True
     >>> looks_like_alpha(np.arange(16, dtype=np.uint8).reshape(2, 2, 4))
@@ -186,7 +163,7 @@ def _is_given(source: ImageSource) -> bool:
 
 
 def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
-    """The numbers in the first few images, as they are; one image at least, however large."""
+    """Yield the numbers in the first few images. At least one is read, however large."""
     pixels = 0
     for it in seen[:DECODED]:
         if pixels > DECODED_PIXELS:
@@ -205,13 +182,13 @@ def _seen(index: int, item: Item) -> Seen | None:
             return Seen(index, *_facts(item))
         entry = os.stat(item)
         return Seen(index, *_facts_of_file(item, entry.st_mtime_ns, entry.st_size))
-    except Exception:  # what is wrong with it is said when it is decoded
+    except Exception:  # decoding it will say what is wrong
         return None
 
 
 @functools.lru_cache(maxsize=1024)
 def _facts_of_file(path: str, modified: int, size: int) -> tuple[tuple[int, int], str, str]:
-    """What the header of a file says; every fit of a search asks for the same ones."""
+    """Return the facts in a file's header. Every fit of a search asks for the same ones."""
     with (
         contents_of(path, held=0) as contents,
         open_image(contents.file(), contents.size) as image,
@@ -231,7 +208,7 @@ def _lies(image: Image.Image) -> bool:
 
 
 def _pixels(item: Item) -> np.ndarray | None:
-    """The numbers in an image as they are; None where they cannot be read."""
+    """Return the numbers in an image, or None where they cannot be read."""
     try:
         contents = file_of(item) if isinstance(item, Image.Image) else contents_of(str(item))
         if contents is None:
@@ -244,5 +221,5 @@ def _pixels(item: Item) -> np.ndarray | None:
             room_for(image.width * image.height),
         ):
             return np.asarray(image)
-    except Exception:  # what is wrong with it is said when it is decoded
+    except Exception:  # decoding it will say what is wrong
         return None

@@ -1,4 +1,4 @@
-"""Which numbers are black and white, as the images of one X show it together."""
+"""Decide which numbers are black and white, from all arrays of one X together."""
 
 from __future__ import annotations
 
@@ -30,13 +30,7 @@ DEPTHS = (8, 10, 12, 14)
 
 
 def range_of(arrays: list[np.ndarray]) -> DtypeRange | ValueRange:
-    """The pixel range that arrays show, at least one; a warning says if it is doubtful.
-
-    Raises
-    ------
-    ImageError
-        If they are on no scale, or on several.
-    """
+    """Return the pixel range of at least one array, and warn if it is doubtful."""
     wide = [array for array in arrays if is_wide(array.dtype)]
     decided = _range_of_wide(wide) if wide else _range_of_dtypes(arrays)
     warn_if_dark(sample_of(arrays), decided)
@@ -44,12 +38,12 @@ def range_of(arrays: list[np.ndarray]) -> DtypeRange | ValueRange:
 
 
 def sample_of(images: T) -> T:
-    """At most 64 of the images, evenly spread."""
+    """Return at most 64 of the images, evenly spread."""
     return images[:: -(-len(images) // SAMPLE) or 1]
 
 
 def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:
-    """Warn if floats that are read as 0 to 255 go to 1 only, and say whether they do."""
+    """Warn if X is in [0, 1] but the training data was in [0, 255]. Return whether it is."""
     floats = [array for array in arrays if array.dtype.kind == "f"]
     maximum = max((float(array.max()) for array in floats), default=0)
     is_scaled = 0 < maximum <= 1
@@ -64,14 +58,9 @@ def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:
 
 
 def warn_if_dark(arrays: Sequence[np.ndarray], decided: PixelRange) -> None:
-    """Warn if all the images that are read on one scale are nearly black on it.
+    """Warn if all the arrays that are read on one scale are nearly black on it.
 
-    Parameters
-    ----------
-    arrays : sequence of ndarray
-        The images, without alpha.
-    decided : None, DtypeRange or ValueRange
-        What fit has read off the training images. Nobody warns where the caller gave a range.
+    `decided` was read off the training images; nothing is said where the caller gave a range.
     """
     brightest: dict[tuple[float, bool], list[float]] = {}
     for array in arrays:
@@ -84,16 +73,9 @@ def warn_if_dark(arrays: Sequence[np.ndarray], decided: PixelRange) -> None:
 
 
 def warn_if_dark_on(white: float, brightest: Sequence[float], is_8_bit: bool = False) -> None:
-    """Warn if images are nearly black, of which the brightest pixels are given.
+    """Warn if the brightest pixel of all these images is nearly black on a scale up to `white`.
 
-    Parameters
-    ----------
-    white : float
-        What is read as white.
-    brightest : sequence of float
-        The largest number of each image.
-    is_8_bit : bool, default=False
-        Whether the images have 8 bits. Dark photographs of this kind are common.
+    Dark photographs of 8 bits are common, so that for them only levels 0 and 1 count as black.
     """
     maximum = max(brightest, default=0)
     if 0 < maximum < (2 if is_8_bit else _darkest(white)):
@@ -107,20 +89,20 @@ def warn_if_dark_on(white: float, brightest: Sequence[float], is_8_bit: bool = F
 
 
 def _white_of(dtype: np.dtype, decided: PixelRange) -> float:
-    """What numbers of this type are read as white; 0 where each image decides it."""
+    """The number of white in arrays of this type; 0 where each image decides it."""
     if not is_wide(dtype):
         return dtype_limits(dtype).high if dtype.kind != "b" else 0
     return decided.high if isinstance(decided, ValueRange) else 0
 
 
 def _darkest(white: float) -> float:
-    """The least number that the brightest pixel of credible images has."""
+    """The smallest credible number for the brightest pixel of several images."""
     # Cameras of 10, 12 and 14 bits leave their numbers as they are in 16 bits.
     return 2**14 if white == 65535 else DARKEST_CREDIBLE_SHARE * white
 
 
 def _likely_range(maximum: float, white: float) -> str:
-    """Which range is most likely meant, and why."""
+    """Return the range that is most likely meant, and why."""
     if white != 65535:
         return f"(0, {maximum:g}) if that is white"
     bits = next(bits for bits in DEPTHS if maximum < 2**bits)

@@ -1,14 +1,13 @@
-"""What X is: a lazy, sliceable sequence of images, whatever they came as.
+"""Images of any kind as one lazy, sliceable sequence.
 
-`check_images` looks at everything that can be seen without decoding a file (kinds, shapes,
-values of arrays, existence of files) and reports all that is wrong at once.
+`check_images` looks at everything that needs no decoding (kinds, shapes, values of arrays, whether
+files exist) and reports all faults at once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -27,7 +26,6 @@ from transferclf.images.checking import (
     images_of_rows,
 )
 from transferclf.images.decoding import (
-    decode_image,
     decoded,
     header,
     packed,
@@ -47,8 +45,16 @@ from transferclf.images.geometry import (
     rgb_array,
     sides,
 )
-from transferclf.images.kinds import KINDS, refuse_what_is_no_sequence, warn_if_read_whole
+from transferclf.images.kinds import (
+    KINDS,
+    array_of_rows,
+    is_rows,
+    numbers_of_objects,
+    refuse_what_is_no_sequence,
+    warn_if_read_whole,
+)
 from transferclf.images.lazy import file_of
+from transferclf.images.loading import failures
 from transferclf.images.pixels import (
     PixelRange,
     ValueRange,
@@ -58,26 +64,16 @@ from transferclf.images.pixels import (
 )
 from transferclf.images.problems import Problem, raise_problems
 from transferclf.images.scales import range_of, sample_of, warn_if_dark, warn_if_scaled
-from transferclf.images.tables import array_of_rows, is_rows, numbers_of_objects
-from transferclf.images.threads import thread_count
 
 # How often a large file is read that changes meanwhile.
 TRIES = 3
 
 
 class ImageSource:
-    """A lazy sequence of images; made by :func:`check_images`.
+    """A lazy sequence of images, made by :func:`check_images`. Nothing is copied or decoded.
 
-    Parameters
-    ----------
-    items : ndarray of shape (n, h, w, c), or sequence of str, PIL.Image.Image and ndarray
-        The images. Nothing is copied or decoded.
-    pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are.
-    positions : ndarray of shape (n,) or None, default=None
-        Which of the items these images are; None is all.
-    places : ndarray of shape (n,) or None, default=None
-        Where in the caller's X each image stands, for messages; None is `positions`.
+    `items` are an array (n, h, w, c) or a sequence of paths, PIL images and arrays. `positions` say
+    which of the items these images are, and `places` where they stand in the caller's X.
     """
 
     def __init__(
@@ -125,18 +121,13 @@ class ImageSource:
         return f"image {problem.place}"
 
     def problem(self, index: int, error: ImageError) -> Problem:
-        """Say what is wrong with one image, at its position in the caller's X."""
+        """Return the fault of one image, at its position in the caller's X."""
         return Problem(int(self.places[index]), error, _path(self.item(index)))
 
     def load(
         self, index: int, size: tuple[int, int] | None = None, resize: ResizeMode = "crop"
     ) -> np.ndarray:
-        """Decode one image to RGB on the scale 0 to 255, and resize it when `size` is given.
-
-        Returns
-        -------
-        ndarray of shape (h, w, 3), uint8 or float32
-        """
+        """Decode one image to RGB (h, w, 3) on the scale 0 to 255, resized when `size` is given."""
         if size is None:
             return rgb_array(self._picture(index, None))
         return resize_image(self._picture(index, max(size)), size, resize)
@@ -146,18 +137,8 @@ class ImageSource:
     ) -> tuple[np.ndarray, Look]:
         """Load one image, and look at exactly the bytes that are decoded.
 
-        Parameters
-        ----------
-        index, size, resize
-            As for :meth:`load`.
-        known : Look
-            At the image, from before. It is returned again where there is no file that could have
-            been replaced meanwhile.
-
-        Returns
-        -------
-        pixels : ndarray of shape (h, w, 3), uint8 or float32
-        look : Look
+        `known` is an earlier look. It is returned where there is no file that could have been
+        replaced.
         """
         item = self.item(index)
         for _ in range(TRIES):
@@ -175,13 +156,7 @@ class ImageSource:
         raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
 
     def look(self, index: int) -> Look:
-        """Look at one image: its digest, and what its header says.
-
-        Raises
-        ------
-        ImageReadError
-            If a file cannot be read or does not begin like an image.
-        """
+        """Look at one image: its digest and its header."""
         item = self.item(index)
         with self._contents(item) as contents:
             if contents is not None:
@@ -191,13 +166,7 @@ class ImageSource:
         return Look(picture_digest(picture), sides(picture))
 
     def digest(self, index: int) -> bytes:
-        """SHA-256 of one image's content: of a file's bytes, or of the decoded pixels.
-
-        Raises
-        ------
-        ImageReadError
-            If a file cannot be read or does not begin like an image.
-        """
+        """SHA-256 of one image's content: of a file's bytes, or of the decoded pixels."""
         return self.look(index).digest
 
     def _picture(self, index: int, reduce_to: int | None) -> Picture:
@@ -210,16 +179,16 @@ class ImageSource:
 
     @staticmethod
     def _contents(item: Item) -> AbstractContextManager[Contents | None]:
-        """The bytes of an image that is in a file, also if it was opened and not loaded yet."""
+        """The bytes of an image in a file, also of a PIL image that is not loaded yet."""
         if isinstance(item, str):
             return contents_of(item)
         contents = file_of(item) if isinstance(item, Image.Image) else None
         return nullcontext() if contents is None else contents
 
     def decided_range(self) -> PixelRange:
-        """The pixel range to keep after fitting: as given, or as these images show it.
+        """The pixel range to keep after fitting: as given, or as these arrays show it.
 
-        None when all of them are files or PIL images, whose modes say it themselves.
+        None if all of them are files or PIL images, whose modes say it.
         """
         if self.pixel_range is not None:
             return self.pixel_range
@@ -273,9 +242,7 @@ def check_images(
     image_shape: ImageShape = None,
     pixel_range: PixelRange = None,
 ) -> ImageSource:
-    """Check images of any kind and return them as one lazy sequence.
-
-    Nothing is decoded or copied, and no input is modified.
+    """Check images of any kind and return them as one lazy sequence. Nothing is decoded or copied.
 
     Parameters
     ----------
@@ -284,30 +251,19 @@ def check_images(
         `image_shape`; or a list, 1-D object array or pandas Series of paths, of PIL images or of
         arrays of different sizes.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
-        rows is a square number, else a square RGB image where a third of it is one, else a strip
-        of gray pixels, one pixel high. None refuses rows.
+        The shape of each row of a 2-D X; see :func:`inferred_shape`. None refuses rows.
     pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are. None reads it off: 0 to 255 for 8-bit, 0 to 65535 for 16-bit
-        integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image on its own.
-
-    Returns
-    -------
-    ImageSource
+        Black and white. None takes 0 to 255 for 8-bit, 0 to 65535 for 16-bit integers, 0 to 1 or
+        0 to 255 for floats. "minmax" stretches each image on its own.
 
     Raises
     ------
     ImageError
-        If X is empty, has a shape, type or values that no image has. All samples at fault are
-        named.
-    MissingImageError
-        If paths do not exist.
-    InvalidParameterError
-        If `image_shape` or `pixel_range` is not of the kinds above.
+        If X is empty, has a shape, type or values that no image has, or paths do not exist. All
+        samples at fault are named.
 
     Examples
     --------
-    >>> import numpy as np
     >>> source = check_images(np.zeros((4, 8, 8), np.uint8))
     >>> len(source), source[1:3].load(0).shape
     (4, (8, 8, 3))
@@ -366,8 +322,7 @@ def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageS
         except ImageError as error:
             failed[position] = error
     if failed:
-        sound = (position for position in range(len(items)) if position not in failed)
-        failed |= _unreadable(dict(zip(sound, checked, strict=True)))
+        failed |= _unreadable(checked, [i for i in range(len(items)) if i not in failed])
         problems = [Problem(i, failed[i], _path(items[i])) for i in sorted(failed)]
         raise_problems(problems, len(items))
     return ImageSource(checked, pixel_range)
@@ -377,17 +332,9 @@ def _path(item: Any) -> str | None:
     return str(item) if isinstance(item, str | os.PathLike) else None
 
 
-def _unreadable(items: dict[int, Item]) -> dict[int, ImageError]:
-    """The files that cannot be decoded: looked for only when there is an error anyway."""
-
-    def reason(item: Item) -> ImageError | None:
-        try:
-            decode_image(item, pixel_range="minmax")
-        except ImageError as error:
-            return error
-        return None
-
-    files = {position: item for position, item in items.items() if isinstance(item, str)}
-    with ThreadPoolExecutor(thread_count()) as pool:
-        reasons = zip(files, pool.map(reason, files.values()), strict=True)
-        return {position: error for position, error in reasons if error is not None}
+def _unreadable(checked: Sequence[Item], positions: Sequence[int]) -> dict[int, ImageError]:
+    """Return the errors of files that cannot be decoded, by their positions in X."""
+    files = [number for number, item in enumerate(checked) if isinstance(item, str)]
+    # No range is an error here: it may be decided by all images together.
+    found = failures(ImageSource(checked, "minmax"), files)
+    return {positions[number]: error for number, error in found.items()}

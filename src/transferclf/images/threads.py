@@ -1,7 +1,6 @@
-"""How many threads this process may use: what the machine has and OMP_NUM_THREADS allows.
+"""The number of threads that this process may use: its cores, limited by OMP_NUM_THREADS.
 
-joblib sets OMP_NUM_THREADS in its worker processes, so that all of them together fill the machine
-once. Libraries that do not know the variable are told by this package.
+joblib sets OMP_NUM_THREADS in its worker processes, so that together they fill the machine once.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import joblib
 
@@ -18,16 +19,8 @@ PIXELS_AT_ONCE = 2**25
 
 
 def thread_limit() -> int | None:
-    """The number in OMP_NUM_THREADS, or None where it says nothing that can be read.
+    """Return the (first) number in OMP_NUM_THREADS, at least 1, or None where there is none.
 
-    Returns
-    -------
-    int or None
-        At least 1. Of a list, one number for each nested level, the first counts.
-
-    Examples
-    --------
-    >>> import os
     >>> os.environ["OMP_NUM_THREADS"] = "3,1"
     >>> thread_limit()
     3
@@ -38,23 +31,10 @@ def thread_limit() -> int | None:
 
 
 def thread_count(physical: bool = False) -> int:
-    """How many threads of this process should compute at a time.
+    """Return how many threads of this process should compute at a time.
 
-    Parameters
-    ----------
-    physical : bool, default=False
-        Whether to count two hyperthreads as one: right for kernels that keep a core busy alone.
-
-    Returns
-    -------
-    int
-        The processors that this process may use (affinity and containers counted), or
-        OMP_NUM_THREADS where that is less.
-
-    Examples
-    --------
-    >>> thread_count() >= thread_count(physical=True) >= 1
-    True
+    Affinity, containers and OMP_NUM_THREADS count. With `physical`, two hyperthreads count as one:
+    right for kernels that keep a core busy alone.
     """
     with warnings.catch_warnings():
         # Where the cores cannot be counted, joblib says so and counts hyperthreads.
@@ -67,36 +47,21 @@ _changed = threading.Condition()
 _taken = 0
 
 
-class room_for:  # noqa: N801, used as a function
-    """Wait until an image can be decoded beside those that are, so that large ones take turns.
-
-    Parameters
-    ----------
-    pixels : int
-        Of the image.
-
-    Examples
-    --------
-    >>> with room_for(12_000_000):
-    ...     pass
-    """
-
-    def __init__(self, pixels: int):
-        self.pixels = pixels
-
-    def __enter__(self) -> None:
-        global _taken
-        self.changed = _changed
-        with self.changed:
-            while _taken and _taken + self.pixels > PIXELS_AT_ONCE:
-                self.changed.wait()
-            _taken += self.pixels
-
-    def __exit__(self, *error: object) -> None:
-        global _taken
-        with self.changed:
-            _taken -= self.pixels
-            self.changed.notify_all()
+@contextmanager
+def room_for(pixels: int) -> Iterator[None]:
+    """Wait until an image of so many pixels can be decoded beside others: large ones take turns."""
+    global _taken
+    changed = _changed
+    with changed:
+        while _taken and _taken + pixels > PIXELS_AT_ONCE:
+            changed.wait()
+        _taken += pixels
+    try:
+        yield
+    finally:
+        with changed:
+            _taken -= pixels
+            changed.notify_all()
 
 
 def _forget() -> None:
