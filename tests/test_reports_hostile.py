@@ -27,7 +27,7 @@ from transferclf.reports import (
     report,
 )
 from transferclf.reports.names import short_name
-from transferclf.reports.page.elements import NAME_WIDTH
+from transferclf.reports.page.rendering import NAME_WIDTH
 from transferclf.reports.tables import rows_of, table_of
 
 mpl.use("Agg")
