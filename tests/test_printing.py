@@ -14,7 +14,6 @@ from transferclf.exceptions import ImageReadError, InvalidParameterError
 from transferclf.images.progress import progress_bar
 from transferclf.reports import Evaluation, audit, run_experiments
 from transferclf.reports.names import short_name
-from transferclf.reports.tables import Rows
 
 ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "shift_jis", "utf-8", "utf-16"]
 
@@ -197,7 +196,7 @@ def test_results_can_be_printed(encoding, rng, monkeypatch):
     found = audit(images, NAMES, splits=["tr\udce9in", "test", "\x1b[31m"])
     stream = encoded(encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    print(evaluation, found, Rows([{"name": name} for name in NAMES], ["name"]), sep="\n")
+    print(evaluation, found, sep="\n")
     text = shown(stream)
     assert "copies with different labels: 1 pair" in text
     assert "3 samples, 3 classes" in text

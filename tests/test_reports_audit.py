@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold
 from transferclf import CNNFeatureExtractor, load_image_folder
 from transferclf.exceptions import ImageError, InvalidParameterError, MissingImageError
 from transferclf.features import shared_store
-from transferclf.reports import Audit, audit, tables
+from transferclf.reports import audit
 from transferclf.reports.auditing.duplicates import neighbourhood
 from transferclf.reports.auditing.labels import confidently_other, judged_labels, suspects
 from transferclf.reports.tables import rows_of
@@ -314,15 +314,17 @@ def test_hostile_names_stay_on_one_line(tmp_path, rng):
     assert rows_of(found.exact_duplicates)[0]["file"] == str(path)
 
 
-def test_without_pandas_the_tables_are_lists(planted, monkeypatch):
-    paths, labels, _ = planted
-    with_pandas = audit(paths[:12], labels[:12])
-    monkeypatch.setattr(tables, "_pandas", lambda: None)
-    found = audit(paths[:12], labels[:12])
-    assert isinstance(found, Audit)
-    assert isinstance(found.exact_duplicates, list)
-    assert found.exact_duplicates == rows_of(with_pandas.exact_duplicates)
-    assert str(found) == str(with_pandas)
+def test_without_pandas_the_extra_is_named_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'pandas.*pip install "transferclf\[reports\]"'):
+        audit([])
+
+
+def test_tables_are_data_frames_also_where_nothing_was_found():
+    found = audit(np.zeros((1, 20, 20), np.uint8))
+    assert list(found.leaks)[:4] == ["index", "file", "label", "split"]
+    assert found.leaks.shape == (0, 10)
+    assert found.sizes["count"].tolist() == [1]
 
 
 @pytest.mark.parametrize("block", [1, 50, 10**6])

@@ -44,8 +44,8 @@ COLUMNS = {
 class Audit(Bunch):
     """What is wrong with a set of images; made by :func:`audit`.
 
-    The tables are data frames, or lists of dicts where pandas is not installed. "index" is the
-    position in X, "file" the path if there is one, and "label" and "split" are what was given.
+    The tables are data frames of pandas. "index" is the position in X, "file" the path if there is
+    one, and "label" and "split" are what was given.
 
     Attributes
     ----------
