@@ -13,9 +13,9 @@ from sklearn.model_selection import GroupKFold
 from transferclf import CNNFeatureExtractor, load_image_folder
 from transferclf.exceptions import ImageError, InvalidParameterError, MissingImageError
 from transferclf.features import shared_store
-from transferclf.reports import Audit, audit, tables
+from transferclf.reports import audit
 from transferclf.reports.auditing.duplicates import neighbourhood
-from transferclf.reports.auditing.labels import confidently_other, judged_labels, suspects
+from transferclf.reports.auditing.labels import judged_labels, suspects
 from transferclf.reports.tables import rows_of
 
 
@@ -187,26 +187,48 @@ def test_no_copy_vouches_for_its_copy(rng):
     assert set(np.flatnonzero(judged.is_suspect)) == {6, 7}
 
 
+def test_suspects_are_those_of_confident_learning_worked_out_by_hand():
+    probabilities = np.array([
+        [0.9, 0.1, 0.0],  # labelled 0
+        [0.6, 0.4, 0.0],  # 0: 1 is as probable as usual, but less than the label
+        [0.2, 0.7, 0.1],  # 0: 1 is more probable than usual, and than the label
+        [0.3, 0.1, 0.6],  # 0: 2 is as probable as it is on average: just so
+        [0.2, 0.3, 0.5],  # 0: 2 is more probable than the label, but less than usual
+        [0.4, 0.6, 0.0],  # 1
+        [0.5, 0.2, 0.3],  # 1: 0 is more probable than usual, and than the label
+        [0.2, 0.2, 0.6],  # 2
+    ])  # fmt: skip
+    labels = np.array([0, 0, 0, 0, 0, 1, 1, 2])
+    # The labels' own probabilities are 0.44 for 0, 0.4 for 1 and 0.6 for 2 on average.
+    expected = [False, False, True, True, False, False, True, False]
+    assert suspects(probabilities, labels).tolist() == expected
+
+
 @pytest.mark.parametrize("n_classes", [2, 5])
-def test_suspects_are_those_of_cleanlab(n_classes):
-    pytest.importorskip("cleanlab")
+def test_suspects_are_those_of_the_definition(n_classes):
     rng = np.random.default_rng(n_classes)
     labels = rng.integers(n_classes, size=400)
     scores = rng.normal(size=(400, n_classes)) + 2 * np.eye(n_classes)[labels]
     probabilities = softmax(scores, axis=1)
     swapped = np.where(rng.random(400) < 0.1, rng.integers(n_classes, size=400), labels)
-    ours = confidently_other(probabilities, swapped)
-    assert 10 < ours.sum() < 200
-    np.testing.assert_array_equal(suspects(probabilities, swapped), ours)
+    found = suspects(probabilities, swapped)
+    assert 10 < found.sum() < 200
+    # Northcutt et al., equation 1: the threshold of a class is the mean of its own probabilities.
+    thresholds = [probabilities[swapped == k, k].mean() for k in range(n_classes)]
+    for row, label, is_suspect in zip(probabilities, swapped, found, strict=True):
+        confident = [k for k in range(n_classes) if k != label and row[k] >= thresholds[k]]
+        assert is_suspect == (bool(confident) and row.argmax() != label)
 
 
-def test_suspects_without_cleanlab_are_the_same(monkeypatch):
+def test_classes_without_labels_do_not_count():
     rng = np.random.default_rng(0)
     labels = np.r_[np.zeros(20, int), np.full(30, 3)]  # 1 and 2 are in no label
     probabilities = rng.dirichlet([1, 0.2, 0.2, 1], 50)
-    expected = suspects(probabilities, labels)
-    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    of_known = probabilities[:, [0, 3]] / probabilities[:, [0, 3]].sum(axis=1, keepdims=True)
+    expected = suspects(of_known, labels // 3)
+    assert 0 < expected.sum() < 50
     np.testing.assert_array_equal(suspects(probabilities, labels), expected)
+    assert not suspects(np.ones((3, 1)), np.zeros(3, int)).any()
 
 
 def test_an_odd_image_is_found(rng):
@@ -314,15 +336,17 @@ def test_hostile_names_stay_on_one_line(tmp_path, rng):
     assert rows_of(found.exact_duplicates)[0]["file"] == str(path)
 
 
-def test_without_pandas_the_tables_are_lists(planted, monkeypatch):
-    paths, labels, _ = planted
-    with_pandas = audit(paths[:12], labels[:12])
-    monkeypatch.setattr(tables, "_pandas", lambda: None)
-    found = audit(paths[:12], labels[:12])
-    assert isinstance(found, Audit)
-    assert isinstance(found.exact_duplicates, list)
-    assert found.exact_duplicates == rows_of(with_pandas.exact_duplicates)
-    assert str(found) == str(with_pandas)
+def test_without_pandas_the_extra_is_named_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'pandas.*pip install "transferclf\[reports\]"'):
+        audit([])
+
+
+def test_tables_are_data_frames_also_where_nothing_was_found():
+    found = audit(np.zeros((1, 20, 20), np.uint8))
+    assert list(found.leaks)[:4] == ["index", "file", "label", "split"]
+    assert found.leaks.shape == (0, 10)
+    assert found.sizes["count"].tolist() == [1]
 
 
 @pytest.mark.parametrize("block", [1, 50, 10**6])

@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 from transferclf import TransferClassifier, load_model
 from transferclf.exceptions import ImageReadError, InvalidParameterError, TransferclfWarning
 from transferclf.features import shared_store
-from transferclf.reports import load_experiments, run_experiments, tables
+from transferclf.reports import load_experiments, run_experiments
 from transferclf.reports.tables import rows_of
 
 X, Y = load_iris(return_X_y=True)
@@ -358,14 +358,15 @@ def test_classifiers_without_probabilities_have_no_loss(tmp_path):
     assert row["error"] == ""
 
 
-def test_without_pandas_it_is_a_list_that_prints_as_a_table(tmp_path, monkeypatch):
-    whole = run_experiments({"a": GaussianNB()}, X, Y, cv=3, directory=tmp_path)
-    monkeypatch.setattr(tables, "_pandas", lambda: None)
-    rows = run_experiments({"a": GaussianNB()}, X, Y, cv=3, directory=tmp_path)
-    assert isinstance(rows, list)
-    assert rows == rows_of(whole)
-    assert list(rows[0]) == list(whole)
-    assert str(rows).splitlines()[0].startswith("name  mean_accuracy  std_accuracy")
+def test_without_pandas_the_extra_is_named_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    told = r'pandas.*pip install "transferclf\[reports\]"'
+    with pytest.raises(ImportError, match=told):
+        run_experiments({"a": Counted()}, X, Y, directory=tmp_path / "runs")
+    with pytest.raises(ImportError, match=told):
+        load_experiments(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert Counted.fits == 0
 
 
 @pytest.fixture(scope="module")

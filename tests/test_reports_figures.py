@@ -51,7 +51,7 @@ def test_matplotlib_is_imported_when_something_is_drawn():
     first, *others = told.splitlines()
     assert first == "False False"
     assert len(others) == len(DRAW)
-    assert all('pip install "transferclf[plot]"' in line for line in others)
+    assert all('pip install "transferclf[reports]"' in line for line in others)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from transferclf.reports import (
     report,
 )
 from transferclf.reports.names import short_name
-from transferclf.reports.page.elements import NAME_WIDTH
+from transferclf.reports.page.rendering import NAME_WIDTH
 from transferclf.reports.tables import rows_of, table_of
 
 mpl.use("Agg")
@@ -167,7 +167,6 @@ def test_tables_hold_the_names_and_read_back_from_csv(rng):
     assert rows_of(found.missing_classes)[0]["label"] == NAMES[-1]
     table = table_of([{"label": name, "count": 1} for name in NAMES], ["label", "count"])
     assert [row["label"] for row in rows_of(table)] == NAMES
-    pytest.importorskip("pandas")
     # No name is changed on the way to a file, also not where a spreadsheet would take it for a
     # formula: other programs have to find it again.
     content = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)

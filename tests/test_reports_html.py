@@ -7,10 +7,12 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import pairwise
-from xml.etree import ElementTree
+from pathlib import Path
 
 import keras
 import matplotlib
@@ -26,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from transferclf import ConvNet, TransferClassifier, load_image_folder
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports import Evaluation, report
-from transferclf.reports.page.elements import element, picture, table
+from transferclf.reports.page.rendering import environment, picture, rendered
 
 matplotlib.use("Agg")
 
@@ -294,15 +296,21 @@ def test_errors_come_before_any_work(dummy, tmp_path):
         report(dummy, X, y, path, n_images=0)
     with pytest.raises(InvalidParameterError, match="audit must be True or False"):
         report(dummy, X, y, path, audit="yes")
+    with pytest.raises(InvalidParameterError, match="displays must be None or a dict"):
+        report(dummy, X, y, path, displays={"Mine": 3})
     with pytest.raises(ValueError, match="y"):
         report(dummy, X, ["a"], path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_matplotlib_the_extra_is_named(dummy, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"transferclf\[plot\]"):
-        report(dummy, [[0], [1]], ["a", "b"], tmp_path / "page.html")
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2", "pandas"])
+def test_a_missing_library_is_told_before_any_work(library, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, library, None)
+    told = rf'{library}, which is not installed.*pip install "transferclf\[reports\]"'
+    with pytest.raises(ImportError, match=told):
+        report(None, [[0], [1]], ["a", "b"], tmp_path / "page.html")
 
 
 def test_a_page_takes_the_place_of_an_older_one_only_when_it_is_complete(
@@ -320,16 +328,82 @@ def test_a_page_takes_the_place_of_an_older_one_only_when_it_is_complete(
     assert path.read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
-def test_pieces_of_a_page_are_escaped():
-    made = element("p", "a<b", element("b", "&"), "c>d", title="\"'<>&")
-    text = ElementTree.tostring(made, "unicode", "html")
-    assert text == '<p title="&quot;\'&lt;&gt;&amp;">a&lt;b<b>&amp;</b>c&gt;d</p>' or (
-        text == '<p title="&quot;\'<&gt;&amp;">a&lt;b<b>&amp;</b>c&gt;d</p>'
-    )
-    rows = table("Of what", ["x", "y"], [("1", "2")])
-    assert [cell.tag for cell in rows.find("table/tbody/tr")] == ["th", "td"]
-    small = picture(np.zeros((10, 40, 3), np.uint8), "black", side=20)
-    assert (small.get("width"), small.get("height")) == ("20", "5")
+TEMPLATES = sorted(files("transferclf.reports.page").joinpath("templates").iterdir(), key=str)
+
+
+def test_no_template_lets_a_value_through_unescaped():
+    assert len(TEMPLATES) > 10
+    assert environment().autoescape is True
+    package = Path(str(files("transferclf.reports.page")))
+    code = [path.read_text("utf-8") for path in package.glob("*.py")]
+    for text in [*code, *(template.read_text("utf-8") for template in TEMPLATES)]:
+        assert not re.search(r"\|\s*safe\b|Markup|autoescape false|__html__|xmlattr|tojson", text)
+    for template in TEMPLATES:
+        text = template.read_text("utf-8")
+        # A value of an attribute ends at a quote, which is escaped, only between quotes.
+        assert not re.search(r"=\s*\{\{", text), template
+        for tag in re.findall(r"<script|<iframe|\son\w+=", text):
+            raise AssertionError(f"{tag} in {template}")
+
+
+ATTACK = "</td>\"'><img src=x onerror=alert(1)>&lt;{{ 7 * 7 }}"
+
+
+class Hostile(dict):
+    """Has an attack for every value that a template asks for, and for all below it."""
+
+    def __missing__(self, name):
+        return ATTACK
+
+
+@pytest.mark.parametrize(
+    ("template", "content"),
+    [
+        ("summary.html", {"numbers": [(ATTACK, ATTACK)]}),
+        ("classes.html", {"rows": [Hostile(share=0.5)]}),
+        ("balance.html", {"rows": [Hostile(share=0.5)]}),
+        (
+            "confusion.html",
+            {"too_large": "", "matrix": [Hostile(cells=[Hostile()])], "pairs": [Hostile()]},
+        ),
+        ("confusion.html", {"too_large": ATTACK, "pairs": []}),
+        ("errors.html", {"kinds": [Hostile(images=[Hostile(picture=Hostile())])]}),
+        (
+            "gradcam.html",
+            {"layer": ATTACK, "images": [{"pictures": [Hostile()], "maps": [(ATTACK, ATTACK)]}]},
+        ),
+        ("drawings.html", {"text": ATTACK, "drawings": [Hostile(), Hostile(width=3)]}),
+        (
+            "audit.html",
+            {
+                "counts": [(ATTACK, ATTACK)],
+                "findings": [
+                    Hostile(kind=kind, rows=[Hostile(pictures=[Hostile()])])
+                    for kind in ("doubtful", "pair", "odd", "copies")
+                ],
+                "sizes": [Hostile()],
+            },
+        ),
+        ("parameters.html", Hostile(changed=[(ATTACK, ATTACK)], defaults=[(ATTACK, ATTACK)])),
+        ("versions.html", {"rows": [(ATTACK, ATTACK)]}),
+    ],
+)
+def test_every_value_of_every_template_is_escaped(template, content):
+    sections = [{"id": "a", "heading": ATTACK, "template": template, "content": content}]
+    html = rendered("page.html", title=ATTACK, subtitle=ATTACK, sections=sections)
+    page = Outline(html)
+    assert html.count("onerror=alert(1)&gt;") >= 5
+    assert "onerror=alert(1)>" not in html
+    assert not [name for _, attributes in page.elements for name in attributes if name[:2] == "on"]
+    assert "{{ 7 * 7 }}" in page.text
+    assert "49" not in page.text
+
+
+def test_pictures_of_a_page_are_small():
+    small = picture(np.zeros((10, 40, 3), np.uint8), '"black"', side=20)
+    assert (small.width, small.height) == (20, 5)
+    content = base64.b64decode(small.src.partition("base64,")[2])
+    assert Image.open(io.BytesIO(content)).size == (20, 5)
 
 
 # What a page is asked from outside of it, in a frame of the width of a phone or a desktop.

@@ -8,28 +8,13 @@ file name, and a stream that somebody put in the place of `sys.stdout` may lack 
 from __future__ import annotations
 
 import sys
-from typing import Any
-
-# What stands for characters of this package's own texts where an encoding lacks them. Any other
-# character that it lacks is escaped.
-_STAND_INS = {"━": "=", "…": "..."}
 
 
 def printable(text: str) -> str:
-    r"""Return the text with what `sys.stdout` cannot encode replaced or escaped.
+    r"""Return the text with characters escaped that `sys.stdout` cannot encode.
 
     Surrogates, which stand for undecodable bytes in names of files, are always escaped, since no
     encoding has them.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        The same text where the standard output has all of its characters.
 
     Examples
     --------
@@ -40,20 +25,7 @@ def printable(text: str) -> str:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print a text; where that is impossible, print an escaped text or nothing. Never raise.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-    end : str
-        What follows it; a line break by default.
-
-    Examples
-    --------
-    >>> say("extracting features")
-    extracting features
-    """
+    """Print a text; where that is impossible, print an escaped text or nothing. Never raise."""
     stream = sys.stdout
     # A stream that does not name its encoding may still lack characters.
     for encoding in (_encoding(stream), "ascii"):
@@ -68,6 +40,26 @@ def say(text: str, end: str = "\n") -> None:
         return
 
 
+class Output:
+    """The standard output as a file for other libraries, whose writing never raises."""
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the standard output."""
+        return _encoding(sys.stdout)
+
+    def write(self, text: str) -> None:
+        """Say a text as it is, without a line break."""
+        say(text, end="")
+
+    def flush(self) -> None:
+        """Do nothing: each text is flushed when it is written."""
+
+    def fileno(self) -> int:
+        """The number of the file, by which the width of a terminal is found out."""
+        return sys.stdout.fileno()
+
+
 def is_terminal() -> bool:
     """Whether the standard output is a terminal, which can go back to the start of a line."""
     try:
@@ -76,7 +68,7 @@ def is_terminal() -> bool:
         return False
 
 
-def _encoding(stream: Any) -> str:
+def _encoding(stream: object) -> str:
     encoding = getattr(stream, "encoding", None)
     return encoding if isinstance(encoding, str) else "utf-8"
 
@@ -99,4 +91,5 @@ def _has(encoding: str, text: str) -> bool:
 
 
 def _escaped(letter: str) -> str:
-    return _STAND_INS.get(letter) or letter.encode("ascii", "backslashreplace").decode()
+    # Three dots stand for names that are cut, in the package's own texts.
+    return "..." if letter == "…" else letter.encode("ascii", "backslashreplace").decode()

@@ -1,7 +1,7 @@
 """Looking at results: measures, displays, experiments, audits and a page of all of them.
 
-The public names are loaded on first use (PEP 562). matplotlib, pandas and cleanlab are extras that
-are imported only where they are needed.
+The public names are loaded on first use (PEP 562). The libraries of the extra `reports` (Jinja2,
+matplotlib, pandas) are imported where they are needed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.objectives.labels import look_alike_remark
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
-from transferclf.reports.names import count_text, short_name
+from transferclf.reports.names import count_text, number_text, short_name
 from transferclf.reports.predictions import (
     Predictions,
     checked_probabilities,
@@ -362,7 +362,7 @@ def _head_text(evaluation: Evaluation) -> str:
             ("calibration error", evaluation.calibration_error),
         ],
     ]
-    texts = ["   ".join(f"{name} {_number(value)}" for name, value in line) for line in lines]
+    texts = ["   ".join(f"{name} {number_text(value)}" for name, value in line) for line in lines]
     return "\n".join([f"{size}, {n_classes}", *texts])
 
 
@@ -374,7 +374,7 @@ def _table_text(evaluation: Evaluation) -> str:
     lines = [f"{'class':<{width}}  precision  recall     F1  support"]
     measures = zip(*(table[name] for name in ("precision", "recall", "f1", "support")), strict=True)
     for name, (precision, recall, f1, support) in zip(names, measures, strict=True):
-        values = f"{_number(precision):>9}  {_number(recall):>6}  {_number(f1):>5}"
+        values = f"{number_text(precision):>9}  {number_text(recall):>6}  {number_text(f1):>5}"
         lines.append(f"{name:<{width}}  {values}  {support:>7,.6g}")
     return "\n".join(lines)
 
@@ -390,7 +390,3 @@ def _pairs_text(evaluation: Evaluation) -> str:
         for pair in pairs
     ]
     return "\n".join(["most confused", *lines])
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"

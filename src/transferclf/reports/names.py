@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -29,3 +30,8 @@ def _shown(letter: str) -> str:
 def count_text(number: float, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 image", "1,200 images"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def number_text(value: float | None) -> str:
+    """A number with three digits, or a dash where it is not defined."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

@@ -22,6 +22,7 @@ from transferclf.reports.auditing.findings import COLUMNS, Audit
 from transferclf.reports.auditing.labels import Judgement, judged_labels
 from transferclf.reports.auditing.naming import missing_classes, similar_names
 from transferclf.reports.auditing.readable import facts_of, features_of_readable, kinds_of
+from transferclf.reports.extras import extra
 from transferclf.reports.predictions import few_of_each_class, n_samples_of
 from transferclf.reports.tables import Row, table_of
 
@@ -83,6 +84,8 @@ def audit(
 
     Raises
     ------
+    ImportError
+        If pandas is not installed.
     ImageError
         If X is nothing that could be images.
     InvalidParameterError
@@ -100,6 +103,7 @@ def audit(
     >>> found.leaks[["index", "other_index", "kind"]].values.tolist()
     [[2, 7, 'exact']]
     """
+    extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, verbose)
     classes, labels = _coded_labels(y, n_samples)

@@ -44,8 +44,8 @@ COLUMNS = {
 class Audit(Bunch):
     """What is wrong with a set of images; made by :func:`audit`.
 
-    The tables are data frames, or lists of dicts where pandas is not installed. "index" is the
-    position in X, "file" the path if there is one, and "label" and "split" are what was given.
+    The tables are data frames of pandas. "index" is the position in X, "file" the path if there is
+    one, and "label" and "split" are what was given.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ def _head_text(audit: Audit) -> str:
 
 
 def _section_texts(audit: Audit) -> list[str]:
-    copies = _grouped(rows_of(audit.exact_duplicates))
+    copies = grouped(rows_of(audit.exact_duplicates))
     n_copies = f"{count_text(len(audit.exact_duplicates), 'image')} in "
     exact = n_copies + count_text(len(copies), "group")
     lacking = count_text(len(audit.missing_classes), "class", "classes")
@@ -178,7 +178,8 @@ def _section(title: str, noun: str, table: Any, line_of: Callable[[Any], str], a
     return "\n".join([f"{title}: {count}", *(f"  {line}" for line in lines)])
 
 
-def _grouped(rows: Sequence[Row]) -> list[list[Row]]:
+def grouped(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each group of copies, the largest group first."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -54,7 +54,7 @@ def judged_labels(
     A label is suspect where some other class is at least as probable as it is, on average, for
     the images with that class as their label: Northcutt, Jiang and Chuang, "Confident Learning:
     Estimating Uncertainty in Dataset Labels", Journal of Artificial Intelligence Research 70
-    (2021). cleanlab finds these where it is installed.
+    (2021).
 
     Parameters
     ----------
@@ -92,55 +92,18 @@ def judged_labels(
 
 
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which labels are likely wrong, given out-of-fold probabilities of all classes.
+    """Which labels are likely wrong, by out-of-fold probabilities (n, n_classes) without NaN.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, n_classes)
-        Without NaN.
-    labels : ndarray of int, shape (n,)
-        Class indices.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        What cleanlab's filter "confident_learning" says, with or without cleanlab.
+    A label is suspect where the most probable other class is more probable than the label, and
+    some other class is at least as probable as it is, on average, for images with its label.
+    Classes that no label has do not count.
     """
     known, codes = np.unique(labels, return_inverse=True)
     among_known = probabilities[:, known]
-    # Without the classes that no label has, probabilities sum to less than one.
     among_known = among_known / np.maximum(among_known.sum(axis=1, keepdims=True), 1e-12)
-    find_label_issues = _cleanlab_filter()
-    if find_label_issues is None or len(known) < 2:
-        return confidently_other(among_known, codes)
-    return find_label_issues(codes, among_known, filter_by="confident_learning", n_jobs=1)
-
-
-def confidently_other(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where another class is as probable as it usually is, and more so than the label.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, n_classes)
-        Of classes that all have labels.
-    labels : ndarray of int, shape (n,)
-        Class indices.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-    """
-    own, others = _own_and_others(probabilities, labels)
-    usual = np.bincount(labels, own) / np.bincount(labels)
+    own, others = _own_and_others(among_known, codes)
+    usual = np.bincount(codes, own) / np.bincount(codes)
     return (others >= usual).any(axis=1) & (others.max(axis=1) > own)
-
-
-def _cleanlab_filter() -> Any:
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError:
-        return None
-    return find_label_issues
 
 
 def _own_and_others(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from transferclf._checks import check_choice, check_number
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
+from transferclf.estimators.reading import head_features
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
 from transferclf.reports.displays.figures import (
@@ -299,7 +300,7 @@ def seen_features(estimator: Any, X: Any) -> np.ndarray:
     """
     steps, last = unwrapped(estimator)
     if isinstance(last, TransferClassifier):
-        return last._head_features(last._source_of(through(steps, X)))
+        return head_features(last, through(steps, X))
     if isinstance(last, CNNFeatureExtractor):
         return last.transform(through(steps, X))
     if not steps:

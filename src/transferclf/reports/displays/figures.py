@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transferclf.exceptions import InvalidParameterError
+from transferclf.reports.extras import extra
 from transferclf.reports.names import short_name
 
 # Colours that people with any colour vision tell apart; yellow, the faintest on white, comes last.
@@ -26,21 +27,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def pyplot() -> Any:
-    """`matplotlib.pyplot`, imported when something is drawn.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed; the message says how to install it.
-    """
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError:
-        raise ImportError(
-            "Displays are drawn by matplotlib, which is not installed. "
-            'Install it by: pip install "transferclf[plot]"'
-        ) from None
-    return plt
+    """`matplotlib.pyplot`, imported when something is drawn; ImportError says how to install it."""
+    return extra("matplotlib.pyplot")
 
 
 def axes_for(ax: Any = None, figsize: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferclf._spelling import did_you_mean
+from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.images.loading import load_all
 from transferclf.images.source import ImageSource
@@ -137,33 +138,13 @@ class GradCAMDisplay:
         pyplot()  # of which the lack is better told before long work than after it
         steps, classifier = transfer_classifier(estimator)
         X = through(steps, X)
-        source = classifier._source_of(X)
+        source = images_of(classifier, X)
         name = _chosen_layer(classifier.model_, layer)
         fixed = None if class_ is None else _indices(class_, classifier.classes_, len(source))
         probabilities = classifier.predict_proba(X)
         chosen = probabilities.argmax(axis=1) if fixed is None else fixed
-        display = cls._computed(classifier, source, chosen, probabilities, name)
+        display = heat_display(classifier, source, chosen, probabilities, name)
         return display.plot(ax=ax, n_columns=n_columns, alpha=alpha, cmap=cmap)
-
-    @classmethod
-    def _computed(
-        cls,
-        classifier: TransferClassifier,
-        source: ImageSource,
-        chosen: np.ndarray,
-        probabilities: np.ndarray,
-        layer: str | None = None,
-    ) -> GradCAMDisplay:
-        """The maps of images whose probabilities are known, not plotted yet."""
-        name = _chosen_layer(classifier.model_, layer)
-        seen = load_all(source, classifier.prefix_.size, classifier.resize_)
-        return cls(
-            np.clip(np.rint(seen), 0, 255).astype(np.uint8),
-            _heatmaps(classifier.model_, name, seen, chosen),
-            classes=classifier.classes_[chosen],
-            probabilities=probabilities[np.arange(len(chosen)), chosen],
-            layer=name,
-        )
 
     def plot(
         self,
@@ -230,6 +211,25 @@ class GradCAMDisplay:
         for axis in axes.flat[n_images:]:
             figure.delaxes(axis)
         return axes.flat[:n_images]
+
+
+def heat_display(
+    classifier: TransferClassifier,
+    source: ImageSource,
+    chosen: np.ndarray,
+    probabilities: np.ndarray,
+    layer: str | None = None,
+) -> GradCAMDisplay:
+    """The maps of images whose probabilities are known, for the chosen classes; not plotted."""
+    name = _chosen_layer(classifier.model_, layer)
+    seen = load_all(source, classifier.prefix_.size, classifier.resize_)
+    return GradCAMDisplay(
+        np.clip(np.rint(seen), 0, 255).astype(np.uint8),
+        _heatmaps(classifier.model_, name, seen, chosen),
+        classes=classifier.classes_[chosen],
+        probabilities=probabilities[np.arange(len(chosen)), chosen],
+        layer=name,
+    )
 
 
 def _given_axes(ax: Any, n_images: int) -> np.ndarray:

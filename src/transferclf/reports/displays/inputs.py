@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import check_number
 from transferclf.estimators.base import BackboneEstimator
+from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.geometry import Box, largest_box
 from transferclf.reports.displays.figures import COLOURS, check_axes, pyplot
@@ -100,7 +101,7 @@ class NetworkInputDisplay:
         """
         pyplot()  # say early that it is not installed
         reader, X = _reader(estimator, X)
-        source = reader._source_of(X)
+        source = images_of(reader, X)
         size, resize = reader.prefix_.size, reader.resize_
         images = [picture(source, index) for index in range(len(source))]
         inputs = [source.load(index, size, resize) for index in range(len(source))]

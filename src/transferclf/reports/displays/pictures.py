@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from transferclf.estimators.base import BackboneEstimator
+from transferclf.estimators.reading import images_of
 from transferclf.exceptions import ImageError
 from transferclf.images import ImageSource, check_images, resize_image
 from transferclf.reports.predictions import unwrapped
@@ -43,7 +44,7 @@ def pictures_of(estimator: Any, X: Any, images: Any = None) -> ImageSource:
     steps, last = unwrapped(estimator)
     first = steps[0].steps[0][1] if steps else last
     if isinstance(first, BackboneEstimator):
-        return first._source_of(X)
+        return images_of(first, X)
     try:
         return source_of(X)
     except ImageError as error:

@@ -6,14 +6,18 @@ import itertools
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import t as student
 
 from transferclf._checks import check_number
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.reports.extras import extra
 from transferclf.reports.tables import Row, rows_of, table_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 COLUMNS = ("first", "second", "difference", "low", "high", "p", "p_holm", "holds")
 
@@ -21,7 +25,9 @@ COLUMNS = ("first", "second", "difference", "low", "high", "p", "p_holm", "holds
 _ROUNDING = math.sqrt(2 / 12)
 
 
-def compare(table: Any, *, metric: str | None = None, alpha: float = 0.05) -> Any:
+def compare(
+    table: DataFrame | Sequence[Row], *, metric: str | None = None, alpha: float = 0.05
+) -> DataFrame:
     """Say which differences between runs hold up.
 
     The best mean wins by chance often enough. Runs on the same folds are compared fold by fold,
@@ -40,13 +46,15 @@ def compare(table: Any, *, metric: str | None = None, alpha: float = 0.05) -> An
 
     Returns
     -------
-    pandas.DataFrame or list of dict
+    pandas.DataFrame
         One row a pair, in the order of the table: "first" and "second"; "difference" of the means,
         first minus second; "low" and "high", the ends of its confidence interval; "p"; "p_holm",
         adjusted for the number of pairs; and "holds", whether that is at most `alpha`.
 
     Raises
     ------
+    ImportError
+        If pandas is not installed.
     InvalidParameterError
         If there is only one fold, or fewer than two runs, or they are of different data or folds,
         or the table has no such metric.
@@ -91,6 +99,7 @@ def compare(table: Any, *, metric: str | None = None, alpha: float = 0.05) -> An
     >>> float(round(pairs["difference"][0], 3)), bool(pairs["holds"][0])
     (0.106, True)
     """
+    extra("pandas")
     rows = rows_of(table)
     check_number("alpha", alpha, 0, 1, above=True, below=True)
     metric = metric or _sorted_by(rows)

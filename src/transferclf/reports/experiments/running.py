@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,11 @@ from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.reports.experiments.folds import Folds
 from transferclf.reports.experiments.runner import MEASURES, Run, check_can_be_kept, scorers_of
 from transferclf.reports.experiments.runs import RUN, RunFolder, begun_runs, known_facts
+from transferclf.reports.extras import extra
 from transferclf.reports.tables import Row, table_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # Of each run, after its scores.
 _ABOUT = (
@@ -35,7 +39,7 @@ def run_experiments(
     scoring: Any = None,
     keep_models: bool = False,
     verbose: int = 0,
-) -> Any:
+) -> DataFrame:
     """Fit and judge several classifiers on the same folds, and keep every result.
 
     Each fold is written to a file the moment it ends. What is there already, of the same
@@ -69,16 +73,17 @@ def run_experiments(
 
     Returns
     -------
-    pandas.DataFrame or list of dict
+    pandas.DataFrame
         One row a run, the best first, those with errors last: "name"; for each measure the mean
         ("mean_accuracy", ...), standard deviation ("std_accuracy", with k - 1 in the denominator)
         and the score of each fold ("split0_accuracy", ...); "seconds" to fit a fold, "epochs" or
         iterations, "n_features" of the head, "n_folds", the mean sizes "n_train" and "n_test",
-        the digest of "data" and folds, "error", and the "folder" with the files. A list, which
-        prints as a table, where pandas is not installed.
+        the digest of "data" and folds, "error", and the "folder" with the files.
 
     Raises
     ------
+    ImportError
+        If pandas is not installed; before any work.
     InvalidParameterError
         If a parameter is none of the above, or models are to be kept that `save_model` does not
         save; before any work.
@@ -118,6 +123,7 @@ def run_experiments(
     >>> table["mean_accuracy"].round(2).tolist()
     [0.96, 0.66]
     """
+    extra("pandas")
     _check_estimators(estimators, keep_models)
     scorers_of(scoring)  # fails before anything is made
     where = _checked_directory(directory)
@@ -134,7 +140,7 @@ def run_experiments(
     return _table([(run.folder, run.facts) for run in runs])
 
 
-def load_experiments(directory: str | os.PathLike[str]) -> Any:
+def load_experiments(directory: str | os.PathLike[str]) -> DataFrame:
     """The table of all runs in a directory, without running anything.
 
     Parameters
@@ -144,7 +150,7 @@ def load_experiments(directory: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    pandas.DataFrame or list of dict
+    pandas.DataFrame
         As from :func:`run_experiments`, with the latest run of each name. Runs that are not
         finished have no means, and say under "error" how far they are.
 
@@ -167,6 +173,7 @@ def load_experiments(directory: str | os.PathLike[str]) -> Any:
     >>> load_experiments(directory)["name"].tolist()
     ['bayes']
     """
+    extra("pandas")
     path = Path(directory)
     if not path.is_dir():
         raise FileNotFoundError(f"expected the directory of some experiments, got {str(path)!r}")
@@ -250,7 +257,7 @@ def _warn_of_failures(runs: Sequence[Run]) -> None:
         )
 
 
-def _table(runs: Sequence[tuple[RunFolder, dict[str, Any]]]) -> Any:
+def _table(runs: Sequence[tuple[RunFolder, dict[str, Any]]]) -> DataFrame:
     rows = [_row(folder, facts) for folder, facts in runs]
     metric = runs[-1][1]["metric"]
     n_folds = max(facts["folds"] for _, facts in runs)

@@ -1,39 +1,31 @@
-"""Sections of numbers: the summary, the classes, what is confused, and calibration."""
+"""Sections of numbers: the summary, the classes, confusion and calibration."""
 
 from __future__ import annotations
 
 from typing import Any
-from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from transferclf.reports.displays.figures import COLOURS, GREY, axes_for
 from transferclf.reports.evaluation import Evaluation
-from transferclf.reports.names import count_text, short_name
-from transferclf.reports.page.elements import element, finished, name_element, table
-from transferclf.reports.page.subject import Subject, note
+from transferclf.reports.measures import N_BINS
+from transferclf.reports.names import count_text, number_text
+from transferclf.reports.page.rendering import drawing
+from transferclf.reports.page.subject import Content, Subject, note
 
 N_PAIRS = 15
 
 # Classes up to which a matrix can be read.
 MATRIX_CLASSES = 60
-MATRIX_NAME = 22
 
 # The colour of a whole row in one cell; black on it has a contrast above 5.
 FULL_CELL = np.array([77, 156, 201])
 WHITE = np.array([255, 255, 255])
 
-N_BINS = 15
 
-
-def summary_section(subject: Subject) -> list[Element]:
+def summary_section(subject: Subject) -> Content:
     """The measures of all images together."""
-    numbers = _headline_numbers(subject.evaluation)
-    entries = [element("div", element("dt", name), element("dd", value)) for name, value in numbers]
-    return [element("dl", *entries, class_="numbers")]
-
-
-def _headline_numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
+    evaluation = subject.evaluation
     ranked = [(f"top-{k} accuracy", share) for k, share in evaluation.top_k.items() if k > 1]
     shares = [
         ("accuracy", evaluation.accuracy),
@@ -45,125 +37,101 @@ def _headline_numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("log loss", evaluation.loss),
         ("calibration error", evaluation.calibration_error),
     ]
-    return [(name, number(value)) for name, value in shares]
+    return {"numbers": [(name, number_text(value)) for name, value in shares]}
 
 
-def number(value: float | None) -> str:
-    """Three digits, or a dash where there is nothing."""
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
-
-
-def per_class_section(subject: Subject) -> list[Element]:
+def per_class_section(subject: Subject) -> Content:
     """Precision, recall and F1 of each class."""
     measures = subject.evaluation.per_class
-    columns = zip(
-        *(measures[name] for name in ("class", "precision", "recall", "f1", "support")),
-        strict=True,
-    )
+    names = ("class", "precision", "recall", "f1", "support")
     rows = [
-        (name_element(name), number(precision), number(recall), _with_bar(f1), f"{support:,.6g}")
-        for name, precision, recall, f1, support in columns
+        {
+            "label": label,
+            "precision": number_text(precision),
+            "recall": number_text(recall),
+            "share": 0.0 if np.isnan(f1) else float(f1),
+            "f1": number_text(f1),
+            "support": f"{support:,.6g}",
+        }
+        for label, precision, recall, f1, support in zip(*map(measures.get, names), strict=True)
     ]
-    caption = "Precision, recall and F1 of each class, and how many images are of it"
-    return [table(caption, ["class", "precision", "recall", "F1", "images"], rows)]
+    return {"rows": rows}
 
 
-def _with_bar(share: float, text: str | None = None) -> Element:
-    width = 0.0 if np.isnan(share) else float(share)
-    bar = element("span", class_="bar", style=f"width:{6 * width:.2f}rem")
-    return element("td", element("span", bar, class_="room"), text or number(share))
-
-
-def balance_section(subject: Subject) -> list[Element]:
+def balance_section(subject: Subject) -> Content:
     """How many images each class has, and how many it was predicted for."""
     matrix = subject.evaluation.confusion_matrix
     there, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
     most = max(there.max(), 1)
+    labels = subject.evaluation.classes.tolist()
     rows = [
-        (name_element(name), _with_bar(n / most, f"{n:,}"), f"{m:,}")
-        for name, n, m in zip(subject.evaluation.classes.tolist(), there, predicted, strict=True)
+        {"label": label, "share": n / most, "true": f"{n:,}", "predicted": f"{m:,}"}
+        for label, n, m in zip(labels, there, predicted, strict=True)
     ]
-    return [table("Images of each class, true and predicted", ["class", "true", "predicted"], rows)]
+    return {"rows": rows}
 
 
-def confusion_section(subject: Subject) -> list[Element]:
+def confusion_section(subject: Subject) -> Content:
     """The confusion matrix, and the pairs that are confused most often."""
     evaluation = subject.evaluation
+    too_large = ""
     if len(evaluation.classes) > MATRIX_CLASSES:
-        shown = note(
+        too_large = (
             f"The matrix of {len(evaluation.classes)} classes would be too large to be read; "
             "these are the pairs that are confused most often."
         )
-    else:
-        shown = _matrix(evaluation)
-    return [shown, *_pairs(evaluation)]
-
-
-def _matrix(evaluation: Evaluation) -> Element:
-    matrix, labels = evaluation.confusion_matrix, evaluation.classes.tolist()
-    totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    names = [name_element(label, MATRIX_NAME) for label in labels]
-    rows = [
-        [name_element(label, MATRIX_NAME), *map(_matrix_cell, counts, shares, is_right)]
-        for label, counts, shares, is_right in zip(
-            labels, matrix.tolist(), (matrix / totals).tolist(), np.eye(len(labels)), strict=True
-        )
-    ]
-    heads = [element("span", name) for name in names]
-    caption = (
-        "Number of images of each true class (row) by predicted class (column). The darker, the "
-        "larger the share of the true class; empty cells are none, framed ones right."
-    )
-    return table(caption, ["true \\ predicted", *heads], rows, class_="matrix")
-
-
-def _matrix_cell(count: Any, share: float, is_right: float) -> Element:
-    red, green, blue = np.rint(WHITE + share * (FULL_CELL - WHITE)).astype(int)
-    style = {"style": f"background:rgb({red},{green},{blue})"} if count else {}
-    right = {"class_": "right"} if is_right else {}
-    return element("td", f"{count:,.6g}" if count else None, **style, **right)
-
-
-def _pairs(evaluation: Evaluation) -> list[Element]:
-    if not evaluation.confused:
-        return [note("No image is taken for one of another class.")]
-    rows = [
-        (
-            name_element(pair["true"]),
-            name_element(pair["predicted"]),
-            f"{pair['count']:,.6g}",
-            f"{pair['share']:.0%}",
-        )
+    pairs = [
+        pair | {"count": f"{pair['count']:,.6g}", "share": f"{pair['share']:.0%}"}
         for pair in evaluation.confused[:N_PAIRS]
     ]
-    heading = element("h3", "Most confused")
-    columns = ["true class", "taken for", "images", "share of the true class"]
+    matrix = [] if too_large else _matrix(evaluation)
+    return {"too_large": too_large, "matrix": matrix, "pairs": pairs}
+
+
+def _matrix(evaluation: Evaluation) -> list[dict[str, Any]]:
+    matrix = evaluation.confusion_matrix
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return [
-        heading,
-        table("Pairs of classes, the most frequent first", columns, rows, class_="pairs"),
+        {
+            "label": label,
+            "cells": [
+                {
+                    "count": f"{matrix[row, column]:,.6g}" if matrix[row, column] else "",
+                    "colour": _colour(shares[row, column]) if matrix[row, column] else "",
+                    "is_right": row == column,
+                }
+                for column in range(len(matrix))
+            ],
+        }
+        for row, label in enumerate(evaluation.classes.tolist())
     ]
 
 
-def calibration_section(subject: Subject) -> list[Element]:
+def _colour(share: float) -> str:
+    red, green, blue = np.rint(WHITE + share * (FULL_CELL - WHITE)).astype(int)
+    return f"rgb({red},{green},{blue})"
+
+
+def calibration_section(subject: Subject) -> Content:
     """How often predictions are right, by the probability that they are given."""
     evaluation = subject.evaluation
     if evaluation.y_proba is None:
-        kind = type(subject.estimator).__name__
-        return [note(f"Left out: {kind} gives no probabilities.")]
+        return note(f"Left out: {subject.kind} gives no probabilities.")
     error = evaluation.calibration_error
     alt = (
-        f"Share of right predictions by the probability of the predicted class, of "
-        f"{count_text(evaluation.n_samples, 'image')}. Expected calibration error {number(error)}."
+        "Share of right predictions by the probability of the predicted class, of "
+        f"{count_text(evaluation.n_samples, 'image')}. "
+        f"Expected calibration error {number_text(error)}."
     )
     text = (
         "Where points lie on the diagonal, predictions are right as often as their probability "
         "says; below it they are too confident. The mean distance from it, weighted by the "
         f"images, is {error:.1%}."
     )
-    return [element("p", text), _calibration_curve(evaluation, alt)]
+    return {"text": text, "drawings": [drawing(_calibration_curve(evaluation), alt)]}
 
 
-def _calibration_curve(evaluation: Evaluation, alt: str) -> Element:
+def _calibration_curve(evaluation: Evaluation) -> Any:
     from sklearn.calibration import CalibrationDisplay
 
     is_right = (evaluation.y_true == evaluation.y_pred).astype(int)
@@ -175,9 +143,4 @@ def _calibration_curve(evaluation: Evaluation, alt: str) -> Element:
     axes.set(xlabel="probability of the predicted class", ylabel="share of right predictions")
     axes.get_legend().remove()
     axes.lines[0].set_color(GREY)
-    return finished(figure, alt)
-
-
-def class_text(label: Any) -> str:
-    """A class name within a sentence."""
-    return short_name(label, 60) or "(empty)"
+    return figure

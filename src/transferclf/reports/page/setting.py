@@ -1,4 +1,4 @@
-"""Sections about how it came to be: training, parameters, versions."""
+"""Sections about how the classifier came to be: training, parameters, versions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import importlib.metadata
 import inspect
 import platform
 from typing import Any
-from xml.etree.ElementTree import Element
 
 from transferclf.reports.displays.history import PANELS, TrainingHistoryDisplay
-from transferclf.reports.names import count_text, short_name
-from transferclf.reports.page.elements import element, finished, table
-from transferclf.reports.page.measures import number
-from transferclf.reports.page.subject import Subject, needs_network, note
+from transferclf.reports.names import count_text, number_text, short_name
+from transferclf.reports.page.rendering import drawing
+from transferclf.reports.page.subject import Content, Subject, note
 
 PACKAGES = (
     "transferclf", "keras", "tensorflow", "numpy", "scipy", "scikit-learn", "pillow", "matplotlib",
@@ -22,55 +20,49 @@ PACKAGES = (
 VALUE_WIDTH = 160
 
 
-def history_section(subject: Subject) -> list[Element]:
+def history_section(subject: Subject) -> Content:
     """Loss and accuracy in the course of training."""
     if subject.classifier is None:
-        return [needs_network(subject, "the course of training")]
+        return subject.needs_network("the course of training")
     history = subject.classifier.history_
     if not history.get("loss"):
-        return [note("Left out: there was no training.")]
-    curves = {
-        metric: TrainingHistoryDisplay.from_estimator(subject.classifier, metrics=[metric])
-        for metric in PANELS
-    }
+        return note("Left out: there was no training.")
     rounds = count_text(len(history["loss"]), "iteration or epoch", "iterations and epochs")
     words = [
-        f"{name.replace('val_', 'validation ')} from {number(values[0])} to {number(values[-1])}"
+        f"{name.replace('val_', 'validation ')} "
+        f"from {number_text(values[0])} to {number_text(values[-1])}"
         for name, values in history.items()
         if name != "learning_rate" and values
     ]
     text = f"In {rounds}: {', '.join(words)}."
+    curves = {
+        metric: TrainingHistoryDisplay.from_estimator(subject.classifier, metrics=[metric])
+        for metric in PANELS
+    }
     drawings = [
-        finished(display.figure_, f"Course of the {metric} in training. {text}")
+        drawing(display.figure_, f"Course of the {metric} in training. {text}")
         for metric, display in curves.items()
     ]
-    return [element("p", text), element("div", *drawings, class_="drawings")]
+    return {"text": text, "drawings": drawings}
 
 
-def classifier_section(subject: Subject) -> list[Element]:
-    """Parameters, those first that are not the default."""
+def classifier_section(subject: Subject) -> Content:
+    """Parameters, first those that are not the default."""
     estimator = subject.estimator if subject.classifier is None else subject.classifier
-    kind = type(estimator).__name__
+    kind = type(estimator)
     if not hasattr(estimator, "get_params"):
-        return [note(f"Left out: {kind} has no parameters that can be read.")]
-    values, defaults = estimator.get_params(deep=False), _defaults(type(estimator))
-    changed = {name: value for name, value in values.items() if not _is(value, defaults.get(name))}
-    others = {name: value for name, value in values.items() if name not in changed}
-    parts: list[Element] = []
-    if changed:
-        parts.append(_parameters(f"Parameters of {kind} that were set", changed))
-    else:
-        parts.append(note(f"All parameters of {kind} have their defaults."))
-    if others:
-        summary = element("summary", f"{count_text(len(others), 'parameter')} with defaults")
-        parts.append(element("details", summary, _parameters("Defaults", others)))
-    return parts
-
-
-def _defaults(kind: type) -> dict[str, Any]:
-    return {
+        return note(f"Left out: {kind.__name__} has no parameters that can be read.")
+    defaults = {
         name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()
     }
+    changed: list[tuple[str, str]] = []
+    others: list[tuple[str, str]] = []
+    for name, value in estimator.get_params(deep=False).items():
+        rows = others if _is(value, defaults.get(name)) else changed
+        rows.append((name, short_name(repr(value), VALUE_WIDTH)))
+    n_defaults = count_text(len(others), "parameter")
+    about = {"kind": kind.__name__, "n_defaults": n_defaults}
+    return about | {"changed": changed, "defaults": others}
 
 
 def _is(value: Any, default: Any) -> bool:
@@ -78,16 +70,11 @@ def _is(value: Any, default: Any) -> bool:
     return type(value) is type(default) and repr(value) == repr(default)
 
 
-def _parameters(caption: str, values: dict[str, Any]) -> Element:
-    rows = [(name, short_name(repr(value), VALUE_WIDTH)) for name, value in values.items()]
-    return table(caption, ["parameter", "value"], rows, class_="words")
-
-
-def environment_section(subject: Subject) -> list[Element]:
-    """What it was computed by."""
+def environment_section(subject: Subject) -> Content:
+    """The versions of what computed the page."""
     rows = [("Python", platform.python_version()), ("system", platform.system())]
     rows += [(name, version) for name in PACKAGES if (version := _version(name))]
-    return [table("Versions of what computed this page", ["package", "version"], rows)]
+    return {"rows": rows}
 
 
 def _version(package: str) -> str | None:

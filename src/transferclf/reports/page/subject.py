@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from xml.etree.ElementTree import Element
+from typing import Any
 
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from transferclf.estimators.classifier import TransferClassifier
 from transferclf.images import ImageSource
+from transferclf.reports.displays.pictures import picture as pixels_of
 from transferclf.reports.evaluation import Evaluation
-from transferclf.reports.page.elements import element
+from transferclf.reports.page.rendering import Embedded, picture
 
-if TYPE_CHECKING:
-    from transferclf.estimators.classifier import TransferClassifier
+# What a section gives to its template, by name. A "note" stands in the place of the section.
+Content = Mapping[str, Any]
+
+# Longer side of a picture, in pixels of the file.
+SIDE = 192
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A fitted classifier and what it says of some images.
+    """A fitted classifier, and what it says of some images.
 
     Attributes
     ----------
-    estimator : estimator
-        As it was given.
-    X : array-like or sequence, n of them
-        As it was given.
-    evaluation : Evaluation
-        What it predicts, and how good that is.
     images : ImageSource or None
-        X as images to be shown, if it is that.
-    no_images : str
-        Why not.
-    steps : list of Pipeline
-        What X goes through before it gets to the classifier with a network.
-    classifier : TransferClassifier or None
-        The classifier with a network, if there is one.
+        X as images to be shown; `no_images` says why there are none.
+    steps, classifier
+        The classifier with a network, if there is one, and what X goes through before it.
     n_images : int
         How many images are shown of each kind, at most.
     audit : bool
@@ -45,25 +43,45 @@ class Subject:
     evaluation: Evaluation
     images: ImageSource | None
     no_images: str
-    steps: list[Any]
+    steps: list[Pipeline]
     classifier: TransferClassifier | None
     n_images: int
     audit: bool
 
     @property
+    def kind(self) -> str:
+        """The class of the estimator."""
+        return type(self.estimator).__name__
+
+    @property
     def name(self) -> str:
-        """Of the estimator's class, with what is inside of it."""
-        outer = type(self.estimator).__name__
-        inner = outer if self.classifier is None else type(self.classifier).__name__
-        return outer if outer == inner else f"{inner} in {outer}"
+        """The class of the estimator, and of the classifier inside of it."""
+        inner = self.kind if self.classifier is None else type(self.classifier).__name__
+        return self.kind if self.kind == inner else f"{inner} in {self.kind}"
+
+    def needs_network(self, what: str) -> Content:
+        """The note that the estimator has no network to look into."""
+        return note(f"Left out: {what} needs a TransferClassifier, and {self.kind} is or has none.")
+
+    def column(self, label: object) -> int:
+        """The column of a class in `y_proba`."""
+        return int(np.flatnonzero(self.evaluation.classes == label)[0])
+
+    def picture(self, index: int, alt: str) -> Embedded:
+        """One of the images for the page."""
+        assert self.images is not None
+        return picture(pixels_of(self.images, index, SIDE), alt, SIDE)
+
+    def image_name(self, index: int) -> str:
+        """The file of an image with the folder that it is in, or its number."""
+        assert self.images is not None
+        item = self.images.item(index)
+        if not isinstance(item, str):
+            return f"image {index}"
+        # The folder is mostly that of the class; the rest says where someone keeps files.
+        return "/".join(item.replace("\\", "/").split("/")[-2:])
 
 
-def note(text: str) -> Element:
-    """A remark, such as why a section is empty."""
-    return element("p", text, class_="note")
-
-
-def needs_network(subject: Subject, what: str) -> Element:
-    """The remark that an estimator has no network to look into."""
-    kind = type(subject.estimator).__name__
-    return note(f"Left out: {what} needs a TransferClassifier, and {kind} is or has none.")
+def note(text: str) -> Content:
+    """A remark in the place of a section."""
+    return {"note": text}

@@ -1,14 +1,15 @@
-"""report: all there is to see of a fitted classifier on one page that needs nothing else."""
+"""report: one page about a fitted classifier that needs nothing else."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element
+from typing import Any, NamedTuple
+
+from sklearn.pipeline import Pipeline
 
 from transferclf._checks import check_flag, check_number
 from transferclf.exceptions import ImageError, InvalidParameterError
@@ -16,9 +17,9 @@ from transferclf.persistence.archive import replaced
 from transferclf.reports.displays.figures import pyplot
 from transferclf.reports.displays.pictures import pictures_of
 from transferclf.reports.evaluation import evaluate
+from transferclf.reports.extras import extra
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.page.audited import audit_section
-from transferclf.reports.page.elements import element, page
 from transferclf.reports.page.images import (
     embedding_section,
     gradcam_section,
@@ -31,30 +32,43 @@ from transferclf.reports.page.measures import (
     per_class_section,
     summary_section,
 )
+from transferclf.reports.page.rendering import drawing, rendered
 from transferclf.reports.page.setting import (
     classifier_section,
     environment_section,
     history_section,
 )
-from transferclf.reports.page.subject import Subject
+from transferclf.reports.page.subject import Content, Subject
 from transferclf.reports.predictions import transfer_classifier
 
 TITLE_WIDTH = 120
 
-# What the page has, in this order: an id, a heading, and what makes what is below it.
-SECTIONS: tuple[tuple[str, str, Callable[[Subject], list[Element]]], ...] = (
-    ("summary", "Summary", summary_section),
-    ("classes", "Class by class", per_class_section),
-    ("confusion", "What is taken for what", confusion_section),
-    ("errors", "Images to look at", pictures_section),
-    ("gradcam", "Where the network looks", gradcam_section),
-    ("calibration", "How far to trust the probabilities", calibration_section),
-    ("history", "Training", history_section),
-    ("embedding", "How the network sees the images", embedding_section),
-    ("balance", "Images of each class", balance_section),
-    ("audit", "The data themselves", audit_section),
-    ("classifier", "Parameters", classifier_section),
-    ("environment", "Versions", environment_section),
+
+class Section(NamedTuple):
+    """A part of the page: its template shows what `contents` finds out about the subject."""
+
+    id: str
+    heading: str
+    template: str
+    contents: Callable[[Subject], Content]
+
+
+# The sections in the order of the page.
+SECTIONS = (
+    Section("summary", "Summary", "summary.html", summary_section),
+    Section("classes", "Class by class", "classes.html", per_class_section),
+    Section("confusion", "What is taken for what", "confusion.html", confusion_section),
+    Section("errors", "Images to look at", "errors.html", pictures_section),
+    Section("gradcam", "Where the network looks", "gradcam.html", gradcam_section),
+    Section(
+        "calibration", "How far to trust the probabilities", "drawings.html", calibration_section
+    ),
+    Section("history", "Training", "drawings.html", history_section),
+    Section("embedding", "How the network sees the images", "drawings.html", embedding_section),
+    Section("balance", "Images of each class", "balance.html", balance_section),
+    Section("audit", "The data themselves", "audit.html", audit_section),
+    Section("classifier", "Parameters", "parameters.html", classifier_section),
+    Section("environment", "Versions", "versions.html", environment_section),
 )
 
 
@@ -67,6 +81,7 @@ def report(
     title: str | None = None,
     n_images: int = 12,
     audit: bool = True,
+    displays: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a page about a fitted classifier: how good it is, where it errs, and on what data.
 
@@ -92,6 +107,9 @@ def report(
     audit : bool, default=True
         Whether to look for copies and likely wrong labels among the images, which takes a while
         for many images.
+    displays : dict of str to display class, or None, default=None
+        Further sections, by their headings. Each class has ``from_estimator(estimator, X, y)``,
+        as the displays of this package and of scikit-learn, and leaves its drawing in `figure_`.
 
     Raises
     ------
@@ -106,7 +124,7 @@ def report(
     OSError
         If there is no such folder, or the file cannot be written.
     ImportError
-        If matplotlib is not installed.
+        If matplotlib, Jinja2 or pandas is not installed: all are in the extra `reports`.
 
     See Also
     --------
@@ -128,17 +146,33 @@ def report(
     True
     """
     place = _checked_place(path)
-    _check_options(title, n_images, audit)
-    pyplot()  # of which the lack is better told before long work than after it
+    _check_options(title, n_images, audit, displays)
+    # Missing libraries are told before long work.
+    pyplot(), extra("jinja2"), extra("pandas")
     subject = _subject(estimator, X, y, n_images, audit)
     heading = short_name(title or f"Report on {subject.name}", TITLE_WIDTH)
     sections = [
-        element("section", element("h2", heading), *contents(subject), id=name)
-        for name, heading, contents in SECTIONS
+        {"id": id_, "heading": name, "template": template, "content": contents(subject)}
+        for id_, name, template, contents in (*SECTIONS, *_further_sections(displays or {}, y))
     ]
-    content = page(heading, [_subtitle(subject)], sections)
+    subtitle = _subtitle(subject)
+    content = rendered("page.html", title=heading, subtitle=subtitle, sections=sections)
     with replaced(place) as file:
-        file.write(content)
+        file.write(content.encode())
+
+
+def _further_sections(displays: Mapping[str, Any], y: Any) -> list[Section]:
+    """A section for each further display class."""
+
+    def section(number: int, heading: str, display: Any) -> Section:
+        def contents(subject: Subject) -> Content:
+            drawn = display.from_estimator(subject.estimator, subject.X, y)
+            return {"text": "", "drawings": [drawing(drawn.figure_, f"Display of {name}")]}
+
+        name = short_name(heading, TITLE_WIDTH)
+        return Section(f"display{number}", name, "drawings.html", contents)
+
+    return [section(number, *item) for number, item in enumerate(displays.items(), 1)]
 
 
 def _checked_place(path: Any) -> Path:
@@ -150,17 +184,25 @@ def _checked_place(path: Any) -> Path:
     return place
 
 
-def _check_options(title: Any, n_images: Any, audit: Any) -> None:
+def _check_options(title: Any, n_images: Any, audit: Any, displays: Any) -> None:
     if title is not None and not isinstance(title, str):
         raise InvalidParameterError(f"title must be a text or None. Got {title!r} instead.")
     check_flag("audit", audit)
     check_number("n_images", n_images, 1, whole=True)
+    if displays is None:
+        return
+    classes = displays.values() if isinstance(displays, Mapping) else [None]
+    if not all(hasattr(one, "from_estimator") for one in classes):
+        raise InvalidParameterError(
+            "displays must be None or a dict from headings to classes with from_estimator. "
+            f"Got {displays!r:.200} instead."
+        )
 
 
 def _subject(estimator: Any, X: Any, y: Any, n_images: int, audit: bool) -> Subject:
     evaluation = evaluate(estimator, X, y)
     images, no_images = None, ""
-    steps: list[Any] = []
+    steps: list[Pipeline] = []
     classifier = None
     try:
         images = pictures_of(estimator, X)
@@ -168,7 +210,17 @@ def _subject(estimator: Any, X: Any, y: Any, n_images: int, audit: bool) -> Subj
         no_images = "X is no images, so that none can be shown."
     with suppress(InvalidParameterError):
         steps, classifier = transfer_classifier(estimator)
-    return Subject(estimator, X, evaluation, images, no_images, steps, classifier, n_images, audit)
+    return Subject(
+        estimator=estimator,
+        X=X,
+        evaluation=evaluation,
+        images=images,
+        no_images=no_images,
+        steps=steps,
+        classifier=classifier,
+        n_images=n_images,
+        audit=audit,
+    )
 
 
 def _subtitle(subject: Subject) -> str:
