@@ -27,6 +27,7 @@ from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError, UnavailableMethodError
 from transferclf.features import store_for
 from transferclf.features.frozen import Prefix
+from transferclf.heads.registry import LBFGS, fit_names
 from transferclf.heads.suffix import PIXEL_SCALINGS
 from transferclf.images.checking import check_image_shape
 from transferclf.images.geometry import RESIZE_MODES
@@ -190,9 +191,11 @@ class Parameters(BackboneParameters):
         return self.preprocessing in PIXEL_SCALINGS
 
     @property
-    def is_by_lbfgs(self) -> bool:
-        """Whether a head on frozen features is fitted by L-BFGS."""
-        return _is_text(self.optimizer, ("auto", "lbfgs")) and self.is_linear
+    def fit_without_keras(self) -> str | None:
+        """Name of what fits a head on frozen features; None is a Keras optimizer."""
+        if not self.is_linear or not _is_text(self.optimizer, ("auto", *fit_names())):
+            return None
+        return LBFGS if self.optimizer == "auto" else str(self.optimizer)
 
     @property
     def is_linear(self) -> bool:
@@ -234,19 +237,19 @@ def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> No
             "networks that start from nothing, such as a ConvNet. A pretrained network needs "
             "that which it was trained with: 'auto'."
         )
-    if prefix.is_scratch and _is_text(parameters.optimizer, ("lbfgs",)):
+    if prefix.is_scratch and _is_text(parameters.optimizer, fit_names()):
         raise InvalidParameterError(
-            "optimizer='lbfgs' fits softmax regression on a frozen network only; take 'auto' or "
-            "one of Keras' optimizers."
+            f"optimizer={parameters.optimizer!r} fits softmax regression on a frozen network only; "
+            "take 'auto' or one of Keras' optimizers."
         )
 
 
 def has_partial_fit(estimator: Any) -> bool:
     """Return True if the head can be trained batch by batch; raise what says why it cannot."""
-    if _is_text(estimator.optimizer, ("lbfgs",)):
+    if _is_text(estimator.optimizer, fit_names()):
         raise UnavailableMethodError(
-            "partial_fit trains by a Keras optimizer, and optimizer='lbfgs' needs all images at "
-            "once; take 'auto' or one of Keras' optimizers."
+            f"partial_fit trains by a Keras optimizer, and optimizer={estimator.optimizer!r} needs "
+            "all images at once; take 'auto' or one of Keras' optimizers."
         )
     if isinstance(estimator.class_weight, str):
         raise UnavailableMethodError(
@@ -325,11 +328,11 @@ def _check_optimizer(parameters: Parameters) -> None:
             f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))} or a Keras optimizer. "
             f"Got {optimizer!r} instead."
         )
-    check_choice("optimizer", optimizer, OPTIMIZERS)
-    if optimizer == "lbfgs" and not parameters.is_linear:
+    check_choice("optimizer", optimizer, (*OPTIMIZERS, *fit_names()[1:]))
+    if optimizer in fit_names() and not parameters.is_linear:
         raise InvalidParameterError(
-            "optimizer='lbfgs' fits softmax regression only: expected hidden_units=(), head=None, "
-            f"l1=0 and dropout=0. Got hidden_units={parameters.hidden_units!r}, "
+            f"optimizer={optimizer!r} fits softmax regression only: expected hidden_units=(), "
+            f"head=None, l1=0 and dropout=0. Got hidden_units={parameters.hidden_units!r}, "
             f"head={parameters.head!r}, l1={parameters.l1!r} and dropout={parameters.dropout!r}; "
             "use 'auto' or one of Keras' optimizers."
         )

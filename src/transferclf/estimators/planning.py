@@ -10,6 +10,7 @@ from transferclf.backbones.convnet import ConvNet
 from transferclf.estimators.parameters import Parameters, schedule_of
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
+from transferclf.heads.registry import LBFGS, fit_names
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.memory import MANY_FEATURES, check_fits, fits, n_dense_weights
@@ -49,7 +50,8 @@ def plan_for(
     has_validation : bool, default=False
         Whether there are validation images, so that none are held out.
     """
-    is_linear = not prefix.is_scratch and parameters.is_by_lbfgs
+    fit = None if prefix.is_scratch else parameters.fit_without_keras
+    is_linear = fit is not None
     is_tuned = prefix.is_cut and not prefix.is_scratch
     afresh = parameters.recipe_of_views if prefix.is_empty else None
     head = None if is_linear else _head_recipe(parameters, prefix, seed, afresh)
@@ -57,6 +59,7 @@ def plan_for(
     holds_out = _stops_early(head) or _stops_early(tuning)
     return replace(
         _untrained_plan(parameters, prefix, objective, seed),
+        fit=fit or LBFGS,
         head=head,
         fine_tuning=tuning,
         max_iter=int(parameters.max_iter) if is_linear else None,
@@ -169,7 +172,7 @@ def _optimizer(
     optimizer: str | keras.optimizers.Optimizer,
 ) -> str | keras.optimizers.Optimizer:
     if isinstance(optimizer, str):
-        return "adam" if optimizer in ("auto", "lbfgs") else optimizer
+        return "adam" if optimizer in ("auto", *fit_names()) else optimizer
     return type(optimizer).from_config(optimizer.get_config())
 
 

@@ -15,6 +15,7 @@ from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.history import PARTS, UNITS, Phase, Phases, phases_of
 from transferclf.heads.linear import LinearHead, linear_head
+from transferclf.heads.registry import head_class
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import PIXEL_SCALINGS, Suffix
 from transferclf.objectives import Objective
@@ -40,8 +41,9 @@ def head_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any
         "history": {name: measured_text(values) for name, values in head.history.items()},
         "moments": _moments_facts(head.moments, arrays),
     }
-    write, _ = KINDS[head.kind]
-    return {"kind": head.kind} | facts | write(head, arrays)
+    kind = head.kind if head.kind in KINDS else "registered"
+    write, _ = KINDS[kind]
+    return {"kind": kind} | facts | write(head, arrays)
 
 
 def _linear_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -129,6 +131,25 @@ def _restored_linear(
     coef = arrays.take("head/coef", (len(common.mean), objective.n_outputs))
     intercept = arrays.take("head/intercept", (objective.n_outputs,))
     return linear_head(objective, coef=coef, intercept=intercept, **vars(common))
+
+
+def _registered_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Write a head of a registered kind."""
+    arrays |= {f"head/weights/{n}": value for n, value in enumerate(head.weights)}
+    return {"class": head.kind, "n_weights": len(head.weights)}
+
+
+def _restored_registered(
+    facts: Facts, arrays: StoredArrays, objective: Objective, prefix: Prefix, common: Common
+) -> FittedHead:
+    made, n_weights = head_class(facts.text("class")), facts.whole("n_weights", 0)
+    facts.finish()
+    if made is None or prefix.is_scratch:
+        raise ArchiveError("there is no such kind of head here: register_head it first.")
+    weights = arrays.take_all("head/weights", n_weights)
+    n_iter = len(common.history["loss"])
+    phases = (Phase("head", UNITS[0], n_iter, n_iter),)
+    return made(suffix=Suffix(objective), weights=weights, phases=phases, **vars(common))
 
 
 def _restored_moments(facts: Facts, arrays: StoredArrays, mean: np.ndarray) -> Moments | None:
@@ -266,4 +287,5 @@ def _head_weights(suffix: Suffix, parameters: Sequence[np.ndarray]) -> list[np.n
 KINDS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., FittedHead]]] = {
     LinearHead.kind: (_linear_facts, _restored_linear),
     TrainedSuffix.kind: (_trained_facts, _restored_suffix),
+    "registered": (_registered_facts, _restored_registered),
 }

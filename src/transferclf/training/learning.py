@@ -17,7 +17,8 @@ from transferclf._printing import say
 from transferclf.exceptions import NetworkError, warn
 from transferclf.features.extraction import Extractor
 from transferclf.heads.fitted import FittedHead
-from transferclf.heads.linear import few_threads, fit_linear
+from transferclf.heads.linear import few_threads
+from transferclf.heads.registry import fit_of
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
@@ -114,7 +115,7 @@ class _Learner:
             return self._head_by_keras(data, self.plan.head)
         assert self.plan.max_iter is not None
         rows, targets, weights = data.train.unrolled()
-        head = fit_linear(
+        head = fit_of(self.plan.fit)(
             rows,
             targets,
             self.plan.suffix.objective,
@@ -124,8 +125,8 @@ class _Learner:
             validation=None if data.validation is None else data.validation.unrolled(),
         )
         if self.verbose:
-            losses = head.history["loss"]
-            say(f"linear head: {len(losses)} iterations, loss {losses[-1]:.4g}, l2 {head.l2:.3g}")
+            loss = head.history["loss"][-1]
+            say(f"{head.kind} head: {head.n_iter} iterations, loss {loss:.4g}, l2 {head.l2:.3g}")
         return head
 
     def _chosen_l2(self, train: Samples) -> float:

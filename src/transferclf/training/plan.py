@@ -11,6 +11,7 @@ import numpy as np
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.views import EXTREME_CROPS, View
 from transferclf.features.frozen import Prefix
+from transferclf.heads.registry import LBFGS
 from transferclf.heads.suffix import Suffix
 from transferclf.images import ImageSource
 from transferclf.images.geometry import ResizeMode
@@ -80,6 +81,8 @@ class Plan:
         For the head and the layers above the cut.
     max_iter : int or None, default=None
         L-BFGS iterations at most.
+    fit : str, default="lbfgs"
+        Name of what fits the head where it is linear.
     augmentation : Augmentation or None, default=None
         What training images are varied by.
     zca_epsilon : float, default=0.01
@@ -97,6 +100,7 @@ class Plan:
     head: Recipe | None = None
     fine_tuning: Recipe | None = None
     max_iter: int | None = None
+    fit: str = LBFGS
     augmentation: Augmentation | None = None
     zca_epsilon: float = 0.01
     validation_fraction: float | None = None

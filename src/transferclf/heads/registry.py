@@ -1,0 +1,52 @@
+"""The kinds of heads that are fitted to features without a Keras optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from transferclf.exceptions import InvalidParameterError
+from transferclf.heads.fitted import FittedHead
+from transferclf.heads.linear import LinearHead, fit_linear
+
+LBFGS = "lbfgs"
+
+_FITS: dict[str, Callable[..., FittedHead]] = {LBFGS: fit_linear}
+_CLASSES: dict[str, type[FittedHead]] = {LinearHead.kind: LinearHead}
+
+
+def register_head(name: str, fit: Callable[..., FittedHead], head: type[FittedHead]) -> None:
+    """Add a kind of head, which `optimizer=name` asks for from then on.
+
+    Parameters
+    ----------
+    name : str
+        Name for `optimizer`.
+    fit : callable
+        Called as `fit_linear` is: `fit(features, targets, objective, l2=..., sample_weight=...,
+        max_iter=..., validation=...)`. Returns the fitted head.
+    head : subclass of FittedHead
+        Its class. An archive holds the fields of FittedHead that are arrays, nothing else.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the name is taken.
+    """
+    if name in _FITS or head.kind in _CLASSES:
+        raise InvalidParameterError(f"There is a kind of head {name!r} or {head.kind!r} already.")
+    _FITS[name], _CLASSES[head.kind] = fit, head
+
+
+def fit_of(name: str) -> Callable[..., FittedHead]:
+    """Return the function that fits heads of this name."""
+    return _FITS[name]
+
+
+def fit_names() -> tuple[str, ...]:
+    """Return the names that `optimizer` may have besides those of Keras."""
+    return tuple(_FITS)
+
+
+def head_class(kind: str) -> type[FittedHead] | None:
+    """Return the class of a registered kind of head."""
+    return _CLASSES.get(kind)
