@@ -1,4 +1,4 @@
-"""Convolutional networks and perceptrons that are trained from nothing."""
+"""Convolutional networks and perceptrons that are trained from random weights."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from transferclf.exceptions import NetworkError
 if TYPE_CHECKING:
     import keras
 
-# Their inputs are cut off below zero, or nearly so, which halves the variance of what they give.
+# They cut their inputs off below zero, or nearly so, which halves the variance.
 RELU_LIKE = ("celu", "elu", "gelu", "leaky_relu", "mish", "relu", "relu6", "silu", "swish")
 
-# Keras' 0.99 would take hundreds of steps to forget the zeros and ones that the statistics start
-# from; small data sets are trained for fewer.
+# The statistics start from zeros and ones. With Keras' 0.99 they would need hundreds of steps to
+# forget these, and small data sets are trained for fewer.
 BATCH_NORM_MOMENTUM = 0.9
 
 # Side in pixels at which one sees images unless it is said.
@@ -90,20 +90,18 @@ class ConvNet(ParameterSet):
 
     @property
     def min_image_size(self) -> int:
-        """The smallest height and width of which the last maximum leaves something."""
+        """Smallest height and width that leave a pixel after the last block."""
         return 2 ** len(self.filters)
 
     @property
     def n_kernels(self) -> int:
-        """How many convolutions and dense layers there are."""
-        dense: Any = _sequence(self.dense_units)
-        return len(self.filters) * int(self.convs_per_block) + len(dense)
+        """Number of convolutions and dense layers."""
+        return len(self.filters) * int(self.convs_per_block) + len(_sequence(self.dense_units))
 
     @property
     def n_features(self) -> int:
-        """How many features come out."""
-        dense: Any = _sequence(self.dense_units)
-        return int([*self.filters, *dense][-1])
+        """Number of features."""
+        return int([*self.filters, *_sequence(self.dense_units)][-1])
 
     def check(self) -> None:
         """Raise InvalidParameterError unless these parameters describe a network."""
@@ -159,7 +157,7 @@ class ConvNet(ParameterSet):
         inputs = keras.Input(shape, name="input")
         return keras.Model(inputs, self._features(inputs), name="convnet")
 
-    def _features(self, x: Any) -> Any:
+    def _features(self, x: keras.KerasTensor) -> keras.KerasTensor:
         from keras import layers
 
         block_rates, dense_rates, pooled_rate = self._rates()
@@ -177,7 +175,7 @@ class ConvNet(ParameterSet):
             x = _dropped(x, rate, name)
         return x
 
-    def _block(self, x: Any, width: int, block: str) -> Any:
+    def _block(self, x: keras.KerasTensor, width: int, block: str) -> keras.KerasTensor:
         from keras import layers
 
         for number in range(1, self.convs_per_block + 1):
@@ -193,14 +191,16 @@ class ConvNet(ParameterSet):
         return layers.MaxPooling2D(2, name=f"{block}_pool")(x)
 
     def _arguments(self) -> dict[str, Any]:
-        """What dense layers and convolutions have in common."""
+        """Return the arguments that dense layers and convolutions have in common."""
         # Words, not initialisers: each layer must draw weights of its own.
         start = "he_normal" if self.activation in RELU_LIKE else "glorot_uniform"
         if self.batch_norm == "before":  # it brings a bias of its own
             return {"kernel_initializer": start, "use_bias": False}
         return {"kernel_initializer": start, "activation": self.activation}
 
-    def _normalised(self, x: Any, layer: Any, name: str, activation_name: str) -> Any:
+    def _normalised(
+        self, x: keras.KerasTensor, layer: keras.Layer, name: str, activation_name: str
+    ) -> keras.KerasTensor:
         from keras import layers
 
         x = layer(x)
@@ -211,7 +211,7 @@ class ConvNet(ParameterSet):
         return x
 
     def _rates(self) -> tuple[list[float], list[float], float]:
-        """Dropout of each block, of each dense layer, and after the pooling if there is none."""
+        """Return dropout of each block, of each dense layer, and after pooling if there is none."""
         n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
         dropout: Any = self.dropout
         if is_number(dropout):
@@ -237,7 +237,7 @@ class ConvNet(ParameterSet):
         return height, width, channels
 
     def n_kernel_weights(self, height: int, width: int, channels: int) -> int:
-        """How many weights all kernels have, for images of this shape; nothing is built."""
+        """Return the number of weights of all kernels for this shape, without building."""
         total = 0
         for filters in map(int, self.filters):
             more = filters * (int(self.convs_per_block) - 1)
@@ -250,7 +250,7 @@ class ConvNet(ParameterSet):
         return total
 
     def _check_size(self, height: int, width: int, channels: int) -> None:
-        """Raise NetworkError if the kernels would not fit into memory, before any is made."""
+        """Raise NetworkError if the kernels would not fit into memory."""
         total = self.n_kernel_weights(height, width, channels)
         if total > MAX_PARAMETERS:
             raise NetworkError(
@@ -259,11 +259,11 @@ class ConvNet(ParameterSet):
             )
 
 
-def _dropped(x: Any, rate: float, name: str) -> Any:
+def _dropped(x: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
     from keras import layers
 
     return layers.Dropout(rate, name=f"{name}_dropout")(x) if rate else x
 
 
-def _sequence(units: Any) -> Any:
+def _sequence(units: Any) -> Sequence[int]:
     return (units,) if is_number(units, whole=True) else units

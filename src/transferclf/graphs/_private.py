@@ -9,25 +9,43 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import keras
 
 
-def nodes_by_depth(model: keras.Model) -> dict[int, list[Any]]:
+class Arguments(Protocol):
+    """The arguments of a call; `fill_in` puts values in the place of symbolic tensors."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def fill_in(self, values: Mapping[int, object]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arguments with the value of each tensor, by its id."""
+
+
+class Node(Protocol):
+    """A call of an operation in a graph: the part of `keras.src.ops.node.Node` that is used."""
+
+    operation: keras.Operation
+    input_tensors: list[keras.KerasTensor]
+    outputs: list[keras.KerasTensor]
+    is_input: bool
+    arguments: Arguments
+
+
+def nodes_by_depth(model: keras.Model) -> dict[int, list[Node]]:
     """Return the calls that make up the graph of a model, by their distance from its outputs.
 
     The public `model.layers` lacks the order of the calls and what each layer was called with.
-    Each call is a `keras.src.ops.node.Node`, of which the package reads `operation`,
-    `input_tensors`, `outputs`, `is_input`, and `arguments` with its `args`, `kwargs` and
-    `fill_in`.
     """
-    nodes: dict[int, list[Any]] = model._nodes_by_depth
+    nodes: dict[int, list[Node]] = model._nodes_by_depth
     return nodes
 
 
-def maker_of(tensor: keras.KerasTensor) -> tuple[Any, int]:
+def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, int]:
     """Return the operation that made a symbolic tensor, and which of its calls did.
 
     The public graph of a model ends at its inputs; this one goes on below them.
@@ -36,7 +54,7 @@ def maker_of(tensor: keras.KerasTensor) -> tuple[Any, int]:
     return operation, number
 
 
-def inputs_of_call(operation: Any, number: int) -> list[keras.KerasTensor]:
+def inputs_of_call(operation: keras.Operation, number: int) -> list[keras.KerasTensor]:
     """Return what an operation was called with.
 
     The public `operation.input` fails for an operation that was called more than once.
@@ -45,7 +63,7 @@ def inputs_of_call(operation: Any, number: int) -> list[keras.KerasTensor]:
     return tensors
 
 
-def constructor_arguments(layer: Any) -> dict[str, Any] | None:
+def constructor_arguments(layer: keras.Layer) -> dict[str, Any] | None:
     """Return the arguments that a layer was made with, or None where Keras has not kept them.
 
     A layer of the user's own may lack a `get_config` that says them.

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from transferclf.graphs.walking import Operation
+
 # The largest number of float32.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -50,7 +52,7 @@ def _shift_and_scale(
     return _shift(mean, names[0]), rescale
 
 
-def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
+def as_constants() -> Callable[[keras.Layer], Operation | None]:
     """Return the function that makes `graphs.copying.copied` replace Normalization layers.
 
     Examples
@@ -64,7 +66,7 @@ def as_constants() -> Callable[[Any], Callable[..., Any] | None]:
     ['norm_centre', 'norm']
     """
 
-    def replaced(layer: Any) -> Callable[..., Any] | None:
+    def replaced(layer: keras.Layer) -> Operation | None:
         if type(layer) is not layers.Normalization or layer.invert:
             return None
         mean = _aligned(layer.mean)

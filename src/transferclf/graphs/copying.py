@@ -17,9 +17,12 @@ import keras
 import numpy as np
 
 from transferclf.exceptions import NetworkError
-from transferclf.graphs._private import constructor_arguments, maker_of
+from transferclf.graphs._private import Node, constructor_arguments, maker_of
 from transferclf.graphs.digests import is_of_keras, own_functions, parts_of
-from transferclf.graphs.walking import all_nodes, packed, replay
+from transferclf.graphs.walking import Operation, all_nodes, packed, replay
+
+# Gets a layer, and returns the operation to call in its place, or None to copy it.
+Replace = Callable[[keras.Layer], Operation | None]
 
 # The description of these is code or a file, so that Keras does not copy them. They compute the
 # same wherever they are called, and are shared.
@@ -32,9 +35,7 @@ TOLERANCE = 1e-4
 OPEN_SIDE = 8
 
 
-def copied(
-    model: keras.Model, replace: Callable[[Any], Callable[..., Any] | None] = lambda layer: None
-) -> keras.Model:
+def copied(model: keras.Model, replace: Replace = lambda layer: None) -> keras.Model:
     """Return the same function as a flat functional model of new layers.
 
     The layers of a model may still be part of other graphs. Those of the copy are not, as Grad-CAM
@@ -42,16 +43,16 @@ def copied(
     objects. `replace` gets each layer and returns what to call in its place, or None to copy it.
     Raises NetworkError if a layer of the user's own cannot be copied so that it computes the same.
     """
-    made: dict[int, Any] = {}
-    pairs: list[tuple[Any, Any]] = []
+    made: dict[int, Operation] = {}
+    pairs: list[tuple[keras.Layer, keras.Layer]] = []
     calls = {id(node.operation): node for node in all_nodes(model)}
 
-    def copy_of(operation: Any) -> Any:
+    def copy_of(operation: keras.Operation) -> Operation:
         if id(operation) not in made:
             made[id(operation)] = replace(operation) or new_one(operation)
         return made[id(operation)]
 
-    def new_one(operation: Any) -> Any:
+    def new_one(operation: keras.Operation) -> Operation:
         if not isinstance(operation, keras.Layer) or isinstance(operation, SHARED):
             return operation
         copy = copied_layer(operation, calls[id(operation)])
@@ -69,13 +70,13 @@ def copied(
     return copy
 
 
-def copied_layer(layer: Any, call: Any = None) -> Any:
+def copied_layer(layer: keras.Layer, call: Node | None = None) -> keras.Layer:
     """Return a new layer with the same options; its weights are not set.
 
     `call` is a call of the layer in a graph. A copy of the user's own layer must compute the same
     there, because its description may lack something. Raises NetworkError if none does.
     """
-    failure: Any = None
+    failure: object = None
     for make in _roads(layer):
         try:
             copy = make(layer)
@@ -96,18 +97,18 @@ def copied_layer(layer: Any, call: Any = None) -> Any:
     )
 
 
-def _roads(layer: Any) -> tuple[Callable[[Any], Any], ...]:
+def _roads(layer: keras.Layer) -> tuple[Callable[[keras.Layer], keras.Layer], ...]:
     """Return the ways to copy a layer, beginning with the one that loses least."""
     if not _is_own(layer):
         return (_from_description,)
     return (_from_arguments, _from_description, _from_accepted)
 
 
-def _is_own(layer: Any) -> bool:
+def _is_own(layer: keras.Layer) -> bool:
     return not is_of_keras(type(layer).__module__) or bool(own_functions(layer))
 
 
-def functions_of(layer: Any) -> dict[str, FunctionType]:
+def functions_of(layer: keras.Layer) -> dict[str, FunctionType]:
     """Return functions that a layer was given, such as its activation, if they are not Keras' own.
 
     Keras describes such a function by its name alone. Methods belong to the layer itself.
@@ -119,7 +120,7 @@ def functions_of(layer: Any) -> dict[str, FunctionType]:
     }
 
 
-def _computes_the_same(layer: Any, copy: Any, call: Any) -> bool:
+def _computes_the_same(layer: keras.Layer, copy: keras.Layer, call: Node) -> bool:
     """Whether a copy with the weights of the layer gives the same for random numbers."""
     numbers = {id(tensor): _numbers(tensor) for tensor in call.input_tensors}
     args, kwargs = call.arguments.fill_in(numbers)
@@ -150,24 +151,22 @@ def _arrays(outputs: Any) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in tensors]
 
 
-def _from_description(layer: Any) -> Any:
+def _from_description(layer: keras.Layer) -> keras.Layer:
     return type(layer).from_config(layer.get_config())
 
 
-def _from_accepted(layer: Any) -> Any:
+def _from_accepted(layer: keras.Layer) -> keras.Layer:
     """Make a layer from the part of its description that its class takes."""
     return from_accepted(type(layer), layer.get_config())
 
 
-def from_accepted(kind: type, config: dict[str, Any]) -> Any:
+def from_accepted(kind: type[keras.Layer], config: dict[str, Any]) -> keras.Layer:
     """Make a layer from the values that its class takes."""
     names = _accepted(kind)
-    return kind.from_config(  # type: ignore[attr-defined]
-        {name: value for name, value in config.items() if name in names}
-    )
+    return kind.from_config({name: value for name, value in config.items() if name in names})
 
 
-def _from_arguments(layer: Any) -> Any:
+def _from_arguments(layer: keras.Layer) -> keras.Layer:
     """Make a layer from the arguments that it was made with."""
     arguments = constructor_arguments(layer)
     if arguments is None:  # they were more than numbers and texts
@@ -178,7 +177,7 @@ def _from_arguments(layer: Any) -> Any:
     return copy
 
 
-def _accepted(kind: type) -> set[str]:
+def _accepted(kind: type[keras.Layer]) -> set[str]:
     """Return the names of the parameters of an `__init__` and of those it hands on to."""
     names: set[str] = set()
     for base in kind.__mro__:
@@ -192,7 +191,7 @@ def _accepted(kind: type) -> set[str]:
     return names - {"self", "args", "kwargs"}
 
 
-def set_weights(model: keras.Model, values: list[Any]) -> None:
+def set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
     """Set all weights of a model, and the values that layers computed from theirs."""
     model.set_weights(values)
     _finalize(model)
@@ -223,7 +222,7 @@ class Travelling:
         return _arrived, (self.model.to_json(), own, functions, self.model.get_weights())
 
 
-def _named_functions(layer: Any) -> dict[str, FunctionType]:
+def _named_functions(layer: keras.Layer) -> dict[str, FunctionType]:
     """Return the functions of a layer without lambdas, whose code Keras itself writes."""
     found = functions_of(layer)
     return {name: value for name, value in found.items() if value.__name__ != "<lambda>"}
@@ -268,11 +267,11 @@ def _arrived(
 class _Maker:
     """Makes layers of one class from descriptions that may have more than it takes."""
 
-    def __init__(self, kind: type):
-        self._kind: Any = kind
+    def __init__(self, kind: type[keras.Layer]):
+        self._kind = kind
         self.__name__ = kind.__name__
 
-    def from_config(self, config: dict[str, Any], **arguments: Any) -> Any:
+    def from_config(self, config: dict[str, Any], **arguments: Any) -> keras.Layer:
         """Make a layer."""
         try:
             return self._kind.from_config(config, **arguments)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
 from transferclf._checks import is_number
 from transferclf.exceptions import NetworkError
+from transferclf.graphs._private import Node
 from transferclf.graphs.walking import functional, nodes_in_order, packed, run_nodes
 
 
@@ -103,7 +104,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(shown if len(names) <= 8 else [*shown[:3], "...", *shown[-3:]])
 
 
-def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Any]:
+def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Node]:
     """Return the calls of trainable layers, and all calls that depend on them."""
     made_by_suffix: set[int] = set()
     suffix = []
@@ -115,7 +116,7 @@ def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Any]:
     return suffix
 
 
-def _handed_over(model: keras.Model, suffix: list[Any]) -> list[keras.KerasTensor]:
+def _handed_over(model: keras.Model, suffix: list[Node]) -> list[keras.KerasTensor]:
     """Return the tensors that the suffix reads and does not make, each once, in a fixed order."""
     made = {id(tensor) for node in suffix for tensor in node.outputs}
     read = [tensor for node in suffix for tensor in node.input_tensors] + list(model.outputs)

@@ -161,7 +161,7 @@ def _has_own_functions(model: keras.Model) -> bool:
     return any(own_functions(part) for part in parts_of(model))
 
 
-def own_functions(layer: Any) -> dict[str, Any]:
+def own_functions(layer: keras.Layer) -> dict[str, Any]:
     """Return the attributes of a layer that are functions and not Keras' own."""
     return {
         name: value
@@ -170,7 +170,7 @@ def own_functions(layer: Any) -> dict[str, Any]:
     }
 
 
-def parts_of(layer: Any) -> Iterator[Any]:
+def parts_of(layer: keras.Layer) -> Iterator[keras.Layer]:
     """Yield a layer or model, and all layers and operations inside it."""
     import keras
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import keras
 from keras import layers
@@ -80,7 +79,7 @@ def classification_layer(model: keras.Model) -> tuple[str, int, str | None] | No
     return last.name, width, None if before is None else before.operation.name
 
 
-def _keeps_numbers(operation: Any) -> bool:
+def _keeps_numbers(operation: keras.Operation) -> bool:
     kind = type(operation).__name__.lower()
     return isinstance(operation, _RESHAPING) or kind in _PROBABILITIES
 
@@ -89,7 +88,7 @@ def _has_graph(model: keras.Model) -> bool:
     return bool(getattr(model, "inputs", None)) and hasattr(model, "operations")
 
 
-def _gives_classes(operation: Any, width: int) -> bool:
+def _gives_classes(operation: keras.Operation, width: int) -> bool:
     kind = type(operation).__name__.lower()
     activation = getattr(getattr(operation, "activation", None), "__name__", None)
     if kind in _PROBABILITIES or activation in _PROBABILITIES:
@@ -99,6 +98,6 @@ def _gives_classes(operation: Any, width: int) -> bool:
     return isinstance(operation, layers.Dense) and _is_linear(operation, width)
 
 
-def _is_linear(layer: Any, width: int) -> bool:
+def _is_linear(layer: keras.Layer, width: int) -> bool:
     """Whether a layer is linear and gives as many scores as published networks have classes."""
     return layer.activation is keras.activations.linear and width in PUBLISHED_CLASSES

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from transferclf.graphs.walking import functional, nodes_in_order, with_replaced
+from transferclf.graphs._private import Node
+from transferclf.graphs.walking import Operation, functional, nodes_in_order, with_replaced
 
 # The axes of the output channels in each kind of kernel.
 _OUTPUT_AXES: dict[type, tuple[int, ...]] = {
@@ -33,7 +34,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     biased = {id(before): rebuilt(before, use_bias=True) for before, _ in partners}
     dropped = {id(norm) for _, norm in partners}
 
-    def replaced(operation: Any) -> Any:
+    def replaced(operation: Operation) -> Operation:
         if id(operation) in dropped:
             return lambda x, **_: x
         return biased.get(id(operation), operation)
@@ -100,7 +101,7 @@ def _foldable_pairs(model: keras.Model) -> list[tuple[layers.Layer, layers.Layer
     return pairs
 
 
-def _is_foldable(operation: Any) -> bool:
+def _is_foldable(operation: keras.Operation) -> bool:
     return (
         type(operation) in _OUTPUT_AXES
         and operation.activation is keras.activations.linear
@@ -109,7 +110,7 @@ def _is_foldable(operation: Any) -> bool:
     )
 
 
-def _is_constant(node: Any) -> bool:
+def _is_constant(node: Node) -> bool:
     """Whether this call of a batch norm scales channels by its statistics, not by the batch's."""
     last_axis = len(node.input_tensors[0].shape) - 1
     by_channel = node.operation.axis in (-1, last_axis)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from transferclf.exceptions import NetworkError
-from transferclf.graphs._private import inputs_of_call, maker_of, nodes_by_depth
+from transferclf.graphs._private import Node, inputs_of_call, maker_of, nodes_by_depth
 
 Operation = Callable[..., Any]
 
@@ -33,7 +33,7 @@ def functional(model: keras.Model) -> keras.Model:
     )
 
 
-def _is_graph(operation: Any) -> bool:
+def _is_graph(operation: Operation) -> bool:
     """Whether this is a model that computes its graph; one with its own `call` may not."""
     if not (isinstance(operation, keras.Model) and getattr(operation, "inputs", None)):
         return False
@@ -41,25 +41,25 @@ def _is_graph(operation: Any) -> bool:
     return definer.__module__.startswith("keras.")
 
 
-def nodes_in_order(model: keras.Model) -> list[Any]:
+def nodes_in_order(model: keras.Model) -> list[Node]:
     """Return the calls of a model's graph without input layers, each after those it depends on."""
     by_depth = nodes_by_depth(model)
     ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     return [node for node in ordered if not node.is_input]
 
 
-def all_nodes(model: keras.Model) -> list[Any]:
+def all_nodes(model: keras.Model) -> list[Node]:
     """Return the calls of a graph, with those of nested models in the place of these."""
-    nodes: list[Any] = []
+    nodes: list[Node] = []
     for node in nodes_in_order(model):
         inner = _is_graph(node.operation)
         nodes += all_nodes(functional(node.operation)) if inner else [node]
     return nodes
 
 
-def operations_before(tensor: keras.KerasTensor) -> dict[int, Any]:
+def operations_before(tensor: keras.KerasTensor) -> dict[int, keras.Operation]:
     """Return the operations that a tensor depends on, input layers included, by their ids."""
-    found: dict[int, Any] = {}
+    found: dict[int, keras.Operation] = {}
     waiting, visited = [tensor], set()
     while waiting:
         operation, number = maker_of(waiting.pop())
@@ -93,7 +93,7 @@ def with_replaced(model: keras.Model, replace: Callable[[Operation], Operation])
 
 
 def run_nodes(
-    nodes: list[Any],
+    nodes: list[Node],
     old_inputs: list[keras.KerasTensor],
     new_inputs: list[keras.KerasTensor],
     old_outputs: list[keras.KerasTensor],
