@@ -18,7 +18,8 @@ from transferclf.images.kinds import item_error
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
 
-Item = str | Image.Image | np.ndarray
+# bytes are the contents of a file, as a pickled source has them.
+Item = str | bytes | Image.Image | np.ndarray
 ImageShape = tuple[int, ...] | Literal["infer"] | None
 
 

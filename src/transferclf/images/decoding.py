@@ -21,7 +21,6 @@ of WebP need all of the 12.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from os import PathLike
 from typing import IO, Any, NamedTuple, cast
@@ -119,37 +118,26 @@ def header(contents: Contents) -> Header:
         raise read_error(error, contents) from error
 
 
-def packed(item: Any) -> Any:
-    """Return an image as pickle can carry it without change: only PIL images need that.
+def to_be_pickled(image: Image.Image) -> Image.Image | bytes:
+    """Return a PIL image as pickle can carry it without change.
 
-    The pixels of an image that is not loaded yet stay in its file, whose bytes are carried. Of
+    If it is not loaded yet, its pixels stay in its file, and the bytes of that are returned. Of
     other images pickle would lose a palette's transparency, and an orientation that was changed.
     """
-    if not isinstance(item, Image.Image):
-        return item
-    contents = file_of(item)
+    contents = file_of(image)
     if contents is not None:
-        return _PackedFile(contents.file().read())
+        return contents.file().read()
     with loading():
-        item.load()
-    image = ImageOps.exif_transpose(item) if is_turned(item) else item
-    key = image.info.get("transparency")
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = image.copy()
-        image.info = {} if key is None else {"transparency": key}
+        image.load()
+    upright = ImageOps.exif_transpose(image) if is_turned(image) else image
+    key = upright.info.get("transparency")
+    if upright.mode == "F" or upright.mode.startswith("I"):
+        plain = upright.copy()
+        plain.info = {} if key is None else {"transparency": key}
     else:
-        image = _eight_bit(image)[1](image).copy()
-        image.info = {}
-    return image
-
-
-def unpacked(item: Any) -> Any:
-    """Return an image that was :func:`packed`."""
-    return Image.open(io.BytesIO(item.data)) if isinstance(item, _PackedFile) else item
-
-
-class _PackedFile(NamedTuple):
-    data: bytes
+        plain = _eight_bit(upright)[1](upright).copy()
+        plain.info = {}
+    return plain
 
 
 def _of_file(

@@ -62,6 +62,11 @@ def check_pixel_range(pixel_range: object) -> PixelRange:
     return (low, high)
 
 
+def is_decided_by_caller(pixel_range: PixelRange) -> bool:
+    """Whether the caller said what black and white are, so that nothing is read off the images."""
+    return pixel_range == "minmax" or type(pixel_range) is tuple
+
+
 def is_wide(dtype: np.dtype) -> bool:
     """True if the dtype does not fix the value range."""
     return not (dtype.kind in "bu" and dtype.itemsize <= 2)

@@ -22,7 +22,12 @@ from transferclf.images.files import contents_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import ResizeMode, largest_box
 from transferclf.images.lazy import file_of, loading
-from transferclf.images.pixels import dtype_limits, is_wide, limits_for_maximum
+from transferclf.images.pixels import (
+    dtype_limits,
+    is_decided_by_caller,
+    is_wide,
+    limits_for_maximum,
+)
 from transferclf.images.scales import warn_if_dark_on
 from transferclf.images.source import ImageSource
 from transferclf.images.threads import room_for
@@ -72,7 +77,7 @@ def remark_on_other_images(source: ImageSource) -> None:
         may_be_deep = first.mode.startswith("I")
     else:
         may_be_deep = isinstance(first, str) and not first.lower().endswith(_EIGHT_BITS)
-    if may_be_deep and not _is_given(source):
+    if may_be_deep and not is_decided_by_caller(source.pixel_range):
         _remark_on_depth(source, sample(source, DECODED))
 
 
@@ -102,7 +107,7 @@ def _kept(source: tuple[int, int], target: tuple[int, int]) -> float:
 
 def _remark_on_depth(source: ImageSource, seen: list[Seen]) -> None:
     """Warn if files of 16 bits hold numbers of 10, 12 or 14 bits."""
-    if _is_given(source):
+    if is_decided_by_caller(source.pixel_range):
         return
     brightest = [
         float(pixels.max())
@@ -155,11 +160,6 @@ def looks_like_alpha(image: np.ndarray) -> bool:
     is_opaque = alpha >= white
     ends = is_opaque | (alpha == 0)
     return bool(ends.mean() >= _TRANSPARENT_SHARE and is_opaque.any())
-
-
-def _is_given(source: ImageSource) -> bool:
-    """Whether the caller said what black and white are."""
-    return type(source.pixel_range) is tuple or source.pixel_range == "minmax"
 
 
 def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:

@@ -28,9 +28,8 @@ from transferclf.images.checking import (
 from transferclf.images.decoding import (
     decoded,
     header,
-    packed,
     read_image,
-    unpacked,
+    to_be_pickled,
 )
 from transferclf.images.deep import STRIP, array_numbers, picture_of
 from transferclf.images.digests import Look, contents_digest, picture_digest
@@ -59,6 +58,7 @@ from transferclf.images.pixels import (
     PixelRange,
     ValueRange,
     check_pixel_range,
+    is_decided_by_caller,
     is_on_255_scale,
     to_rgb,
 )
@@ -102,11 +102,12 @@ class ImageSource:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A slice takes only its own images along.
-        items = self.items
-        if isinstance(items, np.ndarray):
-            return ImageSource, (items[self.positions], self.pixel_range, None, self.places)
-        chosen = [packed(self.item(index)) for index in range(len(self))]
-        return _unpacked_source, (chosen, self.pixel_range, self.places)
+        if isinstance(self.items, np.ndarray):
+            chosen = self.items[self.positions]
+        else:
+            items = map(self.item, range(len(self)))
+            chosen = [to_be_pickled(it) if isinstance(it, Image.Image) else it for it in items]
+        return ImageSource, (chosen, self.pixel_range, None, self.places)
 
     def __repr__(self) -> str:
         return f"<ImageSource of {len(self)} images>"
@@ -182,6 +183,8 @@ class ImageSource:
         """The bytes of an image in a file, also of a PIL image that is not loaded yet."""
         if isinstance(item, str):
             return contents_of(item)
+        if isinstance(item, bytes):
+            return Contents(item)
         contents = file_of(item) if isinstance(item, Image.Image) else None
         return nullcontext() if contents is None else contents
 
@@ -197,7 +200,7 @@ class ImageSource:
 
     def warn_if_scaled(self) -> None:
         """Warn if arrays seem to be on another scale than those that decided the range."""
-        if type(self.pixel_range) is tuple or self.pixel_range == "minmax":
+        if is_decided_by_caller(self.pixel_range):
             return
         colours = self._colours()
         if not colours:
@@ -213,10 +216,6 @@ class ImageSource:
         """Views of all images that came as arrays, without alpha."""
         items = (self.item(index) for index in range(len(self)))
         return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
-
-
-def _unpacked_source(items: list[Any], pixel_range: PixelRange, places: np.ndarray) -> ImageSource:
-    return ImageSource([unpacked(item) for item in items], pixel_range, None, places)
 
 
 def _picture_of_array(array: np.ndarray, pixel_range: PixelRange, reduce_to: int | None) -> Picture:
