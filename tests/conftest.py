@@ -6,10 +6,12 @@ outside the project: from the folder TRANSFERCLF_DATA, or from ``shared/data`` b
 
 import gc
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from process_helpers import OtherProcess
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 DATA = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
@@ -30,7 +32,47 @@ def pytest_sessionstart(session):
     gc.freeze()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--few-parameters",
+        type=int,
+        metavar="N",
+        help="run at most N parameter sets of each test function, spread evenly over its list; "
+        "modules and tests marked `every_parameter` are left whole",
+    )
+
+
+def spread(count: int, most: int) -> set[int]:
+    """Return `most` indices below `count`, evenly spread from the first to the last."""
+    if most >= count:
+        return set(range(count))
+    if most == 1:
+        return {0}
+    return {round(i * (count - 1) / (most - 1)) for i in range(most)}
+
+
+def keep_few_parameters(config, items, most: int) -> None:
+    functions = defaultdict(list)
+    for item in items:
+        if hasattr(item, "callspec") and "every_parameter" not in item.keywords:
+            functions[item.nodeid.split("[")[0]].append(item)
+    left_out = {
+        item
+        for sets in functions.values()
+        for i, item in enumerate(sets)
+        if i not in spread(len(sets), most)
+    }
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(trylast=True)  # after `-m` and `-k` have chosen
+def pytest_collection_modifyitems(config, items):
+    most = config.getoption("few_parameters")
+    if most is not None:
+        if most < 1:
+            raise pytest.UsageError("--few-parameters must be at least 1")
+        keep_few_parameters(config, items, most)
     if DATA.is_dir():
         return
     skip = pytest.mark.skip(reason=f"real images are not at {DATA}; set TRANSFERCLF_DATA")
@@ -43,6 +85,14 @@ def pytest_collection_modifyitems(items):
 def data() -> Path:
     """The folder with the real images; only for tests marked `realdata`."""
     return DATA
+
+
+@pytest.fixture(scope="session")
+def in_another_process():
+    """Run a script in a process that has not run TensorFlow, and return what it prints."""
+    process = OtherProcess()
+    yield process
+    process.close()
 
 
 @pytest.fixture

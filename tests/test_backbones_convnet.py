@@ -210,14 +210,9 @@ def test_layers_of_equal_shape_start_differently():
     assert not np.array_equal(one, other)
 
 
-@pytest.mark.slow
-def test_weights_are_the_same_in_another_process(capsys):
+def test_weights_are_the_same_in_another_process(capsys, in_another_process):
     exec(WEIGHTS, {})
-    here = capsys.readouterr().out
-    there = subprocess.run(
-        [sys.executable, "-c", WEIGHTS], capture_output=True, text=True, check=True
-    )
-    assert here == there.stdout
+    assert capsys.readouterr().out == in_another_process(WEIGHTS)
 
 
 def test_building_and_checking_disturb_nothing():

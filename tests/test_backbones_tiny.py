@@ -1,9 +1,5 @@
 """The bundled backbone: small, complete, verified, and needing nothing outside the package."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -74,26 +70,3 @@ def test_another_network_is_refused():
         load_tiny_weights(keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs)))
     with pytest.raises(NetworkError, match="3 input channels"):
         load_tiny_weights(build_tiny((32, 32, 1)))
-
-
-@pytest.mark.slow
-def test_it_needs_neither_network_nor_home(tmp_path):
-    code = (
-        "import socket\n"
-        "def refuse(*_, **__): raise OSError('the network is cut off')\n"
-        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
-        "import numpy as np\n"
-        "from transferclf import TransferClassifier\n"
-        "X = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)\n"
-        "print(TransferClassifier('tiny').fit(X, [0, 1] * 3).predict(X).shape)\n"
-    )
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("KERAS_HOME", "HOME")
-    }
-    finished = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=environment | {"HOME": str(tmp_path)},
-    )
-    assert finished.stdout.strip() == "(6,)", finished.stderr

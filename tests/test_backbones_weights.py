@@ -274,6 +274,7 @@ def test_the_random_state_is_put_back_after_an_error():
 # --- weights from a path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mine.weights.h5", FILE])
 def test_weights_from_a_file(network, folder, name):
     model = build_backbone(MOBILENET, folder / name, SIZE, seed=0)

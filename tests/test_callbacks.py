@@ -71,6 +71,7 @@ def test_a_history_and_an_object_of_ones_own_are_filled():
     assert fitted.callbacks == [history, notes]
 
 
+@pytest.mark.slow
 def test_a_history_goes_on_over_phases_and_fits():
     history = keras.callbacks.History()
     how = {"trainable_layers": "top", "fine_tune_epochs": 2}

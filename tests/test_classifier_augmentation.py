@@ -52,6 +52,7 @@ def pixels_of(images, mode="crop"):
     return np.stack([resize_image(image, (SIDE, SIDE), mode) for image in images]).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -150,6 +151,7 @@ def test_copies_of_an_image_come_in_views_of_their_own():
     assert set(np.concatenate(views)) == set(range(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augmentation",
     ["light", Augmentation(mixup=0.5, cutmix=1.0, noise=3)],

@@ -63,6 +63,7 @@ def test_every_optimizer_trains(images, labels, optimizer):
     assert classifier.history_["loss"][-1] < classifier.history_["loss"][0]
 
 
+@pytest.mark.slow
 def test_auto_is_the_optimum_where_there_is_one(images, labels):
     linear = tiny(hidden_units=(), epochs=20).fit(images, labels)
     assert isinstance(linear.head_, LinearHead)
@@ -80,11 +81,10 @@ def test_auto_is_the_optimum_where_there_is_one(images, labels):
 def test_a_search_over_heads_passes_images_once(images, labels):
     probe = tiny().fit(images[:1].repeat(2, axis=0), [0, 1])
     before = probe.prefix_.forward().images_seen
-    grid = {
-        "hidden_units": [(), (4,), (8, 4)],
-        "optimizer": ["adam", "sgd"],
-        "dropout": [0.0, 0.2],
-    }
+    grid = [
+        {"hidden_units": [(), (4,)], "optimizer": ["adam", "sgd"]},
+        {"hidden_units": [(8, 4)], "dropout": [0.2]},
+    ]
     search = GridSearchCV(tiny(epochs=2, learning_rate=0.01), grid, cv=2).fit(images, labels)
     assert search.best_score_ > 0.6
     assert probe.prefix_.forward().images_seen - before == N - 1

@@ -5,6 +5,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
+from exactness import assert_rows_agree
 from image_helpers import striped_images
 from keras import layers
 from sklearn.base import clone
@@ -86,7 +87,7 @@ def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, cha
         0.25,
         0.5,
     ]
-    np.testing.assert_array_equal(fitted.predict_proba(images[3:9]), probabilities[3:9])
+    assert_rows_agree(fitted.predict_proba(images[3:9]), probabilities[3:9])
 
 
 @pytest.mark.slow
@@ -259,6 +260,7 @@ def reading(maps):
     return layers.Dense(Settings.units, activation=Settings.kind)(averaged(maps))
 
 
+@pytest.mark.slow
 def test_what_a_head_reads_may_change_between_fits_and_after_them(images, labels, monkeypatch):
     first = tiny(head=reading, epochs=2).fit(images, labels)
     before = first.predict_proba(images)
@@ -296,6 +298,7 @@ def sequential():
     return keras.Sequential([layers.GlobalAveragePooling2D(), layers.Dense(8)])
 
 
+@pytest.mark.slow
 def test_a_layer_or_a_sequential_model_is_a_head_of_which_a_copy_is_trained(images, labels):
     shared = sequential()
     first = tiny(head=shared, epochs=2).fit(images, labels)
@@ -312,6 +315,7 @@ def test_a_layer_or_a_sequential_model_is_a_head_of_which_a_copy_is_trained(imag
     assert off(tiny(head=layers.GlobalMaxPooling2D(), epochs=2).fit(images, labels), images) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_built_model_as_a_head_starts_from_its_weights_and_keeps_them(images, labels):
     shared = sequential()
     shared.build((None, 1, 1, 1152))
@@ -324,6 +328,7 @@ def test_a_built_model_as_a_head_starts_from_its_weights_and_keeps_them(images, 
     np.testing.assert_array_equal(shared.layers[-1].kernel, kernel)
 
 
+@pytest.mark.slow
 def test_a_head_of_models_within_models_is_flat(images, labels):
     def nested(maps):
         return keras.Sequential([sequential(), layers.Dense(4)])(maps)

@@ -109,6 +109,7 @@ def take_start(model, own, start):
     model.layers[-1].set_weights(by_name["predictions"].get_weights())
 
 
+@pytest.mark.slow
 def test_one_seed_one_network(images, labels):
     network = ConvNet(filters=(4,), dropout=0.5, dense_units=(8,))
     found = [

@@ -304,6 +304,7 @@ class TestSchedules:
             fitted = tiny(lr_schedule=schedule, learning_rate=0.01).fit(images, labels)
             np.testing.assert_allclose(fitted.history_["learning_rate"], rates, rtol=1e-5)
 
+    @pytest.mark.slow
     def test_each_phase_begins_anew(self, images, labels, network):
         fitted = tuned(network, hidden_units=(4,), epochs=2, lr_schedule="cosine")
         fitted.set_params(learning_rate=0.1, fine_tune_epochs=2).fit(images, labels)
@@ -425,6 +426,7 @@ class TestOptimizers:
         assert_same_weights(first, second)
         assert int(used.iterations) == 1
 
+    @pytest.mark.slow
     def test_its_arguments_have_an_effect(self, images, labels):
         last = {
             tiny(optimizer=keras.optimizers.SGD(0.02, **arguments))
@@ -475,6 +477,7 @@ class TestHeads:
         assert shares[0] < 0.5
         assert shares[1] > 0.8
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_norm", ["before", "after"])
     def test_batch_normalisation(self, images, labels, batch_norm):
         fitted = tiny(batch_norm=batch_norm, epochs=8, dropout=0.1).fit(images, labels)
@@ -534,6 +537,7 @@ class TestFineTuning:
         for a, b in zip(plain.head_.weights, slowed.head_.weights, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    @pytest.mark.slow
     def test_layer_decay_holds_for_adam_and_many_steps(self, images, labels, network):
         far = []
         for layer_decay in (None, 0.3):
@@ -602,6 +606,7 @@ class TestCallbacks:
         assert diary.model is None
         assert_same_weights(fitted, tiny(optimizer="sgd", epochs=2).fit(images, labels))
 
+    @pytest.mark.slow
     def test_every_phase_begins_and_ends(self, images, labels, network):
         lines = []
         fitted = tuned(network, hidden_units=(4,), epochs=2, callbacks=(Diary(lines),))
@@ -668,6 +673,7 @@ class TestCallbacks:
             tiny(callbacks=wrong).fit(images, labels)
 
 
+@pytest.mark.slow
 def test_the_callers_random_numbers_go_on_undisturbed(images, labels, network):
     convnet = ConvNet((4,), dense_units=(), dropout=0.1, batch_norm="before")
 

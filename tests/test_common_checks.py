@@ -9,6 +9,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier
 
 pytestmark = [
+    pytest.mark.every_parameter,  # they are the checks
     # The numbers of the checks are no photographs: they are mostly a few units of 255.
     pytest.mark.filterwarnings(
         "ignore:the brightest pixel of:transferclf.exceptions.TransferclfWarning"

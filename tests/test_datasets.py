@@ -2,7 +2,9 @@
 
 import os
 import sys
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,10 +127,16 @@ class TestFolder:
             load_image_folder(tmp_path)
 
     def test_a_large_class_is_read_in_no_time(self, tmp_path):
+        """Measured: 0.1 seconds. A search of all names for each name would take a minute."""
         make(tmp_path, "cat/a.png")
         for index in range(3000):
             (tmp_path / "cat" / f"{index}.jpg").touch()
-        assert len(load_image_folder(tmp_path).data) == 3001
+        start = time.process_time()
+        bunch = load_image_folder(tmp_path)
+        assert time.process_time() - start < 5
+        names = [*(f"cat/{index}.jpg" for index in range(3000)), "cat/a.png"]
+        assert [Path(name).as_posix() for name in bunch.filenames] == names
+        assert bunch.target.tolist() == ["cat"] * 3001
 
     def test_no_such_folder(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="expected a folder of class folders, got"):

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,13 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tools/*/*.md")])
 # Other fences hold no Python; a new kind has to be added here, or it would not run.
 LANGUAGES = {"python", "bash", "sh"}
-# Class folders that a page reads, by the name of the page. Each gets ten images a class.
+# Class folders that a page reads, by the name of the page.
 FOLDERS = {
     "README.md": ["photos"],
     "docs/auditing.md": ["photos/train", "photos/test"],
     "docs/experiments.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
 }
+IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
 WITH_WEIGHTS = {"docs/experiments.md": ("mobilenet_v2", (160, 160))}
 
@@ -90,25 +92,19 @@ WITH_PYTHON = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty current folder, for this process and for the workers that a block starts.
-
-    Workers of an earlier search would otherwise still work in the folder of that time.
-    """
-    from joblib.externals.loky import get_reusable_executor
+    """An empty current folder."""
     from matplotlib import pyplot as plt
 
-    get_reusable_executor().shutdown(wait=True)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    get_reusable_executor().shutdown(wait=True)
     plt.close("all")
 
 
 def draw(place, rng):
-    """Bright and dark pictures in folders of their classes, ten of each."""
+    """Bright and dark pictures in folders of their classes."""
     for label, low in (("cat", 0), ("dog", 120)):
         (place / label).mkdir(parents=True)
-        for number in range(10):
+        for number in range(IMAGES):
             pixels = rng.integers(low, low + 136, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(place / label / f"{number}.jpg")
 
@@ -132,7 +128,9 @@ def test_the_python_of_a_page_runs(page, folder, rng, capsys):
     prepare, check = PARTICULARS.get(page, (None, None))
     if prepare:
         prepare(folder)
-    names = run_blocks(page, BLOCKS[page])
+    # Searches in several processes are tested by `test_processes.py`.
+    with joblib.parallel_config("sequential"):
+        names = run_blocks(page, BLOCKS[page])
     if check:
         check(names, folder, capsys.readouterr().out)
 

@@ -31,25 +31,30 @@ def own_head(maps):
     return layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x))
 
 
+def first_blocks_of_an_efficientnet():
+    model = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(SIDE, SIDE, 3)
+    )
+    return keras.Model(model.input, model.get_layer("block3a_activation").output)
+
+
 OWN = {"backbone": own_network}
 CONVNET = {"backbone": ConvNet((4,), dense_units=(4,), batch_norm="after"), "epochs": 1}
+TUNED = {"trainable_layers": "all", "fine_tune_epochs": 1}
 KINDS = {
-    "linear": OWN,
     "fine-tuned": {"backbone": "tiny", "trainable_layers": "top", "fine_tune_epochs": 1},
     "hidden layers": OWN
     | {"hidden_units": (4,), "epochs": 1, "batch_norm": "before", "dropout": 0.2},
-    "dropout": OWN | {"dropout": 0.2, "epochs": 1},
-    "own head": OWN | {"head": own_head, "epochs": 1},
-    "caffe": OWN | {"preprocessing": "caffe"},
-    "torch": OWN | {"preprocessing": "torch", "pooling": "max"},
-    "all layers tuned": OWN | {"trainable_layers": "all", "fine_tune_epochs": 1},
+    "own head": OWN | {"head": own_head, "dropout": 0.2, "epochs": 1},
+    "caffe": OWN | {"preprocessing": "caffe"},  # and a linear head
+    "torch": OWN | {"preprocessing": "torch", "pooling": "max"} | TUNED,
     "from nothing": CONVNET,
     "standardized": CONVNET | {"preprocessing": "standardize"},
     "whitened": {
         "backbone": ConvNet((), dense_units=(4,)), "image_size": 8, "preprocessing": "zca",
         "epochs": 1,
     },
-    "efficientnet": {"backbone": "efficientnet_b0", "weights": None},
+    "efficientnet": {"backbone": first_blocks_of_an_efficientnet},
 }  # fmt: skip
 
 

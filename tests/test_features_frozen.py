@@ -303,6 +303,7 @@ def test_nested_models_whose_layers_have_the_same_names():
         choose(model, image_size=16).build()
 
 
+@pytest.mark.slow
 def test_several_layers_stand_side_by_side():
     names = ("stem_relu", "block2_unit1_relu2", "top_relu")
     images = pixels(2, 32, 32, 3)
@@ -704,6 +705,7 @@ def test_a_saved_model_that_is_exported_anew_to_the_same_place(tmp_path, rng):
         np.testing.assert_allclose(got, classifier.predict_proba(images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_replaced_on_disk_are_noticed(tmp_path, rng):
     import shutil
 

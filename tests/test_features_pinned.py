@@ -115,6 +115,7 @@ def test_grad_cam_and_an_extractor_notice_it():
         anew(pickle.loads(pickle.dumps(extractor))).transform(IMAGES)
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_replaced_after_fit_is_noticed(tmp_path):
     file = tmp_path / "mine.weights.h5"
     options = {"image_size": 32, "preprocessing": "auto", "pooling": "avg", "layers": (), "seed": 0}

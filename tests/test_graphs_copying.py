@@ -1,10 +1,6 @@
 """Copies of models with layers of the user's own: the same function, or one clear error."""
 
-import os
 import pickle
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import cloudpickle
@@ -173,8 +169,7 @@ def test_two_outputs_are_tuned_side_by_side():
         tiny(model, head=layers.Flatten()).fit(IMAGES, LABELS)
 
 
-@pytest.mark.slow
-def test_layers_of_a_script_work_in_other_processes(tmp_path):
+def test_layers_of_a_script_work_in_other_processes(tmp_path, in_another_process):
     """As joblib sends an estimator to its workers, which have another __main__."""
     script = {"__name__": "__main__"}
     exec(Path(__file__).with_name("own_layers.py").read_text(), script)
@@ -190,13 +185,7 @@ def test_layers_of_a_script_work_in_other_processes(tmp_path):
         for name, estimator in {{"fitted": fitted, "again": again}}.items():
             estimator.predict_proba(images).tofile(folder / name)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    in_another_process(code)
     expected = classifier.predict_proba(IMAGES).ravel()
     for name in ("fitted", "again"):
         np.testing.assert_allclose(np.fromfile(tmp_path / name), expected, atol=1e-6)

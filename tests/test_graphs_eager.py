@@ -1,10 +1,5 @@
 """Places where networks cannot run: TensorFlow without eager execution, and models of Keras 2."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -53,8 +48,7 @@ def test_inside_of_a_traced_function_one_error_says_so():
         traced()
 
 
-@pytest.mark.slow
-def test_after_eager_execution_was_switched_off():
+def test_after_eager_execution_was_switched_off(in_another_process):
     code = """
         import numpy as np
         import tensorflow as tf
@@ -72,13 +66,7 @@ def test_after_eager_execution_was_switched_off():
             except NetworkError as error:
                 print("eager execution" in str(error))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.split() == ["True"] * 3, done.stderr[-2000:]
+    assert in_another_process(code).split() == ["True"] * 3
 
 
 @pytest.mark.parametrize(

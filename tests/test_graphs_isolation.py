@@ -30,6 +30,7 @@ def keras():
     keras.config.set_dtype_policy(policy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception_v3", "mobilenet_v3_small"])
 def test_layers_have_the_same_names_every_time(name):
     record = get_backbone(name)
@@ -50,6 +51,7 @@ def test_the_callers_names_go_on_as_before(keras):
     assert keras.layers.Dense(1).name == f"dense_{number}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
 def test_features_do_not_depend_on_the_callers_precision(keras, images, policy):
     expected = CNNFeatureExtractor("tiny", image_size=32).fit_transform(images)

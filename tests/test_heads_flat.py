@@ -146,8 +146,10 @@ def test_only_the_predictions_are_trainable(features):
     }
 
 
-@pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v2_035"])
-@pytest.mark.parametrize("preprocessing", ["auto", "caffe", "torch"])
+@pytest.mark.parametrize(
+    ("backbone", "preprocessing"),
+    [("tiny", "auto"), ("tiny", "caffe"), ("tiny", "torch"), ("mobilenet_v2_035", "auto")],
+)
 def test_saved_and_loaded(backbone, preprocessing, pixels, tmp_path):
     features = features_of(backbone, preprocessing)
     model = with_linear_head(features, **head_for(features))

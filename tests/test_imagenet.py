@@ -256,6 +256,7 @@ class TestParameters:
         with pytest.raises(UnknownBackboneError, match="did you mean .*mobilenet_v2"):
             predict_imagenet("mobilenetv22", pixels)
 
+    @pytest.mark.slow
     def test_keras_own_spelling(self, pixels):
         assert len(predict_imagenet("MobileNetV2", pixels[:1], weights=None, image_size=32)) == 1
 
@@ -328,6 +329,7 @@ class TestWeights:
         assert predict_imagenet(NAME, pixels, image_size=96) == mine
         assert predict_imagenet(NAME, pixels, image_size=96, weights="pretrained") == mine
 
+    @pytest.mark.slow
     def test_are_found_in_a_home_that_may_only_be_read(
         self, network, pixels, keras_home, tmp_path, monkeypatch
     ):
@@ -364,6 +366,7 @@ class TestWeights:
         with pytest.raises(WeightsError, match="gone.h5 cannot be read"):
             predict(pixels, tmp_path / "gone.h5")
 
+    @pytest.mark.slow
     def test_without_a_classification_layer(self, pixels, tmp_path):
         path = tmp_path / "short.weights.h5"
         shape = {"input_shape": (*SIZE, 3), "alpha": 0.35, "weights": None}

@@ -91,7 +91,7 @@ x = keras.layers.Conv2D(32, 3, padding="same")(inputs)
 for _ in range(4):
     x = keras.layers.Conv2D(32, 3, padding="same")(x)
 model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
-images = np.zeros((320, 64, 64, 3), np.float32)
+images = np.zeros((128, 64, 64, 3), np.float32)
 
 def cpu_by_thread():
     seconds = {}

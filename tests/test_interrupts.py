@@ -123,6 +123,7 @@ def test_a_new_classifier_goes_on_to_the_same_end(functions):
     assert reached >= ({1, 2, 3} if functions is IN_TRAINING else {3})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("functions", [IN_TRAINING, IN_THE_ESTIMATOR], ids=["training", "fit"])
 def test_a_fitted_one_has_the_old_or_the_new_state(functions):
     # The second is short: that a fit without warm_start begins anew is what counts.
@@ -142,6 +143,7 @@ def test_a_fitted_one_has_the_old_or_the_new_state(functions):
     assert min(n_kept) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
 def test_partial_fit_is_all_or_nothing():
     parts = (slice(0, 12), slice(12, 24))
@@ -172,6 +174,7 @@ def test_a_first_call_that_is_interrupted_leaves_nothing():
             assert vars(classifier) == vars(tiny())
 
 
+@pytest.mark.slow
 def test_an_interruption_by_a_callback_in_a_later_phase_keeps_the_phases():
     def interrupt(epoch, logs):
         if len(seen) == 4:  # two of the head, then the second of fine-tuning

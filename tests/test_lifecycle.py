@@ -4,10 +4,9 @@ import copy
 import functools
 import os
 import pickle
-import subprocess
-import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.reduction import ForkingPickler
 
 import joblib
 import keras
@@ -158,9 +157,6 @@ SCRIPT = """
     images = rng.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
     labels = np.arange(8) % 2
 
-    def probabilities(estimator):
-        return estimator.predict_proba(images)
-
     def new(**parameters):
         return TransferClassifier(image_size=32, random_state=0, **parameters)
 
@@ -185,22 +181,12 @@ SCRIPT = """
 """
 
 
-def run_script(code, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT) + textwrap.dedent(code))
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 NO_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 
 @NO_FORK
 @pytest.mark.slow
-def test_a_child_forked_after_tensorflow_ran_says_so_and_does_not_hang(tmp_path):
+def test_a_child_forked_after_tensorflow_ran_says_so_and_does_not_hang(in_another_process):
     code = """
     import keras
 
@@ -228,28 +214,25 @@ def test_a_child_forked_after_tensorflow_ran_says_so_and_does_not_hang(tmp_path)
     assert len(fitted.predict(unseen)) == 8
     print("done")
     """
-    assert run_script(code, tmp_path) == "done\n"
+    assert in_another_process(textwrap.dedent(SCRIPT) + textwrap.dedent(code)) == "done\n"
 
 
-@pytest.mark.slow
-def test_processes_that_start_anew_predict_the_same(tmp_path):
-    """With pickles made where TensorFlow has run; `test_processes.py` has those of joblib."""
+def test_pickles_predict_the_same_in_a_process_that_starts_anew(tmp_path, in_another_process):
+    """The pickles are made where TensorFlow has run; `test_processes.py` has those of joblib."""
+    content = ForkingPickler.dumps(({case: fitted_as(case) for case in CASES}, OTHERS))
+    (tmp_path / "pickle").write_bytes(content)
     code = """
-    def main():
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
-
-        fitted = new(hidden_units=(2,), epochs=1).fit(images, labels)
-        expected = fitted.predict_proba(images)
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            found = pool.submit(probabilities, fitted).result()
-        np.testing.assert_array_equal(found, expected)
-        print("done")
-
-    if __name__ == "__main__":
-        main()
+    import pathlib, pickle, sys
+    import numpy as np
+    folder = pathlib.Path(sys.argv[1])
+    fitted, images = pickle.loads((folder / "pickle").read_bytes())
+    found = {case: estimator.predict_proba(images) for case, estimator in fitted.items()}
+    np.savez(folder / "found.npz", **found)
     """
-    assert run_script(code, tmp_path) == "done\n"
+    in_another_process(code, tmp_path)
+    with np.load(tmp_path / "found.npz") as found:
+        for case in CASES:
+            np.testing.assert_array_equal(found[case], fitted_as(case).predict_proba(OTHERS))
 
 
 def test_the_error_is_also_a_runtime_error(monkeypatch):

@@ -42,6 +42,7 @@ def assert_same_weights(first, second):
 
 
 class TestLearning:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "changes",
         [
@@ -60,6 +61,7 @@ class TestLearning:
         assert classifier.n_iter_ == 24 == len(classifier.history_["loss"])
         assert classifier.history_["loss"][-1] < classifier.history_["loss"][0]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "changes",
         [
@@ -260,6 +262,7 @@ class TestStatistics:
         np.testing.assert_array_equal(again.head_.mean, classifier.head_.mean)
         np.testing.assert_array_equal(again.head_.scale, classifier.head_.scale)
 
+    @pytest.mark.slow
     def test_activation_maps_stay_standardised_as_they_are(self, images, labels):
         def head(maps):
             return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 1)(maps))

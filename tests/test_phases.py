@@ -35,6 +35,7 @@ def phases(fitted):
 
 
 class TestPhases:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["linear", "hidden", "tuned", "both", "scratch"])
     def test_each_has_its_unit(self, kind, tmp_path):
         parameters = {

@@ -36,6 +36,7 @@ def run(code):
     return finished.stdout
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_when_something_is_drawn():
     told = run(
         "import sys\n"

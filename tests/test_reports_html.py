@@ -230,6 +230,7 @@ def test_classifiers_without_probabilities(digits, tmp_path):
     assert "Left out: RidgeClassifier gives no probabilities." in text
 
 
+@pytest.mark.slow
 def test_images_are_predicted_once(digits, tmp_path, monkeypatch):
     X, y = digits
     classifier = TransferClassifier("tiny", image_size=32, l2=0.1, pixel_range=(0, 16))

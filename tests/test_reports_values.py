@@ -2,9 +2,6 @@
 
 import functools
 import operator
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -240,7 +237,7 @@ def test_circles_end():
     assert not is_told(described(circle))
 
 
-def test_other_processes_tell_the_same():
+def test_other_processes_tell_the_same(in_another_process):
     code = (
         "from sklearn.pipeline import make_pipeline\n"
         "from transferclf import Augmentation, TransferClassifier\n"
@@ -252,11 +249,4 @@ def test_other_processes_tell_the_same():
     )
     here = {"__name__": "__main__"}
     exec(code, here)
-    there = subprocess.run(
-        [sys.executable, "-c", f"{code}print(digest)"],
-        env=os.environ | {"PYTHONHASHSEED": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert there.stdout.strip() == here["digest"]
+    assert in_another_process(f"{code}print(digest)").strip() == here["digest"]

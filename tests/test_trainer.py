@@ -207,6 +207,7 @@ def test_only_the_proportions_of_weights_matter(data):
     np.testing.assert_allclose(heavy.history["loss"], light.history["loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_is_dropped_frees_its_memory(data):
     suffix = Suffix(OBJECTIVE, (8,), width=WIDTH)
     probabilities(fitted(data, suffix), data[0])

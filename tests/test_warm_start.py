@@ -1,9 +1,7 @@
 """Going on: after Ctrl-C, after a finished fit, and with the same seed in another process."""
 
-import os
 import pickle
-import subprocess
-import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -91,6 +89,7 @@ def assert_same(first, second):
 
 
 class TestInterrupted:
+    @pytest.mark.slow
     @pytest.mark.parametrize("interrupting", [Interrupting, InterruptingEarly, InterruptingBatches])
     @pytest.mark.parametrize("kind", KINDS)
     def test_going_on_ends_as_if_nothing_had_happened(self, kind, interrupting):
@@ -109,6 +108,7 @@ class TestInterrupted:
         np.testing.assert_array_equal(classifier.predict_proba(images), whole.predict_proba(images))
         assert classifier.head_.checkpoint is None
 
+    @pytest.mark.slow
     def test_what_was_reached_is_what_fewer_epochs_reach(self):
         images, labels = examples()
         classifier = of_head(callbacks=[Interrupting(2)])
@@ -299,6 +299,7 @@ class TestFinished:
 IN_ANOTHER_PROCESS = """
 import sys
 import numpy as np
+sys.path.insert(0, sys.argv[2])
 from test_warm_start import KINDS, examples, short
 
 np.random.seed(5)
@@ -313,10 +314,8 @@ def short(kind, **changes):
 
 
 @pytest.mark.slow
-def test_a_seed_determines_all_in_every_process(tmp_path):
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "PYTHONHASHSEED": "7"}
-    command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path / "found.npz")]
-    subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL, timeout=240)
+def test_a_seed_determines_all_in_every_process(tmp_path, in_another_process):
+    in_another_process(IN_ANOTHER_PROCESS, tmp_path / "found.npz", Path(__file__).parent)
     images, _ = examples()
     with np.load(tmp_path / "found.npz") as found:
         for kind, name in zip(KINDS, found.files, strict=True):
