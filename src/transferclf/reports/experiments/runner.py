@@ -23,7 +23,7 @@ from transferclf.persistence.parameters import parameter_facts
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
 from transferclf.reports.experiments.runs import RunFolder, jsonable
-from transferclf.reports.experiments.values import described, digest_of, is_told
+from transferclf.reports.experiments.values import described, digest_of
 from transferclf.reports.names import short_name
 from transferclf.reports.predictions import Predictions, predictions_of, unwrapped
 
@@ -72,15 +72,15 @@ class Run:
     ):
         self.name, self.estimator, self.folds = name, estimator, folds
         self.scorers = scorers_of(scoring)
-        parameters, measured = described(estimator), described(scoring)
-        self.facts = {
+        parameters = described(estimator, f"run {name!r}")
+        measured = described(scoring, "scoring")
+        self.facts: dict[str, Any] = {
             "parameters": parameters,
             "data": folds.digest,
             "folds": len(folds),
             "metric": next(iter(self.scorers), "accuracy"),
             "seed": SEED,
         }
-        self.is_told = is_told([parameters, measured])
         self.folder = RunFolder(directory, name, digest_of([parameters, measured, folds.digest]))
         self.error: Exception | None = None
         self._done: set[int] = set()
