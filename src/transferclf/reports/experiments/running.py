@@ -1,4 +1,4 @@
-"""run_experiments: named runs on the same folds, each fold kept the moment it ends."""
+"""run_experiments: run estimators on the same folds, and keep each fold when it ends."""
 
 from __future__ import annotations
 
@@ -309,5 +309,5 @@ def _rank(row: Mapping[str, Any], metric: str) -> float:
 
 
 def _mean(values: Sequence[Any]) -> float | None:
-    """The mean of what is known; None where nothing is, or something is not."""
+    """Return the mean, or None where there are no values or one is None."""
     return None if not values or None in values else float(np.mean(values))

@@ -53,14 +53,6 @@ def described(value: Any, name: str) -> Facts:
     """A value as JSON has it; equal values are described equally, in every process.
 
     `name` says whose value it is, for the InvalidParameterError about one that cannot be told.
-
-    Examples
-    --------
-    >>> described({"b": (1, 2.5), "a": None}, "options")
-    {'dict': [['a', None], ['b', {'tuple': [1, 2.5]}]]}
-    >>> from sklearn.naive_bayes import GaussianNB
-    >>> described(GaussianNB(priors=None), "run")["parameters"]
-    {'priors': None, 'var_smoothing': 1e-09}
     """
     try:
         return _described(value, name)
