@@ -123,7 +123,7 @@ def test_tqdm_is_imported_for_a_bar_alone():
     assert done.returncode == 0, done.stderr
     lines = re.split("[\r\n]+", done.stdout)
     assert [line for line in lines if line in ("True", "False")] == ["False", "True"]
-    assert "100%|██████████| 5/5" in done.stdout.replace("#", "█")
+    assert re.search(r"100%\|[█#]+\| 5/5", done.stdout)
 
 
 def test_a_notebook_gets_a_bar(monkeypatch, capsys):

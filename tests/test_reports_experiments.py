@@ -339,16 +339,14 @@ class Holder(ClassifierMixin, BaseEstimator):
         return Holder(self.held)
 
 
-def test_a_parameter_that_cannot_be_told_is_said(tmp_path):
-    held = Unseen()
-    for _ in range(2):
-        with pytest.warns(TransferclfWarning, match="cannot be told by their value"):
-            run_experiments({"a": Holder(held)}, X, Y, cv=3, directory=tmp_path)
-    assert Counted.fits == 3  # the very same object
-    untold = pytest.warns(TransferclfWarning, match="cannot be told")
-    with untold, pytest.warns(TransferclfWarning, match="other parameters"):
-        run_experiments({"a": Holder(Unseen())}, X, Y, cv=3, directory=tmp_path)
-    assert Counted.fits == 6
+@pytest.mark.parametrize("held", [Unseen(), lambda x: x])
+def test_a_parameter_that_cannot_be_told_is_refused_before_any_work(held, tmp_path):
+    with pytest.raises(InvalidParameterError, match="run 'a', parameter 'held': expected a value"):
+        run_experiments({"good": GaussianNB(), "a": Holder(held)}, X, Y, directory=tmp_path)
+    with pytest.raises(InvalidParameterError, match="scoring: expected a value"):
+        run_experiments({"a": Holder()}, X, Y, directory=tmp_path, scoring={"own": lambda *_: 1})
+    assert Counted.fits == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_classifiers_without_probabilities_have_no_loss(tmp_path):

@@ -44,18 +44,7 @@ def look(name: Any) -> str:
 
 
 def look_alikes(names: Iterable[str]) -> list[list[str]]:
-    """Group different names that have the same look.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Names; equal ones count once.
-
-    Returns
-    -------
-    list of list of str
-        Each group of two or more names, sorted; the groups are in the order of their first names.
-    """
+    """Return groups of different names that have the same look, sorted."""
     groups: dict[str, list[str]] = {}
     for name in sorted(set(names)):
         groups.setdefault(look(name), []).append(name)
@@ -63,20 +52,7 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
 
 
 def known_by_look(unknown: Iterable[Any], known: Iterable[Any]) -> dict[Any, Any]:
-    """Find labels that are not known, but have the look of a known one.
-
-    Parameters
-    ----------
-    unknown : iterable
-        Labels that are not among `known`.
-    known : iterable
-        Known labels.
-
-    Returns
-    -------
-    dict
-        The known label for each unknown one that looks like it, in the order of `unknown`.
-    """
+    """Return the known label for each unknown one that has its look."""
     by_look = {look(label): label for label in known}
     looks = ((label, look(label)) for label in unknown)
     return {label: by_look[key] for label, key in looks if key in by_look}
@@ -85,21 +61,9 @@ def known_by_look(unknown: Iterable[Any], known: Iterable[Any]) -> dict[Any, Any
 def did_you_mean(
     unknown: Sequence[Any], known: Iterable[Any], *, only_look_alikes: bool = False
 ) -> str:
-    """Return a sentence with near matches, to be put at the end of an error, or "".
+    """Return a sentence for the end of an error, with near matches of the first few names, or "".
 
-    Parameters
-    ----------
-    unknown : sequence
-        Names that are not among `known`; the first few of them get a near match.
-    known : iterable
-        Known names.
-    only_look_alikes : bool, default=False
-        Whether names that merely have most letters in common are no near match.
-
-    Returns
-    -------
-    str
-        Begins with a space where it is not empty.
+    `only_look_alikes` leaves out names that merely have most letters in common.
     """
     known = list(known)
     found = known_by_look(unknown, known)

@@ -1,4 +1,4 @@
-"""evaluate: how good a classifier is, by scikit-learn's measures, in one pass over the images."""
+"""evaluate: measure a classifier by scikit-learn's measures, in one pass over the images."""
 
 from __future__ import annotations
 

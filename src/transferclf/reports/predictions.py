@@ -1,4 +1,4 @@
-"""What a fitted classifier says of images, in one pass; and what is inside of meta-estimators."""
+"""Predictions of a fitted classifier in one pass, and the estimators inside of others."""
 
 from __future__ import annotations
 
@@ -23,18 +23,9 @@ TOLERANCE = 5e-3
 
 @dataclass(frozen=True)
 class Predictions:
-    """What is said of n images.
+    """Predictions for n images, with one column for each class.
 
-    Attributes
-    ----------
-    classes : ndarray of shape (n_classes,)
-        The classes in the order of the columns.
-    y_pred : ndarray of shape (n,)
-        The predicted labels.
-    y_proba : ndarray of shape (n, n_classes) or None
-        Probabilities, if there are any.
-    y_score : ndarray of shape (n, n_classes) or None
-        What the classes are ranked by: the probabilities, or else the decision function.
+    `y_score` ranks the classes: the probabilities, or else the decision function.
     """
 
     classes: np.ndarray
@@ -44,31 +35,11 @@ class Predictions:
 
 
 def predictions_of(estimator: Any, X: Any) -> Predictions:
-    """Predictions of any fitted classifier.
+    """Return the predictions of any fitted classifier.
 
     A TransferClassifier, also the last step of a pipeline or the best of a search, is asked once,
     and predicts the class with the highest probability, as its `predict` does. Others may predict
     another class, and are asked for both.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted; with `classes_` and `predict`.
-    X : array-like or sequence, n of them
-        Whatever the estimator takes.
-
-    Returns
-    -------
-    Predictions
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If the estimator is not fitted.
-    InvalidParameterError
-        If it is no classifier of one label per sample.
-    ValueError
-        If there are probabilities that are none.
     """
     classes = classes_of(estimator)
     if hasattr(estimator, "predict_proba"):
@@ -85,15 +56,7 @@ def predictions_of(estimator: Any, X: Any) -> Predictions:
 
 
 def classes_of(estimator: Any) -> np.ndarray:
-    """The classes of a fitted classifier.
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
-    InvalidParameterError
-        If it is no classifier of one label per sample.
-    """
+    """Return the classes of a fitted classifier of one label per sample."""
     classes = getattr(estimator, "classes_", None)
     if classes is None:
         check_is_fitted(estimator)
@@ -107,7 +70,7 @@ def classes_of(estimator: Any) -> np.ndarray:
 
 @contextmanager
 def few_of_each_class() -> Iterator[None]:
-    """Without scikit-learn's warning that many classes of few samples may be a regression."""
+    """Suppress scikit-learn's warning that many classes of few samples may be a regression."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         yield
@@ -115,13 +78,7 @@ def few_of_each_class() -> Iterator[None]:
 
 @few_of_each_class()
 def label_indices(labels: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
-    """Which of the classes each label is.
-
-    Raises
-    ------
-    ValueError
-        If there is not one label per sample, or one that is not known.
-    """
+    """Return the position of each label in `classes`; an unknown label is a ValueError."""
     if labels is None:
         raise InvalidParameterError("Expected one label per sample. Got None instead.")
     order = np.argsort(classes)
@@ -129,23 +86,9 @@ def label_indices(labels: Any, n_samples: int, classes: np.ndarray) -> np.ndarra
 
 
 def checked_probabilities(y_proba: Any, n_classes: int) -> np.ndarray:
-    """Probabilities as an array of shape (n, n_classes).
+    """Return probabilities as an array of shape (n, n_classes), or raise ValueError.
 
-    Parameters
-    ----------
-    y_proba : array-like of shape (n, n_classes)
-        For two classes also those of the second alone, of shape (n,).
-    n_classes : int
-        How many there have to be.
-
-    Returns
-    -------
-    ndarray of shape (n, n_classes)
-
-    Raises
-    ------
-    ValueError
-        If they are not numbers from 0 to 1 that sum up to one in each row.
+    For two classes, those of the second alone will do, shape (n,).
     """
     values = np.asarray(y_proba)
     if values.ndim == 1 and n_classes == 2:
@@ -168,7 +111,7 @@ def checked_probabilities(y_proba: Any, n_classes: int) -> np.ndarray:
 
 
 def predicts_the_most_probable(estimator: Any) -> bool:
-    """Whether `predict` is known to be the most probable class, so that it need not be asked."""
+    """Return whether `predict` gives the most probable class, so that it need not be called."""
     last = unwrapped(estimator)[1]
     return (
         isinstance(last, TransferClassifier)
@@ -178,14 +121,9 @@ def predicts_the_most_probable(estimator: Any) -> bool:
 
 
 def unwrapped(estimator: Any) -> tuple[list[Pipeline], Any]:
-    """What is inside of pipelines, searches and frozen estimators.
+    """Return the last estimator inside of pipelines, searches and frozen estimators.
 
-    Returns
-    -------
-    steps : list of Pipeline
-        What comes before it, to be applied one after the other by `transform`.
-    last : estimator
-        What is neither a pipeline nor a search nor frozen.
+    Before it, the steps that transform X for it, one after the other.
     """
     steps: list[Pipeline] = []
     while True:
@@ -202,15 +140,7 @@ def unwrapped(estimator: Any) -> tuple[list[Pipeline], Any]:
 
 
 def transfer_classifier(estimator: Any) -> tuple[list[Pipeline], TransferClassifier]:
-    """The fitted TransferClassifier inside of an estimator, and the steps before it.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is none.
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
-    """
+    """Return the fitted TransferClassifier inside of an estimator, after the steps before it."""
     steps, last = unwrapped(estimator)
     if not isinstance(last, TransferClassifier):
         raise InvalidParameterError(
@@ -222,20 +152,14 @@ def transfer_classifier(estimator: Any) -> tuple[list[Pipeline], TransferClassif
 
 
 def through(steps: list[Pipeline], X: Any) -> Any:
-    """X as it comes out of these steps."""
+    """Return X transformed by these steps."""
     for step in steps:
         X = step.transform(X)
     return X
 
 
 def n_samples_of(X: Any) -> int:
-    """How many there are in X.
-
-    Raises
-    ------
-    ImageError
-        If X has no length.
-    """
+    """Return the number of samples in X; an X without a length is an ImageError."""
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) > 0:
         return int(shape[0])
@@ -250,7 +174,7 @@ def _described(estimator: Any, last: Any) -> str:
 
 
 def _columns(y_score: np.ndarray, n_classes: int) -> np.ndarray | None:
-    """Scores with a column for each class; None where there are others."""
+    """Return scores with a column for each class; None where there are other columns."""
     if y_score.ndim == 1:
         y_score = np.column_stack([-y_score, y_score])
     return y_score if y_score.shape[1] == n_classes else None

@@ -1,4 +1,4 @@
-"""audit: what is wrong with a set of images, before anything is learned from it."""
+"""audit: find what is wrong with a set of images before anything is learned from it."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def audit(
 
 
 def _look_at_names(result: Audit, labels: list[Any], names: np.ndarray | None) -> None:
-    """Fill in what the labels alone show."""
+    """Fill in the findings of the labels alone."""
     splits = None if names is None else names.tolist()
     rows = {
         "missing_classes": missing_classes(labels, splits),
@@ -150,7 +150,7 @@ def _look_at_sizes(
     extractor: CNNFeatureExtractor,
     describe: Callable[[int], Row],
 ) -> None:
-    """Fill in what sizes and shapes of the images that can be read show."""
+    """Fill in the findings of the sizes of readable images."""
     facts = facts_of(source)
     shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
     result.seen[source.positions] = shares
@@ -173,7 +173,7 @@ def _look_at(
     n_neighbors: int,
     verbose: int,
 ) -> None:
-    """Fill in what the features of the images that can be read show."""
+    """Fill in the findings of the features of readable images."""
     positions = source.positions
     kept = labels[positions]
     codes = (
@@ -211,7 +211,7 @@ def _look_at(
 
 
 class _Pairs:
-    """Rows of tables of images that are alike."""
+    """Makes rows of tables about images that are alike."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class _Pairs:
         ]
 
     def of(self, neighbours: Neighbours) -> list[Row]:
-        """Images and what they are most like, each pair once, exact ones first."""
+        """Rows of images with their most similar other one, each pair once, exact ones first."""
         rows = []
         for i in _worst(-neighbours.similarity, neighbours.similarity >= self.threshold):
             other = neighbours.nearest[i]
@@ -268,7 +268,7 @@ def _label_errors(
 
 
 def _deviations(distance: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How far above the usual distance of its class each is, in robust standard deviations."""
+    """Robust standard deviations of each distance above the median of its class, shape (n,)."""
     deviations = np.full(len(distance), -np.inf)
     for label in np.unique(labels):
         members = np.flatnonzero((labels == label) & np.isfinite(distance))
@@ -298,7 +298,7 @@ def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose:
 
 @few_of_each_class()
 def _coded_labels(y: Any, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """The classes and the number of each label; all 0 where there are none."""
+    """The classes and the position of each label in them; None and zeros without labels."""
     if y is None:
         return None, np.zeros(n_samples, int)
     labels = np.asarray(y)

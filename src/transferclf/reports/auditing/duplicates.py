@@ -1,6 +1,6 @@
-"""Neighbours among images by their features: copies, near copies, and those that have none.
+"""Neighbours among images by their features: copies and near copies.
 
-All similarities are computed block by block; what is kept grows with the number of images only.
+Similarities are computed block by block, so that memory grows with the number of images only.
 """
 
 from __future__ import annotations
@@ -23,14 +23,9 @@ EXACT = 2.0
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each of n images, the most similar others.
+    """The most similar other image of each of n images, and its cosine.
 
-    Attributes
-    ----------
-    nearest : ndarray of int, shape (n,)
-        The most similar other image; -1 where there is none.
-    similarity : ndarray of shape (n,)
-        Cosine of the two, 1 for copies; -inf where there is none.
+    Copies have the similarity 1. Where there is no other image, they are -1 and -inf.
     """
 
     nearest: np.ndarray
@@ -39,20 +34,10 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """What :func:`neighbourhood` finds.
+    """The neighbours of n images: among all, among other labels, among other splits.
 
-    Attributes
-    ----------
-    of_all : Neighbours
-        Among all other images.
-    of_other_label, of_other_split : Neighbours
-        Among those with another label, and in another split.
-    groups : ndarray of int, shape (n,)
-        Number of the group of copies and near copies that each image is in.
-    exact : ndarray of int, shape (n,)
-        Number of the group of images with the same content.
-    distance : ndarray of shape (n,)
-        Mean distance to the nearest images of the same label; NaN where there is no other.
+    `groups` numbers the groups of copies and near copies, `exact` those of copies alone, and
+    `distance` is the mean distance to the nearest images of the same label, NaN without one.
     """
 
     of_all: Neighbours
@@ -73,37 +58,10 @@ def neighbourhood(
     n_neighbors: int,
     advance: Advance = unseen,
 ) -> Neighbourhood:
-    """Compare all images with each other.
+    """Compare all images with each other, by features of shape (n, d).
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Of any kind; they are centred and scaled to unit length here.
-    digests : sequence of bytes
-        What the content of each image is known by.
-    labels, splits : ndarray of int, shape (n,)
-        The class and the split of each image.
-    threshold : float
-        The cosine from which two images are near copies.
-    n_neighbors : int
-        How many neighbours the distance is the mean over.
-    advance : callable, optional
-        Told how many images more have been compared, after each block.
-
-    Returns
-    -------
-    Neighbourhood
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> features = np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.0, 1.0]])
-    >>> none = np.zeros(4, int)
-    >>> found = neighbourhood(
-    ...     features, [b"a", b"b", b"c", b"c"], none, none, threshold=0.9, n_neighbors=1
-    ... )
-    >>> found.of_all.nearest, found.groups, found.exact
-    (array([1, 0, 3, 2]), array([0, 0, 1, 1], dtype=int32), array([0, 1, 2, 2]))
+    From the cosine `threshold` on, two images are near copies. `distance` is the mean over
+    `n_neighbors`. `advance` is called with the number of newly compared images.
     """
     exact = np.unique(np.array(digests), return_inverse=True)[1].ravel()
     unit = _unit(features)
@@ -122,7 +80,7 @@ def neighbourhood(
 
 
 class _Search:
-    """What is known after some blocks of similarities."""
+    """The neighbours that were found in the blocks of similarities so far."""
 
     def __init__(
         self, n: int, labels: np.ndarray, splits: np.ndarray, threshold: float, n_neighbors: int
@@ -137,7 +95,7 @@ class _Search:
         self.distance = np.full(n, np.nan)
 
     def take(self, rows: np.ndarray, similarity: np.ndarray) -> None:
-        """Look at the similarities of some images to all."""
+        """Take in the similarities of some images (rows) to all images."""
         similarity[np.arange(len(rows)), rows] = -np.inf
         self._join(rows, similarity)
         self._note("all", rows, similarity)
@@ -164,7 +122,7 @@ class _Search:
         found.similarity[rows] = np.minimum(values, 1)
 
     def _measure(self, rows: np.ndarray, similarity: np.ndarray) -> None:
-        """Mean distance, which is 1 - cosine, to the nearest."""
+        """Fill in the mean distance (1 - cosine) to the nearest images."""
         count = min(self.n_neighbors, similarity.shape[1] - 1)
         if count < 1:
             return
@@ -177,7 +135,7 @@ class _Search:
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    """Centred rows of unit length; rows at the centre stay there, similar to nothing."""
+    """Return centred rows of unit length; rows at the centre stay 0 and are similar to none."""
     centred = (features - features.mean(axis=0, dtype=np.float64)).astype(np.float32)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     # Rounding alone must not make equal images look like very different ones.

@@ -1,4 +1,4 @@
-"""Audit: what was found in a set of images, as tables and as a text that says what to do."""
+"""Audit: the findings about a set of images, as tables and as a text that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels that are likely wrong: what a head that has not seen an image says of it."""
+"""Labels that are likely wrong, by heads that have not seen the image."""
 
 from __future__ import annotations
 
@@ -21,18 +21,10 @@ PENALTY_IMAGES = 3000
 
 
 class Judgement(NamedTuple):
-    """What is thought of the labels of n images.
+    """How likely the labels of n images are right.
 
-    Attributes
-    ----------
-    quality : ndarray of shape (n,)
-        Probability of the label; NaN where nothing can be said.
-    suggested : ndarray of int, shape (n,)
-        The most probable other class.
-    is_suspect : ndarray of bool, shape (n,)
-        Whether another class is as probable as it is for images that have its label.
-    probabilities : ndarray of shape (n, n_classes)
-        Out of fold; NaN where nothing can be said.
+    `quality` is the probability of the label and `probabilities` those of all classes, out of
+    fold; NaN where nothing can be said. `suggested` is the most probable other class.
     """
 
     quality: np.ndarray
@@ -48,40 +40,13 @@ def judged_labels(
     groups: np.ndarray,
     verbose: int = 0,
 ) -> Judgement:
-    """Say how likely each label is right.
+    """Return how likely each label is right; images of one group are in one fold.
 
     The linear head is fitted to four fifths of the images and judges the last fifth, five times.
     A label is suspect where some other class is at least as probable as it is, on average, for
     the images with that class as their label: Northcutt, Jiang and Chuang, "Confident Learning:
     Estimating Uncertainty in Dataset Labels", Journal of Artificial Intelligence Research 70
     (2021).
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Features of the images.
-    labels : ndarray of int, shape (n,)
-        Class indices from 0 to `n_classes` - 1.
-    n_classes : int
-        Number of classes.
-    groups : ndarray of int, shape (n,)
-        Images of one group are in one fold, so that no copy vouches for its copy.
-    verbose : int, default=0
-        1 shows progress.
-
-    Returns
-    -------
-    Judgement
-        Without a word on classes that no fold could learn.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> features = np.repeat([[0.0], [1.0]], 20, axis=0) + 0.01 * np.arange(40)[:, None]
-    >>> labels = np.repeat([0, 1], 20)
-    >>> labels[3] = 1
-    >>> np.flatnonzero(judged_labels(features, labels, 2, np.arange(40)).is_suspect)
-    array([3])
     """
     probabilities = _out_of_fold(features, labels, n_classes, groups, verbose)
     own, others = _own_and_others(probabilities, labels)
@@ -92,7 +57,7 @@ def judged_labels(
 
 
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which labels are likely wrong, by out-of-fold probabilities (n, n_classes) without NaN.
+    """Return which labels are likely wrong, by out-of-fold probabilities without NaN.
 
     A label is suspect where the most probable other class is more probable than the label, and
     some other class is at least as probable as it is, on average, for images with its label.
@@ -116,7 +81,7 @@ def _own_and_others(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.n
 def _out_of_fold(
     features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray, verbose: int
 ) -> np.ndarray:
-    """Probabilities by heads that have not seen the image; NaN where they do not know its class."""
+    """Out-of-fold probabilities; NaN where no head knows the class of the image."""
     fold_of = _folds(labels, groups)
     if fold_of is None:
         return np.full((len(labels), n_classes), np.nan)
@@ -128,7 +93,7 @@ def _out_of_fold(
 def _penalty(
     features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray, verbose: int
 ) -> float:
-    """The penalty of the heads, chosen on a part of the images with the same shares of classes."""
+    """The penalty of the heads, chosen on a stratified part of the images."""
     n_images = len(labels)
     order = np.lexsort((np.random.default_rng(0).random(n_images), labels))
     part = np.sort(order[:: max(n_images // PENALTY_IMAGES, 1)])
@@ -147,7 +112,7 @@ def _penalty(
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
-    """The fold of each image, whole groups in one, and about as much of each class in each."""
+    """The fold of each image, stratified, groups kept whole; None where two are impossible."""
     largest = np.bincount(labels).max(initial=0)
     n_folds = min(N_FOLDS, int(largest), len(np.unique(groups)))
     if n_folds < 2:

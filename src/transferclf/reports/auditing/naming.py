@@ -1,4 +1,4 @@
-"""What the labels alone show: classes that a split lacks, and names that look alike."""
+"""Findings of the labels alone: classes that a split lacks, and names that look alike."""
 
 from __future__ import annotations
 
@@ -13,26 +13,7 @@ _NO_SEPARATORS = str.maketrans("", "", "-_.")
 
 
 def missing_classes(labels: list[Any], splits: list[str] | None) -> list[Row]:
-    """Return the classes that are not in every split, those of most images first.
-
-    Parameters
-    ----------
-    labels : list of length n
-        The label of each image.
-    splits : list of str of length n, or None
-        The name of the split of each image.
-
-    Returns
-    -------
-    list of dict
-        With "label", "count", "splits" (those that have the class) and "missing_from" (the
-        others); the names of splits are joined by commas.
-
-    Examples
-    --------
-    >>> missing_classes(["cat", "cat", "dog"], ["train", "test", "train"])
-    [{'label': 'dog', 'count': 1, 'splits': 'train', 'missing_from': 'test'}]
-    """
+    """Return rows of the classes that are not in every split, the largest class first."""
     if splits is None:
         return []
     names = list(dict.fromkeys(splits))
@@ -49,23 +30,7 @@ def missing_classes(labels: list[Any], splits: list[str] | None) -> list[Row]:
 
 
 def similar_names(labels: list[Any]) -> list[Row]:
-    """Return pairs of different labels that look alike and may be meant to be one class.
-
-    Parameters
-    ----------
-    labels : list of length n
-        The label of each image.
-
-    Returns
-    -------
-    list of dict
-        With "label", "count", "other_label" and "other_count"; the label of more images first.
-
-    Examples
-    --------
-    >>> similar_names(["Snow leopard", "snow_leopard", "lion", "Snow leopard"])
-    [{'label': 'Snow leopard', 'count': 2, 'other_label': 'snow_leopard', 'other_count': 1}]
-    """
+    """Return rows of pairs of labels that look alike, the label of more images first."""
     groups: dict[str, list[tuple[Any, int]]] = {}
     for label, count in Counter(labels).most_common():
         groups.setdefault(skeleton(label), []).append((label, count))
@@ -81,11 +46,6 @@ def skeleton(label: Any) -> str:
 
     Names of separators alone, such as "-" and "_", are compared as they are. So are numbers:
     -1 and 1 do not look alike.
-
-    Examples
-    --------
-    >>> skeleton("Snow-Leopard ") == skeleton("snow_leopard")
-    True
     """
     if not isinstance(label, str):
         return f"{type(label).__name__} {label}"

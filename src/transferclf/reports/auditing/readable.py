@@ -1,4 +1,4 @@
-"""Which images of X can be read, and what kinds of images they are."""
+"""The images of X that can be read, and their sizes and formats."""
 
 from __future__ import annotations
 
@@ -24,28 +24,10 @@ QUARTER_TURNS = range(5, 9)
 def features_of_readable(
     X: Any, extractor: Any
 ) -> tuple[np.ndarray, ImageSource | None, dict[int, str]]:
-    """Features of the images that can be read, and what is wrong with the others.
+    """Return features of the readable images, these images, and problems by position in X.
 
-    Parameters
-    ----------
-    X : array-like or sequence of images, n of them
-        Of any kind.
-    extractor : CNNFeatureExtractor
-        Fitted to the images that can be read.
-
-    Returns
-    -------
-    features : ndarray of shape (n_readable, d)
-        In the order of X.
-    source : ImageSource or None
-        These images; None where there are none.
-    problems : dict of int to str
-        What is wrong, by position in X.
-
-    Raises
-    ------
-    ImageError
-        If X as a whole is nothing that could be images.
+    The extractor is fitted. Where no image is readable, the images are None. An X that as a whole
+    could not be images is an ImageError.
     """
     source, problems = _checked(X, extractor.image_shape, extractor.pixel_range)
     if source is not None:
@@ -63,16 +45,9 @@ def features_of_readable(
 
 
 class Facts(NamedTuple):
-    """What an image is before it is decoded.
+    """Size, mode and format of an image as in its file, before decoding.
 
-    Attributes
-    ----------
-    width, height : int
-        In pixels, as they are in the file.
-    mode, format : str
-        As Pillow names them.
-    is_turned : bool
-        Whether width and height change places when the image is shown upright.
+    `is_turned` says that width and height change places when it is shown upright.
     """
 
     width: int
@@ -103,7 +78,7 @@ def kinds_of(facts: list[Facts]) -> list[Row]:
 def _checked(
     X: Any, image_shape: Any, pixel_range: Any
 ) -> tuple[ImageSource | None, dict[int, str]]:
-    """The images that can be images by what is seen without decoding them."""
+    """The images that pass all checks without decoding, and problems of the others."""
     try:
         return check_images(X, image_shape=image_shape, pixel_range=pixel_range), {}
     except ImageError:
@@ -124,7 +99,7 @@ def _checked(
 
 
 def _single(X: Any) -> list[Any] | None:
-    """The items of X where each is an image of its own; None where X is no such thing."""
+    """The items of X if each is an image of its own, else None."""
     if isinstance(X, str | os.PathLike | bytes | Image.Image | dict) or not hasattr(X, "__len__"):
         return None
     if is_iterator(X):

@@ -1,4 +1,4 @@
-"""ClassBalanceDisplay: how many images each class has, in each split."""
+"""ClassBalanceDisplay: the number of images of each class in each split."""
 
 from __future__ import annotations
 

@@ -288,15 +288,10 @@ class EmbeddingDisplay:
 
 
 def seen_features(estimator: Any, X: Any) -> np.ndarray:
-    """What the last part of a fitted estimator sees of X: (n, d).
+    """Return the features that the last step of a fitted estimator gets, shape (n, d).
 
-    For a TransferClassifier what its head sees, before it is standardised; for a
-    CNNFeatureExtractor its features; for a pipeline with another classifier what comes to that.
-
-    Raises
-    ------
-    InvalidParameterError
-        If the estimator has no features to look at.
+    These are the features of the head of a TransferClassifier, before standardising, or those that
+    a CNNFeatureExtractor gives, or those that reach the last step of another pipeline.
     """
     steps, last = unwrapped(estimator)
     if isinstance(last, TransferClassifier):
@@ -319,7 +314,7 @@ def _check_method(method: str, perplexity: float | None) -> None:
 
 
 def _by_pca(rows: np.ndarray, random_state: Any) -> tuple[np.ndarray, tuple[str, str]]:
-    """The two directions of most variance, and how much of it each has."""
+    """Two principal components, and axis names with their shares of the variance."""
     pca, points = _components(rows, 2, random_state)
     shares = np.zeros(2)
     if pca is not None:
@@ -348,7 +343,7 @@ def _by_tsne(
 
 
 def _components(rows: np.ndarray, count: int, random_state: Any) -> tuple[PCA | None, np.ndarray]:
-    """At most so many principal components; none where all rows are the same."""
+    """At most so many principal components; None where all rows are the same."""
     rows = rows.astype(float)
     if (rows == rows[0]).all():
         return None, np.zeros((len(rows), 1))
@@ -357,7 +352,7 @@ def _components(rows: np.ndarray, count: int, random_state: Any) -> tuple[PCA | 
 
 
 def _apart(points: np.ndarray) -> np.ndarray:
-    """Indices of points so far apart that a thumbnail of each has room; the first come first."""
+    """Indices of points that are far enough apart for a thumbnail each; the first come first."""
     extent = np.ptp(points, axis=0)
     scaled = points / np.where(extent > 0, extent, 1)
     chosen: list[int] = []

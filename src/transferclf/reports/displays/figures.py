@@ -1,4 +1,4 @@
-"""What all displays share: matplotlib imported late, axes, colours, and text that is only text."""
+"""What all displays share: matplotlib imported late, axes, colours and plain text."""
 
 from __future__ import annotations
 
@@ -32,20 +32,7 @@ def pyplot() -> Any:
 
 
 def axes_for(ax: Any = None, figsize: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Any]:
-    """The figure and the axes to draw into: those given, or else new ones.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes or None, default=None
-        Axes to draw into.
-    figsize : (width, height), default=(6.4, 4.8)
-        Size of a new figure in inches.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-    axes : matplotlib.axes.Axes
-    """
+    """Return the figure and the axes to draw into: those given, or new ones, in inches."""
     if ax is not None:
         return check_axes(ax).figure, ax
     return pyplot().subplots(figsize=figsize, layout="constrained")
@@ -64,47 +51,28 @@ def check_axes(ax: Any) -> Any:
 
 
 def colour_of(number: int) -> str:
-    """The colour of the class or run with this number; the ninth has that of the first."""
+    """Return the colour of the class or run with this number; they repeat after eight."""
     return COLOURS[number % len(COLOURS)]
 
 
 def marker_of(number: int) -> str:
-    """Its marker: no two of the first 64 have both colour and marker in common.
-
-    Neighbours differ in both.
-    """
+    """Return its marker; neighbours differ in colour and marker, the first 64 in one of them."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def plain(name: Any, width: int = 28) -> str:
-    """A name as matplotlib shows it as it is: without mathematics between dollar signs."""
+    """Return a name that matplotlib shows as it is, without mathematics between dollar signs."""
     return short_name(name, width).replace("$", r"\$")
 
 
 def legend_width(names: Iterable[Any], n_columns: int = 1) -> float:
-    """About how many inches such a legend takes."""
+    """Return the width of a legend in inches, roughly."""
     letters = max((len(short_name(name)) for name in names), default=0)
     return n_columns * (0.55 + 0.085 * letters)
 
 
 def legend_beside(axes: Any, handles: Sequence[Any], names: Iterable[Any], **options: Any) -> Any:
-    """A legend to the right of the axes, where it covers no data.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Beside which.
-    handles : sequence of matplotlib.artist.Artist
-        What is explained.
-    names : iterable
-        By which words, of any type; put through `plain` here.
-    **options
-        For `matplotlib.axes.Axes.legend`.
-
-    Returns
-    -------
-    matplotlib.legend.Legend
-    """
+    """Add a legend to the right of the axes, where it covers no data; names may be of any type."""
     place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
     legend = axes.legend(handles, ["-"] * len(handles), **(place | options))
     # Set afterwards, since a legend leaves out labels that begin with an underscore.

@@ -135,7 +135,7 @@ class GradCAMDisplay:
         ImageError
             If images cannot be read.
         """
-        pyplot()  # of which the lack is better told before long work than after it
+        pyplot()  # fail early if matplotlib is missing
         steps, classifier = transfer_classifier(estimator)
         X = through(steps, X)
         source = images_of(classifier, X)
@@ -220,7 +220,7 @@ def heat_display(
     probabilities: np.ndarray,
     layer: str | None = None,
 ) -> GradCAMDisplay:
-    """The maps of images whose probabilities are known, for the chosen classes; not plotted."""
+    """Return the maps of images for the chosen classes (positions), not plotted yet."""
     name = _chosen_layer(classifier.model_, layer)
     seen = load_all(source, classifier.prefix_.size, classifier.resize_)
     return GradCAMDisplay(
@@ -244,7 +244,7 @@ def _given_axes(ax: Any, n_images: int) -> np.ndarray:
 
 
 def _indices(class_: Any, classes: np.ndarray, n_images: int) -> np.ndarray:
-    """The index of the class that is asked for, for each image."""
+    """The position of the class that is asked for, for each image."""
     wanted = [class_] * n_images if np.ndim(class_) == 0 else list(class_)
     if len(wanted) != n_images:
         raise InvalidParameterError(
@@ -293,6 +293,6 @@ def _heatmaps(model: Any, layer: str, pixels: np.ndarray, classes: np.ndarray) -
 
 
 def _few(names: list[Any]) -> str:
-    """Names for a message; of many only the last, which are those one wants."""
+    """Names for a message; of many only the last layers, which are those one wants."""
     shown = ", ".join(map(repr, names[-30:]))
     return shown if len(names) <= 30 else f"..., {shown}"

@@ -1,4 +1,4 @@
-"""ImageGridDisplay: the images that a classifier gets wrong, or is not sure of."""
+"""ImageGridDisplay: images that a classifier gets wrong, or is not sure of."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transferclf.reports.predictions import classes_of, label_indices, n_samples
 
 KINDS = ("worst", "confident", "uncertain", "random")
 
-# What there is none of where a grid is empty.
+# The text in the place of an empty grid.
 EMPTY = {"worst": "no errors", "confident": "no errors"}
 
 RIGHT, WRONG = COLOURS[2], COLOURS[1]
@@ -251,7 +251,7 @@ class ImageGridDisplay:
         return self
 
     def _title(self, index: int) -> str:
-        """Two lines over a picture: what is true, and what was predicted."""
+        """Two lines over a picture: the true class and the predicted one."""
         evaluation = self.evaluation
         labels = {"true": evaluation.y_true[index], "pred.": evaluation.y_pred[index]}
         return "\n".join(
@@ -263,28 +263,7 @@ class ImageGridDisplay:
 def chosen_images(
     evaluation: Evaluation, kind: str, n_images: int, random_state: Any = 0
 ) -> np.ndarray:
-    """Indices of the images to show, the first of them first.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What was predicted.
-    kind : {"worst", "confident", "uncertain", "random"}
-        As for :meth:`ImageGridDisplay.from_estimator`.
-    n_images : int
-        How many at most.
-    random_state : int, RandomState or None, default=0
-        Chooses where `kind` is "random".
-
-    Returns
-    -------
-    ndarray of int
-
-    Raises
-    ------
-    InvalidParameterError
-        If there are no probabilities to choose by.
-    """
+    """Return indices of the images to show, in the order of :meth:`from_estimator`'s kinds."""
     n_samples = evaluation.n_samples
     if kind == "random":
         rng = np.random.default_rng(seed_from(random_state))

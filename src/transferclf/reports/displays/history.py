@@ -21,7 +21,7 @@ from transferclf.reports.predictions import transfer_classifier
 
 PANELS = ("loss", "accuracy")
 
-# What training is counted in.
+# Units of the steps of training.
 ITERATION, EPOCH = UNITS = ("iteration", "epoch")
 
 # Markers on a line, whatever its length, so that they tell lines apart and do not hide them.
@@ -208,7 +208,7 @@ class TrainingHistoryDisplay:
         return self
 
     def _units(self) -> list[str]:
-        """What the runs are counted in; each has a panel."""
+        """The units of the runs' steps; each has a panel."""
         parts = [part for history in self.histories.values() for part in _parts(history)]
         return [unit for unit in UNITS if unit in parts] or [EPOCH]
 
@@ -273,7 +273,7 @@ class TrainingHistoryDisplay:
 
 
 def _checked_run(name: Any, run: Any) -> tuple[dict[str, list[float]], int | None]:
-    """The history of a run, and how much of it came before fine-tuning, if there was any."""
+    """The history of a run, and the number of steps before fine-tuning, if there was any."""
     if not isinstance(run, Mapping):
         if not hasattr(run, "fit"):
             raise InvalidParameterError(
@@ -297,7 +297,7 @@ def _rates(history: Mapping[str, Sequence[float]]) -> list[float]:
 
 
 def _parts(history: Mapping[str, Sequence[float]]) -> dict[str, range]:
-    """Which entries of a history are iterations of L-BFGS, and which are epochs after them."""
+    """The positions of iterations of L-BFGS and of the epochs after them, by unit."""
     n_steps, n_epochs = len(history["loss"]), len(_rates(history))
     n_iterations = max(n_steps - n_epochs, 0)
     parts = {ITERATION: range(n_iterations), EPOCH: range(n_iterations, n_steps)}
@@ -307,7 +307,7 @@ def _parts(history: Mapping[str, Sequence[float]]) -> dict[str, range]:
 def _drawn(
     history: Mapping[str, Sequence[float]], entry: str, parts: dict[str, range]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each unit the numbers of the steps, from 1, and an entry's values after them."""
+    """For each unit the numbers of the steps, from 1, and the values of an entry."""
     values = np.asarray(history.get(entry, ()), dtype=float)
     # Where only the last epochs were measured, as after a warm start, they are the last.
     first = len(history["loss"]) - len(values)
@@ -363,6 +363,6 @@ def _divided(axes: Any, n_parts: int) -> list[Any]:
 
 
 def _every(n_values: int, number: int) -> tuple[int, int]:
-    """Which points of a line have a marker: not at the same places for all runs."""
+    """First point with a marker, and every which; runs have them at different places."""
     step = 1 if n_values <= SHORT else n_values // MARKERS_ON_LINE
     return number % step, step

@@ -1,4 +1,4 @@
-"""NetworkInputDisplay: what a network gets of each photograph, beside the photograph."""
+"""NetworkInputDisplay: each photograph beside the input that the network gets."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class NetworkInputDisplay:
 
 
 def _reader(estimator: Any, X: Any) -> tuple[BackboneEstimator, Any]:
-    """The estimator inside of this one that gets images, and X as that gets it."""
+    """The estimator inside of this one that reads images, and X as it comes to it."""
     steps, last = unwrapped(estimator)
     for number, part in enumerate(steps):
         first = part.steps[0][1]
@@ -177,7 +177,7 @@ def _reader(estimator: Any, X: Any) -> tuple[BackboneEstimator, Any]:
 
 
 def _seen_box(source: tuple[int, int], size: tuple[int, int], resize: str) -> Box:
-    """The part of an image of this height and width that a network gets."""
+    """The part of an image of this height and width that a network gets, in its pixels."""
     if resize != "crop":
         return (0.0, 0.0, float(source[1]), float(source[0]))
     return largest_box(source, size)

@@ -17,27 +17,9 @@ SIDE = 256
 
 
 def pictures_of(estimator: Any, X: Any, images: Any = None) -> ImageSource:
-    """The images to show for X, lazily.
+    """Return the images to show for X, read as the estimator reads X, or `images` if given.
 
-    Parameters
-    ----------
-    estimator : estimator
-        If what takes X in it is one of this package's, that says how X is read.
-    X : array-like or sequence
-        What the estimator takes.
-    images : array-like or sequence of images, or None, default=None
-        What to show in the place of X, where that is no images.
-
-    Returns
-    -------
-    ImageSource
-
-    Raises
-    ------
-    ImageError
-        If there are no images in X.
-    ValueError
-        If there is not one image for each sample.
+    Raises ImageError where there are no images in X.
     """
     if images is not None:
         return source_of(images)
@@ -52,13 +34,13 @@ def pictures_of(estimator: Any, X: Any, images: Any = None) -> ImageSource:
 
 
 def source_of(images: Any) -> ImageSource:
-    """Images of any kind, with the pixel range that they show themselves."""
+    """Return images of any kind, with the pixel range found in them."""
     source = check_images(images)
     return ImageSource(source.items, source.decided_range(), source.positions)
 
 
 def picture(source: ImageSource, index: int, side: int = SIDE) -> np.ndarray:
-    """One image as uint8 of shape (h, w, 3), its longer side at most `side` pixels."""
+    """Return one image as uint8 of shape (h, w, 3), its longer side at most `side` pixels."""
     pixels = source.load(index)
     height, width = pixels.shape[:2]
     scale = side / max(height, width)

@@ -1,4 +1,4 @@
-"""compare: which differences between runs hold up, over the folds that they share."""
+"""compare: test the differences between runs over the folds that they share."""
 
 from __future__ import annotations
 
@@ -113,29 +113,9 @@ def compare(
 def corrected_t_test(
     differences: Sequence[float] | np.ndarray, n_train: float, n_test: float, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """The corrected resampled t-test of Nadeau and Bengio; see :func:`compare`.
+    """Return p and the half width of the confidence interval of the corrected t-test.
 
-    Parameters
-    ----------
-    differences : array-like of shape (k,)
-        One for each fold; at least two.
-    n_train, n_test : float
-        Samples that each fold is trained on and judged by.
-    alpha : float, default=0.05
-        What the confidence interval leaves out.
-
-    Returns
-    -------
-    p : float
-        Probability of a mean at least so far from 0 where there is no difference.
-    half_width : float
-        Of the confidence interval around the mean.
-
-    Examples
-    --------
-    >>> p, half_width = corrected_t_test([0.1, 0.2, 0.3], n_train=200, n_test=100)
-    >>> round(p, 4), round(half_width, 4)
-    (0.1598, 0.3928)
+    There is one difference for each of k >= 2 folds; see the notes of :func:`compare`.
     """
     values = np.asarray(differences, float)
     mean, deviation = values.mean(), values.std(ddof=1)
@@ -150,22 +130,7 @@ def corrected_t_test(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values of several tests, adjusted for their number by Holm's procedure.
-
-    Parameters
-    ----------
-    p_values : sequence of float
-
-    Returns
-    -------
-    list of float
-        In the same order, each at most 1.
-
-    Examples
-    --------
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
+    """Return p-values adjusted for their number by Holm's procedure, in the same order."""
     adjusted, highest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values)):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -198,7 +163,7 @@ def _sorted_by(rows: Sequence[Row]) -> str:
 
 
 def _scores(row: Row, metric: str) -> list[float]:
-    """The scores of all folds; none where one is missing."""
+    """Return the scores of all folds, or [] where one is missing."""
     scores: list[Any] = []
     while (name := f"split{len(scores)}_{metric}") in row:
         scores.append(row[name])

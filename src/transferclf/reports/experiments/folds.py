@@ -1,4 +1,4 @@
-"""The folds that all runs share, and what the data they were made of are known by."""
+"""The folds that all runs share, and the digest of their data."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ SEED = 0
 
 
 class Fold(NamedTuple):
-    """One training set and the samples that it is judged by.
-
-    Attributes
-    ----------
-    X_train, y_train, X_test, y_test
-        Parts of what the caller gave, of the same kind.
-    """
+    """A training set and a test set, of the kinds that the caller gave."""
 
     X_train: Any
     y_train: np.ndarray
@@ -39,24 +33,7 @@ class Fold(NamedTuple):
 
 
 class Folds:
-    """The data and how they are split.
-
-    Parameters
-    ----------
-    X : array-like or sequence, n of them
-        Images of any kind, or samples of any other.
-    y : array-like of shape (n,)
-        Labels.
-    cv : int, splitter or list of (train, test)
-        How to split them.
-    validation_data : (X, y) or None
-        Samples to judge by, in the place of folds.
-
-    Attributes
-    ----------
-    digest : str
-        SHA-256 of the samples' contents, their order, labels and folds.
-    """
+    """The data and their splits; `digest` is of samples, their order, labels and splits."""
 
     def __init__(self, X: Any, y: Any, cv: Any, validation_data: Any):
         self.X, self.y = X, _labels(X, y, "X")
@@ -76,14 +53,14 @@ class Folds:
         return 1 if self.held_out is not None else len(self.splits)
 
     def sizes(self, number: int) -> tuple[int, int]:
-        """How many samples are trained on and how many judged by."""
+        """Return the sizes of the training set and the test set of a fold."""
         if self.held_out is not None:
             return len(self.y), len(self.held_out[1])
         train, test = self.splits[number]
         return len(train), len(test)
 
     def fold(self, number: int) -> Fold:
-        """The samples of one fold."""
+        """Return the samples of one fold."""
         if self.held_out is not None:
             return Fold(self.X, self.y, *self.held_out)
         train, test = self.splits[number]
@@ -91,13 +68,7 @@ class Folds:
 
 
 def taken(X: Any, positions: np.ndarray) -> Any:
-    """Some of the samples, whatever X is: an array, a data frame, a list.
-
-    Examples
-    --------
-    >>> taken(["a", "b", "c"], [2, 0])
-    ['c', 'a']
-    """
+    """Return the samples at these positions; X is an array, a data frame or a list."""
     if hasattr(X, "iloc"):
         return X.iloc[positions]
     return [X[i] for i in positions] if isinstance(X, list | tuple) else X[positions]
@@ -191,7 +162,7 @@ def _texts(labels: np.ndarray) -> str:
 
 
 def _content(X: Any) -> str:
-    """SHA-256 of the samples in order: of the images' contents, or of the values of a table."""
+    """Return the SHA-256 of the samples in order: contents of images, or values of a table."""
     columns = digest_of(list(map(str, getattr(X, "columns", []))))
     array = X if isinstance(X, list | tuple) else np.asarray(X)
     if isinstance(array, np.ndarray) and array.dtype.kind in "biufc" and array.ndim:

@@ -1,4 +1,4 @@
-"""One named run: what it is known by, and its folds done one after the other."""
+"""One named run, whose folds are done one after the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from transferclf.persistence.parameters import parameter_facts
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
 from transferclf.reports.experiments.runs import RunFolder, jsonable
-from transferclf.reports.experiments.values import described, digest_of, is_told
+from transferclf.reports.experiments.values import described, digest_of
 from transferclf.reports.names import short_name
 from transferclf.reports.predictions import Predictions, predictions_of, unwrapped
 
@@ -37,29 +37,9 @@ MEASURES = (
 
 
 class Run:
-    """A run under a name.
+    """A run: clones of an estimator, fitted to each fold and measured.
 
-    Parameters
-    ----------
-    name : str
-        Its name.
-    estimator : estimator
-        What is cloned and fitted for each fold.
-    folds : Folds
-        The data.
-    scoring : str, callable, sequence or dict of these, or None
-        What is measured beside `MEASURES`.
-    directory : Path
-        The folder of all runs.
-
-    Attributes
-    ----------
-    folder : RunFolder
-        Its own folder.
-    facts : dict
-        What is written down of it.
-    error : Exception or None
-        What ended it.
+    `facts` is what is written down about it, and `error` is the exception that ended it.
     """
 
     def __init__(
@@ -72,21 +52,21 @@ class Run:
     ):
         self.name, self.estimator, self.folds = name, estimator, folds
         self.scorers = scorers_of(scoring)
-        parameters, measured = described(estimator), described(scoring)
-        self.facts = {
+        parameters = described(estimator, f"run {name!r}")
+        measured = described(scoring, "scoring")
+        self.facts: dict[str, Any] = {
             "parameters": parameters,
             "data": folds.digest,
             "folds": len(folds),
             "metric": next(iter(self.scorers), "accuracy"),
             "seed": SEED,
         }
-        self.is_told = is_told([parameters, measured])
         self.folder = RunFolder(directory, name, digest_of([parameters, measured, folds.digest]))
         self.error: Exception | None = None
         self._done: set[int] = set()
 
     def advance(self, *, wait: bool, keep_model: bool, verbose: int) -> None:
-        """Do what is missing; what another process is at is left to it, or waited for."""
+        """Do the missing folds; skip folds that another process has locked, or wait for them."""
         for number in range(len(self.folds)):
             if self.error is None and not self._is_done(number):
                 with self.folder.claimed(f"fold-{number:03}", wait) as is_ours:
@@ -106,7 +86,7 @@ class Run:
         return number in self._done
 
     def _try(self, work: Callable[[], None]) -> None:
-        """An error ends this run only; Ctrl-C ends all."""
+        """Do some work; an exception ends this run only, Ctrl-C ends all."""
         try:
             work()
         except Exception as error:
@@ -143,13 +123,7 @@ class Run:
 
 
 def check_can_be_kept(name: str, estimator: Any) -> None:
-    """Refuse an estimator whose model `save_model` would not save, before any work.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it is no TransferClassifier, nor a search over one, or has parameters that are objects.
-    """
+    """Raise InvalidParameterError if `save_model` would not save this estimator's model."""
     is_search = isinstance(estimator, GridSearchCV | RandomizedSearchCV)
     inner = estimator.estimator if is_search else estimator
     if type(inner) is not TransferClassifier:
@@ -161,18 +135,7 @@ def check_can_be_kept(name: str, estimator: Any) -> None:
 
 
 def scorers_of(scoring: Any) -> dict[str, Scorer]:
-    """Scorers by name.
-
-    Parameters
-    ----------
-    scoring : str, callable, sequence or dict of these, or None
-        As scikit-learn has them: greater is better.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it is none of these, or scikit-learn has no scorer of a name.
-    """
+    """Return scorers by name; anything that scikit-learn does not take is an error."""
     if scoring is None:
         return {}
     if isinstance(scoring, dict):
@@ -217,7 +180,7 @@ def _measured(fitted: Any, fold: Fold, scorers: Mapping[str, Scorer]) -> dict[st
 
 
 def _evaluation(said: Predictions, y: np.ndarray) -> Evaluation:
-    """Also where a class is only in the test part, which the classifier then gives nothing."""
+    """Evaluate predictions; a class that is only in the test part gets no probability."""
     classes = np.union1d(said.classes, y)
     columns = np.searchsorted(classes, said.classes)
 
@@ -235,7 +198,7 @@ def _evaluation(said: Predictions, y: np.ndarray) -> Evaluation:
 
 
 def _n_features(estimator: Any) -> int | None:
-    """What the head of a network of ours gets, or the columns of other estimators."""
+    """Return the number of features of the head, or the columns of other estimators."""
     head = getattr(estimator, "head_", None)
     mean = getattr(head, "mean", None)
     return len(mean) if mean is not None else _number(getattr(estimator, "n_features_in_", None))

@@ -1,4 +1,4 @@
-"""run_experiments: named runs on the same folds, each fold kept the moment it ends."""
+"""run_experiments: run estimators on the same folds, and keep each fold when it ends."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def run_experiments(
         If pandas is not installed; before any work.
     InvalidParameterError
         If a parameter is none of the above, or models are to be kept that `save_model` does not
-        save; before any work.
+        save, or a parameter of an estimator or a scorer holds a function of your own, or anything
+        else that a later process could not know again; before any work.
     ImageReadError
         If image files cannot be read; all of them are named.
 
@@ -95,7 +96,6 @@ def run_experiments(
     TransferclfWarning
         If runs failed: the others went on, and a failed fold is tried again by the next call. If a
         name was run before with other parameters or data: its old results stay in their folder.
-        If a parameter cannot be told by its value: later processes then do the run again.
 
     See Also
     --------
@@ -214,19 +214,12 @@ def _checked_directory(directory: Any) -> Path:
 
 
 def _warn_of_others(run: Run) -> None:
-    """Say so if the name meant something else, or cannot be found again."""
+    """Warn if the name was that of another run before."""
     others = run.folder.siblings()
     if others and not (run.folder.path / RUN).exists():
         warnings.warn(
             f"{run.name!r} was run before with {_difference(run, others[0])}. Those results stay "
             f"in {others[0]}, but the table has the new ones",
-            TransferclfWarning,
-            stacklevel=3,
-        )
-    if not run.is_told:
-        warnings.warn(
-            f"{run.name!r} has parameters that cannot be told by their value, so that a later "
-            "process will not know that its folds are done and does them again",
             TransferclfWarning,
             stacklevel=3,
         )
@@ -316,5 +309,5 @@ def _rank(row: Mapping[str, Any], metric: str) -> float:
 
 
 def _mean(values: Sequence[Any]) -> float | None:
-    """The mean of what is known; None where nothing is, or something is not."""
+    """Return the mean, or None where there are no values or one is None."""
     return None if not values or None in values else float(np.mean(values))

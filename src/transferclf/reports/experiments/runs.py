@@ -42,17 +42,7 @@ _OURS = re.compile(f"(-[0-9a-f]{{{_DIGITS}}}){{2}}$")
 
 
 class RunFolder:
-    """Where one run with certain parameters on certain data is kept.
-
-    Parameters
-    ----------
-    directory : Path
-        The folder of all runs.
-    name : str
-        The name of the run; any text.
-    key : str
-        SHA-256 of its parameters and data.
-    """
+    """The folder of one run; `key` is the SHA-256 of its parameters and data."""
 
     def __init__(self, directory: Path, name: str, key: str):
         self.name, self.key = name, key
@@ -60,11 +50,11 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Where a model is kept."""
+        """The file of the model."""
         return self.path / MODEL
 
     def siblings(self) -> list[Path]:
-        """Folders of runs of the same name with other parameters or data, the latest first."""
+        """Return the folders of runs of the same name with another key, the latest first."""
         stem = _stem(self.name)
         others = [
             path
@@ -75,12 +65,9 @@ class RunFolder:
         return sorted((path for path in others if times[path]), key=times.__getitem__, reverse=True)
 
     def begin(self, facts: dict[str, Any]) -> None:
-        """Make the folder, and note what the run is and that it is the latest of its name.
+        """Make the folder, and write the run's facts as those of the latest run of its name.
 
-        Raises
-        ------
-        InvalidParameterError
-            If there is a file in the way, or a newer version has written the folder.
+        A file in the way, or a folder of a newer format, is an InvalidParameterError.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InvalidParameterError(f"expected {self.path} to be a folder, got a file: move it")
@@ -95,7 +82,7 @@ class RunFolder:
         write_json(self.path / RUN, facts | mark)
 
     def fold(self, number: int) -> dict[str, Any] | None:
-        """What is known of a fold that has ended; None of others."""
+        """Return the facts of a fold that has ended, or None."""
         path = self._file(number)
         facts = _read(path)
         if facts is None:
@@ -106,16 +93,16 @@ class RunFolder:
         return facts
 
     def keep_fold(self, number: int, facts: dict[str, Any]) -> None:
-        """Write down a fold that has ended."""
+        """Write the facts of a fold that has ended."""
         write_json(self._file(number), facts | {"key": self.key, "fold": number})
 
     def failure(self) -> dict[str, Any] | None:
-        """The error that ended the run when it was last tried."""
+        """Return the error that ended the run when it was last tried, or None."""
         facts = _read(self.path / "error.json")
         return facts if facts is not None and facts.get("key") == self.key else None
 
     def keep_failure(self, facts: dict[str, Any] | None) -> None:
-        """Write down an error, or that there is none any more."""
+        """Write the facts of an error; None removes it."""
         if facts is not None:
             write_json(self.path / "error.json", facts | {"key": self.key})
             return
@@ -124,7 +111,7 @@ class RunFolder:
 
     @contextmanager
     def claimed(self, what: str, wait: bool) -> Iterator[bool]:
-        """Hold a piece of the run for this process; whether that was possible.
+        """Lock a piece of the run for this process, and yield whether that was possible.
 
         The system gives the lock back when a process ends, however it ends. Where there are no
         such locks nobody is held up: files are replaced whole, so nothing is damaged.
@@ -146,18 +133,7 @@ class RunFolder:
 
 
 def begun_runs(directory: Path) -> dict[str, tuple[RunFolder, dict[str, Any]]]:
-    """The latest run of each name in a folder, and what its file says.
-
-    Parameters
-    ----------
-    directory : Path
-        The folder of all runs; other things in it are passed over.
-
-    Returns
-    -------
-    dict of str to (RunFolder, dict)
-        In the order in which they were begun.
-    """
+    """Return the latest run of each name in a folder with its facts, in order of their begin."""
     found = []
     for path in sorted(directory.glob(f"*/{RUN}")):
         if not _OURS.search(path.parent.name):
@@ -173,27 +149,16 @@ def begun_runs(directory: Path) -> dict[str, tuple[RunFolder, dict[str, Any]]]:
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
-    """Write facts to a file: all of it, or nothing; what is no finite number becomes null.
-
-    Parameters
-    ----------
-    path : Path
-        The file; one that is there is replaced.
-    facts : dict
-        Of what JSON can hold, and of numbers and arrays of NumPy.
-    """
+    """Write facts to a file, whole or not at all; numbers that are not finite become null."""
     text = json.dumps(jsonable(facts), allow_nan=False, indent=1)
     with replaced(path) as file:
         file.write(text.encode())
 
 
 def jsonable(value: Any) -> Any:
-    """A value as JSON can hold it; numbers that are not finite are None, other objects texts.
+    """Return a value as JSON can hold it.
 
-    Examples
-    --------
-    >>> jsonable({"a": np.float32(0.5), 1: [np.nan, np.arange(2)]})
-    {'a': 0.5, '1': [None, [0, 1]]}
+    Numbers that are not finite become None, other objects their text.
     """
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
@@ -215,7 +180,7 @@ def _stem(name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a file of ours says; None where there is none, or, with a warning, it is damaged."""
+    """Return the facts of a file; None where there is none, or it is damaged, with a warning."""
     if not path.exists():
         return None
     facts = known_facts(path)
@@ -226,7 +191,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def known_facts(path: Path) -> dict[str, Any] | None:
-    """What a JSON file says; None where it says nothing that can be read."""
+    """Return the dict in a JSON file, or None where there is none that can be read."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

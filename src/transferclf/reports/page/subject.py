@@ -24,19 +24,7 @@ SIDE = 192
 
 @dataclass(frozen=True)
 class Subject:
-    """A fitted classifier, and what it says of some images.
-
-    Attributes
-    ----------
-    images : ImageSource or None
-        X as images to be shown; `no_images` says why there are none.
-    steps, classifier
-        The classifier with a network, if there is one, and what X goes through before it.
-    n_images : int
-        How many images are shown of each kind, at most.
-    audit : bool
-        Whether to look at the data themselves.
-    """
+    """A fitted classifier, and what it says of some images."""
 
     estimator: Any
     X: Any
