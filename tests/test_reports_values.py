@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import sys
 import threading
 from pathlib import Path
 
