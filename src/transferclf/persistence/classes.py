@@ -10,20 +10,14 @@ import numpy as np
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.persistence.facts import Facts, is_text
 
-# An array of texts has room for the longest in each place.
+# Each place of an array of texts takes the room of the longest.
 MAX_LABEL_BYTES = 2**26
 
 _DTYPE = re.compile(r"<U[1-9][0-9]{0,6}|<[iu][248]|\|[iu]1|\|b1|<f[248]|\|O")
 
 
 def class_facts(classes: np.ndarray) -> dict[str, Any]:
-    """What :func:`restored_classes` reads.
-
-    Raises
-    ------
-    InvalidParameterError
-        If the labels are of another type, or take too much room.
-    """
+    """Return labels for `restored_classes`; others than JSON has are an InvalidParameterError."""
     dtype = classes.dtype.newbyteorder("<").str
     labels = [label.item() if isinstance(label, np.generic) else label for label in classes]
     if not _DTYPE.fullmatch(dtype) or not all(map(_is_label, labels)):
@@ -39,7 +33,7 @@ def class_facts(classes: np.ndarray) -> dict[str, Any]:
 
 
 def restored_classes(facts: Facts) -> np.ndarray:
-    """The labels, at least two, different and sorted."""
+    """Return the labels: at least two, different and sorted."""
     dtype, labels = facts.text("dtype"), facts.take("labels")
     facts.finish()
     if not _DTYPE.fullmatch(dtype) or not isinstance(labels, list):

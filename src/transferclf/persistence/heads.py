@@ -1,23 +1,24 @@
-"""What a classifier has learned as facts and arrays, and back."""
+"""Heads as facts and arrays, and back."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
+from transferclf.estimators.recipes import FITTED_SCALINGS
+from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.features.frozen import Prefix
 from transferclf.heads.history import PARTS, UNITS, Phase, Phases, phases_of
 from transferclf.heads.linear import LinearHead
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.persistence.archive import StoredArrays
-from transferclf.persistence.facts import Facts, measured_text
+from transferclf.persistence.facts import Facts, as_archive_error, measured_text
 from transferclf.persistence.parameters import ACTIVATIONS, check_activation
 from transferclf.persistence.prefixes import features_below
 from transferclf.training.phases import TrainedSuffix
@@ -27,28 +28,30 @@ if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
 
 Head = LinearHead | TrainedSuffix
+Arrays = dict[str, np.ndarray]
 
-SCALINGS = ("standardize", "zca")
 
+def head_facts(head: Head, arrays: Arrays) -> dict[str, Any]:
+    """Return facts for `restored_head`, and add arrays to `arrays`.
 
-def head_facts(head: Head, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What :func:`restored_head` reads; arrays are added to `arrays`.
-
-    What an optimizer remembers of training is left out: it is not needed to predict.
+    What an optimizer remembers of training is not saved: predictions do not need it.
     """
     arrays |= {"head/mean": head.mean, "head/scale": head.scale}
-    facts = {
+    kind = next(name for name, known in KINDS.items() if type(head) is known.made)
+    return {
+        "kind": kind,
         "l2": head.l2,
         "history": {name: measured_text(values) for name, values in head.history.items()},
         "moments": _moments_facts(head.moments, arrays),
-    }
-    if isinstance(head, LinearHead):
-        arrays |= {"head/coef": head.coef, "head/intercept": head.intercept}
-        return {"kind": "linear"} | facts
-    return {"kind": "trained"} | facts | _trained_facts(head, arrays)
+    } | KINDS[kind].facts(head, arrays)
 
 
-def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _linear_facts(head: LinearHead, arrays: Arrays) -> dict[str, Any]:
+    arrays |= {"head/coef": head.coef, "head/intercept": head.intercept}
+    return {}
+
+
+def _trained_facts(head: TrainedSuffix, arrays: Arrays) -> dict[str, Any]:
     suffix = head.suffix
     if suffix.head is not None:
         raise InvalidParameterError(
@@ -76,70 +79,68 @@ def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> dict[s
     }
 
 
-def _moments_facts(moments: Moments | None, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
-    """What `partial_fit` goes on from; the mean is that which features are standardised by."""
+def _moments_facts(moments: Moments | None, arrays: Arrays) -> dict[str, Any] | None:
+    """Return facts of what `partial_fit` goes on from; the mean is "head/mean"."""
     if moments is None:
         return None
     arrays["head/variance"] = moments.variance
-    return {
-        "count": moments.count,
-        "n_images": moments.n_images,
-        "rounding": moments.rounding,
-    }
+    names = ("count", "n_images", "rounding")
+    return {name: getattr(moments, name) for name in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Common:
+    """What all kinds of heads have in an archive."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    l2: float
+    history: dict[str, list[float]]
+    moments: Moments | None
 
 
 def restored_head(facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix) -> Head:
-    """What a classifier has learned.
+    """Return the head of a classifier on the network `prefix`.
 
-    Parameters
-    ----------
-    facts : Facts
-        Of :func:`head_facts`.
-    arrays : StoredArrays
-        The numbers.
-    n_classes : int
-        How many classes there are.
-    prefix : Prefix
-        The network below, and where it is cut.
-
-    Raises
-    ------
-    ArchiveError
-        If the arrays are not those of such a head.
+    ArchiveError is raised if the arrays are not those of such a head.
     """
-    kind = facts.text("kind", ("linear", "trained"))
+    kind = KINDS[facts.text("kind", tuple(KINDS))]
     mean = arrays.take("head/mean", (None,))
     scale = arrays.take("head/scale", mean.shape)
     if (scale <= 0).any():
         raise ArchiveError("head/scale must be above zero everywhere.")
     l2, history = facts.number("l2"), _history(facts.part("history"))
-    moments = _restored_moments(facts, arrays, mean)
-    if kind == "trained":
-        head = _restored_suffix(facts, arrays, n_classes, prefix, (mean, scale, l2, history))
-        return dataclasses.replace(head, moments=moments)
+    common = _Common(mean, scale, l2, history, _restored_moments(facts, arrays, mean))
+    return kind.restored(facts, arrays, n_classes, prefix, common)
+
+
+def _restored_linear(
+    facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix, common: _Common
+) -> LinearHead:
     facts.finish()
     if prefix.is_scratch:
         raise ArchiveError("a network from nothing has no linear head.")
-    coef = arrays.take("head/coef", (len(mean), n_classes))
-    intercept = arrays.take("head/intercept", (n_classes,))
-    return LinearHead(mean, scale, coef, intercept, history, l2, moments)
+    return LinearHead(
+        **vars(common),
+        coef=arrays.take("head/coef", (len(common.mean), n_classes)),
+        intercept=arrays.take("head/intercept", (n_classes,)),
+    )
 
 
 def _restored_moments(facts: Facts, arrays: StoredArrays, mean: np.ndarray) -> Moments | None:
-    # Archives of format 1 have none: what features are standardised by then stays as it is.
+    # Archives of format 1 have no moments: the statistics of features then stay as they are.
     known = facts.part_or_none("moments") if "moments" in facts.names() else None
     if known is None:
         return None
-    variance = arrays.take("head/variance", mean.shape)
     moments = Moments(
-        mean,
-        variance,
-        known.number("count"),
-        known.whole("n_images", 1),
-        known.number("rounding"),
+        mean=mean,
+        variance=arrays.take("head/variance", mean.shape),
+        count=known.number("count"),
+        n_images=known.whole("n_images", 1),
+        rounding=known.number("rounding"),
     )
     known.finish()
-    if (variance < 0).any() or moments.count <= 0 or not 0 < moments.rounding < 1:
+    if (moments.variance < 0).any() or moments.count <= 0 or not 0 < moments.rounding < 1:
         raise ArchiveError("moments must have a variance that is nowhere negative and a count.")
     return moments
 
@@ -152,9 +153,14 @@ def _restored_phases(
     phases = []
     for each in facts.parts("phases"):
         length = each.whole("length", 1)
-        part, unit = each.text("part", PARTS), each.text("unit", UNITS)
         phases.append(
-            Phase(part, unit, length, each.whole("kept", 0, length), each.flag("stopped_early"))
+            Phase(
+                part=each.text("part", PARTS),
+                unit=each.text("unit", UNITS),
+                length=length,
+                kept=each.whole("kept", 0, length),
+                stopped_early=each.flag("stopped_early"),
+            )
         )
         each.finish()
     if sum(phase.length for phase in phases) != len(history["loss"]):
@@ -168,18 +174,18 @@ def _history(facts: Facts) -> dict[str, list[float]]:
     return {name: facts.measured(name) for name in facts.names()}
 
 
-def _restored_suffix(
-    facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix, start: tuple[Any, ...]
+def _restored_trained(
+    facts: Facts, arrays: StoredArrays, n_classes: int, prefix: Prefix, common: _Common
 ) -> TrainedSuffix:
-    mean, scale, l2, history = start
     dropout, n_parameters = facts.rates("dropout"), facts.whole("n_parameters", 1)
-    counts = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
+    epochs_done, n_head_iter = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
     suffix = _suffix(facts, n_classes, prefix)
-    parts = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
-    phases = _restored_phases(
-        facts, history, counts[1], ("network",) if prefix.is_scratch else parts
-    )
+    parts = ("network",) if prefix.is_scratch else ("head", "fine-tuning")
+    if suffix.prefix is None:
+        parts = ("head",)
+    phases = _restored_phases(facts, common.history, n_head_iter, parts)
     facts.finish()
+    mean = common.mean
     if suffix.prefix is None and len(mean) != suffix.width:
         raise ArchiveError(
             f"head/mean must have shape ({suffix.width},). Got {mean.shape} instead."
@@ -187,26 +193,32 @@ def _restored_suffix(
     scaling = _scaling(suffix.scaling, arrays, prefix.size)
     _check_bounds(suffix, arrays)
     parameters = arrays.take_all("head/parameters", n_parameters)
-    weights = _head_weights(suffix, parameters, mean, dropout)
     return TrainedSuffix(
-        suffix, mean, scale, parameters, weights, scaling, dropout, history, None, counts[0], l2,
-        counts[1], phases,
-    )  # fmt: skip
+        **vars(common),
+        suffix=suffix,
+        parameters=parameters,
+        weights=_head_weights(suffix, parameters),
+        scaling=scaling,
+        dropout=dropout,
+        epochs_done=epochs_done,
+        n_head_iter=n_head_iter,
+        phases=phases,
+    )
 
 
 def _suffix(facts: Facts, n_classes: int, prefix: Prefix) -> Suffix:
     is_on_features = facts.flag("is_on_features")
     suffix = Suffix(
-        n_classes,
-        facts.wholes("hidden_units", 1),
-        facts.text("activation", ACTIVATIONS),
-        facts.text_or_none("batch_norm", ("before", "after")),
+        n_classes=n_classes,
+        hidden_units=facts.wholes("hidden_units", 1),
+        activation=facts.text("activation", ACTIVATIONS),
+        batch_norm=facts.text_or_none("batch_norm", ("before", "after")),
         dropout=facts.flag("has_dropout"),
         l1=facts.flag("has_l1"),
         l2=facts.flag("has_l2"),
         width=facts.whole("width", int(is_on_features)),
         prefix=None if is_on_features else prefix,
-        scaling=facts.text_or_none("scaling", SCALINGS),
+        scaling=facts.text_or_none("scaling", FITTED_SCALINGS),
     )
     if prefix.is_scratch if is_on_features else not prefix.is_cut:
         raise ArchiveError("what was learned does not fit where the network is cut.")
@@ -235,14 +247,10 @@ def _check_bounds(suffix: Suffix, arrays: StoredArrays) -> None:
         raise ArchiveError(f"expected the weights of layers of {reprlib.repr(widths[1:])} units.")
 
 
-def _head_weights(
-    suffix: Suffix, parameters: Sequence[np.ndarray], mean: np.ndarray, dropout: Sequence[float]
-) -> list[np.ndarray]:
-    """The head's own among all weights, if these are weights of such a network."""
-    try:
+def _head_weights(suffix: Suffix, parameters: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the weights of the head among those of the network, if they fit the network."""
+    with as_archive_error("there is no such network: "):
         trainer = trainer_for(suffix)
-    except NetworkError as error:
-        raise ArchiveError(f"there is no such network: {error}") from error
     with trainer.lock:
         network = trainer.network
         if [tuple(variable.shape) for variable in network.weights] != [p.shape for p in parameters]:
@@ -251,3 +259,19 @@ def _head_weights(
             )
         trainer.set_parameters(parameters)
         return network.head_weights()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """A kind of head: its class, how it is written, and how it is read."""
+
+    made: type[Head]
+    facts: Callable[..., dict[str, Any]]
+    restored: Callable[[Facts, StoredArrays, int, Prefix, _Common], Head]
+
+
+# The kinds by their names in archives.
+KINDS = {
+    "linear": _Kind(LinearHead, _linear_facts, _restored_linear),
+    "trained": _Kind(TrainedSuffix, _trained_facts, _restored_trained),
+}
