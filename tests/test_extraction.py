@@ -95,7 +95,7 @@ recipes = st.builds(
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(recipes, st.integers(1, 4)), min_size=1, max_size=6))
 def test_another_recipe_number_or_image_of_a_view_is_another_key(seen):
-    source = check_images(np.arange(5 * 8 * 8 * 3, dtype=np.uint16).reshape(5, 8, 8, 3))
+    source = check_images(np.arange(5 * 8 * 9 * 3, dtype=np.uint16).reshape(5, 8, 9, 3))
     looks, prefix = looks_at(source), Means()
     views = [None, *(View(recipe, number) for recipe, number in seen)]
     different = {repr((view and view.augmentation, view and view.number)) for view in views}
@@ -106,6 +106,20 @@ def test_another_recipe_number_or_image_of_a_view_is_another_key(seen):
     assert set(keys).isdisjoint(others)
     again = looks_at(source)
     assert activation_keys(looks, prefix, "crop", None) == activation_keys(again, prefix, "crop")
+
+
+def test_all_crops_of_a_square_image_have_one_key_at_a_square_size():
+    prefix = Means()
+    assert prefix.size[0] == prefix.size[1]
+    square, wide = (
+        looks_at(check_images(np.zeros((1, 8, width, 3), np.uint8))) for width in (8, 9)
+    )
+    crops, modes = ("first", "crop", "last"), ("first", "crop", "last", "stretch", "pad")
+    assert len({activation_keys(square, prefix, mode)[0] for mode in crops}) == 1
+    assert len({activation_keys(square, prefix, mode)[0] for mode in modes}) == 3
+    assert len({activation_keys(wide, prefix, mode)[0] for mode in modes}) == 5
+    prefix.size = (8, 9)
+    assert len({activation_keys(square, prefix, mode)[0] for mode in modes}) == 5
 
 
 def test_how_many_views_there_are_and_what_is_mixed_changes_no_key(images):

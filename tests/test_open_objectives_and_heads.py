@@ -47,6 +47,7 @@ def saved_and_loaded(classifier):
 class Points(Objective):
     kind = "points"
     measure = "distance"
+    outputs = "points"
     activation = "linear"
     n_outputs = 2
 

@@ -341,13 +341,19 @@ class TestRefused:
             ({"trainable_layers": "all"}, "frozen backbone"),
             ({"backbone": ConvNet((4,), dense_units=())}, "frozen backbone"),
             ({"class_weight": "balanced"}, "needs all labels at once"),
-            ({"epochs": 0}, "epochs must be"),
         ],
     )
     def test_what_cannot_be_trained_so(self, labels, changes, message):
         paths = ["there is no such file.png"] * N
-        with pytest.raises(InvalidParameterError, match=message):
+        with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as raised:
             tiny(**changes).partial_fit(paths, labels, CLASSES)
+        assert isinstance(raised.value.__cause__, InvalidParameterError)
+        assert message in str(raised.value.__cause__)
+
+    def test_parameters_are_checked_before_the_images(self, labels):
+        paths = ["there is no such file.png"] * N
+        with pytest.raises(InvalidParameterError, match="epochs must be"):
+            tiny(epochs=0).partial_fit(paths, labels, CLASSES)
 
     @pytest.mark.parametrize(
         "classes", [None, [], ["across"], "across", [["across", "down"]], [np.nan, 1.0], 3]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 TINY_BUILDER = "transferclf.backbones.tiny:build_tiny"
 
+# How activation maps can become features.
+POOLINGS = ("avg", "max", "flatten")
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -77,7 +80,7 @@ class Backbone:
     kind: ClassVar[str] = "keras"
     layout: ClassVar[str] = "channels_last"
     ends_in: ClassVar[str | None] = None
-    poolings: ClassVar[tuple[str, ...]] = ("avg", "max", "flatten")
+    poolings: ClassVar[tuple[str, ...]] = POOLINGS
     takes_weights: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = True
 

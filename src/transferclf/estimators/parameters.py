@@ -23,6 +23,7 @@ from transferclf._checks import (
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.preprocessing import PREPROCESSINGS
+from transferclf.backbones.record import POOLINGS
 from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError, UnavailableMethodError
 from transferclf.features import store_for
@@ -36,7 +37,6 @@ from transferclf.training.schedules import check_schedule
 if TYPE_CHECKING:
     import keras
 
-POOLINGS = ("avg", "max", "flatten")
 TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 
 _NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")

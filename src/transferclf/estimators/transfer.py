@@ -185,7 +185,8 @@ class TransferEstimator(BackboneEstimator):
         known = self.head_.suffix.objective
         if not objective.is_same(known):
             raise ValueError(
-                f"warm_start=True goes on with {known.description()} of the last fit. "
+                f"warm_start=True goes on with the {known.outputs} of the last fit, "
+                f"{known.description()}. "
                 f"Got {objective.description()} instead."
             )
         # A checkpoint of partial_fit is no place that a fit was interrupted at.

@@ -59,6 +59,8 @@ class Objective(ABC):
         Name of the kind, also in archives.
     measure : str
         Name in the history of what is measured beside the loss.
+    outputs : str
+        Name for the outputs in error messages, such as "classes".
     activation : str
         Activation of the last layer of `model_`: Keras' name of the function of `link`.
     n_outputs : int
@@ -67,6 +69,7 @@ class Objective(ABC):
 
     kind: ClassVar[str]
     measure: ClassVar[str]
+    outputs: ClassVar[str]
     activation: ClassVar[str]
     n_outputs: int
 
@@ -107,7 +110,7 @@ class Objective(ABC):
 
     @abstractmethod
     def description(self) -> str:
-        """Return the outputs as text for error messages."""
+        """Return what the outputs are as text for error messages, such as "['cat', 'dog']"."""
 
     @abstractmethod
     def attributes(self) -> dict[str, Any]:
@@ -215,4 +218,4 @@ class Objective(ABC):
     @classmethod
     @abstractmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the objective of `to_json`; raise ValueError for what cannot be one."""
+        """Return the objective of `to_json`; raise InvalidParameterError for what cannot be one."""

@@ -41,6 +41,7 @@ class Classes(Objective):
 
     kind: ClassVar[str] = "classes"
     measure: ClassVar[str] = "accuracy"
+    outputs: ClassVar[str] = "classes"
     activation: ClassVar[str] = "softmax"
 
     def __init__(self, labels: np.ndarray):
@@ -86,7 +87,7 @@ class Classes(Objective):
         return isinstance(other, Classes) and np.array_equal(self.labels, other.labels)
 
     def description(self) -> str:
-        return f"the classes {self.labels.tolist()}"
+        return str(self.labels.tolist())
 
     def attributes(self) -> dict[str, Any]:
         return {"classes_": self.labels}
@@ -197,25 +198,33 @@ class Classes(Objective):
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
         if set(facts) != {"dtype", "labels"}:
-            raise ValueError(f"must have dtype and labels. Got {sorted(facts)!r:.80} instead.")
+            raise InvalidParameterError(
+                f"must have dtype and labels. Got {sorted(facts)!r:.80} instead."
+            )
         dtype, values = facts["dtype"], facts["labels"]
         if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
-            raise ValueError(f"must be labels of a known type. Got {dtype!r:.80} instead.")
+            raise InvalidParameterError(
+                f"must be labels of a known type. Got {dtype!r:.80} instead."
+            )
         if not isinstance(values, list) or len(values) < 2 or not all(map(_is_label, values)):
-            raise ValueError(
+            raise InvalidParameterError(
                 "must be at least two texts, whole numbers or truth values. "
                 f"Got {values!r:.80} instead."
             )
         if np.dtype(dtype).itemsize * len(values) > MAX_LABEL_BYTES:
-            raise ValueError(f"must be of at most {MAX_LABEL_BYTES:,} bytes. Got {dtype} instead.")
+            raise InvalidParameterError(
+                f"must be of at most {MAX_LABEL_BYTES:,} bytes. Got {dtype} instead."
+            )
         try:
             labels = np.array(values, dtype)
             is_same = labels.tolist() == values
             is_sorted = is_same and np.array_equal(np.unique(labels), labels)
         except (TypeError, OverflowError) as error:
-            raise ValueError(f"must be {dtype}: {error}") from error
+            raise InvalidParameterError(f"must be {dtype}: {error}") from error
         if not is_sorted:
-            raise ValueError(f"must be different labels of {dtype}, sorted. Got {values!r:.80}.")
+            raise InvalidParameterError(
+                f"must be different labels of {dtype}, sorted. Got {values!r:.80}."
+            )
         return cls(labels)
 
 

@@ -52,7 +52,7 @@ def announced(classes: Any, known: Objective | None) -> Objective:
         return Classes.announced(classes)
     if classes is not None and not known.is_same(known.announced(classes)):
         raise ValueError(
-            f"classes must be those of the first call: {known.description()}. "
+            f"classes must be those of the first call, {known.description()}. "
             f"Got {np.asarray(classes).tolist()} instead."
         )
     return known

@@ -1,7 +1,7 @@
-"""The file: a zip of one JSON text and of arrays, as NumPy writes them, nothing compressed.
+"""The file: a zip of one JSON text and of arrays as NumPy writes them, nothing compressed.
 
-Whoever reads it allocates no more than the file is long, whatever it claims: members that are not
-compressed cannot grow, and together they must be as long as the file says.
+Reading allocates no more memory than the file is long, whatever it claims: members that are not
+compressed cannot grow, and together they cannot be longer than the file.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import stat
 import struct
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,24 +45,10 @@ _STORED_AT = (1980, 1, 1, 0, 0, 0)
 def write_archive(
     place: Path | IO[bytes], facts: dict[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Write an archive: all of it, or nothing.
+    """Write an archive, all of it or nothing: an old file is replaced once the new one is complete.
 
-    Parameters
-    ----------
-    place : Path or binary file object
-        The file; one that is there is replaced, once the new one is complete. To a file object the
-        complete archive is written at once.
-    facts : dict
-        What JSON can say. "arrays" is added: type, shape and digest of each.
-    arrays : mapping of str to ndarray
-        Numbers, all finite.
-
-    Raises
-    ------
-    ArchiveError
-        If numbers are not finite, or there is more than an archive holds.
-    OSError
-        If the file cannot be written.
+    "arrays" is added to the facts: type, shape and digest of each. Numbers that are not finite, or
+    more than an archive holds, are an ArchiveError.
     """
     contents = {name: _standard(name, array) for name, array in arrays.items()}
     if sum(array.nbytes for array in contents.values()) > MAX_BYTES:
@@ -71,7 +57,9 @@ def write_archive(
         declared = {}
         for name, array in contents.items():
             content = _npy(array)
-            declared[name] = _declaration(array, content)
+            digest = hashlib.sha256(content).hexdigest()
+            facts_of_array = {"dtype": array.dtype.str, "shape": list(array.shape)}
+            declared[name] = facts_of_array | {"sha256": digest}
             archive.writestr(_entry(f"{name}.npy"), content)
         archive.writestr(_entry(FACTS), _checked_text(facts | {"arrays": declared}))
 
@@ -90,7 +78,7 @@ def _target(place: Path | IO[bytes]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside this one, that takes its place when all went well and else disappears."""
+    """Open a file that replaces this one at the end, or is removed if anything fails."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with beside.open("xb") as file:
@@ -122,11 +110,6 @@ def _npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _declaration(array: np.ndarray, content: bytes) -> dict[str, Any]:
-    digest = hashlib.sha256(content).hexdigest()
-    return {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": digest}
-
-
 def _entry(name: str) -> zipfile.ZipInfo:
     # The same model is the same bytes, whenever and wherever it is saved.
     entry = zipfile.ZipInfo(name, _STORED_AT)
@@ -147,31 +130,22 @@ def _checked_text(facts: dict[str, Any]) -> bytes:
 
 @contextmanager
 def opened_archive(place: Path | IO[bytes]) -> Iterator[tuple[Facts, StoredArrays]]:
-    """What an archive says, and its arrays, each of which is read when it is asked for.
-
-    Raises
-    ------
-    ArchiveError
-        If this is no archive, or a damaged one.
-    OSError
-        If the file cannot be read.
-    """
-    with _source(place) as file:
+    """Open an archive: its facts, and its arrays, which are read when they are asked for."""
+    # A file object stays open: the caller has opened it.
+    source = _regular_file(place) if isinstance(place, Path) else nullcontext(place)
+    with source as file:
         _check_end(file)
-        with _unzipped(file) as archive:
+        with _damage_told():
+            archive = zipfile.ZipFile(file)
+        with archive:
             members = _members(archive)
             facts = parsed_facts(_content(archive, members[FACTS]))
             yield facts, StoredArrays(archive, members, facts)
 
 
-def _source(place: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
-    # A file object belongs to whoever opened it.
-    return _regular_file(place) if isinstance(place, Path) else nullcontext(place)
-
-
 @contextmanager
 def _regular_file(path: Path) -> Iterator[IO[bytes]]:
-    # A pipe would wait for ever, and a device never end.
+    # Reading would wait for ever at a pipe, and never end at a device.
     if not stat.S_ISREG(path.stat().st_mode):
         raise ArchiveError("expected a file. Got a folder or a device instead.")
     with path.open("rb") as file:
@@ -181,7 +155,7 @@ def _regular_file(path: Path) -> Iterator[IO[bytes]]:
 def _check_end(file: IO[bytes]) -> None:
     """Raise ArchiveError unless the list of members is whole, short, and the end of the file.
 
-    Before Python's zip module reads all of it, which takes many times its size of memory.
+    Python's zip module would read any list, which takes many times its size of memory.
     """
     size = file.seek(0, os.SEEK_END)
     if size < _END.size:
@@ -197,21 +171,20 @@ def _check_end(file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _unzipped(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    with _as_archive_error(lambda: zipfile.ZipFile(file)) as archive, archive:
-        yield archive
-
-
-@contextmanager
-def _as_archive_error(read: Callable[[], Any]) -> Iterator[Any]:
-    """The result; whatever the zip module has to say about the file is an ArchiveError."""
+def _damage_told() -> Iterator[None]:
+    """Make an ArchiveError of whatever the zip module raises at a damaged file."""
     try:
-        result = read()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        yield
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OverflowError,
+        struct.error,
+    ) as error:
         raise ArchiveError(f"the zip file is damaged: {error}") from error
-    except (ValueError, OverflowError, struct.error) as error:
-        raise ArchiveError(f"the zip file is damaged: {error}") from error
-    yield result
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -240,37 +213,25 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    with _as_archive_error(lambda: archive.read(entry)) as content:
-        if len(content) != entry.file_size:
-            raise ArchiveError(f"{entry.filename} is cut short.")
-        return content
+    with _damage_told():
+        content = archive.read(entry)
+    if len(content) != entry.file_size:
+        raise ArchiveError(f"{entry.filename} is cut short.")
+    return content
 
 
 class StoredArrays:
-    """The arrays of an archive, each checked when it is taken.
+    """Arrays of an archive, each checked when it is taken.
 
-    Parameters
-    ----------
-    archive : zipfile.ZipFile
-        Open.
-    members : dict of str to zipfile.ZipInfo
-        All of its members.
-    facts : Facts
-        "arrays" is taken from them: what each must be.
-
-    Raises
-    ------
-    ArchiveError
-        If there is another member, or one is missing, or has another size.
+    "arrays" of the facts says what they must be. ArchiveError is raised if there is another member,
+    or one is missing or has another size.
     """
 
     def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], facts: Facts):
         self._archive = archive
         self._members = members
-        self._declared = {}
         declared = facts.part("arrays")
-        for name in declared.names():
-            self._declared[name] = _Declared(name, declared.part(name))
+        self._declared = {name: _Declared(name, declared.part(name)) for name in declared.names()}
         expected = {FACTS, *(f"{name}.npy" for name in self._declared)}
         if odd := sorted(expected ^ set(members)):
             raise ArchiveError(f"members are missing, or too many: {', '.join(odd[:5])[:500]}")
@@ -283,34 +244,7 @@ class StoredArrays:
         return name in self._declared
 
     def take(self, name: str, shape: tuple[int | None, ...], kind: str = "f") -> np.ndarray:
-        """One array, whole and finite.
-
-        Parameters
-        ----------
-        name : str
-            Which.
-        shape : tuple of int or None
-            What it must have; None is any length.
-        kind : {"f", "i"}, default="f"
-            Whether of floats or of integers.
-        """
-        return self._checked(name, shape, kind).read(self._member(name))
-
-    def take_all(self, stem: str, count: int) -> list[np.ndarray]:
-        """The arrays "stem/0", "stem/1" and so on, of any shape."""
-        if count > self.n_arrays:
-            raise ArchiveError(
-                f"expected {count} arrays {stem}. Got {self.n_arrays} in all instead."
-            )
-        names = [f"{stem}/{number}" for number in range(count)]
-        return [self._pop(name).read(self._member(name)) for name in names]
-
-    def finish(self) -> None:
-        """Raise ArchiveError if there are arrays that nobody asked for."""
-        if self._declared:
-            raise ArchiveError(f"there are more arrays than expected: {min(self._declared)}")
-
-    def _checked(self, name: str, shape: tuple[int | None, ...], kind: str) -> _Declared:
+        """Return a finite array of this shape, where None is any length, and kind of numbers."""
         array = self._pop(name)
         fits = len(array.shape) == len(shape) and all(
             wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
@@ -320,7 +254,21 @@ class StoredArrays:
                 f"{name} must be an array of shape {shape} and kind {kind!r}. Got {array.shape} "
                 f"and {array.dtype} instead."
             )
-        return array
+        return array.read(self._member(name))
+
+    def take_all(self, stem: str, count: int) -> list[np.ndarray]:
+        """Return the arrays "stem/0", "stem/1" and so on, of any shape."""
+        if count > self.n_arrays:
+            raise ArchiveError(
+                f"expected {count} arrays {stem}. Got {self.n_arrays} in all instead."
+            )
+        names = [f"{stem}/{number}" for number in range(count)]
+        return [self._pop(name).read(self._member(name)) for name in names]
+
+    def finish(self) -> None:
+        """Raise ArchiveError if there are arrays that have not been taken."""
+        if self._declared:
+            raise ArchiveError(f"there are more arrays than expected: {min(self._declared)}")
 
     def _pop(self, name: str) -> _Declared:
         if name not in self._declared:
@@ -332,7 +280,7 @@ class StoredArrays:
 
 
 class _Declared:
-    """What the facts say about an array."""
+    """Array as the facts describe it."""
 
     def __init__(self, name: str, facts: Facts):
         self.name = name
@@ -351,7 +299,7 @@ class _Declared:
             )
 
     def read(self, content: bytes) -> np.ndarray:
-        """The array, if these bytes are it."""
+        """Return the array, if these bytes are it."""
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise ArchiveError(f"{self.name} is damaged: its digest is not what it was.")
         self._check_header(content)
@@ -360,7 +308,7 @@ class _Declared:
         return array
 
     def _check_header(self, content: bytes) -> None:
-        """NumPy would allocate what the header claims before it looks for the numbers."""
+        # NumPy would allocate what the header claims before it looks for the numbers.
         file = io.BytesIO(content)
         try:
             version = np.lib.format.read_magic(file)

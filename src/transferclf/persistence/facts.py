@@ -1,26 +1,27 @@
-"""Facts: what the JSON of an archive says, asked for value by value and never believed."""
+"""Facts: the JSON of an archive, read value by value, none of which is trusted."""
 
 from __future__ import annotations
 
 import json
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from transferclf.exceptions import ArchiveError
+from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
 
 MAX_WHOLE = 2**63 - 1
 
 # Longer than any name there is; labels of classes may be longer.
 MAX_TEXT = 1000
 
-# A history may end in a loss that overflowed, which JSON has no number for.
+# A history may end in a loss that overflowed. JSON has no number for that.
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def facts_text(facts: dict[str, Any]) -> bytes:
-    """Facts as JSON: the same bytes for the same facts."""
+    """Return facts as JSON, the same bytes for the same facts."""
     try:
         return json.dumps(facts, allow_nan=False, ensure_ascii=False, indent=1).encode()
     except ValueError as error:
@@ -28,13 +29,10 @@ def facts_text(facts: dict[str, Any]) -> bytes:
 
 
 def parsed_facts(content: bytes) -> Facts:
-    """What a JSON text says.
+    """Read JSON.
 
-    Raises
-    ------
-    ArchiveError
-        If it is no JSON, or what Python would read beyond JSON: NaN, huge numbers, the same key
-        twice.
+    ArchiveError is raised for more than JSON that Python would read, too: NaN, huge numbers, a key
+    that stands twice.
     """
     try:
         values = json.loads(
@@ -74,14 +72,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Facts:
-    """The values of a JSON object; what is not as asked for is an ArchiveError.
+    """Values of a JSON object, each taken once; a value of another kind is an ArchiveError.
 
-    Parameters
-    ----------
-    values : dict
-        What was parsed.
-    where : str
-        What errors call it.
+    `where` is the name of the object in errors.
     """
 
     def __init__(self, values: Any, where: str):
@@ -91,16 +84,16 @@ class Facts:
         self._rest = dict(values)
 
     def wrong(self, expected: str, value: Any, name: str = "") -> ArchiveError:
-        """The error that says so."""
+        """Return the error that says what was expected."""
         where = f"{name[:MAX_TEXT]!r} of {self.where}" if name else self.where
         return ArchiveError(f"{where} must be {expected}. Got {reprlib.repr(value)} instead.")
 
     def names(self) -> list[str]:
-        """The names that have not been asked for yet."""
+        """Return the names of the values that have not been taken."""
         return list(self._rest)
 
     def take(self, name: str) -> Any:
-        """A value of any type."""
+        """Return a value of any kind."""
         if name not in self._rest:
             raise ArchiveError(f"{self.where} has no {name!r}.")
         return self._rest.pop(name)
@@ -110,98 +103,91 @@ class Facts:
         values, self._rest = self._rest, {}
         return values
 
+    def finish(self) -> None:
+        """Raise ArchiveError if there are values that have not been taken."""
+        if self._rest:
+            raise ArchiveError(f"{self.where} must not have {min(self._rest)[:MAX_TEXT]!r}.")
+
+    def _one(self, name: str, is_right: Callable[[Any], bool], expected: str) -> Any:
+        value = self.take(name)
+        if not is_right(value):
+            raise self.wrong(expected, value, name)
+        return value
+
+    def _all(self, name: str, is_right: Callable[[Any], bool], expected: str) -> list[Any]:
+        values = self._one(name, lambda value: isinstance(value, list), "a list")
+        if not all(map(is_right, values)):
+            raise self.wrong(expected, values, name)
+        return values
+
     def part(self, name: str) -> Facts:
-        """An object within this one."""
+        """Return an object within this one."""
         return Facts(self.take(name), f"{name[:MAX_TEXT]!r} of {self.where}")
 
     def part_or_none(self, name: str) -> Facts | None:
-        """An object within this one, or null."""
-        value = self.take(name)
-        return None if value is None else Facts(value, f"{name!r} of {self.where}")
+        """Return an object within this one, or None for null."""
+        return self.part(name) if self._rest.get(name, 0) is not None else self.take(name)
 
     def parts(self, name: str) -> list[Facts]:
-        """A list of objects within this one."""
+        """Return a list of objects."""
         where = f"{name[:MAX_TEXT]!r} of {self.where}"
-        return [Facts(value, where) for value in self._list(name)]
+        return [Facts(value, where) for value in self._all(name, lambda _: True, "")]
 
     def text(self, name: str, choices: Sequence[str] | None = None) -> str:
-        """A text; one of the choices, if there are any."""
-        value = self.take(name)
-        if not is_text(value) or len(value) > MAX_TEXT:
-            raise self.wrong(f"a text of at most {MAX_TEXT} characters", value, name)
+        """Return a text, one of the choices if there are any."""
+        value = self._one(name, _is_short, f"a text of at most {MAX_TEXT} characters")
         if choices is not None and value not in choices:
             raise self.wrong(f"one of {', '.join(choices)}", value, name)
         return value
 
     def text_or_none(self, name: str, choices: Sequence[str] | None = None) -> str | None:
-        """A text, or null."""
-        if name in self._rest and self._rest[name] is None:
-            return self.take(name)
-        return self.text(name, choices)
+        """Return a text, or None for null."""
+        return self.text(name, choices) if self._rest.get(name, 0) is not None else self.take(name)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts."""
-        values = self._list(name)
-        if not all(is_text(value) and len(value) <= MAX_TEXT for value in values):
-            raise self.wrong(f"texts of at most {MAX_TEXT} characters", values, name)
-        return tuple(values)
+        """Return a list of texts."""
+        return tuple(self._all(name, _is_short, f"texts of at most {MAX_TEXT} characters"))
 
     def whole(self, name: str, low: int, high: int = MAX_WHOLE) -> int:
-        """A whole number between two others."""
-        value = self.take(name)
-        if not _is_whole(value, low, high):
-            raise self.wrong(f"a whole number from {low} to {high}", value, name)
-        return value
+        """Return a whole number between two others."""
+        expected = f"a whole number from {low} to {high}"
+        return self._one(name, lambda value: _is_whole(value, low, high), expected)
 
     def wholes(self, name: str, low: int, high: int = MAX_WHOLE) -> tuple[int, ...]:
-        """A list of whole numbers."""
-        values = self._list(name)
-        if not all(_is_whole(value, low, high) for value in values):
-            raise self.wrong(f"whole numbers from {low} to {high}", values, name)
-        return tuple(values)
+        """Return a list of whole numbers."""
+        expected = f"whole numbers from {low} to {high}"
+        return tuple(self._all(name, lambda value: _is_whole(value, low, high), expected))
 
     def number(self, name: str) -> float:
-        """A number."""
-        value = self.take(name)
-        if not is_number(value):
-            raise self.wrong("a number", value, name)
-        return value
+        """Return a number."""
+        return self._one(name, is_number, "a number")
 
     def rates(self, name: str) -> tuple[float, ...]:
-        """A list of numbers from 0 to below 1."""
-        values = self._list(name)
-        if not all(is_number(value) and 0 <= value < 1 for value in values):
-            raise self.wrong("numbers from 0 to below 1", values, name)
+        """Return a list of numbers from 0 to below 1."""
+        expected = "numbers from 0 to below 1"
+        values = self._all(name, lambda value: is_number(value) and 0 <= value < 1, expected)
         return tuple(map(float, values))
 
     def measured(self, name: str) -> list[float]:
-        """A list of floats, some of which may not be finite."""
-        values = self._list(name)
-        if not all(is_number(value) or value in _NOT_FINITE for value in values):
-            raise self.wrong("numbers", values, name)
-        return [float(value) for value in values]
+        """Return a list of floats, some of which may not be finite."""
+        return [float(value) for value in self._all(name, _is_measured, "numbers")]
 
     def flag(self, name: str) -> bool:
-        """True or false."""
-        value = self.take(name)
-        if not isinstance(value, bool):
-            raise self.wrong("true or false", value, name)
-        return value
+        """Return true or false."""
+        return self._one(name, lambda value: isinstance(value, bool), "true or false")
 
-    def finish(self) -> None:
-        """Raise ArchiveError if something was said that nobody asked for."""
-        if self._rest:
-            raise ArchiveError(f"{self.where} must not have {min(self._rest)[:MAX_TEXT]!r}.")
 
-    def _list(self, name: str) -> list[Any]:
-        values = self.take(name)
-        if not isinstance(values, list):
-            raise self.wrong("a list", values, name)
-        return values
+@contextmanager
+def as_archive_error(message: str = "") -> Iterator[None]:
+    """Say of a value that the package refuses that the archive must not have it."""
+    try:
+        yield
+    except (InvalidParameterError, NetworkError) as error:
+        raise ArchiveError(f"{message}{error}") from error
 
 
 def measured_text(values: Sequence[float]) -> list[float | str]:
-    """What :meth:`Facts.measured` reads."""
+    """Return floats as :meth:`Facts.measured` reads them."""
     return [float(value) if math.isfinite(value) else repr(float(value)) for value in values]
 
 
@@ -213,9 +199,17 @@ def is_text(value: Any) -> bool:
         return False
 
 
+def _is_short(value: Any) -> bool:
+    return is_text(value) and len(value) <= MAX_TEXT
+
+
 def is_number(value: Any) -> bool:
     """Whether it is a number as JSON has them."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_measured(value: Any) -> bool:
+    return is_number(value) or value in _NOT_FINITE
 
 
 def _is_whole(value: Any, low: int, high: int) -> bool:

@@ -10,16 +10,17 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf.augmentation.recipe import Augmentation
+from transferclf.estimators.archived import check_parameters, seed_of_fit, set_learned
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
-from transferclf.estimators.parameters import BackboneParameters, Parameters, check_test_time
+from transferclf.estimators.parameters import check_test_time
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.graphs.versions import version_of
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
 from transferclf.objectives import Objective, kinds, restored_objective
 from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
-from transferclf.persistence.facts import MAX_TEXT, Facts
+from transferclf.persistence.facts import MAX_TEXT, Facts, as_archive_error
 from transferclf.persistence.heads import head_facts, restored_head
 from transferclf.persistence.parameters import (
     fields_of,
@@ -40,7 +41,7 @@ KINDS: dict[str, type[Estimator]] = {
     "TransferClassifier": TransferClassifier,
 }
 
-# What there is besides parameters; private attributes of others are not saved.
+# Attributes of a fitted estimator that an archive holds or that follow from what it holds.
 ATTRIBUTES = {
     "CNNFeatureExtractor": {"n_features_out_"},
     "TransferClassifier": {
@@ -125,7 +126,7 @@ def save_model(
     place = checked_place(path)
     check_is_fitted(estimator, None if kind == "TransferClassifier" else "n_features_out_")
     _check_attributes(estimator, kind)
-    checked_parameters(estimator)
+    check_parameters(estimator)
     arrays: dict[str, np.ndarray] = {}
     facts = {
         "format": FORMAT,
@@ -170,8 +171,8 @@ def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None
 
     Notes
     -----
-    Digests tell of accidents, not of forgery: whoever writes the file decides what is predicted,
-    and how large a network of the registry is built. That is all that a file can do.
+    Digests detect damage, not forgery: the author of a file decides what is predicted, and how
+    large a network of the registry is built. A file can do no more than that.
 
     Examples
     --------
@@ -189,15 +190,9 @@ def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None
         with opened_archive(place) as (facts, arrays):
             return _restored(facts, arrays, backbone)
     except ArchiveError as error:
-        # What a file says may be long, and stand in the message.
+        # Texts of the file may be long, and stand in the message.
         message = f"{place_name(place)} cannot be loaded: {error!s:.{MAX_TEXT}}"
         raise ArchiveError(message) from error
-
-
-def checked_parameters(estimator: Estimator) -> BackboneParameters:
-    """Return the parameters of an estimator; raise InvalidParameterError if they cannot be."""
-    kind = BackboneParameters if isinstance(estimator, CNNFeatureExtractor) else Parameters
-    return kind.of(estimator)
 
 
 def _check_attributes(estimator: Estimator, kind: str) -> None:
@@ -211,7 +206,7 @@ def _check_attributes(estimator: Estimator, kind: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What is in use here; for whoever has to find out why something differs."""
+    """Return the versions of Python and packages in use, to find out why results differ."""
     packages = {name: version_of(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | packages
 
@@ -236,7 +231,7 @@ def _fitted_facts(
     return facts | {
         objective.kind: objective.to_json(),
         "augmentation": None if augmentation is None else fields_of(augmentation),
-        "seed": int(estimator._seed),
+        "seed": seed_of_fit(estimator),
         "head": head_facts(estimator.head_, arrays),
     }
 
@@ -265,7 +260,7 @@ def _restored(facts: Facts, arrays: StoredArrays, backbone: Any) -> Estimator:
     facts.finish()
     estimator = _with_parameters(kind, params)
     _restore_attributes(estimator, fitted, arrays, backbone)
-    if not isinstance(estimator.backbone, str) and estimator.backbone is None:
+    if estimator.backbone is None:
         estimator.backbone = estimator.prefix_.model
     arrays.finish()
     return estimator
@@ -273,10 +268,8 @@ def _restored(facts: Facts, arrays: StoredArrays, backbone: Any) -> Estimator:
 
 def _with_parameters(kind: type[Estimator], params: dict[str, Any]) -> Estimator:
     estimator = kind(**params)
-    try:
-        checked_parameters(estimator)
-    except InvalidParameterError as error:
-        raise ArchiveError(str(error)) from error
+    with as_archive_error():
+        check_parameters(estimator)
     return estimator
 
 
@@ -295,7 +288,7 @@ def _restore_attributes(
 
 
 def _restore_rows(estimator: Estimator, facts: Facts) -> None:
-    """What fit on rows leaves: how many numbers there are in one, and what they are called."""
+    """Restore the length of the rows that the estimator was fitted on, and their names."""
     length, names = facts.take("n_features_in"), facts.take("feature_names_in")
     known = Facts({"length": length, "names": names}, "n_features_in and feature_names_in")
     if length is not None:
@@ -312,24 +305,20 @@ def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: Stored
         setattr(estimator, name, value)
     fields = facts.part_or_none("augmentation")
     estimator.augmentation_ = None if fields is None else restored_fields(Augmentation, fields)
-    try:
+    with as_archive_error():
         check_test_time(estimator.test_time_augmentation, estimator.augmentation_)
-    except InvalidParameterError as error:
-        raise ArchiveError(str(error)) from error
-    estimator._seed = facts.whole("seed", 0)
+    seed = facts.whole("seed", 0)
     if "sample_indices" in arrays:
         estimator.sample_indices_ = arrays.take("sample_indices", (None,), "i")
-    head = facts.part("head")
-    estimator._keep(restored_head(head, arrays, objective, estimator.prefix_))
+    head = restored_head(facts.part("head"), arrays, objective, estimator.prefix_)
+    set_learned(estimator, head, seed)
 
 
 def _restored_objective(facts: Facts) -> Objective:
     kind = next((name for name in kinds() if name in facts.names()), "classes")
     part = facts.part(kind)
-    try:
+    with as_archive_error(f"{part.where} "):
         return restored_objective(kind, part.take_all())
-    except ValueError as error:
-        raise ArchiveError(f"{part.where} {error}") from error
 
 
 def _restored_range(facts: Facts | None) -> PixelRange:

@@ -1,4 +1,4 @@
-"""Parameters of estimators as JSON: plain values, and the few objects of this package."""
+"""Parameters of estimators as JSON: plain values, and a few objects of this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from transferclf.augmentation import steps
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
 from transferclf.exceptions import ArchiveError, InvalidParameterError
-from transferclf.persistence.facts import Facts, is_text
+from transferclf.persistence.facts import Facts, as_archive_error, is_number, is_text
+
+Set = TypeVar("Set", bound=ParameterSet)
 
 # Deeper than any parameter is.
 MAX_DEPTH = 8
@@ -27,7 +29,7 @@ def _parameter_sets() -> dict[str, type[ParameterSet]]:
     return steps.STEPS | {"Augmentation": Augmentation, "ConvNet": ConvNet}
 
 
-# Keras looks a name up among functions that somebody registered, too; those are no part of this.
+# Keras takes names of functions that users have registered, too. An archive cannot hold those.
 # fmt: off
 ACTIVATIONS = (
     "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu",
@@ -48,14 +50,10 @@ _HINTS = {
 
 
 def parameter_facts(estimator: Any) -> dict[str, Any]:
-    """The parameters of an estimator as JSON has them.
+    """Return the parameters of an estimator as JSON has them.
 
-    Where stored features are kept is of this machine, and not written down.
-
-    Raises
-    ------
-    InvalidParameterError
-        If one is an object that an archive cannot hold, such as a Keras optimizer.
+    Cache paths are machine-specific and not saved. InvalidParameterError is raised for an object
+    that an archive cannot hold, such as a Keras optimizer.
     """
     check_activation(estimator)
     params = estimator.get_params(deep=False)
@@ -67,15 +65,12 @@ def parameter_facts(estimator: Any) -> dict[str, Any]:
 
 
 def _written(name: str, value: Any) -> Any:
-    if value is None or isinstance(value, bool | str):
-        plain = is_text(value) if isinstance(value, str) else True
-        return value if plain else _refuse(name, value)
-    if isinstance(value, np.generic):
-        return _written(name, value.item())
-    if isinstance(value, int | float):
-        return value if math.isfinite(value) and abs(value) < MAX_WHOLE else _refuse(name, value)
-    if isinstance(value, np.ndarray):
-        return _written(name, value.tolist())
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, bool) or is_text(value):
+        return value
+    if is_number(value) and math.isfinite(value) and abs(value) < MAX_WHOLE:
+        return value
     if isinstance(value, list):
         return [_written(name, each) for each in value]
     return _written_object(name, value)
@@ -94,13 +89,13 @@ def _written_object(name: str, value: Any) -> dict[str, Any]:
 
 
 def fields_of(value: ParameterSet) -> dict[str, Any]:
-    """The fields of a ConvNet or an Augmentation, as JSON has them."""
+    """Return the fields of a set of parameters as JSON has them."""
     check_activation(value)
     return {name: _written(name, field) for name, field in value.stored_params().items()}
 
 
 def check_activation(value: Any) -> None:
-    """Raise InvalidParameterError unless the activation, if there is one, is Keras' own."""
+    """Raise InvalidParameterError unless the activation, if there is one, is one of Keras."""
     name = getattr(value, "activation", "relu")
     if name not in ACTIVATIONS:
         raise InvalidParameterError(
@@ -118,39 +113,24 @@ def _refuse(name: str, value: Any) -> Any:
 
 
 def restored_parameters(facts: Facts, known: set[str]) -> dict[str, Any]:
-    """The parameters that an archive says; `backbone` is None where it has to be handed in.
+    """Return parameters from JSON; `backbone` is None where the network has to be handed in.
 
-    Parameters
-    ----------
-    facts : Facts
-        By name.
-    known : set of str
-        The parameters that there are.
-
-    Raises
-    ------
-    ArchiveError
-        If there is no such parameter, or a value is of no type that parameters have.
+    ArchiveError is raised if they are not exactly the known ones, or have other kinds of values.
     """
     params = {}
     for name in facts.names():
         if name not in known:
             raise facts.wrong(f"one of {', '.join(sorted(known))}", name)
         params[name] = _read(facts.take(name), name, 0)
-    if missing := known - set(params) - _SINCE_FORMAT_1:
+    if missing := known - set(params):
         raise ArchiveError(f"there is no parameter {min(missing)!r}.")
     if params["cache"] not in (None, "memory"):
         raise ArchiveError("cache must be 'memory' or null.")
-    check_restored_activation(params)
+    _check_restored_activation(params)
     return params
 
 
-# Parameters that archives of format 1 may lack, because they came later.
-_SINCE_FORMAT_1: set[str] = set()
-
-
-def check_restored_activation(params: dict[str, Any]) -> None:
-    """Raise ArchiveError unless the activation, if there is one, is Keras' own."""
+def _check_restored_activation(params: dict[str, Any]) -> None:
     if params.get("activation", "relu") not in ACTIVATIONS:
         raise ArchiveError(f"{params['activation']!r:.100} is no activation of Keras' own.")
 
@@ -167,27 +147,25 @@ def _read(value: Any, name: str, depth: int) -> Any:
     if len(value) != 1:
         raise ArchiveError(f"{name} must be an object of one known kind. Got {len(value)} keys.")
     ((kind, content),) = value.items()
+    if kind in _READERS:
+        return _READERS[kind](content, name, depth + 1)
     if kind in _parameter_sets():
-        return restored_fields(_parameter_sets()[kind], Facts(content, name))
-    if kind not in _READERS:
-        raise ArchiveError(f"{name} is of a kind that no parameter is: {kind[:100]!r}.")
-    return _READERS[kind](content, name, depth + 1)
+        return restored_fields(_parameter_sets()[kind], Facts(content, name), depth + 1)
+    raise ArchiveError(f"{name} is of a kind that no parameter is: {kind[:100]!r}.")
 
 
-def restored_fields(kind: type[ParameterSet], facts: Facts) -> Any:
-    """A ConvNet or an Augmentation from its fields."""
+def restored_fields(kind: type[Set], facts: Facts, depth: int = 1) -> Set:
+    """Return a set of parameters from its fields."""
     known = {field.name for field in dataclasses.fields(kind)}
     values = {}
     for name in facts.names():
         if name not in known:
             raise facts.wrong(f"a field of {kind.__name__}", name)
-        values[name] = _read(facts.take(name), name, 1)
-    check_restored_activation(values)
+        values[name] = _read(facts.take(name), name, depth)
+    _check_restored_activation(values)
     restored = kind(**values)
-    try:
+    with as_archive_error():
         restored.check()
-    except InvalidParameterError as error:
-        raise ArchiveError(str(error)) from error
     return restored
 
 

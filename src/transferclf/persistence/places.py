@@ -15,40 +15,26 @@ Place = Path | IO[bytes]
 
 
 def checked_place(path: Any) -> Place:
-    """The place to write to, if it can be written.
+    """Return the place to write to.
 
-    Raises
-    ------
-    InvalidParameterError
-        If this is neither a path nor a binary file object.
-    OSError
-        If there is no such folder, the path is a folder itself, or writing is not allowed.
+    Fails early: OSError if there is no such folder, the path is a folder or writing is not allowed,
+    InvalidParameterError if this is neither a path nor a binary file object.
     """
     if not isinstance(path, str | os.PathLike):
         return _file_object(path, "write", "wb")
     place = _path(path)
     folder = place.parent
     if place.is_dir():
-        _refuse(
-            IsADirectoryError, errno.EISDIR, "expected the name of a file, got a directory", place
-        )
+        raise _error(errno.EISDIR, "expected the name of a file, got a directory", place)
     if not folder.is_dir():
-        _refuse(
-            FileNotFoundError, errno.ENOENT, f"there is no folder {folder}: make it first", place
-        )
+        raise _error(errno.ENOENT, f"there is no folder {folder}: make it first", place)
     if not os.access(folder, os.W_OK | os.X_OK):
-        _refuse(PermissionError, errno.EACCES, f"permission denied to write in {folder}", place)
+        raise _error(errno.EACCES, f"permission denied to write in {folder}", place)
     return place
 
 
 def readable_place(path: Any) -> Place:
-    """The place to read from; a file object that cannot go back is read whole.
-
-    Raises
-    ------
-    InvalidParameterError
-        If this is neither a path nor a binary file object.
-    """
+    """Return the place to read from; a file object that cannot go back is read whole."""
     if isinstance(path, str | os.PathLike):
         return _path(path)
     file = _file_object(path, "read", "rb")
@@ -62,7 +48,7 @@ def readable_place(path: Any) -> Place:
 
 
 def place_name(place: Place) -> str:
-    """What messages call it."""
+    """Return the name of a place in messages."""
     if isinstance(place, Path):
         return str(place)
     return str(getattr(place, "name", "")) or f"the {type(place).__name__}"
@@ -100,5 +86,6 @@ def _refuse_text(value: Any, mode: str) -> None:
     )
 
 
-def _refuse(kind: type[OSError], number: int, reason: str, path: Path) -> None:
-    raise kind(number, f"the model cannot be saved: {reason}", str(path))
+def _error(number: int, reason: str, path: Path) -> OSError:
+    # Python makes the subclass that belongs to the number, such as FileNotFoundError.
+    return OSError(number, f"the model cannot be saved: {reason}", str(path))

@@ -1,7 +1,7 @@
 """The network of an estimator as facts: its name, and where its weights come from.
 
-Weights are in the archive only where they could not be had again by name. Those of a network of the
-user's own, whose code an archive cannot hold, are recognised when it is handed in.
+Weights are in the archive only where they could not be had again by name. An archive holds no code:
+a network of the user's own is handed in when it is loaded, and recognised by its weights.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from transferclf.backbones.applications import as_for_imagenet
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.preprocessing import PREPROCESSINGS
-from transferclf.backbones.record import Backbone
+from transferclf.backbones.record import POOLINGS, Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import (
     PRETRAINED,
@@ -28,33 +28,30 @@ from transferclf.exceptions import (
     ArchiveError,
     InvalidParameterError,
     NetworkError,
-    TransferclfError,
     WeightsError,
 )
 from transferclf.features.choosing import choose_prefix
 from transferclf.features.frozen import Prefix
 from transferclf.graphs.digests import file_digest, values_digest
 from transferclf.persistence.archive import StoredArrays
-from transferclf.persistence.facts import MAX_TEXT, Facts
+from transferclf.persistence.facts import MAX_TEXT, Facts, as_archive_error
 from transferclf.persistence.parameters import fields_of, restored_fields
 
 if TYPE_CHECKING:
     import keras
 
-POOLINGS = ("avg", "max", "flatten")
-
-# Larger images than anybody shows to a network.
+# Larger than images that networks are used with.
 MAX_SIDE = 2**14
 
-# What the same network may differ by in the features of one image, as a share of the largest.
-# Another version of Keras adds up in another order; bfloat16 has three digits.
+# How much features of one image may differ for the same network, as a share of the largest feature.
+# Another version of Keras adds up in another order, and bfloat16 has three digits.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 
 
 def prefix_facts(
     prefix: Prefix, arrays: dict[str, np.ndarray], include_weights: bool
 ) -> dict[str, Any]:
-    """What :func:`restored_prefix` reads; arrays are added to `arrays`."""
+    """Return facts for `restored_prefix`, and add arrays to `arrays`."""
     return {
         "backbone": _backbone_facts(prefix),
         "weights": _weights_facts(prefix, arrays, include_weights),
@@ -112,30 +109,18 @@ def _weights_facts(
 
 
 def _probe(prefix: Prefix) -> np.ndarray:
-    """Features of one image that is always the same."""
+    """Return the features of one image that is always the same."""
     height, width = prefix.size
     pixels = np.arange(height * width * 3, dtype=np.float32) * 37 % 256
     return prefix.whole().forward()(pixels.reshape(1, height, width, 3))[0]
 
 
 def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: Any) -> Prefix:
-    """The network that an archive says.
+    """Return the network that an archive describes.
 
-    Parameters
-    ----------
-    facts : Facts
-        Of :func:`prefix_facts`.
-    arrays : StoredArrays
-        Where weights are.
-    backbone : keras.Model or None
-        What the user handed in.
-
-    Raises
-    ------
-    ArchiveError
-        If there is no such network, or the arrays are not its weights.
-    InvalidParameterError, WeightsError
-        If it has to be handed in, or its weights are not on this machine.
+    `backbone` is the model that the user has handed in, or None. Raises ArchiveError if there is no
+    such network or the arrays are not its weights, InvalidParameterError if it has to be handed in,
+    and WeightsError if the weights on this machine are others.
     """
     network, weights = facts.part("backbone"), facts.part("weights")
     words = _words(facts)
@@ -162,7 +147,7 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: Any) -> Prefix
 
 
 def _words(facts: Facts) -> dict[str, Any]:
-    """The arguments of `choose_prefix` that an archive has as they are."""
+    """Return the arguments of `choose_prefix` that an archive holds as they are."""
     words = {
         "image_size": facts.wholes("size", 1, MAX_SIDE),
         "preprocessing": facts.text("preprocessing", PREPROCESSINGS),
@@ -187,17 +172,15 @@ def _trainable_layers(facts: Facts) -> int | str:
 
 
 def _named(network: Facts, kind: str) -> str | ConvNet:
-    """What `choose_prefix` knows the network by; never one that the user's code builds."""
+    """Return a network for `choose_prefix`; never one that code of the user's builds."""
     if kind == "trained" and "convnet" in network.names():
         convnet = restored_fields(ConvNet, network.part("convnet"))
         network.finish()
         return convnet
     name = network.text("registered")
     network.finish()
-    try:
+    with as_archive_error():
         record = get_backbone(name)
-    except TransferclfError as error:
-        raise ArchiveError(str(error)) from error
     if record.name != name or not (record.is_bundled or record.is_keras_application):
         raise ArchiveError(f"{name!r} is no backbone that this package or Keras builds.")
     return name
@@ -207,15 +190,13 @@ def _chosen(named: Any, weights: str | None, words: dict[str, Any]) -> Prefix:
     if isinstance(named, ConvNet):
         if words["trainable_layers"] != "all":
             raise ArchiveError("a ConvNet is trained as a whole: trainable_layers must be 'all'.")
-        weights = "pretrained"  # what it starts without, in the words of the estimators
-    try:
+        weights = "pretrained"  # the default of the estimators; a ConvNet ignores it
+    with as_archive_error("there is no such network: "):
         return choose_prefix(named, weights=weights, **words)
-    except (InvalidParameterError, NetworkError) as error:
-        raise ArchiveError(f"there is no such network: {error}") from error
 
 
 def _with_file(prefix: Prefix, digest: str) -> Prefix:
-    """The prefix, which now expects weights of this digest."""
+    """Return the prefix; weights with another digest are an error from now on."""
     file = pretrained_file(prefix.backbone, prefix.size)
     if file is not None and file_digest(file) != digest:
         raise WeightsError(
@@ -223,7 +204,7 @@ def _with_file(prefix: Prefix, digest: str) -> Prefix:
             "fitted with. Take the version of the package that the archive names, or fit again; "
             "save_model(..., include_weights=True) puts them into the archive."
         )
-    # Where the file has yet to be downloaded, it is compared with this when it is there.
+    # A file that is downloaded later is compared with the digest then.
     prefix.expect_weights(digest)
     return prefix
 
@@ -238,7 +219,7 @@ def _check_seed(prefix: Prefix, digest: str) -> None:
 
 
 def _with_values(prefix: Prefix, facts: Facts, arrays: StoredArrays) -> Prefix:
-    """The prefix with the weights of the archive, as a model."""
+    """Return the prefix with a model that has the weights of the archive."""
     count, is_imagenet = facts.whole("count", 1), facts.flag("imagenet_graph")
     expected = prefix.backbone.parameters
     if expected is None or not expected <= arrays.n_numbers:
@@ -261,12 +242,9 @@ def _set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
 
 
 def features_below(prefix: Prefix, arrays: StoredArrays) -> int:
-    """How many features the network of a cut ends in.
+    """Return how many features the network ends in.
 
-    Raises
-    ------
-    ArchiveError
-        If what is above the cut, when built, would be larger than what is in the archive.
+    ArchiveError is raised if what is built above the cut would be larger than the archive.
     """
     convnet = _convnet_of(prefix.backbone)
     if convnet is None:
@@ -287,7 +265,7 @@ def _check_room(n_weights: int | None, n_layers: int, arrays: StoredArrays) -> N
 def _own(
     network: Facts, weights: Facts, arrays: StoredArrays, words: dict[str, Any], backbone: Any
 ) -> Prefix:
-    """The prefix of the model that was handed in, or of a builder that was registered."""
+    """Return the prefix of the model that was handed in, or of a registered builder."""
     name, digest = network.text("own"), weights.text("digest")
     network.finish()
     weights.finish()
@@ -302,7 +280,7 @@ def _own(
         raise InvalidParameterError(
             f"backbone must be the network {name!r} that the model was fitted with: {error}"
         ) from error
-    # Its own name may be another one each time it is built; those of features must not change.
+    # The model may have another name each time it is built, but names of features must stay.
     prefix = dataclasses.replace(prefix, backbone=dataclasses.replace(prefix.backbone, name=name))
     if _own_digest(prefix) != digest or not _gives(prefix, arrays):
         raise InvalidParameterError(
@@ -327,7 +305,7 @@ def _registered(name: str) -> str:
 
 
 def _gives(prefix: Prefix, arrays: StoredArrays) -> bool:
-    """Whether the network still gives the features that it gave."""
+    """Whether the network gives the same features as when it was saved."""
     then = arrays.take("backbone/probe", (None,))
     now = _probe(prefix)
     tolerance = TOLERANCES[prefix.precision] * np.abs(then).max(initial=0)

@@ -257,7 +257,8 @@ class _Learner:
         """Return what progress bars say is computed."""
         if images is self.validation:
             return f"{what}, validation"
-        return f"{what}, {variant.title}" if variant.title else what
+        title = variant.title(len(self.plan.views))
+        return f"{what}, {title}" if title else what
 
     def _after_cut(self, data: _Data) -> _Data:
         """Features of the whole frozen network."""

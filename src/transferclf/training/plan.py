@@ -25,11 +25,11 @@ class Variant(NamedTuple):
     crop: ResizeMode | None = None
     view: View | None = None
 
-    @property
-    def title(self) -> str:
-        """Name of the variation in progress bars, empty for the image itself."""
+    def title(self, n_views: int) -> str:
+        """Return the name of the variation in progress bars, empty for the image itself."""
         parts = [] if self.crop is None else [f"{self.crop} crop"]
-        return ", ".join(parts if self.view is None else [*parts, f"view {self.view.number}"])
+        of_view = [] if self.view is None else [f"view {self.view.number} of {n_views}"]
+        return ", ".join([*parts, *of_view])
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,19 @@ class Plan:
         """Whether the head is linear, fitted by L-BFGS."""
         return self.head is None
 
+    @property
+    def views(self) -> list[View]:
+        """The stored views of each training image, without the image itself."""
+        if self.augmentation is None or self.prefix.is_empty:
+            return []
+        return views_of(self.augmentation)
+
     @cached_property
     def variants(self) -> list[Variant]:
         """The stored variations of each training image, those that are not varied first."""
-        augmentation = self.augmentation
-        if augmentation is None:
-            return [Variant()]
-        crops = EXTREME_CROPS if augmentation.extreme_crops else (None,)
-        views = [] if self.prefix.is_empty else views_of(augmentation)
-        return [Variant(crop, view) for view in (None, *views) for crop in crops]
+        has_crops = self.augmentation is not None and self.augmentation.extreme_crops
+        crops = EXTREME_CROPS if has_crops else (None,)
+        return [Variant(crop, view) for view in (None, *self.views) for crop in crops]
 
 
 def views_of(augmentation: Augmentation) -> list[View]:
