@@ -82,7 +82,6 @@ def trained_whole(fitted, images, labels, trained):
     [
         # The sum after block 15 crosses the cut beside it.
         ("mobilenet_v2_035", "block_15_project", None),
-        ("vgg16", "block5_conv3", ["block5_conv3"]),
         # The last six have no weights.
         ("tiny", 8, ["top_conv"]),
         ("tiny", "all", None),
@@ -101,9 +100,10 @@ def test_it_trains_as_keras_does(images, labels, backbone, trainable_layers, tra
     assert (trainable_layers == "all") == ("stem_conv" in trained)
     whole, losses = trained_whole(fitted, images, labels, trained)
     np.testing.assert_allclose(fitted.history_["loss"][-2:], losses, atol=1e-4)
-    np.testing.assert_allclose(
-        fitted.predict_proba(images), whole.predict(pixels_of(images), verbose=0), atol=1e-3
-    )
+    probabilities, pixels = fitted.predict_proba(images), pixels_of(images)
+    np.testing.assert_allclose(probabilities, whole.predict(pixels, verbose=0), atol=1e-3)
+    own = fitted.model_.predict(pixels, verbose=0)
+    np.testing.assert_allclose(own, probabilities, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -167,16 +167,6 @@ def test_it_lowers_the_loss_and_continues_the_history(images, labels, cache):
     assert fitted.history_["loss"][: head.n_iter_] == pytest.approx(head.history_["loss"])
     assert fitted.n_iter_ == head.n_iter_ + 6 == len(fitted.history_["accuracy"])
     assert fitted.history_["loss"][-1] < head.history_["loss"][-1]
-
-
-@pytest.mark.slow
-def test_everything_can_be_trained(images, labels):
-    fitted = classifier(backbone="tiny", trainable_layers="all", fine_tune_epochs=1)
-    fitted.set_params(weights="pretrained").fit(images, labels)
-    assert "stem_conv" in fitted.head_.tuned()
-    np.testing.assert_allclose(
-        fitted.model_.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
-    )
 
 
 def test_a_model_of_ones_own_is_left_as_it_is(images, labels):

@@ -1,5 +1,6 @@
 """Going on: after Ctrl-C, after a finished fit, and with the same seed in another process."""
 
+import functools
 import pickle
 from pathlib import Path
 
@@ -26,17 +27,22 @@ def of_head(**changes):
     return TransferClassifier(**(parameters | changes))
 
 
-def of_layers(**changes):
-    """A head trained for two epochs, and then layers with it for six."""
+@functools.cache
+def two_layers():
     inputs = keras.Input((32, 32, 3))
     x = layers.Rescaling(1 / 255)(inputs)
     for number in (1, 2):
         starting = keras.initializers.GlorotUniform(number)
         x = layers.Conv2D(6, 3, strides=2, kernel_initializer=starting, name=f"conv{number}")(x)
         x = layers.ReLU(name=f"relu{number}")(x)
+    return keras.Model(inputs, x)
+
+
+def of_layers(**changes):
+    """A head trained for two epochs, and then layers with it for six."""
     parameters = {"hidden_units": (4,), "epochs": 2, "trainable_layers": "conv2"}
     parameters |= {"fine_tune_epochs": 6, "fine_tune_learning_rate": 1e-3}
-    return of_head(backbone=keras.Model(inputs, x)).set_params(**(parameters | changes))
+    return of_head(backbone=two_layers()).set_params(**(parameters | changes))
 
 
 def of_pixels(**changes):
@@ -46,6 +52,11 @@ def of_pixels(**changes):
 
 
 KINDS = [of_head, of_layers, of_pixels]
+
+
+@functools.cache
+def uninterrupted(kind):
+    return kind().fit(*examples())
 
 
 class Interrupting(keras.callbacks.Callback):
@@ -103,7 +114,7 @@ class TestInterrupted:
         np.testing.assert_allclose(classifier.predict_proba(images[:4]).sum(axis=1), 1)
         classifier = pickle.loads(pickle.dumps(classifier))
         classifier.set_params(callbacks=None).fit(images, labels)
-        whole = kind().fit(images, labels)
+        whole = uninterrupted(kind)
         assert_same(classifier, whole)
         np.testing.assert_array_equal(classifier.predict_proba(images), whole.predict_proba(images))
         assert classifier.head_.checkpoint is None
