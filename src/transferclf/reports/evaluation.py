@@ -17,7 +17,7 @@ from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.objectives.labels import look_alike_remark
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
-from transferclf.reports.names import count_text, number_text, short_name
+from transferclf.reports.names import count_text, jsonable, number_text, short_name
 from transferclf.reports.predictions import (
     Predictions,
     checked_probabilities,
@@ -226,7 +226,7 @@ class Evaluation(Bunch):
             Keys are strings, also those of `top_k`, and None stands for what is not defined.
         """
         return {
-            name: _plain(value)
+            name: jsonable(value)
             for name, value in self.items()
             if per_sample or name not in PER_SAMPLE
         }
@@ -333,19 +333,6 @@ def _checked_top_k(top_k: Any) -> list[int]:
                 f"top_k must be whole numbers of at least 1, such as (1, 3, 5). Got {top_k!r}."
             )
     return sorted({int(k) for k in counts})
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _head_text(evaluation: Evaluation) -> str:

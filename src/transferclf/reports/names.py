@@ -1,9 +1,11 @@
-"""Names of classes and files as one short line of text, whatever is in them."""
+"""Names, numbers and other values as short text, and as JSON has them."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+import numpy as np
 
 
 def short_name(name: Any, width: int = 28) -> str:
@@ -35,3 +37,21 @@ def count_text(number: float, noun: str, plural: str = "") -> str:
 def number_text(value: float | None) -> str:
     """A number with three digits, or a dash where it is not defined."""
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def jsonable(value: Any) -> Any:
+    """Return a value as JSON can hold it.
+
+    Numbers that are not finite become None, other objects their text.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    # Half of a surrogate pair, as names of files may have, is no text for a file.
+    is_plain = value is None or isinstance(value, bool | int)
+    return value if is_plain else str(value).encode("utf-8", "replace").decode()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from transferclf.objectives.labels import known_targets
 from transferclf.reports.auditing.cropping import seen_shares
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
 from transferclf.reports.auditing.findings import COLUMNS, Audit
-from transferclf.reports.auditing.labels import Judgement, judged_labels
+from transferclf.reports.auditing.labels import judged_labels
 from transferclf.reports.auditing.naming import missing_classes, similar_names
 from transferclf.reports.auditing.readable import facts_of, features_of_readable, kinds_of
 from transferclf.reports.extras import extra
@@ -106,165 +107,194 @@ def audit(
     extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, verbose)
-    classes, labels = _coded_labels(y, n_samples)
-    names = _split_names(splits, n_samples)
+    samples = _samples(X, y, splits, n_samples)
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
     extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
     features, source, problems = features_of_readable(X, extractor)
-    describe = _describer(X, classes, labels, names)
     result = Audit(
         n_images=n_samples,
-        classes=classes,
-        splits=None if names is None else sorted(set(names.tolist())),
+        classes=samples.classes,
+        splits=None if samples.splits is None else sorted(set(samples.splits.tolist())),
         threshold=threshold,
         quality=np.full(n_samples, np.nan),
         distance=np.full(n_samples, np.nan),
         seen=np.full(n_samples, np.nan),
         groups=np.full(n_samples, -1),
-        **{name: table_of([], columns) for name, columns in COLUMNS.items()},
     )
-    rows = [describe(index) | {"problem": text} for index, text in sorted(problems.items())]
-    result.unreadable = table_of(rows, COLUMNS["unreadable"])
-    if classes is not None:
-        _look_at_names(result, classes[labels].tolist(), names)
+    rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
+    rows["unreadable"] = [
+        samples.row(index) | {"problem": text} for index, text in sorted(problems.items())
+    ]
+    rows |= _of_names(samples)
     if source is not None:
-        _look_at_sizes(result, source, extractor, describe)
-        _look_at(result, features, source, labels, names, describe, n_neighbors, int(verbose))
+        rows |= _of_sizes(result, samples, source, extractor)
+        found = _neighbourhood(samples, features, source, threshold, n_neighbors, verbose)
+        rows |= _of_neighbours(result, samples, source, found)
+        rows |= _of_labels(result, samples, source, features, found.groups, int(verbose))
+    result.update({name: table_of(rows[name], columns) for name, columns in COLUMNS.items()})
     return result
 
 
-def _look_at_names(result: Audit, labels: list[Any], names: np.ndarray | None) -> None:
-    """Fill in the findings of the labels alone."""
-    splits = None if names is None else names.tolist()
-    rows = {
+@dataclass(frozen=True)
+class _Samples:
+    """The images as they were given, with the class (a position) and the split of each."""
+
+    items: Any
+    classes: np.ndarray | None
+    labels: np.ndarray
+    splits: np.ndarray | None
+
+    def row(self, index: int) -> Row:
+        """The columns that tell which image a row of a table is about."""
+        item = self.items[index]
+        if isinstance(item, np.ndarray) and item.shape == (1,):
+            item = item[0]  # of a table with one column of paths
+        is_path = isinstance(item, str | os.PathLike)
+        label = None
+        if self.classes is not None:
+            (label,) = self.classes[self.labels[[index]]].tolist()
+        return {
+            "index": int(index),
+            "file": os.fspath(item) if is_path else "",
+            "label": label,
+            "split": None if self.splits is None else self.splits[index],
+        }
+
+
+def _samples(X: Any, y: Any, splits: Any, n_samples: int) -> _Samples:
+    items = X if isinstance(X, list | tuple) else np.asarray(X)
+    classes, labels = _coded_labels(y, n_samples)
+    return _Samples(items, classes, labels, _split_names(splits, n_samples))
+
+
+def _of_names(samples: _Samples) -> dict[str, list[Row]]:
+    """The findings of the labels alone."""
+    if samples.classes is None:
+        return {}
+    labels = samples.classes[samples.labels].tolist()
+    splits = None if samples.splits is None else samples.splits.tolist()
+    return {
         "missing_classes": missing_classes(labels, splits),
         "similar_names": similar_names(labels),
     }
-    for name, table in rows.items():
-        result[name] = table_of(table, COLUMNS[name])
 
 
-def _look_at_sizes(
-    result: Audit,
-    source: ImageSource,
-    extractor: CNNFeatureExtractor,
-    describe: Callable[[int], Row],
-) -> None:
-    """Fill in the findings of the sizes of readable images."""
+def _of_sizes(
+    result: Audit, samples: _Samples, source: ImageSource, extractor: CNNFeatureExtractor
+) -> dict[str, list[Row]]:
+    """The findings of the sizes of readable images."""
     facts = facts_of(source)
     shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
     result.seen[source.positions] = shares
-    result.sizes = table_of(kinds_of(facts), COLUMNS["sizes"])
-    rows = [
-        describe(source.positions[i])
-        | {"height": facts[i].upright[0], "width": facts[i].upright[1], "seen": float(shares[i])}
-        for i in _worst(shares, shares < CUT)
-    ]
-    result.cropped = table_of(rows, COLUMNS["cropped"])
+    cropped = []
+    for i in _worst(shares, shares < CUT):
+        height, width = facts[i].upright
+        sides = {"height": height, "width": width, "seen": float(shares[i])}
+        cropped.append(samples.row(source.positions[i]) | sides)
+    return {"sizes": kinds_of(facts), "cropped": cropped}
 
 
-def _look_at(
-    result: Audit,
+def _neighbourhood(
+    samples: _Samples,
     features: np.ndarray,
     source: ImageSource,
-    labels: np.ndarray,
-    names: np.ndarray | None,
-    describe: Callable[[int], Row],
+    threshold: float,
     n_neighbors: int,
     verbose: int,
-) -> None:
-    """Fill in the findings of the features of readable images."""
-    positions = source.positions
-    kept = labels[positions]
-    codes = (
-        np.zeros(len(labels), int) if names is None else np.unique(names, return_inverse=True)[1]
-    )
-    with bar_if(verbose, len(positions), "images compared") as advance:
-        found = neighbourhood(
+) -> Neighbourhood:
+    splits = np.zeros(len(samples.labels), int)
+    if samples.splits is not None:
+        splits = np.unique(samples.splits, return_inverse=True)[1]
+    with bar_if(int(verbose), len(source), "images compared") as advance:
+        return neighbourhood(
             features,
             content_digests(source),
-            kept,
-            codes[positions],
-            threshold=result.threshold,
+            samples.labels[source.positions],
+            splits[source.positions],
+            threshold=threshold,
             n_neighbors=n_neighbors,
             advance=advance,
         )
-    pairs = _Pairs(found, positions, describe, result.threshold)
+
+
+def _of_neighbours(
+    result: Audit, samples: _Samples, source: ImageSource, found: Neighbourhood
+) -> dict[str, list[Row]]:
+    """The findings of the distances between readable images."""
+    positions = source.positions
     result.distance[positions], result.groups[positions] = found.distance, found.groups
-    deviations = _deviations(found.distance, kept)
-    rows: dict[str, list[Row]] = {
-        "exact_duplicates": pairs.copies(),
-        "near_duplicates": [row for row in pairs.of(found.of_all) if row["kind"] == "near"],
-        "label_conflicts": pairs.of(found.of_other_label),
-        "leaks": pairs.of(found.of_other_split),
+    deviations = _deviations(found.distance, samples.labels[positions])
+
+    def pairs(neighbours: Neighbours) -> list[Row]:
+        return _pairs(samples, positions, neighbours, found.exact, result.threshold)
+
+    return {
+        "exact_duplicates": _copies(samples, positions, found.exact),
+        "near_duplicates": [row for row in pairs(found.of_all) if row["kind"] == "near"],
+        "label_conflicts": pairs(found.of_other_label),
+        "leaks": pairs(found.of_other_split),
         "odd_ones": [
-            describe(positions[i]) | {"distance": found.distance[i], "deviations": deviations[i]}
+            samples.row(positions[i]) | {"distance": found.distance[i], "deviations": deviations[i]}
             for i in _worst(-deviations, deviations > ODD)
         ],
     }
-    if result.classes is not None:
-        judged = judged_labels(features, kept, len(result.classes), found.groups, verbose)
-        result.quality[positions] = judged.quality
-        rows["label_errors"] = _label_errors(judged, result.classes, positions, describe)
-    for name, table in rows.items():
-        result[name] = table_of(table, COLUMNS[name])
 
 
-class _Pairs:
-    """Makes rows of tables about images that are alike."""
-
-    def __init__(
-        self,
-        found: Neighbourhood,
-        positions: np.ndarray,
-        describe: Callable[[int], Row],
-        threshold: float,
-    ):
-        self.exact, self.positions, self.describe = found.exact, positions, describe
-        self.threshold = threshold
-
-    def copies(self) -> list[Row]:
-        counts = np.bincount(self.exact)
-        members = np.flatnonzero(counts[self.exact] > 1)
-        groups = list(dict.fromkeys(self.exact[members].tolist()))
-        return [
-            {"group": number} | self.describe(self.positions[i])
-            for number, group in enumerate(groups)
-            for i in members[self.exact[members] == group]
-        ]
-
-    def of(self, neighbours: Neighbours) -> list[Row]:
-        """Rows of images with their most similar other one, each pair once, exact ones first."""
-        rows = []
-        for i in _worst(-neighbours.similarity, neighbours.similarity >= self.threshold):
-            other = neighbours.nearest[i]
-            if neighbours.nearest[other] == i and other < i:
-                continue  # the pair is there from its other side
-            row = self.describe(self.positions[i])
-            about = self.describe(self.positions[other])
-            row |= {f"other_{name}": value for name, value in about.items()}
-            is_exact = self.exact[i] == self.exact[other]
-            kind = "exact" if is_exact else "near"
-            rows.append(row | {"similarity": float(neighbours.similarity[i]), "kind": kind})
-        return sorted(rows, key=lambda row: row["kind"])
-
-
-def _label_errors(
-    judged: Judgement,
-    classes: np.ndarray,
-    positions: np.ndarray,
-    describe: Callable[[int], Row],
-) -> list[Row]:
-    names = classes.tolist()
+def _copies(samples: _Samples, positions: np.ndarray, exact: np.ndarray) -> list[Row]:
+    """Rows of the images with copies, those of one group together."""
+    members = np.flatnonzero(np.bincount(exact)[exact] > 1)
+    groups = list(dict.fromkeys(exact[members].tolist()))
     return [
-        describe(positions[i])
-        | {
-            "suggested": names[judged.suggested[i]],
-            "probability": float(judged.quality[i]),
-            "suggested_probability": float(judged.probabilities[i, judged.suggested[i]]),
-        }
-        for i in _worst(judged.quality, judged.is_suspect)
+        {"group": number} | samples.row(positions[i])
+        for number, group in enumerate(groups)
+        for i in members[exact[members] == group]
     ]
+
+
+def _pairs(
+    samples: _Samples,
+    positions: np.ndarray,
+    neighbours: Neighbours,
+    exact: np.ndarray,
+    threshold: float,
+) -> list[Row]:
+    """Rows of images with their most similar other one, each pair once, exact ones first."""
+    rows = []
+    for i in _worst(-neighbours.similarity, neighbours.similarity >= threshold):
+        other = neighbours.nearest[i]
+        if neighbours.nearest[other] == i and other < i:
+            continue  # the pair is there from its other side
+        about = samples.row(positions[other])
+        row = samples.row(positions[i]) | {f"other_{name}": each for name, each in about.items()}
+        kind = "exact" if exact[i] == exact[other] else "near"
+        rows.append(row | {"similarity": float(neighbours.similarity[i]), "kind": kind})
+    return sorted(rows, key=lambda row: row["kind"])
+
+
+def _of_labels(
+    result: Audit,
+    samples: _Samples,
+    source: ImageSource,
+    features: np.ndarray,
+    groups: np.ndarray,
+    verbose: int,
+) -> dict[str, list[Row]]:
+    """The findings of heads that judge the labels of images that they have not seen."""
+    if samples.classes is None:
+        return {}
+    positions, names = source.positions, samples.classes.tolist()
+    judged = judged_labels(features, samples.labels[positions], len(names), groups, verbose)
+    result.quality[positions] = judged.quality
+    errors = []
+    for i in _worst(judged.quality, judged.is_suspect):
+        suggested = judged.suggested[i]
+        shares = {
+            "suggested": names[suggested],
+            "probability": float(judged.quality[i]),
+            "suggested_probability": float(judged.probabilities[i, suggested]),
+        }
+        errors.append(samples.row(positions[i]) | shares)
+    return {"label_errors": errors}
 
 
 def _deviations(distance: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -341,23 +371,3 @@ def _names_at(splits: Mapping[Any, Any], n_samples: int) -> np.ndarray:
             f"image {missing[0]}."
         )
     return names
-
-
-def _describer(
-    X: Any, classes: np.ndarray | None, labels: np.ndarray, names: np.ndarray | None
-) -> Callable[[int], Row]:
-    items = X if isinstance(X, list | tuple) else np.asarray(X)
-    class_names = None if classes is None else classes.tolist()
-
-    def describe(index: int) -> Row:
-        item = items[index]
-        if isinstance(item, np.ndarray) and item.shape == (1,):
-            item = item[0]  # of a table with one column of paths
-        return {
-            "index": int(index),
-            "file": os.fspath(item) if isinstance(item, str | os.PathLike) else "",
-            "label": None if class_names is None else class_names[labels[index]],
-            "split": None if names is None else names[index],
-        }
-
-    return describe

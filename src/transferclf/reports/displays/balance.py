@@ -68,9 +68,7 @@ class ClassBalanceDisplay:
             Labels, or those of each split by its name.
         classes : array-like of shape (n_classes,) or None, default=None
             All classes, also those without images; None takes those that there are, sorted.
-        ax : matplotlib.axes.Axes or None, default=None
-            As for :meth:`plot`.
-        **options
+        ax, **options
             As for :meth:`plot`.
 
         Returns

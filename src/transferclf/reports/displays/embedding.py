@@ -132,9 +132,7 @@ class EmbeddingDisplay:
             Determines what t-SNE draws.
         images : array-like or sequence of images, or None, default=None
             What thumbnails show, where X is no images.
-        ax : matplotlib.axes.Axes or None, default=None
-            As for :meth:`plot`.
-        **options
+        ax, **options
             As for :meth:`plot`.
 
         Returns

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.extras import extra
 from transferclf.reports.names import short_name
@@ -48,6 +50,28 @@ def check_axes(ax: Any) -> Any:
             f"ax must be None or axes of matplotlib. Got {type(ax).__name__} instead."
         )
     return ax
+
+
+def given_axes(ax: Any, count: int, expected: str) -> np.ndarray:
+    """Return `count` axes as a flat array; other counts and other things are an error."""
+    axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+    if len(axes) != count:
+        raise InvalidParameterError(f"ax must be {expected}. Got {len(axes)} instead.")
+    return np.array([check_axes(one) for one in axes])
+
+
+def new_axes(
+    count: int, n_columns: int, tile: tuple[float, float], extra_width: float = 0.0
+) -> np.ndarray:
+    """Return axes for `count` pictures in a new figure, row by row; `tile` is in inches."""
+    n_rows = -(-count // n_columns)
+    size = (tile[0] * n_columns + extra_width, tile[1] * n_rows)
+    figure, axes = pyplot().subplots(
+        n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
+    )
+    for spare in axes.flat[count:]:
+        figure.delaxes(spare)
+    return axes.flat[:count]
 
 
 def colour_of(number: int) -> str:

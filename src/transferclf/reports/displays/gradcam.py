@@ -8,7 +8,6 @@ positive, is the map.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.images.loading import load_all
 from transferclf.images.source import ImageSource
-from transferclf.reports.displays.figures import check_axes, plain, pyplot
+from transferclf.reports.displays.figures import given_axes, new_axes, plain, pyplot
 from transferclf.reports.predictions import through, transfer_classifier
 
 if TYPE_CHECKING:
@@ -171,7 +170,13 @@ class GradCAMDisplay:
         -------
         self
         """
-        axes = self._new_axes(n_columns) if ax is None else _given_axes(ax, len(self.images))
+        n_images = len(self.images)
+        if ax is None:
+            # The colour bar takes half a picture.
+            n_columns = min(n_columns or 5, n_images)
+            axes = new_axes(n_images, n_columns, (TILE, TILE + 0.4), extra_width=TILE / 2)
+        else:
+            axes = given_axes(ax, n_images, f"as many axes as there are images, {n_images}")
         for number, axis in enumerate(axes):
             overlay = self._plot_one(axis, number, alpha, cmap)
         self.axes_ = axes
@@ -195,22 +200,8 @@ class GradCAMDisplay:
         )
         title = f"{plain(self.classes[number])}\n{self.probabilities[number]:.0%}"
         axis.set_title(title, fontsize="medium")
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
         return overlay
-
-    def _new_axes(self, n_columns: int | None) -> np.ndarray:
-        n_images = len(self.images)
-        n_columns = min(n_columns or 5, n_images)
-        n_rows = math.ceil(n_images / n_columns)
-        # The colour bar takes half a picture.
-        size = (TILE * (n_columns + 0.5), (TILE + 0.4) * n_rows)
-        figure, axes = pyplot().subplots(
-            n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
-        )
-        for axis in axes.flat[n_images:]:
-            figure.delaxes(axis)
-        return axes.flat[:n_images]
 
 
 def heat_display(
@@ -230,17 +221,6 @@ def heat_display(
         probabilities=probabilities[np.arange(len(chosen)), chosen],
         layer=name,
     )
-
-
-def _given_axes(ax: Any, n_images: int) -> np.ndarray:
-    axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-    if len(axes) != n_images:
-        raise InvalidParameterError(
-            f"ax must be as many axes as there are images, {n_images}. Got {len(axes)} instead."
-        )
-    for axis in axes:
-        check_axes(axis)
-    return axes
 
 
 def _indices(class_: Any, classes: np.ndarray, n_images: int) -> np.ndarray:

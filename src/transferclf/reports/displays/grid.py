@@ -14,7 +14,7 @@ from transferclf._checks import (
 )
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
-from transferclf.reports.displays.figures import COLOURS, check_axes, plain, pyplot
+from transferclf.reports.displays.figures import COLOURS, check_axes, new_axes, plain
 from transferclf.reports.displays.pictures import picture, pictures_of, source_of
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
@@ -122,9 +122,7 @@ class ImageGridDisplay:
             What to show, where X is no images.
         random_state : int, RandomState or None, default=0
             Chooses where `kind` is "random".
-        ax : matplotlib.axes.Axes or None, default=None
-            As for :meth:`plot`.
-        **options
+        ax, **options
             As for :meth:`plot`.
 
         Returns
@@ -236,11 +234,11 @@ class ImageGridDisplay:
         n_columns = min(n_columns, count)
         shape = (-(-count // n_columns), n_columns)
         pictures = [picture(self.images, index) for index in self.indices_.tolist()]
-        self.figure_, cells = _cells(ax, shape, pictures)
+        cells = _cells(ax, shape, pictures)
+        self.figure_ = cells[0].figure
         self.axes_ = np.array(cells[: len(self.indices_)], dtype=object)
-        for cell in cells[len(self.indices_) :]:
-            cell.set_axis_off()
         if len(self.indices_) == 0:
+            cells[0].set_axis_off()
             cells[0].text(0.5, 0.5, self.empty, ha="center", va="center")
         for cell, index, pixels in zip(self.axes_, self.indices_.tolist(), pictures, strict=True):
             cell.imshow(pixels, **({"interpolation": "nearest"} | image_options))
@@ -301,22 +299,19 @@ def _probability(evaluation: Evaluation, index: int, label: Any) -> str:
     return f" {evaluation.y_proba[index, column]:.2f}"
 
 
-def _cells(ax: Any, shape: tuple[int, int], pictures: list[np.ndarray]) -> tuple[Any, list[Any]]:
-    """The figure, and axes for the pictures, row by row."""
+def _cells(ax: Any, shape: tuple[int, int], pictures: list[np.ndarray]) -> list[Any]:
+    """Axes for the pictures, row by row: of a new figure, or inside of the given axes."""
     n_rows, n_columns = shape
+    count = max(1, len(pictures))
     if ax is None:
         tallest = max((len(pixels) / pixels.shape[1] for pixels in pictures), default=0.5)
-        size = (n_columns * PICTURE, n_rows * (LINES + PICTURE * min(max(tallest, 0.4), 1.6)))
-        figure, axes = pyplot().subplots(
-            n_rows, n_columns, figsize=size, layout="constrained", squeeze=False
-        )
-        return figure, list(axes.flat)
+        height = LINES + PICTURE * min(max(tallest, 0.4), 1.6)
+        return list(new_axes(count, n_columns, (PICTURE, height)))
     check_axes(ax).set_axis_off()
     # Three quarters of the room for the picture, the rest for its two lines and a margin.
     width, height = 1 / n_columns, 1 / n_rows
-    places = [
-        (column * width, 1 - (row + 1) * height, width * 0.92, height * 0.75)
-        for row in range(n_rows)
-        for column in range(n_columns)
+    places = [divmod(number, n_columns) for number in range(count)]
+    return [
+        ax.inset_axes((column * width, 1 - (row + 1) * height, width * 0.92, height * 0.75))
+        for row, column in places
     ]
-    return ax.figure, [ax.inset_axes(place) for place in places]

@@ -10,8 +10,8 @@ import numpy as np
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.displays.figures import (
     GREY,
-    check_axes,
     colour_of,
+    given_axes,
     legend_beside,
     legend_width,
     marker_of,
@@ -100,9 +100,7 @@ class TrainingHistoryDisplay:
             one.
         name : str or None, default=None
             What the run is called in the legend; None is its backbone.
-        ax : matplotlib.axes.Axes, sequence of them or None, default=None
-            As for :meth:`plot`.
-        **options
+        ax, **options
             As for :meth:`plot`.
 
         Returns
@@ -138,9 +136,7 @@ class TrainingHistoryDisplay:
         boundaries : dict of str to int, or None, default=None
             For each run how many epochs came before fine-tuning. Estimators say so themselves,
             and so do histories of a head by L-BFGS, which has no learning rates.
-        ax : matplotlib.axes.Axes, sequence of them or None, default=None
-            As for :meth:`plot`.
-        **options
+        ax, **options
             As for :meth:`plot`.
 
         Returns
@@ -339,13 +335,9 @@ def _axes(ax: Any, count: int, n_units: int, names: list[str]) -> tuple[Any, np.
         )
         cells = axes.reshape(count, n_units)
     else:
-        given = np.array(ax, dtype=object).ravel()
-        if len(given) != count:
-            raise InvalidParameterError(
-                f"ax must be None or one axes for each of the {count} panels. Got {len(given)}."
-            )
-        figure = check_axes(given[0]).figure
-        cells = np.array([_divided(check_axes(axes), n_units) for axes in given])
+        given = given_axes(ax, count, f"None or one axes for each of the {count} panels")
+        figure = given[0].figure
+        cells = np.array([_divided(axes, n_units) for axes in given])
     for first, *others in cells:
         for other in others:
             other.sharey(first)

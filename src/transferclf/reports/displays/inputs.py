@@ -13,7 +13,7 @@ from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.geometry import Box, largest_box
-from transferclf.reports.displays.figures import COLOURS, check_axes, pyplot
+from transferclf.reports.displays.figures import COLOURS, given_axes, new_axes, pyplot
 from transferclf.reports.displays.pictures import picture
 from transferclf.reports.predictions import through, unwrapped
 
@@ -79,9 +79,7 @@ class NetworkInputDisplay:
             Fitted.
         X : array-like or sequence of images, n of them
             As for `predict` or `transform`. All are shown: pass a few, such as ``X[:6]``.
-        ax : sequence of 2 n matplotlib.axes.Axes or None, default=None
-            As for :meth:`plot`.
-        n_columns : int or None, default=None
+        ax, n_columns
             As for :meth:`plot`.
 
         Returns
@@ -128,7 +126,12 @@ class NetworkInputDisplay:
         left, top, right, bottom = np.asarray(self.boxes, dtype=float).T
         self.seen_ = (right - left) * (bottom - top) / sides.prod(axis=1)
         n_images = len(self.images)
-        self.axes_ = _new_axes(n_images, n_columns) if ax is None else _given_axes(ax, n_images)
+        if ax is None:
+            axes = new_axes(2 * n_images, 2 * min(n_columns or 2, n_images), (TILE, TILE + 0.4))
+        else:
+            expected = f"None or {2 * n_images} axes, two for each image"
+            axes = given_axes(ax, 2 * n_images, expected)
+        self.axes_ = axes.reshape(n_images, 2)
         self.figure_ = self.axes_[0, 0].figure
         for number, (of_image, of_input) in enumerate(self.axes_):
             self._plot_image(of_image, number)
@@ -181,24 +184,3 @@ def _seen_box(source: tuple[int, int], size: tuple[int, int], resize: str) -> Bo
     if resize != "crop":
         return (0.0, 0.0, float(source[1]), float(source[0]))
     return largest_box(source, size)
-
-
-def _new_axes(n_images: int, n_columns: int | None) -> np.ndarray:
-    n_columns = min(n_columns or 2, n_images)
-    n_rows = math.ceil(n_images / n_columns)
-    size = (2 * TILE * n_columns, (TILE + 0.4) * n_rows)
-    figure, axes = pyplot().subplots(
-        n_rows, 2 * n_columns, figsize=size, squeeze=False, layout="constrained"
-    )
-    for spare in axes.flat[2 * n_images :]:
-        figure.delaxes(spare)
-    return axes.flat[: 2 * n_images].reshape(n_images, 2)
-
-
-def _given_axes(ax: Any, n_images: int) -> np.ndarray:
-    axes = np.array(ax, dtype=object).ravel()
-    if len(axes) != 2 * n_images:
-        raise InvalidParameterError(
-            f"ax must be None or {2 * n_images} axes, two for each image. Got {len(axes)} instead."
-        )
-    return np.array([check_axes(one) for one in axes]).reshape(n_images, 2)

@@ -22,9 +22,9 @@ from transferclf.persistence.models import versions
 from transferclf.persistence.parameters import parameter_facts
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
-from transferclf.reports.experiments.runs import RunFolder, jsonable
+from transferclf.reports.experiments.runs import RunFolder
 from transferclf.reports.experiments.values import described, digest_of
-from transferclf.reports.names import short_name
+from transferclf.reports.names import jsonable, short_name
 from transferclf.reports.predictions import Predictions, predictions_of, unwrapped
 
 Scorer = Callable[[Any, Any, Any], float]

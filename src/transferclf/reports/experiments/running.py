@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -263,7 +264,9 @@ def _table(runs: Sequence[tuple[RunFolder, dict[str, Any]]]) -> DataFrame:
     columns += _ABOUT
     columns += [f"split{number}_{name}" for name in metrics for number in range(n_folds)]
     flat = [_flat(row, metrics) for row in rows]
-    return table_of(sorted(flat, key=lambda row: _rank(row, metric)), columns)
+    # Runs without a mean come last; of equal ones the first begun comes first.
+    flat.sort(key=lambda row: math.inf if (mean := row[f"mean_{metric}"]) is None else -mean)
+    return table_of(flat, columns)
 
 
 def _row(folder: RunFolder, facts: dict[str, Any]) -> Row:
@@ -301,11 +304,6 @@ def _flat(row: Row, metrics: Sequence[str]) -> Row:
         flat[f"mean_{name}"] = _mean(scores) if is_whole else None
         flat[f"std_{name}"] = float(np.std(scores, ddof=1)) if is_whole and scores[1:] else None
     return flat
-
-
-def _rank(row: Mapping[str, Any], metric: str) -> float:
-    mean = row[f"mean_{metric}"]
-    return np.inf if mean is None else -mean
 
 
 def _mean(values: Sequence[Any]) -> float | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import time
@@ -20,10 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
 from transferclf.persistence.archive import replaced
+from transferclf.reports.names import jsonable
 
 try:
     import fcntl
@@ -153,24 +151,6 @@ def write_json(path: Path, facts: dict[str, Any]) -> None:
     text = json.dumps(jsonable(facts), allow_nan=False, indent=1)
     with replaced(path) as file:
         file.write(text.encode())
-
-
-def jsonable(value: Any) -> Any:
-    """Return a value as JSON can hold it.
-
-    Numbers that are not finite become None, other objects their text.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    # Half of a surrogate pair, as names of files may have, is no text for a file.
-    is_plain = value is None or isinstance(value, bool | int)
-    return value if is_plain else str(value).encode("utf-8", "replace").decode()
 
 
 def _stem(name: str) -> str:
