@@ -21,6 +21,7 @@ from transferclf._printing import say
 from transferclf.exceptions import NetworkError, TransferclfWarning
 from transferclf.features.store import FeatureStore
 from transferclf.features.work import (
+    Computed,
     ImageJob,
     Job,
     RowJob,
@@ -33,7 +34,13 @@ from transferclf.features.work import (
 )
 from transferclf.images.digests import Look
 from transferclf.images.geometry import ResizeMode
-from transferclf.images.loading import load_all, load_batches, load_looked_batches, looks_at
+from transferclf.images.loading import (
+    faults_named,
+    load_all,
+    load_batches,
+    load_looked_batches,
+    looks_at,
+)
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 
@@ -137,7 +144,7 @@ class Extractor:
         """Features (len(source), n_features); see :func:`extract_from_cut`."""
         looks = self._looks_of.get(_name(source, prefix, view)) or _looks(source)
         keys = activation_keys(looks, prefix.whole(), self.resize, view)
-        return self._computed(RowJob(rows, keys, prefix), keys, title)
+        return self._computed(RowJob(rows, keys, prefix), source, keys, looks, title)
 
     def batches(
         self, source: ImageSource, size: tuple[int, int], view: View | None = None
@@ -168,10 +175,22 @@ class Extractor:
         looks = _looks(source, self.verbose, title)
         keys = activation_keys(looks, prefix, self.resize, view)
         job = ImageJob(source, looks, prefix, self.resize, view)
-        return self._computed(job, keys, title), looks
+        return self._computed(job, source, keys, looks, title), looks
 
-    def _computed(self, job: Job, keys: list[bytes], title: str) -> np.ndarray:
-        return _Extraction(job, list(keys), self.store, self.run, title, self.verbose).result()
+    def _computed(
+        self, job: Job, source: ImageSource, keys: list[bytes], looks: list[Look], title: str
+    ) -> np.ndarray:
+        extraction = _Extraction(
+            job=job,
+            source=source,
+            keys=list(keys),
+            looks=looks,
+            store=self.store,
+            run=self.run,
+            title=title,
+            verbose=self.verbose,
+        )
+        return extraction.result()
 
 
 def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
@@ -191,12 +210,14 @@ class _OtherWidthError(NetworkError):
 class _Extraction:
     """The result of one call while it fills with rows.
 
-    `keys` are those of the images when they were first looked at. Those of files that were replaced
-    since then change when they are computed.
+    `keys` and `looks` are those of the images when they were first looked at. Those of files that
+    were replaced since then change when they are computed.
     """
 
     job: Job
+    source: ImageSource
     keys: list[bytes]
+    looks: list[Look]
     store: FeatureStore | None
     run: UnitMap
     title: str
@@ -261,21 +282,27 @@ class _Extraction:
         if self.verbose:
             say(f"{self.title}: {len(positions)} images to compute, {known} known")
         bar = bar_if(self.verbose, len(positions), f"{known} known", title=self.title)
-        with bar as advance, self.job.faults_named(positions), running(self.run, units) as results:
-            for number, rows, keys, looks in results:
-                batch = batches[number]
-                self.job.keep_looks(batch, looks)
-                self._keep(batch, keys, rows)
+        with (
+            bar as advance,
+            faults_named(self.source, positions),
+            running(self.run, units) as results,
+        ):
+            for computed in results:
+                batch = batches[computed.number]
+                self._keep(batch, computed)
                 advance(len(batch))
 
-    def _keep(self, batch: np.ndarray, keys: Sequence[bytes], activations: np.ndarray) -> None:
+    def _keep(self, batch: np.ndarray, computed: Computed) -> None:
+        activations = computed.rows
         if self.store is not None:
             activations = self.store.rounded(activations)
         self._rows_for(activations[0])[batch] = activations
-        for position, key in zip(batch, keys, strict=True):
+        for position, key in zip(batch, computed.keys, strict=True):
             self.keys[position] = key
+        for position, look in zip(batch, computed.looks, strict=False):  # rows have no looks
+            self.looks[position] = look
         if self.store is not None:
-            self.store.put_many(dict(zip(keys, activations, strict=True)))
+            self.store.put_many(dict(zip(computed.keys, activations, strict=True)))
 
     def _repeat(self, positions: np.ndarray, first: np.ndarray) -> None:
         """Copy the rows of images that came before, each from where it came first."""

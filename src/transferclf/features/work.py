@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -19,7 +19,7 @@ from transferclf.augmentation.views import EXTREME_CROPS
 from transferclf.images.digests import Look
 from transferclf.images.formats import pillow_version
 from transferclf.images.geometry import ResizeMode
-from transferclf.images.loading import faults_named, loaded_batches
+from transferclf.images.loading import loaded_batches
 from transferclf.images.source import ImageSource
 
 if TYPE_CHECKING:
@@ -64,18 +64,12 @@ class Job(Protocol):
     def part(self, positions: np.ndarray) -> Job:
         """The same job of these images only."""
 
-    def keep_looks(self, positions: np.ndarray, looks: Sequence[Look]) -> None:
-        """Remember what was seen of these images when they were computed."""
-
-    def faults_named(self, positions: np.ndarray) -> AbstractContextManager[None]:
-        """A context in which an ImageError becomes one that names all images at fault."""
-
 
 @dataclass(frozen=True)
 class ImageJob:
     """Images to be decoded, resized and put through a prefix, or one view of each image.
 
-    `looks` are at all images of the source. They are replaced where a file was.
+    `looks` are at all images of the source. The extraction replaces those of replaced files.
     """
 
     source: ImageSource
@@ -102,15 +96,6 @@ class ImageJob:
         looks = [self.looks[position] for position in positions]
         return replace(self, source=self.source[positions], looks=looks)
 
-    def keep_looks(self, positions: np.ndarray, looks: Sequence[Look]) -> None:
-        """Replace the looks at these images."""
-        for position, look in zip(positions, looks, strict=True):
-            self.looks[position] = look
-
-    def faults_named(self, positions: np.ndarray) -> AbstractContextManager[None]:
-        """Decode all images again after an error, to name those at fault."""
-        return faults_named(self.source, positions)
-
 
 @dataclass(frozen=True)
 class RowJob:
@@ -133,13 +118,6 @@ class RowJob:
         """The same job of these rows only."""
         keys = [self.keys[position] for position in positions]
         return replace(self, rows=self.rows[positions], keys=keys)
-
-    def keep_looks(self, positions: np.ndarray, looks: Sequence[Look]) -> None:
-        """Do nothing: no image was read."""
-
-    def faults_named(self, positions: np.ndarray) -> AbstractContextManager[None]:
-        """A context that does nothing: rows are not read."""
-        return nullcontext()
 
 
 @dataclass(frozen=True)
