@@ -219,7 +219,7 @@ class Classes(Objective):
             labels = np.array(values, dtype)
             is_same = labels.tolist() == values
             is_sorted = is_same and np.array_equal(np.unique(labels), labels)
-        except (TypeError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InvalidParameterError(f"must be {dtype}: {error}") from error
         if not is_sorted:
             raise InvalidParameterError(
