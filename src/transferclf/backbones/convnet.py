@@ -126,6 +126,7 @@ class ConvNet(ParameterSet):
             image_size=max(IMAGE_SIZE, self.min_image_size),
             min_image_size=self.min_image_size,
             preprocessing="rescale",
+            ends_in="vector",
         )
 
     def build(self, input_shape: tuple[int, int, int]) -> keras.Model:

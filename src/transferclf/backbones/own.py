@@ -71,7 +71,8 @@ def record_of(model: keras.Model) -> Backbone:
             f"input {tuple(shape)}"
         )
     side = next((side for side in shape[1:3] if side is not None), 224)
-    return Backbone(model.name, "", image_size=side, min_image_size=1)
+    ends_in = {2: "vector", 3: "tokens", 4: "map"}.get(len(model.outputs[0].shape))
+    return Backbone(model.name, "", image_size=side, min_image_size=1, ends_in=ends_in)
 
 
 def warn_unless_scaling(model: keras.Model) -> None:

@@ -46,6 +46,8 @@ class Backbone:
         Sizes for which there are weights of their own; others take those of `image_size`.
     options : tuple of (str, value)
         Further keyword arguments of the builder.
+    ends_in : {"map", "vector", "tokens", None}
+        What one image becomes: (h, w, c), (d,) or (t, c). None is known when it is built.
 
     Attributes
     ----------
@@ -53,11 +55,9 @@ class Backbone:
         Which engines can run it: "keras" is a functional keras.Model, "function" a function of
         arrays.
     layout : str
-        Order of the axes of its input.
-    ends_in : {"map", "vector", "tokens", None}
-        What one image becomes: (h, w, c), (d,) or (t, c). None is known when it is built.
+        The `image_data_format` of Keras that it needs.
     poolings : tuple of str
-        How that can become a vector.
+        How its output can become a vector.
     takes_weights : bool
         Whether `weights=` chooses among several.
     can_be_cut : bool
@@ -73,10 +73,10 @@ class Backbone:
     weights_file: str | None = None
     weights_sizes: tuple[int, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    ends_in: str | None = None
 
     kind: ClassVar[str] = "keras"
     layout: ClassVar[str] = "channels_last"
-    ends_in: ClassVar[str | None] = None
     poolings: ClassVar[tuple[str, ...]] = ("avg", "max", "flatten")
     takes_weights: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = True

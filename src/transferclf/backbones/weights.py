@@ -89,7 +89,7 @@ def build_backbone(
 
     Raises WeightsError if the weights cannot be had or do not fit.
     """
-    _check_data_format()
+    _check_data_format(backbone)
     with undisturbed(seed):
         return backbone.network(weights, size, seed)
 
@@ -179,12 +179,12 @@ def unfit_weights(backbone: Backbone, path: Path, ends: str, error: Exception) -
     )
 
 
-def _check_data_format() -> None:
+def _check_data_format(backbone: Backbone) -> None:
     import keras
 
-    if keras.config.image_data_format() != "channels_last":
+    if keras.config.image_data_format() != backbone.layout:
         raise NetworkError(
-            "transferclf needs Keras' image_data_format 'channels_last'. Got "
+            f"transferclf needs Keras' image_data_format {backbone.layout!r}. Got "
             f"{keras.config.image_data_format()!r} instead; see keras.config."
         )
 
@@ -196,4 +196,5 @@ TINY = Bundled(
     preprocessing="tf",
     parameters=1_728_112,
     weights_file="tiny_weights.npz",
+    ends_in="map",
 )

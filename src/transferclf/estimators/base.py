@@ -14,7 +14,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from transferclf._checks import check_choice, check_number, check_random_state
-from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.preprocessing import PREPROCESSINGS
 from transferclf.engines.registry import check_engine
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
@@ -197,7 +196,8 @@ class BackboneEstimator(BaseEstimator):
         prefix = self.prefix_
         used = {"backbone", "cache", "engine", "image_size", "pixel_range", "preprocessing"}
         used |= {"random_state", "verbose"}
-        ends_in_rows = isinstance(self.backbone, ConvNet) or (
+        # The record of a registered builder does not know what its model ends in.
+        ends_in_rows = prefix.backbone.ends_in == "vector" or (
             prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
         )
         conditions = {

@@ -54,6 +54,10 @@ def choose_prefix(
     record.check_uncut(trainable_layers, layers)
     if record.kind != "keras":  # of which the estimators have checked it
         check_engine(engine, precision, record.kind)
+    if pooling not in record.poolings:
+        raise InvalidParameterError(
+            f"pooling must be one of {record.poolings} for {record.name!r}. Got {pooling!r}."
+        )
     size = _checked_size(image_size, record, model)
     if preprocessing == "auto":
         preprocessing = record.preprocessing
