@@ -36,7 +36,7 @@ MAX_PARAMETERS = 2**29
 class ConvNet(ParameterSet):
     """The plain networks of textbooks, to be trained from nothing.
 
-    Blocks of convolutions, each ending in a 2 x 2 maximum, then dense layers. What comes out are
+    Blocks of convolutions, each ending in a 2 x 2 maximum, then dense layers. The outputs are
     features; the classifier adds the layer of class scores, and shows it images of 64 x 64 pixels
     unless `image_size` says otherwise.
 

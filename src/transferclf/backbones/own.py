@@ -20,7 +20,7 @@ _KERAS_2 = "tensorflow.python.keras."
 # A network that scales its pixels itself does so in one of its first layers.
 _EARLY = 6
 _SCALING_LAYERS = {"Rescaling", "Normalization"}
-# What `preprocess_input` leaves behind when it is called on a symbolic tensor.
+# The operations of `preprocess_input` when it is called on a symbolic tensor.
 _SCALING_ARITHMETIC = {"TrueDivide", "Divide", "Multiply", "Subtract", "Add"}
 
 

@@ -35,7 +35,7 @@ class Backbone:
     image_size, min_image_size : int
         Side in pixels of the default and of the smallest square input.
     preprocessing : {"none", "rescale", "caffe", "tf", "torch"}
-        What happens to pixels between 0 and 255 before the network, in the words of
+        Scaling of pixels between 0 and 255 before the network, in the words of
         `keras.applications.imagenet_utils.preprocess_input`; "none" leaves them, "rescale" is to
         the scale 0 to 1.
     parameters : int or None
@@ -47,7 +47,8 @@ class Backbone:
     options : tuple of (str, value)
         Further keyword arguments of the builder.
     ends_in : {"map", "vector", "tokens", None}
-        What one image becomes: (h, w, c), (d,) or (t, c). None is known when it is built.
+        The kind of output for one image: (h, w, c), (d,) or (t, c). None is not known before it is
+        built.
 
     Attributes
     ----------
