@@ -90,6 +90,7 @@ def test_record_is_what_keras_says(name, asked, monkeypatch):
     assert model.count_params() == backbone.parameters
     assert model.output_shape[0] is None
     assert min(model.output_shape[1:]) >= 1
+    assert (len(model.output_shape), backbone.ends_in) == (4, "map")
     if not name.startswith("mobilenet_v3"):  # asks nobody
         assert sizes == [(backbone.image_size, backbone.min_image_size)]
 
@@ -140,6 +141,7 @@ def test_tiny_says_what_it_is():
     assert backbone.is_bundled
     assert not backbone.is_keras_application
     assert model.count_params() == backbone.parameters
+    assert (len(model.output_shape), backbone.ends_in) == (4, "map")
 
 
 # --- names

@@ -118,6 +118,7 @@ class KerasApplication(PretrainedBackbone):
             self,
             weights_file=_WITHOUT_TOP.sub("", str(self.weights_file)),
             options=(*self.options, ("include_top", True)),
+            ends_in="vector",
         )
 
     def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> keras.Model:
@@ -212,6 +213,7 @@ def _application(
         preprocessing,
         parameters,
         weights_file.format(name=name, keras=function.lower()),
+        ends_in="map",
     )
 
 
@@ -227,6 +229,7 @@ def _mobilenet(
         weights_file=file.format(alpha=alpha_text, size="{size}"),
         weights_sizes=sizes,
         options=(("alpha", alpha),),
+        ends_in="map",
     )
 
 

@@ -39,7 +39,7 @@ MAX_PARAMETERS = 2**29
 class ConvNet(ParameterSet):
     """The plain networks of textbooks, to be trained from nothing.
 
-    Blocks of convolutions, each ending in a 2 x 2 maximum, then dense layers. What comes out are
+    Blocks of convolutions, each ending in a 2 x 2 maximum, then dense layers. The outputs are
     features; the classifier adds the layer of class scores, and shows it images of 64 x 64 pixels
     unless `image_size` says otherwise.
 
@@ -128,6 +128,7 @@ class ConvNet(ParameterSet):
             image_size=max(IMAGE_SIZE, self.min_image_size),
             min_image_size=self.min_image_size,
             preprocessing="rescale",
+            ends_in="vector",
         )
 
     def build(self, input_shape: tuple[int, int, int]) -> keras.Model:

@@ -20,7 +20,7 @@ _KERAS_2 = "tensorflow.python.keras."
 # A network that scales its pixels itself does so in one of its first layers.
 _EARLY = 6
 _SCALING_LAYERS = {"Rescaling", "Normalization"}
-# What `preprocess_input` leaves behind when it is called on a symbolic tensor.
+# The operations of `preprocess_input` when it is called on a symbolic tensor.
 _SCALING_ARITHMETIC = {"TrueDivide", "Divide", "Multiply", "Subtract", "Add"}
 
 
@@ -71,7 +71,8 @@ def record_of(model: keras.Model) -> Backbone:
             f"input {tuple(shape)}"
         )
     side = next((side for side in shape[1:3] if side is not None), 224)
-    return Backbone(model.name, "", image_size=side, min_image_size=1)
+    ends_in = {2: "vector", 3: "tokens", 4: "map"}.get(len(model.outputs[0].shape))
+    return Backbone(model.name, "", image_size=side, min_image_size=1, ends_in=ends_in)
 
 
 def warn_unless_scaling(model: keras.Model) -> None:

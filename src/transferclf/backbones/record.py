@@ -38,7 +38,7 @@ class Backbone:
     image_size, min_image_size : int
         Side in pixels of the default and of the smallest square input.
     preprocessing : {"none", "rescale", "caffe", "tf", "torch"}
-        What happens to pixels between 0 and 255 before the network, in the words of
+        Scaling of pixels between 0 and 255 before the network, in the words of
         `keras.applications.imagenet_utils.preprocess_input`; "none" leaves them, "rescale" is to
         the scale 0 to 1.
     parameters : int or None
@@ -49,6 +49,9 @@ class Backbone:
         Sizes for which there are weights of their own; others take those of `image_size`.
     options : tuple of (str, value)
         Further keyword arguments of the builder.
+    ends_in : {"map", "vector", "tokens", None}
+        The kind of output for one image: (h, w, c), (d,) or (t, c). None is not known before it is
+        built.
 
     Attributes
     ----------
@@ -56,11 +59,9 @@ class Backbone:
         Which engines can run it: "keras" is a functional keras.Model, "function" a function of
         arrays.
     layout : str
-        Order of the axes of its input.
-    ends_in : {"map", "vector", "tokens", None}
-        What one image becomes: (h, w, c), (d,) or (t, c). None is known when it is built.
+        The `image_data_format` of Keras that it needs.
     poolings : tuple of str
-        How that can become a vector.
+        How its output can become a vector.
     takes_weights : bool
         Whether `weights=` chooses among several.
     can_be_cut : bool
@@ -76,10 +77,10 @@ class Backbone:
     weights_file: str | None = None
     weights_sizes: tuple[int, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    ends_in: str | None = None
 
     kind: ClassVar[str] = "keras"
     layout: ClassVar[str] = "channels_last"
-    ends_in: ClassVar[str | None] = None
     poolings: ClassVar[tuple[str, ...]] = POOLINGS
     takes_weights: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = True

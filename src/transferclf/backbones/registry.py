@@ -91,6 +91,9 @@ def register_backbone(
     what has changed since, register it again. The same definition may be registered again at any
     time, as when a cell of a notebook is run twice; the new one takes its place.
 
+    Another process, such as a worker of joblib, has to register the backbone itself before it fits
+    with it. Fitted estimators contain it.
+
     A function gives features for :class:`CNNFeatureExtractor` and for the head of
     :class:`TransferClassifier`. It has no layers to tap, to train or to put into `model_`, and
     runs as it is, whatever engines there are.
@@ -104,13 +107,13 @@ def register_backbone(
         that ends in an activation map (n, h, w, c) or in features (n, d).
     function : callable or None, default=None
         Called with pixels (n, h, w, 3), float32; returns rows (n, d) or maps (n, h, w, c), which
-        are pooled. What it returns for an image must not depend on the others.
+        are pooled. The result for an image must not depend on the other images.
     version : str or None, default=None
         Says with the name which function it is, so that features that are stored on disk are
         found by other processes and later. Change it with the function. With None, features are
         found only while this registration lasts.
     preprocessing : {"none", "rescale", "caffe", "tf", "torch"}, default="none"
-        What the network expects to happen to pixels from 0 to 255 first.
+        Scaling that the network expects of pixels from 0 to 255.
     image_size, min_image_size : int, default=224 and 1
         Side of the default and of the smallest square input, in pixels.
     overwrite : bool, default=False

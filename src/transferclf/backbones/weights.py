@@ -21,14 +21,14 @@ from transferclf.graphs.isolation import undisturbed
 if TYPE_CHECKING:
     import keras
 
-# What `weights=` may say besides a path and None.
+# Values of `weights=` besides a path and None.
 PRETRAINED = ("pretrained", "imagenet")
 
 _TINY_FILE = Path(__file__).with_name("tiny_weights.npz")
 
 
 def keras_models_folder() -> Path:
-    """The folder in which Keras looks for weights and to which it downloads them.
+    """Return the folder in which Keras looks for weights and to which it downloads them.
 
     Keras takes KERAS_HOME, or ``.keras`` in the home folder, and turns to the temporary folder
     where it may not write.
@@ -44,7 +44,7 @@ def keras_models_folder() -> Path:
 
 
 def keras_home() -> Path:
-    """The folder that KERAS_HOME says, or Keras' own in the home folder.
+    """Return the folder that KERAS_HOME names, or Keras' own in the home folder.
 
     A user whom the system does not know has no home folder, and Keras takes the temporary one.
     """
@@ -57,13 +57,13 @@ def _temporary_home() -> Path:
 
 
 def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:
-    """The file with the pretrained weights, or None where there is none (yet)."""
+    """Return the file with the pretrained weights, or None if there is none (yet)."""
     if backbone.is_bundled:
         return _TINY_FILE
     name = backbone.weights_file_for(size)
     if name is None:
         return None
-    # A shared, read-only KERAS_HOME is not looked at by Keras, but is a good place for weights.
+    # Keras does not look into a read-only KERAS_HOME, which may be shared and have the weights.
     places = [keras_models_folder() / name, keras_home() / "models" / name]
     return next((place for place in places if place.is_file()), None)
 
@@ -89,7 +89,7 @@ def build_backbone(
 
     Raises WeightsError if the weights cannot be had or do not fit.
     """
-    _check_data_format()
+    _check_data_format(backbone)
     with undisturbed(seed):
         return backbone.network(weights, size, seed)
 
@@ -163,7 +163,7 @@ def is_readable_weights(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             file.visititems(lambda name, item: None)
         return True
-    except Exception:  # of damage HDF5 says this and that
+    except Exception:  # HDF5 raises several kinds for damage
         return False
 
 
@@ -179,12 +179,12 @@ def unfit_weights(backbone: Backbone, path: Path, ends: str, error: Exception) -
     )
 
 
-def _check_data_format() -> None:
+def _check_data_format(backbone: Backbone) -> None:
     import keras
 
-    if keras.config.image_data_format() != "channels_last":
+    if keras.config.image_data_format() != backbone.layout:
         raise NetworkError(
-            "transferclf needs Keras' image_data_format 'channels_last'. Got "
+            f"transferclf needs Keras' image_data_format {backbone.layout!r}. Got "
             f"{keras.config.image_data_format()!r} instead; see keras.config."
         )
 
@@ -196,4 +196,5 @@ TINY = Bundled(
     preprocessing="tf",
     parameters=1_728_112,
     weights_file="tiny_weights.npz",
+    ends_in="map",
 )

@@ -1,1 +1,1 @@
-"""What runs a network that no longer changes."""
+"""Engines: they run networks that no longer change."""

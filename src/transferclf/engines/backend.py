@@ -1,4 +1,4 @@
-"""What each backend of Keras does in its own way: compile, differentiate, and free memory."""
+"""Compile, differentiate and free memory on each backend of Keras."""
 
 from __future__ import annotations
 

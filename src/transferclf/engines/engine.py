@@ -1,4 +1,4 @@
-"""What an engine is: something that runs frozen networks, and says whether it can here.
+"""The base of engines: objects that run frozen networks, and say whether they can here.
 
 Imports neither Keras nor any engine, so that parameters can be checked before anything heavy is.
 """
@@ -28,7 +28,7 @@ _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 class Engine(ABC):
-    """Base of the engines: what one can run, and how a network is compiled for it.
+    """Base of the engines.
 
     A subclass sets the attributes and writes :meth:`compile`; an object of it is handed to
     :func:`transferclf.engines.registry.register_engine`.
@@ -36,18 +36,18 @@ class Engine(ABC):
     Attributes
     ----------
     name : str
-        What `engine=` of the estimators calls it.
+        Its name in `engine=` of the estimators.
     rank : int
         How fast it is known to be. "auto" takes the engine of the highest rank.
     packages : tuple of str, default=()
-        What it imports besides the dependencies of this package.
+        Modules that it imports besides the dependencies of this package.
     backends : tuple of str or None, default=None
         Backends of Keras on which it runs; None is all.
     networks : tuple of str, default=("keras",)
         Kinds of networks that it runs: "keras" is a functional keras.Model, "function" a function
         of arrays.
     precisions : tuple of str, default=("float32",)
-        What it can compute in.
+        The precisions it can compute in.
     is_for_auto : bool, default=False
         Whether "auto" may take it. Not one that needs packages: the same program would give other
         features where they are installed.

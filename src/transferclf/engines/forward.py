@@ -1,4 +1,4 @@
-"""The fast constant function: a network that will never change, compiled for inference."""
+"""Networks that no longer change, compiled for inference."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from transferclf.graphs.forking import check_not_forked
 if TYPE_CHECKING:
     import keras
 
-# The only two sizes that a batch ever has. Kernels may sum in another order for another size, so
-# that a row of a batch of fixed size never depends on how many images the caller happened to pass.
+# The only two sizes of a batch. Kernels may sum in another order for another size. With fixed sizes
+# a row does not depend on how many images the caller passes.
 BATCH_SIZE = 32
 FEW = 4
 
@@ -35,7 +35,7 @@ class Forward:
     function : callable
         From a batch of fixed size to its activations.
     engine : str, default="keras"
-        What runs it, never "auto".
+        Name of the engine, never "auto".
     few : int, default=4
         Up to so many images go through one by one, which is faster; more go 32 at a time.
 

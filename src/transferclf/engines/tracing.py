@@ -21,9 +21,9 @@ class Traced(NamedTuple):
     Attributes
     ----------
     graph : tf.Graph
-        What computes.
+        The traced graph.
     pixels, output : str
-        Names of the tensor that goes in, and of the one that comes out.
+        Names of the input for images and of the output.
     weights : dict of str to ndarray
         The value of each other input.
     """

@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.preprocessing import PREPROCESSINGS
 from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
@@ -155,7 +154,8 @@ class BackboneEstimator(BaseEstimator):
         prefix = self.prefix_
         used = {"backbone", "cache", "engine", "image_size", "pixel_range", "preprocessing"}
         used |= {"random_state", "verbose"}
-        ends_in_rows = isinstance(self.backbone, ConvNet) or (
+        # The record of a registered builder does not know what its model ends in.
+        ends_in_rows = prefix.backbone.ends_in == "vector" or (
             prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
         )
         conditions = {

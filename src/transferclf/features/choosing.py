@@ -1,4 +1,4 @@
-"""From the words of an estimator's parameters to the prefix they mean."""
+"""Make a prefix of the parameters of an estimator."""
 
 from __future__ import annotations
 
@@ -52,8 +52,12 @@ def choose_prefix(
     if scratch:
         weights, trainable_layers = _from_scratch(weights, trainable_layers)
     record.check_uncut(trainable_layers, layers)
-    if record.kind != "keras":  # of which the estimators have checked it
+    if record.kind != "keras":  # the estimators check the engine for Keras models themselves
         check_engine(engine, precision, record.kind)
+    if pooling not in record.poolings:
+        raise InvalidParameterError(
+            f"pooling must be one of {record.poolings} for {record.name!r}. Got {pooling!r}."
+        )
     size = _checked_size(image_size, record, model)
     if preprocessing == "auto":
         preprocessing = record.preprocessing
@@ -100,7 +104,7 @@ def check_own_model(prefix: Prefix) -> None:
 def _record_and_model(
     backbone: str | ConvNet | keras.Model,
 ) -> tuple[Backbone, keras.Model | None, bool]:
-    """The record, the user's own model, and whether the network starts from random weights."""
+    """Return the record, the user's own model, and whether it starts from random weights."""
     if isinstance(backbone, ConvNet):
         return backbone.record(), None, True
     if isinstance(backbone, str):
@@ -110,7 +114,7 @@ def _record_and_model(
 
 
 def _from_scratch(weights: Any, trainable_layers: Any) -> tuple[None, str]:
-    """What a network without pretrained weights means by the defaults of these parameters."""
+    """Return weights and trainable_layers for a network that starts from random weights."""
     if weights is not None and not (isinstance(weights, str) and weights == "pretrained"):
         raise InvalidParameterError(
             f"a ConvNet starts from random weights: leave weights as it is. Got {weights!r}."
