@@ -10,6 +10,8 @@ import pytest
 import transferclf
 from transferclf import reports
 
+pytestmark = pytest.mark.every_parameter  # they are the examples
+
 MODULES = [
     module.name for module in pkgutil.walk_packages(transferclf.__path__, prefix="transferclf.")
 ]

@@ -45,7 +45,8 @@ KINDS = {
     "fine-tuned": {"backbone": "tiny", "trainable_layers": "top", "fine_tune_epochs": 1},
     "hidden layers": OWN
     | {"hidden_units": (4,), "epochs": 1, "batch_norm": "before", "dropout": 0.2},
-    "own head": OWN | {"head": own_head, "dropout": 0.2, "epochs": 1},
+    "dropout": OWN | {"dropout": 0.2, "epochs": 1},
+    "own head": OWN | {"head": own_head, "epochs": 1},
     "caffe": OWN | {"preprocessing": "caffe"},  # and a linear head
     "torch": OWN | {"preprocessing": "torch", "pooling": "max"} | TUNED,
     "from nothing": CONVNET,
