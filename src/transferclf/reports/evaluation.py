@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -31,7 +31,7 @@ from transferclf.reports.predictions import (
 # How many of the most confused pairs of classes are printed.
 N_CONFUSED = 5
 
-# What is kept for each sample, and left out of `to_dict` unless it is asked for.
+# Values for each sample, left out of `to_dict` unless they are asked for.
 PER_SAMPLE = ("y_true", "y_pred", "y_proba")
 
 
@@ -40,7 +40,7 @@ def evaluate(
     X: Any,
     y: Any,
     *,
-    top_k: Any = (1, 3, 5),
+    top_k: int | Sequence[int] = (1, 3, 5),
     sample_weight: Any = None,
 ) -> Evaluation:
     """Measure how good a classifier is, by scikit-learn's own measures.
@@ -51,14 +51,14 @@ def evaluate(
     Parameters
     ----------
     estimator : estimator
-        A fitted classifier. Without `predict_proba` there is no loss and no calibration error;
-        classes are then ranked by `decision_function` for ROC AUC and top-k accuracy.
+        A fitted classifier. Without `predict_proba` there is no loss and no calibration error, and
+        `decision_function` ranks the classes for ROC AUC and top-k accuracy.
     X : array-like or sequence of images, n of them
         Whatever the estimator takes.
     y : array-like of shape (n,)
         The true labels; not all classes need to be there.
     top_k : int or sequence of int, default=(1, 3, 5)
-        For which k to count the images whose true class is among the k best. Those that are not
+        For which k to count the images whose true class is among the k best; those that are not
         below the number of classes are left out.
     sample_weight : array-like of shape (n,) or None, default=None
         Weight of each image.
@@ -75,8 +75,7 @@ def evaluate(
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     ValueError
-        If y has not one label per image, or has labels that the estimator does not know, or
-        probabilities are not what they should be.
+        If y has not one known label per image, or probabilities are not what they should be.
 
     Examples
     --------
@@ -128,7 +127,7 @@ class Evaluation(Bunch):
         that y has, and None if these are fewer than two or there are no scores.
     per_class : dict of str to ndarray of shape (n_classes,)
         "class", "precision", "recall", "f1" and "support", which is the number of images (with
-        weights, their sum). What is not defined, as the recall of a class that y has not, is NaN.
+        weights, their sum). Undefined values, as the recall of a class that y has not, are NaN.
     confusion_matrix : ndarray of shape (n_classes, n_classes)
         Number (or weight) of images of each true class (row) by predicted class (column).
     calibration_error : float or None
@@ -165,7 +164,7 @@ class Evaluation(Bunch):
         *,
         y_score: Any = None,
         classes: Any = None,
-        top_k: Any = (1, 3, 5),
+        top_k: int | Sequence[int] = (1, 3, 5),
         sample_weight: Any = None,
     ) -> Evaluation:
         """Measure predictions that were made before.
@@ -223,7 +222,7 @@ class Evaluation(Bunch):
         Returns
         -------
         dict
-            Keys are strings, also those of `top_k`, and None stands for what is not defined.
+            Keys are strings, also those of `top_k`, and undefined values are None.
         """
         return {
             name: jsonable(value)
@@ -323,8 +322,8 @@ def _check_rows(what: str, values: np.ndarray, n_samples: int) -> None:
         )
 
 
-def _checked_top_k(top_k: Any) -> list[int]:
-    numbers = [top_k] if isinstance(top_k, Integral) else top_k
+def _checked_top_k(top_k: int | Sequence[int]) -> list[int]:
+    numbers: Any = [top_k] if isinstance(top_k, Integral) else top_k
     is_sequence = isinstance(numbers, Iterable) and not isinstance(numbers, str)
     counts: list[Any] = list(numbers) if is_sequence else [None]
     for k in counts:

@@ -11,7 +11,9 @@ from sklearn import metrics
 N_BINS = 15
 
 
-def of_labels(true: np.ndarray, predicted: np.ndarray, weights: Any) -> dict[str, float]:
+def of_labels(
+    true: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None
+) -> dict[str, float]:
     """Accuracy, balanced accuracy and F1."""
     pair = {"y_true": true, "y_pred": predicted, "sample_weight": weights}
     counted = slice(None) if weights is None else weights > 0
@@ -28,7 +30,7 @@ def of_labels(true: np.ndarray, predicted: np.ndarray, weights: Any) -> dict[str
 
 
 def of_scores(
-    true: np.ndarray, scores: np.ndarray, top_k: list[int], weights: Any
+    true: np.ndarray, scores: np.ndarray, top_k: list[int], weights: np.ndarray | None
 ) -> dict[str, Any]:
     """Top-k accuracy and ROC AUC, from scores of shape (n, n_classes)."""
     labels = np.arange(scores.shape[1])
@@ -45,7 +47,7 @@ def of_scores(
     return {"top_k": shares, "roc_auc": _roc_auc(true, scores, weights)}
 
 
-def _roc_auc(true: np.ndarray, scores: np.ndarray, weights: Any) -> float | None:
+def _roc_auc(true: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> float | None:
     there = np.unique(true if weights is None else true[weights > 0])
     if len(there) < 2:
         return None
@@ -56,7 +58,9 @@ def _roc_auc(true: np.ndarray, scores: np.ndarray, weights: Any) -> float | None
     return float(np.mean(areas))
 
 
-def of_probabilities(true: np.ndarray, y_proba: np.ndarray, weights: Any) -> dict[str, float]:
+def of_probabilities(
+    true: np.ndarray, y_proba: np.ndarray, weights: np.ndarray | None
+) -> dict[str, float]:
     """Loss and calibration error, from probabilities of shape (n, n_classes)."""
     n_classes = y_proba.shape[1]
     loss = 0.0  # with one class there is nothing to be wrong about
@@ -68,7 +72,7 @@ def of_probabilities(true: np.ndarray, y_proba: np.ndarray, weights: Any) -> dic
     return {"loss": loss, "calibration_error": calibration_error(true, y_proba, weights)}
 
 
-def calibration_error(true: np.ndarray, y_proba: np.ndarray, weights: Any) -> float:
+def calibration_error(true: np.ndarray, y_proba: np.ndarray, weights: np.ndarray | None) -> float:
     """Expected calibration error; bins are open below and closed above, as in the paper."""
     confidence = y_proba.max(axis=1).astype(float)
     surplus = confidence - (y_proba.argmax(axis=1) == true)
@@ -78,7 +82,7 @@ def calibration_error(true: np.ndarray, y_proba: np.ndarray, weights: Any) -> fl
 
 
 def per_class(
-    true: np.ndarray, predicted: np.ndarray, classes: np.ndarray, weights: Any
+    true: np.ndarray, predicted: np.ndarray, classes: np.ndarray, weights: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Precision, recall, F1 and support of each class; NaN where they are not defined."""
     names = ("precision", "recall", "f1", "support")

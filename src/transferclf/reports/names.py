@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def short_name(name: Any, width: int = 28) -> str:
+def short_name(name: object, width: int = 28) -> str:
     """Return a name on one line of at most `width` characters.
 
     Line breaks, control characters and marks that turn the direction of text become spaces.

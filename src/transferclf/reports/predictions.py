@@ -48,7 +48,8 @@ def predictions_of(estimator: Any, X: Any) -> Predictions:
             return Predictions(classes, classes[y_proba.argmax(axis=1)], y_proba, y_proba)
         return Predictions(classes, np.asarray(estimator.predict(X)), y_proba, y_proba)
     y_score = None
-    # Scores of pairs of classes rank no classes, and three classes have as many pairs.
+    # Scores of pairs of classes do not rank classes. Three classes have three pairs, so that the
+    # number of columns does not tell.
     is_of_pairs = getattr(unwrapped(estimator)[1], "decision_function_shape", None) == "ovo"
     if hasattr(estimator, "decision_function") and not (is_of_pairs and len(classes) > 2):
         y_score = _columns(np.asarray(estimator.decision_function(X)), len(classes))

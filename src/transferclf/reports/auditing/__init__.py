@@ -1,1 +1,1 @@
-"""What is wrong with a set of images: copies, leaks, doubtful labels, odd ones out."""
+"""Faults of a set of images: copies, leaks, doubtful labels, odd ones out."""

@@ -31,10 +31,10 @@ from transferclf.reports.tables import Row, table_of
 # Hoaglin, "How to Detect and Handle Outliers" (1993), propose 3.5.
 ODD = 3.5
 
-# Fewer images of a class than this do not show what is usual in it.
+# Fewer images of a class are too few for a median.
 FEW = 10
 
-# An image of which a network sees less than this share is said to be cut.
+# An image is listed as cut if the network sees less than this share of it.
 CUT = 0.5
 
 # Makes the median absolute deviation of normally distributed numbers their standard deviation.
@@ -53,28 +53,26 @@ def audit(
 ) -> Audit:
     """Look for copies, leaks, wrong labels, odd, cut and unreadable images.
 
-    All of it from the features of a frozen network, which are stored: a later fit on the same
+    All of it comes from the features of a frozen network, which are stored: a later fit on the same
     backbone finds them.
 
     Parameters
     ----------
     X : array-like or sequence of images, n of them
-        Of any kind, all splits together. Images that cannot be read are listed, and the others
-        looked at.
+        Of any kind, all splits together. Unreadable images are listed, and the others looked at.
     y : array-like of shape (n,) or None, default=None
         Class labels.
     splits : array-like of shape (n,), dict or None, default=None
-        The name of the split that each image is in ("train", "test"); or from these names to
-        positions in X.
+        The name of the split of each image ("train", "test"); or from these names to positions in
+        X.
     extractor : CNNFeatureExtractor or None, default=None
-        What gives the features; None is ``CNNFeatureExtractor("tiny")``. How much of each image
-        a network sees is said for its `resize` and its input size.
+        The source of the features; None is ``CNNFeatureExtractor("tiny")``. Its `resize` and input
+        size decide how much of each image is seen.
     threshold : float, default=0.9
-        From which cosine of their centred features two images are near copies. For the bundled
-        backbone ``docs/auditing.md`` says what that finds and what it takes for copies.
+        The cosine of centred features from which two images are near copies. ``docs/auditing.md``
+        says what that finds for the bundled backbone.
     n_neighbors : int, default=5
-        How many of the nearest images with the same label an image is compared with, to find odd
-        ones.
+        With how many of the nearest images of its label an image is compared, to find odd ones.
     verbose : int, default=0
         1 shows progress, also that of the extraction.
 

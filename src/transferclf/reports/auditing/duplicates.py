@@ -65,73 +65,68 @@ def neighbourhood(
     """
     exact = np.unique(np.array(digests), return_inverse=True)[1].ravel()
     unit = _unit(features)
-    search = _Search(len(unit), labels, splits, threshold, n_neighbors)
-    step = max(BLOCK_NUMBERS // max(len(unit), 1), 1)
-    for start in range(0, len(unit), step):
-        rows = np.arange(start, min(start + step, len(unit)))
+    n = len(unit)
+    found = Neighbourhood(
+        of_all=_none_yet(n),
+        of_other_label=_none_yet(n),
+        of_other_split=_none_yet(n),
+        groups=np.arange(n, dtype=np.int32),
+        exact=exact,
+        distance=np.full(n, np.nan),
+    )
+    step = max(BLOCK_NUMBERS // max(n, 1), 1)
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
         similarity = np.clip(unit[rows] @ unit.T, -1, 1)
         similarity[exact[rows][:, None] == exact] = EXACT
-        search.take(rows, similarity)
-        advance(len(rows))
-    of_all, of_other_label, of_other_split = search.found.values()
-    return Neighbourhood(
-        of_all, of_other_label, of_other_split, search.groups, exact, search.distance
-    )
-
-
-class _Search:
-    """The neighbours that were found in the blocks of similarities so far."""
-
-    def __init__(
-        self, n: int, labels: np.ndarray, splits: np.ndarray, threshold: float, n_neighbors: int
-    ):
-        self.labels, self.splits = labels, splits
-        self.threshold, self.n_neighbors = threshold, n_neighbors
-        self.found = {
-            name: Neighbours(np.full(n, -1), np.full(n, -np.inf))
-            for name in ("all", "label", "split")
-        }
-        self.groups = np.arange(n, dtype=np.int32)
-        self.distance = np.full(n, np.nan)
-
-    def take(self, rows: np.ndarray, similarity: np.ndarray) -> None:
-        """Take in the similarities of some images (rows) to all images."""
         similarity[np.arange(len(rows)), rows] = -np.inf
-        self._join(rows, similarity)
-        self._note("all", rows, similarity)
-        is_same = self.labels[rows][:, None] == self.labels
-        self._note("label", rows, np.where(is_same, -np.inf, similarity))
-        self._measure(rows, np.where(is_same, similarity, -np.inf))
-        is_same = self.splits[rows][:, None] == self.splits
-        self._note("split", rows, np.where(is_same, -np.inf, similarity))
+        _join(found.groups, rows, similarity >= threshold)
+        is_same = labels[rows][:, None] == labels
+        _measure(found.distance, rows, np.where(is_same, similarity, -np.inf), n_neighbors)
+        _note(found.of_all, rows, similarity)
+        _note(found.of_other_label, rows, np.where(is_same, -np.inf, similarity))
+        is_same = splits[rows][:, None] == splits
+        _note(found.of_other_split, rows, np.where(is_same, -np.inf, similarity))
+        advance(len(rows))
+    return found
 
-    def _join(self, rows: np.ndarray, similarity: np.ndarray) -> None:
-        one, other = np.nonzero(similarity >= self.threshold)
-        if len(one) == 0:
-            return
-        n = len(self.groups)
-        pairs = (self.groups[rows[one]], self.groups[other])
-        graph = coo_matrix((np.ones(len(one), np.int8), pairs), shape=(n, n))
-        self.groups = connected_components(graph, directed=False)[1][self.groups]
 
-    def _note(self, name: str, rows: np.ndarray, similarity: np.ndarray) -> None:
-        nearest = similarity.argmax(axis=1)
-        values = similarity[np.arange(len(rows)), nearest]
-        found, is_there = self.found[name], values > -np.inf
-        found.nearest[rows[is_there]] = nearest[is_there]
-        found.similarity[rows] = np.minimum(values, 1)
+def _none_yet(n: int) -> Neighbours:
+    return Neighbours(np.full(n, -1), np.full(n, -np.inf))
 
-    def _measure(self, rows: np.ndarray, similarity: np.ndarray) -> None:
-        """Fill in the mean distance (1 - cosine) to the nearest images."""
-        count = min(self.n_neighbors, similarity.shape[1] - 1)
-        if count < 1:
-            return
-        nearest = np.partition(similarity, -count, axis=1)[:, -count:]
-        is_there = nearest > -np.inf
-        distance = np.where(is_there, 1 - np.minimum(nearest, 1), 0).sum(axis=1)
-        counts = is_there.sum(axis=1)
-        has = counts > 0
-        self.distance[rows[has]] = distance[has] / counts[has]
+
+def _join(groups: np.ndarray, rows: np.ndarray, is_alike: np.ndarray) -> None:
+    """Unite the groups of images that are alike."""
+    one, other = np.nonzero(is_alike)
+    if len(one) == 0:
+        return
+    pairs = (groups[rows[one]], groups[other])
+    graph = coo_matrix((np.ones(len(one), np.int8), pairs), shape=(len(groups), len(groups)))
+    groups[:] = connected_components(graph, directed=False)[1][groups]
+
+
+def _note(found: Neighbours, rows: np.ndarray, similarity: np.ndarray) -> None:
+    """Fill in the most similar image of some images."""
+    nearest = similarity.argmax(axis=1)
+    values = similarity[np.arange(len(rows)), nearest]
+    is_there = values > -np.inf
+    found.nearest[rows[is_there]] = nearest[is_there]
+    found.similarity[rows] = np.minimum(values, 1)
+
+
+def _measure(
+    distances: np.ndarray, rows: np.ndarray, similarity: np.ndarray, n_neighbors: int
+) -> None:
+    """Fill in the mean distance (1 - cosine) of some images to the nearest ones."""
+    count = min(n_neighbors, similarity.shape[1] - 1)
+    if count < 1:
+        return
+    nearest = np.partition(similarity, -count, axis=1)[:, -count:]
+    is_there = nearest > -np.inf
+    distance = np.where(is_there, 1 - np.minimum(nearest, 1), 0).sum(axis=1)
+    counts = is_there.sum(axis=1)
+    has = counts > 0
+    distances[rows[has]] = distance[has] / counts[has]
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -42,71 +42,69 @@ COLUMNS = {
 
 
 class Audit(Bunch):
-    """What is wrong with a set of images; made by :func:`audit`.
+    """The findings about a set of images; made by :func:`audit`.
 
     The tables are data frames of pandas. "index" is the position in X, "file" the path if there is
-    one, and "label" and "split" are what was given.
+    one; "label" and "split" are as given.
 
     Attributes
     ----------
     n_images : int
-        Number of images, those that cannot be read too.
+        Number of images, with those that cannot be read.
     classes : ndarray of shape (n_classes,) or None
         The labels.
     splits : list of str or None
         The names of the splits.
     threshold : float
         The cosine from which images are near copies.
-    unreadable : table
+    unreadable : DataFrame
         Images that cannot be read, with the "problem".
-    missing_classes : table
-        Classes that are not in every split: the "label", the "count" of its images, the "splits"
-        that have it, and those it is "missing_from".
-    similar_names : table
-        Pairs of labels that differ only in case, spaces, separators or Unicode form, and how many
-        images each has: "label", "count", "other_label" and "other_count".
-    cropped : table
-        Images of which ``resize="crop"`` cuts off more than half: "width", "height", and the
-        share of the area that is "seen", the lowest first.
-    sizes : table
+    missing_classes : DataFrame
+        Classes that are not in every split: "label", "count" of its images, the "splits" that have
+        it, and those it is "missing_from".
+    similar_names : DataFrame
+        Pairs of labels that differ only in case, spaces, separators or Unicode form: "label",
+        "count", "other_label" and "other_count".
+    cropped : DataFrame
+        Images of which ``resize="crop"`` cuts off more than half: "width", "height", and the share
+        of the area that is "seen", the lowest first.
+    sizes : DataFrame
         "width", "height", "mode" and "format" of the images as they came, and the "count".
-    exact_duplicates : table
+    exact_duplicates : DataFrame
         Files with the same bytes, or images with the same pixels; those of one "group" together.
-    near_duplicates : table
-        Images that are nearly another one, which "other_index", "other_file", "other_label" and
-        "other_split" tell of; with the "similarity", the highest first. Of each image only the
-        most similar other one.
-    label_conflicts : table
-        Images and their most similar one with another label, from `threshold` on; "kind" is
-        "exact" or "near".
-    leaks : table
+    near_duplicates : DataFrame
+        Images and their most similar other one ("other_index", "other_file", "other_label",
+        "other_split"), with the "similarity", the highest first.
+    label_conflicts : DataFrame
+        Images and their most similar one with another label, from `threshold` on; "kind" is "exact"
+        or "near".
+    leaks : DataFrame
         Images and their most similar one in another split, likewise.
-    label_errors : table
-        Images whose label is likely wrong, with the class that is "suggested", and the
-        probabilities of both; the least probable label first.
-    odd_ones : table
+    label_errors : DataFrame
+        Images whose label is likely wrong, with the "suggested" class and the probabilities of
+        both; the least probable label first.
+    odd_ones : DataFrame
         Images unlike others of their label: mean "distance" (1 - cosine) to the nearest of them,
-        and by how many "deviations" it is above what is usual.
+        and its "deviations" above the median.
     quality : ndarray of shape (n,)
-        How probable each label is to a head that has not seen the image nor a copy: the lowest
-        are to be looked at first. NaN where nothing can be said: without labels, with one class,
-        for the only image of a class.
+        Probability of each label by a head that has seen neither the image nor a copy. NaN without
+        labels, with one class, and for the only image of a class.
     distance : ndarray of shape (n,)
-        What odd ones are found by, for all images.
+        The distance by which odd ones are found, for all images.
     seen : ndarray of shape (n,)
         The share of each image's area that the network sees: below 1 where ``resize="crop"`` cuts
         something off. NaN for unreadable ones.
     groups : ndarray of int, shape (n,)
-        Number of the group of copies and near copies that each image is in, -1 for unreadable
-        ones; for `sklearn.model_selection.GroupKFold`, so that no copy is on the other side.
+        Number of the group of copies and near copies that each image is in, -1 for unreadable ones;
+        for `sklearn.model_selection.GroupKFold`, so that no copy is on the other side.
 
     Notes
     -----
-    Label errors are found by confident learning: Northcutt, Jiang and Chuang, Journal of
-    Artificial Intelligence Research 70 (2021). The score of odd ones is the mean distance to the
-    nearest neighbours of Angiulli and Pizzuti, "Fast Outlier Detection in High Dimensional
-    Spaces", PKDD 2002; it is called odd where its distance from the median is 3.5 times the scaled
-    median absolute deviation (Iglewicz and Hoaglin 1993), within its class.
+    Label errors are found by confident learning: Northcutt, Jiang and Chuang, Journal of Artificial
+    Intelligence Research 70 (2021). The score of odd ones is the mean distance to the nearest
+    neighbours of Angiulli and Pizzuti, "Fast Outlier Detection in High Dimensional Spaces", PKDD
+    2002. An image is odd where its distance from the median of its class is 3.5 times the scaled
+    median absolute deviation (Iglewicz and Hoaglin 1993).
 
     Examples
     --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import column_or_1d
@@ -11,6 +11,9 @@ from sklearn.utils import column_or_1d
 from transferclf._checks import check_choice
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.displays.figures import axes_for, colour_of, legend_beside, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ORDERS = ("label", "count")
 
@@ -58,7 +61,7 @@ class ClassBalanceDisplay:
 
     @classmethod
     def from_targets(
-        cls, targets: Any, *, classes: Any = None, ax: Any = None, **options: Any
+        cls, targets: Any, *, classes: Any = None, ax: Axes | None = None, **options: Any
     ) -> ClassBalanceDisplay:
         """Count labels and draw the counts.
 
@@ -99,7 +102,7 @@ class ClassBalanceDisplay:
     def plot(
         self,
         *,
-        ax: Any = None,
+        ax: Axes | None = None,
         horizontal: bool | None = None,
         order: str = "label",
         normalize: bool = False,
@@ -155,7 +158,7 @@ class ClassBalanceDisplay:
         (axes.set_yticks if horizontal else axes.set_xticks)(places, names)
         if horizontal:
             axes.set_ylim(len(names) - 0.5, -0.5)  # the first class on top
-        axes.margins(**{"x" if horizontal else "y": 0.1})
+        axes.margins(x=0.1) if horizontal else axes.margins(y=0.1)
 
     def _label_axes(self, what: str, horizontal: bool) -> None:
         axes = self.ax_

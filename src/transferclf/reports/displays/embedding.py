@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -26,6 +26,9 @@ from transferclf.reports.displays.figures import (
 )
 from transferclf.reports.displays.pictures import picture, pictures_of, source_of
 from transferclf.reports.predictions import through, unwrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 METHODS = ("tsne", "pca")
 
@@ -106,19 +109,18 @@ class EmbeddingDisplay:
         *,
         method: str = "tsne",
         perplexity: float | None = None,
-        random_state: Any = 0,
+        random_state: int | np.random.RandomState | None = 0,
         images: Any = None,
-        ax: Any = None,
+        ax: Axes | None = None,
         **options: Any,
     ) -> EmbeddingDisplay:
-        """Draw what a fitted estimator sees in images.
+        """Draw the features that a fitted estimator has of images.
 
         Parameters
         ----------
         estimator : estimator
-            A fitted TransferClassifier, whose head's input is drawn (what is stored is not
-            computed again); a CNNFeatureExtractor; or a pipeline, whose last step's input is
-            drawn.
+            A fitted TransferClassifier, whose head's input is drawn (stored features are used
+            again); a CNNFeatureExtractor; or a pipeline, whose last step's input is drawn.
         X : array-like or sequence of images, n of them
             Whatever the estimator takes.
         y : array-like of shape (n,) or None, default=None
@@ -126,12 +128,12 @@ class EmbeddingDisplay:
         method : {"tsne", "pca"}, default="tsne"
             How features become two numbers.
         perplexity : float or None, default=None
-            Of t-SNE: roughly, how many neighbours each image has. None is 30, or a third of the
-            images where they are few.
+            Of t-SNE: about how many neighbours each image has. None is 30, or a third of few
+            images.
         random_state : int, RandomState or None, default=0
-            Determines what t-SNE draws.
+            Seed of t-SNE.
         images : array-like or sequence of images, or None, default=None
-            What thumbnails show, where X is no images.
+            Images for thumbnails, where X is no images.
         ax, **options
             As for :meth:`plot`.
 
@@ -152,7 +154,11 @@ class EmbeddingDisplay:
         features = seen_features(estimator, X)
         if options.get("thumbnails"):
             images = pictures_of(estimator, X, images)
-        how = {"method": method, "perplexity": perplexity, "random_state": random_state}
+        how: dict[str, Any] = {
+            "method": method,
+            "perplexity": perplexity,
+            "random_state": random_state,
+        }
         return cls.from_features(features, y, images=images, ax=ax, **how, **options)
 
     @classmethod
@@ -163,9 +169,9 @@ class EmbeddingDisplay:
         *,
         method: str = "tsne",
         perplexity: float | None = None,
-        random_state: Any = 0,
+        random_state: int | np.random.RandomState | None = 0,
         images: Any = None,
-        ax: Any = None,
+        ax: Axes | None = None,
         **options: Any,
     ) -> EmbeddingDisplay:
         """Draw features that are known.
@@ -186,7 +192,7 @@ class EmbeddingDisplay:
         InvalidParameterError
             If a parameter is not as above.
         ValueError
-            If features are not finite numbers (n, d), or y has not one label for each of them.
+            If features are not finite numbers (n, d), or y has not one label for each row.
         """
         _check_method(method, perplexity)
         rows = np.asarray(features)
@@ -211,12 +217,12 @@ class EmbeddingDisplay:
     def plot(
         self,
         *,
-        ax: Any = None,
+        ax: Axes | None = None,
         thumbnails: bool = False,
         legend: bool = True,
         **scatter_options: Any,
     ) -> EmbeddingDisplay:
-        """Draw into new axes, or into some that are there.
+        """Draw into new axes, or into given ones.
 
         Parameters
         ----------
@@ -224,7 +230,7 @@ class EmbeddingDisplay:
             None makes a new figure.
         thumbnails : bool, default=False
             Whether to draw small pictures, framed in the colour of their class, as many as have
-            room beside each other.
+            room.
         legend : bool, default=True
             Whether there is a legend beside the points.
         **scatter_options
@@ -311,7 +317,9 @@ def _check_method(method: str, perplexity: float | None) -> None:
         check_number("perplexity", perplexity, 0, above=True, or_else="None or ")
 
 
-def _by_pca(rows: np.ndarray, random_state: Any) -> tuple[np.ndarray, tuple[str, str]]:
+def _by_pca(
+    rows: np.ndarray, random_state: int | np.random.RandomState | None
+) -> tuple[np.ndarray, tuple[str, str]]:
     """Two principal components, and axis names with their shares of the variance."""
     pca, points = _components(rows, 2, random_state)
     shares = np.zeros(2)
@@ -322,7 +330,7 @@ def _by_pca(rows: np.ndarray, random_state: Any) -> tuple[np.ndarray, tuple[str,
 
 
 def _by_tsne(
-    rows: np.ndarray, perplexity: float | None, random_state: Any
+    rows: np.ndarray, perplexity: float | None, random_state: int | np.random.RandomState | None
 ) -> tuple[np.ndarray, tuple[str, str]]:
     n_points = len(rows)
     pca, points = _components(rows, N_COMPONENTS, random_state)
@@ -340,7 +348,9 @@ def _by_tsne(
         return tsne.fit_transform(points), ("t-SNE 1", "t-SNE 2")
 
 
-def _components(rows: np.ndarray, count: int, random_state: Any) -> tuple[PCA | None, np.ndarray]:
+def _components(
+    rows: np.ndarray, count: int, random_state: int | np.random.RandomState | None
+) -> tuple[PCA | None, np.ndarray]:
     """At most so many principal components; None where all rows are the same."""
     rows = rows.astype(float)
     if (rows == rows[0]).all():

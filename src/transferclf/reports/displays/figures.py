@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.extras import extra
 from transferclf.reports.names import short_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Colours that people with any colour vision tell apart; yellow, the faintest on white, comes last.
 # Source: Okabe and Ito, "Color Universal Design", 2008.
@@ -33,14 +36,14 @@ def pyplot() -> Any:
     return extra("matplotlib.pyplot")
 
 
-def axes_for(ax: Any = None, figsize: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Any]:
+def axes_for(ax: Axes | None = None, figsize: tuple[float, float] = (6.4, 4.8)) -> tuple[Any, Axes]:
     """Return the figure and the axes to draw into: those given, or new ones, in inches."""
     if ax is not None:
         return check_axes(ax).figure, ax
     return pyplot().subplots(figsize=figsize, layout="constrained")
 
 
-def check_axes(ax: Any) -> Any:
+def check_axes(ax: object) -> Axes:
     """Raise InvalidParameterError unless these are axes."""
     pyplot()
     from matplotlib.axes import Axes
@@ -52,7 +55,7 @@ def check_axes(ax: Any) -> Any:
     return ax
 
 
-def given_axes(ax: Any, count: int, expected: str) -> np.ndarray:
+def given_axes(ax: Axes | Sequence[Axes], count: int, expected: str) -> np.ndarray:
     """Return `count` axes as a flat array; other counts and other things are an error."""
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if len(axes) != count:
@@ -84,20 +87,22 @@ def marker_of(number: int) -> str:
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
-def plain(name: Any, width: int = 28) -> str:
+def plain(name: object, width: int = 28) -> str:
     """Return a name that matplotlib shows as it is, without mathematics between dollar signs."""
     return short_name(name, width).replace("$", r"\$")
 
 
-def legend_width(names: Iterable[Any], n_columns: int = 1) -> float:
+def legend_width(names: Iterable[object], n_columns: int = 1) -> float:
     """Return the width of a legend in inches, roughly."""
     letters = max((len(short_name(name)) for name in names), default=0)
     return n_columns * (0.55 + 0.085 * letters)
 
 
-def legend_beside(axes: Any, handles: Sequence[Any], names: Iterable[Any], **options: Any) -> Any:
+def legend_beside(
+    axes: Axes, handles: Sequence[Any], names: Iterable[object], **options: Any
+) -> Any:
     """Add a legend to the right of the axes, where it covers no data; names may be of any type."""
-    place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
     legend = axes.legend(handles, ["-"] * len(handles), **(place | options))
     # Set afterwards, since a legend leaves out labels that begin with an underscore.
     for text, name in zip(legend.get_texts(), names, strict=True):

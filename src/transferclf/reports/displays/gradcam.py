@@ -8,7 +8,7 @@ positive, is the map.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from transferclf.reports.displays.figures import given_axes, new_axes, plain, py
 from transferclf.reports.predictions import through, transfer_classifier
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from transferclf.estimators.classifier import TransferClassifier
 
 # Side of one picture in a figure, in inches.
@@ -89,7 +91,7 @@ class GradCAMDisplay:
         *,
         class_: Any = None,
         layer: str | None = None,
-        ax: Any = None,
+        ax: Axes | Sequence[Axes] | None = None,
         n_columns: int | None = None,
         alpha: float = 0.5,
         cmap: str = "viridis",
@@ -103,20 +105,13 @@ class GradCAMDisplay:
         X : array-like or sequence of images, n of them
             As for `predict`.
         class_ : label, or array-like of n labels, or None, default=None
-            What the maps are to be about; None is what the estimator predicts for each image.
+            The class of the maps; None is the predicted class of each image.
         layer : str or None, default=None
-            Name of a layer of `model_` that has a map. None is the last one whose map has more
-            than one cell. Of the bundled "tiny" that is "top_levels", where all that the head
-            sees is joined, so that nothing is left out. Earlier layers have finer maps, which say
-            less about classes; so has a larger `image_size`.
-        ax : matplotlib.axes.Axes or sequence of n of them, or None, default=None
-            Where to plot; None makes a figure.
-        n_columns : int or None, default=None
-            Columns of that figure; None is up to five.
-        alpha : float, default=0.5
-            How much of the image the map covers, from 0 to 1.
-        cmap : str or matplotlib.colors.Colormap, default="viridis"
-            Colours from 0 to 1. The default can be read with any colour vision, and in gray.
+            A layer of `model_` that has a map; None is the last one with more than one cell. Of the
+            bundled "tiny" that is "top_levels", through which all goes that the head sees. Earlier
+            layers have finer maps, which say less about classes; so has a larger `image_size`.
+        ax, n_columns, alpha, cmap
+            As for :meth:`plot`.
 
         Returns
         -------
@@ -125,8 +120,8 @@ class GradCAMDisplay:
         Raises
         ------
         InvalidParameterError
-            If the estimator has no network of this package, `class_` or `layer` is none of the
-            estimator's, or `ax` are not as many axes as there are images.
+            If the estimator has no network of this package, `class_` or `layer` is none of its own,
+            or `ax` are not as many axes as there are images.
         NetworkError
             If the network has no map.
         ImportError
@@ -148,7 +143,7 @@ class GradCAMDisplay:
     def plot(
         self,
         *,
-        ax: Any = None,
+        ax: Axes | Sequence[Axes] | None = None,
         n_columns: int | None = None,
         alpha: float = 0.5,
         cmap: Any = "viridis",
@@ -185,7 +180,7 @@ class GradCAMDisplay:
         bar.set_label("speaks for the class")
         return self
 
-    def _plot_one(self, axis: Any, number: int, alpha: float, cmap: Any) -> Any:
+    def _plot_one(self, axis: Axes, number: int, alpha: float, cmap: Any) -> Any:
         height, width = self.images[number].shape[:2]
         axis.imshow(self.images[number], extent=(0, width, height, 0))
         overlay = axis.imshow(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from transferclf.reports.displays.figures import COLOURS, check_axes, new_axes, 
 from transferclf.reports.displays.pictures import picture, pictures_of, source_of
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KINDS = ("worst", "confident", "uncertain", "random")
 
@@ -44,16 +47,16 @@ class ImageGridDisplay:
     images : ImageSource
         All images; only those that are shown are decoded.
     indices : ndarray of int, shape (n_images,)
-        Which of them are shown, in this order.
+        The images to show, in the order of the grid.
     evaluation : Evaluation
-        What was predicted for all of them.
+        The predictions for all of them.
     empty : str, default="no images"
-        What is written where there is nothing to show.
+        The text in the place of an empty grid.
 
     Attributes
     ----------
     indices_ : ndarray of int, shape (n_images,)
-        Which samples are shown, in the order of the grid, row by row.
+        The samples that are shown, row by row.
     axes_ : ndarray of matplotlib.axes.Axes, shape (n_images,)
         One for each picture.
     figure_ : matplotlib.figure.Figure
@@ -64,14 +67,10 @@ class ImageGridDisplay:
     >>> from sklearn.linear_model import LogisticRegression
     >>> from transferclf.reports import ImageGridDisplay
     >>> digits = load_digits()
-    >>> classifier = LogisticRegression(max_iter=200).fit(digits.data[:200], digits.target[:200])
+    >>> X, y, images = digits.data, digits.target, (digits.images * 15).astype("uint8")
+    >>> classifier = LogisticRegression(max_iter=200).fit(X[:200], y[:200])
     >>> display = ImageGridDisplay.from_estimator(
-    ...     classifier,
-    ...     digits.data[200:400],
-    ...     digits.target[200:400],
-    ...     images=(digits.images[200:400] * 15).astype("uint8"),
-    ...     kind="uncertain",
-    ...     n_images=6,
+    ...     classifier, X[200:400], y[200:400], images=images[200:400], n_images=6
     ... )
     >>> len(display.axes_), display.indices_.shape
     (6, (6,))
@@ -99,8 +98,8 @@ class ImageGridDisplay:
         kind: str = "worst",
         n_images: int = 12,
         images: Any = None,
-        random_state: Any = 0,
-        ax: Any = None,
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Axes | None = None,
         **options: Any,
     ) -> ImageGridDisplay:
         """Predict, choose images and draw them.
@@ -114,14 +113,14 @@ class ImageGridDisplay:
         y : array-like of shape (n,)
             The true labels.
         kind : {"worst", "confident", "uncertain", "random"}, default="worst"
-            Errors whose true class has the lowest probability; errors whose predicted class has
-            the highest; images, right or wrong, whose two best classes are closest; or any.
+            Errors whose true class has the lowest probability; errors whose predicted class has the
+            highest; images, right or wrong, whose two best classes are closest; or any images.
         n_images : int, default=12
-            How many, if there are so many.
+            How many at most.
         images : array-like or sequence of images, or None, default=None
-            What to show, where X is no images.
+            The images to show, where X is no images.
         random_state : int, RandomState or None, default=0
-            Chooses where `kind` is "random".
+            Seed for the kind "random".
         ax, **options
             As for :meth:`plot`.
 
@@ -139,7 +138,7 @@ class ImageGridDisplay:
             If y has not one known label per image.
         """
         _check_choice(kind, n_images, random_state)
-        # What is wrong with labels and images is said before anything is predicted.
+        # Check labels and images before the long work of predicting.
         label_indices(y, n_samples_of(X), classes_of(estimator))
         source = pictures_of(estimator, X, images)
         said = predictions_of(estimator, X)
@@ -167,8 +166,8 @@ class ImageGridDisplay:
         classes: Any = None,
         kind: str = "worst",
         n_images: int = 12,
-        random_state: Any = 0,
-        ax: Any = None,
+        random_state: int | np.random.RandomState | None = 0,
+        ax: Axes | None = None,
         **options: Any,
     ) -> ImageGridDisplay:
         """Choose images by predictions that were made before, and draw them.
@@ -186,16 +185,11 @@ class ImageGridDisplay:
         classes : array-like of shape (n_classes,) or None, default=None
             The classes of the columns; None takes all labels that there are, sorted.
         kind, n_images, random_state, ax, **options
-            As for :meth:`from_estimator`.
+            As for :meth:`from_estimator`, which raises the same errors.
 
         Returns
         -------
         ImageGridDisplay
-
-        Raises
-        ------
-        InvalidParameterError, ImageError, ValueError
-            As :meth:`from_estimator`.
         """
         _check_choice(kind, n_images, random_state)
         source = source_of(images)
@@ -209,9 +203,9 @@ class ImageGridDisplay:
         return cls(source, indices, evaluation, empty).plot(ax=ax, **options)
 
     def plot(
-        self, *, ax: Any = None, n_columns: int | None = None, **image_options: Any
+        self, *, ax: Axes | None = None, n_columns: int | None = None, **image_options: Any
     ) -> ImageGridDisplay:
-        """Draw into a new figure, or into axes that are there.
+        """Draw into a new figure, or into given axes.
 
         Parameters
         ----------
@@ -259,7 +253,10 @@ class ImageGridDisplay:
 
 
 def chosen_images(
-    evaluation: Evaluation, kind: str, n_images: int, random_state: Any = 0
+    evaluation: Evaluation,
+    kind: str,
+    n_images: int,
+    random_state: int | np.random.RandomState | None = 0,
 ) -> np.ndarray:
     """Return indices of the images to show, in the order of :meth:`from_estimator`'s kinds."""
     n_samples = evaluation.n_samples
@@ -286,7 +283,9 @@ def chosen_images(
     return wrong[np.argsort(rank[wrong], kind="stable")][:n_images]
 
 
-def _check_choice(kind: str, n_images: int, random_state: Any) -> None:
+def _check_choice(
+    kind: str, n_images: int, random_state: int | np.random.RandomState | None
+) -> None:
     check_choice("kind", kind, KINDS)
     check_number("n_images", n_images, 1, whole=True)
     check_random_state(random_state)
@@ -299,7 +298,7 @@ def _probability(evaluation: Evaluation, index: int, label: Any) -> str:
     return f" {evaluation.y_proba[index, column]:.2f}"
 
 
-def _cells(ax: Any, shape: tuple[int, int], pictures: list[np.ndarray]) -> list[Any]:
+def _cells(ax: Axes | None, shape: tuple[int, int], pictures: list[np.ndarray]) -> list[Axes]:
     """Axes for the pictures, row by row: of a new figure, or inside of the given axes."""
     n_rows, n_columns = shape
     count = max(1, len(pictures))

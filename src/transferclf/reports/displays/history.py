@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from transferclf.reports.displays.figures import (
     pyplot,
 )
 from transferclf.reports.predictions import transfer_classifier
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 PANELS = ("loss", "accuracy")
 
@@ -41,20 +45,19 @@ LINE = 0.21
 class TrainingHistoryDisplay:
     """Loss and accuracy after each epoch, or iteration of L-BFGS.
 
-    Lines of training images are solid, those of validation images dashed. Iterations of L-BFGS
-    and epochs have panels of their own, side by side and with one scale of values, since a head
-    may take hundreds of iterations and fine-tuning ten epochs. Where a head was trained by epochs
-    too, a vertical line stands where fine-tuning begins. Make a display by :meth:`from_estimator`
-    or :meth:`from_histories`.
+    Lines of training images are solid, those of validation images dashed. Iterations of L-BFGS and
+    epochs have panels of their own with one scale of values, since a head may take hundreds of
+    iterations and fine-tuning ten epochs. Where a head was trained by epochs too, a vertical line
+    stands where fine-tuning begins. Make a display by :meth:`from_estimator` or
+    :meth:`from_histories`.
 
     Parameters
     ----------
     histories : dict of str to dict of str to list of float
-        For each run what `history_` holds: "loss" and "accuracy", and "val_loss" and
-        "val_accuracy" where there were validation images.
+        The `history_` of each run: "loss" and "accuracy", and "val_loss" and "val_accuracy" where
+        there were validation images.
     boundaries : dict of str to int, or None, default=None
-        For each run how many epochs came before fine-tuning, as `n_head_iter_` says; runs that
-        are not there have one phase.
+        The number of epochs before fine-tuning, as `n_head_iter_` says it, of runs with two phases.
 
     Attributes
     ----------
@@ -63,12 +66,12 @@ class TrainingHistoryDisplay:
         epochs, these second.
     figure_ : matplotlib.figure.Figure
     lines_ : dict of (str, str) to matplotlib.lines.Line2D
-        The line of each run and entry of its history, such as `lines_["run", "val_loss"]`. Of a
-        run that has iterations and epochs it is the line of its epochs.
+        The line of each run and entry of its history, such as `lines_["run", "val_loss"]`; of its
+        epochs, where a run has iterations too.
     head_lines_ : dict of (str, str) to matplotlib.lines.Line2D
         The lines of the iterations of runs that have epochs too.
     boundary_lines_ : dict of (str, str) to matplotlib.lines.Line2D
-        The vertical line of each run that has one, and metric.
+        The vertical lines, by run and metric.
 
     Examples
     --------
@@ -89,17 +92,21 @@ class TrainingHistoryDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, name: str | None = None, ax: Any = None, **options: Any
+        cls,
+        estimator: Any,
+        *,
+        name: str | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        **options: Any,
     ) -> TrainingHistoryDisplay:
         """Draw the training of a fitted TransferClassifier.
 
         Parameters
         ----------
         estimator : estimator
-            A fitted TransferClassifier, or a pipeline, search or frozen estimator that ends in
-            one.
+            A fitted TransferClassifier, or a pipeline, search or frozen estimator that ends in one.
         name : str or None, default=None
-            What the run is called in the legend; None is its backbone.
+            The name of the run in the legend; None is its backbone.
         ax, **options
             As for :meth:`plot`.
 
@@ -124,7 +131,7 @@ class TrainingHistoryDisplay:
         histories: Mapping[str, Any],
         *,
         boundaries: Mapping[str, int] | None = None,
-        ax: Any = None,
+        ax: Axes | Sequence[Axes] | None = None,
         **options: Any,
     ) -> TrainingHistoryDisplay:
         """Draw one or more runs.
@@ -134,8 +141,8 @@ class TrainingHistoryDisplay:
         histories : dict of str to dict, or to fitted estimator
             For each run its `history_`, or the estimator that has one.
         boundaries : dict of str to int, or None, default=None
-            For each run how many epochs came before fine-tuning. Estimators say so themselves,
-            and so do histories of a head by L-BFGS, which has no learning rates.
+            For each run the number of epochs before fine-tuning. Estimators, and histories of a
+            head by L-BFGS, tell it themselves.
         ax, **options
             As for :meth:`plot`.
 
@@ -161,19 +168,19 @@ class TrainingHistoryDisplay:
     def plot(
         self,
         *,
-        ax: Any = None,
+        ax: Axes | Sequence[Axes] | None = None,
         metrics: Sequence[str] = PANELS,
         legend: bool = True,
         **line_options: Any,
     ) -> TrainingHistoryDisplay:
-        """Draw into new axes, or into some that are there.
+        """Draw into new axes, or into given ones.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, sequence of them or None, default=None
             One for each metric; None makes a new figure. Two panels share the room of one axes.
         metrics : sequence of {"loss", "accuracy"}, default=("loss", "accuracy")
-            What is drawn.
+            The metrics to draw.
         legend : bool, default=True
             Whether the last panel has a legend beside it.
         **line_options
@@ -187,9 +194,9 @@ class TrainingHistoryDisplay:
         units = self._units()
         self.figure_, cells = _axes(ax, len(panels), len(units), list(self.histories))
         self.axes_ = cells.ravel()
-        self.lines_: dict[tuple[str, str], Any] = {}
-        self.head_lines_: dict[tuple[str, str], Any] = {}
-        self.boundary_lines_: dict[tuple[str, str], Any] = {}
+        self.lines_: dict[tuple[str, str], Line2D] = {}
+        self.head_lines_: dict[tuple[str, str], Line2D] = {}
+        self.boundary_lines_: dict[tuple[str, str], Line2D] = {}
         for of_panel, panel in zip(cells, panels, strict=True):
             by_unit = dict(zip(units, of_panel, strict=True))
             for number, name in enumerate(self.histories):
@@ -210,7 +217,7 @@ class TrainingHistoryDisplay:
 
     def _draw_run(
         self,
-        by_unit: dict[str, Any],
+        by_unit: dict[str, Axes],
         panel: str,
         number: int,
         name: str,
@@ -230,7 +237,7 @@ class TrainingHistoryDisplay:
                 (self.head_lines_ if is_head else self.lines_)[name, entry] = line
         self._draw_boundary(by_unit, panel, number, name)
 
-    def _draw_boundary(self, by_unit: dict[str, Any], panel: str, number: int, name: str) -> None:
+    def _draw_boundary(self, by_unit: dict[str, Axes], panel: str, number: int, name: str) -> None:
         """A vertical line where fine-tuning begins, if that is within one panel."""
         boundary = (self.boundaries or {}).get(name, 0)
         for unit, part in _parts(self.histories[name]).items():
@@ -249,7 +256,7 @@ class TrainingHistoryDisplay:
     def _marker(self, number: int) -> str:
         return marker_of(number) if len(self.histories) > 1 else "."
 
-    def _add_legend(self, axes: Any) -> None:
+    def _add_legend(self, axes: Axes) -> None:
         from matplotlib.lines import Line2D
 
         def handle(**style: Any) -> Any:
@@ -323,7 +330,9 @@ def _checked_panels(metrics: Any) -> tuple[str, ...]:
     return panels
 
 
-def _axes(ax: Any, count: int, n_units: int, names: list[str]) -> tuple[Any, np.ndarray]:
+def _axes(
+    ax: Axes | Sequence[Axes] | None, count: int, n_units: int, names: list[str]
+) -> tuple[Any, np.ndarray]:
     """The figure, and axes of shape (count, n_units): those of a row share their scale."""
     if ax is None:
         width = 4.2 if n_units == 1 else 5.6
@@ -345,7 +354,7 @@ def _axes(ax: Any, count: int, n_units: int, names: list[str]) -> tuple[Any, np.
     return figure, cells
 
 
-def _divided(axes: Any, n_parts: int) -> list[Any]:
+def _divided(axes: Axes, n_parts: int) -> list[Axes]:
     """Axes side by side in the room of one."""
     if n_parts == 1:
         return [axes]

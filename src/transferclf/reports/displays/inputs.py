@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -17,6 +18,9 @@ from transferclf.reports.displays.figures import COLOURS, given_axes, new_axes, 
 from transferclf.reports.displays.pictures import picture
 from transferclf.reports.predictions import through, unwrapped
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Side of one picture in a figure, in inches.
 TILE = 2.2
 
@@ -24,31 +28,29 @@ FRAME = COLOURS[1]
 
 
 class NetworkInputDisplay:
-    """Photographs beside what a network gets of them: resized, and cropped, padded or stretched.
+    """Photographs beside the inputs of a network: resized, and cropped, padded or stretched.
 
-    Where ``resize="crop"`` cuts something off, a frame in the photograph shows what is left, and
-    the title says how much of the area that is. Make a display by :meth:`from_estimator`.
+    Where ``resize="crop"`` cuts something off, a frame in the photograph shows the part that is
+    left, and the title says its share of the area. Make a display by :meth:`from_estimator`.
 
     Parameters
     ----------
     images : sequence of n ndarrays of shape (h, w, 3), uint8
         The photographs.
     inputs : ndarray of shape (n, height, width, 3), uint8
-        What the network gets of them.
+        The inputs of the network.
     boxes : ndarray of shape (n, 4)
-        The part of each photograph that the network gets, in its pixels: left, top, right and
-        bottom.
+        The part of each photograph that the network gets, in its pixels: left, top, right, bottom.
 
     Attributes
     ----------
     images, inputs, boxes
         As given.
     seen_ : ndarray of shape (n,)
-        The share of each photograph's area that the network gets; below 1 where it is cropped.
+        The share of each photograph's area that the network gets.
     figure_ : matplotlib.figure.Figure
-        The figure that was plotted last.
     axes_ : ndarray of matplotlib.axes.Axes, shape (n, 2)
-        For each image the axes of the photograph and of what the network gets.
+        For each image the axes of the photograph and of the input.
 
     Examples
     --------
@@ -69,7 +71,12 @@ class NetworkInputDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, *, ax: Any = None, n_columns: int | None = None
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        ax: Axes | Sequence[Axes] | None = None,
+        n_columns: int | None = None,
     ) -> NetworkInputDisplay:
         """Load some images as an estimator does, and plot them.
 
@@ -107,8 +114,10 @@ class NetworkInputDisplay:
         rounded = np.clip(np.rint(np.stack(inputs)), 0, 255).astype(np.uint8)
         return cls(images, rounded, np.array(boxes)).plot(ax=ax, n_columns=n_columns)
 
-    def plot(self, *, ax: Any = None, n_columns: int | None = None) -> NetworkInputDisplay:
-        """Plot each photograph, and to the right of it what the network gets.
+    def plot(
+        self, *, ax: Axes | Sequence[Axes] | None = None, n_columns: int | None = None
+    ) -> NetworkInputDisplay:
+        """Plot each photograph, and to the right of it the input of the network.
 
         Parameters
         ----------
@@ -138,7 +147,7 @@ class NetworkInputDisplay:
             self._plot_input(of_input, number)
         return self
 
-    def _plot_image(self, axes: Any, number: int) -> None:
+    def _plot_image(self, axes: Axes, number: int) -> None:
         from matplotlib.patches import Rectangle
 
         height, width = self.images[number].shape[:2]
@@ -152,7 +161,7 @@ class NetworkInputDisplay:
         axes.set_title(f"image {number}", fontsize="medium")
         axes.set(xticks=[], yticks=[])
 
-    def _plot_input(self, axes: Any, number: int) -> None:
+    def _plot_input(self, axes: Axes, number: int) -> None:
         height, width = self.inputs[number].shape[:2]
         axes.imshow(self.inputs[number], interpolation="nearest")
         share = self.seen_[number]

@@ -28,10 +28,10 @@ _ROUNDING = math.sqrt(2 / 12)
 def compare(
     table: DataFrame | Sequence[Row], *, metric: str | None = None, alpha: float = 0.05
 ) -> DataFrame:
-    """Say which differences between runs hold up.
+    """Test which differences between runs hold up.
 
-    The best mean wins by chance often enough. Runs on the same folds are compared fold by fold,
-    by a t-test whose variance is corrected for the folds having most training samples in common.
+    The best mean wins by chance often enough. Runs on the same folds are compared fold by fold, by
+    a t-test whose variance is corrected for the training samples that the folds share.
 
     Parameters
     ----------
@@ -39,10 +39,9 @@ def compare(
         From :func:`transferclf.reports.run_experiments`, with at least two runs on the same data
         and folds. Rows may be left out.
     metric : str or None, default=None
-        What to compare, such as "accuracy" or "loss"; None is what the table is sorted by.
+        A measure, such as "accuracy" or "loss"; None is the one by which the table is sorted.
     alpha : float, default=0.05
-        How often differences may be found where there are none, over all pairs together; the
-        intervals cover 1 - `alpha` each.
+        The error rate over all pairs together; the intervals cover 1 - `alpha` each.
 
     Returns
     -------
@@ -67,24 +66,22 @@ def compare(
     Notes
     -----
     Let d_1 ... d_k be the differences of two runs on k folds, m their mean and s² their variance
-    (with k - 1 in the denominator), and q the number of test samples over that of training
-    samples. Then
+    (with k - 1 in the denominator), and q the number of test samples over that of training samples.
+    Then
 
         t = m / sqrt((1/k + q) s²)
 
     is compared with Student's distribution of k - 1 degrees of freedom, on both sides. The
     uncorrected test divides by sqrt(s²/k), as if the folds were independent, and finds differences
     that are not there far too often: Nadeau and Bengio, "Inference for the Generalization Error",
-    Machine Learning 52 (2003). What is tested is how the ways of learning differ on samples of
-    this size, of which the folds show only as much as k - 1 degrees of freedom can: with five
-    folds small differences do not hold, which does not mean that there are none.
+    Machine Learning 52 (2003). With five folds, small differences do not hold, which does not mean
+    that there are none.
 
-    Pairs are adjusted for together by Holm, "A Simple Sequentially Rejective Multiple Test
-    Procedure", Scandinavian Journal of Statistics 6 (1979).
+    P-values are adjusted by Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
+    Scandinavian Journal of Statistics 6 (1979).
 
-    Where all k differences are the same, s² is 0 and says nothing. If they are 0, p is 1. If not,
-    s is taken to be 0.41 / n_test, the deviation by rounding of the difference of two shares of
-    n_test samples.
+    If all k differences are 0, p is 1. If they are the same and not 0, s is taken to be 0.41 /
+    n_test, the deviation by rounding of the difference of two shares of n_test samples.
 
     Examples
     --------

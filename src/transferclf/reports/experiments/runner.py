@@ -29,7 +29,7 @@ from transferclf.reports.predictions import Predictions, predictions_of, unwrapp
 
 Scorer = Callable[[Any, Any, Any], float]
 
-# What is measured in every fold; those that a classifier has no numbers for are None.
+# Measures of every fold; None where a classifier has no numbers for one.
 MEASURES = (
     "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc", "loss",
     "calibration_error",
@@ -39,7 +39,7 @@ MEASURES = (
 class Run:
     """A run: clones of an estimator, fitted to each fold and measured.
 
-    `facts` is what is written down about it, and `error` is the exception that ended it.
+    `facts` are written to its folder, and `error` is the exception that ended it.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Run:
         facts = _measured(fitted, fold, self.scorers)
         seconds = {"fit": middle - begin, "predict": time.perf_counter() - middle}
         if keep_model and self.folds.held_out is not None:
-            self._save(fitted)  # what was judged is what was fitted to everything
+            self._save(fitted)  # this model was judged, and fitted to all of X
         n_train, n_test = self.folds.sizes(number)
         sizes = {"n_train": n_train, "n_test": n_test}
         self.folder.keep_fold(number, facts | sizes | {"seconds": seconds, "versions": versions()})

@@ -43,9 +43,9 @@ def run_experiments(
 ) -> DataFrame:
     """Fit and judge several classifiers on the same folds, and keep every result.
 
-    Each fold is written to a file the moment it ends. What is there already, of the same
-    parameters and the same data, is not done again: after a crash, or with one estimator more,
-    call it once more. Several processes may share a directory, and then the work.
+    Each fold is written to a file when it ends. A fold that is there already, of the same
+    parameters and data, is not done again: after a crash, or with one estimator more, call it once
+    more. Several processes may share a directory, and then the work.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ def run_experiments(
         Class labels.
     cv : int, splitter or list of (train, test), default=5
         A number of stratified folds, shuffled with the seed 0; a splitter of scikit-learn that
-        draws the same folds whenever it is asked; or positions.
+        draws the same folds each time; or positions.
     validation_data : (X, y) or None, default=None
-        Samples to judge by: everything in `X` is then trained on, once, and `cv` is not used.
+        Test samples: everything in `X` is then trained on, once, and `cv` is not used.
     directory : str or path-like
-        Where the results are kept; made where it is missing.
+        The folder of the results; made where it is missing.
     scoring : str, callable, sequence or dict of these, or None, default=None
-        Scorers of scikit-learn, besides the measures of :func:`transferclf.reports.evaluate`.
-        The first is what the table is sorted by; None sorts by accuracy.
+        Scorers of scikit-learn, besides the measures of :func:`transferclf.reports.evaluate`. The
+        table is sorted by the first; None sorts by accuracy.
     keep_models : bool, default=False
         Whether each run, when its folds are done, is fitted once more to all of `X` and saved by
         :func:`transferclf.save_model`, as ``model.transferclf`` in the run's folder. With
@@ -78,8 +78,8 @@ def run_experiments(
         One row a run, the best first, those with errors last: "name"; for each measure the mean
         ("mean_accuracy", ...), standard deviation ("std_accuracy", with k - 1 in the denominator)
         and the score of each fold ("split0_accuracy", ...); "seconds" to fit a fold, "epochs" or
-        iterations, "n_features" of the head, "n_folds", the mean sizes "n_train" and "n_test",
-        the digest of "data" and folds, "error", and the "folder" with the files.
+        iterations, "n_features" of the head, "n_folds", the mean sizes "n_train" and "n_test", the
+        digest of "data" and folds, "error", and the "folder" with the files.
 
     Raises
     ------
@@ -87,8 +87,8 @@ def run_experiments(
         If pandas is not installed; before any work.
     InvalidParameterError
         If a parameter is none of the above, or models are to be kept that `save_model` does not
-        save, or a parameter of an estimator or a scorer holds a function of your own, or anything
-        else that a later process could not know again; before any work.
+        save, or an estimator or a scorer holds a function of your own, or anything else that a
+        later process could not know again; before any work.
     ImageReadError
         If image files cannot be read; all of them are named.
 
@@ -101,7 +101,7 @@ def run_experiments(
     See Also
     --------
     load_experiments : The same table, without running anything.
-    compare : Says which differences hold up.
+    compare : Tests the differences between runs.
 
     Notes
     -----
@@ -142,12 +142,12 @@ def run_experiments(
 
 
 def load_experiments(directory: str | os.PathLike[str]) -> DataFrame:
-    """The table of all runs in a directory, without running anything.
+    """Return the table of all runs in a directory, without running anything.
 
     Parameters
     ----------
     directory : str or path-like
-        What was given to :func:`run_experiments`.
+        The directory that was given to :func:`run_experiments`.
 
     Returns
     -------

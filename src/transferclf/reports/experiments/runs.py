@@ -1,9 +1,9 @@
 """The folder of one run: a JSON file for each fold, written whole when the fold ends.
 
 A run's folder is named by its name, and by digests of the name and of parameters and data. So no
-two names share a folder on any file system, and neither do two runs of one name that differ:
-nothing is ever overwritten by something else, and what went back to old parameters finds its
-folds. Every file says what it belongs to; one that does not say so is not used.
+two names share a folder on any file system, and neither do two different runs of one name. Nothing
+is overwritten, and a run that goes back to old parameters finds its folds. Every file names its
+run; a file that does not is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows: two processes may do the same fold twice, to the same end
     fcntl = None  # type: ignore[assignment]
 
-# Raised whenever what is written could not be read by older versions.
+# Raised when older versions could not read the files.
 FORMAT = 1
 
 RUN = "run.json"
@@ -122,7 +122,7 @@ class RunFolder:
             try:
                 yield True
             finally:
-                # Whoever waits for the removed file looks again for the result, and finds it.
+                # A process that waits for the removed file then looks for the result again.
                 with suppress(OSError):
                     os.remove(path)
 

@@ -1,4 +1,4 @@
-"""Parameters by value: what a run is known by, so that a changed one is never taken for the old.
+"""Parameters by value: the key of a run, so that a changed one is never taken for the old one.
 
 ===========================  ===============================================================
 plain values, containers     themselves; the order of a dict or set does not matter

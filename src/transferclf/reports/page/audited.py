@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.reports.auditing.audits import audit
 from transferclf.reports.auditing.findings import grouped
@@ -24,7 +22,7 @@ COUNTED = {
 }
 
 
-def audit_section(subject: Subject) -> Content:
+def audit_findings(subject: Subject) -> Content:
     """Copies among the images, labels that are likely wrong, and images unlike all others."""
     if subject.images is None:
         return note(subject.no_images)
@@ -63,25 +61,25 @@ def _extractor(subject: Subject) -> CNNFeatureExtractor:
     )
 
 
-def _doubtful(subject: Subject, row: Row) -> dict[str, Any]:
+def _doubtful(subject: Subject, row: Row) -> Row:
     index, label, suggested = row["index"], row["label"], row["suggested"]
     alt = f"Image {index}, labelled {name_text(label)}, perhaps {name_text(suggested)}"
     shares = {name: f"{row[name]:.0%}" for name in ("probability", "suggested_probability")}
     return _shown(subject, row, alt) | {"suggested": suggested} | shares
 
 
-def _odd(subject: Subject, row: Row) -> dict[str, Any]:
+def _odd(subject: Subject, row: Row) -> Row:
     alt = f"Image {row['index']}, labelled {name_text(row['label'])}, unlike others of its class"
     return _shown(subject, row, alt)
 
 
-def _shown(subject: Subject, row: Row, alt: str) -> dict[str, Any]:
+def _shown(subject: Subject, row: Row, alt: str) -> Row:
     index = row["index"]
     name = subject.image_name(index)
     return {"pictures": [subject.picture(index, alt)], "label": row["label"], "name": name}
 
 
-def _pair(subject: Subject, row: Row) -> dict[str, Any]:
+def _pair(subject: Subject, row: Row) -> Row:
     one, other = (
         _shown(subject, about, f"Image {about['index']}, labelled {name_text(about['label'])}")
         for about in (row, {"index": row["other_index"], "label": row["other_label"]})
@@ -92,7 +90,7 @@ def _pair(subject: Subject, row: Row) -> dict[str, Any]:
     return one | others | {"pictures": pictures, "kind": kind}
 
 
-def _copies(subject: Subject, rows: list[Row]) -> dict[str, Any]:
+def _copies(subject: Subject, rows: list[Row]) -> Row:
     """A picture of an image that is there several times, with all the names it has."""
     index, number = rows[0]["index"], count_text(len(rows), "image")
     names = ", ".join(subject.image_name(row["index"]) for row in rows)

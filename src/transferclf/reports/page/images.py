@@ -16,6 +16,7 @@ from transferclf.reports.names import count_text
 from transferclf.reports.page.rendering import drawing, name_text, picture
 from transferclf.reports.page.subject import SIDE, Content, Subject, note
 from transferclf.reports.predictions import label_indices, through
+from transferclf.reports.tables import Row
 
 KINDS = {
     "worst": ("Worst errors", "Errors whose true class has the lowest probability."),
@@ -29,7 +30,7 @@ FEWEST_TO_EMBED = 5
 OPACITY = 0.5
 
 
-def pictures_section(subject: Subject) -> Content:
+def pictures(subject: Subject) -> Content:
     """Images that are wrong or nearly so, with their probabilities."""
     if subject.images is None:
         return note(subject.no_images)
@@ -47,7 +48,7 @@ def pictures_section(subject: Subject) -> Content:
     return {"kinds": kinds}
 
 
-def _captioned(subject: Subject, index: int) -> dict[str, Any]:
+def _captioned(subject: Subject, index: int) -> Row:
     """One image with its predicted and its true class."""
     true, predicted = _labels(subject, index)
     return {
@@ -77,7 +78,7 @@ def _probability(subject: Subject, index: int, label: object) -> str:
     return f"{subject.evaluation.y_proba[index, subject.column(label)]:.0%}"
 
 
-def gradcam_section(subject: Subject) -> Content:
+def gradcam(subject: Subject) -> Content:
     """Heat maps of some images: for the predicted class and, of errors, for the true one."""
     if subject.classifier is None:
         return subject.needs_network("a heat map")
@@ -110,9 +111,7 @@ def _looked_at(subject: Subject) -> np.ndarray:
     return np.concatenate([wrong, rest])[:room].astype(int)
 
 
-def _heat_maps(
-    subject: Subject, displays: list[GradCAMDisplay], row: int, index: int
-) -> dict[str, Any]:
+def _heat_maps(subject: Subject, displays: list[GradCAMDisplay], row: int, index: int) -> Row:
     is_wrong = displays[0].classes[row] != displays[1].classes[row]
     shown = displays if is_wrong else displays[:1]
     pictures = [picture(shown[0].images[row], _alt(subject, index), SIDE)]
@@ -150,7 +149,7 @@ def _part(place: int, length: int, first: str, last: str) -> str:
     return first if share < 1 / 3 else last if share > 2 / 3 else "middle"
 
 
-def embedding_section(subject: Subject) -> Content:
+def embedding(subject: Subject) -> Content:
     """The images as points, near each other where the network sees them alike."""
     if subject.classifier is None:
         return subject.needs_network("an embedding")

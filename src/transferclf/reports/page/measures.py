@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from transferclf.reports.measures import N_BINS
 from transferclf.reports.names import count_text, number_text
 from transferclf.reports.page.rendering import drawing
 from transferclf.reports.page.subject import Content, Subject, note
+from transferclf.reports.tables import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 N_PAIRS = 15
 
@@ -23,7 +27,7 @@ FULL_CELL = np.array([77, 156, 201])
 WHITE = np.array([255, 255, 255])
 
 
-def summary_section(subject: Subject) -> Content:
+def summary(subject: Subject) -> Content:
     """The measures of all images together."""
     evaluation = subject.evaluation
     ranked = [(f"top-{k} accuracy", share) for k, share in evaluation.top_k.items() if k > 1]
@@ -40,7 +44,7 @@ def summary_section(subject: Subject) -> Content:
     return {"numbers": [(name, number_text(value)) for name, value in shares]}
 
 
-def per_class_section(subject: Subject) -> Content:
+def per_class(subject: Subject) -> Content:
     """Precision, recall and F1 of each class."""
     measures = subject.evaluation.per_class
     names = ("class", "precision", "recall", "f1", "support")
@@ -58,7 +62,7 @@ def per_class_section(subject: Subject) -> Content:
     return {"rows": rows}
 
 
-def balance_section(subject: Subject) -> Content:
+def balance(subject: Subject) -> Content:
     """How many images each class has, and how many it was predicted for."""
     matrix = subject.evaluation.confusion_matrix
     there, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
@@ -71,7 +75,7 @@ def balance_section(subject: Subject) -> Content:
     return {"rows": rows}
 
 
-def confusion_section(subject: Subject) -> Content:
+def confusion(subject: Subject) -> Content:
     """The confusion matrix, and the pairs that are confused most often."""
     evaluation = subject.evaluation
     too_large = ""
@@ -88,7 +92,7 @@ def confusion_section(subject: Subject) -> Content:
     return {"too_large": too_large, "matrix": matrix, "pairs": pairs}
 
 
-def _matrix(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _matrix(evaluation: Evaluation) -> list[Row]:
     matrix = evaluation.confusion_matrix
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return [
@@ -112,7 +116,7 @@ def _colour(share: float) -> str:
     return f"rgb({red},{green},{blue})"
 
 
-def calibration_section(subject: Subject) -> Content:
+def calibration(subject: Subject) -> Content:
     """How often predictions are right, by the probability that they are given."""
     evaluation = subject.evaluation
     if evaluation.y_proba is None:
@@ -131,7 +135,7 @@ def calibration_section(subject: Subject) -> Content:
     return {"text": text, "drawings": [drawing(_calibration_curve(evaluation), alt)]}
 
 
-def _calibration_curve(evaluation: Evaluation) -> Any:
+def _calibration_curve(evaluation: Evaluation) -> Figure:
     from sklearn.calibration import CalibrationDisplay
 
     is_right = (evaluation.y_true == evaluation.y_pred).astype(int)
@@ -141,6 +145,7 @@ def _calibration_curve(evaluation: Evaluation) -> Any:
         is_right, confidence, n_bins=N_BINS, pos_label=1, ax=axes, color=COLOURS[0]
     )
     axes.set(xlabel="probability of the predicted class", ylabel="share of right predictions")
-    axes.get_legend().remove()
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
     axes.lines[0].set_color(GREY)
     return figure

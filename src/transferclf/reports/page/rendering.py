@@ -24,6 +24,7 @@ from transferclf.reports.names import short_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from matplotlib.figure import Figure
 
 JPEG_QUALITY = 82
 
@@ -40,7 +41,7 @@ _AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "transferclf"}
 
 @dataclass(frozen=True)
 class Embedded:
-    """An image inside the page; `alt` says what is to be seen, for people who do not see it."""
+    """An image inside the page; `alt` describes it for people who do not see it."""
 
     src: str
     alt: str
@@ -48,7 +49,7 @@ class Embedded:
     height: int | None = None
 
 
-def rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: object) -> str:
     """The text of a template with these values."""
     return environment().get_template(template).render(values)
 
@@ -70,7 +71,7 @@ def environment() -> Environment:
     return made
 
 
-def name_text(name: Any, width: int = NAME_WIDTH) -> str:
+def name_text(name: object, width: int = NAME_WIDTH) -> str:
     """A name from outside as one line of text that is never empty."""
     return short_name(name, width) or "(empty)"
 
@@ -85,7 +86,7 @@ def picture(pixels: np.ndarray, alt: str, side: int) -> Embedded:
     return Embedded(address, alt, width=image.width, height=image.height)
 
 
-def drawing(figure: Any, alt: str) -> Embedded:
+def drawing(figure: Figure, alt: str) -> Embedded:
     """A figure of matplotlib for the page: lines where they are small, else pixels. Closes it."""
     import matplotlib
 
@@ -101,7 +102,7 @@ def drawing(figure: Any, alt: str) -> Embedded:
         pyplot().close(figure)
 
 
-def _saved(figure: Any, options: Mapping[str, object]) -> bytes:
+def _saved(figure: Figure, options: Mapping[str, Any]) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, bbox_inches="tight", **options)
     return content.getvalue()

@@ -20,7 +20,7 @@ PACKAGES = (
 VALUE_WIDTH = 160
 
 
-def history_section(subject: Subject) -> Content:
+def history(subject: Subject) -> Content:
     """Loss and accuracy in the course of training."""
     if subject.classifier is None:
         return subject.needs_network("the course of training")
@@ -46,7 +46,7 @@ def history_section(subject: Subject) -> Content:
     return {"text": text, "drawings": drawings}
 
 
-def classifier_section(subject: Subject) -> Content:
+def classifier(subject: Subject) -> Content:
     """Parameters, first those that are not the default."""
     estimator = subject.estimator if subject.classifier is None else subject.classifier
     kind = type(estimator)
@@ -70,7 +70,7 @@ def _is(value: Any, default: Any) -> bool:
     return type(value) is type(default) and repr(value) == repr(default)
 
 
-def environment_section(subject: Subject) -> Content:
+def environment(subject: Subject) -> Content:
     """The versions of what computed the page."""
     rows = [("Python", platform.python_version()), ("system", platform.system())]
     rows += [(name, version) for name in PACKAGES if (version := _version(name))]

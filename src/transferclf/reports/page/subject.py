@@ -1,4 +1,4 @@
-"""What a page is about, computed once for all of its sections."""
+"""The subject of a page, computed once for all of its sections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transferclf.reports.displays.pictures import picture as pixels_of
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.page.rendering import Embedded, picture
 
-# What a section gives to its template, by name. A "note" stands in the place of the section.
+# The values that a section gives to its template. A "note" replaces the whole section.
 Content = Mapping[str, Any]
 
 # Longer side of a picture, in pixels of the file.
@@ -24,7 +24,7 @@ SIDE = 192
 
 @dataclass(frozen=True)
 class Subject:
-    """A fitted classifier, and what it says of some images."""
+    """A fitted classifier with its predictions for some images."""
 
     estimator: Any
     X: Any

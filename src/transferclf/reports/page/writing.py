@@ -14,30 +14,12 @@ from sklearn.pipeline import Pipeline
 from transferclf._checks import check_flag, check_number
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
-from transferclf.reports.displays.figures import pyplot
 from transferclf.reports.displays.pictures import pictures_of
 from transferclf.reports.evaluation import evaluate
 from transferclf.reports.extras import extra
 from transferclf.reports.names import count_text, short_name
-from transferclf.reports.page.audited import audit_section
-from transferclf.reports.page.images import (
-    embedding_section,
-    gradcam_section,
-    pictures_section,
-)
-from transferclf.reports.page.measures import (
-    balance_section,
-    calibration_section,
-    confusion_section,
-    per_class_section,
-    summary_section,
-)
+from transferclf.reports.page import audited, images, measures, setting
 from transferclf.reports.page.rendering import drawing, rendered
-from transferclf.reports.page.setting import (
-    classifier_section,
-    environment_section,
-    history_section,
-)
 from transferclf.reports.page.subject import Content, Subject
 from transferclf.reports.predictions import transfer_classifier
 
@@ -55,20 +37,20 @@ class Section(NamedTuple):
 
 # The sections in the order of the page.
 SECTIONS = (
-    Section("summary", "Summary", "summary.html", summary_section),
-    Section("classes", "Class by class", "classes.html", per_class_section),
-    Section("confusion", "What is taken for what", "confusion.html", confusion_section),
-    Section("errors", "Images to look at", "errors.html", pictures_section),
-    Section("gradcam", "Where the network looks", "gradcam.html", gradcam_section),
+    Section("summary", "Summary", "summary.html", measures.summary),
+    Section("classes", "Class by class", "classes.html", measures.per_class),
+    Section("confusion", "What is taken for what", "confusion.html", measures.confusion),
+    Section("errors", "Images to look at", "errors.html", images.pictures),
+    Section("gradcam", "Where the network looks", "gradcam.html", images.gradcam),
     Section(
-        "calibration", "How far to trust the probabilities", "drawings.html", calibration_section
+        "calibration", "How far to trust the probabilities", "drawings.html", measures.calibration
     ),
-    Section("history", "Training", "drawings.html", history_section),
-    Section("embedding", "How the network sees the images", "drawings.html", embedding_section),
-    Section("balance", "Images of each class", "balance.html", balance_section),
-    Section("audit", "The data themselves", "audit.html", audit_section),
-    Section("classifier", "Parameters", "parameters.html", classifier_section),
-    Section("environment", "Versions", "versions.html", environment_section),
+    Section("history", "Training", "drawings.html", setting.history),
+    Section("embedding", "How the network sees the images", "drawings.html", images.embedding),
+    Section("balance", "Images of each class", "balance.html", measures.balance),
+    Section("audit", "The data themselves", "audit.html", audited.audit_findings),
+    Section("classifier", "Parameters", "parameters.html", setting.classifier),
+    Section("environment", "Versions", "versions.html", setting.environment),
 )
 
 
@@ -147,8 +129,8 @@ def report(
     """
     place = _checked_place(path)
     _check_options(title, n_images, audit, displays)
-    # Missing libraries are told before long work.
-    pyplot(), extra("jinja2"), extra("pandas")
+    for library in ("matplotlib", "jinja2", "pandas"):
+        extra(library)  # fail early if one is missing
     subject = _subject(estimator, X, y, n_images, audit)
     heading = short_name(title or f"Report on {subject.name}", TITLE_WIDTH)
     sections = [
@@ -201,11 +183,11 @@ def _check_options(title: Any, n_images: Any, audit: Any, displays: Any) -> None
 
 def _subject(estimator: Any, X: Any, y: Any, n_images: int, audit: bool) -> Subject:
     evaluation = evaluate(estimator, X, y)
-    images, no_images = None, ""
+    shown, no_images = None, ""
     steps: list[Pipeline] = []
     classifier = None
     try:
-        images = pictures_of(estimator, X)
+        shown = pictures_of(estimator, X)
     except ImageError:
         no_images = "X is no images, so that none can be shown."
     with suppress(InvalidParameterError):
@@ -214,7 +196,7 @@ def _subject(estimator: Any, X: Any, y: Any, n_images: int, audit: bool) -> Subj
         estimator=estimator,
         X=X,
         evaluation=evaluation,
-        images=images,
+        images=shown,
         no_images=no_images,
         steps=steps,
         classifier=classifier,
@@ -226,5 +208,5 @@ def _subject(estimator: Any, X: Any, y: Any, n_images: int, audit: bool) -> Subj
 def _subtitle(subject: Subject) -> str:
     evaluation, now = subject.evaluation, datetime.now().astimezone()
     n_classes = count_text(len(evaluation.classes), "class", "classes")
-    images = count_text(evaluation.n_samples, "image")
-    return f"{images}, {n_classes}. Written on {now.day} {now:%B %Y at %H:%M}."
+    n_images = count_text(evaluation.n_samples, "image")
+    return f"{n_images}, {n_classes}. Written on {now.day} {now:%B %Y at %H:%M}."
