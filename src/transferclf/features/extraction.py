@@ -77,11 +77,6 @@ def extract(
     Returns
     -------
     ndarray of shape (len(source), d), float32
-
-    Raises
-    ------
-    ImageError
-        If images cannot be read; all of them are named.
     """
     if len(source) == 0:
         return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
@@ -185,12 +180,11 @@ def _keys(
     looks: Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
 ) -> list[bytes]:
     seen = "" if view is None else f" {view.digest}"
-    is_square = prefix.size[0] == prefix.size[1]
+    is_crop_of_square = resize in EXTREME_CROPS and prefix.size[0] == prefix.size[1]
 
     def key(look: Look) -> bytes:
         # Nothing is cut from a square image, so that all its crops are the same.
-        is_whole = is_square and resize in EXTREME_CROPS and look.size[0] == look.size[1]
-        mode = "crop" if is_whole else resize
+        mode = "crop" if is_crop_of_square and look.size[0] == look.size[1] else resize
         computed_by = f"{prefix.digest} {mode}{seen} {pillow_version()} {look.decoder}"
         return hashlib.sha256(look.digest + computed_by.encode()).digest()
 
