@@ -183,12 +183,11 @@ def activation_keys(
 ) -> list[bytes]:
     """Return the keys of activations: digests of the image and of all that computes them."""
     seen = "" if view is None else f" {view.digest}"
-    is_square = prefix.size[0] == prefix.size[1]
+    is_crop_of_square = resize in EXTREME_CROPS and prefix.size[0] == prefix.size[1]
 
     def key(look: Look) -> bytes:
         # Nothing is cut from a square image, so that all its crops are the same.
-        is_whole = is_square and resize in EXTREME_CROPS and look.size[0] == look.size[1]
-        mode = "crop" if is_whole else resize
+        mode = "crop" if is_crop_of_square and look.size[0] == look.size[1] else resize
         computed_by = f"{prefix.digest} {mode}{seen} {pillow_version()} {look.decoder}"
         return hashlib.sha256(look.digest + computed_by.encode()).digest()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ from transferclf.training.regularization import choose_l2
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
+    from transferclf.images.geometry import ResizeMode
 
 Keep = Callable[[FittedHead], None]
 
@@ -244,14 +246,19 @@ class _Learner:
         return self._data(self._rows)
 
     def _rows(self, images: Images, variant: Variant) -> np.ndarray:
-        prefix, read = self.plan.prefix, self._reader(variant)
+        prefix, read = self.plan.prefix, self._readers[variant.crop]
         if prefix.is_empty:
             return read.pixels(images.source, prefix.size, self._title("pixels", images, variant))
         what = "activations at the cut" if prefix.is_cut else "features"
         return read.rows(images.source, prefix, variant.view, self._title(what, images, variant))
 
-    def _reader(self, variant: Variant) -> Extractor:
-        return self.read if variant.crop is None else replace(self.read, resize=variant.crop)
+    @cached_property
+    def _readers(self) -> dict[ResizeMode | None, Extractor]:
+        # A reader remembers which content it has read. A file may be replaced between two crops, so
+        # that each crop has a reader of its own.
+        crops = [variant.crop for variant in self.plan.variants if variant.crop is not None]
+        own = {crop: replace(self.read, resize=crop, _seen={}) for crop in crops}
+        return {None: self.read} | own
 
     def _title(self, what: str, images: Images, variant: Variant) -> str:
         """Return what progress bars say is computed."""
@@ -266,7 +273,8 @@ class _Learner:
 
         def from_pixels(images: Images, variant: Variant) -> np.ndarray:
             title = self._title("features", images, variant)
-            return self._reader(variant).rows(images.source, prefix.whole(), title=title)
+            read = self._readers[variant.crop]
+            return read.rows(images.source, prefix.whole(), title=title)
 
         def from_activations(images: Images, variant: Variant) -> np.ndarray:
             is_training = images is self.images
@@ -275,7 +283,7 @@ class _Learner:
             number = self.plan.variants.index(variant) if is_training else 0
             rows = samples.rows[number * len(images.targets) :][: len(images.targets)]
             title = self._title("features", images, variant)
-            read = self._reader(variant)
+            read = self._readers[variant.crop]
             return read.after_cut(images.source, rows, prefix, variant.view, title)
 
         return self._data(from_pixels if prefix.is_empty else from_activations)
