@@ -257,7 +257,7 @@ class _Learner:
         # A reader remembers which content it has read. A file may be replaced between two crops, so
         # that each crop has a reader of its own.
         crops = [variant.crop for variant in self.plan.variants if variant.crop is not None]
-        own = {crop: replace(self.read, resize=crop, _seen={}) for crop in crops}
+        own = {crop: replace(self.read, resize=crop, _looks_of={}) for crop in crops}
         return {None: self.read} | own
 
     def _title(self, what: str, images: Images, variant: Variant) -> str:
