@@ -112,10 +112,10 @@ class TransferclfWarning(UserWarning):
     """The result is right as documented, but perhaps not what was meant."""
 
 
-def warn(message: str) -> None:
-    """Issue a TransferclfWarning that points at the caller's line, not at one of this package."""
+def warn(message: str, category: type[Warning] = TransferclfWarning) -> None:
+    """Issue a warning that points at the caller's line, not at one of this package."""
     package = os.path.dirname(__file__)
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(package):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, TransferclfWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

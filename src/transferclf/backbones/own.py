@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import build_backbone
-from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
+from transferclf.exceptions import InvalidParameterError, NetworkError, warn
 
 if TYPE_CHECKING:
     import keras
@@ -78,12 +77,10 @@ def record_of(model: keras.Model) -> Backbone:
 def warn_unless_scaling(model: keras.Model) -> None:
     """Warn of a model that takes pixels from 0 to 255 without scaling them in its first layers."""
     if not _scales_its_pixels(model):
-        warnings.warn(
+        warn(
             f"{model.name!r} gets pixels from 0 to 255 as they are; if it was trained on scaled "
             "pixels, say so with preprocessing='caffe', 'tf' or 'torch' (or 'none' if this is "
-            "meant)",
-            TransferclfWarning,
-            stacklevel=3,
+            "meant)"
         )
 
 

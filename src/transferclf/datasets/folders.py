@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from transferclf.datasets.bunches import (
 )
 from transferclf.datasets.scanning import subfolders
 from transferclf.datasets.trees import ImageTree, LabelledImage
-from transferclf.exceptions import ImageError, InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import ImageError, InvalidParameterError, warn
 
 SPLITS = ("train", "training", "valid", "validation", "val", "test", "testing")
 
@@ -128,7 +127,7 @@ def load_image_folder(
         names = _classes_by_split(tree, folders, images, wanted)
     remarks = [tree.remark(), tree.remark_on_nested()]
     for text in filter(None, [*remarks, remark_on_names(repr(str(tree.root)), names, wanted)]):
-        warnings.warn(text, TransferclfWarning, stacklevel=2)
+        warn(text)
     files, labels, groups = zip(*images, strict=True)
     return bunch(tree.root, files, labels, wanted, groups if recursive else None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,11 @@ from transferclf.datasets.bunches import (
 )
 from transferclf.datasets.finding import FileFinder
 from transferclf.datasets.table_rows import TableRow, TableRows, rows_of_file, rows_of_frame
-from transferclf.exceptions import InvalidParameterError, MissingImageError, TransferclfWarning
+from transferclf.exceptions import (
+    InvalidParameterError,
+    MissingImageError,
+    warn,
+)
 
 # How many missing files an error names.
 _NAMED = 5
@@ -109,7 +112,7 @@ def load_image_table(
     files, remark = _files(kept, base, table)
     names = [labels[position] for position in kept]
     for text in filter(None, [remark, remark_on_names(table.name, {"": names}, wanted)]):
-        warnings.warn(text, TransferclfWarning, stacklevel=2)
+        warn(text)
     return bunch(base, files, names, wanted)
 
 

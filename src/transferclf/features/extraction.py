@@ -10,7 +10,6 @@ looked at again when it is decoded, and stored under the key of exactly the byte
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transferclf._printing import say
-from transferclf.exceptions import NetworkError, TransferclfWarning
+from transferclf.exceptions import NetworkError, warn
 from transferclf.features.store import FeatureStore
 from transferclf.features.work import (
     Computed,
@@ -250,9 +249,7 @@ class _Extraction:
         except _OtherWidthError as error:
             if self.store is None:
                 raise
-            warnings.warn(
-                f"stored activations are not used: {error}", TransferclfWarning, stacklevel=5
-            )
+            warn(f"stored activations are not used: {error}")
             if is_first:
                 self.rows = None
             self._compute(distinct)

@@ -12,7 +12,6 @@ import difflib
 import hashlib
 import json
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from transferclf.backbones.preprocessing import scale_array
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import build_backbone
 from transferclf.engines.engine import Precision
-from transferclf.exceptions import NetworkError, TransferclfWarning
+from transferclf.exceptions import NetworkError, warn
 from transferclf.graphs.digests import architecture_digest, values_digest
 from transferclf.graphs.forking import check_not_forked
 from transferclf.graphs.isolation import undisturbed
@@ -252,11 +251,9 @@ class Prefix:
         import keras
 
         fixed = [it.name for it in suffix.layers if not isinstance(it, keras.layers.InputLayer)]
-        warnings.warn(
+        warn(
             f"trainable_layers={self.trainable_layers!r} trains nothing of {self.backbone.name!r}: "
-            f"{', '.join(fixed)} have no weights. Set a larger number, or the name of a block.",
-            TransferclfWarning,
-            stacklevel=2,
+            f"{', '.join(fixed)} have no weights. Set a larger number, or the name of a block."
         )
 
     def widths(self) -> list[int]:

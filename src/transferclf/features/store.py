@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from transferclf._checks import is_number
-from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.features.disk import DiskEntries
 from transferclf.features.guard import Guard
 from transferclf.features.memory import MemoryEntries, in_dtype
@@ -196,12 +195,10 @@ class FeatureStore:
         if self._disk is None or self._disk.trouble is None or self._warned:
             return
         self._warned = True
-        warnings.warn(
+        warn(
             f"expected to read and write features in {self.path!r}, got: {self._disk.trouble}. "
             "Results are not affected: what is missing is computed again and kept in memory where "
-            "the disk does not take it. Said once; free or repair the folder, or name another",
-            TransferclfWarning,
-            stacklevel=3,
+            "the disk does not take it. Said once; free or repair the folder, or name another"
         )
 
     def _start_in_forked_child(self) -> None:

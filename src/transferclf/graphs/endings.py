@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import keras
 from keras import layers
 
-from transferclf.exceptions import TransferclfWarning
+from transferclf.exceptions import warn
 from transferclf.graphs.walking import functional, nodes_in_order
 
 # Numbers of classes of ImageNet and of its larger sets, as published networks have them.
@@ -34,12 +32,10 @@ def warn_of_classes(model: keras.Model) -> None:
             f"at {before!r}: keras.Model(model.input, model.get_layer({before!r}).output), or "
             f"CNNFeatureExtractor(model, layer={before!r})"
         )
-    warnings.warn(
+    warn(
         f"{model.name!r} ends in its classification layer {name!r}, so that the features are the "
         f"scores of {n_classes} classes that it was trained for. What comes before mostly tells "
-        f"new classes apart far better. Cut it {where}.",
-        TransferclfWarning,
-        stacklevel=2,
+        f"new classes apart far better. Cut it {where}."
     )
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -29,6 +28,7 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 
+from transferclf.exceptions import warn
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.history import History, Phase
 from transferclf.heads.scaling import Moments
@@ -288,10 +288,9 @@ def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
     if result.nit == 0:  # zero was the optimum: nothing to be learned from these features
         problem.record(result.x)
     if result.status == 1:
-        warnings.warn(
+        warn(
             f"L-BFGS did not converge in {max_iter} iterations; raise max_iter or l2.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     return result.x
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import reprlib
-import warnings
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import ImageError, TransferclfWarning
+from transferclf.exceptions import ImageError, warn
 
 KINDS = (
     "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
@@ -79,11 +78,9 @@ def warn_if_read_whole(X: Any) -> None:
     library = type(X).__module__.partition(".")[0]
     if library in _LAZY_ARRAYS and hasattr(X, "shape") and hasattr(X, "dtype"):
         size = np.prod(X.shape, dtype=float) * getattr(X.dtype, "itemsize", 1)
-        warnings.warn(
+        warn(
             f"X is an array of {library} and is read into memory as a whole ({size / 1e6:,.1f} MB)."
-            " Where that is too much, pass parts of it, or image files",
-            TransferclfWarning,
-            stacklevel=5,
+            " Where that is too much, pass parts of it, or image files"
         )
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
-import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import TransferclfWarning
+from transferclf.exceptions import warn
 from transferclf.images.checking import Item
 from transferclf.images.decoding import is_turned
 from transferclf.images.files import contents_of
@@ -89,14 +88,12 @@ def remark_on_proportions(seen: list[Seen], size: tuple[int, int], resize: Resiz
     if np.mean(kept < LEAST_KEPT) <= 0.5:
         return
     height, width = seen[int(np.argmin(kept))].size
-    warnings.warn(
+    warn(
         f"resize='crop' leaves out a large part of most images: the network sees "
         f"{np.median(kept):.0%} of them, from the middle (the median of {len(seen)} images; one of "
         f"them is {width} pixels wide and {height} high). resize='pad' keeps all of each image "
         "between black borders, resize='stretch' distorts it, and an image_size=(height, width) "
-        "of about these proportions keeps most of it",
-        TransferclfWarning,
-        stacklevel=5,
+        "of about these proportions keeps most of it"
     )
 
 
@@ -125,13 +122,11 @@ def _remark_on_bands(source: ImageSource, seen: list[Seen]) -> None:
     files = [it for it in seen if (it.mode, it.format) == ("RGBA", "TIFF")]
     looks = [looks_like_alpha(pixels) for pixels in (*arrays, *_decoded(source, files))]
     if np.mean(looks or [True]) < 0.5:
-        warnings.warn(
+        warn(
             "the fourth channel of X is read as transparency, and the colours are put over white "
             "by it, yet it does not look like transparency: few of its values are fully "
             "transparent or opaque. If it is another band, or the black of CMYK, pass three "
-            "channels: X[..., :3] of an array, or other bands of your choice",
-            TransferclfWarning,
-            stacklevel=6,
+            "channels: X[..., :3] of an array, or other bands of your choice"
         )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from transferclf.exceptions import ImageError, TransferclfWarning
+from transferclf.exceptions import ImageError, warn
 from transferclf.images.pixels import (
     DARKEST_CREDIBLE_SHARE,
     DtypeRange,
@@ -48,11 +47,9 @@ def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:
     maximum = max((float(array.max()) for array in floats), default=0)
     is_scaled = 0 < maximum <= 1
     if is_scaled:
-        warnings.warn(
+        warn(
             f"the brightest pixel of X is {maximum:g}, yet the training images went beyond 1 "
-            "and pixels are read as 0 to 255; pass these on the same scale",
-            TransferclfWarning,
-            stacklevel=5,
+            "and pixels are read as 0 to 255; pass these on the same scale"
         )
     return is_scaled
 
@@ -79,12 +76,10 @@ def warn_if_dark_on(white: float, brightest: Sequence[float], is_8_bit: bool = F
     """
     maximum = max(brightest, default=0)
     if 0 < maximum < (2 if is_8_bit else _darkest(white)):
-        warnings.warn(
+        warn(
             f"the brightest pixel of {len(brightest)} images of X is {maximum:g}, yet pixels are "
             f"read as 0 to {white:g}, which makes them dark or nearly black; say pixel_range="
-            f"{_likely_range(maximum, white)}, or pixel_range=(0, {white:g}) if it is meant",
-            TransferclfWarning,
-            stacklevel=6,
+            f"{_likely_range(maximum, white)}, or pixel_range=(0, {white:g}) if it is meant"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
@@ -13,7 +12,7 @@ from sklearn.utils import Bunch
 
 from transferclf._checks import is_number
 from transferclf._printing import printable
-from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.objectives.labels import look_alike_remark
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.reports.measures import of_labels, of_probabilities, of_scores, per_class
@@ -295,7 +294,7 @@ def _known_classes(y_true: Any, y_pred: Any, classes: Any) -> np.ndarray:
         except TypeError:
             raise ValueError("Labels must be of one type, and none may be missing.") from None
         if y_pred is not None and (remark := look_alike_remark(y_true, labels[1])):
-            warnings.warn(remark, TransferclfWarning, stacklevel=3)
+            warn(remark)
         return known
     known = np.asarray(classes)
     if known.ndim != 1 or len(np.unique(known)) < len(known) or len(known) == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from transferclf._checks import check_number
-from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.reports.extras import extra
 from transferclf.reports.tables import Row, rows_of, table_of
 
@@ -192,9 +191,5 @@ def _comparable(rows: Sequence[Row], metric: str) -> list[Row]:
             "scores vary. Run with cv=5 or more instead of validation_data."
         )
     if left_out:
-        warnings.warn(
-            f"runs without scores of {metric!r} are left out: {', '.join(map(str, left_out))}",
-            TransferclfWarning,
-            stacklevel=3,
-        )
+        warn(f"runs without scores of {metric!r} are left out: {', '.join(map(str, left_out))}")
     return kept

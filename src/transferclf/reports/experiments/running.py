@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.reports.experiments.folds import Folds
 from transferclf.reports.experiments.runner import MEASURES, Run, check_can_be_kept, scorers_of
 from transferclf.reports.experiments.runs import RUN, RunFolder, begun_runs, known_facts
@@ -218,11 +217,9 @@ def _warn_of_others(run: Run) -> None:
     """Warn if the name was that of another run before."""
     others = run.folder.siblings()
     if others and not (run.folder.path / RUN).exists():
-        warnings.warn(
+        warn(
             f"{run.name!r} was run before with {_difference(run, others[0])}. Those results stay "
-            f"in {others[0]}, but the table has the new ones",
-            TransferclfWarning,
-            stacklevel=3,
+            f"in {others[0]}, but the table has the new ones"
         )
 
 
@@ -243,11 +240,9 @@ def _warn_of_failures(runs: Sequence[Run]) -> None:
         f"{run.name!r} ({type(run.error).__name__}: {run.error})" for run in runs if run.error
     ]
     if failed:
-        warnings.warn(
+        warn(
             f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}. The tracebacks are in "
-            "error.json in their folders; the next call tries them again",
-            TransferclfWarning,
-            stacklevel=3,
+            "error.json in their folders; the next call tries them again"
         )
 
 

@@ -13,13 +13,12 @@ import json
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.persistence.archive import replaced
 from transferclf.reports.names import jsonable
 
@@ -180,11 +179,7 @@ def known_facts(path: Path) -> dict[str, Any] | None:
 
 
 def _warn_of_damage(path: Path, problem: str) -> None:
-    warnings.warn(
-        f"{path} is not used: {problem}. What it should hold is done again",
-        TransferclfWarning,
-        stacklevel=4,
-    )
+    warn(f"{path} is not used: {problem}. What it should hold is done again")
 
 
 def _is_locked(descriptor: int, wait: bool) -> bool:
