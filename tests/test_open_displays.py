@@ -1,5 +1,8 @@
 """Kinds of things that are added through public means alone, each by one object."""
 
+import base64
+import re
+
 import numpy as np
 import pytest
 from sklearn.metrics import ConfusionMatrixDisplay
@@ -37,9 +40,6 @@ class MeanColourDisplay:
 
 
 def test_a_display_is_added_to_the_page(fitted, tmp_path):
-    import base64
-    import re
-
     classifier, images, labels = fitted
     drawn = MeanColourDisplay.from_estimator(classifier, images, labels)
     assert drawn.means[0] == pytest.approx(images[classifier.predict(images) == 0].mean())

@@ -48,8 +48,6 @@ class GradCAMDisplay:
 
     Attributes
     ----------
-    images, heatmaps, classes, probabilities, layer
-        As given.
     figure_ : matplotlib.figure.Figure
         The figure that was plotted last.
     axes_ : ndarray of matplotlib.axes.Axes, shape (n,)

@@ -44,8 +44,6 @@ class NetworkInputDisplay:
 
     Attributes
     ----------
-    images, inputs, boxes
-        As given.
     seen_ : ndarray of shape (n,)
         The share of each photograph's area that the network gets.
     figure_ : matplotlib.figure.Figure
