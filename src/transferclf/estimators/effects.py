@@ -68,19 +68,10 @@ class Asked:
 
 
 def warn_without_effect(estimator: Any, used: set[str]) -> None:
-    """Name the parameters that were set to something else than the default and are not used.
+    """Warn once of all parameters that differ from their default and are not used.
 
-    Parameters
-    ----------
-    estimator : TransferClassifier or CNNFeatureExtractor
-        Of a subclass, only the parameters of these are looked at.
-    used : set of str
-        The parameters on which the result depends.
-
-    Warns
-    -----
-    TransferclfWarning
-        One warning for all of them.
+    `used` are the parameters on which the result depends. Of a subclass, only the parameters of the
+    estimators of this package are looked at.
     """
     useless = [
         name

@@ -35,20 +35,8 @@ def plan_for(
     """Return the plan of `fit`.
 
     It reads a parameter only where the result depends on it, which is how a parameter without
-    effect is found out.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        What the user asks for.
-    prefix : Prefix
-        The network and its cut.
-    objective : Objective
-        The kind of target.
-    seed : int
-        For initial weights, orders, dropout and augmentation.
-    has_validation : bool, default=False
-        Whether there are validation images, so that none are held out.
+    effect is found out. `has_validation` says that there are validation images, so that none are
+    held out.
     """
     fit = None if prefix.is_scratch else parameters.fit_without_keras
     is_linear = fit is not None

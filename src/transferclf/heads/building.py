@@ -17,17 +17,8 @@ from transferclf.heads.whitening import PixelScaler
 def build_suffix(suffix: Suffix) -> Network:
     """Build the trainable network of a suffix: what comes after the cut, and a head on it.
 
-    Batch normalisation of a pretrained network works by its stored statistics and is not trained.
-
-    Parameters
-    ----------
-    suffix : Suffix
-        What it is made of.
-
-    Returns
-    -------
-    Network
-        Its model is from rows (n, d), or pixels (n, h, w, 3), to scores (n, n_outputs).
+    Its model is from rows (n, d), or pixels (n, h, w, 3), to scores (n, n_outputs). Batch
+    normalisation of a pretrained network works by its stored statistics and is not trained.
     """
     with undisturbed(suffix.seed):
         return _on_tail(suffix, _tail(suffix))

@@ -29,18 +29,10 @@ CONVOLUTION_RANK = 4
 
 
 def map_layers(model: keras.Model) -> dict[str, tuple[int, int]]:
-    """The layers of a flat model that end in a map of features, from the first to the last.
+    """Return height and width of each map of features in a flat model, by layer, in order.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model of layers that are called once each; others are left out.
-
-    Returns
-    -------
-    dict of str to (int, int)
-        Height and width of each map, by the layer's name. A map of features is what a convolution
-        has gone into, so that neither the pixels nor what only scales them are among them.
+    Layers that are called more than once are left out, and so are pixels and what only scales them:
+    a map of features comes after a convolution.
 
     Examples
     --------
@@ -66,22 +58,11 @@ def map_layers(model: keras.Model) -> dict[str, tuple[int, int]]:
 def layer_gradients(
     model: keras.Model, layer: str, pixels: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Activations of a layer, and the gradients of class scores with respect to them.
+    """Return the activations of a layer, and the gradients of class scores with respect to them.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A flat model from pixels to probabilities that ends in a dense layer with a softmax.
-    layer : str
-        One of :func:`map_layers`.
-    pixels : ndarray of shape (n, h, w, 3)
-        RGB pixels between 0 and 255.
-    classes : ndarray of int, shape (n,)
-        The class whose score is looked at, for each image.
-
-    Returns
-    -------
-    activations, gradients : ndarray of shape (n, map height, map width, channels), float32
+    `model` is flat, from pixels between 0 and 255 to probabilities, and ends in a dense layer with
+    a softmax. `classes` is the index of the class whose score is looked at, for each image. Both
+    results have shape (n, map height, map width, channels), float32.
     """
     with undisturbed():
         nudged = _nudged(model, layer)

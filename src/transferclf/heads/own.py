@@ -61,21 +61,11 @@ class HeadGraph:
 
 
 def head_graph(head: Any, shape: tuple[int, ...], seed: int) -> HeadGraph:
-    """Build the layers of a user's own head.
+    """Build the layers of a user's own head, and return them as a graph.
 
-    Parameters
-    ----------
-    head : callable or keras.Layer
-        From a Keras tensor of activations to one of features (n, d), by layers that it makes; or
-        a layer or model that does so, of which a copy is taken.
-    shape : tuple of int
-        Shape of the activations of one image.
-    seed : int
-        What initial weights are drawn from.
-
-    Returns
-    -------
-    HeadGraph
+    `head` is a function from a Keras tensor of activations to one of features (n, d), by layers
+    that it makes; or a layer or model that is one, which is copied. `shape` is that of the
+    activations of one image. Initial weights are drawn from `seed`.
 
     Raises
     ------

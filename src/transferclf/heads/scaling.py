@@ -115,20 +115,9 @@ class Moments:
 def mean_and_scale(
     features: np.ndarray, weights: np.ndarray, least: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and standard deviation of each feature; 1 where a feature is constant.
+    """Return weighted mean and standard deviation of each feature, float64; 1 where it is constant.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Training features.
-    weights : ndarray of shape (n,)
-        Weight of each sample.
-    least : float, default=0.0
-        The smallest scale, as a share of the median deviation of the features that vary.
-
-    Returns
-    -------
-    mean, scale : ndarray of shape (d,), float64
+    `least` is the smallest scale, as a share of the median deviation of the features that vary.
     """
     moments = Moments.of(features, weights)
     return moments.mean, moments.scale(least)

@@ -56,7 +56,7 @@ class PixelScaling:
 def fit_pixel_scaling(
     kind: str, pixels: np.ndarray, weights: np.ndarray | None = None, epsilon: float = 0.01
 ) -> PixelScaling:
-    """Fit what pixels are scaled by to training images.
+    """Fit the scaling of pixels to training images.
 
     Parameters
     ----------
@@ -69,30 +69,14 @@ def fit_pixel_scaling(
     weights : ndarray of shape (n,) or None, default=None
         Weight of each image; a weight of 2 is the image twice.
     epsilon : float, default=0.01
-        For "zca": what is added to the variances of pixels on the scale 0 to 1. With a small one
-        directions in which the training images hardly differ are blown up, and new images that
-        do differ there come out far larger: use less only with many more images than values in
-        one.
-
-    Returns
-    -------
-    PixelScaling
+        For "zca": added to the variances of pixels on the scale 0 to 1. A small one blows up
+        directions in which the training images hardly differ, and new images that do differ there
+        come out far larger. Use less only with many more images than values in one.
 
     Raises
     ------
-    ImageError
-        If the pixels have another shape or type, or are not finite.
-    InvalidParameterError
-        If another parameter cannot be, or the images are too large to be whitened.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transferclf.heads.whitening import fit_pixel_scaling
-    >>> pixels = np.zeros((2, 4, 4, 3), np.uint8)
-    >>> pixels[1] = 100
-    >>> fit_pixel_scaling("standardize", pixels).mean
-    array([50., 50., 50.], dtype=float32)
+    ImageError, InvalidParameterError
+        If the pixels cannot be used, are too large to be whitened, or another parameter cannot be.
     """
     _check_kind(kind)
     _check_epsilon(epsilon)
@@ -252,23 +236,9 @@ class PixelScaler(layers.Layer):
 
 
 def scaled(pixels: keras.KerasTensor, scaling: PixelScaling) -> keras.KerasTensor:
-    """Scale pixels as fitted, by Keras' own layers: for models that load without this package.
+    """Scale pixels (n, h, w, 3) as fitted, by Keras' own layers: no code of this package is needed.
 
-    Parameters
-    ----------
-    pixels : keras.KerasTensor of shape (n, h, w, 3)
-        RGB pixels between 0 and 255.
-    scaling : PixelScaling
-        What :func:`fit_pixel_scaling` returned.
-
-    Returns
-    -------
-    keras.KerasTensor of shape (n, h, w, 3)
-
-    Raises
-    ------
-    NetworkError
-        If the scaling was fitted to images of another size.
+    NetworkError is raised if the scaling was fitted to images of another size.
     """
     shape = tuple(pixels.shape[1:])
     if shape[-scaling.mean.ndim :] != scaling.mean.shape:

@@ -15,27 +15,13 @@ from transferclf.exceptions import ImageError
 
 
 def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Check class labels and return (classes, indices into classes).
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Class labels: strings, integers or booleans.
-    n_samples : int
-        Number of images that they belong to.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-        The distinct labels, sorted.
-    indices : ndarray of shape (n_samples,)
-        Which of them each sample has.
+    """Check class labels, and return the sorted classes and the index of each label among them.
 
     Raises
     ------
     ValueError
-        If there is not one label per image, labels are missing or continuous, or there are
-        fewer than two classes.
+        If there is not one label per image, labels are missing or continuous, or there are fewer
+        than two classes.
     """
     labels = _labels(y, n_samples)
     classes, indices = np.unique(labels, return_inverse=True)
@@ -48,20 +34,7 @@ def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def known_targets(y: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
-    """Check labels that may only be of known classes, and return their indices.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Class labels.
-    n_samples : int
-        Number of images that they belong to.
-    classes : ndarray of shape (n_classes,)
-        The known classes, sorted.
-
-    Returns
-    -------
-    ndarray of int, shape (n_samples,)
+    """Return the indices of labels among sorted classes.
 
     Raises
     ------
@@ -79,22 +52,10 @@ def known_targets(y: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
 
 
 def look_alike_remark(y: Any, classes: np.ndarray) -> str:
-    """Say which labels are not among the classes, but look like one of them.
+    """Return a warning about labels that are not among the classes but look like one; else "".
 
     Such labels may be meant, as in a test set with one more class. Most often they are a known
     class that is written in another way, and all its images count as wrong.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Class labels.
-    classes : ndarray of shape (n_classes,)
-        The classes that can be predicted.
-
-    Returns
-    -------
-    str
-        Empty if there are none.
     """
     known = classes.tolist()
     unknown = sorted(set(np.ravel(np.asarray(y)).tolist()) - set(known), key=str)

@@ -43,28 +43,14 @@ def told_callbacks(
 ) -> Iterator[Any]:
     """Tell the callbacks of a phase that training begins, and at its end or failure that it ends.
 
-    The user's callbacks are called themselves, not copies, so that they have what they noted.
-    Afterwards they no longer hold the model, which other fits go on to train, nor a file that they
-    have closed: the estimator that has them as a parameter can be copied and pickled.
+    The user's callbacks are called themselves, not copies, so that they keep what they noted.
+    Afterwards they hold neither the model, which other fits go on to train, nor files that they
+    have closed, so that the estimator can be copied and pickled.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Has the user's callbacks, the patience and the schedule.
-    model : keras.Model
-        What is trained.
-    measured : callable
-        Gives "val_loss" and "val_accuracy" of the model as it is, or nothing.
-    n_batches : int
-        Batches in each epoch.
-    first_epoch : int
-        The epoch that comes first, counted from 0.
-
-    Yields
-    ------
-    keras.callbacks.CallbackList or NoCallbacks
-        To be told of epochs and, if `watches_batches`, of batches. After the ``with`` block
-        `kept_epoch(done)` says after which epoch the weights were reached that the model has.
+    `measured` gives the measures on validation samples of the model as it is, or nothing. Yields a
+    `keras.callbacks.CallbackList`, or `NoCallbacks`, to be told of epochs and, if
+    `watches_batches`, of batches. After the ``with`` block `kept_epoch(done)` returns after which
+    epoch the weights were reached that the model has.
     """
     before = measured()
     stopping = _early_stopping(recipe)

@@ -22,37 +22,12 @@ def held_out_probabilities(
     l2: float,
     advance: Advance = unseen,
 ) -> np.ndarray:
-    """Return the probabilities of samples by heads that were fitted to all other folds.
+    """Return probabilities (n, n_classes) of samples by heads that were fitted to all other folds.
 
-    The heads are fitted with the tolerance that a penalty is chosen with. That is enough to judge
-    samples, and takes a small part of the time that the optimum would take.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Features of all samples.
-    labels : ndarray of int, shape (n,)
-        Class indices from 0 to `n_classes` - 1.
-    n_classes : int
-        Number of classes.
-    fold_of : ndarray of int, shape (n,)
-        Number of the fold that each sample is in.
-    l2 : float
-        The penalty, as for a head that is fitted to all samples.
-    advance : callable, optional
-        Told how many samples more are judged, after each fold.
-
-    Returns
-    -------
-    ndarray of shape (n, n_classes)
-        NaN for samples whose class no other fold has.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> x, y = np.array([[0.0], [0.1], [1.0], [1.1]]), np.array([0, 0, 1, 1])
-    >>> held_out_probabilities(x, y, 2, np.array([0, 1, 0, 1]), l2=0.01).argmax(axis=1)
-    array([0, 0, 1, 1])
+    `fold_of` is the number of the fold of each sample. Rows of samples whose class no other fold
+    has are NaN. `advance` is told after each fold how many samples more are judged. The heads are
+    fitted with the tolerance that a penalty is chosen with: enough to judge samples, at a small
+    part of the time that the optimum would take.
     """
     probabilities = np.full((len(labels), n_classes), np.nan)
     masks = [fold_of == number for number in np.unique(fold_of)]

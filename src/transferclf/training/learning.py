@@ -54,26 +54,9 @@ def learn(
 ) -> FittedHead:
     """Fit a head to images, and layers of the backbone with it.
 
-    Parameters
-    ----------
-    plan : Plan
-        What and how.
-    images : Images
-        To be learned from.
-    read : Extractor
-        Gives activations and pixels.
-    validation : Images or None, default=None
-        Measured after each epoch; never learned from.
-    previous : FittedHead or None, default=None
-        What was learned before, to go on from.
-    keep : callable or None, default=None
-        Given what was reached if training is interrupted.
-    verbose : int, default=0
-        1 shows progress.
-
-    Returns
-    -------
-    FittedHead
+    `read` gives activations and pixels. `validation` is measured after each epoch and never learned
+    from. `previous` is a head to go on from. `keep` is called with what was reached if training is
+    interrupted.
     """
     learner = _Learner(plan, images, read, validation, previous, keep, verbose)
     return learner.whole_network() if plan.prefix.is_scratch else learner.in_two_phases()

@@ -52,14 +52,7 @@ def fits(n_weights: int) -> bool:
 def check_fits(n_weights: int, what: str, hint: str) -> None:
     """Raise InvalidParameterError if a network cannot be trained in the memory there is.
 
-    Parameters
-    ----------
-    n_weights : int
-        Its number of weights.
-    what : str
-        What has so many.
-    hint : str
-        What to do.
+    The message names it by `what` and ends in `hint`.
     """
     if not fits(n_weights):
         free = free_memory() or 0

@@ -168,29 +168,11 @@ def fit_phase(
     keep: Callable[[TrainedSuffix], None] | None = None,
     verbose: int = 0,
 ) -> TrainedSuffix:
-    """Train a suffix on stored rows, or on pixels.
+    """Train a suffix on stored rows, or on pixels, and return it.
 
-    Parameters
-    ----------
-    suffix : Suffix
-        What is trained.
-    recipe : Recipe
-        How.
-    samples : Samples
-        On what.
-    start : Start
-        From where.
-    validation : Samples or None, default=None
-        What the loss is measured on after each epoch, beside the training samples.
-    keep : callable or None, default=None
-        Given what was reached if training is interrupted.
-    verbose : int, default=0
-        1 shows a line for each epoch.
-
-    Returns
-    -------
-    TrainedSuffix
-        With the best weights where the recipe has patience, else the last.
+    It ends with the best weights where the recipe has patience, else with the last. `validation`
+    are samples whose loss is measured after each epoch. `keep` is called with what was reached if
+    training is interrupted.
 
     Raises
     ------

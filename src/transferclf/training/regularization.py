@@ -71,29 +71,24 @@ def choose_l2(
 ) -> float:
     """Choose the penalty of the linear head by cross-validation.
 
-    Nothing is random: the same samples give the same choice.
+    Nothing is random: the same samples give the same choice, one of `CANDIDATES`. It is 0.01 if
+    there are fewer than two strata (for classes: classes), or most distinct samples are the only
+    ones of theirs.
 
     Parameters
     ----------
     features : ndarray of shape (n, d)
-        Training features.
     targets : ndarray of shape (n, ...)
-        Targets as the objective encodes them.
+        As the objective encodes them.
     objective : Objective
         Loss, and strata by which folds are dealt.
     sample_weight : ndarray of shape (n,)
-        Weight of each sample, in the fits and in what they are judged by.
+        Counts in the fits and in what they are judged by.
     groups : ndarray of shape (n,) or None, default=None
-        Samples of one group, as views of one image, are held out together. Identical samples
-        of one target always are.
+        Samples of one group, as views of one image, are held out together. Identical samples of one
+        target always are.
     verbose : int, default=0
-        1 says what was chosen.
-
-    Returns
-    -------
-    float
-        The one of `CANDIDATES` of least held-out loss. 0.01 if there are fewer than two strata (for
-        classes: classes), or most distinct samples (groups) are the only ones of theirs.
+        1 prints the choice.
 
     Raises
     ------

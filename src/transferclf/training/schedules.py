@@ -25,21 +25,9 @@ EXPONENTIAL_END = 0.01
 
 
 def check_schedule(value: Any) -> None:
-    """Raise InvalidParameterError unless `value` is a schedule of learning rates.
+    """Raise InvalidParameterError unless `value` is None, a name or a Keras schedule.
 
-    Parameters
-    ----------
-    value : None, {"plateau", "cosine", "exponential"} or a Keras schedule
-        An object of `keras.optimizers.schedules.LearningRateSchedule`. Keras is not imported:
-        whoever has such an object has done so.
-
-    Examples
-    --------
-    >>> check_schedule("linear")
-    Traceback (most recent call last):
-      ...
-    transferclf.exceptions.InvalidParameterError: lr_schedule must be None, 'plateau', 'cosine', \
-'exponential' or a keras.optimizers.schedules.LearningRateSchedule. Got 'linear' instead.
+    Keras is not imported here: it is imported already wherever there is such an object.
     """
     is_name = isinstance(value, str) and value in SCHEDULES
     if value is not None and not is_name and not _is_keras_schedule(value):
@@ -52,33 +40,22 @@ def check_schedule(value: Any) -> None:
 def rates(
     schedule: LearningRateSchedule | str | None, learning_rate: float | None, steps: int
 ) -> np.ndarray:
-    """The learning rate of each step of a phase.
+    """Return the learning rate of each step of a phase, float32 of shape (steps,).
 
-    Parameters
-    ----------
-    schedule : None, {"plateau", "cosine", "exponential"} or a Keras schedule
-        None is constant, and so is "plateau" as long as nothing lowers it. "cosine" is half a
-        cosine down to 0, "exponential" goes down to a hundredth; both reach their end with the
-        step after the last one, as schedules of Keras do, so that no step is of rate 0.
-    learning_rate : float or None
-        The rate of the first step. None leaves a Keras schedule as it is; otherwise it is scaled
-        to begin there.
-    steps : int
-        How many steps the phase has.
-
-    Returns
-    -------
-    ndarray of shape (steps,), float32
+    None is constant, and so is "plateau" as long as nothing lowers it. "cosine" is half a cosine
+    down to 0 [1]_, "exponential" goes down to a hundredth; both reach their end with the step after
+    the last one, as schedules of Keras do. A Keras schedule is scaled to begin at `learning_rate`,
+    or left as it is where that is None.
 
     Raises
     ------
     InvalidParameterError
-        If a parameter has a value it cannot have, or a Keras schedule gives rates that are
-        negative or not finite, or begins at 0 and so cannot be scaled.
+        If a Keras schedule gives rates that are negative or not finite, or begins at 0 and so
+        cannot be scaled.
 
     References
     ----------
-    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+    .. [1] Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
 
     Examples
     --------

@@ -200,18 +200,10 @@ class Trainer:
     ) -> dict[str, float]:
         """Train on samples once each, and return the loss and the measure as Keras reports them.
 
-        Parameters
-        ----------
-        data : tensors of shape (n, ...), (n, ...) and (n,)
-            Rows (float32, or uint8 where they are pixels), encoded targets, weights (float32).
-        order : ndarray of int32, shape (n_samples,)
-            Which rows come, in which order.
-        batch_size : int
-            How many at a time.
-        rates : ndarray of float32, shape (n_batches,), or None, default=None
-            A learning rate for each batch; None leaves the optimizer's.
-        on_batch : keras.callbacks.CallbackList or None, default=None
-            Told of every batch.
+        `data` are tensors of rows (float32, or uint8 where they are pixels), encoded targets and
+        weights. `order` is which rows come, in which order. `rates` has a learning rate for each
+        batch; None leaves the optimizer's. `on_batch` is a `keras.callbacks.CallbackList` that is
+        told of every batch.
         """
         train = self._compiled_epoch(data)
         n_batches = -(-len(order) // batch_size)
