@@ -212,19 +212,19 @@ def test_predictions_are_means_over_all_looks(wide, make, n_classes, looks):
     at_cut = (lambda rows: rows) if fitted.prefix_.is_empty else fitted.prefix_.forward()
     by_hand = np.mean([probabilities(fitted.head_, at_cut(look)) for look in seen_as], axis=0)
     before = dict(fitted.__dict__)
-    probabilities = fitted.predict_proba(wide)
-    np.testing.assert_allclose(probabilities, by_hand, atol=1e-5)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    found = fitted.predict_proba(wide)
+    np.testing.assert_allclose(found, by_hand, atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
     plain = fitted.set_params(test_time_augmentation=None).predict_proba(wide)
-    assert np.abs(plain - probabilities).max() > 1e-4
+    assert np.abs(plain - found).max() > 1e-4
     fitted.set_params(test_time_augmentation=looks)
     scores = fitted.decision_function(wide)
     best = (scores > 0).astype(int) if n_classes == 2 else scores.argmax(axis=1)
     np.testing.assert_array_equal(fitted.predict(wide), fitted.classes_[best])
-    np.testing.assert_array_equal(best, probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(best, found.argmax(axis=1))
     # To the rounding of the double precision that looks are averaged in.
     some = fitted.predict_proba(wide[5:12])
-    np.testing.assert_allclose(some, probabilities[5:12], rtol=1e-12, atol=0)
+    np.testing.assert_allclose(some, found[5:12], rtol=1e-12, atol=0)
     with pytest.raises(ImageError, match="at least one image"):
         fitted.predict_proba(wide[:0])
     assert fitted.__dict__ == before

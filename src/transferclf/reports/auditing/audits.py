@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -137,10 +138,15 @@ def audit(
 class _Samples:
     """The images as they were given, with the class (a position) and the split of each."""
 
-    items: Any
+    images: Any
     classes: np.ndarray | None
     labels: np.ndarray
     splits: np.ndarray | None
+
+    @cached_property
+    def items(self) -> Any:
+        """The images as a sequence; not asked for before iterators without end were refused."""
+        return self.images if isinstance(self.images, list | tuple) else np.asarray(self.images)
 
     def row(self, index: int) -> Row:
         """The columns that tell which image a row of a table is about."""
@@ -160,9 +166,8 @@ class _Samples:
 
 
 def _samples(X: Any, y: Any, splits: Any, n_samples: int) -> _Samples:
-    items = X if isinstance(X, list | tuple) else np.asarray(X)
     classes, labels = _coded_labels(y, n_samples)
-    return _Samples(items, classes, labels, _split_names(splits, n_samples))
+    return _Samples(X, classes, labels, _split_names(splits, n_samples))
 
 
 def _of_names(samples: _Samples) -> dict[str, list[Row]]:
