@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from head_helpers import probabilities
 from image_helpers import striped_images
 from scipy.special import log_softmax
 
@@ -14,6 +15,7 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.heads.linear import fit_linear
 from transferclf.images import check_images, extreme_square_crops, resize_image
 from transferclf.images.loading import content_digests
+from transferclf.objectives import Classes
 from transferclf.training.regularization import choose_l2
 
 N, SIDE = 12, 32
@@ -59,22 +61,26 @@ def test_the_head_is_fitted_to_both_squares_of_each_image(wide, labels):
     weights = np.linspace(0.5, 2, N)
     fitted = tiny().fit(wide, labels, weights)
     rows = features(fitted, squares(wide))
-    by_hand = fit_linear(rows, np.tile(labels, 2), 3, l2=0.1, sample_weight=np.tile(weights, 2))
+    by_hand = fit_linear(
+        rows, np.tile(labels, 2), Classes.numbered(3), l2=0.1, sample_weight=np.tile(weights, 2)
+    )
     np.testing.assert_allclose(fitted.head_.mean, rows.T @ np.tile(weights, 2) / weights.sum() / 2,
                                rtol=1e-4, atol=1e-5)  # fmt: skip
-    expected = by_hand.probabilities(rows[:N])
-    np.testing.assert_allclose(fitted.head_.probabilities(rows[:N]), expected, atol=1e-4)
+    expected = probabilities(by_hand, rows[:N])
+    np.testing.assert_allclose(probabilities(fitted.head_, rows[:N]), expected, atol=1e-4)
     plain = tiny(augmentation=None).fit(wide, labels, weights)
-    assert np.abs(plain.head_.probabilities(rows[:N]) - expected).max() > 0.01
+    assert np.abs(probabilities(plain.head_, rows[:N]) - expected).max() > 0.01
 
 
 def test_predictions_see_the_centre_unless_they_are_asked_for_the_ends(wide, labels):
     fitted = tiny().fit(wide, labels)
     centre = np.stack([resize_image(image, (SIDE, SIDE)) for image in wide]).astype(np.float32)
-    expected = fitted.head_.probabilities(features(fitted, [centre]))
+    expected = probabilities(fitted.head_, features(fitted, [centre]))
     np.testing.assert_allclose(fitted.predict_proba(wide), expected, atol=1e-5)
     both = fitted.set_params(test_time_augmentation="crops").predict_proba(wide)
-    ends = fitted.head_.probabilities(features(fitted, squares(wide))).reshape(2, N, 3).mean(axis=0)
+    ends = (
+        probabilities(fitted.head_, features(fitted, squares(wide))).reshape(2, N, 3).mean(axis=0)
+    )
     np.testing.assert_allclose(both, ends, atol=1e-5)
 
 
@@ -108,9 +114,11 @@ def test_views_are_of_both_squares(wide, labels):
     digests, plain = content_digests(check_images(wide)), squares(wide)
     varied = [View(recipe, number).of(look, digests) for number in (1, 2) for look in plain]
     rows = features(fitted, plain + varied)
-    by_hand = fit_linear(rows, np.tile(labels, 6), 3, l2=0.1, sample_weight=np.ones(6 * N))
+    by_hand = fit_linear(
+        rows, np.tile(labels, 6), Classes.numbered(3), l2=0.1, sample_weight=np.ones(6 * N)
+    )
     np.testing.assert_allclose(
-        fitted.head_.probabilities(rows), by_hand.probabilities(rows), atol=1e-3
+        probabilities(fitted.head_, rows), probabilities(by_hand, rows), atol=1e-3
     )
 
 
@@ -118,7 +126,7 @@ def test_the_penalty_is_chosen_with_both_squares_held_out_together(wide, labels)
     fitted = tiny(l2="auto").fit(wide, labels)
     rows = features(fitted, squares(wide))
     how = {"sample_weight": np.ones(2 * N), "groups": np.tile(np.arange(N), 2)}
-    assert fitted.l2_ == choose_l2(rows, np.tile(labels, 2), 3, **how)
+    assert fitted.l2_ == choose_l2(rows, np.tile(labels, 2), Classes.numbered(3), **how)
 
 
 def test_validation_images_are_seen_as_in_predictions(wide, labels):
@@ -149,8 +157,8 @@ def test_fine_tuning_begins_with_the_head_of_both_squares(wide, labels, trainabl
     tuned.set_params(fine_tune_learning_rate=1e-12).fit(wide, labels)
     n_head = tuned.n_head_iter_
     np.testing.assert_allclose(tuned.history_["loss"][:n_head], frozen.history_["loss"], atol=1e-4)
-    probabilities = frozen.head_.probabilities(features(frozen, squares(wide)))
-    losses = -np.log(probabilities.reshape(2, N, 3)[:, np.arange(N), labels])
+    found = probabilities(frozen.head_, features(frozen, squares(wide)))
+    losses = -np.log(found.reshape(2, N, 3)[:, np.arange(N), labels])
     penalty = 0.1 * (frozen.head_.coef**2).sum()
     low, high = losses.min(axis=0).mean() + penalty, losses.max(axis=0).mean() + penalty
     epochs = np.array(tuned.history_["loss"][n_head:])

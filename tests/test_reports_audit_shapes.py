@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from head_helpers import probabilities
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
@@ -12,6 +13,7 @@ from PIL import ExifTags, Image
 from transferclf import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.heads.linear import fit_linear
+from transferclf.objectives import Classes
 from transferclf.reports import audit
 from transferclf.reports.auditing import labels as judging
 from transferclf.reports.auditing.cropping import seen_shares
@@ -226,8 +228,8 @@ def test_held_out_probabilities_are_those_of_heads_at_their_optimum(rng):
         out = fold_of == fold
         # All images of a set weigh as much against the penalty as four fifths of them do.
         options = {"l2": 0.1 * 300 / 240, "sample_weight": np.ones(240)}
-        head = fit_linear(features[~out], labels[~out], 4, **options)
-        np.testing.assert_allclose(said[out], head.probabilities(features[out]), atol=0.03)
+        head = fit_linear(features[~out], labels[~out], Classes.numbered(4), **options)
+        np.testing.assert_allclose(said[out], probabilities(head, features[out]), atol=0.03)
 
 
 def test_classes_that_the_other_folds_lack(rng):
@@ -296,5 +298,6 @@ def test_judging_costs_a_part_of_what_heads_at_their_optimum_cost(rng):
     for fold in range(5):
         out = fold_of == fold
         weights = np.ones(np.count_nonzero(~out))
-        fit_linear(features[~out], labels[~out], 30, l2=0.003, sample_weight=weights)
+        classes = Classes.numbered(30)
+        fit_linear(features[~out], labels[~out], classes, l2=0.003, sample_weight=weights)
     assert middle - begin < 0.5 * (time.process_time() - middle)
