@@ -187,9 +187,7 @@ def test_the_design_quotes_the_reading_times_of_the_benchmarks():
         [measured(BENCHMARKS, f"{name}, {n} at a time", column="CPU µs, median") for n in (1, 1000)]
         for name in ("SQLite", "disk store")
     )
-    pattern = (
-        r"takes (\d+) to (\d+) microseconds to read [^.]*, where this takes (\d+) to (\d+) with"
-    )
+    pattern = r"SQLite takes (\d+) to (\d+) microseconds [^.]*, and (\d+) to (\d+) here with one"
     least, most, our_least, our_most = map(float, said("docs/design.md", pattern))
     assert least - 0.5 <= min(sqlite) <= max(sqlite) <= most + 0.5
     assert our_least - 0.5 <= min(ours) <= max(ours) <= our_most + 0.5
