@@ -100,6 +100,15 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _many_networks():
+    """Keep more networks than a program would: tests take turns with many of them."""
+    from transferclf.features import frozen
+    from transferclf.training import trainer
+
+    frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = 16, 16
+
+
 @pytest.fixture(autouse=True)
 def _empty_store():
     """Every test starts with nothing in the store that all estimators share."""

@@ -220,7 +220,8 @@ def test_equal_prefixes_share_one_forward():
     assert choose().forward() is not choose(seed=1).forward()
 
 
-def test_number_of_forwards_is_bounded_and_the_oldest_go():
+def test_number_of_forwards_is_bounded_and_the_oldest_go(monkeypatch):
+    monkeypatch.setattr(prefix, "FORWARDS_KEPT", FORWARDS_KEPT)
     models = [own_model(units=units) for units in range(1, FORWARDS_KEPT + 3)]
     prefixes = [choose(model, image_size=16) for model in models]
     first, second = prefixes[0].forward(), weakref.ref(prefixes[1].forward())

@@ -208,7 +208,8 @@ def test_only_the_proportions_of_weights_matter(data):
 
 
 @pytest.mark.slow
-def test_a_trainer_that_is_dropped_frees_its_memory(data):
+def test_a_trainer_that_is_dropped_frees_its_memory(data, monkeypatch):
+    monkeypatch.setattr(trainers, "TRAINERS_KEPT", 3)
     suffix = Suffix(OBJECTIVE, (8,), width=WIDTH)
     probabilities(fitted(data, suffix), data[0])
     model = weakref.ref(trainers.trainer_for(suffix, Method("adam")).model)
