@@ -64,27 +64,6 @@ def enclosed_value(cell: Any) -> Any:
         return None
 
 
-def global_values(function: FunctionType) -> list[tuple[str, Any]]:
-    """Return the global values that a function and those inside it may read, by name.
-
-    Examples
-    --------
-    >>> SIDE = 8
-    >>> def area():
-    ...     return SIDE**2
-    >>> area.__globals__["SIDE"] = 8
-    >>> global_values(area)
-    [('SIDE', 8)]
-    """
-    names, waiting = set(), [function.__code__]
-    while waiting:
-        code = waiting.pop()
-        names |= set(code.co_names)
-        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    known = function.__globals__
-    return [(name, known[name]) for name in sorted(names) if name in known]
-
-
 def code_facts(code: CodeType) -> list[Any]:
     """Return what a code object does, without its file and line numbers."""
     constants = [
