@@ -185,11 +185,14 @@ def activation_keys(
     seen = "" if view is None else f" {view.digest}"
     is_crop_of_square = resize in EXTREME_CROPS and prefix.size[0] == prefix.size[1]
 
+    before, after = f"{prefix.digest} ", f"{seen} {pillow_version()} "
+
     def key(look: Look) -> bytes:
         # Nothing is cut from a square image, so that all its crops are the same.
         mode = "crop" if is_crop_of_square and look.size[0] == look.size[1] else resize
-        computed_by = f"{prefix.digest} {mode}{seen} {pillow_version()} {look.decoder}"
-        return hashlib.sha256(look.digest + computed_by.encode()).digest()
+        return hashlib.sha256(
+            look.digest + f"{before}{mode}{after}{look.decoder}".encode()
+        ).digest()
 
     return [key(look) for look in looks]
 
