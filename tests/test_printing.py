@@ -135,8 +135,9 @@ def test_progress_is_written_with_the_characters_that_there_are(
         advance(2)
     text = shown(stream)
     if is_live:
-        filled = "█" if encoding.startswith("utf") else "#"
-        assert re.search(rf"\r *50%\|{filled}+ *\| 2/4 \[", text)
+        # The last place may be a part of one, where half of the width is no whole number.
+        filled = "█+[▏▎▍▌▋▊▉]?" if encoding.startswith("utf") else "#+[1-9]?"
+        assert re.search(rf"\r *50%\|{filled} *\| 2/4 \[", text)
         assert text.endswith(f", {note}]\n")
     else:
         assert text.startswith("2/4 in 0s - ")
