@@ -100,13 +100,22 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _many_networks():
-    """Keep more networks than a program would: tests take turns with many of them."""
+@pytest.fixture(autouse=True, scope="module")
+def _many_networks(request):
+    """Keep more networks than a program would: tests take turns with many of them.
+
+    A module that measures memory has `keeps_few_networks = True`.
+    """
     from transferclf.features import frozen
     from transferclf.training import trainer
 
+    if getattr(request.module, "keeps_few_networks", False):
+        yield
+        return
+    before = frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT
     frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = 16, 16
+    yield
+    frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = before
 
 
 @pytest.fixture(autouse=True)

@@ -144,8 +144,9 @@ def test_numbers_keep_three_digits(measuring, value):
 
 def test_memory_is_that_of_this_process(measuring):
     before = measuring.resident_bytes()
-    held = np.ones(30_000_000, np.uint8)
-    assert measuring.resident_bytes() - before > 20e6
+    # More than the C library ever gives out of memory that this process has had before (32 MB).
+    held = np.ones(60_000_000, np.uint8)
+    assert measuring.resident_bytes() - before > 50e6
     assert measuring.peak_bytes() >= measuring.resident_bytes() - 1e6
     assert held.all()
 

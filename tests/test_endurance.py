@@ -28,6 +28,8 @@ OTHERS = striped_images(120, RNG)
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts by /proc")
 
+keeps_few_networks = True
+
 
 def held():
     """Open files and threads of this process."""
