@@ -154,7 +154,7 @@ def points():
     [
         {},
         {"l2": "auto"},
-        {"hidden_units": (8,), "epochs": 60, "learning_rate": 0.01},
+        {"hidden_units": (32,), "epochs": 60, "learning_rate": 0.01},
         {"test_time_augmentation": "crops"},
     ],
     ids=["linear", "chosen", "hidden", "looks"],
