@@ -23,6 +23,7 @@ from transferclf._checks import check_number
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.graphs.constants import shifted, shifted_and_scaled
 from transferclf.heads.suffix import PIXEL_SCALINGS
+from transferclf.objectives.weights import check_sample_weight
 
 # Values of an image that are whitened against each other: of 64 x 64 in colour. The matrix of
 # these has 600 MB, and the time it takes grows with the third power.
@@ -303,21 +304,7 @@ def _check_whitened(shape: tuple[Any, ...]) -> None:
 
 
 def _shares(weights: Any, n_images: int) -> np.ndarray:
-    """Weights that sum to one."""
-    if weights is None:
-        return np.full(n_images, 1 / n_images)
-    try:
-        values = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidParameterError(f"weights must be numbers. Got {weights!r} instead.") from None
-    if values.shape != (n_images,):
-        raise InvalidParameterError(
-            f"weights must have shape ({n_images},), one for each image. "
-            f"Got {values.shape} instead."
-        )
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
-        raise InvalidParameterError(
-            "weights must be finite, nowhere negative and not zero everywhere. "
-            f"Got values from {values.min()} to {values.max()} instead."
-        )
-    return values / values.max() / (values / values.max()).sum()
+    """Return weights that sum to one."""
+    values = check_sample_weight(weights, n_images, "weights")
+    values = values / values.max()  # so that the sum of large ones stays finite
+    return values / values.sum()

@@ -13,22 +13,22 @@ from transferclf._spelling import did_you_mean
 from transferclf.exceptions import InvalidParameterError
 
 
-def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+def check_sample_weight(weights: Any, n_samples: int, name: str = "sample_weight") -> np.ndarray:
     """Return weights as float64 of shape (n_samples,); None is a weight of one each."""
-    if sample_weight is None:
+    if weights is None:
         return np.ones(n_samples)
-    weights = _floats("sample_weight", sample_weight)
-    if weights.shape != (n_samples,):
-        raise ValueError(
-            f"sample_weight must have shape ({n_samples},), one weight per image. "
-            f"Got {weights.shape} instead."
+    values = _floats(name, weights)
+    if values.shape != (n_samples,):
+        raise InvalidParameterError(
+            f"{name} must have shape ({n_samples},), one weight per image. "
+            f"Got {values.shape} instead."
         )
-    if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
-        raise ValueError(
-            "sample_weight must be finite, nowhere negative and not zero everywhere. "
-            f"Got values from {weights.min()} to {weights.max()}."
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
+        raise InvalidParameterError(
+            f"{name} must be finite, nowhere negative and not zero everywhere. "
+            f"Got values from {values.min()} to {values.max()} instead."
         )
-    return weights
+    return values
 
 
 def _floats(name: str, values: Any) -> np.ndarray:
