@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counting import open_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_helpers import (
@@ -34,7 +35,6 @@ TRACED = {module.__file__ for module in (disk, guard, memory, segments, store_mo
 DAMAGED = "00000000000000000000-damaged.features"
 MAX_BYTES = 12 * 4096
 ROW = 300  # features: about 1.2 KB
-OPEN_FILES = "/proc/self/fd"
 
 
 def rows(*numbers):
@@ -128,10 +128,6 @@ def new_store(path, folder):
     return FeatureStore(path, max_bytes=MAX_BYTES)
 
 
-def n_open():
-    return len(os.listdir(OPEN_FILES)) if os.path.isdir(OPEN_FILES) else 0
-
-
 def interrupted(store, at, error):
     """Work until the last of the errors comes; return the lines that were run."""
     work = work_in_memory if store.path is None else work_on_disk
@@ -172,7 +168,6 @@ def assert_whole_on_disk(store):
 
 
 def assert_survives(path, folder, at, error):
-    opened = n_open()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # A file that is let go before it is closed; Python closes it.
@@ -186,7 +181,7 @@ def assert_survives(path, folder, at, error):
         if path is not None:
             assert_whole_on_disk(store)
         del store
-    assert n_open() == opened
+    assert path is None or open_files(path) == []
     return lines
 
 
