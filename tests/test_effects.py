@@ -94,11 +94,24 @@ CASES = {
 }
 
 
+class BeforeTraining(Exception):
+    """Ends a fit where training would begin."""
+
+
+def stop(*_, **__):
+    raise BeforeTraining
+
+
 def said(classifier, X=IMAGES, y=LABELS, **arguments):
-    """The text of the warning about parameters without effect; there is one at most."""
-    with warnings.catch_warnings(record=True) as caught:
+    """The text of the warning about parameters without effect; there is one at most.
+
+    It is given before training, which is left out.
+    """
+    with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patched:
         warnings.simplefilter("always")
-        classifier.fit(X, y, **arguments)
+        patched.setattr("transferclf.estimators.classifier.learn", stop)
+        with pytest.raises(BeforeTraining):
+            classifier.fit(X, y, **arguments)
     texts = [str(each.message) for each in caught if each.category is TransferclfWarning]
     found = [text for text in texts if text.startswith("set without effect on this fit: ")]
     assert len(found) <= 1
