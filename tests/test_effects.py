@@ -94,12 +94,12 @@ CASES = {
 }
 
 
-class BeforeTraining(Exception):
+class NotTrainedError(Exception):
     """Ends a fit where training would begin."""
 
 
 def stop(*_, **__):
-    raise BeforeTraining
+    raise NotTrainedError
 
 
 def said(classifier, X=IMAGES, y=LABELS, **arguments):
@@ -110,7 +110,7 @@ def said(classifier, X=IMAGES, y=LABELS, **arguments):
     with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patched:
         warnings.simplefilter("always")
         patched.setattr("transferclf.estimators.classifier.learn", stop)
-        with pytest.raises(BeforeTraining):
+        with pytest.raises(NotTrainedError):
             classifier.fit(X, y, **arguments)
     texts = [str(each.message) for each in caught if each.category is TransferclfWarning]
     found = [text for text in texts if text.startswith("set without effect on this fit: ")]
