@@ -6,6 +6,7 @@ outside the project: from the folder TRANSFERCLF_DATA, or from ``shared/data`` b
 
 import gc
 import os
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,6 +22,7 @@ DATA = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
 if "KERAS_HOME" not in os.environ and (SHARED / "keras").is_dir():
     os.environ["KERAS_HOME"] = str(SHARED / "keras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["MPLBACKEND"] = "Agg"  # from the first import on: a change would close figures
 
 # A busy machine is no fault. Where `CI` is set the examples are the same in every run, so that a
 # change is judged by itself; elsewhere each run tries others.
@@ -127,6 +129,14 @@ def _many_networks(request):
     frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = 16, 48
     yield
     frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = before
+
+
+@pytest.fixture(autouse=True)
+def _no_figures():
+    """No test sees what another one has drawn."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(autouse=True)

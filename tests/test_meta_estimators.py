@@ -383,7 +383,7 @@ def test_oversampling_by_imbalanced_learn_of_a_column_of_paths_or_rows(table):
 
 
 def test_displays_of_an_estimator(X):
-    pytest.importorskip("matplotlib").use("agg")
+    pytest.importorskip("matplotlib")
     import matplotlib.pyplot as plt
 
     fitted = tiny().fit(X, LABELS)
