@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.graphs.versions import version_of
+from transferclf.graphs.digests import version_of
 
 if TYPE_CHECKING:
     import keras

@@ -10,8 +10,7 @@ import numpy as np
 from transferclf.engines.engine import Function, Precision
 from transferclf.engines.registry import check_engine, engine_for
 from transferclf.exceptions import NetworkError
-from transferclf.graphs.eager import check_eager
-from transferclf.graphs.forking import check_not_forked
+from transferclf.graphs.isolation import check_eager, check_not_forked
 
 if TYPE_CHECKING:
     import keras

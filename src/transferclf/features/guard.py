@@ -1,4 +1,4 @@
-"""Repair of a store's state in this process, after a call that was interrupted."""
+"""Repair the state of a store in this process after an interrupted call."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Repairable(Protocol):
 class Guard:
     """A context that repairs its parts before a call, if the last call was interrupted.
 
-    Ctrl-C and a MemoryError may come between any two lines, also while an earlier one is being
-    handled. So nothing is done at that moment: a call marks the state as unfinished when it begins
-    and as whole when it ends, and the next call repairs what is still marked.
+    Ctrl-C and a MemoryError may come between any two lines, even while an earlier one is handled.
+    Therefore nothing is repaired at that moment. A call marks the state as unfinished when it
+    begins and as whole when it ends, and the next call repairs an unfinished state.
 
-    Use it inside the lock of the state, in the same `with` statement. Both are then left in one
-    step, and no interrupt finds the lock held outside of the statement.
+    Use it in the same `with` statement as the lock of the state, after the lock. Both are then left
+    in one step, so that no interrupt leaves the lock held.
     """
 
     def __init__(self, *parts: Repairable):

@@ -3,8 +3,8 @@
     pixels -> [ prefix: frozen ] -> activations -> [ suffix: trained ] -> outputs
 
 The suffix is the trainable layers and everything that depends on them. The rest is a constant
-function of the pixels, computed once. Where skip connections cross the cut, several activations
-are handed over.
+function of the pixels, computed once. If skip connections cross the cut, the suffix has several
+inputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transferclf.graphs.walking import functional, nodes_in_order, packed, run_n
 
 
 class Cut(NamedTuple):
-    """A network cut in two, with `suffix(prefix(x))` equal to it; both parts share its layers."""
+    """A network in two parts that share its layers; `suffix(prefix(x))` is equal to it."""
 
     prefix: keras.Model
     suffix: keras.Model
@@ -32,23 +32,16 @@ class Cut(NamedTuple):
 def cut(model: keras.Model, trainable_layers: int | str) -> Cut:
     """Cut a functional network below the first layer that is to be trained.
 
-    `trainable_layers` is the number of last layers, "all", or a name: of a layer, or the beginning
-    of the names of a block ("block5", "conv5_block3"), which stands for everything after it too.
-    Raises NetworkError if the model has no such layers or no visible graph.
-
-
-    Examples
-    --------
-    >>> import keras
-    >>> x = inputs = keras.Input((4,))
-    >>> for name in ("first", "second", "third"):
-    ...     x = keras.layers.Dense(4, name=name)(x)
-    >>> [layer.name for layer in cut(keras.Model(inputs, x), 1).suffix.layers[1:]]
-    ['third']
+    `trainable_layers` is the number of last layers, "all", the name of a layer, or the common
+    beginning of the names in a block ("block5", "conv5_block3"). A name includes everything after
+    it. Raises NetworkError if the model has no such layers or no visible graph.
     """
     model = functional(model)
     trained = _suffix_nodes(model, _trainable(model, trainable_layers))
-    activations = _handed_over(model, trained)
+    # The suffix reads these tensors and does not make them. Each comes once, in a fixed order.
+    made = {id(tensor) for node in trained for tensor in node.outputs}
+    read = [tensor for node in trained for tensor in node.input_tensors] + list(model.outputs)
+    activations = list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())
     prefix = keras.Model(packed(model.inputs), packed(activations), name=f"{model.name}_prefix")
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in activations]
     outputs = run_nodes(trained, activations, inputs, model.outputs)
@@ -78,30 +71,23 @@ def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
 
 
 def _belongs(layer: str, block: str) -> bool:
-    """Whether a layer is the named one or in the named block; block10 is not in block1."""
+    """Whether a layer has this name or is in the block of this name; block10 is not in block1."""
     rest = layer.removeprefix(block)
     return layer == block or (rest != layer and not (block[-1:].isdigit() and rest[0].isdigit()))
 
 
 def _raise_unknown(model: keras.Model, name: str) -> None:
     names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    blocks, near = _blocks(names), difflib.get_close_matches(name, names, n=3, cutoff=0.3)
-    its_blocks = f"its blocks are {_few(blocks)}, and " if blocks else ""
+    # The names of layers in a block share their beginning up to the first number: block5, conv5.
+    starts = Counter(start[0] for each in names if (start := re.match(r"\D*\d+", each)))
+    blocks = [repr(start) for start, count in starts.items() if count > 1]
+    shown = blocks if len(blocks) <= 8 else [*blocks[:3], "...", *blocks[-3:]]
+    its_blocks = f"its blocks are {', '.join(shown)}, and " if blocks else ""
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[-3:]
     raise NetworkError(
         f"trainable_layers={name!r} names no layer or block of {model.name!r}; {its_blocks}"
-        f"there are the layers, among others, {', '.join(map(repr, near or names[-3:]))}."
+        f"there are the layers, among others, {', '.join(map(repr, near))}."
     )
-
-
-def _blocks(names: list[str]) -> list[str]:
-    """Return the beginnings that several names share, up to their first number: block5, conv5."""
-    starts = [name[: match.end()] for name in names if (match := re.search(r"\d+", name))]
-    return [start for start, count in Counter(starts).items() if count > 1]
-
-
-def _few(names: list[str]) -> str:
-    shown = list(map(repr, names))
-    return ", ".join(shown if len(names) <= 8 else [*shown[:3], "...", *shown[-3:]])
 
 
 def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Node]:
@@ -114,10 +100,3 @@ def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Node]:
             suffix.append(node)
             made_by_suffix.update(id(tensor) for tensor in node.outputs)
     return suffix
-
-
-def _handed_over(model: keras.Model, suffix: list[Node]) -> list[keras.KerasTensor]:
-    """Return the tensors that the suffix reads and does not make, each once, in a fixed order."""
-    made = {id(tensor) for node in suffix for tensor in node.outputs}
-    read = [tensor for node in suffix for tensor in node.input_tensors] + list(model.outputs)
-    return list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())

@@ -8,7 +8,7 @@ from keras import layers
 from transferclf.exceptions import warn
 from transferclf.graphs.walking import functional, nodes_in_order
 
-# Numbers of classes of ImageNet and of its larger sets, as published networks have them.
+# Numbers of classes of published networks: those of ImageNet and its larger sets.
 PUBLISHED_CLASSES = (1000, 1001, 11221, 21841, 21842, 21843)
 
 # The name of the last layer of keras.applications, in small letters.
@@ -16,12 +16,12 @@ _PREDICTIONS = "predictions"
 
 _PROBABILITIES = {"softmax", "sigmoid"}
 
-# Layers that keep the number of scores, and may follow the layer that makes them.
+# Layers that may follow the layer of scores, and keep their number.
 _RESHAPING = (layers.Activation, layers.Dropout, layers.Flatten, layers.Reshape, layers.Softmax)
 
 
 def warn_of_classes(model: keras.Model) -> None:
-    """Warn where a network ends in its classification layer, and say where to cut it."""
+    """Warn if a network ends in its classification layer, and say where to cut it."""
     found = classification_layer(model)
     if found is None:
         return
@@ -42,18 +42,8 @@ def warn_of_classes(model: keras.Model) -> None:
 def classification_layer(model: keras.Model) -> tuple[str, int, str | None] | None:
     """Return the layer of class scores that a network ends in, or None.
 
-    The result has its name, the number of classes, and the name of the layer where the features
-    end, which is None in a model within a model.
-
-
-    Examples
-    --------
-    >>> import keras
-    >>> x = inputs = keras.Input((8, 8, 3))
-    >>> x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    >>> x = keras.layers.Dense(5, "softmax", name="scores")(x)
-    >>> classification_layer(keras.Model(inputs, x))
-    ('scores', 5, 'pool')
+    The result is its name, the number of classes, and the name of the layer that gives the
+    features, such as ('scores', 5, 'pool'). The last is None for a layer in a nested model.
     """
     model = functional(model)
     makers = {id(tensor): node for node in nodes_in_order(model) for tensor in node.outputs}
@@ -62,7 +52,8 @@ def classification_layer(model: keras.Model) -> tuple[str, int, str | None] | No
         return None
     last = node.operation
     if isinstance(last, keras.Model):
-        inner = classification_layer(last) if _has_graph(last) else None
+        has_graph = bool(getattr(last, "inputs", None)) and hasattr(last, "operations")
+        inner = classification_layer(last) if has_graph else None
         return None if inner is None else (inner[0], inner[1], None)
     width = model.outputs[0].shape[1]
     if not _gives_classes(last, width):
@@ -80,10 +71,6 @@ def _keeps_numbers(operation: keras.Operation) -> bool:
     return isinstance(operation, _RESHAPING) or kind in _PROBABILITIES
 
 
-def _has_graph(model: keras.Model) -> bool:
-    return bool(getattr(model, "inputs", None)) and hasattr(model, "operations")
-
-
 def _gives_classes(operation: keras.Operation, width: int) -> bool:
     kind = type(operation).__name__.lower()
     activation = getattr(getattr(operation, "activation", None), "__name__", None)
@@ -91,9 +78,5 @@ def _gives_classes(operation: keras.Operation, width: int) -> bool:
         return True
     if operation.name.lower() == _PREDICTIONS:
         return True
-    return isinstance(operation, layers.Dense) and _is_linear(operation, width)
-
-
-def _is_linear(layer: keras.Layer, width: int) -> bool:
-    """Whether a layer is linear and gives as many scores as published networks have classes."""
-    return layer.activation is keras.activations.linear and width in PUBLISHED_CLASSES
+    is_linear = getattr(operation, "activation", None) is keras.activations.linear
+    return isinstance(operation, layers.Dense) and is_linear and width in PUBLISHED_CLASSES

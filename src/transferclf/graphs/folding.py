@@ -7,7 +7,6 @@ or dense layer, this is the same layer with other weights, and one pass over mem
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import keras
 import numpy as np
@@ -27,7 +26,7 @@ _OUTPUT_AXES: dict[type, tuple[int, ...]] = {
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """Return a flat model that computes the same in inference mode with fewer layers.
 
-    Layers that could not be folded are shared.
+    The other layers are shared.
     """
     model = functional(model)
     partners = _foldable_pairs(model)
@@ -46,36 +45,16 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 
 def has_plain_weights(layer: layers.Layer) -> bool:
-    """Whether a built layer has the weights of its class, and computes with them as they are.
+    """Whether a built layer has exactly the weights of its class.
 
-    False for a quantised or adapted layer (LoRA), which has more weights, and another kernel than
-    it shows.
-
-
-    Examples
-    --------
-    >>> import keras
-    >>> dense = keras.layers.Dense(2)
-    >>> dense.build((None, 3))
-    >>> has_plain_weights(dense)
-    True
-    >>> dense.enable_lora(1)
-    >>> has_plain_weights(dense)
-    False
+    A quantised or adapted layer (LoRA) has more, and computes with another kernel than it shows.
     """
     expected = 1 + layer.use_bias if hasattr(layer, "use_bias") else 0
     return len(layer.weights) == expected
 
 
-def rebuilt(layer: layers.Layer, **changes: Any) -> layers.Layer:
-    """Return a new layer with other values of some options; its weights are not set.
-
-    Examples
-    --------
-    >>> import keras
-    >>> rebuilt(keras.layers.Dense(2), use_bias=False).use_bias
-    False
-    """
+def rebuilt(layer: layers.Layer, **changes: object) -> layers.Layer:
+    """Return a new layer with other values of some options; its weights are not set."""
     config = layer.get_config()
     # Random initial weights would use the caller's random state.
     zeros = {name: "zeros" for name in config if name.endswith("_initializer")}
@@ -83,7 +62,7 @@ def rebuilt(layer: layers.Layer, **changes: Any) -> layers.Layer:
 
 
 def _foldable_pairs(model: keras.Model) -> list[tuple[layers.Layer, layers.Layer]]:
-    """Return the pairs (layer, batch norm) in which nothing but the norm reads the layer."""
+    """Return the pairs (layer, batch norm) in which only the norm reads the layer."""
     nodes = nodes_in_order(model)
     calls = Counter(id(node.operation) for node in nodes)
     readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
@@ -111,31 +90,27 @@ def _is_foldable(operation: keras.Operation) -> bool:
 
 
 def _is_constant(node: Node) -> bool:
-    """Whether this call of a batch norm scales channels by its statistics, not by the batch's."""
+    """Whether a batch norm scales channels by its own statistics, not by those of the batch."""
     last_axis = len(node.input_tensors[0].shape) - 1
     by_channel = node.operation.axis in (-1, last_axis)
-    # Called with training=True it scales by those of the batch.
+    # With training=True it uses the statistics of the batch.
     return by_channel and len(node.arguments.args) == 1 and not any(node.arguments.kwargs.values())
 
 
 def _folded_weights(layer: layers.Layer, norm: layers.Layer) -> list[np.ndarray]:
-    scale, shift = _scale_and_shift(norm)
-    kernel = keras.ops.convert_to_numpy(layer.kernel)
-    bias = keras.ops.convert_to_numpy(layer.bias) if layer.use_bias else 0.0
-    axes = _OUTPUT_AXES[type(layer)]
-    channels = [size if axis in axes else 1 for axis, size in enumerate(kernel.shape)]
-    return [kernel * scale.reshape(channels), bias * scale + shift]
-
-
-def _scale_and_shift(norm: layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    to_numpy = keras.ops.convert_to_numpy
     mean, variance = (
-        keras.ops.convert_to_numpy(statistic).astype(np.float64)
+        to_numpy(statistic).astype(np.float64)
         for statistic in (norm.moving_mean, norm.moving_variance)
     )
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.scale:
-        scale = scale * keras.ops.convert_to_numpy(norm.gamma)
+        scale = scale * to_numpy(norm.gamma)
     shift = -mean * scale
     if norm.center:
-        shift = shift + keras.ops.convert_to_numpy(norm.beta)
-    return scale, shift
+        shift = shift + to_numpy(norm.beta)
+    kernel = to_numpy(layer.kernel)
+    bias = to_numpy(layer.bias) if layer.use_bias else 0.0
+    axes = _OUTPUT_AXES[type(layer)]
+    channels = [size if axis in axes else 1 for axis, size in enumerate(kernel.shape)]
+    return [kernel * scale.reshape(channels), bias * scale + shift]

@@ -1,6 +1,6 @@
-"""Compute in bfloat16: half the bytes, and on CPUs made for it many times the speed.
+"""Compute in bfloat16: half the bytes, and many times the speed on CPUs made for it.
 
-bfloat16 keeps three decimal digits, which is enough between the layers of a network. Scaling of
+bfloat16 keeps three decimal digits, which is enough between the layers of a network. The scaling of
 pixels, sums of many numbers and the last layer stay in float32.
 """
 
@@ -12,7 +12,7 @@ from keras import layers
 from transferclf.graphs.folding import has_plain_weights, rebuilt
 from transferclf.graphs.walking import functional, nodes_in_order, with_replaced
 
-# Each computes an output from few inputs, or adds up in float32 inside (convolutions).
+# Each computes an output from few inputs, or sums in float32 inside (convolutions).
 _LOWERED = (
     layers.Activation,
     layers.Add,
@@ -31,17 +31,7 @@ _LOWERED = (
 def lower_precision(model: keras.Model) -> keras.Model:
     """Return a model that does most of its work in bfloat16, from and to float32.
 
-    `model` is flat, as `fold_batch_norm` returns it. Layers that stay as they are are shared.
-
-
-    Examples
-    --------
-    >>> import keras
-    >>> x = inputs = keras.Input((4,))
-    >>> for name in ("hidden", "scores"):
-    ...     x = keras.layers.Dense(2, name=name)(x)
-    >>> [layer.compute_dtype for layer in lower_precision(keras.Model(inputs, x)).layers[1:]]
-    ['bfloat16', 'float32']
+    `model` is flat, as `fold_batch_norm` returns it. The layers that stay in float32 are shared.
     """
     model = functional(model)
     originals = _layers_to_lower(model)
@@ -61,6 +51,6 @@ def _layers_to_lower(model: keras.Model) -> list[layers.Layer]:
     return [
         operation
         for operation in operations.values()
-        # A subclass of one of these may compute anything.
+        # A subclass of these may compute something else.
         if type(operation) in _LOWERED and has_plain_weights(operation)
     ]
