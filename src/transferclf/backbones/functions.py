@@ -6,24 +6,26 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from transferclf.backbones.record import Backbone
 from transferclf.exceptions import NetworkError
 
+Function = Callable[[np.ndarray], np.ndarray]
+
 
 class Identity:
     """A text that one registered function has and no other ever had, not even its copies.
 
-    The code of a function may read anything, and may be another one where it is unpickled.
+    The code of a function may read anything, and may have changed when it is unpickled.
     """
 
     def __init__(self) -> None:
         self.text = uuid.uuid4().hex
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Identity], tuple[()]]:
         return Identity, ()
 
 
@@ -31,12 +33,8 @@ class Identity:
 class FunctionBackbone(Backbone):
     """A function from pixels (n, h, w, 3) to rows (n, d), tokens (n, t, c) or maps (n, h, w, c).
 
-    Parameters
-    ----------
-    version : str or None, default=None
-        Identifies the function together with the name; None is by `identity`.
-    identity : Identity
-        New for each registration and in each process.
+    Its name and `version` identify it. If `version` is None, `identity` does, which is new for each
+    registration and in each process.
     """
 
     version: str | None = None
@@ -45,13 +43,11 @@ class FunctionBackbone(Backbone):
     kind: ClassVar[str] = "function"
     can_be_cut: ClassVar[bool] = False
 
-    def network(
-        self, weights: str | Path | None, size: tuple[int, int], seed: int
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function, which raises NetworkError where its result has another shape."""
+    def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> Function:
+        """Return the function, which raises NetworkError if its result has a wrong shape."""
 
         def checked(images: np.ndarray) -> np.ndarray:
-            # A copy, because functions that scale pixels in place would change the caller's.
+            # A copy, because a function may scale pixels in place.
             result = np.array(self.build()(images.copy()), np.float32)
             if result.ndim not in (2, 3, 4) or len(result) != len(images):
                 raise NetworkError(
@@ -62,15 +58,16 @@ class FunctionBackbone(Backbone):
 
         return checked
 
-    def build(self, **arguments: Any) -> Any:
+    def build(self, **arguments: object) -> Function:
         """Return the function itself."""
+        assert callable(self.builder)
         return self.builder
 
-    def facts(self) -> list[Any]:
-        """Return the name and the version, or else the identity."""
+    def facts(self) -> list[object]:
+        """Return the name, and the version or the identity."""
         is_by_name = self.version is not None
         return [self.name, self.kind, is_by_name, self.version or self.identity.text]
 
     def weights_digest(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> str:
-        """Return the version, or nothing where there is none."""
+        """Return the version, or "" if there is none."""
         return self.version or ""

@@ -1,10 +1,10 @@
-"""Backbones that are Keras models of the user's own, given as they are or by a builder."""
+"""Backbones that are Keras models of the user's own, or functions that build them."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import build_backbone
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Where the Keras 2 that TensorFlow once contained keeps its models.
 _KERAS_2 = "tensorflow.python.keras."
 
-# A network that scales its pixels itself does so in one of its first layers.
+# A network that scales its pixels itself does it in one of its first layers.
 _EARLY = 6
 _SCALING_LAYERS = {"Rescaling", "Normalization"}
 # The operations of `preprocess_input` when it is called on a symbolic tensor.
@@ -24,11 +24,12 @@ _SCALING_ARITHMETIC = {"TrueDivide", "Divide", "Multiply", "Subtract", "Add"}
 
 
 def checked_model(
-    model: Any, wanted: str = "backbone must be a name of transferclf.list_backbones() or"
+    model: object, wanted: str = "backbone must be a name of transferclf.list_backbones() or"
 ) -> keras.Model:
     """Return the model if it is one of Keras 3 with one input whose graph can be seen."""
-    keras = sys.modules.get("keras")  # imported wherever there is a Keras model
-    if _is_keras_2(model):
+    keras = sys.modules.get("keras")  # a Keras model exists only after Keras was imported
+    modules = [base.__module__ for base in type(model).__mro__]
+    if any(name.split(".")[0] == "tf_keras" or name.startswith(_KERAS_2) for name in modules):
         raise InvalidParameterError(
             f"{wanted} a keras.Model of Keras 3. Got a {type(model).__name__} of "
             f"{type(model).__module__.split('.')[0]}, which is Keras 2: save it by "
@@ -47,16 +48,10 @@ def checked_model(
     return model
 
 
-def _is_keras_2(model: Any) -> bool:
-    """Whether this is a model of tf_keras, or of the Keras that TensorFlow once contained."""
-    modules = [base.__module__ for base in type(model).__mro__]
-    return any(name.split(".")[0] == "tf_keras" or name.startswith(_KERAS_2) for name in modules)
-
-
 @functools.lru_cache(maxsize=4)
 def registered_model(record: Backbone, size: tuple[int, int]) -> keras.Model:
     """Return the model of a registered builder, which is called once for all clones."""
-    # A builder that draws random weights would give each clone another network.
+    # A builder with random weights would give each clone another network.
     model = build_backbone(record, None, size, seed=0)
     return checked_model(model, f"the builder of backbone {record.name!r} must return")
 
@@ -75,7 +70,7 @@ def record_of(model: keras.Model) -> Backbone:
 
 
 def warn_unless_scaling(model: keras.Model) -> None:
-    """Warn of a model that takes pixels from 0 to 255 without scaling them in its first layers."""
+    """Warn if a model does not scale pixels from 0 to 255 in its first layers."""
     if not _scales_its_pixels(model):
         warn(
             f"{model.name!r} gets pixels from 0 to 255 as they are; if it was trained on scaled "
@@ -88,7 +83,7 @@ def _scales_its_pixels(model: keras.Model) -> bool:
     return any(map(_is_scaling, getattr(model, "operations", model.layers)[:_EARLY]))
 
 
-def _is_scaling(operation: Any) -> bool:
+def _is_scaling(operation: keras.Operation) -> bool:
     if hasattr(operation, "layers"):
         return _scales_its_pixels(operation)
     is_layer = hasattr(operation, "weights")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transferclf._checks import is_number
+from transferclf._checks import is_number, refuse
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.own import (
     checked_model,
@@ -61,9 +61,7 @@ def choose_prefix(
     if record.kind != "keras":  # the estimators check the engine for Keras models themselves
         check_engine(engine, precision, record.kind)
     if pooling not in record.poolings:
-        raise InvalidParameterError(
-            f"pooling must be one of {record.poolings} for {record.name!r}. Got {pooling!r}."
-        )
+        refuse("pooling", f"one of {record.poolings} for {record.name!r}", pooling)
     size = _checked_size(image_size, record, model)
     if preprocessing == "auto":
         preprocessing = record.preprocessing
@@ -125,9 +123,7 @@ def _checked_weights(weights: object, record: Backbone) -> str | Path | None:
     if weights is None or (isinstance(weights, str) and weights in PRETRAINED):
         return weights
     if not isinstance(weights, str | os.PathLike):
-        raise InvalidParameterError(
-            f"weights must be 'pretrained', 'imagenet', None or a path. Got {weights!r} instead."
-        )
+        refuse("weights", "'pretrained', 'imagenet', None or a path", weights)
     if not record.takes_weights:
         raise InvalidParameterError(
             f"{record.name!r} brings its own weights, so that weights must be left as it is. "
@@ -152,9 +148,7 @@ def _checked_size(
     sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
     is_pair = len(sides) == 2 and all(is_number(side, whole=True) for side in sides)
     if not is_pair or min(sides) < backbone.min_image_size:
-        raise InvalidParameterError(
-            "image_size must be None, a whole number of pixels or a pair (height, width), at "
-            f"least {backbone.min_image_size} for backbone {backbone.name!r}. "
-            f"Got {image_size!r} instead."
-        )
+        expected = "None, a whole number of pixels or a pair (height, width), at least"
+        smallest = f"{backbone.min_image_size} for backbone {backbone.name!r}"
+        refuse("image_size", f"{expected} {smallest}", image_size)
     return (int(sides[0]), int(sides[1]))

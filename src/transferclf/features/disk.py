@@ -33,19 +33,9 @@ from io import FileIO
 
 import numpy as np
 
-from transferclf.features.segments import (
-    FORMAT,
-    MAX_RECORD_BYTES,
-    DamagedError,
-    activation_of,
-    block_of,
-    blocks_of,
-    places_in,
-    record_of,
-    stored_bytes,
-)
+from transferclf.features import segments
 
-_FOLDER = f"transferclf-features-{FORMAT}"
+_FOLDER = f"transferclf-features-{segments.FORMAT}"
 _SUFFIX = ".features"
 _SEGMENTS = 16  # the least number in a full store; one is evicted at a time
 _DISK_BLOCK = 4096
@@ -114,10 +104,10 @@ class DiskEntries:
     def put_many(self, entries: Mapping[bytes, np.ndarray]) -> set[bytes]:
         """Append activations, float32 or float16; return the digests the disk did not take."""
         records = {
-            digest: record_of(digest, activation)
+            digest: segments.record_of(digest, activation)
             for digest, activation in entries.items()
-            if stored_bytes(activation) <= MAX_RECORD_BYTES
-            and _on_disk(stored_bytes(activation)) <= self.max_bytes
+            if segments.stored_bytes(activation) <= segments.MAX_RECORD_BYTES
+            and _on_disk(segments.stored_bytes(activation)) <= self.max_bytes
         }
         left = set(records)
         try:
@@ -127,8 +117,8 @@ class DiskEntries:
             os.makedirs(self.folder, exist_ok=True)
             self.refresh()
             self._merge_small()
-            for group in blocks_of(records, self._segment_bytes):
-                self._append(block_of((digest, records[digest]) for digest in group))
+            for group in segments.blocks_of(records, self._segment_bytes):
+                self._append(segments.block_of((digest, records[digest]) for digest in group))
                 left.difference_update(group)
         except OSError as error:
             self._note(error)
@@ -206,7 +196,7 @@ class DiskEntries:
             self._note_unless_missing(error)
             self._forget(segment)
             return None
-        activation = activation_of(digest, record)
+        activation = segments.activation_of(digest, record)
         if activation is None:
             self._drop(digest, damaged=len(record) == nbytes)
         elif now - segment.noted >= _NOTED_EVERY:
@@ -249,12 +239,12 @@ class DiskEntries:
         segment.size = size
         file = segment.file or self._opened(segment)
         try:
-            for places, end in places_in(file, segment.scanned, size):
+            for places, end in segments.places_in(file, segment.scanned, size):
                 segment.scanned = end
                 for digest, offset, nbytes in places:
                     self._places[digest] = (segment, offset, nbytes)
                     segment.digests.append(digest)
-        except DamagedError:
+        except segments.DamagedError:
             self.trouble = f"{os.path.basename(segment.path)} is damaged and has been dropped"
             with suppress(OSError):  # if it cannot be removed, its earlier blocks are still good
                 self._remove(segment)
@@ -310,16 +300,16 @@ class DiskEntries:
             return
         small = small[:_TOO_MANY_SMALL]
         records = self._records_in(small)
-        for group in blocks_of(records, self._segment_bytes):
-            self._append(block_of((digest, records[digest]) for digest in group))
+        for group in segments.blocks_of(records, self._segment_bytes):
+            self._append(segments.block_of((digest, records[digest]) for digest in group))
         for segment in small:
             if segment.path in self._segments:
                 self._remove(segment)
 
-    def _records_in(self, segments: list[_Segment]) -> dict[bytes, bytes]:
+    def _records_in(self, wanted: list[_Segment]) -> dict[bytes, bytes]:
         records = {}
         for digest, (segment, offset, nbytes) in self._places.items():
-            if segment in segments:
+            if segment in wanted:
                 file = segment.file or self._opened(segment)
                 file.seek(offset)
                 records[digest] = file.read(nbytes)  # its checksum goes with it

@@ -75,11 +75,7 @@ class Extractor:
     )
 
     def rows(
-        self,
-        source: ImageSource,
-        prefix: Prefix,
-        view: View | None = None,
-        title: str = "features",
+        self, source: ImageSource, prefix: Prefix, view: View | None = None, title: str = "features"
     ) -> np.ndarray:
         """Return the activations of all images (len(source), d), float32.
 
@@ -182,11 +178,14 @@ class _Extraction:
             self._fill(distinct, is_first=positions is everything)
             if len(distinct) == len(positions):
                 break
+            assert self.rows is not None
             repeats = first != positions
             is_known = np.array(
                 [self.keys[before] == key for before, key in zip(first, expected, strict=True)]
             )
-            self._repeat(positions[repeats & is_known], first[repeats & is_known])
+            copies, originals = positions[repeats & is_known], first[repeats & is_known]
+            for chunk in self._chunks(np.arange(len(copies))):
+                self.rows[copies[chunk]] = self.rows[originals[chunk]]
             # The first of several equal files was replaced meanwhile: its copies are computed.
             positions = positions[repeats & ~is_known]
         assert self.rows is not None
@@ -246,12 +245,6 @@ class _Extraction:
             self.looks[position] = look
         if self.store is not None:
             self.store.put_many(dict(zip(computed.keys, activations, strict=True)))
-
-    def _repeat(self, positions: np.ndarray, first: np.ndarray) -> None:
-        """Copy the rows of images that came before, each from where it came first."""
-        assert self.rows is not None
-        for chunk in self._chunks(np.arange(len(positions))):
-            self.rows[positions[chunk]] = self.rows[first[chunk]]
 
     def _rows_for(self, row: np.ndarray) -> np.ndarray:
         """Return the array of all rows if such a row fits; the first row sets its width."""

@@ -274,9 +274,20 @@ class Prefix:
         return whole
 
     def _features(self, network: keras.Model) -> list[keras.KerasTensor]:
+        """Return the pooled outputs of the tapped layers, or of the network if none is tapped."""
         from transferclf.graphs.rows import pool
+        from transferclf.graphs.walking import nodes_in_order
 
-        return [pool(tensor, self.pooling) for tensor in _outputs(network, self.layers)]
+        by_name = {node.operation.name: node.outputs[0] for node in nodes_in_order(network)}
+        for name in self.layers:
+            if name not in by_name:
+                near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[-5:]
+                raise NetworkError(
+                    f"layer={name!r} is no layer of {network.name!r}; there are, among others, "
+                    f"{', '.join(map(repr, near))}."
+                )
+        tapped = [by_name[name] for name in self.layers] or network.outputs
+        return [pool(tensor, self.pooling) for tensor in tapped]
 
     def _flat_network(self) -> keras.Model:
         """Return the model from pixels to the output of the backbone, without nested models."""
@@ -286,7 +297,16 @@ class Prefix:
         from transferclf.graphs.walking import functional, packed, replay
 
         network = functional(self.network())
-        _check_input(network, self.size)
+        shapes = [tuple(tensor.shape) for tensor in network.inputs]
+        wanted = (None, *self.size, 3)
+        fits = len(shapes[0]) == 4 and all(
+            side in (None, other) for side, other in zip(shapes[0][1:], wanted[1:], strict=True)
+        )
+        if len(shapes) != 1 or not fits:
+            raise NetworkError(
+                f"expected a network with one input of RGB images {wanted}; {network.name!r} "
+                f"takes {shapes}. Check image_size and the channels."
+            )
         inputs = keras.Input((*self.size, 3), name="pixels")
         outputs = replay(network, [scale_pixels(inputs, self.preprocessing)])
         try:
@@ -335,33 +355,3 @@ def pooled(activations: np.ndarray, pooling: Pooling) -> np.ndarray:
         return activations.reshape(len(activations), -1)
     axes = tuple(range(1, activations.ndim - 1))
     return activations.max(axis=axes) if pooling == "max" else activations.mean(axis=axes)
-
-
-def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
-    """Return the outputs of the named layers of this network, or of the network itself."""
-    from transferclf.graphs.walking import nodes_in_order
-
-    if not names:
-        return list(network.outputs)
-    by_name = {node.operation.name: node.outputs[0] for node in nodes_in_order(network)}
-    for name in names:
-        if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[-5:]
-            raise NetworkError(
-                f"layer={name!r} is no layer of {network.name!r}; there are, among others, "
-                f"{', '.join(map(repr, near))}."
-            )
-    return [by_name[name] for name in names]
-
-
-def _check_input(network: keras.Model, size: tuple[int, int]) -> None:
-    shape = network.inputs[0].shape
-    fits = len(shape) == 4 and all(
-        side in (None, wanted) for side, wanted in zip(shape[1:], (*size, 3), strict=True)
-    )
-    if len(network.inputs) != 1 or not fits:
-        raise NetworkError(
-            f"expected a network with one input of RGB images {(None, *size, 3)}; "
-            f"{network.name!r} takes {[tensor.shape for tensor in network.inputs]}. Check "
-            "image_size and the channels."
-        )

@@ -6,20 +6,44 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import numpy as np
 
 from transferclf._checks import is_number
 from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.features.disk import DiskEntries
-from transferclf.features.guard import Guard
 from transferclf.features.memory import MemoryEntries, in_dtype
 from transferclf.features.segments import key_digest
 
 DEFAULT_MAX_BYTES = 2**30
 DEFAULT_MAX_BYTES_ON_DISK = 2**32
 DTYPES = ("float32", "float16")
+
+
+class Guard:
+    """A context that repairs its parts before a call, if the last call was interrupted.
+
+    Ctrl-C and a MemoryError may come between any two lines, even while an earlier one is handled.
+    Therefore nothing is repaired at that moment. A call marks the state as unfinished when it
+    begins and as whole when it ends, and the next call repairs an unfinished state.
+
+    Use it in the same `with` statement as the lock of the state, after the lock. Both are then left
+    in one step, so that no interrupt leaves the lock held.
+    """
+
+    def __init__(self, *parts: MemoryEntries | DiskEntries):
+        self._parts = parts
+        self._is_whole = True
+
+    def __enter__(self) -> None:
+        if not self._is_whole:
+            for part in self._parts:
+                part.repair()
+        self._is_whole = False
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        self._is_whole = kind is None
 
 
 class StoreInfo(NamedTuple):
@@ -82,7 +106,8 @@ class FeatureStore:
         max_bytes: int | None = None,
         dtype: str = "float32",
     ):
-        self.path = None if path is None else _checked_path(path)
+        expected = "expected path to be the name of a folder or None"
+        self.path = None if path is None else _folder(path, expected)
         self.max_bytes = _checked_max_bytes(max_bytes, on_disk=path is not None)
         if dtype not in DTYPES:
             raise InvalidParameterError(
@@ -217,24 +242,11 @@ class FeatureStore:
         return f"FeatureStore({self.path!r}, max_bytes={self.max_bytes}, dtype={self.dtype!r})"
 
 
-def _is_path(path: object) -> TypeGuard[str | os.PathLike[str]]:
-    if not isinstance(path, str | os.PathLike):
-        return False
-    name = os.fsdecode(path)
-    return bool(name) and "\0" not in name
-
-
-def _checked_path(path: object) -> str:
-    if not _is_path(path):
-        raise InvalidParameterError(
-            f"expected path to be the name of a folder or None, got {path!r}; "
-            "None keeps features in memory"
-        )
-    return _expanded(path)
-
-
-def _expanded(path: str | os.PathLike[str]) -> str:
-    name = os.fsdecode(path)
+def _folder(path: object, expected: str) -> str:
+    """Return the name of a folder without ~. `expected` begins the message for anything else."""
+    name = os.fsdecode(path) if isinstance(path, str | os.PathLike) else ""
+    if not name or "\0" in name:
+        raise InvalidParameterError(f"{expected}, got {path!r}")
     expanded = os.path.expanduser(name)
     if expanded == name and name.partition(os.sep)[0] == "~":
         raise InvalidParameterError(
@@ -284,11 +296,8 @@ def store_for(cache: object) -> FeatureStore | None:
         return cache
     if isinstance(cache, str) and cache == "memory":
         return _SHARED
-    if not _is_path(cache):
-        raise InvalidParameterError(
-            f'expected cache to be "memory", a folder, a FeatureStore or None, got {cache!r}'
-        )
-    return _on_disk(_expanded(cache), DEFAULT_MAX_BYTES_ON_DISK, "float32")
+    folder = _folder(cache, 'expected cache to be "memory", a folder, a FeatureStore or None')
+    return _on_disk(folder, DEFAULT_MAX_BYTES_ON_DISK, "float32")
 
 
 def _on_disk(path: str, max_bytes: int, dtype: str) -> FeatureStore:

@@ -28,16 +28,8 @@ if TYPE_CHECKING:
 
 Network = Callable[[np.ndarray], np.ndarray]
 
-
-class Input(NamedTuple):
-    """One batch for the network: its values, their keys, and the looks at the images.
-
-    `looks` is empty if no image was read.
-    """
-
-    values: np.ndarray
-    keys: list[bytes]
-    looks: list[Look]
+# One batch for the network: its values, their keys, and the looks at the images, if any was read.
+Input = tuple[np.ndarray, list[bytes], list[Look]]
 
 
 class Computed(NamedTuple):
@@ -89,7 +81,7 @@ class ImageJob:
         with closing(loaded):
             for pixels, looks in loaded:
                 keys = activation_keys(looks, self.prefix, self.resize, self.view)
-                yield Input(varied(pixels, looks, self.view), keys, looks)
+                yield varied(pixels, looks, self.view), keys, looks
 
     def part(self, positions: np.ndarray) -> ImageJob:
         """Return the same job for these images only."""
@@ -112,7 +104,7 @@ class RowJob:
     def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
         """Yield the rows and their keys."""
         for batch in batches:
-            yield Input(self.rows[batch], [self.keys[position] for position in batch], [])
+            yield self.rows[batch], [self.keys[position] for position in batch], []
 
     def part(self, positions: np.ndarray) -> RowJob:
         """Return the same job for these rows only."""

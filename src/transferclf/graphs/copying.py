@@ -49,15 +49,13 @@ def copied(model: keras.Model, replace: Replace = lambda layer: None) -> keras.M
 
     def copy_of(operation: keras.Operation) -> Operation:
         if id(operation) not in made:
-            made[id(operation)] = replace(operation) or new_one(operation)
+            other = replace(operation) or operation
+            can_copy = isinstance(operation, keras.Layer) and not isinstance(operation, SHARED)
+            if other is operation and can_copy:
+                other = copied_layer(operation, calls[id(operation)])
+                pairs.append((operation, other))
+            made[id(operation)] = other
         return made[id(operation)]
-
-    def new_one(operation: keras.Operation) -> Operation:
-        if not isinstance(operation, keras.Layer) or isinstance(operation, SHARED):
-            return operation
-        copy = copied_layer(operation, calls[id(operation)])
-        pairs.append((operation, copy))
-        return copy
 
     inputs = [
         keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)

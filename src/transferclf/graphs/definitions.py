@@ -11,13 +11,6 @@ def same_definition(one: object, other: object) -> bool:
 
     True for a function that is defined again, as by running a notebook cell twice. Global values
     that a function reads are not compared.
-
-    Examples
-    --------
-    >>> def adding(number):
-    ...     return lambda x: x + number
-    >>> same_definition(adding(1), adding(1)), same_definition(adding(1), adding(2))
-    (True, False)
     """
     if one is other:
         return True

@@ -30,16 +30,9 @@ _MODULES = {"scikit-learn": "sklearn"}
 # Classes of Keras whose description does not determine their result, because it names a path or
 # code.
 _UNTOLD = {
-    "__lambda__",
-    "FlaxLayer",
-    "IntegerLookup",
-    "JaxLayer",
-    "Lambda",
-    "StringLookup",
-    "TFSMLayer",
-    "TextVectorization",
-    "TorchModuleWrapper",
-}
+    "__lambda__", "FlaxLayer", "IntegerLookup", "JaxLayer", "Lambda", "StringLookup", "TFSMLayer",
+    "TextVectorization", "TorchModuleWrapper",
+}  # fmt: skip
 
 
 def version_of(package: str) -> str:
@@ -108,7 +101,18 @@ def describe(model: keras.Model, *, with_training: bool = False) -> Description:
 
     Raises NetworkError if a layer of the user's own cannot be described.
     """
-    facts = _facts(model, {"compile_config"} if with_training else {"compile_config", "trainable"})
+    check_not_forked()
+    try:
+        config = model.to_json()
+    except Exception as error:  # the get_config of somebody's layer may raise anything
+        raise NetworkError(
+            f"expected a model whose layers can all be described; {model.name!r} has one that "
+            f"cannot: {error} Give it a get_config()."
+        ) from error
+    left_out = {"compile_config"} if with_training else {"compile_config", "trainable"}
+    facts = json.loads(
+        config, object_hook=lambda facts: {k: v for k, v in facts.items() if k not in left_out}
+    )
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     # Keras describes a function that a layer holds by its name alone.
     has_functions = any(own_functions(part) for part in parts_of(model))
@@ -135,37 +139,19 @@ def model_digest(model: keras.Model) -> str:
 _tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDictionary()
 
 
-def _facts(model: keras.Model, left_out: set[str]) -> object:
-    """Return the description of a model without some of its entries."""
-    check_not_forked()
-    try:
-        config = model.to_json()
-    except Exception as error:  # whatever the get_config of somebody's layer raises
-        raise NetworkError(
-            f"expected a model whose layers can all be described; {model.name!r} has one that "
-            f"cannot: {error} Give it a get_config()."
-        ) from error
-    return json.loads(
-        config, object_hook=lambda facts: {k: v for k, v in facts.items() if k not in left_out}
-    )
-
-
 def _has_unknown_code(facts: object) -> bool:
     """Whether a description names something without its code or files."""
     if isinstance(facts, list):
         return any(map(_has_unknown_code, facts))
     if not isinstance(facts, dict):
         return False
-    if "class_name" in facts and not _is_known(facts["class_name"], facts.get("module")):
-        return True
+    if "class_name" in facts:
+        name, module = facts["class_name"], facts.get("module")
+        # Plain data, such as a __tuple__, has no module.
+        is_known = name.startswith("__") if module is None else is_of_keras(module)
+        if name in _UNTOLD or not is_known:
+            return True
     return any(map(_has_unknown_code, facts.values()))
-
-
-def _is_known(class_name: str, module: str | None) -> bool:
-    """Whether the description is complete: classes of Keras, and plain data like __tuple__."""
-    if class_name in _UNTOLD:
-        return False
-    return class_name.startswith("__") if module is None else is_of_keras(module)
 
 
 def is_of_keras(module: str | None) -> bool:

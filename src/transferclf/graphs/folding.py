@@ -1,7 +1,11 @@
-"""Fold batch normalisation into the layer before it.
+"""Rewrite networks for inference: fold batch normalisation, and compute in bfloat16.
 
 In inference, batch normalisation multiplies and shifts each channel. Directly after a convolution
 or dense layer, this is the same layer with other weights, and one pass over memory less.
+
+bfloat16 has half the bytes, and many times the speed on CPUs made for it. It keeps three decimal
+digits, which is enough between the layers of a network. The scaling of pixels, sums of many numbers
+and the last layer stay in float32.
 """
 
 from __future__ import annotations
@@ -22,6 +26,13 @@ _OUTPUT_AXES: dict[type, tuple[int, ...]] = {
     layers.DepthwiseConv2D: (2, 3),
 }
 
+# Each computes an output from few inputs, or sums in float32 inside (convolutions).
+_LOWERED = (
+    layers.Activation, layers.Add, layers.Concatenate, layers.Conv2D, layers.Cropping2D,
+    layers.Dense, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.Multiply, layers.ReLU,
+    layers.ZeroPadding2D,
+)  # fmt: skip
+
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """Return a flat model that computes the same in inference mode with fewer layers.
@@ -30,7 +41,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     """
     model = functional(model)
     partners = _foldable_pairs(model)
-    biased = {id(before): rebuilt(before, use_bias=True) for before, _ in partners}
+    biased = {id(before): _rebuilt(before, use_bias=True) for before, _ in partners}
     dropped = {id(norm) for _, norm in partners}
 
     def replaced(operation: Operation) -> Operation:
@@ -44,7 +55,35 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     return folded
 
 
-def has_plain_weights(layer: layers.Layer) -> bool:
+def lower_precision(model: keras.Model) -> keras.Model:
+    """Return a model that does most of its work in bfloat16, from and to float32.
+
+    `model` is flat, as `fold_batch_norm` returns it. The layers that stay in float32 are shared.
+    """
+    model = functional(model)
+    originals = _layers_to_lower(model)
+    lowered = {id(layer): _rebuilt(layer, dtype="bfloat16") for layer in originals}
+    changed = with_replaced(model, lambda operation: lowered.get(id(operation), operation))
+    for layer in originals:
+        lowered[id(layer)].set_weights(layer.get_weights())
+    return changed
+
+
+def _layers_to_lower(model: keras.Model) -> list[layers.Layer]:
+    ends = {id(tensor) for tensor in model.outputs}
+    operations = {id(node.operation): node.operation for node in nodes_in_order(model)}
+    for node in nodes_in_order(model):
+        if any(id(tensor) in ends for tensor in node.outputs):
+            operations.pop(id(node.operation), None)
+    return [
+        operation
+        for operation in operations.values()
+        # A subclass of these may compute something else.
+        if type(operation) in _LOWERED and _has_plain_weights(operation)
+    ]
+
+
+def _has_plain_weights(layer: layers.Layer) -> bool:
     """Whether a built layer has exactly the weights of its class.
 
     A quantised or adapted layer (LoRA) has more, and computes with another kernel than it shows.
@@ -53,7 +92,7 @@ def has_plain_weights(layer: layers.Layer) -> bool:
     return len(layer.weights) == expected
 
 
-def rebuilt(layer: layers.Layer, **changes: object) -> layers.Layer:
+def _rebuilt(layer: layers.Layer, **changes: object) -> layers.Layer:
     """Return a new layer with other values of some options; its weights are not set."""
     config = layer.get_config()
     # Random initial weights would use the caller's random state.
@@ -85,7 +124,7 @@ def _is_foldable(operation: keras.Operation) -> bool:
         type(operation) in _OUTPUT_AXES
         and operation.activation is keras.activations.linear
         and getattr(operation, "data_format", "channels_last") == "channels_last"
-        and has_plain_weights(operation)
+        and _has_plain_weights(operation)
     )
 
 

@@ -12,7 +12,7 @@ import random
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from transferclf.exceptions import ForkedProcessError, NetworkError
 from transferclf.graphs._private import (
@@ -49,11 +49,8 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
         random.seed(seed)
         _depth += 1
         try:
-            if _depth > 1:
+            with _fresh_keras() if _depth == 1 else nullcontext():
                 yield
-            else:
-                with _fresh_keras():
-                    yield
         finally:
             _depth -= 1
             random.setstate(state)

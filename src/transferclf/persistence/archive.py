@@ -246,9 +246,7 @@ class StoredArrays:
     def take_all(self, stem: str, count: int) -> list[np.ndarray]:
         """Return the arrays "stem/0", "stem/1" and so on, of any shape."""
         if count > self.n_arrays:
-            raise ArchiveError(
-                f"expected {count} arrays {stem}. Got {self.n_arrays} in all instead."
-            )
+            raise ArchiveError(f"expected {count} arrays {stem}. Got {self.n_arrays} in all.")
         return [self._read(self._pop(f"{stem}/{number}")) for number in range(count)]
 
     def finish(self) -> None:

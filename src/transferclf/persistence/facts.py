@@ -12,6 +12,8 @@ from typing import NoReturn, TypeGuard, TypeVar
 from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
 
 T = TypeVar("T")
+Check = Callable[[object], TypeGuard[T]]
+Fits = Callable[[T], bool]
 
 MAX_WHOLE = 2**63 - 1
 
@@ -73,6 +75,10 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
+def _always(value: object) -> bool:
+    return True
+
+
 class Facts:
     """Values of a JSON object, each taken once; a value of another kind is an ArchiveError.
 
@@ -110,45 +116,31 @@ class Facts:
         if self._rest:
             raise ArchiveError(f"{self.where} must not have {min(self._rest)[:MAX_TEXT]!r}.")
 
-    def _one(
-        self,
-        name: str,
-        is_right: Callable[[object], TypeGuard[T]],
-        expected: str,
-        is_inside: Callable[[T], bool] = lambda _: True,
-    ) -> T:
+    def _one(self, name: str, is_right: Check[T], expected: str, fits: Fits[T] = _always) -> T:
         value = self.take(name)
-        if not is_right(value) or not is_inside(value):
+        if not is_right(value) or not fits(value):
             raise self.wrong(expected, value, name)
         return value
 
     def _all(
-        self,
-        name: str,
-        is_right: Callable[[object], TypeGuard[T]],
-        expected: str,
-        is_inside: Callable[[T], bool] = lambda _: True,
+        self, name: str, is_right: Check[T], expected: str, fits: Fits[T] = _always
     ) -> list[T]:
         values = self._one(name, _is_list, "a list")
-        right = [value for value in values if is_right(value) and is_inside(value)]
+        right = [value for value in values if is_right(value) and fits(value)]
         if len(right) < len(values):
             raise self.wrong(expected, values, name)
         return right
 
-    def _takes_null(self, name: str) -> bool:
-        """Whether a value is null. If so, it is taken."""
-        is_null = self._rest.get(name, 0) is None
-        if is_null:
+    def or_none(self, take: Callable[..., T], name: str, *arguments: object) -> T | None:
+        """Return None for null, else `take(name, *arguments)`; `take` is a method of this."""
+        if self._rest.get(name, 0) is None:
             del self._rest[name]
-        return is_null
+            return None
+        return take(name, *arguments)
 
     def part(self, name: str) -> Facts:
         """Return an object within this one."""
         return Facts(self.take(name), f"{name[:MAX_TEXT]!r} of {self.where}")
-
-    def part_or_none(self, name: str) -> Facts | None:
-        """Return an object within this one, or None for null."""
-        return None if self._takes_null(name) else self.part(name)
 
     def parts(self, name: str) -> list[Facts]:
         """Return a list of objects."""
@@ -161,10 +153,6 @@ class Facts:
         if choices is not None and value not in choices:
             raise self.wrong(f"one of {', '.join(choices)}", value, name)
         return value
-
-    def text_or_none(self, name: str, choices: Sequence[str] | None = None) -> str | None:
-        """Return a text, or None for null."""
-        return None if self._takes_null(name) else self.text(name, choices)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts."""

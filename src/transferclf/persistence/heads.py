@@ -150,7 +150,7 @@ def _restored_registered(
 
 def _restored_moments(facts: Facts, arrays: StoredArrays, mean: np.ndarray) -> Moments | None:
     # Archives of format 1 have none. Their features stay standardised as they are.
-    known = facts.part_or_none("moments") if "moments" in facts.names() else None
+    known = facts.or_none(facts.part, "moments") if "moments" in facts.names() else None
     if known is None:
         return None
     variance = arrays.take("head/variance", mean.shape)
@@ -171,9 +171,8 @@ def _restored_phases(
     for each in facts.parts("phases"):
         length = each.whole("length", 1)
         part, unit = each.text("part", PARTS), each.text("unit", UNITS)
-        phases.append(
-            Phase(part, unit, length, each.whole("kept", 0, length), each.flag("stopped_early"))
-        )
+        kept = each.whole("kept", 0, length)
+        phases.append(Phase(part, unit, length, kept, each.flag("stopped_early")))
         each.finish()
     if sum(phase.length for phase in phases) != len(history["loss"]):
         raise ArchiveError("phases must be as long together as the history.")
@@ -186,7 +185,7 @@ def _restored_suffix(
     dropout, n_parameters = facts.rates("dropout"), facts.whole("n_parameters", 1)
     epochs_done, n_head_iter = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
     suffix = _suffix(facts, objective, prefix)
-    parts = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
+    parts: tuple[str, ...] = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
     parts = ("network",) if prefix.is_scratch else parts
     phases = _restored_phases(facts, common.history, n_head_iter, parts)
     facts.finish()
@@ -216,13 +215,13 @@ def _suffix(facts: Facts, objective: Objective, prefix: Prefix) -> Suffix:
         objective,
         facts.wholes("hidden_units", 1),
         facts.text("activation", ACTIVATIONS),
-        facts.text_or_none("batch_norm", ("before", "after")),
+        facts.or_none(facts.text, "batch_norm", ("before", "after")),
         dropout=facts.flag("has_dropout"),
         l1=facts.flag("has_l1"),
         l2=facts.flag("has_l2"),
         width=facts.whole("width", int(is_on_features)),
         prefix=None if is_on_features else prefix,
-        scaling=facts.text_or_none("scaling", PIXEL_SCALINGS),
+        scaling=facts.or_none(facts.text, "scaling", PIXEL_SCALINGS),
     )
     if prefix.is_scratch if is_on_features else not prefix.is_cut:
         raise ArchiveError("what was learned does not fit where the network is cut.")
@@ -258,9 +257,7 @@ def _head_weights(suffix: Suffix, parameters: Sequence[np.ndarray]) -> list[np.n
     with trainer.lock:
         network = trainer.network
         if [tuple(variable.shape) for variable in network.weights] != [p.shape for p in parameters]:
-            raise ArchiveError(
-                "the arrays are no weights of this network: their shapes are others."
-            )
+            raise ArchiveError("the arrays fit no such network: their shapes are others.")
         trainer.set_parameters(parameters)
         return network.head_weights()
 

@@ -55,17 +55,11 @@ ATTRIBUTES = {
 SHARED_ATTRIBUTES = {"feature_names_in_", "n_features_in_", "pixel_range_", "prefix_", "resize_"}
 
 _PACKAGES = ("keras", "numpy", "scikit-learn", "tensorflow", "transferclf")
-_RANGES: dict[str, type[DtypeRange] | type[ValueRange]] = {
-    "type": DtypeRange,
-    "values": ValueRange,
-}
+_RANGES: dict[str, type[DtypeRange] | type[ValueRange]] = {"type": DtypeRange, "values": ValueRange}
 
 
 def save_model(
-    estimator: Estimator,
-    path: str | os.PathLike[str] | IO[bytes],
-    *,
-    include_weights: bool = False,
+    estimator: Estimator, path: str | os.PathLike[str] | IO[bytes], *, include_weights: bool = False
 ) -> None:
     """Save a fitted estimator to a file that holds no code.
 
@@ -264,9 +258,9 @@ def _restored(facts: Facts, arrays: StoredArrays, backbone: keras.Model | None) 
     estimator = kind(**params)
     with as_archive_error():
         check_parameters(estimator)
-    estimator.pixel_range_ = _restored_range(fitted.part_or_none("pixel_range"))
+    estimator.pixel_range_ = _restored_range(fitted.or_none(fitted.part, "pixel_range"))
     estimator.resize_ = fitted.text("resize", RESIZE_MODES)
-    _restore_rows(estimator, fitted)
+    _restore_columns(estimator, fitted)
     estimator.prefix_ = restored_prefix(fitted.part("prefix"), arrays, backbone)
     if isinstance(estimator, CNNFeatureExtractor):
         estimator.n_features_out_ = fitted.whole("n_features_out", 1)
@@ -279,17 +273,16 @@ def _restored(facts: Facts, arrays: StoredArrays, backbone: keras.Model | None) 
     return estimator
 
 
-def _restore_rows(estimator: Estimator, facts: Facts) -> None:
+def _restore_columns(estimator: Estimator, facts: Facts) -> None:
     """Restore the number of columns that the estimator was fitted with, and their names."""
-    length, names = facts.take("n_features_in"), facts.take("feature_names_in")
-    known = Facts({"length": length, "names": names}, "n_features_in and feature_names_in")
+    length = facts.or_none(facts.whole, "n_features_in", 1)
+    names = facts.or_none(facts.texts, "feature_names_in")
     if length is not None:
-        estimator.n_features_in_ = known.whole("length", 1)
+        estimator.n_features_in_ = length
     if names is not None:
-        texts = known.texts("names")
-        estimator.feature_names_in_ = np.array(texts, dtype=object)
-        if len(texts) != length:
-            raise known.wrong(f"{length} names", names)
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+        if len(names) != length:
+            raise facts.wrong(f"{length} names", names, "feature_names_in")
 
 
 def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: StoredArrays) -> None:
@@ -299,7 +292,7 @@ def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: Stored
         objective = restored_objective(objective_kind, part.take_all())
     for name, value in objective.attributes().items():
         setattr(estimator, name, value)
-    fields = facts.part_or_none("augmentation")
+    fields = facts.or_none(facts.part, "augmentation")
     estimator.augmentation_ = None if fields is None else restored_fields(Augmentation, fields)
     with as_archive_error():
         check_test_time(estimator.test_time_augmentation, estimator.augmentation_)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -43,12 +42,13 @@ ACTIVATIONS = (
 )
 # fmt: on
 
+_UNNEEDED = "It is not needed to predict: set_params({}) first."
 _HINTS = {
-    "head": "which is code of your own; pickle the estimator instead",
-    "optimizer": "set_params(optimizer=NAME, learning_rate=NUMBER)",
-    "lr_schedule": "set_params(lr_schedule=None)",
-    "callbacks": "set_params(callbacks=None)",
-    "random_state": "set_params(random_state=NUMBER)",
+    "head": "It is code of your own; pickle the estimator instead.",
+    "optimizer": _UNNEEDED.format("optimizer=NAME, learning_rate=NUMBER"),
+    "lr_schedule": _UNNEEDED.format("lr_schedule=None"),
+    "callbacks": _UNNEEDED.format("callbacks=None"),
+    "random_state": _UNNEEDED.format("random_state=NUMBER"),
 }
 
 
@@ -84,7 +84,9 @@ def _written(name: str, value: object) -> object:
         return {"dict": [[_written(name, each) for each in pair] for pair in value.items()]}
     if isinstance(value, ParameterSet) and type(value) in _parameter_sets().values():
         return {type(value).__name__: fields_of(value)}
-    return _refuse(name, value)
+    hint = _HINTS.get(name, "Pickle the estimator instead.")
+    message = f"{name} must be of plain values to be saved. Got {value!r} instead. {hint}"
+    raise InvalidParameterError(message)
 
 
 def fields_of(value: ParameterSet) -> dict[str, object]:
@@ -100,15 +102,6 @@ def check_activation(value: object) -> None:
         raise InvalidParameterError(
             f"an archive can only hold activations of Keras' own. Got {name!r} instead."
         )
-
-
-def _refuse(name: str, value: object) -> NoReturn:
-    hint = _HINTS.get(name)
-    hint = f"It is not needed to predict: {hint} first" if hint and "(" in hint else hint
-    raise InvalidParameterError(
-        f"{name} must be of plain values to be saved. Got {value!r} instead. "
-        f"{hint or 'Pickle the estimator instead'}."
-    )
 
 
 def restored_parameters(facts: Facts, known: set[str]) -> dict[str, Any]:
@@ -144,14 +137,26 @@ def _read(value: object, name: str, depth: int) -> object:
         return [_read(each, name, depth + 1) for each in value]
     if not isinstance(value, dict):
         return value
-    if len(value) != 1:
-        raise ArchiveError(f"{name} must be an object of one known kind. Got {len(value)} keys.")
-    ((kind, content),) = value.items()
-    if kind in _READERS:
-        return _READERS[kind](content, name, depth + 1)
+    return _read_object(value, name, depth + 1)
+
+
+def _read_object(value: dict[str, object], name: str, depth: int) -> object:
+    kind, content = next(iter(value.items())) if len(value) == 1 else ("", None)
     if kind in _parameter_sets():
-        return restored_fields(_parameter_sets()[kind], Facts(content, name), depth + 1)
-    raise ArchiveError(f"{name} is of a kind that no parameter is: {kind[:100]!r}.")
+        return restored_fields(_parameter_sets()[kind], Facts(content, name), depth)
+    if kind == "model" and name == "backbone" and content is None:
+        return None
+    if kind == "path" and is_text(content):
+        return Path(content)
+    if kind in ("tuple", "dict") and isinstance(content, list):
+        values = [_read(each, name, depth) for each in content]
+        if kind == "tuple":
+            return tuple(values)
+        pairs = [pair for pair in values if isinstance(pair, list) and len(pair) == 2]
+        made = {key: each for key, each in pairs if isinstance(key, str | int | float)}
+        if len(made) == len(values):
+            return made
+    raise ArchiveError(f"{name} is no object of a known kind. Got {kind[:100]!r} instead.")
 
 
 def restored_fields(kind: type[Set], facts: Facts, depth: int = 1) -> Set:
@@ -161,38 +166,3 @@ def restored_fields(kind: type[Set], facts: Facts, depth: int = 1) -> Set:
     with as_archive_error():
         restored.check()
     return restored
-
-
-def _read_tuple(content: object, name: str, depth: int) -> tuple[object, ...]:
-    if not isinstance(content, list):
-        raise ArchiveError(f"{name} must be a list of values.")
-    return tuple(_read(each, name, depth) for each in content)
-
-
-def _read_dict(content: object, name: str, depth: int) -> dict[object, object]:
-    read = _read_tuple(content, name, depth)
-    pairs = [pair for pair in read if isinstance(pair, list) and len(pair) == 2]
-    if len(pairs) < len(read):
-        raise ArchiveError(f"{name} must be a list of pairs.")
-    if not all(isinstance(key, str | int | float) for key, _ in pairs):
-        raise ArchiveError(f"{name} must have texts and numbers as keys.")
-    return {pair[0]: pair[1] for pair in pairs}
-
-
-def _read_path(content: object, name: str, depth: int) -> Path:
-    if not is_text(content):
-        raise ArchiveError(f"{name} must be a path.")
-    return Path(content)
-
-
-def _read_model(content: object, name: str, depth: int) -> None:
-    if name != "backbone" or content is not None:
-        raise ArchiveError(f"{name} cannot be a model.")
-
-
-_READERS: dict[str, Callable[[object, str, int], object]] = {
-    "dict": _read_dict,
-    "model": _read_model,
-    "path": _read_path,
-    "tuple": _read_tuple,
-}

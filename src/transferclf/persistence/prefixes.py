@@ -24,12 +24,7 @@ from transferclf.backbones.weights import (
 )
 from transferclf.engines.engine import PRECISIONS
 from transferclf.engines.registry import check_engine, engine_names
-from transferclf.exceptions import (
-    ArchiveError,
-    InvalidParameterError,
-    NetworkError,
-    WeightsError,
-)
+from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError, WeightsError
 from transferclf.features.choosing import choose_prefix
 from transferclf.features.frozen import Prefix
 from transferclf.graphs.digests import file_digest, values_digest
@@ -39,6 +34,11 @@ from transferclf.persistence.parameters import fields_of, restored_fields
 
 if TYPE_CHECKING:
     import keras
+
+# Fields of a prefix that an archive holds as they are, in the order of the file.
+PARAMETERS = (
+    "size", "preprocessing", "pooling", "layers", "seed", "trainable_layers", "engine", "precision",
+)  # fmt: skip
 
 # No network is used with larger images.
 MAX_SIDE = 2**14
@@ -57,15 +57,7 @@ def prefix_facts(
     return {
         "backbone": {"convnet": fields_of(convnet)} if convnet else {kind: prefix.backbone.name},
         "weights": _weights_facts(prefix, arrays, include_weights),
-        "size": list(prefix.size),
-        "preprocessing": prefix.preprocessing,
-        "pooling": prefix.pooling,
-        "layers": list(prefix.layers),
-        "seed": prefix.seed,
-        "trainable_layers": prefix.trainable_layers,
-        "engine": prefix.engine,
-        "precision": prefix.precision,
-    }
+    } | {name: getattr(prefix, name) for name in PARAMETERS}
 
 
 def _convnet_of(record: Backbone) -> ConvNet | None:
