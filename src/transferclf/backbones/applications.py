@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from transferclf.backbones.preprocessing import TORCH_RGB_DEVIATION
-from transferclf.backbones.record import Backbone
+from transferclf.backbones.record import Backbone, Size, Weights
 from transferclf.backbones.weights import (
     PRETRAINED,
     PretrainedBackbone,
@@ -119,7 +119,7 @@ class KerasApplication(PretrainedBackbone):
             ends_in="vector",
         )
 
-    def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> keras.Model:
+    def network(self, weights: Weights, size: Size, seed: int) -> keras.Model:
         """Return the network with its weights."""
         with warnings.catch_warnings():
             # Keras warns that a MobileNet has no weights for some sizes and takes those for 224.
@@ -132,11 +132,11 @@ class KerasApplication(PretrainedBackbone):
                 weights = file
             return self._built(None, size) if weights is None else self._loaded(Path(weights), size)
 
-    def _built(self, weights: str | None, size: tuple[int, int]) -> keras.Model:
+    def _built(self, weights: str | None, size: Size) -> keras.Model:
         top = {} if self.include_top else {"include_top": False}
         return self.build(weights=weights, input_shape=(*size, 3), **top)
 
-    def _loaded(self, path: Path, size: tuple[int, int]) -> keras.Model:
+    def _loaded(self, path: Path, size: Size) -> keras.Model:
         ends = "without its classification layer"
         if self.include_top:
             pixels = f"{size[0]}x{size[1]} pixels"
@@ -146,7 +146,7 @@ class KerasApplication(PretrainedBackbone):
             model.load_weights(str(path))
             return as_for_imagenet(model, self) if is_pretrained_file(self, path, size) else model
 
-    def _from_keras(self, size: tuple[int, int]) -> keras.Model:
+    def _from_keras(self, size: Size) -> keras.Model:
         """Let Keras load or download the ImageNet weights, and explain why it cannot."""
         path = keras_models_folder() / str(self.weights_file_for(size))
         ends = f"{'with' if self.include_top else 'without'} its classification layer"
@@ -160,7 +160,7 @@ class KerasApplication(PretrainedBackbone):
                 raise unfit_weights(self, path, ends, error) from error
             state = "is damaged, or another than Keras expects" if was_there else "is not there"
             raise WeightsError(
-                f"The pretrained weights of {self.name!r} {ends} cannot be had: {path} {state}, "
+                f"The pretrained weights of {self.name!r} {ends} are not available: {path} {state}, "
                 f"and Keras could not load or download it ({error}). Put the file there (or set "
                 "KERAS_HOME), pass weights=PATH or weights=None, or use backbone='tiny', which "
                 "needs no download."

@@ -33,7 +33,7 @@ MAX_PARAMETERS = 2**29
 
 @dataclass
 class ConvNet(ParameterSet):
-    """The plain networks of textbooks, to be trained from nothing.
+    """A plain network as in textbooks, to be trained from random weights.
 
     Blocks of convolutions, each with a 2 x 2 maximum at its end, then dense layers. The outputs are
     features. The classifier adds the layer of class scores, and resizes images to 64 x 64 pixels

@@ -1,17 +1,24 @@
-"""Backbones that are Keras models of the user's own, or functions that build them."""
+"""Backbones of the user's own: Keras models, functions that build these, functions of arrays."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from transferclf.backbones.record import Backbone
+import numpy as np
+
+from transferclf.backbones.record import Backbone, Size, Weights
 from transferclf.backbones.weights import build_backbone
 from transferclf.exceptions import InvalidParameterError, NetworkError, warn
 
 if TYPE_CHECKING:
     import keras
+
+Function = Callable[[np.ndarray], np.ndarray]
 
 # Where the Keras 2 that TensorFlow once contained keeps its models.
 _KERAS_2 = "tensorflow.python.keras."
@@ -88,3 +95,60 @@ def _is_scaling(operation: keras.Operation) -> bool:
         return _scales_its_pixels(operation)
     is_layer = hasattr(operation, "weights")
     return type(operation).__name__ in (_SCALING_LAYERS if is_layer else _SCALING_ARITHMETIC)
+
+
+class Identity:
+    """A text that one registered function has and no other ever had, not even its copies.
+
+    The code of a function may read anything, and may have changed when it is unpickled.
+    """
+
+    def __init__(self) -> None:
+        self.text = uuid.uuid4().hex
+
+    def __reduce__(self) -> tuple[type[Identity], tuple[()]]:
+        return Identity, ()
+
+
+@dataclass(frozen=True)
+class FunctionBackbone(Backbone):
+    """A function from pixels (n, h, w, 3) to rows (n, d), tokens (n, t, c) or maps (n, h, w, c).
+
+    Its name and `version` identify it. If `version` is None, `identity` does, which is new for each
+    registration and in each process.
+    """
+
+    version: str | None = None
+    identity: Identity = field(default_factory=Identity, repr=False)
+
+    kind: ClassVar[str] = "function"
+    can_be_cut: ClassVar[bool] = False
+
+    def network(self, weights: Weights, size: Size, seed: int) -> Function:
+        """Return the function, which raises NetworkError if its result has a wrong shape."""
+
+        def checked(images: np.ndarray) -> np.ndarray:
+            # A copy, because a function may scale pixels in place.
+            result = np.array(self.build()(images.copy()), np.float32)
+            if result.ndim not in (2, 3, 4) or len(result) != len(images):
+                raise NetworkError(
+                    f"the function of backbone {self.name!r} must return rows (n, d) or maps "
+                    f"(n, h, w, c), one for each of {len(images)} images. Got {result.shape}."
+                )
+            return result
+
+        return checked
+
+    def build(self, **arguments: object) -> Function:
+        """Return the function itself."""
+        assert callable(self.builder)
+        return self.builder
+
+    def facts(self) -> list[object]:
+        """Return the name, and the version or the identity."""
+        is_by_name = self.version is not None
+        return [self.name, self.kind, is_by_name, self.version or self.identity.text]
+
+    def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
+        """Return the version, or "" if there is none."""
+        return self.version or ""

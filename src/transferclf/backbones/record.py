@@ -16,6 +16,9 @@ from transferclf.graphs.digests import version_of
 if TYPE_CHECKING:
     import keras
 
+Weights = str | Path | None
+Size = tuple[int, int]
+
 # How activation maps can become features.
 POOLINGS = ("avg", "max", "flatten")
 
@@ -97,7 +100,7 @@ class Backbone:
         return builder(**dict(self.options), **arguments)
 
     def network(
-        self, weights: str | Path | None, size: tuple[int, int], seed: int
+        self, weights: Weights, size: Size, seed: int
     ) -> keras.Model | Callable[[np.ndarray], np.ndarray]:
         """Return the network with its weights, a keras.Model unless `kind` says otherwise.
 
@@ -117,11 +120,11 @@ class Backbone:
         # Another version of Keras may change an architecture under its name.
         return [self.name, self.options, version_of("keras")]
 
-    def weights_digest(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> str:
+    def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return a text that identifies the weights; builds the network only if it has to."""
         return f"random {seed}"
 
-    def weights_file_for(self, size: tuple[int, int]) -> str | None:
+    def weights_file_for(self, size: Size) -> str | None:
         """Return the name of the pretrained weights file for an input of this height and width."""
         if self.weights_file is None:
             return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from transferclf._checks import refuse
 from transferclf.backbones.applications import RECORDS
-from transferclf.backbones.functions import FunctionBackbone
+from transferclf.backbones.own import FunctionBackbone
 from transferclf.backbones.preprocessing import check_preprocessing
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import TINY

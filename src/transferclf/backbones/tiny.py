@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator
 from itertools import count, repeat
 from pathlib import Path
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -26,6 +27,9 @@ TOP_WIDTH = 512
 WIDTH = TOP_WIDTH + sum(
     width * n_units for width, n_units in zip(BLOCK_WIDTHS[1:], UNITS_PER_BLOCK[1:], strict=True)
 )
+
+Tensor: TypeAlias = keras.KerasTensor
+Seeds = Iterator[int | None]
 
 WEIGHTS_PATH = Path(__file__).with_name("tiny_weights.npz")
 WEIGHTS_SHA256 = "d956443c92c03186a36e6b0bfeb72098c8d8a1d9062c1e91a254ada04d1c04f9"
@@ -109,9 +113,7 @@ def _check_weights(arrays: dict[str, np.ndarray], variables: dict[str, keras.Var
             )
 
 
-def _residual_unit(
-    x: keras.KerasTensor, width: int, strides: int, prefix: str, seeds: Iterator[int | None]
-) -> keras.KerasTensor:
+def _residual_unit(x: Tensor, width: int, strides: int, prefix: str, seeds: Seeds) -> Tensor:
     """Two 3 x 3 convolutions beside a shortcut, which is projected if the shape changes."""
     shortcut = x
     if strides > 1:
@@ -125,14 +127,7 @@ def _residual_unit(
     return layers.ReLU(name=f"{prefix}_relu2")(x)
 
 
-def _conv_bn(
-    x: keras.KerasTensor,
-    width: int,
-    kernel: int,
-    strides: int,
-    names: str,
-    seeds: Iterator[int | None],
-) -> keras.KerasTensor:
+def _conv_bn(x: Tensor, width: int, kernel: int, strides: int, names: str, seeds: Seeds) -> Tensor:
     """A convolution without a bias; the batch normalisation after it has one."""
     convolution = layers.Conv2D(
         width,

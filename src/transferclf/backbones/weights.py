@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from transferclf.backbones.record import Backbone
+from transferclf.backbones.record import Backbone, Size, Weights
 from transferclf.exceptions import NetworkError, WeightsError
 from transferclf.graphs.digests import file_digest
 from transferclf.graphs.isolation import undisturbed
@@ -56,7 +56,7 @@ def _temporary_home() -> Path:
     return Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(), ".keras")
 
 
-def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:
+def pretrained_file(backbone: Backbone, size: Size) -> Path | None:
     """Return the file with the pretrained weights, or None if there is none (yet)."""
     if backbone.is_bundled:
         return _TINY_FILE
@@ -68,23 +68,19 @@ def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def is_pretrained_file(backbone: Backbone, path: Path, size: tuple[int, int]) -> bool:
+def is_pretrained_file(backbone: Backbone, path: Path, size: Size) -> bool:
     """Whether a file has the name under which Keras keeps the ImageNet weights."""
     return backbone.is_keras_application and path.name == backbone.weights_file_for(size)
 
 
-def has_imagenet_graph(
-    backbone: Backbone, weights: str | Path | None, size: tuple[int, int]
-) -> bool:
+def has_imagenet_graph(backbone: Backbone, weights: Weights, size: Size) -> bool:
     """Whether the network is built as Keras builds it for the ImageNet weights."""
     if weights is None or weights in PRETRAINED:
         return weights is not None
     return is_pretrained_file(backbone, Path(weights), size)
 
 
-def build_backbone(
-    backbone: Backbone, weights: str | Path | None, size: tuple[int, int], seed: int
-) -> keras.Model:
+def build_backbone(backbone: Backbone, weights: Weights, size: Size, seed: int) -> keras.Model:
     """Build the Keras network of a record, as :meth:`Backbone.network`, in a fresh Keras.
 
     Raises WeightsError if the weights are missing or do not fit.
@@ -105,7 +101,7 @@ class PretrainedBackbone(Backbone):
 
     takes_weights: ClassVar[bool] = True
 
-    def weights_digest(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> str:
+    def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return the digest of the file, or the seed; downloads a file that is not there yet."""
         if weights is None:
             return super().weights_digest(weights, size, seed)
@@ -131,7 +127,7 @@ class Bundled(PretrainedBackbone):
 
     is_bundled: ClassVar[bool] = True
 
-    def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> keras.Model:
+    def network(self, weights: Weights, size: Size, seed: int) -> keras.Model:
         """Return the network with its weights."""
         from transferclf.backbones.tiny import load_tiny_weights
 

@@ -11,15 +11,14 @@ from transferclf.graphs._private import forget_kernels, take_gradients_as_they_a
 
 # Whatever a backend computes with.
 Tensor = Any
+Function = Callable[..., Tensor]
 
 
 def _is_on_tensorflow() -> bool:
     return keras.backend.backend() == "tensorflow"
 
 
-def compiled(
-    function: Callable[..., Tensor], *arguments: keras.KerasTensor
-) -> Callable[..., Tensor]:
+def compiled(function: Function, *arguments: keras.KerasTensor) -> Function:
     """Compile a function that reads variables, and may set them, such as a step of training.
 
     `arguments` are the shapes and types of its arguments. A backend that traces nothing gets the

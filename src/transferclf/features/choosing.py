@@ -96,8 +96,8 @@ def check_own_model(prefix: Prefix) -> None:
     """
     if prefix.model is None:
         return
+    from transferclf.graphs.cutting import warn_of_classes
     from transferclf.graphs.digests import describe
-    from transferclf.graphs.endings import warn_of_classes
 
     if not prefix.layers:
         warn_of_classes(prefix.model)

@@ -35,6 +35,8 @@ import numpy as np
 
 from transferclf.features import segments
 
+Entries = dict[bytes, np.ndarray]
+
 _FOLDER = f"transferclf-features-{segments.FORMAT}"
 _SUFFIX = ".features"
 _SEGMENTS = 16  # the least number in a full store; one is evicted at a time
@@ -92,9 +94,9 @@ class DiskEntries:
         """The size of the files on the disk."""
         return sum(segment.taken for segment in self._segments.values())
 
-    def get_many(self, key_of: Mapping[bytes, bytes]) -> dict[bytes, np.ndarray]:
+    def get_many(self, key_of: Mapping[bytes, bytes]) -> Entries:
         """Return the activations that are there. `key_of` maps digests to keys."""
-        found: dict[bytes, np.ndarray] = {}
+        found: Entries = {}
         missing = self._find(key_of, key_of, found)
         if missing:
             self.refresh()
@@ -167,10 +169,7 @@ class DiskEntries:
         return self._segments.get(self._own_path)
 
     def _find(
-        self,
-        digests: Iterable[bytes],
-        key_of: Mapping[bytes, bytes],
-        found: dict[bytes, np.ndarray],
+        self, digests: Iterable[bytes], key_of: Mapping[bytes, bytes], found: Entries
     ) -> list[bytes]:
         """Add the activations whose place is known to `found`; return the other digests."""
         now = time.monotonic()

@@ -12,7 +12,7 @@ import numpy as np
 
 from transferclf._checks import is_number
 from transferclf.exceptions import InvalidParameterError, warn
-from transferclf.features.disk import DiskEntries
+from transferclf.features.disk import DiskEntries, Entries
 from transferclf.features.memory import MemoryEntries, in_dtype
 from transferclf.features.segments import key_digest
 
@@ -203,9 +203,7 @@ class FeatureStore:
             self._hits_and_misses = (0, 0)
         self._warn_once()
 
-    def _left_by_disk(
-        self, disk: DiskEntries, stored: dict[bytes, np.ndarray]
-    ) -> dict[bytes, np.ndarray]:
+    def _left_by_disk(self, disk: DiskEntries, stored: Entries) -> Entries:
         """Put activations on disk; return those that it did not take."""
         digests = {key: key_digest(key, self.dtype) for key in stored}
         self._memory.discard(stored)  # first: entries in memory hide those on the disk

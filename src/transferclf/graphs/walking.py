@@ -14,6 +14,7 @@ from transferclf.exceptions import NetworkError
 from transferclf.graphs._private import Node, inputs_of_call, maker_of, nodes_by_depth
 
 Operation = Callable[..., Any]
+Tensors = list[keras.KerasTensor]
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -71,9 +72,9 @@ def operations_before(tensor: keras.KerasTensor) -> dict[int, keras.Operation]:
 
 def replay(
     model: keras.Model,
-    inputs: list[keras.KerasTensor],
+    inputs: Tensors,
     replace: Callable[[Operation], Operation] = lambda operation: operation,
-) -> list[keras.KerasTensor]:
+) -> Tensors:
     """Call all operations of a functional graph again on other inputs, and return its outputs.
 
     Nested models are replayed too, so that the result is flat. `replace` gets each operation and
@@ -93,11 +94,11 @@ def with_replaced(model: keras.Model, replace: Callable[[Operation], Operation])
 
 def run_nodes(
     nodes: list[Node],
-    old_inputs: list[keras.KerasTensor],
-    new_inputs: list[keras.KerasTensor],
-    old_outputs: list[keras.KerasTensor],
+    old_inputs: Tensors,
+    new_inputs: Tensors,
+    old_outputs: Tensors,
     replace: Callable[[Operation], Operation] = lambda operation: operation,
-) -> list[keras.KerasTensor]:
+) -> Tensors:
     """Repeat some calls of a graph with other inputs, and return its new outputs."""
 
     def flattened(operation: Operation) -> Operation:
@@ -113,10 +114,10 @@ def run_nodes(
     return [now[id(output)] for output in old_outputs]
 
 
-def _flat(tensors: object) -> list[keras.KerasTensor]:
+def _flat(tensors: object) -> Tensors:
     return list(keras.tree.flatten(tensors))
 
 
-def packed(tensors: list[keras.KerasTensor]) -> keras.KerasTensor | list[keras.KerasTensor]:
+def packed(tensors: Tensors) -> keras.KerasTensor | Tensors:
     """Return a single tensor as itself, several as a list, as `keras.Model` takes them."""
     return tensors[0] if len(tensors) == 1 else tensors

@@ -15,7 +15,7 @@ import stat
 import struct
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
@@ -23,7 +23,7 @@ from typing import IO
 import numpy as np
 
 from transferclf.exceptions import ArchiveError
-from transferclf.persistence.facts import Facts, facts_text, parsed_facts
+from transferclf.persistence.facts import Facts, Written, facts_text, parsed_facts
 
 FACTS = "model.json"
 MAX_FACTS_BYTES = 2**23
@@ -31,6 +31,8 @@ MAX_MEMBERS = 2**14
 MAX_DIMENSIONS = 8
 # A larger zip needs an extension, which would have to be checked too.
 MAX_BYTES = 2**31 - 2**20
+
+Arrays = dict[str, np.ndarray]
 
 # Little-endian, so that the same numbers are the same bytes everywhere.
 DTYPES = ("<f4", "<f8", "<i4", "<i8")
@@ -42,9 +44,7 @@ _MAX_HEADER_BYTES = 256
 _STORED_AT = (1980, 1, 1, 0, 0, 0)
 
 
-def write_archive(
-    place: Path | IO[bytes], facts: dict[str, object], arrays: Mapping[str, np.ndarray]
-) -> None:
+def write_archive(place: Path | IO[bytes], facts: Written, arrays: Arrays) -> None:
     """Write a whole archive or nothing: an old file is replaced when the new one is complete.
 
     The facts get a part "arrays", with type, shape and digest of each. Numbers that are not finite,

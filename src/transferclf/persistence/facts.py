@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, TypeGuard, TypeVar
 
 from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
+
+# The values of a JSON object.
+Written = dict[str, object]
 
 T = TypeVar("T")
 Check = Callable[[object], TypeGuard[T]]
@@ -24,7 +27,7 @@ MAX_TEXT = 1000
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
-def facts_text(facts: Mapping[str, object]) -> bytes:
+def facts_text(facts: Written) -> bytes:
     """Return facts as JSON, the same bytes for the same facts."""
     try:
         return json.dumps(facts, allow_nan=False, ensure_ascii=False, indent=1).encode()
@@ -116,17 +119,15 @@ class Facts:
         if self._rest:
             raise ArchiveError(f"{self.where} must not have {min(self._rest)[:MAX_TEXT]!r}.")
 
-    def _one(self, name: str, is_right: Check[T], expected: str, fits: Fits[T] = _always) -> T:
+    def _one(self, name: str, check: Check[T], expected: str, fits: Fits[T] = _always) -> T:
         value = self.take(name)
-        if not is_right(value) or not fits(value):
+        if not check(value) or not fits(value):
             raise self.wrong(expected, value, name)
         return value
 
-    def _all(
-        self, name: str, is_right: Check[T], expected: str, fits: Fits[T] = _always
-    ) -> list[T]:
+    def _all(self, name: str, check: Check[T], expected: str, fits: Fits[T] = _always) -> list[T]:
         values = self._one(name, _is_list, "a list")
-        right = [value for value in values if is_right(value) and fits(value)]
+        right = [value for value in values if check(value) and fits(value)]
         if len(right) < len(values):
             raise self.wrong(expected, values, name)
         return right
@@ -201,7 +202,7 @@ def measured_text(values: Sequence[float]) -> list[float | str]:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether it is a text that can be written: JSON has escapes for halves of characters."""
+    """Whether it is a text that can be encoded. JSON can also escape halves of characters."""
     try:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:
@@ -209,12 +210,12 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether it is a number as JSON has them."""
+    """Whether it is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number as JSON has them."""
+    """Whether it is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

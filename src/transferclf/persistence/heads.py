@@ -19,8 +19,8 @@ from transferclf.heads.registry import head_class
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import PIXEL_SCALINGS, Suffix
 from transferclf.objectives import Objective
-from transferclf.persistence.archive import StoredArrays
-from transferclf.persistence.facts import Facts, as_archive_error, measured_text
+from transferclf.persistence.archive import Arrays, StoredArrays
+from transferclf.persistence.facts import Facts, Written, as_archive_error, measured_text
 from transferclf.persistence.parameters import ACTIVATIONS, check_activation
 from transferclf.persistence.prefixes import features_below
 from transferclf.training.phases import TrainedSuffix
@@ -30,11 +30,7 @@ if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
 
 
-# What JSON has of an object.
-Written = dict[str, object]
-
-
-def head_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> Written:
+def head_facts(head: FittedHead, arrays: Arrays) -> Written:
     """Return facts for :func:`restored_head`, and add arrays to `arrays`.
 
     The state of an optimizer is left out: it is not needed to predict.
@@ -54,18 +50,18 @@ def head_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> Written:
     return {"kind": kind} | facts | write(head, arrays)
 
 
-def _linear_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> Written:
+def _linear_facts(head: FittedHead, arrays: Arrays) -> Written:
     arrays |= dict(zip(("head/coef", "head/intercept"), head.weights, strict=True))
     return {}
 
 
-def _registered_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> Written:
+def _registered_facts(head: FittedHead, arrays: Arrays) -> Written:
     """Write a head of a kind that was added by `register_head`."""
     arrays |= {f"head/weights/{n}": value for n, value in enumerate(head.weights)}
     return {"class": head.kind, "n_weights": len(head.weights)}
 
 
-def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> Written:
+def _trained_facts(head: TrainedSuffix, arrays: Arrays) -> Written:
     suffix = head.suffix
     if suffix.head is not None:
         raise InvalidParameterError(
@@ -129,7 +125,7 @@ def _restored_linear(
 ) -> LinearHead:
     facts.finish()
     if prefix.is_scratch:
-        raise ArchiveError("a network from nothing has no linear head.")
+        raise ArchiveError("a network trained from random weights has no linear head.")
     coef = arrays.take("head/coef", (len(common.mean), objective.n_outputs))
     intercept = arrays.take("head/intercept", (objective.n_outputs,))
     return linear_head(objective, coef=coef, intercept=intercept, **vars(common))
@@ -224,9 +220,9 @@ def _suffix(facts: Facts, objective: Objective, prefix: Prefix) -> Suffix:
         scaling=facts.or_none(facts.text, "scaling", PIXEL_SCALINGS),
     )
     if prefix.is_scratch if is_on_features else not prefix.is_cut:
-        raise ArchiveError("what was learned does not fit where the network is cut.")
+        raise ArchiveError("the head does not fit the cut of the network.")
     if suffix.scaling is not None and not prefix.is_scratch:
-        raise ArchiveError("only networks from nothing have pixels scaled as fitted.")
+        raise ArchiveError("only networks trained from random weights have fitted pixel scaling.")
     return suffix
 
 

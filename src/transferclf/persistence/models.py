@@ -19,8 +19,8 @@ from transferclf.graphs.digests import version_of
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
 from transferclf.objectives import kinds, restored_objective
-from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
-from transferclf.persistence.facts import MAX_TEXT, Facts, as_archive_error
+from transferclf.persistence.archive import Arrays, StoredArrays, opened_archive, write_archive
+from transferclf.persistence.facts import MAX_TEXT, Facts, Written, as_archive_error
 from transferclf.persistence.heads import head_facts, restored_head
 from transferclf.persistence.parameters import (
     fields_of,
@@ -132,7 +132,7 @@ def save_model(
             "or pickle the estimator."
         )
     check_parameters(estimator)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: Arrays = {}
     facts = {
         "format": FORMAT,
         "kind": kind,
@@ -208,12 +208,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | packages
 
 
-def _fitted_facts(
-    estimator: Estimator, arrays: dict[str, np.ndarray], include_weights: bool
-) -> dict[str, object]:
+def _fitted_facts(estimator: Estimator, arrays: Arrays, include_weights: bool) -> Written:
     names = getattr(estimator, "feature_names_in_", None)
     length = getattr(estimator, "n_features_in_", None)
-    facts: dict[str, object] = {
+    facts: Written = {
         "pixel_range": _range_facts(estimator.pixel_range_),
         "resize": estimator.resize_,
         "n_features_in": None if length is None else int(length),
@@ -233,7 +231,7 @@ def _fitted_facts(
     }
 
 
-def _range_facts(pixel_range: PixelRange) -> dict[str, object] | None:
+def _range_facts(pixel_range: PixelRange) -> Written | None:
     if pixel_range is None or isinstance(pixel_range, str):
         return None if pixel_range is None else {"kind": pixel_range}
     kind = next((kind for kind, made in _RANGES.items() if made is type(pixel_range)), "given")

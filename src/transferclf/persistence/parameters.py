@@ -14,7 +14,7 @@ from transferclf.augmentation import steps
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
 from transferclf.exceptions import ArchiveError, InvalidParameterError
-from transferclf.persistence.facts import Facts, as_archive_error, is_number, is_text
+from transferclf.persistence.facts import Facts, Written, as_archive_error, is_number, is_text
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -52,8 +52,8 @@ _HINTS = {
 }
 
 
-def parameter_facts(estimator: BaseEstimator) -> dict[str, object]:
-    """Return the parameters of an estimator as JSON has them.
+def parameter_facts(estimator: BaseEstimator) -> Written:
+    """Return the parameters of an estimator as values for JSON.
 
     Cache paths are machine-specific and not saved. InvalidParameterError is raised for an object
     that an archive cannot hold, such as a Keras optimizer.
@@ -89,8 +89,8 @@ def _written(name: str, value: object) -> object:
     raise InvalidParameterError(message)
 
 
-def fields_of(value: ParameterSet) -> dict[str, object]:
-    """Return the fields of a set of parameters as JSON has them."""
+def fields_of(value: ParameterSet) -> Written:
+    """Return the fields of a set of parameters as values for JSON."""
     check_activation(value)
     return {name: _written(name, field) for name, field in value.stored_params().items()}
 

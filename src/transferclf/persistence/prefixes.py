@@ -28,8 +28,8 @@ from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkE
 from transferclf.features.choosing import choose_prefix
 from transferclf.features.frozen import Prefix
 from transferclf.graphs.digests import file_digest, values_digest
-from transferclf.persistence.archive import StoredArrays
-from transferclf.persistence.facts import MAX_TEXT, Facts, as_archive_error, is_whole
+from transferclf.persistence.archive import Arrays, StoredArrays
+from transferclf.persistence.facts import MAX_TEXT, Facts, Written, as_archive_error, is_whole
 from transferclf.persistence.parameters import fields_of, restored_fields
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ MAX_SIDE = 2**14
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 
 
-def prefix_facts(
-    prefix: Prefix, arrays: dict[str, np.ndarray], include_weights: bool
-) -> dict[str, object]:
+def prefix_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Written:
     """Return facts for `restored_prefix`, and add arrays to `arrays`."""
     convnet = _convnet_of(prefix.backbone)
     kind = "own" if _is_own(prefix) else "registered"
@@ -75,9 +73,7 @@ def _own_digest(prefix: Prefix) -> str:
     return values_digest(prefix.model) if prefix.is_keras else prefix.weights_digest
 
 
-def _weights_facts(
-    prefix: Prefix, arrays: dict[str, np.ndarray], include_weights: bool
-) -> dict[str, object]:
+def _weights_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Written:
     if prefix.is_scratch:
         return {"kind": "trained"}  # the head has all of them
     if _is_own(prefix):
@@ -271,7 +267,7 @@ def _registered(name: str) -> str:
     if record is None or record.is_bundled or record.is_keras_application:
         raise InvalidParameterError(
             f"the model was fitted with a network of your own, {name!r}, which an archive cannot "
-            "hold: hand it in, load_model(path, backbone=MODEL), or register_backbone it first."
+            "hold: pass it, load_model(path, backbone=MODEL), or register_backbone it first."
         )
     return record.name
 
