@@ -176,7 +176,7 @@ def as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:
         return model
     import keras
 
-    from transferclf.graphs.walking import Operation, replay
+    from transferclf.graphs.walking import Operation, with_replaced
 
     once_more = keras.layers.Rescaling([value**-0.5 for value in TORCH_RGB_DEVIATION])
 
@@ -185,8 +185,7 @@ def as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:
             return lambda pixels: once_more(operation(pixels))
         return operation
 
-    inputs = keras.Input(batch_shape=model.inputs[0].shape)
-    return keras.Model(inputs, replay(model, [inputs], replaced)[0], name=model.name)
+    return with_replaced(model, replaced)
 
 
 RECORDS = (

@@ -16,10 +16,10 @@ import keras
 import numpy as np
 
 from transferclf.exceptions import NetworkError
-from transferclf.graphs._private import Node, constructor_arguments, maker_of
+from transferclf.graphs._private import Node, constructor_arguments
 from transferclf.graphs.digests import is_of_keras, own_functions, parts_of
 from transferclf.graphs.isolation import undisturbed
-from transferclf.graphs.walking import Operation, all_nodes, packed, replay
+from transferclf.graphs.walking import Operation, all_nodes, with_replaced
 
 # Gets a layer, and returns the operation to call in its place, or None to copy it.
 Replace = Callable[[keras.Layer], Operation | None]
@@ -57,11 +57,7 @@ def copied(model: keras.Model, replace: Replace = lambda layer: None) -> keras.M
             made[id(operation)] = other
         return made[id(operation)]
 
-    inputs = [
-        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)
-        for x in model.inputs
-    ]
-    copy = keras.Model(packed(inputs), packed(replay(model, inputs, copy_of)), name=model.name)
+    copy = with_replaced(model, copy_of)
     for original, layer in pairs:
         layer.set_weights(original.get_weights())
     _finalize(copy)
@@ -200,12 +196,13 @@ class Travelling:
         self.model = model
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keras itself writes the code of lambdas.
-        functions = [
-            (part.name, {k: v for k, v in _functions_of(part).items() if v.__name__ != "<lambda>"})
-            for part in parts_of(self.model)
-            if _functions_of(part)
-        ]
+        functions = []
+        for part in parts_of(self.model):
+            # Keras itself writes the code of lambdas.
+            found = _functions_of(part).items()
+            named = {name: value for name, value in found if value.__name__ != "<lambda>"}
+            if named:
+                functions.append((part.name, named))
         own = _own_objects(self.model)
         return _arrived, (self.model.to_json(), own, functions, self.model.get_weights())
 

@@ -84,12 +84,15 @@ def replay(
 
 
 def with_replaced(model: keras.Model, replace: Callable[[Operation], Operation]) -> keras.Model:
-    """Return a flat model in which some operations are replaced.
+    """Return a flat model of the same name in which some operations are replaced.
 
     The other layers are shared. A new layer is built by its call.
     """
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
-    return keras.Model(packed(inputs), packed(replay(model, inputs, replace)))
+    inputs = [
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)
+        for x in model.inputs
+    ]
+    return keras.Model(packed(inputs), packed(replay(model, inputs, replace)), name=model.name)
 
 
 def run_nodes(
