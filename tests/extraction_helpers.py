@@ -1,6 +1,9 @@
-"""A stand-in for a prefix, in a module that other processes can import."""
+"""A stand-in for a prefix, in a module that other processes can import, and short calls."""
 
 import numpy as np
+
+from transferclf.features.extraction import Extractor
+from transferclf.features.work import in_process
 
 SIDE = 6
 
@@ -23,3 +26,11 @@ class Moments:
 def moments(pixels):
     rows = pixels.reshape(len(pixels), -1)
     return np.stack([rows.mean(1), rows.std(1), rows @ np.arange(rows.shape[1])], axis=1)
+
+
+def extract(source, prefix, store, resize="crop", verbose=0, view=None, run=in_process):
+    return Extractor(store, resize, verbose, run).rows(source, prefix, view)
+
+
+def extract_from_cut(source, rows, prefix, store, run=in_process):
+    return Extractor(store, "crop", run=run).after_cut(source, rows, prefix)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from extraction_helpers import extract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from transferclf import Augmentation
 from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageReadError
-from transferclf.features import FeatureStore, extract
+from transferclf.features import FeatureStore
 from transferclf.features.work import activation_keys
 from transferclf.images import check_images
 from transferclf.images.loading import content_digests, looks_at
@@ -18,7 +19,7 @@ from transferclf.images.loading import content_digests, looks_at
 class Means:
     """A stand-in for a prefix: the mean colour of each image, with a count of images seen."""
 
-    size = (8, 8)
+    size, is_cut = (8, 8), False
 
     def __init__(self, digest="means"):
         self.digest = digest

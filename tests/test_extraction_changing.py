@@ -6,12 +6,13 @@ import threading
 
 import numpy as np
 import pytest
+from extraction_helpers import extract, extract_from_cut
 from PIL import Image
 
 from transferclf import Augmentation
 from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageReadError
-from transferclf.features import FeatureStore, extract, extract_from_cut, extraction
+from transferclf.features import FeatureStore, extraction
 from transferclf.features.extraction import Extractor
 from transferclf.features.work import activation_keys
 from transferclf.images import check_images, files

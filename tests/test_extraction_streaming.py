@@ -6,12 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from extraction_helpers import extract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from transferclf.exceptions import NetworkError, TransferclfWarning
-from transferclf.features import FeatureStore, extract
+from transferclf.features import FeatureStore
 from transferclf.features.extraction import CHUNK
 from transferclf.features.work import activation_keys
 from transferclf.images import check_images, loading
@@ -22,7 +23,7 @@ class Network:
     """A stand-in for a prefix: numbers that tell images apart, `width` of them."""
 
     def __init__(self, width=3, size=(4, 4)):
-        self.digest, self.width, self.size = "network", width, size
+        self.digest, self.width, self.size, self.is_cut = "network", width, size, False
         self.seen = 0
 
     def forward(self):
@@ -215,7 +216,8 @@ def test_an_interruption_leaves_no_thread_and_ends_the_line(capsys):
 WARM = """
 import sys
 import numpy as np
-from transferclf.features import FeatureStore, extract
+from transferclf.features import FeatureStore
+from transferclf.features.extraction import Extractor
 from transferclf.images import check_images
 from transferclf.features.choosing import choose_prefix
 
@@ -229,7 +231,7 @@ from transferclf.features.work import activation_keys
 from transferclf.images.loading import looks_at
 keys = activation_keys(looks_at(source), prefix, "crop")
 store.put_many({key: np.ones(5, np.float32) for key in keys})
-assert extract(source, prefix, store, verbose=1).shape == (40, 5)
+assert Extractor(store, "crop", verbose=1).rows(source, prefix).shape == (40, 5)
 assert not {"keras", "tensorflow", "sklearn"} & set(sys.modules)
 """
 

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
-from extraction_helpers import SIDE, Moments, moments
+from extraction_helpers import SIDE, Moments, extract, extract_from_cut, moments
 from image_helpers import striped_images
 from joblib import Parallel, delayed
 from PIL import ExifTags, Image
@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from transferclf import Augmentation, CNNFeatureExtractor
 from transferclf.augmentation.views import View
 from transferclf.exceptions import ImageReadError
-from transferclf.features import FeatureStore, extract, extract_from_cut
+from transferclf.features import FeatureStore
 from transferclf.features.extraction import BATCH_SIZE, Extractor
 from transferclf.features.work import in_process
 from transferclf.images import check_images

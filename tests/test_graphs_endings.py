@@ -9,7 +9,7 @@ from keras import layers
 
 from transferclf import CNNFeatureExtractor, TransferClassifier, load_model, save_model
 from transferclf.exceptions import TransferclfWarning
-from transferclf.graphs.endings import classification_layer
+from transferclf.graphs.cutting import classification_layer
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 

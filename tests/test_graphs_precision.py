@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from transferclf.graphs.folding import fold_batch_norm
-from transferclf.graphs.precision import lower_precision
+from transferclf.graphs.folding import fold_batch_norm, lower_precision
 
 SHAPE = (12, 12, 3)
 

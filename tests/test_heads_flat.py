@@ -10,7 +10,7 @@ from keras import layers
 from scipy.special import softmax
 
 from transferclf.features.choosing import choose_prefix
-from transferclf.graphs.pooling import pool
+from transferclf.graphs.rows import pool
 from transferclf.heads.flat import with_head
 from transferclf.heads.linear import linear_head
 from transferclf.objectives import Classes

@@ -8,10 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from extraction_helpers import extract
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
 from transferclf.exceptions import ImageReadError
-from transferclf.features import FeatureStore, extract
+from transferclf.features import FeatureStore
 from transferclf.images import check_images, decode_image, formats
 from transferclf.images.files import Contents
 from transferclf.images.formats import DECODED, REFUSED, decoder_of, is_decoded, open_image
@@ -49,7 +50,7 @@ def iptc(contents):
 class Hue:
     """A stand-in for a prefix: the mean colour."""
 
-    digest, size = "hue", (8, 8)
+    digest, size, is_cut = "hue", (8, 8), False
 
     def __init__(self):
         self.seen = 0

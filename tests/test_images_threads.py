@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import joblib
 import pytest
 
-from transferclf.graphs.threads import VARIABLES, limit_threads
+from transferclf.graphs.isolation import VARIABLES, limit_threads
 from transferclf.images.threads import thread_count, thread_limit
 
 
@@ -81,7 +81,7 @@ def test_what_the_user_said_stays(omp, monkeypatch):
 
 COUNTING = """
 import os, sys
-from transferclf.graphs.threads import limit_threads
+from transferclf.graphs.isolation import limit_threads
 assert not {"keras", "tensorflow"} & set(sys.modules)
 limit_threads()
 import keras, numpy as np

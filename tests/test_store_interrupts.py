@@ -28,10 +28,10 @@ from store_helpers import (
 )
 
 from transferclf.exceptions import TransferclfWarning
-from transferclf.features import FeatureStore, disk, guard, memory, segments
+from transferclf.features import FeatureStore, disk, memory, segments
 from transferclf.features import store as store_module
 
-TRACED = {module.__file__ for module in (disk, guard, memory, segments, store_module)}
+TRACED = {module.__file__ for module in (disk, memory, segments, store_module)}
 DAMAGED = "00000000000000000000-damaged.features"
 MAX_BYTES = 12 * 4096
 ROW = 300  # features: about 1.2 KB

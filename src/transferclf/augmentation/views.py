@@ -22,8 +22,7 @@ from transferclf._checks import check_number
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.steps import vary
 from transferclf.exceptions import ImageError
-from transferclf.graphs.forking import check_not_forked
-from transferclf.graphs.isolation import undisturbed
+from transferclf.graphs.isolation import check_not_forked, undisturbed
 
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor

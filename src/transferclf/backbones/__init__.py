@@ -1,1 +1,1 @@
-"""Which networks there are, and what is known of each."""
+"""The networks there are: their records, weights and preprocessing."""

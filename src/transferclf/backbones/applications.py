@@ -2,7 +2,7 @@
 
 Sizes, smallest sizes and weight files are those of Keras; parameters are counted without the
 classification layer. Preprocessing is in the words of `imagenet_utils.preprocess_input`, and
-"none" where the network scales its pixels itself. The tests hold every line against Keras.
+"none" if the network scales its pixels itself. The tests compare every line with Keras.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import dataclasses
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from transferclf.backbones.preprocessing import TORCH_RGB_DEVIATION
-from transferclf.backbones.record import Backbone
+from transferclf.backbones.record import Backbone, Size, Weights
 from transferclf.backbones.weights import (
     PRETRAINED,
     PretrainedBackbone,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 N_CLASSES = 1000
 
-# How the names of Keras' files without a classification layer differ from those with one.
+# The part of the name of Keras' files that says that there is no classification layer.
 _WITHOUT_TOP = re.compile(r"_no_?top(_v2)?")
 
 # fmt: off
@@ -82,30 +82,28 @@ _APPLICATIONS: tuple[tuple[str, str, int, int, str, int, str], ...] = (
 )
 
 # The MobileNets come in several widths, and have weights for several sizes.
-# name, alpha, parameters, and how the weights file writes alpha
-_SIZES = (128, 160, 192, 224)
-_FILE = "mobilenet_{alpha}_{size}_tf_no_top.h5"
-_MOBILENETS = (
-    ("mobilenet", 1.0, 3_228_864, "1_0"),
-    ("mobilenet_025", 0.25, 218_544, "2_5"),
-    ("mobilenet_050", 0.5, 829_536, "5_0"),
-    ("mobilenet_075", 0.75, 1_832_976, "7_5"),
-)
-_V2_SIZES = (96, 128, 160, 192, 224)
-_V2_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top.h5"
-_MOBILENETS_V2 = (
-    ("mobilenet_v2", 1.0, 2_257_984, "1.0"),
-    ("mobilenet_v2_035", 0.35, 410_208, "0.35"),
-    ("mobilenet_v2_050", 0.5, 706_224, "0.5"),
-    ("mobilenet_v2_075", 0.75, 1_382_064, "0.75"),
-    ("mobilenet_v2_130", 1.3, 3_766_048, "1.3"),
-    ("mobilenet_v2_140", 1.4, 4_363_712, "1.4"),
+# name, Keras function, alpha, parameters, weights file
+_SIZES = {"MobileNet": (128, 160, 192, 224), "MobileNetV2": (96, 128, 160, 192, 224)}
+_V1, _V2 = "mobilenet_", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
+_MOBILENETS: tuple[tuple[str, str, float, int, str], ...] = (
+    ("mobilenet", "MobileNet", 1.0, 3_228_864, _V1 + "1_0_{size}_tf_no_top.h5"),
+    ("mobilenet_025", "MobileNet", 0.25, 218_544, _V1 + "2_5_{size}_tf_no_top.h5"),
+    ("mobilenet_050", "MobileNet", 0.5, 829_536, _V1 + "5_0_{size}_tf_no_top.h5"),
+    ("mobilenet_075", "MobileNet", 0.75, 1_832_976, _V1 + "7_5_{size}_tf_no_top.h5"),
+    ("mobilenet_v2", "MobileNetV2", 1.0, 2_257_984, _V2 + "1.0_{size}_no_top.h5"),
+    ("mobilenet_v2_035", "MobileNetV2", 0.35, 410_208, _V2 + "0.35_{size}_no_top.h5"),
+    ("mobilenet_v2_050", "MobileNetV2", 0.5, 706_224, _V2 + "0.5_{size}_no_top.h5"),
+    ("mobilenet_v2_075", "MobileNetV2", 0.75, 1_382_064, _V2 + "0.75_{size}_no_top.h5"),
+    ("mobilenet_v2_130", "MobileNetV2", 1.3, 3_766_048, _V2 + "1.3_{size}_no_top.h5"),
+    ("mobilenet_v2_140", "MobileNetV2", 1.4, 4_363_712, _V2 + "1.4_{size}_no_top.h5"),
 )
 # fmt: on
 
 
 class KerasApplication(PretrainedBackbone):
     """A network of keras.applications, without its classification layer or with it."""
+
+    is_keras_application: ClassVar[bool] = True
 
     @property
     def include_top(self) -> bool:
@@ -121,120 +119,102 @@ class KerasApplication(PretrainedBackbone):
             ends_in="vector",
         )
 
-    def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> keras.Model:
+    def network(self, weights: Weights, size: Size, seed: int) -> keras.Model:
         """Return the network with its weights."""
-        arguments: dict[str, Any] = {"input_shape": (*size, 3)}
-        if not self.include_top:
-            arguments["include_top"] = False
         with warnings.catch_warnings():
-            # Keras warns that a MobileNet has no weights for some sizes and takes those for 224,
-            # which is what the record says too.
+            # Keras warns that a MobileNet has no weights for some sizes and takes those for 224.
+            # The record says the same.
             warnings.filterwarnings("ignore", message=".*`input_shape` is undefined or non-square")
             if weights in PRETRAINED:
                 file = pretrained_file(self, size)
                 if file is None or file.parent == keras_models_folder():
-                    return _built_by_keras(self, arguments)
+                    return self._from_keras(size)
                 weights = file
-            if weights is None:
-                return self.build(weights=None, **arguments)
-            return self._loaded(Path(weights), arguments)
+            return self._built(None, size) if weights is None else self._loaded(Path(weights), size)
 
-    def _loaded(self, path: Path, arguments: dict[str, Any]) -> keras.Model:
-        height, width, _ = arguments["input_shape"]
+    def _built(self, weights: str | None, size: Size) -> keras.Model:
+        top = {} if self.include_top else {"include_top": False}
+        return self.build(weights=weights, input_shape=(*size, 3), **top)
+
+    def _loaded(self, path: Path, size: Size) -> keras.Model:
         ends = "without its classification layer"
         if self.include_top:
-            ends = (
-                f"with its classification layer of {N_CLASSES} classes at {height}x{width} pixels"
-            )
+            pixels = f"{size[0]}x{size[1]} pixels"
+            ends = f"with its classification layer of {N_CLASSES} classes at {pixels}"
         with weights_errors(self, path, ends):
-            model = self.build(weights=None, **arguments)
+            model = self._built(None, size)
             model.load_weights(str(path))
-            is_pretrained = is_pretrained_file(self, path, (height, width))
-            return as_for_imagenet(model, self) if is_pretrained else model
+            return as_for_imagenet(model, self) if is_pretrained_file(self, path, size) else model
+
+    def _from_keras(self, size: Size) -> keras.Model:
+        """Let Keras load or download the ImageNet weights, and explain why it cannot."""
+        path = keras_models_folder() / str(self.weights_file_for(size))
+        ends = f"{'with' if self.include_top else 'without'} its classification layer"
+        was_there = path.is_file()  # Keras deletes a file that it cannot replace by a download
+        try:
+            return self._built("imagenet", size)
+        except Exception as error:  # Keras raises a bare Exception if a download fails
+            # Keras knows the digest of the file, and downloads a file with another digest again.
+            is_refused = "URL fetch failure" in str(error)
+            if is_readable_weights(path) and not is_refused:
+                raise unfit_weights(self, path, ends, error) from error
+            state = "is damaged, or another than Keras expects" if was_there else "is not there"
+            raise WeightsError(
+                f"The pretrained weights of {self.name!r} {ends} are not available: {path} {state}, "
+                f"and Keras could not load or download it ({error}). Put the file there (or set "
+                "KERAS_HOME), pass weights=PATH or weights=None, or use backbone='tiny', which "
+                "needs no download."
+            ) from error
 
 
 def as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:
-    """Add what an EfficientNet has only if Keras itself finds the ImageNet weights.
+    """Add the scaling that Keras gives an EfficientNet only if it loads the ImageNet weights itself.
 
-    The first generation was trained on pixels divided by the deviation and once more by its root.
+    The first generation was trained on pixels divided by the deviation and then by its root.
     """
     if not str(backbone.builder).startswith("keras.applications:EfficientNetB"):
         return model
     import keras
 
-    from transferclf.graphs.walking import replay
+    from transferclf.graphs.walking import Operation, with_replaced
 
     once_more = keras.layers.Rescaling([value**-0.5 for value in TORCH_RGB_DEVIATION])
 
-    def replaced(operation: Any) -> Any:
+    def replaced(operation: Operation) -> Operation:
         if isinstance(operation, keras.layers.Normalization):
             return lambda pixels: once_more(operation(pixels))
         return operation
 
-    inputs = keras.Input(batch_shape=model.inputs[0].shape)
-    return keras.Model(inputs, replay(model, [inputs], replaced)[0], name=model.name)
-
-
-def _built_by_keras(backbone: KerasApplication, arguments: dict[str, Any]) -> keras.Model:
-    """Let Keras load or download the ImageNet weights, and say clearly when it cannot."""
-    path = keras_models_folder() / str(backbone.weights_file_for(arguments["input_shape"][:2]))
-    ends = f"{'with' if backbone.include_top else 'without'} its classification layer"
-    was_there = path.is_file()  # Keras deletes what it cannot replace by a download
-    try:
-        return backbone.build(weights="imagenet", **arguments)
-    except Exception as error:  # Keras raises a bare Exception where a download fails
-        # Keras compares the file with the digest it knows, and downloads another where it differs.
-        is_refused = "URL fetch failure" in str(error)
-        if is_readable_weights(path) and not is_refused:
-            raise unfit_weights(backbone, path, ends, error) from error
-        state = "is damaged, or another than Keras expects" if was_there else "is not there"
-        raise WeightsError(
-            f"The pretrained weights of {backbone.name!r} {ends} cannot be had: {path} {state}, "
-            f"and Keras could not load or download it ({error}). Put the file there (or set "
-            "KERAS_HOME), pass weights=PATH or weights=None, or use backbone='tiny', which needs "
-            "no download."
-        ) from error
-
-
-def _application(
-    name: str,
-    function: str,
-    image_size: int,
-    min_image_size: int,
-    preprocessing: str,
-    parameters: int,
-    weights_file: str,
-) -> KerasApplication:
-    return KerasApplication(
-        name,
-        f"keras.applications:{function}",
-        image_size,
-        min_image_size,
-        preprocessing,
-        parameters,
-        weights_file.format(name=name, keras=function.lower()),
-        ends_in="map",
-    )
-
-
-def _mobilenet(
-    function: str, sizes: tuple[int, ...], file: str, line: tuple[str, float, int, str]
-) -> KerasApplication:
-    name, alpha, parameters, alpha_text = line
-    return KerasApplication(
-        name,
-        f"keras.applications:{function}",
-        preprocessing="tf",
-        parameters=parameters,
-        weights_file=file.format(alpha=alpha_text, size="{size}"),
-        weights_sizes=sizes,
-        options=(("alpha", alpha),),
-        ends_in="map",
-    )
+    return with_replaced(model, replaced)
 
 
 RECORDS = (
-    *(_application(*line) for line in _APPLICATIONS),
-    *(_mobilenet("MobileNet", _SIZES, _FILE, line) for line in _MOBILENETS),
-    *(_mobilenet("MobileNetV2", _V2_SIZES, _V2_FILE, line) for line in _MOBILENETS_V2),
+    *(
+        KerasApplication(
+            name,
+            f"keras.applications:{function}",
+            image_size,
+            min_image_size,
+            preprocessing,
+            parameters,
+            file.format(name=name, keras=function.lower()),
+            ends_in="map",
+        )
+        for name, function, image_size, min_image_size, preprocessing, parameters, file in (
+            _APPLICATIONS
+        )
+    ),
+    *(
+        KerasApplication(
+            name,
+            f"keras.applications:{function}",
+            preprocessing="tf",
+            parameters=parameters,
+            weights_file=file,
+            weights_sizes=_SIZES[function],
+            options=(("alpha", alpha),),
+            ends_in="map",
+        )
+        for name, function, alpha, parameters, file in _MOBILENETS
+    ),
 )

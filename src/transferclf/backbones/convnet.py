@@ -5,15 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from transferclf._checks import (
-    check_activation,
-    check_rates,
-    check_widths,
-    is_number,
-    is_sequence,
-)
+import numpy as np
+
+from transferclf._checks import check_activation, check_rates, check_widths, is_number
 from transferclf._parameters import ParameterSet
 from transferclf.backbones.record import Backbone
 from transferclf.exceptions import NetworkError
@@ -21,26 +17,26 @@ from transferclf.exceptions import NetworkError
 if TYPE_CHECKING:
     import keras
 
-# They cut their inputs off below zero, or nearly so, which halves the variance.
+# These give zero, or nearly so, for inputs below zero, which halves the variance.
 RELU_LIKE = ("celu", "elu", "gelu", "leaky_relu", "mish", "relu", "relu6", "silu", "swish")
 
 # The statistics start from zeros and ones. With Keras' 0.99 they would need hundreds of steps to
-# forget these, and small data sets are trained for fewer.
+# forget these; small data sets are trained for fewer.
 BATCH_NORM_MOMENTUM = 0.9
 
-# Side in pixels at which one sees images unless it is said.
+# The default side of images in pixels.
 IMAGE_SIZE = 64
 
-# Two gigabytes of float32, and Adam keeps two more numbers for each.
+# Two gigabytes of float32. Adam keeps two more numbers for each.
 MAX_PARAMETERS = 2**29
 
 
 @dataclass
 class ConvNet(ParameterSet):
-    """The plain networks of textbooks, to be trained from nothing.
+    """A plain network as in textbooks, to be trained from random weights.
 
-    Blocks of convolutions, each ending in a 2 x 2 maximum, then dense layers. The outputs are
-    features; the classifier adds the layer of class scores, and shows it images of 64 x 64 pixels
+    Blocks of convolutions, each with a 2 x 2 maximum at its end, then dense layers. The outputs are
+    features. The classifier adds the layer of class scores, and resizes images to 64 x 64 pixels
     unless `image_size` says otherwise.
 
     Parameters
@@ -55,15 +51,15 @@ class ConvNet(ParameterSet):
     batch_norm : {None, "before", "after"}, default=None
         Whether batches are normalised before or after the activation of every layer.
     dropout : float or sequence of float, default=0.0
-        Share of values that are dropped while training. One rate is that after each dense layer,
-        or after the pooling where there is none; a sequence has one for each block and then one
-        for each dense layer.
+        Share of values that are dropped in training. A single rate applies after each dense layer,
+        or after the pooling if there is none. A sequence has one for each block and then one for
+        each dense layer.
     dense_units : int or sequence of int, default=(512,)
         Widths of the dense layers on the flattened maps. With ``()`` the mean of each map is the
         output (global average pooling).
     activation : str, default="relu"
         Activation of all layers, one of Keras' names. Weights start as He et al. (2015) advise
-        for those like relu, and as Glorot and Bengio (2010) do for others.
+        for activations like relu, and as Glorot and Bengio (2010) do for others.
 
     See Also
     --------
@@ -96,25 +92,30 @@ class ConvNet(ParameterSet):
     @property
     def n_kernels(self) -> int:
         """Number of convolutions and dense layers."""
-        return len(self.filters) * int(self.convs_per_block) + len(_sequence(self.dense_units))
+        return len(self.filters) * int(self.convs_per_block) + len(self._units)
 
     @property
     def n_features(self) -> int:
         """Number of features."""
-        return int([*self.filters, *_sequence(self.dense_units)][-1])
+        return int([*self.filters, *self._units][-1])
+
+    @property
+    def _units(self) -> Sequence[int]:
+        is_one = is_number(self.dense_units, whole=True)
+        return cast("Sequence[int]", (self.dense_units,) if is_one else self.dense_units)
 
     def check(self) -> None:
         """Raise InvalidParameterError unless these parameters describe a network."""
         check_widths(self._full("filters"), self.filters)
-        check_widths(self._full("dense_units"), _sequence(self.dense_units))
-        if len(self.filters) == 0 and len(_sequence(self.dense_units)) == 0:
+        check_widths(self._full("dense_units"), self._units)
+        n_blocks, n_dense = len(self.filters), len(self._units)
+        if n_blocks + n_dense == 0:
             self._refuse("dense_units", "at least one width where filters=() has no block")
         self._check_number("convs_per_block", 1, whole=True)
         self._check_number("kernel_size", 1, whole=True)
         is_text = isinstance(self.batch_norm, str)
         if self.batch_norm is not None and not (is_text and self.batch_norm in ("before", "after")):
             self._refuse("batch_norm", "None, 'before' or 'after' (the activation)")
-        n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
         layers = f"one for each of {n_blocks} blocks, then one for each of {n_dense} dense layers"
         check_rates(self._full("dropout"), self.dropout, n_blocks + n_dense, layers)
         check_activation(self._full("activation"), self.activation)
@@ -168,11 +169,10 @@ class ConvNet(ParameterSet):
             x = layers.GlobalAveragePooling2D(name="pool")(x)
             return _dropped(x, pooled_rate, "pool")
         x = layers.Flatten(name="flatten")(x)
-        units = _sequence(self.dense_units)
-        for number, (width, rate) in enumerate(zip(units, dense_rates, strict=True), 1):
+        for number, (width, rate) in enumerate(zip(self._units, dense_rates, strict=True), 1):
             name = f"dense{number}"
             arguments = self._arguments() | {"units": int(width), "name": name}
-            x = self._normalised(x, layers.Dense(**arguments), f"{name}_bn", f"{name}_activation")
+            x = self._normed(x, layers.Dense(**arguments), name + "_{}")
             x = _dropped(x, rate, name)
         return x
 
@@ -180,61 +180,60 @@ class ConvNet(ParameterSet):
         from keras import layers
 
         for number in range(1, self.convs_per_block + 1):
-            convolution = layers.Conv2D(
-                width,
-                int(self.kernel_size),
-                padding="same",
-                name=f"{block}_conv{number}",
-                **self._arguments(),
-            )
-            names = (f"{block}_bn{number}", f"{block}_activation{number}")
-            x = self._normalised(x, convolution, *names)
+            names = f"{block}_{{}}{number}"
+            arguments = self._arguments() | {"padding": "same", "name": names.format("conv")}
+            convolution = layers.Conv2D(width, int(self.kernel_size), **arguments)
+            x = self._normed(x, convolution, names)
         return layers.MaxPooling2D(2, name=f"{block}_pool")(x)
 
-    def _arguments(self) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, object]:
         """Return the arguments that dense layers and convolutions have in common."""
-        # Words, not initialisers: each layer must draw weights of its own.
+        # Names, not initialisers: each layer must draw its own weights.
         start = "he_normal" if self.activation in RELU_LIKE else "glorot_uniform"
-        if self.batch_norm == "before":  # it brings a bias of its own
+        if self.batch_norm == "before":  # it has a bias
             return {"kernel_initializer": start, "use_bias": False}
         return {"kernel_initializer": start, "activation": self.activation}
 
-    def _normalised(
-        self, x: keras.KerasTensor, layer: keras.Layer, name: str, activation_name: str
-    ) -> keras.KerasTensor:
+    def _normed(self, x: keras.KerasTensor, layer: keras.Layer, names: str) -> keras.KerasTensor:
         from keras import layers
 
         x = layer(x)
         if self.batch_norm is not None:
+            name = names.format("bn")
             x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=name)(x)
         if self.batch_norm == "before":
-            x = layers.Activation(self.activation, name=activation_name)(x)
+            x = layers.Activation(self.activation, name=names.format("activation"))(x)
         return x
 
     def _rates(self) -> tuple[list[float], list[float], float]:
-        """Return dropout of each block, of each dense layer, and after pooling if there is none."""
-        n_blocks, n_dense = len(self.filters), len(_sequence(self.dense_units))
-        dropout: Any = self.dropout
-        if is_number(dropout):
-            return [0.0] * n_blocks, [float(dropout)] * n_dense, float(dropout)
-        rates = [float(rate) for rate in dropout]
-        return rates[:n_blocks], rates[n_blocks:], 0.0
+        """Return the dropout of each block, of each dense layer, and after pooling if no layer."""
+        n_blocks, n_dense = len(self.filters), len(self._units)
+        if isinstance(self.dropout, Sequence | np.ndarray):
+            rates = [float(rate) for rate in self.dropout]
+            return rates[:n_blocks], rates[n_blocks:], 0.0
+        rate = float(self.dropout)
+        return [0.0] * n_blocks, [rate] * n_dense, rate
 
-    def _checked_shape(self, input_shape: Any) -> tuple[int, int, int]:
-        is_shape = is_sequence(input_shape) and len(input_shape) == 3
-        if not is_shape or not all(is_number(n, whole=True) and n >= 1 for n in input_shape):
+    def _checked_shape(self, input_shape: object) -> tuple[int, int, int]:
+        sides = input_shape if isinstance(input_shape, Sequence | np.ndarray) else ()
+        if len(sides) != 3 or not all(is_number(n, whole=True) and n >= 1 for n in sides):
             raise NetworkError(
                 "input_shape must be three whole numbers of at least 1: height, width and "
                 f"channels. Got {input_shape!r} instead."
             )
-        height, width, channels = map(int, input_shape)
+        height, width, channels = map(int, sides)
         if min(height, width) < self.min_image_size:
             raise NetworkError(
                 f"Each of {len(self.filters)} blocks halves the image, so that it must be at "
                 f"least {self.min_image_size} x {self.min_image_size}. Got {height} x {width} "
                 "instead. Use a larger image_size or fewer filters."
             )
-        self._check_size(height, width, channels)
+        total = self.n_kernel_weights(height, width, channels)
+        if total > MAX_PARAMETERS:  # more than memory holds
+            raise NetworkError(
+                f"ConvNet must have at most {MAX_PARAMETERS:,} weights. Got {total:,} instead. "
+                "Use a smaller image_size, more blocks, fewer dense_units, or dense_units=()."
+            )
         return height, width, channels
 
     def n_kernel_weights(self, height: int, width: int, channels: int) -> int:
@@ -245,26 +244,13 @@ class ConvNet(ParameterSet):
             total += int(self.kernel_size) ** 2 * filters * (channels + more)
             height, width, channels = height // 2, width // 2, filters
         inputs = height * width * channels
-        for units in map(int, _sequence(self.dense_units)):
+        for units in map(int, self._units):
             total += inputs * units
             inputs = units
         return total
-
-    def _check_size(self, height: int, width: int, channels: int) -> None:
-        """Raise NetworkError if the kernels would not fit into memory."""
-        total = self.n_kernel_weights(height, width, channels)
-        if total > MAX_PARAMETERS:
-            raise NetworkError(
-                f"ConvNet must have at most {MAX_PARAMETERS:,} weights. Got {total:,} instead. "
-                "Use a smaller image_size, more blocks, fewer dense_units, or dense_units=()."
-            )
 
 
 def _dropped(x: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
     from keras import layers
 
     return layers.Dropout(rate, name=f"{name}_dropout")(x) if rate else x
-
-
-def _sequence(units: Any) -> Sequence[int]:
-    return (units,) if is_number(units, whole=True) else units

@@ -1,7 +1,7 @@
-"""Pixel scaling: what each backbone expects to happen to pixels between 0 and 255.
+"""Scale pixels from 0 to 255 to the values that a backbone expects.
 
-"rescale" is to [0, 1], "tf" to [-1, 1]; "torch" is to [0, 1], then by ImageNet's mean and
-deviation; "caffe" is BGR minus ImageNet's mean; "none" leaves the pixels to the network. All but
+"rescale" gives [0, 1] and "tf" [-1, 1]. "torch" gives [0, 1], standardised by ImageNet's mean and
+deviation. "caffe" is BGR minus ImageNet's mean. "none" leaves the pixels to the network. All but
 the first are those of `keras.applications.imagenet_utils.preprocess_input`.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.exceptions import InvalidParameterError
+from transferclf._checks import refuse
 
 if TYPE_CHECKING:
     import keras
@@ -28,9 +28,7 @@ TORCH_RGB_DEVIATION = (0.229, 0.224, 0.225)
 def check_preprocessing(preprocessing: str) -> None:
     """Raise InvalidParameterError unless `preprocessing` is one of the known names."""
     if preprocessing not in PREPROCESSINGS:
-        raise InvalidParameterError(
-            f"preprocessing must be one of {PREPROCESSINGS}. Got {preprocessing!r} instead."
-        )
+        refuse("preprocessing", f"one of {PREPROCESSINGS}", preprocessing)
 
 
 def scale_pixels(pixels: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:

@@ -6,15 +6,18 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.graphs.versions import version_of
+from transferclf.graphs.digests import version_of
 
 if TYPE_CHECKING:
     import keras
 
-TINY_BUILDER = "transferclf.backbones.tiny:build_tiny"
+Weights = str | Path | None
+Size = tuple[int, int]
 
 # How activation maps can become features.
 POOLINGS = ("avg", "max", "flatten")
@@ -24,9 +27,8 @@ POOLINGS = ("avg", "max", "flatten")
 class Backbone:
     """All that is known about one backbone.
 
-    A further source of networks is a subclass in a file of its own. It says what the class
-    attributes below say, and writes `network` and, if it has weights to choose from,
-    `weights_digest`.
+    Another source of networks is a subclass in a file of its own. It sets the class attributes
+    below, and writes `network` and, if it has weights to choose from, `weights_digest`.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ class Backbone:
     options : tuple of (str, value)
         Further keyword arguments of the builder.
     ends_in : {"map", "vector", "tokens", None}
-        The kind of output for one image: (h, w, c), (d,) or (t, c). None is not known before it is
+        The kind of output for one image: (h, w, c), (d,) or (t, c). None: unknown before it is
         built.
 
     Attributes
@@ -66,17 +68,19 @@ class Backbone:
         Whether `weights=` chooses among several.
     can_be_cut : bool
         Whether its layers can be tapped, trained and put into `model_`.
+    is_bundled, is_keras_application : bool
+        Whether its weights come with this package, and whether Keras builds it.
     """
 
     name: str
-    builder: str | Callable[..., Any]
+    builder: str | Callable[..., keras.Model]
     image_size: int = 224
     min_image_size: int = 32
     preprocessing: str = "none"
     parameters: int | None = None
     weights_file: str | None = None
     weights_sizes: tuple[int, ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, object], ...] = ()
     ends_in: str | None = None
 
     kind: ClassVar[str] = "keras"
@@ -84,18 +88,10 @@ class Backbone:
     poolings: ClassVar[tuple[str, ...]] = POOLINGS
     takes_weights: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = True
+    is_bundled: ClassVar[bool] = False
+    is_keras_application: ClassVar[bool] = False
 
-    @property
-    def is_keras_application(self) -> bool:
-        """Whether Keras builds this network and knows where its ImageNet weights are."""
-        return isinstance(self.builder, str) and self.builder.startswith("keras.applications:")
-
-    @property
-    def is_bundled(self) -> bool:
-        """Whether the weights lie inside this package."""
-        return self.builder == TINY_BUILDER
-
-    def build(self, **arguments: Any) -> keras.Model:
+    def build(self, **arguments: object) -> keras.Model:
         """Call the builder; imports Keras."""
         builder = self.builder
         if isinstance(builder, str):
@@ -103,7 +99,9 @@ class Backbone:
             builder = getattr(importlib.import_module(module), function)
         return builder(**dict(self.options), **arguments)
 
-    def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> Any:
+    def network(
+        self, weights: Weights, size: Size, seed: int
+    ) -> keras.Model | Callable[[np.ndarray], np.ndarray]:
         """Return the network with its weights, a keras.Model unless `kind` says otherwise.
 
         Parameters
@@ -117,17 +115,17 @@ class Backbone:
         """
         return self.build(input_shape=(*size, 3))
 
-    def facts(self) -> list[Any]:
-        """Return what identifies the network besides its weights, for JSON; builds nothing."""
+    def facts(self) -> list[object]:
+        """Return a description that identifies the network without its weights, for JSON."""
         # Another version of Keras may change an architecture under its name.
         return [self.name, self.options, version_of("keras")]
 
-    def weights_digest(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> str:
-        """Return a text that identifies the weights, without building where that is possible."""
+    def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
+        """Return a text that identifies the weights; builds the network only if it has to."""
         return f"random {seed}"
 
-    def weights_file_for(self, size: tuple[int, int]) -> str | None:
-        """Name of the pretrained weights file for an input of this height and width."""
+    def weights_file_for(self, size: Size) -> str | None:
+        """Return the name of the pretrained weights file for an input of this height and width."""
         if self.weights_file is None:
             return None
         square = size[0] if size[0] == size[1] and size[0] in self.weights_sizes else None
@@ -135,13 +133,9 @@ class Backbone:
 
     def check_uncut(self, trainable_layers: int | str, layers: tuple[str, ...]) -> None:
         """Raise InvalidParameterError if layers of a network without layers are asked for."""
-        if self.can_be_cut:
-            return
-        for name, value, default in [
-            ("trainable_layers", trainable_layers, 0),
-            ("layer", layers, ()),
-        ]:
-            if value != default:
+        defaults = {"trainable_layers": trainable_layers == 0, "layer": not layers}
+        for name, is_default in defaults.items():
+            if not self.can_be_cut and not is_default:
                 raise InvalidParameterError(
                     f"{name} needs a backbone that is a Keras model. {self.name!r} is a "
                     f"{self.kind}, which cannot be cut: leave {name} as it is."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from transferclf._checks import refuse
 from transferclf.backbones.applications import RECORDS
-from transferclf.backbones.functions import FunctionBackbone
+from transferclf.backbones.own import FunctionBackbone
 from transferclf.backbones.preprocessing import check_preprocessing
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import TINY
@@ -16,12 +17,13 @@ from transferclf.graphs.definitions import same_definition
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 _REGISTRY: dict[str, Backbone] = {record.name: record for record in (*RECORDS, TINY)}
 
 
 def list_backbones() -> list[str]:
-    """Names of all registered backbones, sorted.
+    """Return the names of all registered backbones, sorted.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def get_backbone(name: str) -> Backbone:
     Raises
     ------
     UnknownBackboneError
-        If there is none of this name; the message names the nearest.
+        If there is none of this name; the message names similar ones.
 
     Examples
     --------
@@ -76,49 +78,49 @@ def register_backbone(
     name: str,
     builder: Callable[..., keras.Model] | None = None,
     *,
-    function: Callable[..., Any] | None = None,
+    function: Callable[[np.ndarray], np.ndarray] | None = None,
     version: str | None = None,
     preprocessing: str = "none",
     image_size: int = 224,
     min_image_size: int = 1,
     overwrite: bool = False,
 ) -> Backbone:
-    """Add a backbone of one's own, to be used by its name like all others.
+    """Add a backbone of your own, which can then be used by its name.
 
     It is a Keras model that `builder` returns, or a `function` of arrays.
 
-    The builder is called once for each image size, and what it returned is kept: where it reads
-    what has changed since, register it again. The same definition may be registered again at any
-    time, as when a cell of a notebook is run twice; the new one takes its place.
+    The builder is called once for each image size, and its result is kept. If it depends on things
+    that have changed, register it again. The same definition may be registered again at any time,
+    for example when a notebook cell is run twice; the new one replaces the old one.
 
     Another process, such as a worker of joblib, has to register the backbone itself before it fits
     with it. Fitted estimators contain it.
 
     A function gives features for :class:`CNNFeatureExtractor` and for the head of
-    :class:`TransferClassifier`. It has no layers to tap, to train or to put into `model_`, and
-    runs as it is, whatever engines there are.
+    :class:`TransferClassifier`. It has no layers to tap, to train or to put into `model_`, and no
+    engine changes how it runs.
 
     Parameters
     ----------
     name : str
         A new name, or one of your own.
     builder : callable or None, default=None
-        Called with `input_shape=(h, w, 3)`; returns a functional keras.Model, its weights loaded,
-        that ends in an activation map (n, h, w, c) or in features (n, d).
+        Called with `input_shape=(h, w, 3)`; returns a functional keras.Model with its weights that
+        ends in an activation map (n, h, w, c) or in features (n, d).
     function : callable or None, default=None
         Called with pixels (n, h, w, 3), float32; returns rows (n, d) or maps (n, h, w, c), which
         are pooled. The result for an image must not depend on the other images.
     version : str or None, default=None
-        Says with the name which function it is, so that features that are stored on disk are
-        found by other processes and later. Change it with the function. With None, features are
-        found only while this registration lasts.
+        Identifies the function together with the name, so that other processes and later runs find
+        its features on disk. Change it with the function. With None, stored features are used only
+        while this registration lasts.
     preprocessing : {"none", "rescale", "caffe", "tf", "torch"}, default="none"
-        Scaling that the network expects of pixels from 0 to 255.
+        The scaling of pixels from 0 to 255 that the network expects.
     image_size, min_image_size : int, default=224 and 1
         Side of the default and of the smallest square input, in pixels.
     overwrite : bool, default=False
-        Whether another definition under a name of your own is replaced. Networks that come with
-        this package cannot be.
+        Whether to replace another definition of your own with this name. Networks that come with
+        this package cannot be replaced.
 
     Returns
     -------
@@ -128,8 +130,8 @@ def register_backbone(
     Raises
     ------
     InvalidParameterError
-        If the name is taken or cannot be one, not one of `builder` and `function` can be called,
-        `preprocessing` is unknown, or the sizes contradict each other.
+        If the name is taken or no valid name, there is not exactly one callable of `builder` and
+        `function`, `preprocessing` is unknown, or the sizes contradict each other.
 
     Examples
     --------
@@ -152,12 +154,17 @@ def register_backbone(
             f"name must have a letter or digit, and be without '/'. Got {name!r} instead."
         )
     if image_size < min_image_size:
-        raise InvalidParameterError(
-            f"image_size must be at least min_image_size, {min_image_size}. Got {image_size}."
-        )
+        refuse("image_size", f"at least min_image_size, {min_image_size}", image_size)
     check_preprocessing(preprocessing)
-    made_by = _checked_callable(builder, function, version)
-    facts = (name, made_by, image_size, min_image_size, preprocessing)
+    if (builder is None) == (function is None):
+        raise InvalidParameterError("give either builder or function, and not both.")
+    kind, given = ("builder", builder) if function is None else ("function", function)
+    if not callable(given):
+        raise InvalidParameterError(f"{kind} must be callable. Got {type(given).__name__} instead.")
+    is_text = isinstance(version, str) and version != ""
+    if version is not None and not (is_text and function is not None):
+        raise InvalidParameterError(f"version must be a text, for a function. Got {version!r}.")
+    facts = (name, given, image_size, min_image_size, preprocessing)
     backbone = Backbone(*facts) if function is None else FunctionBackbone(*facts, version=version)
     known = next((one for one in _REGISTRY.values() if _plain(one.name) == _plain(name)), None)
     if known is not None:
@@ -165,20 +172,6 @@ def register_backbone(
         del _REGISTRY[known.name]
     _REGISTRY[name] = backbone
     return backbone
-
-
-def _checked_callable(builder: Any, function: Any, version: Any) -> Callable[..., Any]:
-    if (builder is None) == (function is None):
-        raise InvalidParameterError("give either builder or function, and not both.")
-    for name, value in (("builder", builder), ("function", function)):
-        if value is not None and not callable(value):
-            raise InvalidParameterError(
-                f"{name} must be callable. Got {type(value).__name__} instead."
-            )
-    is_text = isinstance(version, str) and version != ""
-    if version is not None and not (is_text and function is not None):
-        raise InvalidParameterError(f"version must be a text, for a function. Got {version!r}.")
-    return builder or function
 
 
 def _check_replaceable(known: Backbone, new: Backbone, overwrite: bool) -> None:

@@ -1,7 +1,7 @@
 """The bundled backbone ``tiny``: a small residual network that needs no download.
 
 The network has 1.73 million parameters and costs 56 million multiply-adds on a 96 x 96 image.
-Its weights lie beside this module; ``tools/pretrain_tiny`` made them and can make them again.
+Its weights are in a file beside this module; ``tools/pretrain_tiny`` makes them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator
 from itertools import count, repeat
 from pathlib import Path
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -27,6 +28,9 @@ WIDTH = TOP_WIDTH + sum(
     width * n_units for width, n_units in zip(BLOCK_WIDTHS[1:], UNITS_PER_BLOCK[1:], strict=True)
 )
 
+Tensor: TypeAlias = keras.KerasTensor
+Seeds = Iterator[int | None]
+
 WEIGHTS_PATH = Path(__file__).with_name("tiny_weights.npz")
 WEIGHTS_SHA256 = "d956443c92c03186a36e6b0bfeb72098c8d8a1d9062c1e91a254ada04d1c04f9"
 _REINSTALL = "Reinstall transferclf, or use weights=None."
@@ -39,19 +43,12 @@ def build_tiny(
 ) -> keras.Model:
     """Return the network with random weights, from pixels on the scale -1 to 1.
 
-    The network is fully convolutional and takes any size from 32 pixels up. It ends in one map at a
-    32nd of the height and width: the 512 channels of the top, after those of the units from block 2
-    on (64, 64, 128, 128 and 256), averaged to that size.
-
-
-    Examples
-    --------
-    >>> from transferclf.backbones.tiny import build_tiny
-    >>> model = build_tiny((64, 64, 3), seed=0)
-    >>> model.output_shape
-    (None, 2, 2, 1152)
+    The network is fully convolutional and takes any size from 32 pixels up. Its output is one map
+    with a 32nd of the height and width. The channels are those of the units from block 2 on (64,
+    64, 128, 128 and 256), averaged to that size, and then the 512 channels of the top.
     """
-    seeds = _layer_seeds(seed)
+    # A seed for each layer: with the same seed, layers of equal shape would start equal.
+    seeds = repeat(None) if seed is None else count(seed * 1000)
     inputs = keras.Input(input_shape, name="input")
     x = _conv_bn(inputs, STEM_WIDTH, 3, 2, "stem_{}", seeds)
     x = layers.ReLU(name="stem_relu")(x)
@@ -63,7 +60,11 @@ def build_tiny(
             strides = 2 if unit == 1 else 1
             x = _residual_unit(x, width, strides, f"block{block}_unit{unit}", seeds)
             if block > 1:
-                levels.append(_at_top_size(x, block, unit))
+                level, factor = x, 2 ** (len(BLOCK_WIDTHS) - block)
+                if factor > 1:  # to the height and width of the last block
+                    mean = f"block{block}_unit{unit}_mean"
+                    level = layers.AveragePooling2D(factor, padding="same", name=mean)(x)
+                levels.append(level)
     x = _conv_bn(x, TOP_WIDTH, 1, 1, "top_{}", seeds)
     x = layers.ReLU(name="top_relu")(x)
     outputs = layers.Concatenate(name="top_levels")([*levels, x])
@@ -73,17 +74,22 @@ def build_tiny(
 def load_tiny_weights(model: keras.Model) -> None:
     """Give a network of `build_tiny`, or a model with its layers, the weights of this package.
 
-    Raises WeightsError if the file is missing or another one, and NetworkError if the model lacks a
+    Raises WeightsError if the file is missing or changed, and NetworkError if the model lacks a
     layer.
-
-
-    Examples
-    --------
-    >>> from transferclf.backbones.tiny import build_tiny, load_tiny_weights
-    >>> model = build_tiny()
-    >>> load_tiny_weights(model)
     """
-    arrays = _read_weights(WEIGHTS_PATH)
+    try:
+        content = WEIGHTS_PATH.read_bytes()
+    except FileNotFoundError as error:
+        message = f"The weights of 'tiny' are missing: {WEIGHTS_PATH}. {_REINSTALL}"
+        raise WeightsError(message) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise WeightsError(
+            f"The weights of 'tiny' are damaged: {WEIGHTS_PATH} has SHA-256 {digest}, "
+            f"expected {WEIGHTS_SHA256}. {_REINSTALL}"
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        arrays = dict(stored)
     variables = {
         f"{layer.name}/{variable.name}": variable
         for layer in model.layers
@@ -94,23 +100,7 @@ def load_tiny_weights(model: keras.Model) -> None:
         variables[key].assign(array.astype("float32"))
 
 
-def _read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of the file, if its bytes are the released ones."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise WeightsError(f"The weights of 'tiny' are missing: {path}. {_REINSTALL}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise WeightsError(
-            f"The weights of 'tiny' are damaged: {path} has SHA-256 {digest}, "
-            f"expected {WEIGHTS_SHA256}. {_REINSTALL}"
-        )
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return dict(stored)
-
-
-def _check_weights(arrays: dict[str, np.ndarray], variables: dict) -> None:
+def _check_weights(arrays: dict[str, np.ndarray], variables: dict[str, keras.Variable]) -> None:
     """Raise NetworkError unless the model has every stored variable in the stored shape."""
     for key, array in arrays.items():
         if key not in variables:
@@ -123,20 +113,11 @@ def _check_weights(arrays: dict[str, np.ndarray], variables: dict) -> None:
             )
 
 
-def _at_top_size(x: keras.KerasTensor, block: int, unit: int) -> keras.KerasTensor:
-    """The activations of a unit, averaged to the height and width of the last block."""
-    factor = 2 ** (len(BLOCK_WIDTHS) - block)
-    name = f"block{block}_unit{unit}_mean"
-    return layers.AveragePooling2D(factor, padding="same", name=name)(x) if factor > 1 else x
-
-
-def _residual_unit(
-    x: keras.KerasTensor, width: int, strides: int, prefix: str, seeds: Iterator[int | None]
-) -> keras.KerasTensor:
-    """Two 3 x 3 convolutions beside a shortcut, which is projected where the shape changes."""
+def _residual_unit(x: Tensor, width: int, strides: int, prefix: str, seeds: Seeds) -> Tensor:
+    """Two 3 x 3 convolutions beside a shortcut, which is projected if the shape changes."""
     shortcut = x
     if strides > 1:
-        # Averaging first lets the 1 x 1 projection see every pixel, not one in four.
+        # With the average, the 1 x 1 projection sees every pixel, not one in four.
         pool = layers.AveragePooling2D(strides, padding="same", name=f"{prefix}_shortcut_pool")
         shortcut = _conv_bn(pool(x), width, 1, 1, prefix + "_shortcut_{}", seeds)
     x = _conv_bn(x, width, 3, strides, prefix + "_{}1", seeds)
@@ -146,15 +127,8 @@ def _residual_unit(
     return layers.ReLU(name=f"{prefix}_relu2")(x)
 
 
-def _conv_bn(
-    x: keras.KerasTensor,
-    width: int,
-    kernel: int,
-    strides: int,
-    names: str,
-    seeds: Iterator[int | None],
-) -> keras.KerasTensor:
-    """A convolution, without the bias that the batch normalisation after it brings anyway."""
+def _conv_bn(x: Tensor, width: int, kernel: int, strides: int, names: str, seeds: Seeds) -> Tensor:
+    """A convolution without a bias; the batch normalisation after it has one."""
     convolution = layers.Conv2D(
         width,
         kernel,
@@ -166,8 +140,3 @@ def _conv_bn(
     )
     bn = layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=names.format("bn"))
     return bn(convolution(x))
-
-
-def _layer_seeds(seed: int | None) -> Iterator[int | None]:
-    """Yield a seed per layer: with one for all, layers of equal shape would start equal."""
-    return repeat(None) if seed is None else count(seed * 1000)

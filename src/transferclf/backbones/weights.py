@@ -1,7 +1,7 @@
-"""Backbones whose weights are in files: where these are, what they are, and how they are loaded.
+"""Backbones whose weights are in files: find, identify and load these.
 
-The digest of pretrained weights is that of their file, so that stored features can be found
-without importing Keras.
+The digest of pretrained weights is that of their file, so that stored features are found without
+importing Keras.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from transferclf.backbones.record import TINY_BUILDER, Backbone
+from transferclf.backbones.record import Backbone, Size, Weights
 from transferclf.exceptions import NetworkError, WeightsError
 from transferclf.graphs.digests import file_digest
 from transferclf.graphs.isolation import undisturbed
@@ -30,12 +30,12 @@ _TINY_FILE = Path(__file__).with_name("tiny_weights.npz")
 def keras_models_folder() -> Path:
     """Return the folder in which Keras looks for weights and to which it downloads them.
 
-    Keras takes KERAS_HOME, or ``.keras`` in the home folder, and turns to the temporary folder
-    where it may not write.
+    It is in KERAS_HOME, or in ``.keras`` in the home folder. If Keras may not write there, it is in
+    the temporary folder.
     """
     home = keras_home()
     # Keras makes its folder when it is imported, which may not have happened yet. It makes one in
-    # the home folder only if that is there.
+    # the home folder only if that exists.
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     is_said = bool(os.environ.get("KERAS_HOME"))
     if not (is_said or os.access(home.parent, os.W_OK)) or not os.access(existing, os.W_OK):
@@ -46,7 +46,7 @@ def keras_models_folder() -> Path:
 def keras_home() -> Path:
     """Return the folder that KERAS_HOME names, or Keras' own in the home folder.
 
-    A user whom the system does not know has no home folder, and Keras takes the temporary one.
+    For a user without a home folder, Keras takes the temporary folder.
     """
     home = os.path.expanduser(os.environ.get("KERAS_HOME") or os.path.join("~", ".keras"))
     return _temporary_home() if home.startswith("~") else Path(home).absolute()
@@ -56,50 +56,52 @@ def _temporary_home() -> Path:
     return Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(), ".keras")
 
 
-def pretrained_file(backbone: Backbone, size: tuple[int, int]) -> Path | None:
+def pretrained_file(backbone: Backbone, size: Size) -> Path | None:
     """Return the file with the pretrained weights, or None if there is none (yet)."""
     if backbone.is_bundled:
         return _TINY_FILE
     name = backbone.weights_file_for(size)
     if name is None:
         return None
-    # Keras does not look into a read-only KERAS_HOME, which may be shared and have the weights.
+    # Keras ignores a read-only KERAS_HOME, but it may be shared and have the weights.
     places = [keras_models_folder() / name, keras_home() / "models" / name]
     return next((place for place in places if place.is_file()), None)
 
 
-def is_pretrained_file(backbone: Backbone, path: Path, size: tuple[int, int]) -> bool:
+def is_pretrained_file(backbone: Backbone, path: Path, size: Size) -> bool:
     """Whether a file has the name under which Keras keeps the ImageNet weights."""
     return backbone.is_keras_application and path.name == backbone.weights_file_for(size)
 
 
-def has_imagenet_graph(
-    backbone: Backbone, weights: str | Path | None, size: tuple[int, int]
-) -> bool:
-    """Whether the network with these weights is built as Keras does for ImageNet's."""
+def has_imagenet_graph(backbone: Backbone, weights: Weights, size: Size) -> bool:
+    """Whether the network is built as Keras builds it for the ImageNet weights."""
     if weights is None or weights in PRETRAINED:
         return weights is not None
     return is_pretrained_file(backbone, Path(weights), size)
 
 
-def build_backbone(
-    backbone: Backbone, weights: str | Path | None, size: tuple[int, int], seed: int
-) -> keras.Model:
+def build_backbone(backbone: Backbone, weights: Weights, size: Size, seed: int) -> keras.Model:
     """Build the Keras network of a record, as :meth:`Backbone.network`, in a fresh Keras.
 
-    Raises WeightsError if the weights cannot be had or do not fit.
+    Raises WeightsError if the weights are missing or do not fit.
     """
-    _check_data_format(backbone)
+    import keras
+
+    if keras.config.image_data_format() != backbone.layout:
+        raise NetworkError(
+            f"transferclf needs Keras' image_data_format {backbone.layout!r}. Got "
+            f"{keras.config.image_data_format()!r} instead; see keras.config."
+        )
     with undisturbed(seed):
         return backbone.network(weights, size, seed)
 
 
 class PretrainedBackbone(Backbone):
-    """A backbone whose weights come from a file: that of its source, or one of the user's."""
+    """A backbone whose weights come from a file of its source or of the user."""
 
     takes_weights: ClassVar[bool] = True
 
-    def weights_digest(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> str:
+    def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return the digest of the file, or the seed; downloads a file that is not there yet."""
         if weights is None:
             return super().weights_digest(weights, size, seed)
@@ -110,7 +112,7 @@ class PretrainedBackbone(Backbone):
             return digest if is_pretrained_file(self, path, size) else f"file {digest}"
         file = pretrained_file(self, size)
         if file is None:
-            build_backbone(self, weights, size, seed)  # downloads it, or says why it cannot
+            build_backbone(self, weights, size, seed)  # downloads it, or raises
             file = pretrained_file(self, size)
         if file is None:
             raise NetworkError(
@@ -123,7 +125,9 @@ class PretrainedBackbone(Backbone):
 class Bundled(PretrainedBackbone):
     """The network whose weights come with this package."""
 
-    def network(self, weights: str | Path | None, size: tuple[int, int], seed: int) -> keras.Model:
+    is_bundled: ClassVar[bool] = True
+
+    def network(self, weights: Weights, size: Size, seed: int) -> keras.Model:
         """Return the network with its weights."""
         from transferclf.backbones.tiny import load_tiny_weights
 
@@ -138,9 +142,9 @@ class Bundled(PretrainedBackbone):
 
 @contextmanager
 def weights_errors(backbone: Backbone, path: Path, ends: str) -> Iterator[None]:
-    """Turn errors of building a network and loading a file into WeightsErrors that say why.
+    """Turn errors of building a network and loading a file into WeightsErrors with a reason.
 
-    `ends` says for the message how the network ends.
+    `ends` describes the end of the network in the message.
     """
     if not path.is_file():
         raise WeightsError(f"There is no weights file {path} for backbone {backbone.name!r}.")
@@ -156,7 +160,7 @@ def weights_errors(backbone: Backbone, path: Path, ends: str) -> Iterator[None]:
 
 
 def is_readable_weights(path: Path) -> bool:
-    """Whether a file is there, whole, and of HDF5, as Keras writes weights."""
+    """Whether there is a whole HDF5 file, the format of Keras' weights."""
     import h5py
 
     try:
@@ -179,19 +183,9 @@ def unfit_weights(backbone: Backbone, path: Path, ends: str, error: Exception) -
     )
 
 
-def _check_data_format(backbone: Backbone) -> None:
-    import keras
-
-    if keras.config.image_data_format() != backbone.layout:
-        raise NetworkError(
-            f"transferclf needs Keras' image_data_format {backbone.layout!r}. Got "
-            f"{keras.config.image_data_format()!r} instead; see keras.config."
-        )
-
-
 TINY = Bundled(
     "tiny",
-    TINY_BUILDER,
+    "transferclf.backbones.tiny:build_tiny",
     image_size=96,
     preprocessing="tf",
     parameters=1_728_112,

@@ -1,1 +1,1 @@
-"""Engines: they run networks that no longer change."""
+"""Engines run frozen networks."""

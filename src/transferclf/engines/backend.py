@@ -9,21 +9,22 @@ import keras
 
 from transferclf.graphs._private import forget_kernels, take_gradients_as_they_are
 
+# Whatever a backend computes with.
+Tensor = Any
+Function = Callable[..., Tensor]
 
-def compiled(function: Callable[..., Any], *arguments: keras.KerasTensor) -> Callable[..., Any]:
+
+def _is_on_tensorflow() -> bool:
+    return keras.backend.backend() == "tensorflow"
+
+
+def compiled(function: Function, *arguments: keras.KerasTensor) -> Function:
     """Compile a function that reads variables, and may set them, such as a step of training.
 
     `arguments` are the shapes and types of its arguments. A backend that traces nothing gets the
-    function back as it is.
-
-    Examples
-    --------
-    >>> import keras, numpy as np
-    >>> doubled = compiled(lambda x: 2 * x, keras.KerasTensor((None,), "float32"))
-    >>> keras.ops.convert_to_numpy(doubled(np.ones(2, np.float32))).tolist()
-    [2.0, 2.0]
+    function back unchanged.
     """
-    if keras.backend.backend() != "tensorflow":
+    if not _is_on_tensorflow():
         return function
     import tensorflow as tf
 
@@ -32,18 +33,12 @@ def compiled(function: Callable[..., Any], *arguments: keras.KerasTensor) -> Cal
     return lambda *values: traced(*map(tf.convert_to_tensor, values))
 
 
-def gradient_at(function: Callable[[Any], tuple[Any, Any]], point: Any) -> tuple[Any, Any]:
-    """Return the gradient of a function at a point, and what else the function returns.
+def gradient_at(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], point: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of a function at a point, and the second value of the function.
 
     `function` returns a single number and anything else. Keras has no gradient for all backends.
-
-    Examples
-    --------
-    >>> import keras
-    >>> point = keras.ops.convert_to_tensor([1.0, 3.0])
-    >>> slope, _ = gradient_at(lambda x: (keras.ops.sum(x**2), None), point)
-    >>> keras.ops.convert_to_numpy(slope).tolist()
-    [2.0, 6.0]
     """
     backend = keras.backend.backend()
     if backend == "jax":
@@ -64,9 +59,9 @@ def gradient_at(function: Callable[[Any], tuple[Any, Any]], point: Any) -> tuple
     return tape.gradient(value, point), others
 
 
-def sum_of_squares(tensor: Any) -> Any:
+def sum_of_squares(tensor: Tensor) -> Tensor:
     """Return the sum of the squares; TensorFlow has one operation for it and its gradient."""
-    if keras.backend.backend() == "tensorflow":
+    if _is_on_tensorflow():
         import tensorflow as tf
 
         return 2 * tf.nn.l2_loss(tensor)
@@ -74,19 +69,16 @@ def sum_of_squares(tensor: Any) -> Any:
 
 
 def prevent_leak(optimizer: keras.optimizers.Optimizer) -> None:
-    """Change an optimizer so that TensorFlow does not keep the training step it is compiled into.
-
-    Without this, each compiled step stays in memory for ever, a few megabytes each.
-    """
-    if keras.backend.backend() == "tensorflow":
+    """Change an optimizer so that TensorFlow does not keep the training steps that contain it."""
+    if _is_on_tensorflow():
         take_gradients_as_they_are(optimizer)
 
 
 def release_kernels() -> None:
-    """Have TensorFlow drop what it keeps for each shape of a variable, tens of kilobytes each.
+    """Drop the kernels that TensorFlow keeps for each shape of a variable, tens of kilobytes each.
 
-    To be called when networks of many shapes are dropped. It changes no result: kernels that are
-    needed again are made again in microseconds.
+    To be called when networks of many shapes are dropped. No result changes: TensorFlow makes new
+    kernels in microseconds.
     """
-    if keras.backend.backend() == "tensorflow":
+    if _is_on_tensorflow():
         forget_kernels()

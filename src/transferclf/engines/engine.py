@@ -1,6 +1,6 @@
-"""The base of engines: objects that run frozen networks, and say whether they can here.
+"""The base of engines: objects that run frozen networks, and know whether they can run here.
 
-Imports neither Keras nor any engine, so that parameters can be checked before anything heavy is.
+Imports neither Keras nor an engine, so that parameters are checked before heavy imports.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    import keras
 
 Function = Callable[[np.ndarray], np.ndarray]
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _CPU_FACTS = Path("/proc/cpuinfo")
-# AVX512-BF16 and AMX as Linux names them on x86, and its name for both on ARM.
+# Linux' names of AVX512-BF16 and AMX on x86, and of bfloat16 on ARM.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 class Engine(ABC):
     """Base of the engines.
 
-    A subclass sets the attributes and writes :meth:`compile`; an object of it is handed to
+    A subclass sets the attributes and writes :meth:`compile`. Its object is registered by
     :func:`transferclf.engines.registry.register_engine`.
 
     Attributes
@@ -38,7 +41,7 @@ class Engine(ABC):
     name : str
         Its name in `engine=` of the estimators.
     rank : int
-        How fast it is known to be. "auto" takes the engine of the highest rank.
+        A faster engine has a higher rank. "auto" takes the highest.
     packages : tuple of str, default=()
         Modules that it imports besides the dependencies of this package.
     backends : tuple of str or None, default=None
@@ -49,8 +52,8 @@ class Engine(ABC):
     precisions : tuple of str, default=("float32",)
         The precisions it can compute in.
     is_for_auto : bool, default=False
-        Whether "auto" may take it. Not one that needs packages: the same program would give other
-        features where they are installed.
+        Whether "auto" may take it. False if it needs packages: otherwise their installation would
+        change the features of a program.
     is_offered : bool, default=True
         Whether `engine=` may name it.
     """
@@ -65,14 +68,14 @@ class Engine(ABC):
     is_offered: bool = True
 
     @abstractmethod
-    def compile(self, network: Any, precision: str) -> Function:
+    def compile(self, network: keras.Model | Function, precision: str) -> Function:
         """Return a function that runs a network, and may be called by several threads.
 
         Parameters
         ----------
-        network : keras.Model or object
-            Of one of the kinds in `networks`. A Keras model has one input and one output, and its
-            batch normalisation is folded already; it is dropped afterwards.
+        network : keras.Model or callable
+            A network of one of the kinds in `networks`. A Keras model has one input and one output.
+            Its batch normalisation is folded already.
         precision : str
             One of `precisions`.
 
@@ -91,7 +94,7 @@ class Engine(ABC):
 
     @property
     def fits_backend(self) -> bool:
-        """Whether it runs on the backend that Keras has, or will have."""
+        """Whether it runs on Keras' backend."""
         return self.backends is None or keras_backend() in self.backends
 
     def check(self) -> None:
@@ -110,7 +113,7 @@ class Engine(ABC):
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16; True where the system does not say."""
+    """Whether the CPU has instructions for bfloat16; True if the system does not say."""
     try:
         facts = _CPU_FACTS.read_text()
     except OSError:
@@ -119,15 +122,13 @@ def has_bfloat16() -> bool:
 
 
 def keras_backend() -> str:
-    """Keras' backend, or what it will be: Keras' own rules, without importing it."""
+    """Return Keras' backend, by Keras' own rules if it has not been imported."""
     keras = sys.modules.get("keras")
-    if keras is not None and hasattr(keras, "backend"):  # imported, and not just being imported
+    if keras is not None and hasattr(keras, "backend"):  # the import has been completed
         return str(keras.backend.backend())
-    return os.environ.get("KERAS_BACKEND") or _configured_backend()
-
-
-def _configured_backend() -> str:
-    # A user without a home folder is no error: the name stays as it is, and no file is found.
+    if os.environ.get("KERAS_BACKEND"):
+        return os.environ["KERAS_BACKEND"]
+    # Without a home folder, the name keeps its ~, and no file is found.
     folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     try:
         return str(json.loads((Path(folder) / "keras.json").read_text())["backend"])

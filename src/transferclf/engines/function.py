@@ -1,4 +1,4 @@
-"""The engine of networks that are plain functions of arrays, which run themselves."""
+"""The engine of networks that are plain functions of arrays."""
 
 from __future__ import annotations
 

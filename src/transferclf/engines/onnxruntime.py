@@ -1,4 +1,4 @@
-"""The engine ONNX Runtime, which gets a traced network converted by tf2onnx."""
+"""The engine ONNX Runtime. tf2onnx converts a traced network for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from transferclf.images.threads import thread_count
 
 if TYPE_CHECKING:
     import keras
+    import onnx
+    from tf2onnx.graph import Graph, Node
 
     from transferclf.engines.tracing import Traced
 
@@ -36,22 +38,26 @@ class OnnxRuntimeEngine(Engine):
         from transferclf.engines.tracing import runtime_errors, traced
 
         graph = traced(network)
-        # It would report each session to its makers and leave a file in the temporary folder. It
-        # reads this when it is imported; a user who wants the reports sets it to 0.
+        # ONNX Runtime would report each session to its makers and leave a file in the temporary
+        # folder. It reads this variable when it is imported; a user may set it to 0.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         with runtime_errors(self.name):
             import onnxruntime
 
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = thread_count(physical=True)
+            # Waiting threads would keep cores busy that decode images or run other workers.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.log_severity_level = 3  # errors, which are also raised
+            content = _onnx_model(graph).SerializeToString()
             session = onnxruntime.InferenceSession(
-                _onnx_model(graph).SerializeToString(),
-                _session_options(onnxruntime),
-                providers=["CPUExecutionProvider"],
+                content, options, providers=["CPUExecutionProvider"]
             )
         pixels, output = graph.pixels, graph.output
         return lambda images: session.run([output], {pixels: images})[0]
 
 
-def _onnx_model(traced: Traced) -> Any:
+def _onnx_model(traced: Traced) -> onnx.ModelProto:
     import onnx
     from tf2onnx import optimizer, tfonnx
 
@@ -74,7 +80,7 @@ def _onnx_model(traced: Traced) -> Any:
     return model
 
 
-def _one_minus_erf(graph: Any, node: Any, *_: Any) -> None:
+def _one_minus_erf(graph: Graph, node: Node, *_: object) -> None:
     """Write the Erfc of TensorFlow's GELU as 1 - Erf; ONNX has no Erfc."""
     graph.remove_node(node.name)
     one = graph.make_const(f"{node.name}_one", np.array(1.0, np.float32))
@@ -83,18 +89,9 @@ def _one_minus_erf(graph: Any, node: Any, *_: Any) -> None:
     graph.make_node("Sub", operands, name=node.name, outputs=node.output)
 
 
-def _session_options(onnxruntime: Any) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = thread_count(physical=True)
-    # Threads that wait would keep their cores busy, from decoding images and from other workers.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors, which are raised too
-    return options
-
-
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Let a library log nothing; it raises its errors too."""
+    """Silence the log of a library, which also raises its errors."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from transferclf.images.threads import thread_count
 
 if TYPE_CHECKING:
     import keras
+    import openvino
 
     from transferclf.engines.tracing import Traced
 
@@ -35,27 +36,41 @@ class OpenVinoEngine(Engine):
 
             model = _openvino_model(graph)
             core = openvino.Core()
-            options = _options(precision)
-            # OpenVINO reports here what it knows of the graph but cannot run.
-            requests = {1: _request(core, model, 1, options)}
+            options = {
+                "PERFORMANCE_HINT": "LATENCY",
+                # If the CPU has bfloat16, OpenVINO would use it by default.
+                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+                "INFERENCE_NUM_THREADS": thread_count(physical=True),
+                # Worker processes would all be pinned to the same first cores.
+                "ENABLE_CPU_PINNING": False,
+            }
+
+            def request(size: int) -> openvino.InferRequest:
+                shape = model.inputs[0].get_partial_shape()
+                shape[0] = size
+                model.reshape(shape)
+                return core.compile_model(model, "CPU", options).create_infer_request()
+
+            # Here OpenVINO raises errors for operations that it cannot run.
+            requests = {1: request(1)}
         lock = threading.Lock()
 
         def run(images: np.ndarray) -> np.ndarray:
             with lock:
-                # Fixed shapes run faster than open ones, and each is compiled in a fraction of a
-                # second when it first comes.
+                # Fixed shapes run faster than open ones. Each new shape is compiled in a fraction
+                # of a second.
                 if len(images) not in requests:
-                    requests[len(images)] = _request(core, model, len(images), options)
+                    requests[len(images)] = request(len(images))
                 return requests[len(images)].infer([images], share_inputs=True)[0]
 
         return run
 
 
-def _openvino_model(traced: Traced) -> Any:
+def _openvino_model(traced: Traced) -> openvino.Model:
     """Return the network as an OpenVINO model with open batch size.
 
-    `openvino.convert_model` would do it too, but it reports each use to its makers, keeps every
-    tensor that nothing reads as an output, and is several times slower.
+    `openvino.convert_model` would do it too, but it reports each use to its makers, makes an output
+    of each tensor that nothing reads, and is several times slower.
     """
     import openvino
     from openvino.frontend import FrontEndManager
@@ -73,21 +88,3 @@ def _openvino_model(traced: Traced) -> Any:
     pixels = [one for one in converted.inputs if traced.pixels in one.get_names()]
     output = next(one for one in converted.outputs if traced.output in one.get_names())
     return openvino.Model([output.get_node()], [one.get_node() for one in pixels], "transferclf")
-
-
-def _options(precision: str) -> dict[str, Any]:
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        # Where the CPU has bfloat16, OpenVINO would take it without being asked.
-        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-        "INFERENCE_NUM_THREADS": thread_count(physical=True),
-        # Worker processes would all be pinned to the same first cores.
-        "ENABLE_CPU_PINNING": False,
-    }
-
-
-def _request(core: Any, model: Any, size: int, options: dict[str, Any]) -> Any:
-    shape = model.inputs[0].get_partial_shape()
-    shape[0] = size
-    model.reshape(shape)
-    return core.compile_model(model, "CPU", options).create_infer_request()

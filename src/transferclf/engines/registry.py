@@ -1,6 +1,6 @@
-"""The registry of engines: names, what can run here, and what "auto" is.
+"""The registry of engines: their names, which can run here, and which is "auto".
 
-Imports neither Keras nor any engine's packages.
+Imports neither Keras nor the packages of an engine.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _ENGINES: dict[str, Engine] = {
 
 
 def register_engine(engine: Engine) -> None:
-    """Add an engine, which `engine=` of the estimators can name from then on.
+    """Add an engine, which `engine=` of the estimators can then name.
 
     Parameters
     ----------
     engine : Engine
-        An engine of another name than those that are known.
+        An engine with a new name.
 
     Raises
     ------
@@ -52,18 +52,8 @@ def engine_names() -> tuple[str, ...]:
 
 
 def check_engine(name: str, precision: str = "float32", network: str = "keras") -> None:
-    """Raise InvalidParameterError if an engine cannot run here a network of this kind so precisely.
-
-    Examples
-    --------
-    >>> check_engine("keras", "bfloat16")
-    Traceback (most recent call last):
-      ...
-    transferclf.exceptions.InvalidParameterError: engine='keras' computes in float32 only. For \
-precision='bfloat16' take engine='tensorflow' or 'openvino'.
-    """
-    names = engine_names()
-    check_choice("engine", name, names)
+    """Raise InvalidParameterError unless an engine runs this kind of network at this precision."""
+    check_choice("engine", name, engine_names())
     check_choice("precision", precision, PRECISIONS)
     engine = engine_for(name, network)
     if network not in engine.networks:
@@ -72,9 +62,17 @@ precision='bfloat16' take engine='tensorflow' or 'openvino'.
         )
     engine.check()
     if precision not in engine.precisions:
-        _refuse_precision(engine, precision, network)
+        others = [
+            repr(other.name)
+            for other in _ENGINES.values()
+            if precision in other.precisions and network in other.networks
+        ]
+        hint = f"A backbone that is a {network} needs precision='float32'."
+        if others:
+            hint = f"For precision={precision!r} take engine={' or '.join(others)}."
+        raise InvalidParameterError(f"engine={engine.name!r} computes in float32 only. {hint}")
     if precision == "bfloat16" and not has_bfloat16():
-        # It would be computed, and slower than float32, which nobody asks for.
+        # It would run, but slower than in float32.
         raise InvalidParameterError(
             "precision='bfloat16' needs a CPU with AVX512-BF16 or AMX (on ARM, BF16); this one has "
             "none of these and would be slower with it. Take precision='float32'."
@@ -91,17 +89,3 @@ def engine_for(name: str, network: str = "keras") -> Engine:
         if engine.is_for_auto and network in engine.networks and engine.fits_backend
     ]
     return max(candidates, key=lambda engine: engine.rank)
-
-
-def _refuse_precision(engine: Engine, precision: str, network: str) -> None:
-    others = [
-        repr(other.name)
-        for other in _ENGINES.values()
-        if precision in other.precisions and network in other.networks
-    ]
-    hint = (
-        f"For precision={precision!r} take engine={' or '.join(others)}."
-        if others
-        else f"A backbone that is a {network} needs precision='float32'."
-    )
-    raise InvalidParameterError(f"engine={engine.name!r} computes in float32 only. {hint}")

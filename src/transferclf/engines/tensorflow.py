@@ -24,7 +24,7 @@ class TensorFlowEngine(Engine):
         import tensorflow as tf
 
         from transferclf.engines.tracing import concrete_function
-        from transferclf.graphs.precision import lower_precision
+        from transferclf.graphs.folding import lower_precision
 
         lowered = lower_precision(network) if precision == "bfloat16" else network
         concrete = concrete_function(lowered)

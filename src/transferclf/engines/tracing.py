@@ -1,34 +1,30 @@
-"""Tracing a Keras model into a TensorFlow graph, and handing that graph to another runtime."""
+"""Trace a Keras model into a TensorFlow graph, also for another runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
 
 from transferclf.exceptions import NetworkError
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from tensorflow.types.experimental import ConcreteFunction
+
 
 class Traced(NamedTuple):
     """A TensorFlow graph whose weights are inputs.
 
-    Runtimes convert such a small graph in a second and get the weights afterwards; a graph that
-    holds a hundred megabytes of weights takes them ten.
-
-    Attributes
-    ----------
-    graph : tf.Graph
-        The traced graph.
-    pixels, output : str
-        Names of the input for images and of the output.
-    weights : dict of str to ndarray
-        The value of each other input.
+    Runtimes convert such a small graph in a second and get the weights afterwards. With a hundred
+    megabytes of weights in the graph it takes ten. `pixels` and `output` are the names of the input
+    for images and of the output. `weights` has the values of the other inputs by name.
     """
 
-    graph: Any
+    graph: tf.Graph
     pixels: str
     output: str
     weights: dict[str, np.ndarray]
@@ -43,18 +39,18 @@ def traced(model: keras.Model) -> Traced:
     return Traced(concrete.graph, pixels.name, concrete.outputs[0].name, weights)
 
 
-def concrete_function(model: keras.Model) -> Any:
-    """Return the model as one graph with open batch size, with the weights of this moment.
+def concrete_function(model: keras.Model) -> ConcreteFunction:
+    """Return the model as one graph with open batch size and the present weights.
 
-    The graph captures the weights. TensorFlow would copy a graph that contains them many times
-    before it first runs (four seconds for ResNet50), and batches run no faster for it.
+    The graph captures the weights. If it contained them, TensorFlow would copy it many times before
+    the first run (four seconds for ResNet50), and batches would run no faster.
     """
     import tensorflow as tf
 
     trainable, others = model.trainable_variables, model.non_trainable_variables
     weights = [tf.convert_to_tensor(variable.value) for variable in [*trainable, *others]]
 
-    def outputs(images: Any) -> Any:
+    def outputs(images: tf.Tensor) -> tf.Tensor:
         values = weights[: len(trainable)], weights[len(trainable) :]
         result, _ = model.stateless_call(*values, images, training=False)
         return keras.tree.flatten(result)[0]
@@ -65,7 +61,7 @@ def concrete_function(model: keras.Model) -> Any:
 
 @contextmanager
 def runtime_errors(engine: str) -> Iterator[None]:
-    """Turn whatever a converter or runtime raises into one NetworkError."""
+    """Turn the errors of a converter or runtime into a NetworkError."""
     try:
         yield
     except Exception as error:

@@ -1,13 +1,13 @@
-"""Make a prefix of the parameters of an estimator."""
+"""Make a prefix from the parameters of an estimator."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from transferclf._checks import is_number
+from transferclf._checks import is_number, refuse
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.own import (
     checked_model,
@@ -27,7 +27,7 @@ from transferclf.features.frozen import Prefix
 if TYPE_CHECKING:
     import keras
 
-    from transferclf.graphs.pooling import Pooling
+    from transferclf.graphs.rows import Pooling
 
 
 def choose_prefix(
@@ -43,21 +43,25 @@ def choose_prefix(
     engine: str = "auto",
     precision: Precision = "float32",
 ) -> Prefix:
-    """Return the prefix that parameters of an estimator mean; builds no network of a known source.
+    """Return the prefix for the parameters of an estimator; builds no network that has a name.
 
     The parameters are those of the estimators, with `layers` for "layer" and () for None. Raises
     UnknownBackboneError, InvalidParameterError or NetworkError if they do not fit the backbone.
     """
-    record, model, scratch = _record_and_model(backbone)
-    if scratch:
+    model, is_scratch = None, isinstance(backbone, ConvNet)
+    if isinstance(backbone, ConvNet):
+        record = backbone.record()
         weights, trainable_layers = _from_scratch(weights, trainable_layers)
+    elif isinstance(backbone, str):
+        record = get_backbone(backbone)
+    else:
+        model = checked_model(backbone)
+        record = record_of(model)
     record.check_uncut(trainable_layers, layers)
     if record.kind != "keras":  # the estimators check the engine for Keras models themselves
         check_engine(engine, precision, record.kind)
     if pooling not in record.poolings:
-        raise InvalidParameterError(
-            f"pooling must be one of {record.poolings} for {record.name!r}. Got {pooling!r}."
-        )
+        refuse("pooling", f"one of {record.poolings} for {record.name!r}", pooling)
     size = _checked_size(image_size, record, model)
     if preprocessing == "auto":
         preprocessing = record.preprocessing
@@ -65,10 +69,10 @@ def choose_prefix(
             warn_unless_scaling(model)
     check_preprocessing(preprocessing)
     weights = _checked_weights(weights, record)
-    if model is None and not scratch and not record.takes_weights and record.kind == "keras":
+    if model is None and not is_scratch and not record.takes_weights and record.kind == "keras":
         model = registered_model(record, size)
     if model is not None:
-        # The model stands in the builder's place, and a function may not be picklable.
+        # The model replaces the builder, which may be a function that cannot be pickled.
         record = dataclasses.replace(record, builder="")
     return Prefix(
         record,
@@ -86,14 +90,14 @@ def choose_prefix(
 
 
 def check_own_model(prefix: Prefix) -> None:
-    """Warn of a model of the user's own that ends in classes, before any work.
+    """Warn if a model of the user's own ends in classes, before any work.
 
-    Raises NetworkError if layers are to be trained that cannot be copied.
+    Raises NetworkError if layers that are to be trained cannot be copied.
     """
     if prefix.model is None:
         return
+    from transferclf.graphs.cutting import warn_of_classes
     from transferclf.graphs.digests import describe
-    from transferclf.graphs.endings import warn_of_classes
 
     if not prefix.layers:
         warn_of_classes(prefix.model)
@@ -101,19 +105,7 @@ def check_own_model(prefix: Prefix) -> None:
         prefix.tail()
 
 
-def _record_and_model(
-    backbone: str | ConvNet | keras.Model,
-) -> tuple[Backbone, keras.Model | None, bool]:
-    """Return the record, the user's own model, and whether it starts from random weights."""
-    if isinstance(backbone, ConvNet):
-        return backbone.record(), None, True
-    if isinstance(backbone, str):
-        return get_backbone(backbone), None, False
-    model = checked_model(backbone)
-    return record_of(model), model, False
-
-
-def _from_scratch(weights: Any, trainable_layers: Any) -> tuple[None, str]:
+def _from_scratch(weights: object, trainable_layers: object) -> tuple[None, str]:
     """Return weights and trainable_layers for a network that starts from random weights."""
     if weights is not None and not (isinstance(weights, str) and weights == "pretrained"):
         raise InvalidParameterError(
@@ -127,13 +119,11 @@ def _from_scratch(weights: Any, trainable_layers: Any) -> tuple[None, str]:
     return None, "all"
 
 
-def _checked_weights(weights: Any, record: Backbone) -> str | Path | None:
+def _checked_weights(weights: object, record: Backbone) -> str | Path | None:
     if weights is None or (isinstance(weights, str) and weights in PRETRAINED):
         return weights
     if not isinstance(weights, str | os.PathLike):
-        raise InvalidParameterError(
-            f"weights must be 'pretrained', 'imagenet', None or a path. Got {weights!r} instead."
-        )
+        refuse("weights", "'pretrained', 'imagenet', None or a path", weights)
     if not record.takes_weights:
         raise InvalidParameterError(
             f"{record.name!r} brings its own weights, so that weights must be left as it is. "
@@ -158,9 +148,7 @@ def _checked_size(
     sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
     is_pair = len(sides) == 2 and all(is_number(side, whole=True) for side in sides)
     if not is_pair or min(sides) < backbone.min_image_size:
-        raise InvalidParameterError(
-            "image_size must be None, a whole number of pixels or a pair (height, width), at "
-            f"least {backbone.min_image_size} for backbone {backbone.name!r}. "
-            f"Got {image_size!r} instead."
-        )
+        expected = "None, a whole number of pixels or a pair (height, width), at least"
+        smallest = f"{backbone.min_image_size} for backbone {backbone.name!r}"
+        refuse("image_size", f"{expected} {smallest}", image_size)
     return (int(sides[0]), int(sides[1]))

@@ -1,25 +1,25 @@
 """Activations in a folder that processes and runs share.
 
 A folder holds segments: files that are only ever appended to, each by the one process that made
-it. So nobody needs a lock, and a killed process leaves at worst a block without an end. Every
-process keeps in memory where each record is (about 230 bytes each), reads the records that others
-appended whenever it misses something, and checks each record by its checksum. Nothing is mapped:
-damaged, short or foreign files are found by checksum and dropped. docs/design.md compares this with
-the libraries there are.
+it. Therefore nobody needs a lock, and a killed process leaves at worst a block without an end. Each
+process keeps the places of all records in memory (about 230 bytes each). If it misses something, it
+reads the places that others have appended. Each record is checked by its checksum. Nothing is
+mapped: damaged, short or foreign files are found by checksum and dropped. docs/design.md compares
+this with existing libraries.
 
-The folder may be on any local disk. On a network file system (NFS, SMB, Lustre) the store needs
-neither locks nor maps, and does not believe records that arrive late or torn, so that at worst work
-is done twice; but that has not been tested, and every look for new records asks the server. A
-folder that a synchronising service (Dropbox, OneDrive) watches would have every change uploaded.
+The folder may be on any local disk. The store needs neither locks nor maps and does not trust
+records that arrive late or torn, so that on a network file system (NFS, SMB, Lustre) work would at
+worst be done twice; but that has not been tested, and each look for new records asks the server. A
+synchronising service (Dropbox, OneDrive) would upload every change.
 
-After `kill -9` everything is there but the block that was being written. Nothing is forced onto the
-disk (`fsync`), so a power cut may lose what the operating system had not written yet; checksums
-find that. They are CRC-32 over key, shape, dtype and values, against accidents: anybody who can
-write to the folder can forge entries.
+`kill -9` loses only the block that was being written. Nothing is forced onto the disk (`fsync`), so
+that a power cut may lose what the operating system had not written yet; checksums find that. They
+are CRC-32 over key, shape, dtype and values, against accidents: anybody who can write to the folder
+can forge entries.
 
 The bound is on the files in whole blocks of 4 KB. The segment that was not used for longest goes
-first (a sixteenth of the store); use is noted to the second. Several processes that write at once
-may be past the bound by one block (8 MB) each until the next write.
+first (a sixteenth of the store); use is noted to the second. If several processes write at once,
+each may exceed the bound by one block (8 MB) until its next write.
 """
 
 from __future__ import annotations
@@ -33,31 +33,23 @@ from io import FileIO
 
 import numpy as np
 
-from transferclf.features.segments import (
-    FORMAT,
-    MAX_RECORD_BYTES,
-    DamagedError,
-    activation_of,
-    block_of,
-    blocks_of,
-    places_in,
-    record_of,
-    stored_bytes,
-)
+from transferclf.features import segments
 
-_FOLDER = f"transferclf-features-{FORMAT}"
+Entries = dict[bytes, np.ndarray]
+
+_FOLDER = f"transferclf-features-{segments.FORMAT}"
 _SUFFIX = ".features"
-_SEGMENTS = 16  # so many at least in a full store, and so coarse is the eviction
+_SEGMENTS = 16  # the least number in a full store; one is evicted at a time
 _DISK_BLOCK = 4096
 _MAX_OPEN = 64  # macOS gives a process 256 files by default
 _NOTED_EVERY = 1.0  # seconds between two notes that a segment is in use
-_IDLE = 60.0  # seconds after which nobody is thought to append to a segment
-_SMALL = 32  # a small segment is at most this part of a full one,
-_TOO_MANY_SMALL = 8  # and so many of them become one
+_IDLE = 60.0  # seconds after which no process is expected to append to a segment
+_SMALL = 32  # a small segment is at most this part of a full one
+_TOO_MANY_SMALL = 8  # so many small segments are merged into one
 
 
 class _Segment:
-    """One file of the folder, and the part of it that this process has read."""
+    """One file of the folder, and how much of it this process has read."""
 
     def __init__(self, path: str):
         self.path = path
@@ -72,21 +64,17 @@ class _Segment:
     def taken(self) -> int:
         return _on_disk(self.size)
 
-    @property
-    def is_read_to_its_end(self) -> bool:
-        return self.scanned == self.size
-
     def close(self) -> None:
         file, self.file = self.file, None  # first, so that an interrupt leaves no closed file here
         if file is not None:
-            with suppress(OSError):  # of a network file system; the file is closed all the same
+            with suppress(OSError):  # of a network file system; the file is closed anyway
                 file.close()
 
 
 class DiskEntries:
     """Activations by digest in a folder, bounded in bytes; not safe to use from several threads.
 
-    Nothing on the disk makes it raise: `trouble` says what went wrong last.
+    Trouble with the disk raises nothing. `trouble` is the message of the last one.
     """
 
     def __init__(self, path: str, max_bytes: int):
@@ -106,9 +94,9 @@ class DiskEntries:
         """The size of the files on the disk."""
         return sum(segment.taken for segment in self._segments.values())
 
-    def get_many(self, key_of: Mapping[bytes, bytes]) -> dict[bytes, np.ndarray]:
+    def get_many(self, key_of: Mapping[bytes, bytes]) -> Entries:
         """Return the activations that are there. `key_of` maps digests to keys."""
-        found: dict[bytes, np.ndarray] = {}
+        found: Entries = {}
         missing = self._find(key_of, key_of, found)
         if missing:
             self.refresh()
@@ -118,24 +106,28 @@ class DiskEntries:
     def put_many(self, entries: Mapping[bytes, np.ndarray]) -> set[bytes]:
         """Append activations, float32 or float16; return the digests the disk did not take."""
         records = {
-            digest: record_of(digest, activation)
+            digest: segments.record_of(digest, activation)
             for digest, activation in entries.items()
-            if self._has_room_ever(activation)
+            if segments.stored_bytes(activation) <= segments.MAX_RECORD_BYTES
+            and _on_disk(segments.stored_bytes(activation)) <= self.max_bytes
         }
         left = set(records)
         try:
-            self._make_folder()
+            if os.path.isfile(self.folder):  # a foreign file under our name: set aside
+                os.replace(self.folder, f"{self.folder}.{uuid.uuid4().hex}.aside")
+                self.trouble = f"{self.folder} was a file and has been set aside"
+            os.makedirs(self.folder, exist_ok=True)
             self.refresh()
             self._merge_small()
-            for group in blocks_of(records, self._segment_bytes):
-                self._append(block_of((digest, records[digest]) for digest in group))
+            for group in segments.blocks_of(records, self._segment_bytes):
+                self._append(segments.block_of((digest, records[digest]) for digest in group))
                 left.difference_update(group)
         except OSError as error:
             self._note(error)
         return left
 
     def refresh(self) -> None:
-        """Look for segments that other processes added or removed."""
+        """Look for segments that other processes have added or removed."""
         try:
             with os.scandir(self.folder) as listing:
                 ours = (file for file in listing if file.name.endswith(_SUFFIX))
@@ -177,10 +169,7 @@ class DiskEntries:
         return self._segments.get(self._own_path)
 
     def _find(
-        self,
-        digests: Iterable[bytes],
-        key_of: Mapping[bytes, bytes],
-        found: dict[bytes, np.ndarray],
+        self, digests: Iterable[bytes], key_of: Mapping[bytes, bytes], found: Entries
     ) -> list[bytes]:
         """Add the activations whose place is known to `found`; return the other digests."""
         now = time.monotonic()
@@ -206,11 +195,13 @@ class DiskEntries:
             self._note_unless_missing(error)
             self._forget(segment)
             return None
-        activation = activation_of(digest, record)
+        activation = segments.activation_of(digest, record)
         if activation is None:
             self._drop(digest, damaged=len(record) == nbytes)
         elif now - segment.noted >= _NOTED_EVERY:
-            _note_use(segment, now)
+            segment.noted = now
+            with suppress(OSError):  # a process that may only read cannot note its use
+                os.utime(segment.path)
         return activation
 
     def _opened(self, segment: _Segment) -> FileIO:
@@ -223,14 +214,14 @@ class DiskEntries:
         """Forget a record that was cut off or is damaged."""
         if damaged:
             self.trouble = "an entry is damaged and will be computed again"
-            self._own_path = ""  # a segment made later has the newer records: it replaces this one
+            self._own_path = ""  # the next segment is newer, so that its records replace this one
         del self._places[digest]
 
     def _read_segment(self, path: str) -> None:
         """Read the places of records that were appended since the last look."""
         segment = self._segments.setdefault(path, _Segment(path))
         try:
-            status = os.stat(path)  # that of the listing is out of date on Windows
+            status = os.stat(path)  # on Windows, the status in the listing is out of date
             segment.used = status.st_mtime
             if segment.inode not in (None, status.st_ino) or status.st_size < segment.scanned:
                 self._forget(segment)  # removed and made anew, or cut off
@@ -247,25 +238,15 @@ class DiskEntries:
         segment.size = size
         file = segment.file or self._opened(segment)
         try:
-            for places, end in places_in(file, segment.scanned, size):
+            for places, end in segments.places_in(file, segment.scanned, size):
                 segment.scanned = end
                 for digest, offset, nbytes in places:
                     self._places[digest] = (segment, offset, nbytes)
                     segment.digests.append(digest)
-        except DamagedError:
+        except segments.DamagedError:
             self.trouble = f"{os.path.basename(segment.path)} is damaged and has been dropped"
             with suppress(OSError):  # if it cannot be removed, its earlier blocks are still good
                 self._remove(segment)
-
-    def _has_room_ever(self, activation: np.ndarray) -> bool:
-        nbytes = stored_bytes(activation)
-        return nbytes <= MAX_RECORD_BYTES and _on_disk(nbytes) <= self.max_bytes
-
-    def _make_folder(self) -> None:
-        if os.path.isfile(self.folder):  # under our name, but not ours: set aside
-            os.replace(self.folder, f"{self.folder}.{uuid.uuid4().hex}.aside")
-            self.trouble = f"{self.folder} was a file and has been set aside"
-        os.makedirs(self.folder, exist_ok=True)
 
     def _append(self, block: bytes) -> None:
         segment = self._segment_for(len(block))
@@ -273,18 +254,20 @@ class DiskEntries:
         with open(segment.path, "ab", buffering=0) as file:
             start = file.tell()
             try:
-                _write_all(file, block)
-            except BaseException:  # an interrupt too should leave no part of a block behind
+                left = memoryview(block)
+                while left:  # a nearly full disk takes a part, and the next write raises
+                    left = left[file.write(left) :]
+            except BaseException:  # an interrupt, too, should leave no part of a block
                 with suppress(OSError):
                     file.truncate(start)
                 raise
         self._read_segment(segment.path)
 
     def _segment_for(self, nbytes: int) -> _Segment:
-        """Return the segment to append to; a new one where the last is full, gone or torn."""
+        """Return the segment to append to; a new one if the last is full, gone or torn."""
         own = self._own
         fits = own is not None and own.size + nbytes <= self._segment_bytes
-        if own is None or not fits or not own.is_read_to_its_end:
+        if own is None or not fits or own.scanned < own.size:
             name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{_SUFFIX}"
             own = _Segment(os.path.join(self.folder, name))
             self._own_path = own.path
@@ -292,7 +275,7 @@ class DiskEntries:
         return own
 
     def _make_room(self, nbytes: int) -> None:
-        """Remove the longest unused segments until so many bytes more can be written."""
+        """Remove the longest unused segments until `nbytes` more can be written."""
         grown = 0 if self._own is None else _on_disk(self._own.size + nbytes) - self._own.taken
         over = self.nbytes + grown - self.max_bytes
         others = [segment for segment in self._segments.values() if segment is not self._own]
@@ -303,7 +286,7 @@ class DiskEntries:
             self._remove(segment)
 
     def _merge_small(self) -> None:
-        """Copy small segments that nobody appends to into one: many short runs leave many."""
+        """Copy small idle segments into one. Short runs leave many of them."""
         if self._own is not None:
             return
         latest = time.time() - _IDLE
@@ -316,16 +299,16 @@ class DiskEntries:
             return
         small = small[:_TOO_MANY_SMALL]
         records = self._records_in(small)
-        for group in blocks_of(records, self._segment_bytes):
-            self._append(block_of((digest, records[digest]) for digest in group))
+        for group in segments.blocks_of(records, self._segment_bytes):
+            self._append(segments.block_of((digest, records[digest]) for digest in group))
         for segment in small:
             if segment.path in self._segments:
                 self._remove(segment)
 
-    def _records_in(self, segments: list[_Segment]) -> dict[bytes, bytes]:
+    def _records_in(self, wanted: list[_Segment]) -> dict[bytes, bytes]:
         records = {}
         for digest, (segment, offset, nbytes) in self._places.items():
-            if segment in segments:
+            if segment in wanted:
                 file = segment.file or self._opened(segment)
                 file.seek(offset)
                 records[digest] = file.read(nbytes)  # its checksum goes with it
@@ -338,7 +321,7 @@ class DiskEntries:
         except FileNotFoundError:
             pass
         except PermissionError:
-            # On Windows a file that another process has open cannot be removed, but emptied.
+            # Windows does not remove a file that another process has open, but empties it.
             os.truncate(segment.path, 0)
         self._forget(segment)
 
@@ -357,18 +340,6 @@ class DiskEntries:
     def _note_unless_missing(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             self._note(error)
-
-
-def _note_use(segment: _Segment, now: float) -> None:
-    segment.noted = now
-    with suppress(OSError):  # a process that may only read cannot note its use
-        os.utime(segment.path)
-
-
-def _write_all(file: FileIO, block: bytes) -> None:
-    left = memoryview(block)
-    while left:  # a disk that is nearly full takes a part, and says why with the next
-        left = left[file.write(left) :]
 
 
 def _on_disk(nbytes: int) -> int:

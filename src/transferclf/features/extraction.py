@@ -1,16 +1,16 @@
 """Extraction: every distinct image goes through the prefix once.
 
-The images flow in batches: threads decode the next ones while the network runs on the last, and
-each batch is stored as soon as it is computed, so that nothing is lost when a later one fails. A
-map runs the batches (:mod:`transferclf.features.work`), by default in this process.
+Threads decode the next batches while the network runs on the last. Each batch is stored as soon as
+it is computed, so that nothing is lost when a later one fails. A map runs the batches
+(:mod:`transferclf.features.work`), by default in this process.
 
-Files may be replaced at any time. A first look at all images says which are not stored. A file is
-looked at again when it is decoded, and stored under the key of exactly the bytes that were decoded.
+Files may be replaced at any time. A first look at all images shows which are not stored. A file is
+looked at again when it is decoded, and its row is stored under the key of the decoded bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,65 +49,21 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 
-# Rows that are looked up or copied at a time: so many, but no more than so many bytes together.
+# The largest number of rows, and of bytes, that are looked up or copied at a time.
 CHUNK = 1024
 CHUNK_BYTES = 2**25
 
-# Reading files that are all stored shows a bar only if it takes so many seconds.
+# Seconds before a bar appears while files are read that may all be stored.
 PATIENCE = 2.0
-
-
-def extract(
-    source: ImageSource,
-    prefix: Prefix,
-    store: FeatureStore | None,
-    resize: ResizeMode = "crop",
-    verbose: int = 0,
-    view: View | None = None,
-    title: str = "features",
-    run: UnitMap = in_process,
-) -> np.ndarray:
-    """Return the activations of all images (len(source), d), float32. Compute only missing ones.
-
-    The prefix is built only if an image is missing from the store. Without a store, nothing is kept
-    beyond this call. An ImageError names all images that cannot be read.
-    """
-    return Extractor(store, resize, verbose, run)._extracted(source, prefix, view, title)[0]
-
-
-def extract_from_cut(
-    source: ImageSource,
-    rows: np.ndarray,
-    prefix: Prefix,
-    store: FeatureStore | None,
-    resize: ResizeMode = "crop",
-    verbose: int = 0,
-    view: View | None = None,
-    title: str = "features",
-    run: UnitMap = in_process,
-) -> np.ndarray:
-    """Return the features of the whole network, given the activations at its cut.
-
-    Their keys are those of features that were extracted from the images, so that searches over the
-    cut share them.
-    """
-    return Extractor(store, resize, verbose, run).after_cut(source, rows, prefix, view, title)
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """Gives the rows of images: from the store, or computed.
+    """Get the activations of images from the store, or compute them.
 
-    Parameters
-    ----------
-    store : FeatureStore or None
-        Where activations are looked up and kept.
-    resize : {"crop", "stretch", "pad"}
-        How images get to the size of the network.
-    verbose : int, default=0
-        1 shows progress.
-    run : callable, default=in_process
-        The map that runs the batches; see :mod:`transferclf.features.work`.
+    `store` is where activations are looked up and kept. `resize` says how images get the size of
+    the network. `verbose=1` shows progress. `run` is the map that runs the batches; see
+    :mod:`transferclf.features.work`.
     """
 
     store: FeatureStore | None
@@ -119,16 +75,22 @@ class Extractor:
     )
 
     def rows(
-        self,
-        source: ImageSource,
-        prefix: Prefix,
-        view: View | None = None,
-        title: str = "features",
+        self, source: ImageSource, prefix: Prefix, view: View | None = None, title: str = "features"
     ) -> np.ndarray:
-        """Activations of shape (len(source), d); see :func:`extract`."""
-        rows, looks = self._extracted(source, prefix, view, title)
-        if prefix.is_cut and len(source):
-            # Features after the cut are stored under the content that these rows are of.
+        """Return the activations of all images (len(source), d), float32.
+
+        The prefix is built only if an image is missing from the store. An ImageError names all
+        images that cannot be read.
+        """
+        if len(source) == 0:
+            return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
+        looks = _looks(source, self.verbose, title)
+        keys = activation_keys(looks, prefix, self.resize, view)
+        job = ImageJob(source, looks, prefix, self.resize, view)
+        rows = _Extraction(self, job, source, keys, looks, title).result()
+        if prefix.is_cut:
+            # The extraction has updated the looks. Features after the cut are stored under the
+            # content that these rows were computed from.
             self._looks_of[_name(source, prefix, view)] = looks
         return rows
 
@@ -140,15 +102,20 @@ class Extractor:
         view: View | None = None,
         title: str = "features",
     ) -> np.ndarray:
-        """Features (len(source), n_features); see :func:`extract_from_cut`."""
+        """Return the features (len(source), d) of the whole network, from the rows at its cut.
+
+        They have the same keys as features that are computed from the images, so that searches over
+        the cut share them.
+        """
         looks = self._looks_of.get(_name(source, prefix, view)) or _looks(source)
         keys = activation_keys(looks, prefix.whole(), self.resize, view)
-        return self._computed(RowJob(rows, keys, prefix), source, keys, looks, title)
+        job = RowJob(rows, keys, prefix)
+        return _Extraction(self, job, source, list(keys), looks, title).result()
 
     def batches(
         self, source: ImageSource, size: tuple[int, int], view: View | None = None
     ) -> Iterator[np.ndarray]:
-        """Pixels (n, h, w, 3) of one batch after the other; at least one, which may be empty."""
+        """Yield the pixels (n, h, w, 3) of each batch; without images, of one empty batch."""
         positions = np.arange(len(source))
         batches = np.split(positions, range(BATCH_SIZE, len(source), BATCH_SIZE))
         if view is None:
@@ -161,35 +128,9 @@ class Extractor:
     def pixels(
         self, source: ImageSource, size: tuple[int, int], title: str = "pixels"
     ) -> np.ndarray:
-        """Pixels (len(source), h, w, 3), uint8 where they are whole numbers, else float32."""
+        """Return pixels (len(source), h, w, 3), uint8 if they are whole numbers, else float32."""
         with bar_if(self.verbose, len(source), "images read", PATIENCE, title) as advance:
             return load_all(source, size, self.resize, advance)
-
-    def _extracted(
-        self, source: ImageSource, prefix: Prefix, view: View | None, title: str
-    ) -> tuple[np.ndarray, list[Look]]:
-        """The activations of all images, and looks at what these were computed from."""
-        if len(source) == 0:
-            return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32)), []
-        looks = _looks(source, self.verbose, title)
-        keys = activation_keys(looks, prefix, self.resize, view)
-        job = ImageJob(source, looks, prefix, self.resize, view)
-        return self._computed(job, source, keys, looks, title), looks
-
-    def _computed(
-        self, job: Job, source: ImageSource, keys: list[bytes], looks: list[Look], title: str
-    ) -> np.ndarray:
-        extraction = _Extraction(
-            job=job,
-            source=source,
-            keys=list(keys),
-            looks=looks,
-            store=self.store,
-            run=self.run,
-            title=title,
-            verbose=self.verbose,
-        )
-        return extraction.result()
 
 
 def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
@@ -202,43 +143,50 @@ def _name(source: ImageSource, prefix: Prefix, view: View | None) -> tuple[Image
 
 
 class _OtherWidthError(NetworkError):
-    """Activations of one call do not fit together."""
+    """Activations of one call have different widths."""
 
 
 @dataclass
 class _Extraction:
     """The result of one call while it fills with rows.
 
-    `keys` and `looks` are those of the images when they were first looked at. Those of files that
-    were replaced since then change when they are computed.
+    `keys` and `looks` are those of the first look at the images. If a file was replaced since then,
+    its key and look are updated when its row is computed.
     """
 
+    settings: Extractor
     job: Job
     source: ImageSource
     keys: list[bytes]
     looks: list[Look]
-    store: FeatureStore | None
-    run: UnitMap
     title: str
-    verbose: int
     rows: np.ndarray | None = None
+
+    @property
+    def store(self) -> FeatureStore | None:
+        return self.settings.store
 
     def result(self) -> np.ndarray:
         """Return the rows of all images. Each distinct image is looked up or computed once."""
         everything = positions = np.arange(len(self.keys))
         while len(positions):
             expected = [self.keys[position] for position in positions]
-            first = positions[_first_positions(expected)]
+            index_of: dict[bytes, int] = {}
+            index = [index_of.setdefault(key, number) for number, key in enumerate(expected)]
+            first = positions[index]
             distinct = positions[first == positions]
             self._fill(distinct, is_first=positions is everything)
             if len(distinct) == len(positions):
                 break
+            assert self.rows is not None
             repeats = first != positions
             is_known = np.array(
                 [self.keys[before] == key for before, key in zip(first, expected, strict=True)]
             )
-            self._repeat(positions[repeats & is_known], first[repeats & is_known])
-            # A copy of a file that was replaced meanwhile has to be computed itself.
+            copies, originals = positions[repeats & is_known], first[repeats & is_known]
+            for chunk in self._chunks(np.arange(len(copies))):
+                self.rows[copies[chunk]] = self.rows[originals[chunk]]
+            # The first of several equal files was replaced meanwhile: its copies are computed.
             positions = positions[repeats & ~is_known]
         assert self.rows is not None
         return self.rows
@@ -276,14 +224,11 @@ class _Extraction:
         batches = np.split(positions, range(BATCH_SIZE, len(positions), BATCH_SIZE))
         units = [Unit(self.job, number, batch) for number, batch in enumerate(batches)]
         known = len(self.keys) - len(positions)
-        if self.verbose:
+        verbose, run = self.settings.verbose, self.settings.run
+        if verbose:
             say(f"{self.title}: {len(positions)} images to compute, {known} known")
-        bar = bar_if(self.verbose, len(positions), f"{known} known", title=self.title)
-        with (
-            bar as advance,
-            faults_named(self.source, positions),
-            running(self.run, units) as results,
-        ):
+        bar = bar_if(verbose, len(positions), f"{known} known", title=self.title)
+        with bar as advance, faults_named(self.source, positions), running(run, units) as results:
             for computed in results:
                 batch = batches[computed.number]
                 self._keep(batch, computed)
@@ -301,14 +246,8 @@ class _Extraction:
         if self.store is not None:
             self.store.put_many(dict(zip(computed.keys, activations, strict=True)))
 
-    def _repeat(self, positions: np.ndarray, first: np.ndarray) -> None:
-        """Copy the rows of images that came before, each from where it came first."""
-        assert self.rows is not None
-        for chunk in self._chunks(np.arange(len(positions))):
-            self.rows[positions[chunk]] = self.rows[first[chunk]]
-
     def _rows_for(self, row: np.ndarray) -> np.ndarray:
-        """The result if such a row fits into it; allocated when the width is known."""
+        """Return the array of all rows if such a row fits; the first row sets its width."""
         if self.rows is None:
             self.rows = np.empty((len(self.keys), *row.shape), np.float32)
         if self.rows.shape[1:] != row.shape:
@@ -325,9 +264,3 @@ class _Extraction:
             stop = start + min(max(count, BATCH_SIZE), CHUNK)
             yield positions[start:stop]
             start = stop
-
-
-def _first_positions(keys: Sequence[bytes]) -> np.ndarray:
-    """Return the position where each key comes for the first time."""
-    first: dict[bytes, int] = {}
-    return np.fromiter((first.setdefault(key, index) for index, key in enumerate(keys)), int)

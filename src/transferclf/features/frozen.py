@@ -1,8 +1,8 @@
 """The frozen part of a network, named before it is built.
 
-The digest of a `Prefix` goes into the key of every stored activation and is computed without
-Keras. The network is built and compiled when an activation is missing, and is then shared by
-everything in the process that asks for the same.
+The digest of a `Prefix` is part of the key of every stored activation. It is computed without
+Keras. The network is built and compiled only if an activation is missing. All equal prefixes in a
+process then share it.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transferclf.backbones.preprocessing import scale_array
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import build_backbone
-from transferclf.engines.engine import Precision
+from transferclf.engines.engine import Function, Precision
 from transferclf.exceptions import NetworkError, warn
 from transferclf.graphs.digests import architecture_digest, values_digest
-from transferclf.graphs.forking import check_not_forked
-from transferclf.graphs.isolation import undisturbed
+from transferclf.graphs.isolation import check_not_forked, undisturbed
 
 if TYPE_CHECKING:
     import keras
 
     from transferclf.engines.forward import Forward
-    from transferclf.graphs.pooling import Pooling
+    from transferclf.graphs.rows import Pooling
 
-# Raised whenever the same parameters come to mean another function of the pixels.
+# To be raised when the same parameters come to mean another function of the pixels.
 FORMAT = 3
 
-# Compiled networks kept for other estimators; a grid over backbones visits them in turn.
+# Number of compiled networks that are kept. A grid over backbones uses several in turn.
 FORWARDS_KEPT = 4
 
 
@@ -47,10 +46,10 @@ FORWARDS_KEPT = 4
 class Prefix:
     """A frozen function from pixels to features, or to the activations at a cut.
 
-    The fields are the parameters of the estimators, checked, with these differences. `weights` is
-    ignored where there is a `model` of the user's own. `size` is (height, width). `layers` are
-    tapped, () is the output of the backbone. Where `trainable_layers` is not 0, the prefix gives
-    the flattened activations at that cut, and :meth:`tail` is what comes after them.
+    The fields are the checked parameters of the estimators, with these differences. `model` is the
+    user's own model, and `weights` is ignored if there is one. `size` is (height, width). `layers`
+    are tapped; () is the output of the backbone. If `trainable_layers` is not 0, the prefix ends in
+    the flattened activations at that cut, and :meth:`tail` continues from there.
     """
 
     backbone: Backbone
@@ -68,23 +67,26 @@ class Prefix:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that determines the features of an image of this size."""
+        is_own = self.model is not None
+        network = ["model", self.architecture] if is_own else self.backbone.facts()
         facts = {
             "format": FORMAT,
-            "network": self._network(),
+            "network": [*network, self.weights_digest],
             "size": self.size,
             "preprocessing": self.preprocessing,
-            "ends": self._ends(),
-            # Engines agree to the rounding of float32, and less precise ones do not.
+            # Pooling comes after the cut.
+            "ends": ["cut", self.trainable_layers] if self.is_cut else [self.pooling, self.layers],
+            # Engines agree to the rounding of float32. At a lower precision they do not.
             "rounding": None if self.precision == "float32" else [self.engine, self.precision],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Another installation computes a digest of its own. The digest of the weights is pickled,
-        # so that other weights are noticed there.
+    def __getstate__(self) -> dict[str, object]:
+        # Another installation computes its own digest. The digest of the weights is pickled, so
+        # that the other installation notices different weights.
         left_out = {"digest"}
-        # Another version may describe the same model in other words. For a model that was changed
-        # since fit, the description is pickled, so that the change is noticed there too.
+        # Another version may describe the same model differently. Therefore the description is
+        # pickled only for a model that was changed since fit, so that the change is noticed.
         if self.model is not None and not self._has_other_architecture():
             left_out.add("architecture")
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
@@ -94,18 +96,12 @@ class Prefix:
             state["model"] = travelling(self.model)
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         if state["model"] is not None:
             from transferclf.graphs.copying import arrived
 
             state = state | {"model": arrived(state["model"])}
         self.__dict__.update(state)
-
-    def _ends(self) -> list[Any]:
-        """Where in the network the activations are taken, and how they become vectors."""
-        if self.is_cut:
-            return ["cut", self.trainable_layers]  # pooling comes after the cut
-        return [self.pooling, self.layers]
 
     @property
     def is_cut(self) -> bool:
@@ -114,27 +110,22 @@ class Prefix:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all of the backbone is left to be trained, so that the cut is at the pixels."""
+        """Whether the whole backbone is trained, so that the cut is at the pixels."""
         return self.trainable_layers == "all"
 
     @property
     def is_scratch(self) -> bool:
-        """Whether all is trained, and starts from random weights."""
+        """Whether the whole network is trained from random weights."""
         return self.is_empty and self.weights is None and self.model is None
-
-    def _network(self) -> list[Any]:
-        if self.model is not None:
-            return ["model", self.architecture, self.weights_digest]
-        return [*self.backbone.facts(), self.weights_digest]
 
     @cached_property
     def weights_digest(self) -> str:
-        """Identifies the weights as they were when this was first asked for."""
+        """Identifies the weights as they were when this was first computed."""
         return self._weights_now()
 
     @cached_property
     def architecture(self) -> str:
-        """Identifies the layers of the user's own model as they were when first asked for."""
+        """Identifies the layers of the user's own model as they were when this was computed."""
         return "" if self.model is None else architecture_digest(self.model)
 
     def expect_weights(self, digest: str) -> None:
@@ -142,7 +133,7 @@ class Prefix:
         self.__dict__["weights_digest"] = digest
 
     def _has_other_architecture(self) -> bool:
-        """Whether layers of the user's own model were changed since `architecture` was asked."""
+        """Whether the user's own model has changed since `architecture` was computed."""
         known = self.__dict__.get("architecture")
         return bool(known) and known != architecture_digest(self.model)
 
@@ -158,38 +149,32 @@ class Prefix:
 
     def forward(self) -> Forward:
         """Return the compiled network; built once for all equal prefixes in this process."""
-        if not self.is_keras:
-            return self._kept("prefix", self._forward_beside_keras)
-        return self._kept("prefix", lambda: self._compiled(self.build))
+        return self._kept("prefix", self.build if self.is_keras else None)
 
     def tail_forward(self) -> Forward:
         """Return the layers after the cut, compiled as they are before any training."""
-        return self._kept(f"tail {self.pooling}", lambda: self._compiled(self.tail))
+        return self._kept(f"tail {self.pooling}", self.tail)
 
-    def _kept(self, part: str, make: Callable[[], Forward]) -> Forward:
+    def _kept(self, part: str, build: Callable[[], keras.Model] | None) -> Forward:
         key = (self.digest, self.engine, self.precision, part)
         check_not_forked()
         with _forwards_lock:
             if key not in _forwards:
-                _forwards[key] = make()
+                _forwards[key] = self._compiled(build)
             _forwards.move_to_end(key)
             while len(_forwards) > FORWARDS_KEPT:
                 _forwards.popitem(last=False)
             return _forwards[key]
 
-    def _compiled(self, build: Callable[[], keras.Model]) -> Forward:
-        from transferclf.engines.forward import compile_forward
+    def _compiled(self, build: Callable[[], keras.Model] | None) -> Forward:
+        """Return a compiled Keras model, or the backbone itself if it is no Keras model."""
+        from transferclf.engines.forward import Forward, compile_forward, compile_network
 
-        with undisturbed():
-            return compile_forward(build(), self.engine, self.precision)
-
-    def _forward_beside_keras(self) -> Forward:
-        """Return a network that is no Keras model, between scaling and pooling by NumPy."""
-        from transferclf.engines.forward import Forward, compile_network
-
-        function, engine = compile_network(
-            self._new_backbone(), self.engine, self.precision, self.backbone.kind
-        )
+        if build is not None:
+            with undisturbed():
+                return compile_forward(build(), self.engine, self.precision)
+        network, kind = self._new_backbone(), self.backbone.kind
+        function, engine = compile_network(network, self.engine, self.precision, kind)
 
         def rows(images: np.ndarray) -> np.ndarray:
             return pooled(function(scale_array(images, self.preprocessing)), self.pooling)
@@ -223,15 +208,14 @@ class Prefix:
     def tail(self) -> keras.Model:
         """Return a new Keras model from the rows (n, d) at the cut to features.
 
-        It is from pixels (n, h, w, 3) where the prefix is empty. Its layers are copies that may be
+        If the prefix is empty, its input is pixels (n, h, w, 3). Its layers are copies that may be
         trained.
         """
         import keras
 
         from transferclf.graphs.copying import copied
         from transferclf.graphs.cutting import cut
-        from transferclf.graphs.pooling import pool
-        from transferclf.graphs.rows import on_rows, side_by_side
+        from transferclf.graphs.rows import on_rows, pool, side_by_side
 
         if self.is_empty:
             return copied(self.whole().build())
@@ -241,20 +225,14 @@ class Prefix:
             rows, outputs = on_rows(keras.Model(suffix.inputs, features))
             features = side_by_side(outputs)
             tail = copied(keras.Model(rows, features, name=f"{self.backbone.name}_tail"))
-        self._warn_if_fixed(tail, suffix)
+        if not tail.weights:
+            fixed = [it.name for it in suffix.layers if not isinstance(it, keras.layers.InputLayer)]
+            warn(
+                f"trainable_layers={self.trainable_layers!r} trains nothing of "
+                f"{self.backbone.name!r}: {', '.join(fixed)} have no weights. Set a larger number, "
+                "or the name of a block."
+            )
         return tail
-
-    def _warn_if_fixed(self, tail: keras.Model, suffix: keras.Model) -> None:
-        """Warn if fine-tuning would train no layer of the backbone."""
-        if tail.weights:
-            return
-        import keras
-
-        fixed = [it.name for it in suffix.layers if not isinstance(it, keras.layers.InputLayer)]
-        warn(
-            f"trainable_layers={self.trainable_layers!r} trains nothing of {self.backbone.name!r}: "
-            f"{', '.join(fixed)} have no weights. Set a larger number, or the name of a block."
-        )
 
     def widths(self) -> list[int]:
         """Return how many features each tapped layer gives; builds the network."""
@@ -267,28 +245,25 @@ class Prefix:
     def map_shape(self) -> tuple[int, ...]:
         """Return the shape that the backbone ends in, for one image; builds the network once."""
         if self.digest not in _map_shapes:
-            _map_shapes[self.digest] = self._output_shape()
+            _map_shapes[self.digest] = self._map_shape()
         return _map_shapes[self.digest]
 
-    def _output_shape(self) -> tuple[int, ...]:
+    def _map_shape(self) -> tuple[int, ...]:
+        name = self.backbone.name
         if not self.is_keras:
-            blank = np.zeros((1, *self.size, 3), np.float32)
-            scaled = scale_array(blank, self.preprocessing)
-            return tuple(self._new_backbone()(scaled).shape[1:])
+            blank = scale_array(np.zeros((1, *self.size, 3), np.float32), self.preprocessing)
+            return tuple(self._new_backbone()(blank).shape[1:])
         with undisturbed():
-            return self._only_shape(self._flat_network().outputs)
-
-    def _only_shape(self, outputs: list[keras.KerasTensor]) -> tuple[int, ...]:
+            outputs = self._flat_network().outputs
         if len(outputs) > 1:
             raise NetworkError(
-                f"head needs a network with one output. {self.backbone.name!r} has "
-                f"{len(outputs)}: leave head=None, or make a keras.Model with one of them."
+                f"head needs a network with one output. {name!r} has {len(outputs)}: leave "
+                "head=None, or make a keras.Model with one of them."
             )
         shape = tuple(outputs[0].shape[1:])
         if None in shape:
             raise NetworkError(
-                f"expected {self.backbone.name!r} to end in activations of a fixed size, got "
-                f"{shape}"
+                f"expected {name!r} to end in activations of a fixed size, got {shape}"
             )
         return shape
 
@@ -299,9 +274,20 @@ class Prefix:
         return whole
 
     def _features(self, network: keras.Model) -> list[keras.KerasTensor]:
-        from transferclf.graphs.pooling import pool
+        """Return the pooled outputs of the tapped layers, or of the network if none is tapped."""
+        from transferclf.graphs.rows import pool
+        from transferclf.graphs.walking import nodes_in_order
 
-        return [pool(tensor, self.pooling) for tensor in _outputs(network, self.layers)]
+        by_name = {node.operation.name: node.outputs[0] for node in nodes_in_order(network)}
+        for name in self.layers:
+            if name not in by_name:
+                near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[-5:]
+                raise NetworkError(
+                    f"layer={name!r} is no layer of {network.name!r}; there are, among others, "
+                    f"{', '.join(map(repr, near))}."
+                )
+        tapped = [by_name[name] for name in self.layers] or network.outputs
+        return [pool(tensor, self.pooling) for tensor in tapped]
 
     def _flat_network(self) -> keras.Model:
         """Return the model from pixels to the output of the backbone, without nested models."""
@@ -311,23 +297,31 @@ class Prefix:
         from transferclf.graphs.walking import functional, packed, replay
 
         network = functional(self.network())
-        _check_input(network, self.size)
+        shapes = [tuple(tensor.shape) for tensor in network.inputs]
+        wanted = (None, *self.size, 3)
+        fits = len(shapes[0]) == 4 and all(
+            side in (None, other) for side, other in zip(shapes[0][1:], wanted[1:], strict=True)
+        )
+        if len(shapes) != 1 or not fits:
+            raise NetworkError(
+                f"expected a network with one input of RGB images {wanted}; {network.name!r} "
+                f"takes {shapes}. Check image_size and the channels."
+            )
         inputs = keras.Input((*self.size, 3), name="pixels")
         outputs = replay(network, [scale_pixels(inputs, self.preprocessing)])
         try:
             return keras.Model(inputs, packed(outputs), name=network.name)
         except ValueError as error:  # two models inside it have layers of the same name
-            raise NetworkError(
-                f"{network.name!r} cannot be made one flat model: {error}"
-            ) from error
+            message = f"{network.name!r} cannot be made one flat model: {error}"
+            raise NetworkError(message) from error
 
     def network(self) -> keras.Model:
         """Return the backbone with its weights: the user's own model, or a new one.
 
-        Raises NetworkError if the weights or layers are no longer those that they were.
+        Raises NetworkError if the weights or layers have changed since they were pinned.
         """
-        # Features of a changed network must not be stored under the key of the old one, nor go
-        # into a head that was fitted to the old features.
+        # Features of a changed network must not be stored under the key of the old one. A head
+        # that was fitted to the old features must not get them either.
         if self._weights_now() != self.weights_digest:
             raise NetworkError(
                 f"The weights of {self.backbone.name!r} are not those that it was fitted with: "
@@ -340,7 +334,7 @@ class Prefix:
             )
         return self.model if self.model is not None else self._new_backbone()
 
-    def _new_backbone(self) -> Any:
+    def _new_backbone(self) -> keras.Model | Function:
         if not self.is_keras:
             return self.backbone.network(self.weights, self.size, self.seed)
         return build_backbone(self.backbone, self.weights, self.size, self.seed)
@@ -349,7 +343,7 @@ class Prefix:
 _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
 
-# The shapes that networks end in, by the digests of their prefixes.
+# The shapes of the outputs of networks, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
 
 
@@ -361,33 +355,3 @@ def pooled(activations: np.ndarray, pooling: Pooling) -> np.ndarray:
         return activations.reshape(len(activations), -1)
     axes = tuple(range(1, activations.ndim - 1))
     return activations.max(axis=axes) if pooling == "max" else activations.mean(axis=axes)
-
-
-def _outputs(network: keras.Model, names: tuple[str, ...]) -> list[keras.KerasTensor]:
-    """Return the outputs of the named layers of this network, or of the network itself."""
-    from transferclf.graphs.walking import nodes_in_order
-
-    if not names:
-        return list(network.outputs)
-    by_name = {node.operation.name: node.outputs[0] for node in nodes_in_order(network)}
-    for name in names:
-        if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=3) or list(by_name)[-5:]
-            raise NetworkError(
-                f"layer={name!r} is no layer of {network.name!r}; there are, among others, "
-                f"{', '.join(map(repr, near))}."
-            )
-    return [by_name[name] for name in names]
-
-
-def _check_input(network: keras.Model, size: tuple[int, int]) -> None:
-    shape = network.inputs[0].shape
-    fits = len(shape) == 4 and all(
-        side in (None, wanted) for side, wanted in zip(shape[1:], (*size, 3), strict=True)
-    )
-    if len(network.inputs) != 1 or not fits:
-        raise NetworkError(
-            f"expected a network with one input of RGB images {(None, *size, 3)}; "
-            f"{network.name!r} takes {[tensor.shape for tensor in network.inputs]}. Check "
-            "image_size and the channels."
-        )

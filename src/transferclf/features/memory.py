@@ -27,7 +27,7 @@ class MemoryEntries:
         return {key: as_float32(kept) for key, kept in found.items()}
 
     def put_many(self, entries: Mapping[bytes, np.ndarray]) -> None:
-        """Keep copies, in the type they come in."""
+        """Keep copies of the same type."""
         for key, activation in entries.items():
             if activation.nbytes <= self.max_bytes:
                 self._put(key, activation)
@@ -45,7 +45,7 @@ class MemoryEntries:
             self.nbytes -= self._entries.popitem(last=False)[1].nbytes
 
     def repair(self) -> None:
-        """Count the bytes anew: an interrupted call may have changed only the entries."""
+        """Count the bytes again: an interrupted call may have changed only the entries."""
         self.nbytes = sum(kept.nbytes for kept in self._entries.values())
         self._shrink()
 
@@ -62,7 +62,7 @@ class MemoryEntries:
 
 
 def in_dtype(activation: np.ndarray, dtype: str) -> np.ndarray:
-    """Return one activation as it is kept: float16 if `dtype` says so and no value is too large."""
+    """Return one activation as it is kept: float16 if `dtype` is and no value is too large."""
     exact = np.asarray(activation, np.float32)
     if dtype == "float32":
         return exact
@@ -72,7 +72,7 @@ def in_dtype(activation: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def as_float32(kept: np.ndarray) -> np.ndarray:
-    """Return one activation as it is given out, float32 and read-only."""
+    """Return one activation as float32, read-only."""
     if kept.dtype == np.float32:
         return kept
     activation = kept.astype(np.float32)

@@ -8,8 +8,8 @@
     row       digest of the key, size of the record
     record    checksum of all that follows and of the digest, dtype, shape, the values
 
-The rows tell what a block holds without its records being read; a block that is not there to its
-end is as good as not there. Nothing is believed before its checksum is right, sizes least of all.
+The rows show what a block holds, so that its records need not be read. A block without its end is
+ignored. Everything is checked by its checksum before it is used, sizes first of all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from transferclf.features.memory import as_float32
 
-FORMAT = 1  # part of the folder's name: one more wherever a byte below changes its meaning
+FORMAT = 1  # part of the folder's name; to be raised when a byte below changes its meaning
 
 _MAGIC = b"tclffeat"
 _HEADER = struct.Struct("<8sIIQI")
@@ -37,14 +37,14 @@ _BLOCK_BYTES = 2**23
 
 
 class DamagedError(Exception):
-    """The header or rows of a block are not as written."""
+    """The header or rows of a block are damaged."""
 
 
-Place = tuple[bytes, int, int]  # the digest of a key, where its record begins, how long it is
+Place = tuple[bytes, int, int]  # the digest of a key, and the offset and length of its record
 
 
 def key_digest(key: bytes, dtype: str) -> bytes:
-    """Return the digest under which a key is filed, another one for float32 than for float16."""
+    """Return the digest under which a key is filed; float32 and float16 have different ones."""
     return hashlib.blake2b(key, digest_size=16, person=dtype.encode()).digest()
 
 
@@ -59,7 +59,7 @@ def record_of(digest: bytes, activation: np.ndarray) -> bytes:
 
 
 def activation_of(digest: bytes, record: bytes) -> np.ndarray | None:
-    """Return the activation in a record, float32 and read-only; None if it is not as written."""
+    """Return the activation in a record, float32 and read-only; None if it is damaged."""
     if len(record) < _RECORD.size:
         return None
     checksum, code, ndim, _ = _RECORD.unpack_from(record)
@@ -106,9 +106,9 @@ def block_of(records: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def places_in(file: FileIO, start: int, size: int) -> Iterator[tuple[list[Place], int]]:
-    """For each whole block from `start` on, yield the places of its records and where it ends.
+    """Yield the places of the records and the end of each whole block from `start` on.
 
-    Raise DamagedError where a block's header or rows are not as written. Blocks before are good.
+    Raises DamagedError if the header or rows of a block are damaged. Blocks before it are good.
     """
     while (block := _block_at(file, start, size)) is not None:
         yield block
@@ -122,7 +122,9 @@ def _block_at(file: FileIO, start: int, size: int) -> tuple[list[Place], int] | 
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:  # cut off since its size was taken
         return None
-    count, rows_checksum, nbytes = _checked_header(header)
+    magic, count, rows_checksum, nbytes, checksum = _HEADER.unpack(header)
+    if magic != _MAGIC or zlib.crc32(header[:-4]) != checksum:
+        raise DamagedError
     offset = start + _HEADER.size + count * _ROW.size
     end = offset + nbytes
     if end > size:  # still being written, or its writer was killed
@@ -137,10 +139,3 @@ def _block_at(file: FileIO, start: int, size: int) -> tuple[list[Place], int] | 
         places.append((digest, offset, length))
         offset += length
     return places, end
-
-
-def _checked_header(header: bytes) -> tuple[int, int, int]:
-    magic, count, rows_checksum, nbytes, checksum = _HEADER.unpack(header)
-    if magic != _MAGIC or zlib.crc32(header[:-4]) != checksum:
-        raise DamagedError
-    return count, rows_checksum, nbytes

@@ -1,4 +1,4 @@
-"""The feature store: activations by key, shared by all estimators that need the same ones."""
+"""The feature store: activations by key, shared by all estimators that need them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import numpy as np
 
 from transferclf._checks import is_number
 from transferclf.exceptions import InvalidParameterError, warn
-from transferclf.features.disk import DiskEntries
-from transferclf.features.guard import Guard
+from transferclf.features.disk import DiskEntries, Entries
 from transferclf.features.memory import MemoryEntries, in_dtype
 from transferclf.features.segments import key_digest
 
@@ -22,15 +21,40 @@ DEFAULT_MAX_BYTES_ON_DISK = 2**32
 DTYPES = ("float32", "float16")
 
 
+class Guard:
+    """A context that repairs its parts before a call, if the last call was interrupted.
+
+    Ctrl-C and a MemoryError may come between any two lines, even while an earlier one is handled.
+    Therefore nothing is repaired at that moment. A call marks the state as unfinished when it
+    begins and as whole when it ends, and the next call repairs an unfinished state.
+
+    Use it in the same `with` statement as the lock of the state, after the lock. Both are then left
+    in one step, so that no interrupt leaves the lock held.
+    """
+
+    def __init__(self, *parts: MemoryEntries | DiskEntries):
+        self._parts = parts
+        self._is_whole = True
+
+    def __enter__(self) -> None:
+        if not self._is_whole:
+            for part in self._parts:
+                part.repair()
+        self._is_whole = False
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        self._is_whole = kind is None
+
+
 class StoreInfo(NamedTuple):
     """Contents and use of a store.
 
     Attributes
     ----------
     entries : int
-        Activations held; on disk, those of all processes and of both dtypes.
+        Number of activations; on disk, those of all processes and of both dtypes.
     nbytes : int
-        Their size in bytes, keys not counted; on disk, the size of the files.
+        Their size in bytes without keys; on disk, the size of the files.
     hits, misses : int
         Distinct keys that this process asked for and found, or did not find.
     """
@@ -44,25 +68,25 @@ class StoreInfo(NamedTuple):
 class FeatureStore:
     """Activations by key, in memory or in a folder. It is bounded; the longest unused go first.
 
-    A store on disk is shared by all processes and runs that name its folder, and never a reason to
-    fail: damaged entries are computed again, entries that the disk does not take stay in memory,
-    and one `TransferclfWarning` for each store and process says so. `transferclf.features.disk`
-    says where the folder may be and what a crash costs.
+    All processes and runs that name the same folder share a store on disk. It never makes them
+    fail: damaged entries are computed again, and entries that the disk does not take stay in
+    memory. There is one `TransferclfWarning` for each store and process. The module
+    `transferclf.features.disk` says where the folder may be and what a crash costs.
 
-    Safe to use from several threads. A copy of a store is the store itself; a pickle of a store on
-    disk opens the same folder, and that of one in memory is empty.
+    Safe to use from several threads. A copy of a store is the store itself. The pickle of a store
+    on disk opens the same folder; the pickle of one in memory is empty.
 
     Parameters
     ----------
     path : str or path-like, default=None
-        The folder of a store on disk, made where it is missing; it may hold other things too. None
+        The folder of a store on disk, made if it is missing; it may hold other things too. None
         keeps everything in memory.
     max_bytes : int, default=None
         The size of all activations together, on disk in blocks of 4 KB. None is 1 GiB in memory
         and 4 GiB on disk, about 800,000 vectors of 1280 features.
     dtype : {"float32", "float16"}, default="float32"
         The type of kept values. "float16" takes half the room and rounds to three digits; rows
-        that it cannot hold stay float32. Stores on one path that differ here share nothing.
+        that it cannot hold stay float32. Stores of different types share nothing.
 
     Examples
     --------
@@ -82,15 +106,23 @@ class FeatureStore:
         max_bytes: int | None = None,
         dtype: str = "float32",
     ):
-        self.path = None if path is None else _checked_path(path)
+        expected = "expected path to be the name of a folder or None"
+        self.path = None if path is None else _folder(path, expected)
         self.max_bytes = _checked_max_bytes(max_bytes, on_disk=path is not None)
-        self.dtype = _checked_dtype(dtype)
+        if dtype not in DTYPES:
+            raise InvalidParameterError(
+                f"expected dtype to be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}"
+            )
+        self.dtype = str(dtype)
         self._hits_and_misses = (0, 0)  # set in one step, so that an interrupt counts both or none
         self._warned = False
         self._lock = threading.Lock()
         in_memory = self.max_bytes if path is None else min(self.max_bytes, DEFAULT_MAX_BYTES)
         self._memory = MemoryEntries(in_memory)
-        self._disk = self._opened_disk()
+        self._disk = None
+        if self.path is not None:
+            self._disk = DiskEntries(_resolved(self.path), self.max_bytes)
+            weakref.finalize(self, self._disk.close)
         self._guard = Guard(*(part for part in (self._memory, self._disk) if part is not None))
         _STORES.add(self)
 
@@ -108,19 +140,23 @@ class FeatureStore:
         """
         distinct = set(keys)
         with self._lock, self._guard:
-            found = self._found(distinct)
+            # The memory of a store on disk has the activations that the disk did not take.
+            found = self._memory.get_many(distinct) if self._memory else {}
+            if self._disk is not None:
+                missing = (key for key in distinct if key not in found)
+                found |= self._disk.get_many({key_digest(key, self.dtype): key for key in missing})
             hits, misses = self._hits_and_misses
             self._hits_and_misses = hits + len(found), misses + len(distinct) - len(found)
         self._warn_once()
         return found
 
     def put_many(self, entries: Mapping[bytes, np.ndarray]) -> None:
-        """Keep a copy of each activation, dropping old ones where there is no room.
+        """Keep a copy of each activation. Old ones are dropped if there is no room.
 
         Parameters
         ----------
         entries : mapping of bytes to ndarray
-            Activations of any shape; what is larger than the whole store is not kept.
+            Activations of any shape. One that is larger than the whole store is not kept.
         """
         stored = {key: in_dtype(activation, self.dtype) for key, activation in entries.items()}
         with self._lock, self._guard:
@@ -132,7 +168,7 @@ class FeatureStore:
     def rounded(self, activations: np.ndarray) -> np.ndarray:
         """Return activations (n, ...) as they would come back from the store, float32.
 
-        A result that uses them does not depend on which activations were stored.
+        Results with them do not depend on which activations were stored.
         """
         rows = np.asarray(activations, np.float32)
         if self.dtype == "float32":
@@ -159,7 +195,7 @@ class FeatureStore:
         return info
 
     def clear(self) -> None:
-        """Drop everything, on disk for all processes, and start counting anew."""
+        """Drop everything, on disk for all processes, and restart the counts."""
         with self._lock, self._guard:
             self._memory.clear()
             if self._disk is not None:
@@ -167,24 +203,7 @@ class FeatureStore:
             self._hits_and_misses = (0, 0)
         self._warn_once()
 
-    def _opened_disk(self) -> DiskEntries | None:
-        if self.path is None:
-            return None
-        disk = DiskEntries(_resolved(self.path), self.max_bytes)
-        weakref.finalize(self, disk.close)
-        return disk
-
-    def _found(self, keys: set[bytes]) -> dict[bytes, np.ndarray]:
-        """Return the activations that are there, first those that the disk did not take."""
-        found = self._memory.get_many(keys) if self._memory else {}
-        if self._disk is None:
-            return found
-        key_of = {key_digest(key, self.dtype): key for key in keys if key not in found}
-        return found | self._disk.get_many(key_of)
-
-    def _left_by_disk(
-        self, disk: DiskEntries, stored: dict[bytes, np.ndarray]
-    ) -> dict[bytes, np.ndarray]:
+    def _left_by_disk(self, disk: DiskEntries, stored: Entries) -> Entries:
         """Put activations on disk; return those that it did not take."""
         digests = {key: key_digest(key, self.dtype) for key in stored}
         self._memory.discard(stored)  # first: entries in memory hide those on the disk
@@ -202,7 +221,7 @@ class FeatureStore:
         )
 
     def _start_in_forked_child(self) -> None:
-        """Share no open file with the parent, and no lock that another of its threads held."""
+        """Share no open file with the parent, and no lock that another thread of it held."""
         self._lock = threading.Lock()
         if self._disk is not None:
             self._disk.start_in_forked_child()
@@ -210,10 +229,10 @@ class FeatureStore:
     def __copy__(self) -> FeatureStore:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> FeatureStore:
+    def __deepcopy__(self, memo: dict[int, object]) -> FeatureStore:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         path = None if self.path is None else _resolved(self.path)
         return _unpickled, (path, self.max_bytes, self.dtype)
 
@@ -221,24 +240,11 @@ class FeatureStore:
         return f"FeatureStore({self.path!r}, max_bytes={self.max_bytes}, dtype={self.dtype!r})"
 
 
-def _is_path(path: object) -> TypeGuard[str | os.PathLike[str]]:
-    if not isinstance(path, str | os.PathLike):
-        return False
-    name = os.fsdecode(path)
-    return bool(name) and "\0" not in name
-
-
-def _checked_path(path: object) -> str:
-    if not _is_path(path):
-        raise InvalidParameterError(
-            f"expected path to be the name of a folder or None, got {path!r}; "
-            "None keeps features in memory"
-        )
-    return _expanded(path)
-
-
-def _expanded(path: str | os.PathLike[str]) -> str:
-    name = os.fsdecode(path)
+def _folder(path: object, expected: str) -> str:
+    """Return the name of a folder without ~. `expected` begins the message for anything else."""
+    name = os.fsdecode(path) if isinstance(path, str | os.PathLike) else ""
+    if not name or "\0" in name:
+        raise InvalidParameterError(f"{expected}, got {path!r}")
     expanded = os.path.expanduser(name)
     if expanded == name and name.partition(os.sep)[0] == "~":
         raise InvalidParameterError(
@@ -249,14 +255,14 @@ def _expanded(path: str | os.PathLike[str]) -> str:
 
 
 def _resolved(path: str) -> str:
-    """Return the path of a folder without links; as it is where the working folder was removed."""
+    """Return the path of a folder without links; unchanged if the working folder was removed."""
     try:
         return os.path.realpath(path)
     except FileNotFoundError:
         return path
 
 
-def _checked_max_bytes(max_bytes: Any, on_disk: bool) -> int:
+def _checked_max_bytes(max_bytes: int | None, on_disk: bool) -> int:
     if max_bytes is None:
         return DEFAULT_MAX_BYTES_ON_DISK if on_disk else DEFAULT_MAX_BYTES
     if not is_number(max_bytes, whole=True) or int(max_bytes) <= 0:
@@ -265,14 +271,6 @@ def _checked_max_bytes(max_bytes: Any, on_disk: bool) -> int:
             "to keep no features at all, pass cache=None to the estimator"
         )
     return int(max_bytes)
-
-
-def _checked_dtype(dtype: object) -> str:
-    if dtype not in DTYPES:
-        raise InvalidParameterError(
-            f"expected dtype to be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}"
-        )
-    return str(dtype)
 
 
 _STORES: weakref.WeakSet[FeatureStore] = weakref.WeakSet()
@@ -288,26 +286,23 @@ def shared_store() -> FeatureStore:
 def store_for(cache: object) -> FeatureStore | None:
     """Return the store that an estimator's parameter `cache` means, or None.
 
-    "memory" is the store that all in this process share, another string or a path the one on disk
-    in that folder (a folder called "memory" is "./memory"). One folder gives one store, however it
-    is written. Raise InvalidParameterError for anything else.
+    "memory" is the store that this process shares. Another string or a path is a store on disk in
+    that folder (for a folder called "memory", "./memory"). All spellings of a folder give the same
+    store. Raises InvalidParameterError for anything else.
     """
     if cache is None or isinstance(cache, FeatureStore):
         return cache
     if isinstance(cache, str) and cache == "memory":
         return _SHARED
-    if not _is_path(cache):
-        raise InvalidParameterError(
-            f'expected cache to be "memory", a folder, a FeatureStore or None, got {cache!r}'
-        )
-    return _on_disk(_expanded(cache), DEFAULT_MAX_BYTES_ON_DISK, "float32")
+    folder = _folder(cache, 'expected cache to be "memory", a folder, a FeatureStore or None')
+    return _on_disk(folder, DEFAULT_MAX_BYTES_ON_DISK, "float32")
 
 
 def _on_disk(path: str, max_bytes: int, dtype: str) -> FeatureStore:
     """Return the one store of this process for a folder and its settings."""
     key = (_resolved(path), max_bytes, dtype)
     store = _ON_DISK.get(key)
-    if store is None:  # of two threads that make one at once, the first is used by both
+    if store is None:  # if two threads make one at once, both use the first
         new = FeatureStore(path, max_bytes=max_bytes, dtype=dtype)
         store = _ON_DISK.setdefault(key, new)
     return store

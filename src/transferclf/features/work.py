@@ -1,8 +1,8 @@
 """Batches of an extraction as units of work, and the map that runs them.
 
-An extraction cuts its images into units and hands these to a map: a function that calls every unit
-once, anywhere and in any order, and yields what they return. A unit can be pickled, and takes only
-the images of its own batch along.
+An extraction divides its images into units and passes these to a map: a function that calls every
+unit once, anywhere and in any order, and yields the results. A unit can be pickled, and its pickle
+has only the images of its own batch.
 """
 
 from __future__ import annotations
@@ -28,22 +28,14 @@ if TYPE_CHECKING:
 
 Network = Callable[[np.ndarray], np.ndarray]
 
-
-class Input(NamedTuple):
-    """One batch for the network: its values, their keys, and the looks at the images.
-
-    `looks` is empty where no image was read.
-    """
-
-    values: np.ndarray
-    keys: list[bytes]
-    looks: list[Look]
+# One batch for the network: its values, their keys, and the looks at the images, if any was read.
+Input = tuple[np.ndarray, list[bytes], list[Look]]
 
 
 class Computed(NamedTuple):
     """The activations of the unit with this number, and the keys and looks of its images.
 
-    They are others than before for files that were replaced.
+    Keys and looks are new for files that were replaced.
     """
 
     number: int
@@ -56,20 +48,20 @@ class Job(Protocol):
     """All images of one extraction, by their positions."""
 
     def network(self) -> Network:
-        """The compiled network; built only if it is called."""
+        """Return the compiled network; built only by this call."""
 
     def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
         """Yield the input of the network for each of these batches of positions."""
 
     def part(self, positions: np.ndarray) -> Job:
-        """The same job of these images only."""
+        """Return the same job for these images only."""
 
 
 @dataclass(frozen=True)
 class ImageJob:
     """Images to be decoded, resized and put through a prefix, or one view of each image.
 
-    `looks` are at all images of the source. The extraction replaces those of replaced files.
+    `looks` has all images of the source. The extraction updates those of replaced files.
     """
 
     source: ImageSource
@@ -79,20 +71,20 @@ class ImageJob:
     view: View | None
 
     def network(self) -> Network:
-        """The compiled prefix."""
+        """Return the compiled prefix."""
         return self.prefix.forward()
 
     def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
-        """Pixels, or one view of them. A batch is in the memory of the one before."""
+        """Yield pixels, or one view of them. Each batch reuses the memory of the one before."""
         size = self.prefix.size
         loaded = loaded_batches(self.source, batches, size, self.resize, self.looks, reuse=True)
         with closing(loaded):
             for pixels, looks in loaded:
                 keys = activation_keys(looks, self.prefix, self.resize, self.view)
-                yield Input(varied(pixels, looks, self.view), keys, looks)
+                yield varied(pixels, looks, self.view), keys, looks
 
     def part(self, positions: np.ndarray) -> ImageJob:
-        """The same job of these images only."""
+        """Return the same job for these images only."""
         looks = [self.looks[position] for position in positions]
         return replace(self, source=self.source[positions], looks=looks)
 
@@ -106,25 +98,25 @@ class RowJob:
     prefix: Prefix
 
     def network(self) -> Network:
-        """The compiled network from the cut to the features."""
+        """Return the compiled network from the cut to the features."""
         return self.prefix.tail_forward()
 
     def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
-        """The rows and their keys."""
+        """Yield the rows and their keys."""
         for batch in batches:
-            yield Input(self.rows[batch], [self.keys[position] for position in batch], [])
+            yield self.rows[batch], [self.keys[position] for position in batch], []
 
     def part(self, positions: np.ndarray) -> RowJob:
-        """The same job of these rows only."""
+        """Return the same job for these rows only."""
         keys = [self.keys[position] for position in positions]
         return replace(self, rows=self.rows[positions], keys=keys)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One batch of a job. Calling it computes the activations; that may happen in another process.
+    """One batch of a job. A call computes its activations, maybe in another process.
 
-    `number` says which of the units it is, wherever it runs.
+    `number` is the place of the unit among all units of the job.
     """
 
     job: Job
@@ -158,37 +150,39 @@ def in_process(units: Sequence[Unit]) -> Iterator[Computed]:
 
 @contextmanager
 def running(run: UnitMap, units: Sequence[Unit]) -> Iterator[Iterator[Computed]]:
-    """The results of all units, each of them once. At the end, what is left to run is given up."""
+    """Give the results of all units, each once. At the end, the map is closed."""
     results = run(units)
+
+    def each_once() -> Iterator[Computed]:
+        missing = set(range(len(units)))
+        for computed in results:
+            number = computed.number
+            if number not in missing:
+                raise RuntimeError(f"expected each unit of work once, got {number} again")
+            missing.remove(number)
+            yield computed
+        if missing:
+            some = sorted(missing)[:5]
+            raise RuntimeError(f"expected {len(units)} units of work, got all but {some}")
+
     try:
-        yield _each_once(results, len(units))
+        yield each_once()
     finally:
         if isinstance(results, Generator):
             results.close()
 
 
-def _each_once(results: Iterable[Computed], n_units: int) -> Iterator[Computed]:
-    missing = set(range(n_units))
-    for computed in results:
-        if computed.number not in missing:
-            raise RuntimeError(f"expected each unit of work once, got {computed.number} again")
-        missing.remove(computed.number)
-        yield computed
-    if missing:
-        raise RuntimeError(f"expected {n_units} units of work, got all but {sorted(missing)[:5]}")
-
-
 def activation_keys(
     looks: Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
 ) -> list[bytes]:
-    """Return the keys of activations: digests of the image and of all that computes them."""
+    """Return the keys of activations: digests of the image and of everything that computes them."""
     seen = "" if view is None else f" {view.digest}"
     is_crop_of_square = resize in EXTREME_CROPS and prefix.size[0] == prefix.size[1]
 
     before, after = f"{prefix.digest} ", f"{seen} {pillow_version()} "
 
     def key(look: Look) -> bytes:
-        # Nothing is cut from a square image, so that all its crops are the same.
+        # All square crops of a square image are the image itself.
         mode = "crop" if is_crop_of_square and look.size[0] == look.size[1] else resize
         return hashlib.sha256(
             look.digest + f"{before}{mode}{after}{look.decoder}".encode()

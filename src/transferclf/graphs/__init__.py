@@ -1,1 +1,1 @@
-"""Keras graphs: walked through, cut, folded, copied, named; and the state of Keras around them."""
+"""Keras graphs: walk, cut, fold, copy and identify them; and the state of Keras around them."""

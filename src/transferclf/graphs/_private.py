@@ -1,8 +1,8 @@
 """All private API of Keras and TensorFlow that this package uses, one function for each name.
 
-Another version of either library may change these names without notice. Nothing else in the
-package touches them, and `tests/test_graphs_private.py` has one test for each, which says what no
-longer works where a name has changed. Importing this module imports neither library.
+Another version of either library may change these names without notice. No other module uses them.
+`tests/test_graphs_private.py` has one test for each name, which says what breaks without it.
+Importing this module imports neither library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import keras
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 class Arguments(Protocol):
     """The arguments of a call; `fill_in` puts values in the place of symbolic tensors."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
 
-    def fill_in(self, values: Mapping[int, object]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return arguments with the value of each tensor, by its id."""
+    def fill_in(self, values: Mapping[int, object]) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments with values, by the ids of tensors, in the place of tensors."""
 
 
 class Node(Protocol):
@@ -37,25 +37,25 @@ class Node(Protocol):
 
 
 def nodes_by_depth(model: keras.Model) -> dict[int, list[Node]]:
-    """Return the calls that make up the graph of a model, by their distance from its outputs.
+    """Return the calls in the graph of a model, by their distance from its outputs.
 
-    The public `model.layers` lacks the order of the calls and what each layer was called with.
+    The public `model.layers` lacks the order of the calls and their arguments.
     """
     nodes: dict[int, list[Node]] = model._nodes_by_depth
     return nodes
 
 
 def maker_of(tensor: keras.KerasTensor) -> tuple[keras.Operation, int]:
-    """Return the operation that made a symbolic tensor, and which of its calls did.
+    """Return the operation that made a symbolic tensor, and the number of the call.
 
-    The public graph of a model ends at its inputs; this one goes on below them.
+    The public graph of a model ends at its inputs; this one continues below them.
     """
     operation, number, _ = tensor._keras_history
     return operation, number
 
 
 def inputs_of_call(operation: keras.Operation, number: int) -> list[keras.KerasTensor]:
-    """Return what an operation was called with.
+    """Return the inputs of a call of an operation.
 
     The public `operation.input` fails for an operation that was called more than once.
     """
@@ -63,28 +63,23 @@ def inputs_of_call(operation: keras.Operation, number: int) -> list[keras.KerasT
     return tensors
 
 
-def constructor_arguments(layer: keras.Layer) -> dict[str, Any] | None:
-    """Return the arguments that a layer was made with, or None where Keras has not kept them.
+def constructor_arguments(layer: keras.Layer) -> dict[str, object] | None:
+    """Return the arguments that a layer was made with, or None if Keras has not kept them.
 
-    A layer of the user's own may lack a `get_config` that says them.
+    The `get_config` of a layer of the user's own may lack them.
     """
     kept = getattr(layer, "_auto_config", None)
     return None if kept is None else dict(kept.config)
 
 
 class KerasState(NamedTuple):
-    """The state of Keras in this process that a new network depends on.
+    """The state of Keras in this process that new networks depend on.
 
-    Attributes
-    ----------
-    names : mapping or None
-        How often each name of a layer was given.
-    policy : DTypePolicy or None
-        The default precision of layers.
+    `names` counts how often each name of a layer was given. `policy` is the default precision.
     """
 
-    names: Any
-    policy: Any
+    names: dict[str, int] | None
+    policy: keras.dtype_policies.DTypePolicy | None
 
 
 def fresh_keras_state() -> KerasState:
@@ -95,8 +90,8 @@ def fresh_keras_state() -> KerasState:
 def exchange_keras_state(state: KerasState) -> KerasState:
     """Set the state of Keras, and return the one before.
 
-    The public getters would set the defaults where nothing was set yet, and
-    `keras.utils.clear_session` forgets the caller's state for good.
+    The public getters would set defaults if nothing was set yet, and `keras.utils.clear_session`
+    would delete the caller's state.
     """
     from keras.src.backend.common import global_state
 
@@ -110,7 +105,7 @@ def exchange_keras_state(state: KerasState) -> KerasState:
 def is_tensorflow_running() -> bool:
     """Return whether TensorFlow has started its threads, which a forked process would lack.
 
-    Each public function that could tell starts them.
+    The public functions that could say it start the threads.
     """
     module = sys.modules.get("tensorflow.python.eager.context")
     context = getattr(module, "_context", None)
@@ -118,10 +113,10 @@ def is_tensorflow_running() -> bool:
 
 
 def take_gradients_as_they_are(optimizer: keras.optimizers.Optimizer) -> None:
-    """Have an optimizer on TensorFlow no longer sum gradients over replicas; there is only one.
+    """Stop an optimizer on TensorFlow from summing gradients over replicas; there is only one.
 
     TensorFlow keeps a function for each such sum for ever, and with it the graph of the training
-    step around it: a few megabytes for each step that was ever compiled.
+    step around it: a few megabytes for each compiled step.
     """
     optimizer._all_reduce_sum_gradients = lambda pairs: [
         (gradient, variable) for gradient, variable in pairs if gradient is not None
@@ -129,7 +124,7 @@ def take_gradients_as_they_are(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def forget_kernels() -> None:
-    """Have TensorFlow drop what it keeps for each shape of a variable that there ever was.
+    """Drop the kernels that TensorFlow keeps for each shape that a variable ever had.
 
     `keras.utils.clear_session` is the only public way, and it clears the caller's state too.
     """

@@ -1,18 +1,16 @@
 """Shift and scale by constants, in a way that every format of exported models can hold.
 
-Keras' Normalization keeps tensors besides its weights. A converter that takes the weights for
-constants leaves these tensors as unknown inputs. A Rescaling layer has plain numbers.
+Keras' Normalization keeps tensors besides its weights. A converter that treats weights as constants
+leaves these tensors as unknown inputs. A Rescaling layer has plain numbers.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
+from transferclf.graphs.copying import Replace
 from transferclf.graphs.walking import Operation
 
 # The largest number of float32.
@@ -29,9 +27,9 @@ def shifted_and_scaled(
 ) -> keras.KerasTensor:
     """Subtract a mean and divide by a scale, as exactly as float32 can, by two layers.
 
-    The two steps are not folded into one multiplication and addition, nor into the next layer.
-    Where the deviation is far below the mean, as in features of untrained networks, the difference
-    would be lost in rounding. `mean` and `scale` broadcast to `x`; no scale is zero.
+    The two steps are not folded into one multiplication and addition, nor into the next layer. If
+    the deviation is far below the mean, as in features of untrained networks, the difference would
+    be lost in rounding. `mean` and `scale` broadcast to `x`; no scale is zero.
     """
     centre, rescale = _shift_and_scale(mean, scale, names)
     return rescale(centre(x))
@@ -52,34 +50,23 @@ def _shift_and_scale(
     return _shift(mean, names[0]), rescale
 
 
-def as_constants() -> Callable[[keras.Layer], Operation | None]:
-    """Return the function that makes `graphs.copying.copied` replace Normalization layers.
-
-    Examples
-    --------
-    >>> import keras
-    >>> from transferclf.graphs.copying import copied
-    >>> inputs = keras.Input((2,))
-    >>> norm = keras.layers.Normalization(mean=[3.0, 4.0], variance=[4.0, 9.0], name="norm")
-    >>> constant = copied(keras.Model(inputs, norm(inputs)), replace=as_constants())
-    >>> [layer.name for layer in constant.layers[1:]]
-    ['norm_centre', 'norm']
-    """
+def as_constants() -> Replace:
+    """Return the function that makes `graphs.copying.copied` replace Normalization layers."""
 
     def replaced(layer: keras.Layer) -> Operation | None:
         if type(layer) is not layers.Normalization or layer.invert:
             return None
         mean = _aligned(layer.mean)
-        # The layer itself takes this much at least.
+        # The layer itself uses at least this scale.
         scale = np.maximum(np.sqrt(_aligned(layer.variance)), keras.config.epsilon())
         names = (f"{layer.name}_centre", layer.name)
         centre, rescale = _shift_and_scale(mean, scale, names)
-        return lambda x: rescale(centre(x))  # the same two layers wherever it is called
+        return lambda x: rescale(centre(x))  # the same two layers in each call
 
     return replaced
 
 
-def _aligned(statistic: Any) -> np.ndarray:
+def _aligned(statistic: keras.KerasTensor) -> np.ndarray:
     """Return statistics without leading axes of length 1, which broadcasting adds anyway."""
     values = keras.ops.convert_to_numpy(statistic).astype(float)
     while values.ndim and values.shape[0] == 1:
@@ -87,7 +74,7 @@ def _aligned(statistic: Any) -> np.ndarray:
     return values
 
 
-def _plain(values: np.ndarray) -> Any:
-    """Return numbers for JSON: a single one where all are equal."""
+def _plain(values: np.ndarray) -> float | list[float]:
+    """Return numbers for JSON: a single one if all are equal."""
     values = np.asarray(values, np.float64)
     return float(values.flat[0]) if (values == values.flat[0]).all() else values.tolist()

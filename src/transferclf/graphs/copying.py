@@ -1,4 +1,4 @@
-"""Copies of Keras models: new layers with the same weights, in this process or another.
+"""Copy Keras models: new layers with the same weights, in this process or another.
 
 Keras copies a layer by its `get_config`. That fails for layers whose config has more than their
 `__init__` takes, and for classes that another process cannot import.
@@ -9,26 +9,26 @@ from __future__ import annotations
 import inspect
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any
 
 import keras
 import numpy as np
 
 from transferclf.exceptions import NetworkError
-from transferclf.graphs._private import Node, constructor_arguments, maker_of
+from transferclf.graphs._private import Node, constructor_arguments
 from transferclf.graphs.digests import is_of_keras, own_functions, parts_of
-from transferclf.graphs.walking import Operation, all_nodes, packed, replay
+from transferclf.graphs.isolation import undisturbed
+from transferclf.graphs.walking import Operation, all_nodes, with_replaced
 
 # Gets a layer, and returns the operation to call in its place, or None to copy it.
 Replace = Callable[[keras.Layer], Operation | None]
 
-# The description of these is code or a file, so that Keras does not copy them. They compute the
-# same wherever they are called, and are shared.
+# Layers that are defined by code or a file. Keras does not copy them. They compute the same
+# wherever they are called, and are shared.
 SHARED = (keras.layers.Lambda, keras.layers.TFSMLayer)
 
-# The largest difference to a copy, as a share of the largest value.
+# The largest difference between a layer and its copy, as a share of the largest value.
 TOLERANCE = 1e-4
 
 # The length of an open axis when a layer and its copy are compared.
@@ -38,10 +38,10 @@ OPEN_SIDE = 8
 def copied(model: keras.Model, replace: Replace = lambda layer: None) -> keras.Model:
     """Return the same function as a flat functional model of new layers.
 
-    The layers of a model may still be part of other graphs. Those of the copy are not, as Grad-CAM
-    and exporting need. They have the same names and weights; those in :data:`SHARED` are the same
-    objects. `replace` gets each layer and returns what to call in its place, or None to copy it.
-    Raises NetworkError if a layer of the user's own cannot be copied so that it computes the same.
+    The layers of a model may also belong to other graphs. Those of the copy do not, as Grad-CAM and
+    exporting need. They have the same names and weights; those in :data:`SHARED` are shared.
+    `replace` gets each layer and returns what to call in its place, or None to copy it. Raises
+    NetworkError if no copy of a layer of the user's own computes the same.
     """
     made: dict[int, Operation] = {}
     pairs: list[tuple[keras.Layer, keras.Layer]] = []
@@ -49,21 +49,15 @@ def copied(model: keras.Model, replace: Replace = lambda layer: None) -> keras.M
 
     def copy_of(operation: keras.Operation) -> Operation:
         if id(operation) not in made:
-            made[id(operation)] = replace(operation) or new_one(operation)
+            other = replace(operation) or operation
+            can_copy = isinstance(operation, keras.Layer) and not isinstance(operation, SHARED)
+            if other is operation and can_copy:
+                other = copied_layer(operation, calls[id(operation)])
+                pairs.append((operation, other))
+            made[id(operation)] = other
         return made[id(operation)]
 
-    def new_one(operation: keras.Operation) -> Operation:
-        if not isinstance(operation, keras.Layer) or isinstance(operation, SHARED):
-            return operation
-        copy = copied_layer(operation, calls[id(operation)])
-        pairs.append((operation, copy))
-        return copy
-
-    inputs = [
-        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)
-        for x in model.inputs
-    ]
-    copy = keras.Model(packed(inputs), packed(replay(model, inputs, copy_of)), name=model.name)
+    copy = with_replaced(model, copy_of)
     for original, layer in pairs:
         layer.set_weights(original.get_weights())
     _finalize(copy)
@@ -74,20 +68,23 @@ def copied_layer(layer: keras.Layer, call: Node | None = None) -> keras.Layer:
     """Return a new layer with the same options; its weights are not set.
 
     `call` is a call of the layer in a graph. A copy of the user's own layer must compute the same
-    there, because its description may lack something. Raises NetworkError if none does.
+    there, because its config may be incomplete. Raises NetworkError if no copy does.
     """
+    is_own = not is_of_keras(type(layer).__module__) or bool(own_functions(layer))
+    # Of the ways to copy a layer, the first keeps most.
+    ways = (_from_arguments, _from_config, _from_accepted) if is_own else (_from_config,)
     failure: object = None
-    for make in _roads(layer):
+    for make in ways:
         try:
             copy = make(layer)
-        except Exception as error:  # whatever the __init__ of somebody's layer raises
+        except Exception as error:  # the __init__ of somebody's layer may raise anything
             failure = failure or error
             continue
         if copy.trainable != layer.trainable:
             copy.trainable = layer.trainable
-        for name, function in functions_of(layer).items():
+        for name, function in _functions_of(layer).items():
             setattr(copy, name, function)
-        if call is None or not _is_own(layer) or _computes_the_same(layer, copy, call):
+        if call is None or not is_own or _computes_the_same(layer, copy, call):
             return copy
         failure = "its copy computes something else than the layer."
     raise NetworkError(
@@ -97,18 +94,7 @@ def copied_layer(layer: keras.Layer, call: Node | None = None) -> keras.Layer:
     )
 
 
-def _roads(layer: keras.Layer) -> tuple[Callable[[keras.Layer], keras.Layer], ...]:
-    """Return the ways to copy a layer, beginning with the one that loses least."""
-    if not _is_own(layer):
-        return (_from_description,)
-    return (_from_arguments, _from_description, _from_accepted)
-
-
-def _is_own(layer: keras.Layer) -> bool:
-    return not is_of_keras(type(layer).__module__) or bool(own_functions(layer))
-
-
-def functions_of(layer: keras.Layer) -> dict[str, FunctionType]:
+def _functions_of(layer: keras.Layer) -> dict[str, FunctionType]:
     """Return functions that a layer was given, such as its activation, if they are not Keras' own.
 
     Keras describes such a function by its name alone. Methods belong to the layer itself.
@@ -122,7 +108,7 @@ def functions_of(layer: keras.Layer) -> dict[str, FunctionType]:
 
 def _computes_the_same(layer: keras.Layer, copy: keras.Layer, call: Node) -> bool:
     """Whether a copy with the weights of the layer gives the same for random numbers."""
-    numbers = {id(tensor): _numbers(tensor) for tensor in call.input_tensors}
+    numbers = {id(tensor): _random_numbers(tensor) for tensor in call.input_tensors}
     args, kwargs = call.arguments.fill_in(numbers)
     try:
         expected = _arrays(layer(*args, **kwargs))
@@ -140,30 +126,15 @@ def _computes_the_same(layer: keras.Layer, copy: keras.Layer, call: Node) -> boo
     )
 
 
-def _numbers(tensor: keras.KerasTensor) -> Any:
+def _random_numbers(tensor: keras.KerasTensor) -> keras.KerasTensor:
     shape = [1, *(OPEN_SIDE if side is None else side for side in tensor.shape[1:])]
     numbers = np.random.default_rng(0).normal(size=shape)
     return keras.ops.convert_to_tensor(numbers, dtype=tensor.dtype)
 
 
-def _arrays(outputs: Any) -> list[np.ndarray]:
+def _arrays(outputs: object) -> list[np.ndarray]:
     tensors = keras.tree.flatten(outputs)
     return [keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in tensors]
-
-
-def _from_description(layer: keras.Layer) -> keras.Layer:
-    return type(layer).from_config(layer.get_config())
-
-
-def _from_accepted(layer: keras.Layer) -> keras.Layer:
-    """Make a layer from the part of its description that its class takes."""
-    return from_accepted(type(layer), layer.get_config())
-
-
-def from_accepted(kind: type[keras.Layer], config: dict[str, Any]) -> keras.Layer:
-    """Make a layer from the values that its class takes."""
-    names = _accepted(kind)
-    return kind.from_config({name: value for name, value in config.items() if name in names})
 
 
 def _from_arguments(layer: keras.Layer) -> keras.Layer:
@@ -177,22 +148,31 @@ def _from_arguments(layer: keras.Layer) -> keras.Layer:
     return copy
 
 
-def _accepted(kind: type[keras.Layer]) -> set[str]:
-    """Return the names of the parameters of an `__init__` and of those it hands on to."""
+def _from_config(layer: keras.Layer) -> keras.Layer:
+    return type(layer).from_config(layer.get_config())
+
+
+def _from_accepted(layer: keras.Layer) -> keras.Layer:
+    return type(layer).from_config(_accepted(type(layer), layer.get_config()))
+
+
+def _accepted(kind: type[keras.Layer], config: Mapping[str, object]) -> dict[str, object]:
+    """Return the part of a config that an `__init__` takes, or one that it passes arguments to."""
     names: set[str] = set()
     for base in kind.__mro__:
         if "__init__" not in vars(base):
             continue
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
         names |= {parameter.name for parameter in parameters}
-        hands_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        if not hands_on or base is keras.Layer:
+        passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not passes_on or base is keras.Layer:
             break
-    return names - {"self", "args", "kwargs"}
+    names -= {"self", "args", "kwargs"}
+    return {name: value for name, value in config.items() if name in names}
 
 
 def set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
-    """Set all weights of a model, and the values that layers computed from theirs."""
+    """Set all weights of a model, and the values that layers compute from theirs."""
     model.set_weights(values)
     _finalize(model)
 
@@ -215,41 +195,38 @@ class Travelling:
     def __init__(self, model: keras.Model):
         self.model = model
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        parts = [part for part in parts_of(self.model) if _named_functions(part)]
-        functions = [(part.name, _named_functions(part)) for part in parts]
+    def __reduce__(self) -> tuple[object, ...]:
+        functions = []
+        for part in parts_of(self.model):
+            # Keras itself writes the code of lambdas.
+            found = _functions_of(part).items()
+            named = {name: value for name, value in found if value.__name__ != "<lambda>"}
+            if named:
+                functions.append((part.name, named))
         own = _own_objects(self.model)
         return _arrived, (self.model.to_json(), own, functions, self.model.get_weights())
 
 
-def _named_functions(layer: keras.Layer) -> dict[str, FunctionType]:
-    """Return the functions of a layer without lambdas, whose code Keras itself writes."""
-    found = functions_of(layer)
-    return {name: value for name, value in found.items() if value.__name__ != "<lambda>"}
-
-
 def travelling(model: keras.Model) -> Travelling:
     """Return the :class:`Travelling` of a model, one for each model, so that it is pickled once."""
-    # The entry goes with its value, which holds the model, so that no id is used again too early.
+    # The value holds the model, so that its id is not used again while the entry exists.
     return _travelling.setdefault(id(model), Travelling(model))
 
 
 _travelling: weakref.WeakValueDictionary[int, Travelling] = weakref.WeakValueDictionary()
 
 
-def arrived(value: Any) -> Any:
+def arrived(value: object) -> keras.Model:
     """Return the model of a :class:`Travelling`, or the value itself."""
     return value.model if isinstance(value, Travelling) else value
 
 
 def _arrived(
     config: str,
-    own: dict[str, Any],
+    own: dict[str, object],
     functions: list[tuple[str, dict[str, FunctionType]]],
     weights: list[np.ndarray],
 ) -> keras.Model:
-    from transferclf.graphs.isolation import undisturbed
-
     made_by = {name: _Maker(kind) if isinstance(kind, type) else kind for name, kind in own.items()}
     with undisturbed():
         # A pickle can run code anyway.
@@ -265,23 +242,23 @@ def _arrived(
 
 
 class _Maker:
-    """Makes layers of one class from descriptions that may have more than it takes."""
+    """Makes layers of one class from configs that may have more than it takes."""
 
     def __init__(self, kind: type[keras.Layer]):
         self._kind = kind
         self.__name__ = kind.__name__
 
-    def from_config(self, config: dict[str, Any], **arguments: Any) -> keras.Layer:
+    def from_config(self, config: dict[str, object], **arguments: object) -> keras.Layer:
         """Make a layer."""
         try:
             return self._kind.from_config(config, **arguments)
         except (TypeError, ValueError):
-            return from_accepted(self._kind, config)
+            return self._kind.from_config(_accepted(self._kind, config))
 
 
-def _own_objects(model: keras.Model) -> dict[str, Any]:
+def _own_objects(model: keras.Model) -> dict[str, object]:
     """Return classes and functions that are not Keras' own, by their names in Keras."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for part in parts_of(model):
         held = [value for name, value in vars(part).items() if not hasattr(type(part), name)]
         for value in (part, *held):

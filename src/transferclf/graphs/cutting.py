@@ -3,8 +3,8 @@
     pixels -> [ prefix: frozen ] -> activations -> [ suffix: trained ] -> outputs
 
 The suffix is the trainable layers and everything that depends on them. The rest is a constant
-function of the pixels, computed once. Where skip connections cross the cut, several activations
-are handed over.
+function of the pixels, computed once. If skip connections cross the cut, the suffix has several
+inputs. A network that ends in its classification layer is best cut below it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,27 @@ from collections import Counter
 from typing import NamedTuple
 
 import keras
+from keras import layers
 
 from transferclf._checks import is_number
-from transferclf.exceptions import NetworkError
+from transferclf.exceptions import NetworkError, warn
 from transferclf.graphs._private import Node
 from transferclf.graphs.walking import functional, nodes_in_order, packed, run_nodes
 
+# Numbers of classes of published networks: those of ImageNet and its larger sets.
+PUBLISHED_CLASSES = (1000, 1001, 11221, 21841, 21842, 21843)
+
+# The name of the last layer of keras.applications, in small letters.
+_PREDICTIONS = "predictions"
+
+_PROBABILITIES = {"softmax", "sigmoid"}
+
+# Layers that may follow the layer of scores, and keep their number.
+_RESHAPING = (layers.Activation, layers.Dropout, layers.Flatten, layers.Reshape, layers.Softmax)
+
 
 class Cut(NamedTuple):
-    """A network cut in two, with `suffix(prefix(x))` equal to it; both parts share its layers."""
+    """A network in two parts that share its layers; `suffix(prefix(x))` is equal to it."""
 
     prefix: keras.Model
     suffix: keras.Model
@@ -32,23 +44,16 @@ class Cut(NamedTuple):
 def cut(model: keras.Model, trainable_layers: int | str) -> Cut:
     """Cut a functional network below the first layer that is to be trained.
 
-    `trainable_layers` is the number of last layers, "all", or a name: of a layer, or the beginning
-    of the names of a block ("block5", "conv5_block3"), which stands for everything after it too.
-    Raises NetworkError if the model has no such layers or no visible graph.
-
-
-    Examples
-    --------
-    >>> import keras
-    >>> x = inputs = keras.Input((4,))
-    >>> for name in ("first", "second", "third"):
-    ...     x = keras.layers.Dense(4, name=name)(x)
-    >>> [layer.name for layer in cut(keras.Model(inputs, x), 1).suffix.layers[1:]]
-    ['third']
+    `trainable_layers` is the number of last layers, "all", the name of a layer, or the common
+    beginning of the names in a block ("block5", "conv5_block3"). A name includes everything after
+    it. Raises NetworkError if the model has no such layers or no visible graph.
     """
     model = functional(model)
     trained = _suffix_nodes(model, _trainable(model, trainable_layers))
-    activations = _handed_over(model, trained)
+    # The suffix reads these tensors and does not make them. Each comes once, in a fixed order.
+    made = {id(tensor) for node in trained for tensor in node.outputs}
+    read = [tensor for node in trained for tensor in node.input_tensors] + list(model.outputs)
+    activations = list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())
     prefix = keras.Model(packed(model.inputs), packed(activations), name=f"{model.name}_prefix")
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in activations]
     outputs = run_nodes(trained, activations, inputs, model.outputs)
@@ -57,7 +62,7 @@ def cut(model: keras.Model, trainable_layers: int | str) -> Cut:
 
 def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
     """Return the ids of the layers that `trainable_layers` names."""
-    chosen = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    chosen = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
     if isinstance(trainable_layers, str):
         if trainable_layers != "all":
             chosen = [layer for layer in chosen if _belongs(layer.name, trainable_layers)]
@@ -78,30 +83,23 @@ def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
 
 
 def _belongs(layer: str, block: str) -> bool:
-    """Whether a layer is the named one or in the named block; block10 is not in block1."""
+    """Whether a layer has this name or is in the block of this name; block10 is not in block1."""
     rest = layer.removeprefix(block)
     return layer == block or (rest != layer and not (block[-1:].isdigit() and rest[0].isdigit()))
 
 
 def _raise_unknown(model: keras.Model, name: str) -> None:
-    names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    blocks, near = _blocks(names), difflib.get_close_matches(name, names, n=3, cutoff=0.3)
-    its_blocks = f"its blocks are {_few(blocks)}, and " if blocks else ""
+    names = [layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+    # The names of layers in a block share their beginning up to the first number: block5, conv5.
+    starts = Counter(start[0] for each in names if (start := re.match(r"\D*\d+", each)))
+    blocks = [repr(start) for start, count in starts.items() if count > 1]
+    shown = blocks if len(blocks) <= 8 else [*blocks[:3], "...", *blocks[-3:]]
+    its_blocks = f"its blocks are {', '.join(shown)}, and " if blocks else ""
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[-3:]
     raise NetworkError(
         f"trainable_layers={name!r} names no layer or block of {model.name!r}; {its_blocks}"
-        f"there are the layers, among others, {', '.join(map(repr, near or names[-3:]))}."
+        f"there are the layers, among others, {', '.join(map(repr, near))}."
     )
-
-
-def _blocks(names: list[str]) -> list[str]:
-    """Return the beginnings that several names share, up to their first number: block5, conv5."""
-    starts = [name[: match.end()] for name in names if (match := re.search(r"\d+", name))]
-    return [start for start, count in Counter(starts).items() if count > 1]
-
-
-def _few(names: list[str]) -> str:
-    shown = list(map(repr, names))
-    return ", ".join(shown if len(names) <= 8 else [*shown[:3], "...", *shown[-3:]])
 
 
 def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Node]:
@@ -116,8 +114,63 @@ def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Node]:
     return suffix
 
 
-def _handed_over(model: keras.Model, suffix: list[Node]) -> list[keras.KerasTensor]:
-    """Return the tensors that the suffix reads and does not make, each once, in a fixed order."""
-    made = {id(tensor) for node in suffix for tensor in node.outputs}
-    read = [tensor for node in suffix for tensor in node.input_tensors] + list(model.outputs)
-    return list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())
+def warn_of_classes(model: keras.Model) -> None:
+    """Warn if a network ends in its classification layer, and say where to cut it."""
+    found = classification_layer(model)
+    if found is None:
+        return
+    name, n_classes, before = found
+    where = "below that layer"
+    if before is not None:
+        where = (
+            f"at {before!r}: keras.Model(model.input, model.get_layer({before!r}).output), or "
+            f"CNNFeatureExtractor(model, layer={before!r})"
+        )
+    warn(
+        f"{model.name!r} ends in its classification layer {name!r}, so that the features are the "
+        f"scores of {n_classes} classes that it was trained for. The layers before mostly "
+        f"separate new classes far better. Cut it {where}."
+    )
+
+
+def classification_layer(model: keras.Model) -> tuple[str, int, str | None] | None:
+    """Return the layer of class scores that a network ends in, or None.
+
+    The result is its name, the number of classes, and the name of the layer that gives the
+    features, such as ('scores', 5, 'pool'). The last is None for a layer in a nested model.
+    """
+    model = functional(model)
+    makers = {id(tensor): node for node in nodes_in_order(model) for tensor in node.outputs}
+    node = makers.get(id(model.outputs[0]))
+    if node is None or len(model.outputs) > 1 or len(model.outputs[0].shape) != 2:
+        return None
+    last = node.operation
+    if isinstance(last, keras.Model):
+        has_graph = bool(getattr(last, "inputs", None)) and hasattr(last, "operations")
+        inner = classification_layer(last) if has_graph else None
+        return None if inner is None else (inner[0], inner[1], None)
+    width = model.outputs[0].shape[1]
+    if not _gives_classes(last, width):
+        return None
+    while _keeps_numbers(node.operation) and id(node.input_tensors[0]) in makers:
+        node = makers[id(node.input_tensors[0])]
+    before = makers.get(id(node.input_tensors[0]))
+    while before is not None and isinstance(before.operation, layers.Dropout):
+        before = makers.get(id(before.input_tensors[0]))
+    return last.name, width, None if before is None else before.operation.name
+
+
+def _keeps_numbers(operation: keras.Operation) -> bool:
+    kind = type(operation).__name__.lower()
+    return isinstance(operation, _RESHAPING) or kind in _PROBABILITIES
+
+
+def _gives_classes(operation: keras.Operation, width: int) -> bool:
+    kind = type(operation).__name__.lower()
+    activation = getattr(getattr(operation, "activation", None), "__name__", None)
+    if kind in _PROBABILITIES or activation in _PROBABILITIES:
+        return True
+    if operation.name.lower() == _PREDICTIONS:
+        return True
+    is_linear = getattr(operation, "activation", None) is keras.activations.linear
+    return isinstance(operation, layers.Dense) and is_linear and width in PUBLISHED_CLASSES

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import functools
 from types import CodeType, FunctionType, MethodType
-from typing import Any
 
 
-def same_definition(one: Any, other: Any) -> bool:
+def same_definition(one: object, other: object) -> bool:
     """Whether two callables have the same code and hold the same values.
 
     True for a function that is defined again, as by running a notebook cell twice. Global values
     that a function reads are not compared.
-
-
-    Examples
-    --------
-    >>> def adding(number):
-    ...     return lambda x: x + number
-    >>> same_definition(adding(1), adding(1)), same_definition(adding(1), adding(2))
-    (True, False)
     """
     if one is other:
         return True
@@ -32,44 +23,37 @@ def same_definition(one: Any, other: Any) -> bool:
         values = [(each.args, each.keywords) for each in (one, other)]
         return same_definition(one.func, other.func) and _alike(*values)
     if _name(type(one)) == _name(type(other)) and hasattr(one, "__dict__"):
-        is_same_class = type(one) is type(other) or _same_class(type(one), type(other))
+        # Only functions of classes are compared: `__weakref__` and the like always differ.
+        functions = [
+            {name: value for name, value in vars(kind).items() if isinstance(value, FunctionType)}
+            for kind in (type(one), type(other))
+        ]
+        is_same_class = type(one) is type(other) or _alike(*functions)
         return is_same_class and _alike(vars(one), vars(other))
     return _equal(one, other)
 
 
-def _same_class(one: type, other: type) -> bool:
-    """Whether two classes have the same functions; `__weakref__` and the like always differ."""
-    functions = [
-        {name: value for name, value in vars(kind).items() if isinstance(value, FunctionType)}
-        for kind in (one, other)
-    ]
-    return _alike(*functions)
-
-
-def _name(value: Any) -> tuple[Any, Any]:
+def _name(value: object) -> tuple[object, object]:
     return (getattr(value, "__module__", None), getattr(value, "__qualname__", None))
 
 
-def _values(function: FunctionType) -> list[Any]:
-    enclosed = [enclosed_value(cell) for cell in function.__closure__ or ()]
-    code = code_facts(function.__code__)
+def _values(function: FunctionType) -> list[object]:
+    enclosed = []
+    for cell in function.__closure__ or ():
+        try:
+            enclosed.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            enclosed.append(None)
+    code = _code_facts(function.__code__)
     return [code, function.__defaults__, function.__kwdefaults__, enclosed]
 
 
-def enclosed_value(cell: Any) -> Any:
-    """Return the value of a closure's cell, or None before it is assigned."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def code_facts(code: CodeType) -> list[Any]:
+def _code_facts(code: CodeType) -> list[object]:
     """Return what a code object does, without its file and line numbers."""
     constants = [
-        code_facts(constant)
+        _code_facts(constant)
         if isinstance(constant, CodeType)
-        # The order of a set is by chance, and 1 == 1.0 == True.
+        # The order of a set is random. 1, 1.0 and True are equal, but not the same constant.
         else sorted(map(repr, constant))
         if isinstance(constant, frozenset)
         else repr(constant)
@@ -78,21 +62,19 @@ def code_facts(code: CodeType) -> list[Any]:
     return [code.co_code.hex(), list(code.co_names), list(code.co_varnames), constants]
 
 
-def _alike(one: Any, other: Any) -> bool:
+def _alike(one: object, other: object) -> bool:
     """Whether containers hold the same definitions and equal values."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, dict):
+    if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_alike, one, other))
-    if callable(one):
-        return same_definition(one, other)
-    return _equal(one, other)
+    return same_definition(one, other) if callable(one) else _equal(one, other)
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(one: object, other: object) -> bool:
     try:
         return type(one) is type(other) and bool(one == other)
-    except Exception:  # arrays have no single truth value, and others raise whatever they like
+    except Exception:  # arrays have no single truth value, and other classes may raise anything
         return False

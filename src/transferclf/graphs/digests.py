@@ -1,9 +1,11 @@
-"""Digests of files and Keras models: of everything that determines their results."""
+"""Digests of files and Keras models, and versions: everything that determines results."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
+import importlib.metadata
 import json
 import time
 import uuid
@@ -11,10 +13,10 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from transferclf.exceptions import NetworkError, WeightsError
-from transferclf.graphs.forking import check_not_forked
+from transferclf.graphs.isolation import check_not_forked
 
 if TYPE_CHECKING:
     import keras
@@ -22,18 +24,28 @@ if TYPE_CHECKING:
 # Seconds. A file that was changed more recently may change again with the same time stamp.
 SETTLED = 2.0
 
-# Classes of Keras whose description does not determine their result: it names a path, or code.
+# Names of modules that differ from the name of the package.
+_MODULES = {"scikit-learn": "sklearn"}
+
+# Classes of Keras whose description does not determine their result, because it names a path or
+# code.
 _UNTOLD = {
-    "__lambda__",
-    "FlaxLayer",
-    "IntegerLookup",
-    "JaxLayer",
-    "Lambda",
-    "StringLookup",
-    "TFSMLayer",
-    "TextVectorization",
-    "TorchModuleWrapper",
-}
+    "__lambda__", "FlaxLayer", "IntegerLookup", "JaxLayer", "Lambda", "StringLookup", "TFSMLayer",
+    "TextVectorization", "TorchModuleWrapper",
+}  # fmt: skip
+
+
+def version_of(package: str) -> str:
+    """Return the version of a package by its name at the package index, or "unknown"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from its sources
+        pass
+    try:
+        module = importlib.import_module(_MODULES.get(package, package))
+    except ImportError:
+        return "unknown"
+    return str(getattr(module, "__version__", "unknown"))
 
 
 def file_digest(path: Path) -> str:
@@ -43,7 +55,7 @@ def file_digest(path: Path) -> str:
         changed = max(status.st_mtime, status.st_ctime)
         if abs(time.time() - changed) < SETTLED:
             return _sha256(path)
-        # Copying a file may set its modification time, but not that of its entry.
+        # A copy may keep the modification time of the original, but st_ctime is then new.
         stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
         return _settled_digest(path, stamp)
     except OSError as error:
@@ -75,9 +87,9 @@ def values_digest(model: keras.Model) -> str:
 class Description(NamedTuple):
     """The layers of a model, as far as Keras describes them.
 
-    `digest` is SHA-256 of the description, with the names of the layers. `has_unknown_code` says
-    that the description only names some code or file, which may compute something else tomorrow:
-    Lambda layers, the user's own layers and functions, a SavedModel, a model of another library.
+    `digest` is SHA-256 of the description, with the names of the layers. `has_unknown_code` is True
+    if the description only names some code or file, which may compute something else later. Such
+    are Lambda layers, the user's own layers and functions, and models of another library.
     """
 
     digest: str
@@ -85,70 +97,61 @@ class Description(NamedTuple):
 
 
 def describe(model: keras.Model, *, with_training: bool = False) -> Description:
-    """Describe a model, also which layers are frozen if `with_training`.
+    """Describe a model. `with_training` includes which layers are frozen.
 
     Raises NetworkError if a layer of the user's own cannot be described.
     """
-    facts = _facts(model, {"compile_config"} if with_training else {"compile_config", "trainable"})
+    check_not_forked()
+    try:
+        config = model.to_json()
+    except Exception as error:  # the get_config of somebody's layer may raise anything
+        raise NetworkError(
+            f"expected a model whose layers can all be described; {model.name!r} has one that "
+            f"cannot: {error} Give it a get_config()."
+        ) from error
+    left_out = {"compile_config"} if with_training else {"compile_config", "trainable"}
+    facts = json.loads(
+        config, object_hook=lambda facts: {k: v for k, v in facts.items() if k not in left_out}
+    )
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return Description(digest, _has_unknown_code(facts) or _has_own_functions(model))
+    # Keras describes a function that a layer holds by its name alone.
+    has_functions = any(own_functions(part) for part in parts_of(model))
+    return Description(digest, has_functions or _has_unknown_code(facts))
 
 
 def architecture_digest(model: keras.Model) -> str:
     """SHA-256 of a model's description, plus a text of this object alone if it has unknown code."""
     digest, has_unknown_code = describe(model)
-    return f"{digest} {_token(model)}" if has_unknown_code else digest
+    return f"{digest} {_tokens.setdefault(model, uuid.uuid4()).hex}" if has_unknown_code else digest
 
 
 def model_digest(model: keras.Model) -> str:
-    """SHA-256 of a model: of its architecture and of the values of its weights.
+    """SHA-256 of the architecture of a model, with the names of its layers, and of its weights.
 
-    It does not depend on whether the model is compiled or frozen, but on the names of its layers.
-    A model with unknown code shares its digest with no other, not even with a copy.
+    Compiled and frozen models have the same digest as others. A model with unknown code shares its
+    digest with no other, not even with a copy.
     """
     facts = [architecture_digest(model), values_digest(model)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _token(model: keras.Model) -> str:
-    """Return a text that this object has and no other ever had."""
-    return _tokens.setdefault(model, uuid.uuid4()).hex
-
-
+# A text for each model with unknown code, which no other object ever had.
 _tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDictionary()
 
 
-def _facts(model: keras.Model, left_out: set[str]) -> Any:
-    """Return the description of a model without some of its entries."""
-    check_not_forked()
-    try:
-        config = model.to_json()
-    except Exception as error:  # whatever the get_config of somebody's layer raises
-        raise NetworkError(
-            f"expected a model whose layers can all be described; {model.name!r} has one that "
-            f"cannot: {error} Give it a get_config()."
-        ) from error
-    return json.loads(
-        config, object_hook=lambda facts: {k: v for k, v in facts.items() if k not in left_out}
-    )
-
-
-def _has_unknown_code(facts: Any) -> bool:
+def _has_unknown_code(facts: object) -> bool:
     """Whether a description names something without its code or files."""
     if isinstance(facts, list):
         return any(map(_has_unknown_code, facts))
     if not isinstance(facts, dict):
         return False
-    if "class_name" in facts and not _is_known(facts["class_name"], facts.get("module")):
-        return True
+    if "class_name" in facts:
+        name, module = facts["class_name"], facts.get("module")
+        # Plain data, such as a __tuple__, has no module.
+        is_known = name.startswith("__") if module is None else is_of_keras(module)
+        if name in _UNTOLD or not is_known:
+            return True
     return any(map(_has_unknown_code, facts.values()))
-
-
-def _is_known(class_name: str, module: str | None) -> bool:
-    """Whether the description is complete: classes of Keras, and plain data like __tuple__."""
-    if class_name in _UNTOLD:
-        return False
-    return class_name.startswith("__") if module is None else is_of_keras(module)
 
 
 def is_of_keras(module: str | None) -> bool:
@@ -156,12 +159,7 @@ def is_of_keras(module: str | None) -> bool:
     return module is not None and module.split(".")[0] == "keras"
 
 
-def _has_own_functions(model: keras.Model) -> bool:
-    """Whether a layer holds a function that is not Keras', which is described by name alone."""
-    return any(own_functions(part) for part in parts_of(model))
-
-
-def own_functions(layer: keras.Layer) -> dict[str, Any]:
+def own_functions(layer: keras.Layer) -> dict[str, FunctionType | MethodType]:
     """Return the attributes of a layer that are functions and not Keras' own."""
     return {
         name: value
@@ -185,7 +183,7 @@ def parts_of(layer: keras.Layer) -> Iterator[keras.Layer]:
                     waiting.append(item)
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(value.values())
     return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,13 +1,16 @@
-"""Fold batch normalisation into the layer before it.
+"""Rewrite networks for inference: fold batch normalisation, and compute in bfloat16.
 
 In inference, batch normalisation multiplies and shifts each channel. Directly after a convolution
 or dense layer, this is the same layer with other weights, and one pass over memory less.
+
+bfloat16 has half the bytes, and many times the speed on CPUs made for it. It keeps three decimal
+digits, which is enough between the layers of a network. The scaling of pixels, sums of many numbers
+and the last layer stay in float32.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import keras
 import numpy as np
@@ -23,15 +26,22 @@ _OUTPUT_AXES: dict[type, tuple[int, ...]] = {
     layers.DepthwiseConv2D: (2, 3),
 }
 
+# Each computes an output from few inputs, or sums in float32 inside (convolutions).
+_LOWERED = (
+    layers.Activation, layers.Add, layers.Concatenate, layers.Conv2D, layers.Cropping2D,
+    layers.Dense, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.Multiply, layers.ReLU,
+    layers.ZeroPadding2D,
+)  # fmt: skip
+
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """Return a flat model that computes the same in inference mode with fewer layers.
 
-    Layers that could not be folded are shared.
+    The other layers are shared.
     """
     model = functional(model)
     partners = _foldable_pairs(model)
-    biased = {id(before): rebuilt(before, use_bias=True) for before, _ in partners}
+    biased = {id(before): _rebuilt(before, use_bias=True) for before, _ in partners}
     dropped = {id(norm) for _, norm in partners}
 
     def replaced(operation: Operation) -> Operation:
@@ -45,37 +55,45 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     return folded
 
 
-def has_plain_weights(layer: layers.Layer) -> bool:
-    """Whether a built layer has the weights of its class, and computes with them as they are.
+def lower_precision(model: keras.Model) -> keras.Model:
+    """Return a model that does most of its work in bfloat16, from and to float32.
 
-    False for a quantised or adapted layer (LoRA), which has more weights, and another kernel than
-    it shows.
+    `model` is flat, as `fold_batch_norm` returns it. The layers that stay in float32 are shared.
+    """
+    model = functional(model)
+    originals = _layers_to_lower(model)
+    lowered = {id(layer): _rebuilt(layer, dtype="bfloat16") for layer in originals}
+    changed = with_replaced(model, lambda operation: lowered.get(id(operation), operation))
+    for layer in originals:
+        lowered[id(layer)].set_weights(layer.get_weights())
+    return changed
 
 
-    Examples
-    --------
-    >>> import keras
-    >>> dense = keras.layers.Dense(2)
-    >>> dense.build((None, 3))
-    >>> has_plain_weights(dense)
-    True
-    >>> dense.enable_lora(1)
-    >>> has_plain_weights(dense)
-    False
+def _layers_to_lower(model: keras.Model) -> list[layers.Layer]:
+    ends = {id(tensor) for tensor in model.outputs}
+    operations = {id(node.operation): node.operation for node in nodes_in_order(model)}
+    for node in nodes_in_order(model):
+        if any(id(tensor) in ends for tensor in node.outputs):
+            operations.pop(id(node.operation), None)
+    return [
+        operation
+        for operation in operations.values()
+        # A subclass of these may compute something else.
+        if type(operation) in _LOWERED and _has_plain_weights(operation)
+    ]
+
+
+def _has_plain_weights(layer: layers.Layer) -> bool:
+    """Whether a built layer has exactly the weights of its class.
+
+    A quantised or adapted layer (LoRA) has more, and computes with another kernel than it shows.
     """
     expected = 1 + layer.use_bias if hasattr(layer, "use_bias") else 0
     return len(layer.weights) == expected
 
 
-def rebuilt(layer: layers.Layer, **changes: Any) -> layers.Layer:
-    """Return a new layer with other values of some options; its weights are not set.
-
-    Examples
-    --------
-    >>> import keras
-    >>> rebuilt(keras.layers.Dense(2), use_bias=False).use_bias
-    False
-    """
+def _rebuilt(layer: layers.Layer, **changes: object) -> layers.Layer:
+    """Return a new layer with other values of some options; its weights are not set."""
     config = layer.get_config()
     # Random initial weights would use the caller's random state.
     zeros = {name: "zeros" for name in config if name.endswith("_initializer")}
@@ -83,7 +101,7 @@ def rebuilt(layer: layers.Layer, **changes: Any) -> layers.Layer:
 
 
 def _foldable_pairs(model: keras.Model) -> list[tuple[layers.Layer, layers.Layer]]:
-    """Return the pairs (layer, batch norm) in which nothing but the norm reads the layer."""
+    """Return the pairs (layer, batch norm) in which only the norm reads the layer."""
     nodes = nodes_in_order(model)
     calls = Counter(id(node.operation) for node in nodes)
     readers = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
@@ -106,36 +124,32 @@ def _is_foldable(operation: keras.Operation) -> bool:
         type(operation) in _OUTPUT_AXES
         and operation.activation is keras.activations.linear
         and getattr(operation, "data_format", "channels_last") == "channels_last"
-        and has_plain_weights(operation)
+        and _has_plain_weights(operation)
     )
 
 
 def _is_constant(node: Node) -> bool:
-    """Whether this call of a batch norm scales channels by its statistics, not by the batch's."""
+    """Whether a batch norm scales channels by its own statistics, not by those of the batch."""
     last_axis = len(node.input_tensors[0].shape) - 1
     by_channel = node.operation.axis in (-1, last_axis)
-    # Called with training=True it scales by those of the batch.
+    # With training=True it uses the statistics of the batch.
     return by_channel and len(node.arguments.args) == 1 and not any(node.arguments.kwargs.values())
 
 
 def _folded_weights(layer: layers.Layer, norm: layers.Layer) -> list[np.ndarray]:
-    scale, shift = _scale_and_shift(norm)
-    kernel = keras.ops.convert_to_numpy(layer.kernel)
-    bias = keras.ops.convert_to_numpy(layer.bias) if layer.use_bias else 0.0
-    axes = _OUTPUT_AXES[type(layer)]
-    channels = [size if axis in axes else 1 for axis, size in enumerate(kernel.shape)]
-    return [kernel * scale.reshape(channels), bias * scale + shift]
-
-
-def _scale_and_shift(norm: layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    to_numpy = keras.ops.convert_to_numpy
     mean, variance = (
-        keras.ops.convert_to_numpy(statistic).astype(np.float64)
+        to_numpy(statistic).astype(np.float64)
         for statistic in (norm.moving_mean, norm.moving_variance)
     )
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.scale:
-        scale = scale * keras.ops.convert_to_numpy(norm.gamma)
+        scale = scale * to_numpy(norm.gamma)
     shift = -mean * scale
     if norm.center:
-        shift = shift + keras.ops.convert_to_numpy(norm.beta)
-    return scale, shift
+        shift = shift + to_numpy(norm.beta)
+    kernel = to_numpy(layer.kernel)
+    bias = to_numpy(layer.bias) if layer.use_bias else 0.0
+    axes = _OUTPUT_AXES[type(layer)]
+    channels = [size if axis in axes else 1 for axis, size in enumerate(kernel.shape)]
+    return [kernel * scale.reshape(channels), bias * scale + shift]

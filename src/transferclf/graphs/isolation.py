@@ -1,48 +1,56 @@
-"""Build networks without using or changing the caller's state of Keras.
+"""Use Keras and TensorFlow without disturbing the caller, and only where they can run.
 
-Without this, the names of layers would count on from the caller's, the numbers would have the
-caller's precision, and random weights would use the caller's random state.
+Networks are built in a fresh Keras. Otherwise the names of layers would count on from the caller's,
+the numbers would have the caller's precision, and random weights would use the caller's random
+state.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-from transferclf.graphs._private import exchange_keras_state, fresh_keras_state
-from transferclf.graphs.eager import check_eager
-from transferclf.graphs.forking import check_not_forked
-from transferclf.graphs.threads import limit_threads
+from transferclf.exceptions import ForkedProcessError, NetworkError
+from transferclf.graphs._private import (
+    exchange_keras_state,
+    fresh_keras_state,
+    is_tensorflow_running,
+)
+from transferclf.images.threads import thread_limit
+
+# Threads of TensorFlow within one operation, and for operations side by side.
+VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 # Python's random numbers and Keras' default precision belong to the process, not to a thread.
 _building = threading.RLock()
 _depth = 0
+
+_ran_before_fork = False
 
 
 @contextmanager
 def undisturbed(seed: int = 0) -> Iterator[None]:
     """Build in a fresh Keras: float32, layer names from the start, weights drawn from `seed`.
 
-    May be nested; names go on within the outermost.
+    May be nested. Names of layers go on within the outermost context.
     """
     global _depth
-    check_not_forked()  # before any lock, which another thread may have held in the parent
+    check_not_forked()  # before the lock, which another thread of the parent may have held
     with _building:
         state = random.getstate()
         limit_threads()
-        import keras  # noqa: F401  # which draws random numbers when it is imported first
+        import keras  # noqa: F401  # the first import draws random numbers
 
         check_eager()
         random.seed(seed)
         _depth += 1
         try:
-            if _depth > 1:
+            with _fresh_keras() if _depth == 1 else nullcontext():
                 yield
-            else:
-                with _fresh_keras():
-                    yield
         finally:
             _depth -= 1
             random.setstate(state)
@@ -60,3 +68,56 @@ def _fresh_keras() -> Iterator[None]:
     finally:
         keras.config.set_floatx(floatx)
         exchange_keras_state(before)
+
+
+def limit_threads() -> None:
+    """Limit TensorFlow to OMP_NUM_THREADS, if that is set; to be called before importing Keras.
+
+    TensorFlow does not read this variable for the threads that it starts itself. In each of n
+    worker processes it would use the whole machine. Variables that the user has set for TensorFlow
+    and pools that have started stay as they are.
+    """
+    limit = thread_limit()
+    if limit is not None:
+        for variable in VARIABLES:
+            os.environ.setdefault(variable, str(limit))
+
+
+def check_eager() -> None:
+    """Raise NetworkError if TensorFlow would record operations instead of running them.
+
+    It does so after ``tf.compat.v1.disable_eager_execution()``, and inside of a ``tf.Graph`` or a
+    ``tf.function``.
+    """
+    keras, tensorflow = sys.modules.get("keras"), sys.modules.get("tensorflow")
+    if keras is None or tensorflow is None or keras.backend.backend() != "tensorflow":
+        return
+    if not tensorflow.executing_eagerly():
+        raise NetworkError(
+            "networks need TensorFlow's eager execution. Got a place where it is off: call this "
+            "outside of tf.function and of tf.Graph().as_default(), and leave out "
+            "tf.compat.v1.disable_eager_execution() and disable_v2_behavior()."
+        )
+
+
+def check_not_forked() -> None:
+    """Raise ForkedProcessError if TensorFlow ran before this process was forked.
+
+    A network would wait for TensorFlow's threads for ever. A child that was forked before
+    TensorFlow ran may use it, and so may a process that was started anew, such as joblib's.
+    """
+    if _ran_before_fork:
+        raise ForkedProcessError(
+            "TensorFlow was used before this process was forked, so that networks would hang in "
+            "it. Start processes anew: multiprocessing.get_context('spawn') or 'forkserver', or "
+            "joblib's default backend; or fork before the first fit."
+        )
+
+
+def _start_in_forked_child() -> None:
+    global _ran_before_fork
+    _ran_before_fork = _ran_before_fork or is_tensorflow_running()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_start_in_forked_child)

@@ -1,14 +1,34 @@
-"""Turn the activations at a cut into one row of numbers per image for the store, and back."""
+"""Turn activations into one row of numbers per image, by pooling or as they are, and back."""
 
 from __future__ import annotations
 
 from math import prod
+from typing import Literal
 
 import keras
 from keras import layers
 
 from transferclf.exceptions import NetworkError
 from transferclf.graphs.walking import replay
+
+Pooling = Literal["avg", "max", "flatten"]
+
+
+def pool(activations: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
+    """Return maps (n, h, w, c) or tokens (n, t, c) as features (n, d): mean, maximum or all values.
+
+    Features (n, d) are returned as they are.
+    """
+    dimensions = len(activations.shape)
+    if dimensions == 2:
+        return activations
+    if pooling == "flatten" or dimensions not in (3, 4):
+        return layers.Flatten()(activations)
+    if pooling == "max":
+        kind = layers.GlobalMaxPooling1D if dimensions == 3 else layers.GlobalMaxPooling2D
+    else:
+        kind = layers.GlobalAveragePooling1D if dimensions == 3 else layers.GlobalAveragePooling2D
+    return kind()(activations)
 
 
 def as_rows(activations: list[keras.KerasTensor]) -> keras.KerasTensor:
@@ -24,8 +44,8 @@ def side_by_side(rows: list[keras.KerasTensor]) -> keras.KerasTensor:
 def on_rows(model: keras.Model) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
     """Return a new input (n, d) for rows, and the outputs of a model for it.
 
-    The rows are those that :func:`as_rows` makes of the model's inputs. Layers are shared. Raises
-    NetworkError if an input has no fixed shape.
+    :func:`as_rows` makes such rows of the model's inputs. Layers are shared. Raises NetworkError if
+    an input has no fixed shape.
     """
     shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     if any(None in shape for shape in shapes):
@@ -34,15 +54,11 @@ def on_rows(model: keras.Model) -> tuple[keras.KerasTensor, list[keras.KerasTens
             "cut it at another layer"
         )
     rows = keras.Input((sum(map(prod, shapes)),), name="activations")
-    return rows, replay(model, _parts(rows, shapes))
-
-
-def _parts(rows: keras.KerasTensor, shapes: list[tuple[int, ...]]) -> list[keras.KerasTensor]:
     if len(shapes) == 1:
-        return [layers.Reshape(shapes[0])(rows)]
+        return rows, replay(model, [layers.Reshape(shapes[0])(rows)])
     parts, start = [], 0
     for shape in shapes:
         stop = start + prod(shape)
         parts.append(layers.Reshape(shape)(rows[:, start:stop]))
         start = stop
-    return parts
+    return rows, replay(model, parts)

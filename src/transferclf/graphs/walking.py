@@ -1,7 +1,6 @@
 """Walk a functional Keras graph: list its nodes, and run them again on other tensors.
 
-A layer may be used in several models, so its own `input` and `output` say nothing about one of
-them.
+A layer may be used in several models. Its own `input` and `output` belong to one of them only.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from transferclf.exceptions import NetworkError
 from transferclf.graphs._private import Node, inputs_of_call, maker_of, nodes_by_depth
 
 Operation = Callable[..., Any]
+Tensors = list[keras.KerasTensor]
 
 
 def functional(model: keras.Model) -> keras.Model:
     """Return the model as a functional graph that shares its layers.
 
-    Raises NetworkError if the model is subclassed, so that its graph cannot be seen, or not built.
+    Raises NetworkError if the graph cannot be seen: the model is subclassed or not built.
     """
     if _is_graph(model):
         if not isinstance(model, keras.Sequential):
@@ -42,14 +42,14 @@ def _is_graph(operation: Operation) -> bool:
 
 
 def nodes_in_order(model: keras.Model) -> list[Node]:
-    """Return the calls of a model's graph without input layers, each after those it depends on."""
+    """Return the calls of a graph without input layers, each after the calls it depends on."""
     by_depth = nodes_by_depth(model)
     ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     return [node for node in ordered if not node.is_input]
 
 
 def all_nodes(model: keras.Model) -> list[Node]:
-    """Return the calls of a graph, with those of nested models in the place of these."""
+    """Return the calls of a graph. Nested models are replaced by the calls inside them."""
     nodes: list[Node] = []
     for node in nodes_in_order(model):
         inner = _is_graph(node.operation)
@@ -58,7 +58,7 @@ def all_nodes(model: keras.Model) -> list[Node]:
 
 
 def operations_before(tensor: keras.KerasTensor) -> dict[int, keras.Operation]:
-    """Return the operations that a tensor depends on, input layers included, by their ids."""
+    """Return the operations that a tensor depends on, with input layers, by their ids."""
     found: dict[int, keras.Operation] = {}
     waiting, visited = [tensor], set()
     while waiting:
@@ -72,9 +72,9 @@ def operations_before(tensor: keras.KerasTensor) -> dict[int, keras.Operation]:
 
 def replay(
     model: keras.Model,
-    inputs: list[keras.KerasTensor],
+    inputs: Tensors,
     replace: Callable[[Operation], Operation] = lambda operation: operation,
-) -> list[keras.KerasTensor]:
+) -> Tensors:
     """Call all operations of a functional graph again on other inputs, and return its outputs.
 
     Nested models are replayed too, so that the result is flat. `replace` gets each operation and
@@ -84,45 +84,43 @@ def replay(
 
 
 def with_replaced(model: keras.Model, replace: Callable[[Operation], Operation]) -> keras.Model:
-    """Return a flat model that calls other operations in the place of some.
+    """Return a flat model of the same name in which some operations are replaced.
 
-    It shares the layers that stay; those put in their place are built by being called.
+    The other layers are shared. A new layer is built by its call.
     """
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs]
-    return keras.Model(packed(inputs), packed(replay(model, inputs, replace)))
+    inputs = [
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)
+        for x in model.inputs
+    ]
+    return keras.Model(packed(inputs), packed(replay(model, inputs, replace)), name=model.name)
 
 
 def run_nodes(
     nodes: list[Node],
-    old_inputs: list[keras.KerasTensor],
-    new_inputs: list[keras.KerasTensor],
-    old_outputs: list[keras.KerasTensor],
+    old_inputs: Tensors,
+    new_inputs: Tensors,
+    old_outputs: Tensors,
     replace: Callable[[Operation], Operation] = lambda operation: operation,
-) -> list[keras.KerasTensor]:
-    """Repeat some calls of a graph with `new_inputs` in the place of `old_inputs`.
+) -> Tensors:
+    """Repeat some calls of a graph with other inputs, and return its new outputs."""
 
-    Returns the tensors in the place of `old_outputs`.
-    """
+    def flattened(operation: Operation) -> Operation:
+        if _is_graph(operation):
+            return lambda *args, **_: replay(functional(operation), _flat(args), replace)
+        return replace(operation)
+
     now = {id(old): new for old, new in zip(old_inputs, new_inputs, strict=True)}
     for node in nodes:
         args, kwargs = node.arguments.fill_in(now)
-        results = _flattened_operation(node.operation, replace)(*args, **kwargs)
+        results = flattened(node.operation)(*args, **kwargs)
         now |= {id(old): new for old, new in zip(node.outputs, _flat(results), strict=True)}
     return [now[id(output)] for output in old_outputs]
 
 
-def _flattened_operation(
-    operation: Operation, replace: Callable[[Operation], Operation]
-) -> Operation:
-    if _is_graph(operation):
-        return lambda *args, **_: replay(functional(operation), _flat(args), replace)
-    return replace(operation)
-
-
-def _flat(tensors: Any) -> list[keras.KerasTensor]:
+def _flat(tensors: object) -> Tensors:
     return list(keras.tree.flatten(tensors))
 
 
-def packed(tensors: list[keras.KerasTensor]) -> Any:
+def packed(tensors: Tensors) -> keras.KerasTensor | Tensors:
     """Return a single tensor as itself, several as a list, as `keras.Model` takes them."""
     return tensors[0] if len(tensors) == 1 else tensors

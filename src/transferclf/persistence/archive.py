@@ -1,7 +1,7 @@
 """The file: a zip of one JSON text and of arrays as NumPy writes them, nothing compressed.
 
-Reading allocates no more memory than the file is long, whatever it claims: members that are not
-compressed cannot grow, and together they cannot be longer than the file.
+Reading allocates no more memory than the file is long, whatever the file claims: members that are
+not compressed cannot grow, and together they cannot be longer than the file.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ import stat
 import struct
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from transferclf.exceptions import ArchiveError
-from transferclf.persistence.facts import Facts, facts_text, parsed_facts
+from transferclf.persistence.facts import Facts, Written, facts_text, parsed_facts
 
 FACTS = "model.json"
 MAX_FACTS_BYTES = 2**23
 MAX_MEMBERS = 2**14
 MAX_DIMENSIONS = 8
-# Beyond it a zip needs an extension, which would be one more thing to check.
+# A larger zip needs an extension, which would have to be checked too.
 MAX_BYTES = 2**31 - 2**20
+
+Arrays = dict[str, np.ndarray]
 
 # Little-endian, so that the same numbers are the same bytes everywhere.
 DTYPES = ("<f4", "<f8", "<i4", "<i8")
@@ -42,13 +44,11 @@ _MAX_HEADER_BYTES = 256
 _STORED_AT = (1980, 1, 1, 0, 0, 0)
 
 
-def write_archive(
-    place: Path | IO[bytes], facts: dict[str, Any], arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Write an archive, all of it or nothing: an old file is replaced once the new one is complete.
+def write_archive(place: Path | IO[bytes], facts: Written, arrays: Arrays) -> None:
+    """Write a whole archive or nothing: an old file is replaced when the new one is complete.
 
-    "arrays" is added to the facts: type, shape and digest of each. Numbers that are not finite, or
-    more than an archive holds, are an ArchiveError.
+    The facts get a part "arrays", with type, shape and digest of each. Numbers that are not finite,
+    or more than an archive holds, are an ArchiveError.
     """
     contents = {name: _standard(name, array) for name, array in arrays.items()}
     if sum(array.nbytes for array in contents.values()) > MAX_BYTES:
@@ -56,12 +56,21 @@ def write_archive(
     with _target(place) as file, zipfile.ZipFile(file, "w", allowZip64=False) as archive:
         declared = {}
         for name, array in contents.items():
-            content = _npy(array)
-            digest = hashlib.sha256(content).hexdigest()
-            facts_of_array = {"dtype": array.dtype.str, "shape": list(array.shape)}
-            declared[name] = facts_of_array | {"sha256": digest}
-            archive.writestr(_entry(f"{name}.npy"), content)
-        archive.writestr(_entry(FACTS), _checked_text(facts | {"arrays": declared}))
+            npy = io.BytesIO()
+            np.lib.format.write_array(npy, array, version=(1, 0), allow_pickle=False)
+            declared[name] = {
+                "dtype": array.dtype.str,
+                "shape": list(array.shape),
+                "sha256": hashlib.sha256(npy.getvalue()).hexdigest(),
+            }
+            archive.writestr(_entry(f"{name}.npy"), npy.getvalue())
+        text = facts_text(facts | {"arrays": declared})
+        if len(text) > MAX_FACTS_BYTES:
+            raise ArchiveError(
+                f"expected at most {MAX_FACTS_BYTES:,} bytes of parameters, classes and history. "
+                f"Got {len(text):,} instead; pickle the estimator."
+            )
+        archive.writestr(_entry(FACTS), text)
 
 
 @contextmanager
@@ -70,7 +79,7 @@ def _target(place: Path | IO[bytes]) -> Iterator[IO[bytes]]:
         with replaced(place) as file:
             yield file
         return
-    # The zip module would write into the middle of a file, which not all file objects allow.
+    # The zip module seeks in the file that it writes, which not all file objects allow.
     content = io.BytesIO()
     yield content
     place.write(content.getvalue())
@@ -104,38 +113,24 @@ def _check_finite(name: str, array: np.ndarray) -> None:
         raise ArchiveError(f"{name} must be finite. Got NaN or infinity instead.")
 
 
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
-    return file.getvalue()
-
-
 def _entry(name: str) -> zipfile.ZipInfo:
-    # The same model is the same bytes, whenever and wherever it is saved.
+    # The same model gives the same bytes, whenever and wherever it is saved.
     entry = zipfile.ZipInfo(name, _STORED_AT)
     entry.create_system = 3
     entry.external_attr = (stat.S_IFREG | 0o644) << 16
     return entry
 
 
-def _checked_text(facts: dict[str, Any]) -> bytes:
-    text = facts_text(facts)
-    if len(text) > MAX_FACTS_BYTES:
-        raise ArchiveError(
-            f"expected at most {MAX_FACTS_BYTES:,} bytes of parameters, classes and history. Got "
-            f"{len(text):,} instead; pickle the estimator."
-        )
-    return text
-
-
 @contextmanager
 def opened_archive(place: Path | IO[bytes]) -> Iterator[tuple[Facts, StoredArrays]]:
-    """Open an archive: its facts, and its arrays, which are read when they are asked for."""
-    # A file object stays open: the caller has opened it.
-    source = _regular_file(place) if isinstance(place, Path) else nullcontext(place)
-    with source as file:
+    """Open an archive, and return its facts and its arrays. Each array is read when it is taken."""
+    # Reading a pipe would wait for ever, and reading a device would never end.
+    if isinstance(place, Path) and not stat.S_ISREG(place.stat().st_mode):
+        raise ArchiveError("expected a file. Got a folder or a device instead.")
+    # A file object stays open, because the caller has opened it.
+    with place.open("rb") if isinstance(place, Path) else nullcontext(place) as file:
         _check_end(file)
-        with _damage_told():
+        with _damage_reported():
             archive = zipfile.ZipFile(file)
         with archive:
             members = _members(archive)
@@ -143,19 +138,10 @@ def opened_archive(place: Path | IO[bytes]) -> Iterator[tuple[Facts, StoredArray
             yield facts, StoredArrays(archive, members, facts)
 
 
-@contextmanager
-def _regular_file(path: Path) -> Iterator[IO[bytes]]:
-    # Reading would wait for ever at a pipe, and never end at a device.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ArchiveError("expected a file. Got a folder or a device instead.")
-    with path.open("rb") as file:
-        yield file
-
-
 def _check_end(file: IO[bytes]) -> None:
     """Raise ArchiveError unless the list of members is whole, short, and the end of the file.
 
-    Python's zip module would read any list, which takes many times its size of memory.
+    Python's zip module would read any list, in many times the memory of its size.
     """
     size = file.seek(0, os.SEEK_END)
     if size < _END.size:
@@ -171,8 +157,8 @@ def _check_end(file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
-    """Make an ArchiveError of whatever the zip module raises at a damaged file."""
+def _damage_reported() -> Iterator[None]:
+    """Turn all errors that the zip module raises for a damaged file into an ArchiveError."""
     try:
         yield
     except (
@@ -193,7 +179,14 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     if len(members) < len(entries):
         raise ArchiveError("two members have the same name.")
     for entry in entries:
-        _check_entry(entry)
+        name = entry.orig_filename  # the filename ends at a NUL
+        if name != FACTS and not (name.endswith(".npy") and _NAME.fullmatch(name[:-4])):
+            raise ArchiveError(f"{name[:100]!r} is no name of a member of an archive.")
+        is_stored = entry.compress_type == zipfile.ZIP_STORED
+        if not is_stored or entry.compress_size != entry.file_size or entry.flag_bits:
+            raise ArchiveError(
+                f"{name} must be neither compressed nor encrypted: it may be a bomb."
+            )
     if FACTS not in members:
         raise ArchiveError(f"this is no archive of transferclf: it has no {FACTS}.")
     if sum(entry.file_size for entry in entries) > archive.start_dir:
@@ -203,17 +196,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def _check_entry(entry: zipfile.ZipInfo) -> None:
-    name = entry.orig_filename  # the filename ends at a NUL
-    if name != FACTS and not (name.endswith(".npy") and _NAME.fullmatch(name[:-4])):
-        raise ArchiveError(f"{name[:100]!r} is no name of a member of an archive.")
-    is_stored = entry.compress_type == zipfile.ZIP_STORED
-    if not is_stored or entry.compress_size != entry.file_size or entry.flag_bits:
-        raise ArchiveError(f"{name} must be neither compressed nor encrypted: it may be a bomb.")
-
-
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    with _damage_told():
+    with _damage_reported():
         content = archive.read(entry)
     if len(content) != entry.file_size:
         raise ArchiveError(f"{entry.filename} is cut short.")
@@ -221,10 +205,9 @@ def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 
 class StoredArrays:
-    """Arrays of an archive, each checked when it is taken.
+    """Arrays of an archive. Each is taken once, and checked against "arrays" of the facts.
 
-    "arrays" of the facts says what they must be. ArchiveError is raised if there is another member,
-    or one is missing or has another size.
+    Raises ArchiveError if a member is missing, has another size, or is not in the facts.
     """
 
     def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], facts: Facts):
@@ -236,7 +219,11 @@ class StoredArrays:
         if odd := sorted(expected ^ set(members)):
             raise ArchiveError(f"members are missing, or too many: {', '.join(odd[:5])[:500]}")
         for name, array in self._declared.items():
-            array.check_size(members[f"{name}.npy"].file_size)
+            size = members[f"{name}.npy"].file_size
+            if not 0 <= size - array.count * array.dtype.itemsize <= _MAX_HEADER_BYTES:
+                raise ArchiveError(
+                    f"{name} must have shape {array.shape}. Got a member of {size} bytes instead."
+                )
         self.n_arrays = len(self._declared)
         self.n_numbers = sum(array.count for array in self._declared.values())
 
@@ -254,16 +241,13 @@ class StoredArrays:
                 f"{name} must be an array of shape {shape} and kind {kind!r}. Got {array.shape} "
                 f"and {array.dtype} instead."
             )
-        return array.read(self._member(name))
+        return self._read(array)
 
     def take_all(self, stem: str, count: int) -> list[np.ndarray]:
         """Return the arrays "stem/0", "stem/1" and so on, of any shape."""
         if count > self.n_arrays:
-            raise ArchiveError(
-                f"expected {count} arrays {stem}. Got {self.n_arrays} in all instead."
-            )
-        names = [f"{stem}/{number}" for number in range(count)]
-        return [self._pop(name).read(self._member(name)) for name in names]
+            raise ArchiveError(f"expected {count} arrays {stem}. Got {self.n_arrays} in all.")
+        return [self._read(self._pop(f"{stem}/{number}")) for number in range(count)]
 
     def finish(self) -> None:
         """Raise ArchiveError if there are arrays that have not been taken."""
@@ -275,8 +259,14 @@ class StoredArrays:
             raise ArchiveError(f"there is no array {name!r}.")
         return self._declared.pop(name)
 
-    def _member(self, name: str) -> bytes:
-        return _content(self._archive, self._members[f"{name}.npy"])
+    def _read(self, array: _Declared) -> np.ndarray:
+        content = _content(self._archive, self._members[f"{array.name}.npy"])
+        if hashlib.sha256(content).hexdigest() != array.digest:
+            raise ArchiveError(f"{array.name} is damaged: its digest is not what it was.")
+        array.check_header(content)
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+        _check_finite(array.name, values)
+        return values
 
 
 class _Declared:
@@ -292,23 +282,9 @@ class _Declared:
         self.count = math.prod(self.shape)
         facts.finish()
 
-    def check_size(self, size: int) -> None:
-        if not 0 <= size - self.count * self.dtype.itemsize <= _MAX_HEADER_BYTES:
-            raise ArchiveError(
-                f"{self.name} must have shape {self.shape}. Got a member of {size} bytes instead."
-            )
-
-    def read(self, content: bytes) -> np.ndarray:
-        """Return the array, if these bytes are it."""
-        if hashlib.sha256(content).hexdigest() != self.digest:
-            raise ArchiveError(f"{self.name} is damaged: its digest is not what it was.")
-        self._check_header(content)
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-        _check_finite(self.name, array)
-        return array
-
-    def _check_header(self, content: bytes) -> None:
-        # NumPy would allocate what the header claims before it looks for the numbers.
+    def check_header(self, content: bytes) -> None:
+        """Raise ArchiveError unless the header of a .npy file fits its length and this array."""
+        # NumPy would allocate the size in the header before it reads the numbers.
         file = io.BytesIO(content)
         try:
             version = np.lib.format.read_magic(file)

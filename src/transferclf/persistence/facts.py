@@ -1,4 +1,4 @@
-"""Facts: the JSON of an archive, read value by value, none of which is trusted."""
+"""Facts: the JSON of an archive, read value by value. None of the values is trusted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import math
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import NoReturn, TypeGuard, TypeVar
 
 from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
+
+# The values of a JSON object.
+Written = dict[str, object]
+
+T = TypeVar("T")
+Check = Callable[[object], TypeGuard[T]]
+Fits = Callable[[T], bool]
 
 MAX_WHOLE = 2**63 - 1
 
@@ -20,7 +27,7 @@ MAX_TEXT = 1000
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
-def facts_text(facts: dict[str, Any]) -> bytes:
+def facts_text(facts: Written) -> bytes:
     """Return facts as JSON, the same bytes for the same facts."""
     try:
         return json.dumps(facts, allow_nan=False, ensure_ascii=False, indent=1).encode()
@@ -31,15 +38,15 @@ def facts_text(facts: dict[str, Any]) -> bytes:
 def parsed_facts(content: bytes) -> Facts:
     """Read JSON.
 
-    ArchiveError is raised for more than JSON that Python would read, too: NaN, huge numbers, a key
-    that stands twice.
+    ArchiveError is also raised for things that Python's reader allows: NaN, huge numbers, and
+    duplicate keys.
     """
     try:
         values = json.loads(
             content.decode(),
             parse_int=_whole,
             parse_float=_finite,
-            parse_constant=_refused,
+            parse_constant=_refuse_constant,
             object_pairs_hook=_object,
         )
     except RecursionError as error:
@@ -57,18 +64,22 @@ def _whole(digits: str) -> int:
 
 def _finite(digits: str) -> float:
     number = float(digits)
-    return number if math.isfinite(number) else _refused(digits[:20])
+    return number if math.isfinite(number) else _refuse_constant(digits[:20])
 
 
-def _refused(constant: str) -> Any:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ArchiveError(f"expected finite numbers, got {constant}")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) < len(pairs):
         raise ArchiveError("a key stands twice")
     return values
+
+
+def _always(value: object) -> bool:
+    return True
 
 
 class Facts:
@@ -77,14 +88,14 @@ class Facts:
     `where` is the name of the object in errors.
     """
 
-    def __init__(self, values: Any, where: str):
+    def __init__(self, values: object, where: str):
         self.where = where
         if not isinstance(values, dict):
             raise self.wrong("an object", values)
-        self._rest = dict(values)
+        self._rest: dict[str, object] = dict(values)
 
-    def wrong(self, expected: str, value: Any, name: str = "") -> ArchiveError:
-        """Return the error that says what was expected."""
+    def wrong(self, expected: str, value: object, name: str = "") -> ArchiveError:
+        """Return the error for a value that is not as expected."""
         where = f"{name[:MAX_TEXT]!r} of {self.where}" if name else self.where
         return ArchiveError(f"{where} must be {expected}. Got {reprlib.repr(value)} instead.")
 
@@ -92,14 +103,14 @@ class Facts:
         """Return the names of the values that have not been taken."""
         return list(self._rest)
 
-    def take(self, name: str) -> Any:
+    def take(self, name: str) -> object:
         """Return a value of any kind."""
         if name not in self._rest:
             raise ArchiveError(f"{self.where} has no {name!r}.")
         return self._rest.pop(name)
 
-    def take_all(self) -> dict[str, Any]:
-        """Return all values that have not been asked for yet."""
+    def take_all(self) -> dict[str, object]:
+        """Return all values that have not been taken."""
         values, self._rest = self._rest, {}
         return values
 
@@ -108,30 +119,34 @@ class Facts:
         if self._rest:
             raise ArchiveError(f"{self.where} must not have {min(self._rest)[:MAX_TEXT]!r}.")
 
-    def _one(self, name: str, is_right: Callable[[Any], bool], expected: str) -> Any:
+    def _one(self, name: str, check: Check[T], expected: str, fits: Fits[T] = _always) -> T:
         value = self.take(name)
-        if not is_right(value):
+        if not check(value) or not fits(value):
             raise self.wrong(expected, value, name)
         return value
 
-    def _all(self, name: str, is_right: Callable[[Any], bool], expected: str) -> list[Any]:
-        values = self._one(name, lambda value: isinstance(value, list), "a list")
-        if not all(map(is_right, values)):
+    def _all(self, name: str, check: Check[T], expected: str, fits: Fits[T] = _always) -> list[T]:
+        values = self._one(name, _is_list, "a list")
+        right = [value for value in values if check(value) and fits(value)]
+        if len(right) < len(values):
             raise self.wrong(expected, values, name)
-        return values
+        return right
+
+    def or_none(self, take: Callable[..., T], name: str, *arguments: object) -> T | None:
+        """Return None for null, else `take(name, *arguments)`; `take` is a method of this."""
+        if self._rest.get(name, 0) is None:
+            del self._rest[name]
+            return None
+        return take(name, *arguments)
 
     def part(self, name: str) -> Facts:
         """Return an object within this one."""
         return Facts(self.take(name), f"{name[:MAX_TEXT]!r} of {self.where}")
 
-    def part_or_none(self, name: str) -> Facts | None:
-        """Return an object within this one, or None for null."""
-        return self.part(name) if self._rest.get(name, 0) is not None else self.take(name)
-
     def parts(self, name: str) -> list[Facts]:
         """Return a list of objects."""
         where = f"{name[:MAX_TEXT]!r} of {self.where}"
-        return [Facts(value, where) for value in self._all(name, lambda _: True, "")]
+        return [Facts(value, where) for value in self._one(name, _is_list, "a list")]
 
     def text(self, name: str, choices: Sequence[str] | None = None) -> str:
         """Return a text, one of the choices if there are any."""
@@ -140,10 +155,6 @@ class Facts:
             raise self.wrong(f"one of {', '.join(choices)}", value, name)
         return value
 
-    def text_or_none(self, name: str, choices: Sequence[str] | None = None) -> str | None:
-        """Return a text, or None for null."""
-        return self.text(name, choices) if self._rest.get(name, 0) is not None else self.take(name)
-
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts."""
         return tuple(self._all(name, _is_short, f"texts of at most {MAX_TEXT} characters"))
@@ -151,12 +162,12 @@ class Facts:
     def whole(self, name: str, low: int, high: int = MAX_WHOLE) -> int:
         """Return a whole number between two others."""
         expected = f"a whole number from {low} to {high}"
-        return self._one(name, lambda value: _is_whole(value, low, high), expected)
+        return self._one(name, is_whole, expected, lambda value: low <= value <= high)
 
     def wholes(self, name: str, low: int, high: int = MAX_WHOLE) -> tuple[int, ...]:
         """Return a list of whole numbers."""
         expected = f"whole numbers from {low} to {high}"
-        return tuple(self._all(name, lambda value: _is_whole(value, low, high), expected))
+        return tuple(self._all(name, is_whole, expected, lambda value: low <= value <= high))
 
     def number(self, name: str) -> float:
         """Return a number."""
@@ -165,21 +176,20 @@ class Facts:
     def rates(self, name: str) -> tuple[float, ...]:
         """Return a list of numbers from 0 to below 1."""
         expected = "numbers from 0 to below 1"
-        values = self._all(name, lambda value: is_number(value) and 0 <= value < 1, expected)
-        return tuple(map(float, values))
+        return tuple(map(float, self._all(name, is_number, expected, lambda rate: 0 <= rate < 1)))
 
     def measured(self, name: str) -> list[float]:
         """Return a list of floats, some of which may not be finite."""
-        return [float(value) for value in self._all(name, _is_measured, "numbers")]
+        return list(map(float, self._all(name, _is_measured, "numbers")))
 
     def flag(self, name: str) -> bool:
         """Return true or false."""
-        return self._one(name, lambda value: isinstance(value, bool), "true or false")
+        return self._one(name, _is_flag, "true or false")
 
 
 @contextmanager
 def as_archive_error(message: str = "") -> Iterator[None]:
-    """Say of a value that the package refuses that the archive must not have it."""
+    """Turn errors of parameters and networks into an ArchiveError."""
     try:
         yield
     except (InvalidParameterError, NetworkError) as error:
@@ -191,26 +201,35 @@ def measured_text(values: Sequence[float]) -> list[float | str]:
     return [float(value) if math.isfinite(value) else repr(float(value)) for value in values]
 
 
-def is_text(value: Any) -> bool:
-    """Whether it is a text that can be written: JSON has escapes for halves of characters."""
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that can be encoded. JSON can also escape halves of characters."""
     try:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:
         return False
 
 
-def _is_short(value: Any) -> bool:
-    return is_text(value) and len(value) <= MAX_TEXT
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a number as JSON has them."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_measured(value: Any) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_short(value: object) -> TypeGuard[str]:
+    return is_text(value) and len(value) <= MAX_TEXT
+
+
+def _is_measured(value: object) -> TypeGuard[float | str]:
     return is_number(value) or value in _NOT_FINITE
 
 
-def _is_whole(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
+
+
+def _is_flag(value: object) -> TypeGuard[bool]:
+    return isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What a classifier has learned as facts and arrays, and back."""
+"""Write a fitted head as facts and arrays, and read it back."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 import itertools
 import reprlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError
+from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.history import PARTS, UNITS, Phase, Phases, phases_of
@@ -19,8 +19,8 @@ from transferclf.heads.registry import head_class
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import PIXEL_SCALINGS, Suffix
 from transferclf.objectives import Objective
-from transferclf.persistence.archive import StoredArrays
-from transferclf.persistence.facts import Facts, measured_text
+from transferclf.persistence.archive import Arrays, StoredArrays
+from transferclf.persistence.facts import Facts, Written, as_archive_error, measured_text
 from transferclf.persistence.parameters import ACTIVATIONS, check_activation
 from transferclf.persistence.prefixes import features_below
 from transferclf.training.phases import TrainedSuffix
@@ -30,28 +30,38 @@ if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
 
 
-def head_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What :func:`restored_head` reads; arrays are added to `arrays`.
+def head_facts(head: FittedHead, arrays: Arrays) -> Written:
+    """Return facts for :func:`restored_head`, and add arrays to `arrays`.
 
-    What an optimizer remembers of training is left out: it is not needed to predict.
+    The state of an optimizer is left out: it is not needed to predict.
     """
     arrays |= {"head/mean": head.mean, "head/scale": head.scale}
-    facts = {
+    moments, known = head.moments, None
+    if moments is not None:
+        arrays["head/variance"] = moments.variance
+        known = {name: getattr(moments, name) for name in ("count", "n_images", "rounding")}
+    facts: Written = {
         "l2": head.l2,
         "history": {name: measured_text(values) for name, values in head.history.items()},
-        "moments": _moments_facts(head.moments, arrays),
+        "moments": known,
     }
     kind = head.kind if head.kind in KINDS else "registered"
     write, _ = KINDS[kind]
     return {"kind": kind} | facts | write(head, arrays)
 
 
-def _linear_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _linear_facts(head: FittedHead, arrays: Arrays) -> Written:
     arrays |= dict(zip(("head/coef", "head/intercept"), head.weights, strict=True))
     return {}
 
 
-def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _registered_facts(head: FittedHead, arrays: Arrays) -> Written:
+    """Write a head of a kind that was added by `register_head`."""
+    arrays |= {f"head/weights/{n}": value for n, value in enumerate(head.weights)}
+    return {"class": head.kind, "n_weights": len(head.weights)}
+
+
+def _trained_facts(head: TrainedSuffix, arrays: Arrays) -> Written:
     suffix = head.suffix
     if suffix.head is not None:
         raise InvalidParameterError(
@@ -79,21 +89,9 @@ def _trained_facts(head: TrainedSuffix, arrays: dict[str, np.ndarray]) -> dict[s
     }
 
 
-def _moments_facts(moments: Moments | None, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
-    """What `partial_fit` goes on from; the mean is that which features are standardised by."""
-    if moments is None:
-        return None
-    arrays["head/variance"] = moments.variance
-    return {
-        "count": moments.count,
-        "n_images": moments.n_images,
-        "rounding": moments.rounding,
-    }
-
-
 @dataclasses.dataclass(frozen=True)
 class Common:
-    """What the archive says of a head of any kind; the same names as in FittedHead."""
+    """The part of a head that all kinds have; the same names as in FittedHead."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -105,19 +103,19 @@ class Common:
 def restored_head(
     facts: Facts, arrays: StoredArrays, objective: Objective, prefix: Prefix
 ) -> FittedHead:
-    """Return what an estimator has learned; the inverse of `head_facts`.
+    """Return a fitted head; the inverse of `head_facts`.
 
-    Raises
-    ------
-    ArchiveError
-        If the arrays are not those of such a head.
+    Raises ArchiveError if the arrays are not those of such a head.
     """
     _, read = KINDS[facts.text("kind", tuple(KINDS))]
     mean = arrays.take("head/mean", (None,))
     scale = arrays.take("head/scale", mean.shape)
     if (scale <= 0).any():
         raise ArchiveError("head/scale must be above zero everywhere.")
-    l2, history = facts.number("l2"), _history(facts.part("history"))
+    l2, losses = facts.number("l2"), facts.part("history")
+    history = {name: losses.measured(name) for name in losses.names()}
+    if "loss" not in history:
+        raise ArchiveError("history must have the losses.")
     common = Common(mean, scale, l2, history, _restored_moments(facts, arrays, mean))
     return read(facts, arrays, objective, prefix, common)
 
@@ -127,16 +125,10 @@ def _restored_linear(
 ) -> LinearHead:
     facts.finish()
     if prefix.is_scratch:
-        raise ArchiveError("a network from nothing has no linear head.")
+        raise ArchiveError("a network trained from random weights has no linear head.")
     coef = arrays.take("head/coef", (len(common.mean), objective.n_outputs))
     intercept = arrays.take("head/intercept", (objective.n_outputs,))
     return linear_head(objective, coef=coef, intercept=intercept, **vars(common))
-
-
-def _registered_facts(head: FittedHead, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Write a head of a registered kind."""
-    arrays |= {f"head/weights/{n}": value for n, value in enumerate(head.weights)}
-    return {"class": head.kind, "n_weights": len(head.weights)}
 
 
 def _restored_registered(
@@ -153,18 +145,13 @@ def _restored_registered(
 
 
 def _restored_moments(facts: Facts, arrays: StoredArrays, mean: np.ndarray) -> Moments | None:
-    # Archives of format 1 have none: what features are standardised by then stays as it is.
-    known = facts.part_or_none("moments") if "moments" in facts.names() else None
+    # Archives of format 1 have none. Their features stay standardised as they are.
+    known = facts.or_none(facts.part, "moments") if "moments" in facts.names() else None
     if known is None:
         return None
     variance = arrays.take("head/variance", mean.shape)
-    moments = Moments(
-        mean,
-        variance,
-        known.number("count"),
-        known.whole("n_images", 1),
-        known.number("rounding"),
-    )
+    n_images, rounding = known.whole("n_images", 1), known.number("rounding")
+    moments = Moments(mean, variance, known.number("count"), n_images, rounding)
     known.finish()
     if (variance < 0).any() or moments.count <= 0 or not 0 < moments.rounding < 1:
         raise ArchiveError("moments must have a variance that is nowhere negative and a count.")
@@ -180,19 +167,12 @@ def _restored_phases(
     for each in facts.parts("phases"):
         length = each.whole("length", 1)
         part, unit = each.text("part", PARTS), each.text("unit", UNITS)
-        phases.append(
-            Phase(part, unit, length, each.whole("kept", 0, length), each.flag("stopped_early"))
-        )
+        kept = each.whole("kept", 0, length)
+        phases.append(Phase(part, unit, length, kept, each.flag("stopped_early")))
         each.finish()
     if sum(phase.length for phase in phases) != len(history["loss"]):
         raise ArchiveError("phases must be as long together as the history.")
     return tuple(phases)
-
-
-def _history(facts: Facts) -> dict[str, list[float]]:
-    if "loss" not in facts.names():
-        raise ArchiveError("history must have the losses.")
-    return {name: facts.measured(name) for name in facts.names()}
 
 
 def _restored_suffix(
@@ -201,10 +181,9 @@ def _restored_suffix(
     dropout, n_parameters = facts.rates("dropout"), facts.whole("n_parameters", 1)
     epochs_done, n_head_iter = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
     suffix = _suffix(facts, objective, prefix)
-    parts = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
-    phases = _restored_phases(
-        facts, common.history, n_head_iter, ("network",) if prefix.is_scratch else parts
-    )
+    parts: tuple[str, ...] = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
+    parts = ("network",) if prefix.is_scratch else parts
+    phases = _restored_phases(facts, common.history, n_head_iter, parts)
     facts.finish()
     if suffix.prefix is None and len(common.mean) != suffix.width:
         raise ArchiveError(
@@ -232,18 +211,18 @@ def _suffix(facts: Facts, objective: Objective, prefix: Prefix) -> Suffix:
         objective,
         facts.wholes("hidden_units", 1),
         facts.text("activation", ACTIVATIONS),
-        facts.text_or_none("batch_norm", ("before", "after")),
+        facts.or_none(facts.text, "batch_norm", ("before", "after")),
         dropout=facts.flag("has_dropout"),
         l1=facts.flag("has_l1"),
         l2=facts.flag("has_l2"),
         width=facts.whole("width", int(is_on_features)),
         prefix=None if is_on_features else prefix,
-        scaling=facts.text_or_none("scaling", PIXEL_SCALINGS),
+        scaling=facts.or_none(facts.text, "scaling", PIXEL_SCALINGS),
     )
     if prefix.is_scratch if is_on_features else not prefix.is_cut:
-        raise ArchiveError("what was learned does not fit where the network is cut.")
+        raise ArchiveError("the head does not fit the cut of the network.")
     if suffix.scaling is not None and not prefix.is_scratch:
-        raise ArchiveError("only networks from nothing have pixels scaled as fitted.")
+        raise ArchiveError("only networks trained from random weights have fitted pixel scaling.")
     return suffix
 
 
@@ -259,7 +238,7 @@ def _scaling(kind: str | None, arrays: StoredArrays, size: tuple[int, int]) -> P
 
 
 def _check_bounds(suffix: Suffix, arrays: StoredArrays) -> None:
-    """Raise ArchiveError if the head, when built, would be larger than what is in the archive."""
+    """Raise ArchiveError if the built head would be larger than the archive."""
     below = suffix.width if suffix.prefix is None else features_below(suffix.prefix, arrays)
     widths = [below, *suffix.hidden_units, suffix.n_outputs]
     n_weights = sum(before * after for before, after in itertools.pairwise(widths))
@@ -268,23 +247,19 @@ def _check_bounds(suffix: Suffix, arrays: StoredArrays) -> None:
 
 
 def _head_weights(suffix: Suffix, parameters: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The head's own among all weights, if these are weights of such a network."""
-    try:
+    """Return the weights of the head among those of the suffix."""
+    with as_archive_error("there is no such network: "):
         trainer = trainer_for(suffix)
-    except NetworkError as error:
-        raise ArchiveError(f"there is no such network: {error}") from error
     with trainer.lock:
         network = trainer.network
         if [tuple(variable.shape) for variable in network.weights] != [p.shape for p in parameters]:
-            raise ArchiveError(
-                "the arrays are no weights of this network: their shapes are others."
-            )
+            raise ArchiveError("the arrays fit no such network: their shapes are others.")
         trainer.set_parameters(parameters)
         return network.head_weights()
 
 
 # How each kind of head is written and read.
-KINDS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., FittedHead]]] = {
+KINDS: dict[str, tuple[Callable[..., Written], Callable[..., FittedHead]]] = {
     LinearHead.kind: (_linear_facts, _restored_linear),
     TrainedSuffix.kind: (_trained_facts, _restored_suffix),
     "registered": (_registered_facts, _restored_registered),

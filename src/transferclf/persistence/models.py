@@ -1,10 +1,10 @@
-"""Estimators saved and loaded: `save_model` and `load_model`."""
+"""Save and load estimators: `save_model` and `load_model`."""
 
 from __future__ import annotations
 
 import os
 import platform
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -15,12 +15,12 @@ from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.parameters import check_test_time
 from transferclf.exceptions import ArchiveError, InvalidParameterError
-from transferclf.graphs.versions import version_of
+from transferclf.graphs.digests import version_of
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
-from transferclf.objectives import Objective, kinds, restored_objective
-from transferclf.persistence.archive import StoredArrays, opened_archive, write_archive
-from transferclf.persistence.facts import MAX_TEXT, Facts, as_archive_error
+from transferclf.objectives import kinds, restored_objective
+from transferclf.persistence.archive import Arrays, StoredArrays, opened_archive, write_archive
+from transferclf.persistence.facts import MAX_TEXT, Facts, Written, as_archive_error
 from transferclf.persistence.heads import head_facts, restored_head
 from transferclf.persistence.parameters import (
     fields_of,
@@ -31,9 +31,12 @@ from transferclf.persistence.parameters import (
 from transferclf.persistence.places import checked_place, place_name, readable_place
 from transferclf.persistence.prefixes import prefix_facts, restored_prefix
 
+if TYPE_CHECKING:
+    import keras
+
 Estimator = TransferClassifier | CNNFeatureExtractor
 
-# Raised whenever what is written could not be read by older versions.
+# To be raised when older versions could not read what is written.
 FORMAT = 2
 
 KINDS: dict[str, type[Estimator]] = {
@@ -41,7 +44,7 @@ KINDS: dict[str, type[Estimator]] = {
     "TransferClassifier": TransferClassifier,
 }
 
-# Attributes of a fitted estimator that an archive holds or that follow from what it holds.
+# Attributes of a fitted estimator that are restored from an archive.
 ATTRIBUTES = {
     "CNNFeatureExtractor": {"n_features_out_"},
     "TransferClassifier": {
@@ -52,31 +55,28 @@ ATTRIBUTES = {
 SHARED_ATTRIBUTES = {"feature_names_in_", "n_features_in_", "pixel_range_", "prefix_", "resize_"}
 
 _PACKAGES = ("keras", "numpy", "scikit-learn", "tensorflow", "transferclf")
-_RANGES: dict[str, Any] = {"type": DtypeRange, "values": ValueRange}
+_RANGES: dict[str, type[DtypeRange] | type[ValueRange]] = {"type": DtypeRange, "values": ValueRange}
 
 
 def save_model(
-    estimator: Estimator,
-    path: str | os.PathLike[str] | IO[bytes],
-    *,
-    include_weights: bool = False,
+    estimator: Estimator, path: str | os.PathLike[str] | IO[bytes], *, include_weights: bool = False
 ) -> None:
     """Save a fitted estimator to a file that holds no code.
 
-    The file is a zip of one JSON text and of arrays. It takes the place of one that is there when
-    it is complete, so that nothing is ever half written.
+    The file is a zip of one JSON text and of arrays. An existing file is replaced when the new one
+    is complete, so that no file is ever half written.
 
     Parameters
     ----------
     estimator : TransferClassifier or CNNFeatureExtractor
-        Fitted. Of a pipeline, save the step.
+        A fitted estimator. From a pipeline, pass the step.
     path : str, path-like or binary file object
-        The file; its folder must be there. A file object, such as `io.BytesIO()` or one that was
-        opened by "wb", is written to from where it stands, and stays open.
+        The file; its folder must exist. A file object, such as `io.BytesIO()` or one that was
+        opened by "wb", is written to from its current position, and stays open.
     include_weights : bool, default=False
-        Whether the weights of a backbone are saved that could be had again by its name: those
-        bundled with this package, those of ImageNet, and those drawn from a seed. What was trained
-        is always saved, and so are weights from a file of your own.
+        Whether to save also weights that can be loaded by the name of the backbone: those bundled
+        with this package, those of ImageNet, and those drawn from a seed. Trained weights and
+        weights from a file of your own are always saved.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def save_model(
         If there are more than two gigabytes of numbers, or some are not finite.
     OSError
         If the file cannot be written: there is no such folder, the path is a folder, or writing is
-        not allowed. The estimator is not looked at before that is clear.
+        not allowed. This is checked first.
 
     See Also
     --------
@@ -98,11 +98,10 @@ def save_model(
 
     Notes
     -----
-    Predictions of the loaded estimator are the same. Not saved are the place of stored features
-    (`cache` is "memory" or None after loading) and what an optimizer remembers of training that
-    was interrupted or goes on by `partial_fit`; pickle keeps both. The mean and deviation of the
-    features that `partial_fit` goes on from are saved. Archives of older versions have none: after
-    loading these, features stay standardised as they are.
+    Predictions of the loaded estimator are the same. The place of stored features is not saved
+    (`cache` is "memory" or None after loading), and neither is the state of an optimizer; pickle
+    keeps both. The mean and deviation of the features are saved, so that `partial_fit` can go on.
+    Archives of older versions lack them: after loading, features stay standardised as they are.
 
     Examples
     --------
@@ -125,9 +124,15 @@ def save_model(
         )
     place = checked_place(path)
     check_is_fitted(estimator, None if kind == "TransferClassifier" else "n_features_out_")
-    _check_attributes(estimator, kind)
+    known = {*estimator.get_params(deep=False), *SHARED_ATTRIBUTES, *ATTRIBUTES[kind]}
+    others = [name for name in vars(estimator) if name not in known and not name.startswith("_")]
+    if others:
+        raise InvalidParameterError(
+            f"an archive has no place for {', '.join(others)} of the estimator: delete it first, "
+            "or pickle the estimator."
+        )
     check_parameters(estimator)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: Arrays = {}
     facts = {
         "format": FORMAT,
         "kind": kind,
@@ -138,7 +143,9 @@ def save_model(
     write_archive(place, facts, arrays)
 
 
-def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None) -> Estimator:
+def load_model(
+    path: str | os.PathLike[str] | IO[bytes], *, backbone: keras.Model | None = None
+) -> Estimator:
     """Load an estimator that `save_model` has saved; no code of the file is run.
 
     Parameters
@@ -146,22 +153,22 @@ def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None
     path : str, path-like or binary file object
         The file. A file object is read from its beginning to its end, and stays open.
     backbone : keras.Model or None, default=None
-        The network, where the estimator was fitted with one of your own; its weights must be the
-        same. Not needed where its builder is registered under the same name.
+        The network, if the estimator was fitted with one of your own; its weights must be the
+        same. Not needed if its builder is registered under the same name.
 
     Returns
     -------
     TransferClassifier or CNNFeatureExtractor
-        Fitted.
+        The fitted estimator.
 
     Raises
     ------
     ArchiveError
-        If the file is no archive, is damaged, is of a newer format, or says what cannot be.
+        If the file is no archive, is damaged, has a newer format, or contradicts itself.
     InvalidParameterError
-        If `backbone` is missing, not needed or another one; or an engine is not installed.
+        If `backbone` is missing, not needed or not the right one, or an engine is not installed.
     WeightsError
-        If the weights of a backbone that was saved by its name are others on this machine.
+        If a backbone was saved by its name and has other weights on this machine.
     FileNotFoundError
         If there is no such file.
 
@@ -171,8 +178,8 @@ def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None
 
     Notes
     -----
-    Digests detect damage, not forgery: the author of a file decides what is predicted, and how
-    large a network of the registry is built. A file can do no more than that.
+    Digests detect damage, not forgery: the author of a file decides its predictions, and how large
+    a network of the registry is built. A file can do nothing else.
 
     Examples
     --------
@@ -190,33 +197,21 @@ def load_model(path: str | os.PathLike[str] | IO[bytes], *, backbone: Any = None
         with opened_archive(place) as (facts, arrays):
             return _restored(facts, arrays, backbone)
     except ArchiveError as error:
-        # Texts of the file may be long, and stand in the message.
+        # The message may contain long texts of the file.
         message = f"{place_name(place)} cannot be loaded: {error!s:.{MAX_TEXT}}"
         raise ArchiveError(message) from error
 
 
-def _check_attributes(estimator: Estimator, kind: str) -> None:
-    known = {*estimator.get_params(deep=False), *SHARED_ATTRIBUTES, *ATTRIBUTES[kind]}
-    others = [name for name in vars(estimator) if name not in known and not name.startswith("_")]
-    if others:
-        raise InvalidParameterError(
-            f"an archive has no place for {', '.join(others)} of the estimator: delete it first, "
-            "or pickle the estimator."
-        )
-
-
 def versions() -> dict[str, str]:
-    """Return the versions of Python and packages in use, to find out why results differ."""
+    """Return the versions of Python and packages in use. They may explain different results."""
     packages = {name: version_of(name) for name in _PACKAGES}
     return {"python": platform.python_version()} | packages
 
 
-def _fitted_facts(
-    estimator: Estimator, arrays: dict[str, np.ndarray], include_weights: bool
-) -> dict[str, Any]:
+def _fitted_facts(estimator: Estimator, arrays: Arrays, include_weights: bool) -> Written:
     names = getattr(estimator, "feature_names_in_", None)
     length = getattr(estimator, "n_features_in_", None)
-    facts = {
+    facts: Written = {
         "pixel_range": _range_facts(estimator.pixel_range_),
         "resize": estimator.resize_,
         "n_features_in": None if length is None else int(length),
@@ -236,7 +231,7 @@ def _fitted_facts(
     }
 
 
-def _range_facts(pixel_range: PixelRange) -> dict[str, Any] | None:
+def _range_facts(pixel_range: PixelRange) -> Written | None:
     if pixel_range is None or isinstance(pixel_range, str):
         return None if pixel_range is None else {"kind": pixel_range}
     kind = next((kind for kind, made in _RANGES.items() if made is type(pixel_range)), "given")
@@ -244,7 +239,7 @@ def _range_facts(pixel_range: PixelRange) -> dict[str, Any] | None:
     return {"kind": kind, "low": low, "high": high}
 
 
-def _restored(facts: Facts, arrays: StoredArrays, backbone: Any) -> Estimator:
+def _restored(facts: Facts, arrays: StoredArrays, backbone: keras.Model | None) -> Estimator:
     version = facts.whole("format", 1)
     if version > FORMAT:
         raise ArchiveError(
@@ -258,52 +253,44 @@ def _restored(facts: Facts, arrays: StoredArrays, backbone: Any) -> Estimator:
     params = restored_parameters(facts.part("parameters"), set(kind().get_params(deep=False)))
     fitted = facts.part("fitted")
     facts.finish()
-    estimator = _with_parameters(kind, params)
-    _restore_attributes(estimator, fitted, arrays, backbone)
+    estimator = kind(**params)
+    with as_archive_error():
+        check_parameters(estimator)
+    estimator.pixel_range_ = _restored_range(fitted.or_none(fitted.part, "pixel_range"))
+    estimator.resize_ = fitted.text("resize", RESIZE_MODES)
+    _restore_columns(estimator, fitted)
+    estimator.prefix_ = restored_prefix(fitted.part("prefix"), arrays, backbone)
+    if isinstance(estimator, CNNFeatureExtractor):
+        estimator.n_features_out_ = fitted.whole("n_features_out", 1)
+    else:
+        _restore_learned(estimator, fitted, arrays)
+    fitted.finish()
     if estimator.backbone is None:
         estimator.backbone = estimator.prefix_.model
     arrays.finish()
     return estimator
 
 
-def _with_parameters(kind: type[Estimator], params: dict[str, Any]) -> Estimator:
-    estimator = kind(**params)
-    with as_archive_error():
-        check_parameters(estimator)
-    return estimator
-
-
-def _restore_attributes(
-    estimator: Estimator, facts: Facts, arrays: StoredArrays, backbone: Any
-) -> None:
-    estimator.pixel_range_ = _restored_range(facts.part_or_none("pixel_range"))
-    estimator.resize_ = facts.text("resize", RESIZE_MODES)
-    _restore_rows(estimator, facts)
-    estimator.prefix_ = restored_prefix(facts.part("prefix"), arrays, backbone)
-    if isinstance(estimator, CNNFeatureExtractor):
-        estimator.n_features_out_ = facts.whole("n_features_out", 1)
-    else:
-        _restore_learned(estimator, facts, arrays)
-    facts.finish()
-
-
-def _restore_rows(estimator: Estimator, facts: Facts) -> None:
-    """Restore the length of the rows that the estimator was fitted on, and their names."""
-    length, names = facts.take("n_features_in"), facts.take("feature_names_in")
-    known = Facts({"length": length, "names": names}, "n_features_in and feature_names_in")
+def _restore_columns(estimator: Estimator, facts: Facts) -> None:
+    """Restore the number of columns that the estimator was fitted with, and their names."""
+    length = facts.or_none(facts.whole, "n_features_in", 1)
+    names = facts.or_none(facts.texts, "feature_names_in")
     if length is not None:
-        estimator.n_features_in_ = known.whole("length", 1)
+        estimator.n_features_in_ = length
     if names is not None:
-        estimator.feature_names_in_ = np.array(known.texts("names"), dtype=object)
+        estimator.feature_names_in_ = np.array(names, dtype=object)
         if len(names) != length:
-            raise known.wrong(f"{length} names", names)
+            raise facts.wrong(f"{length} names", names, "feature_names_in")
 
 
 def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: StoredArrays) -> None:
-    objective = _restored_objective(facts)
+    objective_kind = next((name for name in kinds() if name in facts.names()), "classes")
+    part = facts.part(objective_kind)
+    with as_archive_error(f"{part.where} "):
+        objective = restored_objective(objective_kind, part.take_all())
     for name, value in objective.attributes().items():
         setattr(estimator, name, value)
-    fields = facts.part_or_none("augmentation")
+    fields = facts.or_none(facts.part, "augmentation")
     estimator.augmentation_ = None if fields is None else restored_fields(Augmentation, fields)
     with as_archive_error():
         check_test_time(estimator.test_time_augmentation, estimator.augmentation_)
@@ -312,13 +299,6 @@ def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: Stored
         estimator.sample_indices_ = arrays.take("sample_indices", (None,), "i")
     head = restored_head(facts.part("head"), arrays, objective, estimator.prefix_)
     set_learned(estimator, head, seed)
-
-
-def _restored_objective(facts: Facts) -> Objective:
-    kind = next((name for name in kinds() if name in facts.names()), "classes")
-    part = facts.part(kind)
-    with as_archive_error(f"{part.where} "):
-        return restored_objective(kind, part.take_all())
 
 
 def _restored_range(facts: Facts | None) -> PixelRange:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +14,10 @@ from transferclf.augmentation import steps
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
 from transferclf.exceptions import ArchiveError, InvalidParameterError
-from transferclf.persistence.facts import Facts, as_archive_error, is_number, is_text
+from transferclf.persistence.facts import Facts, Written, as_archive_error, is_number, is_text
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 Set = TypeVar("Set", bound=ParameterSet)
 
@@ -25,11 +27,11 @@ MAX_WHOLE = 2**64
 
 
 def _parameter_sets() -> dict[str, type[ParameterSet]]:
-    """Classes that an archive may name; nothing else is made of what it says."""
+    """Return the classes that an archive may name. No other objects are made when it is read."""
     return steps.STEPS | {"Augmentation": Augmentation, "ConvNet": ConvNet}
 
 
-# Keras takes names of functions that users have registered, too. An archive cannot hold those.
+# Keras also knows functions that users have registered. An archive cannot hold those.
 # fmt: off
 ACTIVATIONS = (
     "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu",
@@ -40,17 +42,18 @@ ACTIVATIONS = (
 )
 # fmt: on
 
+_UNNEEDED = "It is not needed to predict: set_params({}) first."
 _HINTS = {
-    "head": "which is code of your own; pickle the estimator instead",
-    "optimizer": "set_params(optimizer=NAME, learning_rate=NUMBER)",
-    "lr_schedule": "set_params(lr_schedule=None)",
-    "callbacks": "set_params(callbacks=None)",
-    "random_state": "set_params(random_state=NUMBER)",
+    "head": "It is code of your own; pickle the estimator instead.",
+    "optimizer": _UNNEEDED.format("optimizer=NAME, learning_rate=NUMBER"),
+    "lr_schedule": _UNNEEDED.format("lr_schedule=None"),
+    "callbacks": _UNNEEDED.format("callbacks=None"),
+    "random_state": _UNNEEDED.format("random_state=NUMBER"),
 }
 
 
-def parameter_facts(estimator: Any) -> dict[str, Any]:
-    """Return the parameters of an estimator as JSON has them.
+def parameter_facts(estimator: BaseEstimator) -> Written:
+    """Return the parameters of an estimator as values for JSON.
 
     Cache paths are machine-specific and not saved. InvalidParameterError is raised for an object
     that an archive cannot hold, such as a Keras optimizer.
@@ -58,13 +61,13 @@ def parameter_facts(estimator: Any) -> dict[str, Any]:
     check_activation(estimator)
     params = estimator.get_params(deep=False)
     params["cache"] = None if params["cache"] is None else "memory"
-    backbone = params.pop("backbone")
-    is_own = not isinstance(backbone, str | ConvNet)
-    facts = {name: _written(name, value) for name, value in params.items()}
-    return {"backbone": {"model": None} if is_own else _written("backbone", backbone)} | facts
+    is_own = not isinstance(params["backbone"], str | ConvNet)
+    backbone = {"model": None} if is_own else _written("backbone", params["backbone"])
+    del params["backbone"]
+    return {"backbone": backbone} | {name: _written(name, value) for name, value in params.items()}
 
 
-def _written(name: str, value: Any) -> Any:
+def _written(name: str, value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if value is None or isinstance(value, bool) or is_text(value):
@@ -73,28 +76,26 @@ def _written(name: str, value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [_written(name, each) for each in value]
-    return _written_object(name, value)
-
-
-def _written_object(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, tuple):
         return {"tuple": [_written(name, each) for each in value]}
     if isinstance(value, PurePath):
         return {"path": str(value)}
     if type(value) is dict:
         return {"dict": [[_written(name, each) for each in pair] for pair in value.items()]}
-    if type(value) in _parameter_sets().values():
+    if isinstance(value, ParameterSet) and type(value) in _parameter_sets().values():
         return {type(value).__name__: fields_of(value)}
-    return _refuse(name, value)
+    hint = _HINTS.get(name, "Pickle the estimator instead.")
+    message = f"{name} must be of plain values to be saved. Got {value!r} instead. {hint}"
+    raise InvalidParameterError(message)
 
 
-def fields_of(value: ParameterSet) -> dict[str, Any]:
-    """Return the fields of a set of parameters as JSON has them."""
+def fields_of(value: ParameterSet) -> Written:
+    """Return the fields of a set of parameters as values for JSON."""
     check_activation(value)
     return {name: _written(name, field) for name, field in value.stored_params().items()}
 
 
-def check_activation(value: Any) -> None:
+def check_activation(value: object) -> None:
     """Raise InvalidParameterError unless the activation, if there is one, is one of Keras."""
     name = getattr(value, "activation", "relu")
     if name not in ACTIVATIONS:
@@ -103,39 +104,31 @@ def check_activation(value: Any) -> None:
         )
 
 
-def _refuse(name: str, value: Any) -> Any:
-    hint = _HINTS.get(name)
-    hint = f"It is not needed to predict: {hint} first" if hint and "(" in hint else hint
-    raise InvalidParameterError(
-        f"{name} must be of plain values to be saved. Got {value!r} instead. "
-        f"{hint or 'Pickle the estimator instead'}."
-    )
-
-
 def restored_parameters(facts: Facts, known: set[str]) -> dict[str, Any]:
-    """Return parameters from JSON; `backbone` is None where the network has to be handed in.
+    """Return parameters from JSON; `backbone` is None if the user has to pass the network.
 
-    ArchiveError is raised if they are not exactly the known ones, or have other kinds of values.
+    Raises ArchiveError unless they are exactly the known ones, with values of known kinds.
     """
-    params = {}
-    for name in facts.names():
-        if name not in known:
-            raise facts.wrong(f"one of {', '.join(sorted(known))}", name)
-        params[name] = _read(facts.take(name), name, 0)
+    params = _values(facts, known, f"one of {', '.join(sorted(known))}", 0)
     if missing := known - set(params):
         raise ArchiveError(f"there is no parameter {min(missing)!r}.")
     if params["cache"] not in (None, "memory"):
         raise ArchiveError("cache must be 'memory' or null.")
-    _check_restored_activation(params)
     return params
 
 
-def _check_restored_activation(params: dict[str, Any]) -> None:
-    if params.get("activation", "relu") not in ACTIVATIONS:
-        raise ArchiveError(f"{params['activation']!r:.100} is no activation of Keras' own.")
+def _values(facts: Facts, known: set[str], expected: str, depth: int) -> dict[str, Any]:
+    values = {}
+    for name in facts.names():
+        if name not in known:
+            raise facts.wrong(expected, name)
+        values[name] = _read(facts.take(name), name, depth)
+    if values.get("activation", "relu") not in ACTIVATIONS:
+        raise ArchiveError(f"{values['activation']!r:.100} is no activation of Keras' own.")
+    return values
 
 
-def _read(value: Any, name: str, depth: int) -> Any:
+def _read(value: object, name: str, depth: int) -> object:
     if depth > MAX_DEPTH:
         raise ArchiveError(f"{name} is nested too deeply.")
     if isinstance(value, str) and not is_text(value):
@@ -144,60 +137,32 @@ def _read(value: Any, name: str, depth: int) -> Any:
         return [_read(each, name, depth + 1) for each in value]
     if not isinstance(value, dict):
         return value
-    if len(value) != 1:
-        raise ArchiveError(f"{name} must be an object of one known kind. Got {len(value)} keys.")
-    ((kind, content),) = value.items()
-    if kind in _READERS:
-        return _READERS[kind](content, name, depth + 1)
+    return _read_object(value, name, depth + 1)
+
+
+def _read_object(value: dict[str, object], name: str, depth: int) -> object:
+    kind, content = next(iter(value.items())) if len(value) == 1 else ("", None)
     if kind in _parameter_sets():
-        return restored_fields(_parameter_sets()[kind], Facts(content, name), depth + 1)
-    raise ArchiveError(f"{name} is of a kind that no parameter is: {kind[:100]!r}.")
+        return restored_fields(_parameter_sets()[kind], Facts(content, name), depth)
+    if kind == "model" and name == "backbone" and content is None:
+        return None
+    if kind == "path" and is_text(content):
+        return Path(content)
+    if kind in ("tuple", "dict") and isinstance(content, list):
+        values = [_read(each, name, depth) for each in content]
+        if kind == "tuple":
+            return tuple(values)
+        pairs = [pair for pair in values if isinstance(pair, list) and len(pair) == 2]
+        made = {key: each for key, each in pairs if isinstance(key, str | int | float)}
+        if len(made) == len(values):
+            return made
+    raise ArchiveError(f"{name} is no object of a known kind. Got {kind[:100]!r} instead.")
 
 
 def restored_fields(kind: type[Set], facts: Facts, depth: int = 1) -> Set:
     """Return a set of parameters from its fields."""
     known = {field.name for field in dataclasses.fields(kind)}
-    values = {}
-    for name in facts.names():
-        if name not in known:
-            raise facts.wrong(f"a field of {kind.__name__}", name)
-        values[name] = _read(facts.take(name), name, depth)
-    _check_restored_activation(values)
-    restored = kind(**values)
+    restored = kind(**_values(facts, known, f"a field of {kind.__name__}", depth))
     with as_archive_error():
         restored.check()
     return restored
-
-
-def _read_tuple(content: Any, name: str, depth: int) -> tuple[Any, ...]:
-    if not isinstance(content, list):
-        raise ArchiveError(f"{name} must be a list of values.")
-    return tuple(_read(each, name, depth) for each in content)
-
-
-def _read_dict(content: Any, name: str, depth: int) -> dict[Any, Any]:
-    pairs = _read_tuple(content, name, depth)
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise ArchiveError(f"{name} must be a list of pairs.")
-    if not all(isinstance(key, str | int | float) for key, _ in pairs):
-        raise ArchiveError(f"{name} must have texts and numbers as keys.")
-    return dict(pairs)
-
-
-def _read_path(content: Any, name: str, depth: int) -> Path:
-    if not is_text(content):
-        raise ArchiveError(f"{name} must be a path.")
-    return Path(content)
-
-
-def _read_model(content: Any, name: str, depth: int) -> None:
-    if name != "backbone" or content is not None:
-        raise ArchiveError(f"{name} cannot be a model.")
-
-
-_READERS: dict[str, Callable[[Any, str, int], Any]] = {
-    "dict": _read_dict,
-    "model": _read_model,
-    "path": _read_path,
-    "tuple": _read_tuple,
-}

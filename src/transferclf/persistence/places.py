@@ -1,4 +1,4 @@
-"""Where a saved model goes, or comes from: a path, or a file object of the user's own."""
+"""Where a saved model is written or read: a path, or a file object of the user's own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import errno
 import io
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.persistence.archive import MAX_BYTES
 
 Place = Path | IO[bytes]
+Given = str | os.PathLike[str] | IO[bytes]
 
 
-def checked_place(path: Any) -> Place:
+def checked_place(path: Given) -> Place:
     """Return the place to write to.
 
-    Fails early: OSError if there is no such folder, the path is a folder or writing is not allowed,
+    Raises OSError if there is no such folder, the path is a folder or writing is not allowed, and
     InvalidParameterError if this is neither a path nor a binary file object.
     """
     if not isinstance(path, str | os.PathLike):
@@ -33,7 +34,7 @@ def checked_place(path: Any) -> Place:
     return place
 
 
-def readable_place(path: Any) -> Place:
+def readable_place(path: Given) -> Place:
     """Return the place to read from; a file object that cannot go back is read whole."""
     if isinstance(path, str | os.PathLike):
         return _path(path)
@@ -54,14 +55,14 @@ def place_name(place: Place) -> str:
     return str(getattr(place, "name", "")) or f"the {type(place).__name__}"
 
 
-def _path(path: Any) -> Path:
+def _path(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
     if not isinstance(name, str) or not name or "\0" in name:
         raise InvalidParameterError(f"path must be the name of a file. Got {path!r} instead.")
     return Path(name)
 
 
-def _file_object(value: Any, method: str, mode: str) -> IO[bytes]:
+def _file_object(value: IO[bytes], method: str, mode: str) -> IO[bytes]:
     if isinstance(value, type) or not callable(getattr(value, method, None)):
         raise InvalidParameterError(
             "path must be a path or a binary file object, such as io.BytesIO() or "
@@ -79,7 +80,7 @@ def _file_object(value: Any, method: str, mode: str) -> IO[bytes]:
     return value
 
 
-def _refuse_text(value: Any, mode: str) -> None:
+def _refuse_text(value: object, mode: str) -> None:
     raise InvalidParameterError(
         f"path must be a binary file object. Got one of text, {type(value).__name__}, instead: "
         f"open it by {mode!r}, or take io.BytesIO()."

@@ -1,7 +1,7 @@
 """The network of an estimator as facts: its name, and where its weights come from.
 
-Weights are in the archive only where they could not be had again by name. An archive holds no code:
-a network of the user's own is handed in when it is loaded, and recognised by its weights.
+Weights are in the archive only if they cannot be loaded by a name. An archive holds no code: the
+user passes a network of their own when the archive is loaded, and it is recognised by its weights.
 """
 
 from __future__ import annotations
@@ -24,53 +24,38 @@ from transferclf.backbones.weights import (
 )
 from transferclf.engines.engine import PRECISIONS
 from transferclf.engines.registry import check_engine, engine_names
-from transferclf.exceptions import (
-    ArchiveError,
-    InvalidParameterError,
-    NetworkError,
-    WeightsError,
-)
+from transferclf.exceptions import ArchiveError, InvalidParameterError, NetworkError, WeightsError
 from transferclf.features.choosing import choose_prefix
 from transferclf.features.frozen import Prefix
 from transferclf.graphs.digests import file_digest, values_digest
-from transferclf.persistence.archive import StoredArrays
-from transferclf.persistence.facts import MAX_TEXT, Facts, as_archive_error
+from transferclf.persistence.archive import Arrays, StoredArrays
+from transferclf.persistence.facts import MAX_TEXT, Facts, Written, as_archive_error, is_whole
 from transferclf.persistence.parameters import fields_of, restored_fields
 
 if TYPE_CHECKING:
     import keras
 
-# Larger than images that networks are used with.
+# Fields of a prefix that an archive holds as they are, in the order of the file.
+PARAMETERS = (
+    "size", "preprocessing", "pooling", "layers", "seed", "trainable_layers", "engine", "precision",
+)  # fmt: skip
+
+# No network is used with larger images.
 MAX_SIDE = 2**14
 
-# How much features of one image may differ for the same network, as a share of the largest feature.
-# Another version of Keras adds up in another order, and bfloat16 has three digits.
+# The largest difference between features of one image by the same network, as a share of the
+# largest feature. Versions of Keras sum in different orders, and bfloat16 has three digits.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 
 
-def prefix_facts(
-    prefix: Prefix, arrays: dict[str, np.ndarray], include_weights: bool
-) -> dict[str, Any]:
+def prefix_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Written:
     """Return facts for `restored_prefix`, and add arrays to `arrays`."""
-    return {
-        "backbone": _backbone_facts(prefix),
-        "weights": _weights_facts(prefix, arrays, include_weights),
-        "size": list(prefix.size),
-        "preprocessing": prefix.preprocessing,
-        "pooling": prefix.pooling,
-        "layers": list(prefix.layers),
-        "seed": prefix.seed,
-        "trainable_layers": prefix.trainable_layers,
-        "engine": prefix.engine,
-        "precision": prefix.precision,
-    }
-
-
-def _backbone_facts(prefix: Prefix) -> dict[str, Any]:
     convnet = _convnet_of(prefix.backbone)
-    if convnet is not None:
-        return {"convnet": fields_of(convnet)}
-    return {"own" if _is_own(prefix) else "registered": prefix.backbone.name}
+    kind = "own" if _is_own(prefix) else "registered"
+    return {
+        "backbone": {"convnet": fields_of(convnet)} if convnet else {kind: prefix.backbone.name},
+        "weights": _weights_facts(prefix, arrays, include_weights),
+    } | {name: getattr(prefix, name) for name in PARAMETERS}
 
 
 def _convnet_of(record: Backbone) -> ConvNet | None:
@@ -84,15 +69,13 @@ def _is_own(prefix: Prefix) -> bool:
 
 
 def _own_digest(prefix: Prefix) -> str:
-    """The weights of a model, or the version of a function, which is "" where it has none."""
+    """Return the digest of a model's weights, or the version of a function ("" if it has none)."""
     return values_digest(prefix.model) if prefix.is_keras else prefix.weights_digest
 
 
-def _weights_facts(
-    prefix: Prefix, arrays: dict[str, np.ndarray], include_weights: bool
-) -> dict[str, Any]:
+def _weights_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Written:
     if prefix.is_scratch:
-        return {"kind": "trained"}  # all of them, so that the head has them
+        return {"kind": "trained"}  # the head has all of them
     if _is_own(prefix):
         prefix.network()  # raises if it was changed since fit
         arrays["backbone/probe"] = _probe(prefix)
@@ -115,12 +98,12 @@ def _probe(prefix: Prefix) -> np.ndarray:
     return prefix.whole().forward()(pixels.reshape(1, height, width, 3))[0]
 
 
-def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: Any) -> Prefix:
+def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: keras.Model | None) -> Prefix:
     """Return the network that an archive describes.
 
-    `backbone` is the model that the user has handed in, or None. Raises ArchiveError if there is no
-    such network or the arrays are not its weights, InvalidParameterError if it has to be handed in,
-    and WeightsError if the weights on this machine are others.
+    `backbone` is the model that the user has passed. Raises ArchiveError if there is no such
+    network or the arrays are not its weights, InvalidParameterError if the user has to pass it, and
+    WeightsError if this machine has other weights.
     """
     network, weights = facts.part("backbone"), facts.part("weights")
     words = _words(facts)
@@ -132,29 +115,31 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: Any) -> Prefix
         )
     if kind == "own":
         return _own(network, weights, arrays, words, backbone)
-    named = _named(network, kind)
-    prefix = _chosen(named, weights.text("name", PRETRAINED) if kind == "file" else None, words)
+    name = weights.text("name", PRETRAINED) if kind == "file" else None
+    prefix = _named(network, kind, name, words)
     if prefix.is_scratch != (kind == "trained") and kind != "values":
         raise ArchiveError("only networks that were trained as a whole have no weights.")
-    if kind == "file":
-        prefix = _with_file(prefix, weights.text("digest"))
-    elif kind == "seed":
-        _check_seed(prefix, weights.text("digest"))
-    elif kind == "values":
+    if kind == "values":
         prefix = _with_values(prefix, weights, arrays)
+    elif kind != "trained":
+        _check_weights(prefix, kind, weights.text("digest"))
     weights.finish()
     return prefix
 
 
 def _words(facts: Facts) -> dict[str, Any]:
     """Return the arguments of `choose_prefix` that an archive holds as they are."""
+    cut = facts.take("trainable_layers")
+    is_name = isinstance(cut, str) and 0 < len(cut) < MAX_TEXT
+    if not is_name and not (is_whole(cut) and 0 <= cut < MAX_TEXT**2):
+        raise facts.wrong("a whole number or a name", cut, "trainable_layers")
     words = {
         "image_size": facts.wholes("size", 1, MAX_SIDE),
         "preprocessing": facts.text("preprocessing", PREPROCESSINGS),
         "pooling": facts.text("pooling", POOLINGS),
         "layers": facts.texts("layers"),
         "seed": facts.whole("seed", 0),
-        "trainable_layers": _trainable_layers(facts),
+        "trainable_layers": cut,
         "engine": facts.text("engine", engine_names()),
         "precision": facts.text("precision", PRECISIONS),
     }
@@ -162,64 +147,51 @@ def _words(facts: Facts) -> dict[str, Any]:
     return words
 
 
-def _trainable_layers(facts: Facts) -> int | str:
-    value = facts.take("trainable_layers")
-    if isinstance(value, str) and 0 < len(value) < MAX_TEXT:
-        return value
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MAX_TEXT**2:
-        raise facts.wrong("a whole number or a name", value, "trainable_layers")
-    return value
-
-
-def _named(network: Facts, kind: str) -> str | ConvNet:
-    """Return a network for `choose_prefix`; never one that code of the user's builds."""
+def _named(network: Facts, kind: str, weights: str | None, words: dict[str, Any]) -> Prefix:
+    """Return a ConvNet or a network known by name; never one that code of the user builds."""
+    named: str | ConvNet
     if kind == "trained" and "convnet" in network.names():
-        convnet = restored_fields(ConvNet, network.part("convnet"))
-        network.finish()
-        return convnet
-    name = network.text("registered")
-    network.finish()
-    with as_archive_error():
-        record = get_backbone(name)
-    if record.name != name or not (record.is_bundled or record.is_keras_application):
-        raise ArchiveError(f"{name!r} is no backbone that this package or Keras builds.")
-    return name
-
-
-def _chosen(named: Any, weights: str | None, words: dict[str, Any]) -> Prefix:
-    if isinstance(named, ConvNet):
+        named = restored_fields(ConvNet, network.part("convnet"))
         if words["trainable_layers"] != "all":
             raise ArchiveError("a ConvNet is trained as a whole: trainable_layers must be 'all'.")
         weights = "pretrained"  # the default of the estimators; a ConvNet ignores it
+    else:
+        named = network.text("registered")
+        with as_archive_error():
+            record = get_backbone(named)
+        if record.name != named or not (record.is_bundled or record.is_keras_application):
+            raise ArchiveError(f"{named!r} is no backbone that this package or Keras builds.")
+    network.finish()
     with as_archive_error("there is no such network: "):
         return choose_prefix(named, weights=weights, **words)
 
 
-def _with_file(prefix: Prefix, digest: str) -> Prefix:
-    """Return the prefix; weights with another digest are an error from now on."""
+def _check_weights(prefix: Prefix, kind: str, digest: str) -> None:
+    """Raise WeightsError unless a file or a seed gives the weights of fit."""
+    name = prefix.backbone.name
+    if kind == "seed":
+        if values_digest(prefix.network()) != digest:
+            raise WeightsError(
+                f"The random weights of {name!r} are not those that the model was fitted with: "
+                "this version of Keras draws others. Take the version that the archive names; "
+                "save_model(..., include_weights=True) puts them into the archive."
+            )
+        return
     file = pretrained_file(prefix.backbone, prefix.size)
     if file is not None and file_digest(file) != digest:
         raise WeightsError(
-            f"The weights of {prefix.backbone.name!r} in {file} are not those that the model was "
-            "fitted with. Take the version of the package that the archive names, or fit again; "
+            f"The weights of {name!r} in {file} are not those that the model was fitted with. Take "
+            "the version of the package that the archive names, or fit again; "
             "save_model(..., include_weights=True) puts them into the archive."
         )
-    # A file that is downloaded later is compared with the digest then.
+    # A file that is downloaded later will be compared with the digest.
     prefix.expect_weights(digest)
-    return prefix
-
-
-def _check_seed(prefix: Prefix, digest: str) -> None:
-    if values_digest(prefix.network()) != digest:
-        raise WeightsError(
-            f"The random weights of {prefix.backbone.name!r} are not those that the model was "
-            "fitted with: this version of Keras draws others. Take the version that the archive "
-            "names; save_model(..., include_weights=True) puts them into the archive."
-        )
 
 
 def _with_values(prefix: Prefix, facts: Facts, arrays: StoredArrays) -> Prefix:
     """Return the prefix with a model that has the weights of the archive."""
+    from transferclf.graphs.copying import set_weights
+
     count, is_imagenet = facts.whole("count", 1), facts.flag("imagenet_graph")
     expected = prefix.backbone.parameters
     if expected is None or not expected <= arrays.n_numbers:
@@ -227,45 +199,41 @@ def _with_values(prefix: Prefix, facts: Facts, arrays: StoredArrays) -> Prefix:
     model = build_backbone(prefix.backbone, None, prefix.size, seed=0)
     if is_imagenet:
         model = as_for_imagenet(model, prefix.backbone)
-    _set_weights(model, arrays.take_all("backbone", count))
-    weights = PRETRAINED[0] if is_imagenet else None
-    return dataclasses.replace(prefix, model=model, weights=weights, seed=0)
-
-
-def _set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
-    from transferclf.graphs.copying import set_weights
-
-    shapes = [tuple(variable.shape) for variable in model.weights]
-    if [value.shape for value in values] != shapes:
+    values = arrays.take_all("backbone", count)
+    if [value.shape for value in values] != [tuple(it.shape) for it in model.weights]:
         raise ArchiveError(f"the arrays are no weights of {model.name!r}: their shapes are others.")
     set_weights(model, values)
+    weights = PRETRAINED[0] if is_imagenet else None
+    return dataclasses.replace(prefix, model=model, weights=weights, seed=0)
 
 
 def features_below(prefix: Prefix, arrays: StoredArrays) -> int:
     """Return how many features the network ends in.
 
-    ArchiveError is raised if what is built above the cut would be larger than the archive.
+    Raises ArchiveError if the layers above the cut would be larger than the archive.
     """
-    convnet = _convnet_of(prefix.backbone)
-    if convnet is None:
-        _check_room(prefix.backbone.parameters if prefix.is_empty else 0, 0, arrays)
-        return int(prefix.whole().build().outputs[0].shape[-1])
-    _check_room(convnet.n_kernel_weights(*prefix.size, 3), convnet.n_kernels, arrays)
-    return convnet.n_features
-
-
-def _check_room(n_weights: int | None, n_layers: int, arrays: StoredArrays) -> None:
-    if (n_weights or 0) > arrays.n_numbers or n_layers > arrays.n_arrays:
+    convnet, n_layers = _convnet_of(prefix.backbone), 0
+    n_weights = (prefix.backbone.parameters or 0) if prefix.is_empty else 0
+    if convnet is not None:
+        n_weights, n_layers = convnet.n_kernel_weights(*prefix.size, 3), convnet.n_kernels
+    if n_weights > arrays.n_numbers or n_layers > arrays.n_arrays:
         raise ArchiveError(
             f"expected {n_weights:,} numbers or more, the weights of the network. Got "
             f"{arrays.n_numbers:,} in {arrays.n_arrays} arrays instead."
         )
+    if convnet is not None:
+        return convnet.n_features
+    return int(prefix.whole().build().outputs[0].shape[-1])
 
 
 def _own(
-    network: Facts, weights: Facts, arrays: StoredArrays, words: dict[str, Any], backbone: Any
+    network: Facts,
+    weights: Facts,
+    arrays: StoredArrays,
+    words: dict[str, Any],
+    backbone: keras.Model | None,
 ) -> Prefix:
-    """Return the prefix of the model that was handed in, or of a registered builder."""
+    """Return the prefix of the model that the user has passed, or of a registered builder."""
     name, digest = network.text("own"), weights.text("digest")
     network.finish()
     weights.finish()
@@ -282,7 +250,7 @@ def _own(
         ) from error
     # The model may have another name each time it is built, but names of features must stay.
     prefix = dataclasses.replace(prefix, backbone=dataclasses.replace(prefix.backbone, name=name))
-    if _own_digest(prefix) != digest or not _gives(prefix, arrays):
+    if _own_digest(prefix) != digest or not _gives(prefix, arrays.take("backbone/probe", (None,))):
         raise InvalidParameterError(
             f"backbone must be the network {name!r} that the model was fitted with. Got one with "
             "other weights or other features instead."
@@ -299,14 +267,13 @@ def _registered(name: str) -> str:
     if record is None or record.is_bundled or record.is_keras_application:
         raise InvalidParameterError(
             f"the model was fitted with a network of your own, {name!r}, which an archive cannot "
-            "hold: hand it in, load_model(path, backbone=MODEL), or register_backbone it first."
+            "hold: pass it, load_model(path, backbone=MODEL), or register_backbone it first."
         )
     return record.name
 
 
-def _gives(prefix: Prefix, arrays: StoredArrays) -> bool:
+def _gives(prefix: Prefix, before: np.ndarray) -> bool:
     """Whether the network gives the same features as when it was saved."""
-    then = arrays.take("backbone/probe", (None,))
     now = _probe(prefix)
-    tolerance = TOLERANCES[prefix.precision] * np.abs(then).max(initial=0)
-    return now.shape == then.shape and bool(np.abs(now - then).max(initial=0) <= tolerance)
+    tolerance = TOLERANCES[prefix.precision] * np.abs(before).max(initial=0)
+    return now.shape == before.shape and bool(np.abs(now - before).max(initial=0) <= tolerance)

@@ -19,9 +19,7 @@ import numpy as np
 
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.graphs.digests import is_of_keras
-from transferclf.graphs.eager import check_eager
-from transferclf.graphs.forking import check_not_forked
-from transferclf.graphs.isolation import undisturbed
+from transferclf.graphs.isolation import check_eager, check_not_forked, undisturbed
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.state import State, as_arrays
