@@ -34,10 +34,10 @@ from transferclf.images.deep import Numbers, in_strips, picture_of
 from transferclf.images.files import Contents, contents_of
 from transferclf.images.formats import Header, header_of, open_image
 from transferclf.images.geometry import Picture, average_blocks, reduction_factor, rgb_array
-from transferclf.images.lazy import file_of, loading
+from transferclf.images.lazy import file_of
 from transferclf.images.pixels import PixelRange, is_on_255_scale
 from transferclf.images.reducing import decoded_at_reduced_size, with_less_memory
-from transferclf.images.threads import room_for
+from transferclf.images.threads import loading, room_for
 
 # What must be done to show an image upright; 1 is nothing.
 TURNS = range(2, 9)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from transferclf.images.deep import DeepPicture, strips
 from transferclf.images.files import Contents
-from transferclf.images.geometry import Picture, sides
+from transferclf.images.geometry import Picture, rgb_array
 from transferclf.images.pixels import DtypeRange, PixelRange
 
 
 class Look(NamedTuple):
-    """Facts about an image that need no resizing.
+    """The SHA-256 of an image's content, and the :class:`.formats.Header` of its file.
 
-    `digest` is the SHA-256 of its content. `size` is (height, width) before the EXIF orientation is
-    applied. `mode` is Pillow's name for the pixels of a file. `decoder` names everything that
-    decides the pixels of a file besides its bytes. Both are empty for arrays and loaded PIL images.
+    Mode and decoder are empty for arrays and loaded PIL images.
     """
 
     digest: bytes
@@ -38,21 +34,23 @@ def pixels_digest(pixels: np.ndarray) -> bytes:
 
 
 def picture_digest(picture: Picture) -> bytes:
-    """SHA-256 of a picture: that of its RGB array, which is never in memory as a whole."""
+    """SHA-256 of the RGB array of a picture, a strip at a time where it is no array yet."""
     if isinstance(picture, np.ndarray):
         return pixels_digest(picture)
     dtype = np.dtype(np.float32 if isinstance(picture, DeepPicture) else np.uint8)
     digest = hashlib.sha256(_header(dtype, (picture.height, picture.width, 3)))
-    for part in _parts(picture):
-        levels = part[..., None] if part.ndim == 2 else part
-        rgb = np.repeat(levels, 3, axis=-1) if levels.shape[-1] == 1 else levels
-        digest.update(np.ascontiguousarray(rgb).data)
+    for top, bottom in strips(picture.height, picture.width):
+        if isinstance(picture, DeepPicture):
+            part = rgb_array(picture.part(top, bottom))
+        else:
+            part = rgb_array(picture.crop((0, top, picture.width, bottom)))
+        digest.update(np.ascontiguousarray(part).data)
     return digest.digest()
 
 
 def contents_digest(contents: Contents, pixel_range: PixelRange) -> bytes:
-    """SHA-256 of a file's bytes and of the range they are read with."""
-    # The same file read with another range is another picture; a DtypeRange is no other.
+    """SHA-256 of a file's bytes and of the pixel range."""
+    # The same file with another range is another picture, except for a DtypeRange.
     read_with = None if isinstance(pixel_range, DtypeRange) else pixel_range
     return contents.digest(f"file {read_with!r} ".encode())
 
@@ -60,10 +58,3 @@ def contents_digest(contents: Contents, pixel_range: PixelRange) -> bytes:
 @functools.lru_cache(maxsize=64)
 def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     return f"pixels {dtype.name} {shape}".encode()
-
-
-def _parts(picture: Image.Image | DeepPicture) -> Iterator[np.ndarray]:
-    if isinstance(picture, DeepPicture):
-        return (levels for _, levels in picture.parts())
-    boxes = ((0, top, picture.width, bottom) for top, bottom in strips(*sides(picture)))
-    return (np.asarray(picture.crop(box)) for box in boxes)

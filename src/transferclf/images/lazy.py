@@ -1,53 +1,28 @@
-"""PIL images of the caller that are not loaded yet are read from their file and stay unloaded.
+"""PIL images of the caller that are not loaded yet are read from their file, and stay unloaded.
 
-Loading such an image would leave its pixels in the caller's list, and take memory all that time.
+Loading them would keep the pixels of all images of the caller in memory.
 """
 
 from __future__ import annotations
-
-import os
-import threading
-from typing import Any
 
 from PIL import ExifTags, Image, ImageFile
 
 from transferclf.exceptions import ImageReadError
 from transferclf.images.files import Contents
 from transferclf.images.formats import REFUSED, open_image
-
-# Pillow reads and loads an image in place: two threads must not use the same object at once.
-_loading = threading.Lock()
-
-
-def loading() -> threading.Lock:
-    """Return the lock to hold while an image of the caller is read or loaded."""
-    return _loading
-
-
-def _new_lock() -> None:
-    # A child that was forked while a thread held it would wait for ever.
-    global _loading
-    _loading = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
-
-
-def is_lazy(image: Image.Image) -> bool:
-    """Whether the pixels of an image are still in its file only."""
-    if not isinstance(image, ImageFile.ImageFile):
-        return False
-    return bool(image.tile) or vars(image).get("_im", vars(image).get("im")) is None
+from transferclf.images.threads import loading
 
 
 def file_of(image: Image.Image) -> Contents | None:
-    """Return the bytes of the file behind an image that is not loaded.
+    """Return the bytes of the file behind an image that is not loaded, else None.
 
-    None if it is loaded or was changed after it was opened: another frame, a reduced size, other
-    information. Raise ImageReadError if its format is not decoded.
+    None too if the image was changed after it was opened: another frame, a reduced size, other
+    metadata. Raise ImageReadError if its format is not decoded.
     """
-    if not is_lazy(image):
+    if not isinstance(image, ImageFile.ImageFile):
+        return None
+    is_loaded = vars(image).get("_im", vars(image).get("im")) is not None
+    if is_loaded and not image.tile:
         return None
     if image.format in REFUSED:
         raise ImageReadError(
@@ -58,36 +33,38 @@ def file_of(image: Image.Image) -> Contents | None:
     return contents if contents is not None and _shows_the_same(image, contents) else None
 
 
-def _contents(image: Any) -> Contents | None:
+def _contents(image: ImageFile.ImageFile) -> Contents | None:
     with loading():
+        if (file := getattr(image, "fp", None)) is None:
+            return None
         try:
-            position = image.fp.tell()
-            image.fp.seek(0)
+            position = file.tell()
+            file.seek(0)
             try:
-                return Contents(image.fp.read())
+                return Contents(file.read())
             finally:
-                image.fp.seek(position)
-        except (AttributeError, OSError, ValueError):  # closed, or no file that can be read again
+                file.seek(position)
+        except (AttributeError, OSError, ValueError):  # the file is closed, or cannot be read again
             return None
 
 
-def _shows_the_same(image: Any, contents: Contents) -> bool:
+def _shows_the_same(image: ImageFile.ImageFile, contents: Contents) -> bool:
+    """Whether the file still gives this image: same frame, size, mode and metadata."""
     if getattr(image, "decoderconfig", ()):  # draft() was called
         return False
+    # The caller can have changed the orientation only after having read the EXIF data.
+    has_exif = getattr(image, "_exif", None) is not None
     try:
         with open_image(contents.file(), contents.size) as fresh:
             return (
                 type(fresh) is type(image)
                 and (fresh.size, fresh.mode, fresh.info) == (image.size, image.mode, image.info)
                 and fresh.tell() == image.tell()
-                and _turn(fresh, image) == _turn(image, image)
+                and (not has_exif or _orientation(fresh) == _orientation(image))
             )
-    except Exception:  # loading the image itself will say why
+    except Exception:  # loading the image itself will raise the error
         return False
 
 
-def _turn(image: Any, asked: Any) -> Any:
-    """The EXIF orientation, if the caller has looked at EXIF data and may have changed it."""
-    if getattr(asked, "_exif", None) is None:
-        return None
+def _orientation(image: Image.Image) -> object:
     return image.getexif().get(ExifTags.Base.Orientation)

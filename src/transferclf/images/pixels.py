@@ -1,7 +1,7 @@
 """From numbers to pixels: every array becomes RGB on the scale 0 to 255.
 
-The result is uint8 where the source has 8 bits (also floats that are whole 8-bit levels) and
-float32 without rounding otherwise, so that microscopy loses nothing.
+The result is uint8 if all levels are whole, as they are for 8-bit images and for floats made from
+them. Otherwise it is float32 without rounding, so that images of more than 8 bits lose nothing.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 CHANNELS = (1, 3, 4)
 WHITE = 255
 
-# Where even the brightest of many pixels stays below this share of white, they are almost
-# certainly on another scale.
+# If the brightest of many pixels is below this share of white, they are almost certainly on another
+# scale.
 DARKEST_CREDIBLE_SHARE = 1 / 8
 
-# Floats may be beyond black and white by so much of the range between them, two levels of 255, and
-# are clipped: interpolation leaves such values at edges.
+# Floats may exceed black and white by this share of the range, two levels of 255, and are clipped.
+# Interpolation produces such values at edges.
 OVERSHOOT = 2 / 255
 
 NOT_FINITE = "expected finite pixel values, got NaN or infinity"
 
 
 class DtypeRange(NamedTuple):
-    """The pixel range of integers, given by their type. Floats still have their own."""
+    """The pixel range that the type of integers gives. Floats still have their own range."""
 
     low: float
     high: float
 
 
 class ValueRange(NamedTuple):
-    """The pixel range decided from the values of the training images. 8-bit data keep theirs."""
+    """The pixel range found from the values of the training images. 8-bit images keep theirs."""
 
     low: float
     high: float
@@ -63,32 +63,31 @@ def check_pixel_range(pixel_range: object) -> PixelRange:
 
 
 def is_decided_by_caller(pixel_range: PixelRange) -> bool:
-    """Whether the caller said what black and white are, so that nothing is read off the images."""
+    """Whether the caller has said what black and white are."""
     return pixel_range == "minmax" or type(pixel_range) is tuple
 
 
 def is_wide(dtype: np.dtype) -> bool:
-    """True if the dtype does not fix the value range."""
+    """Whether the dtype does not fix the value range."""
     return not (dtype.kind in "bu" and dtype.itemsize <= 2)
 
 
 def is_on_255_scale(dtype: np.dtype, pixel_range: PixelRange) -> bool:
-    """Whether numbers of this type are levels from 0 to 255 as they are."""
-    if dtype != np.uint8 or pixel_range == "minmax":
+    """Whether numbers of this type are levels from 0 to 255 without scaling."""
+    if dtype != np.uint8:
         return False
-    is_given = type(pixel_range) is tuple
-    return not is_given or pixel_range == (0, 255)
+    return not is_decided_by_caller(pixel_range) or pixel_range == (0, 255)
 
 
 def dtype_limits(dtype: np.dtype) -> DtypeRange:
-    """The scale of boolean, 8-bit and 16-bit pixels."""
+    """Return the scale of boolean, 8-bit and 16-bit pixels."""
     if dtype.kind == "b":
         return DtypeRange(0, 1)
     return DtypeRange(0, 255 if dtype.itemsize == 1 else 65535)
 
 
 def limits_for_maximum(maximum: float, dtype: np.dtype) -> ValueRange:
-    """The scale of floats and wide integers, read off their largest value."""
+    """Return the scale of floats and wide integers with this largest value."""
     is_float = dtype.kind == "f"
     steps = (1, 255) if is_float else (255, 65535)
     for high in steps:
@@ -105,8 +104,8 @@ def limits_for_maximum(maximum: float, dtype: np.dtype) -> ValueRange:
 class Scale(NamedTuple):
     """How the numbers of one image become levels from 0 to 255.
 
-    `low` and `high` are black and white, `minimum` and `maximum` the extremes of the numbers.
-    `is_whole` says that all levels are whole, so that they are kept as uint8.
+    `low` and `high` are black and white, `minimum` and `maximum` the extremes of the image.
+    `is_whole` says whether all its levels are whole; None if only a look at them can tell.
     """
 
     low: float
@@ -114,31 +113,27 @@ class Scale(NamedTuple):
     dtype: np.dtype
     minimum: float
     maximum: float
-    is_whole: bool = False
+    is_whole: bool | None = None
 
     def levels(self, numbers: np.ndarray) -> np.ndarray:
-        """Return levels, uint8 if all levels of the image are whole, else float32."""
+        """Return levels: uint8 if they are whole up to the numbers' precision, else float32."""
         if self.dtype == np.uint8 and (self.low, self.high) == (0, 255):
             return numbers
-        exact = self.exact(numbers)
-        return np.rint(exact).astype(np.uint8) if self.is_whole else exact.astype(np.float32)
-
-    def exact(self, numbers: np.ndarray) -> np.ndarray:
-        """Return levels in float64; a float32 quotient would miss whole ones by a rounding."""
+        # In float64, because a float32 quotient may differ from a whole level by a rounding.
         span = (self.high - self.low) or 1.0
-        levels = (numbers.astype(np.float64) - self.low) * (255.0 / span)
+        exact = (numbers.astype(np.float64) - self.low) * (255.0 / span)
         if self.minimum < self.low or self.maximum > self.high:
-            levels = np.clip(levels, 0, 255)
-        return levels
-
-    def are_whole(self, numbers: np.ndarray) -> bool:
-        """Whether these levels are whole, up to the numbers' own precision."""
-        exact = self.exact(numbers)
-        return bool(np.abs(exact - np.rint(exact)).max() <= _tolerance(self.dtype))
+            exact = np.clip(exact, 0, 255)
+        if self.is_whole is False:
+            return exact.astype(np.float32)
+        rounded = np.rint(exact)
+        if self.is_whole or np.abs(exact - rounded).max() <= _tolerance(self.dtype):
+            return rounded.astype(np.uint8)
+        return exact.astype(np.float32)
 
 
 def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: PixelRange) -> Scale:
-    """Return the scale of an image with these extremes. Raise ImageError if they cannot be."""
+    """Return the scale of an image with these extremes. Raise ImageError for impossible ones."""
     minimum, maximum = float(minimum), float(maximum)
     limits = _limits(minimum, maximum, dtype, pixel_range)
     problem = value_problem(minimum, maximum, limits, dtype)
@@ -150,9 +145,8 @@ def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: Pixe
 def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
     """Return one image as RGB on the scale 0 to 255, shape (h, w, 3), uint8 or float32.
 
-    `array` has shape (h, w) or (h, w, 1 | 2 | 3 | 4) and is not modified. Gray is repeated.
-    Transparency is composited over white. Values keep their fractions as float32 unless all of them
-    are whole 8-bit levels.
+    `array` has shape (h, w) or (h, w, 1 | 2 | 3 | 4) and is not modified. Gray is repeated, and
+    transparent images are composited over white.
 
     >>> to_rgb(np.array([[0.0, 0.5], [0.25, 1.0]]))[0, 1]
     array([127.5, 127.5, 127.5], dtype=float32)
@@ -161,7 +155,9 @@ def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
     has_alpha = array.shape[-1] in (2, 4)
     colour = _on_255_scale(array[..., :-1] if has_alpha else array, pixel_range)
     if has_alpha:
-        colour = _over_white(colour, array[..., -1:])
+        # `pixel_range` applies to colours; the type of alpha gives its scale.
+        opacity = _on_255_scale(array[..., -1:], None)
+        colour = colour if opacity.min() == 255 else over_white(colour, opacity)
     if colour.shape[-1] == 1:
         colour = np.repeat(colour, 3, axis=-1)
     return colour
@@ -170,12 +166,7 @@ def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
 def _on_255_scale(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
     if is_on_255_scale(array.dtype, pixel_range):
         return array
-    scale = scale_for(array.min(), array.max(), array.dtype, pixel_range)
-    levels = scale.exact(array)
-    rounded = np.rint(levels)
-    if np.abs(levels - rounded).max() <= _tolerance(array.dtype):
-        return rounded.astype(np.uint8)
-    return levels.astype(np.float32)
+    return scale_for(array.min(), array.max(), array.dtype, pixel_range).levels(array)
 
 
 def _limits(
@@ -194,7 +185,7 @@ def _limits(
 def value_problem(
     low: float, high: float, limits: tuple[float, float] | None, dtype: np.dtype
 ) -> str | None:
-    """Return a text about values from `low` to `high` that cannot be pixels, or None.
+    """Return the fault of an image with values from `low` to `high`, or None.
 
     An upper limit of infinity is decided later, from all images.
     """
@@ -222,7 +213,7 @@ def value_problem(
 
 
 def _overshoot(high: float, limits: tuple[float, float]) -> float:
-    """Return by how much floats may be beyond the limits; 0 if they seem to be on another scale."""
+    """Return how far floats may exceed the limits; 0 if they seem to be on another scale."""
     black, white = limits
     if not np.isfinite(white):
         white = 1 if high <= 1 + OVERSHOOT else 255
@@ -231,27 +222,21 @@ def _overshoot(high: float, limits: tuple[float, float]) -> float:
 
 
 def _tolerance(source: np.dtype) -> float:
-    # k/255 stored as float16 comes back as k within an eighth of a level, as float32 within
-    # 1e-5; a thousandth of a level is far below anything a network can see.
+    # k/255 stored as float16 comes back as k within an eighth of a level, as float32 within 1e-5.
+    # A thousandth of a level is too small to matter to a network.
     if source.kind == "f" and source.itemsize == 2:
         return 0.13
     return 1e-3
 
 
-def _over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    # `pixel_range` is about colours; alpha has no unit but its own type's.
-    opacity = _on_255_scale(alpha, None)
-    return colour if opacity.min() == 255 else over_white(colour, opacity)
-
-
 def over_white(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """Composite levels over white, by an opacity from 0 to 255. uint8 stays uint8, rounded."""
     if colour.dtype == opacity.dtype == np.uint8:
-        # 255 times the level; a sixteen-bit number holds it, and the division below is exact.
+        # 255 times the level fits into 16 bits, and the division below is exact.
         blended = colour * opacity.astype(np.uint16)
         blended += 255 * (255 - opacity.astype(np.uint16)) + 128
         return ((blended + (blended >> 8)) >> 8).astype(np.uint8)
-    # In float32 the two parts could add up to more than white.
+    # In float32 the sum of the two parts could exceed white.
     share = opacity.astype(np.float64) / 255.0
     levels = colour.astype(np.float64) * share + WHITE * (1.0 - share)
     if colour.dtype == np.uint8:

@@ -20,7 +20,7 @@ from transferclf.images.decoding import is_turned
 from transferclf.images.files import contents_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import ResizeMode, largest_box
-from transferclf.images.lazy import file_of, loading
+from transferclf.images.lazy import file_of
 from transferclf.images.pixels import (
     dtype_limits,
     is_decided_by_caller,
@@ -29,7 +29,7 @@ from transferclf.images.pixels import (
 )
 from transferclf.images.scales import warn_if_dark_on
 from transferclf.images.source import ImageSource
-from transferclf.images.threads import room_for
+from transferclf.images.threads import loading, room_for
 
 # How many images are looked at, and of how many of them the pixels.
 SAMPLE = 32
