@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import (
-    ImageError,
-    InvalidParameterError,
-)
+from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.images.files import path_problem
 from transferclf.images.kinds import item_error
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
 
-# bytes are the contents of a file, as a pickled source has them.
+# In a pickled source, bytes are the contents of a file.
 Item = str | bytes | Image.Image | np.ndarray
 ImageShape = tuple[int, ...] | Literal["infer"] | None
 
@@ -45,8 +43,8 @@ def check_image_shape(image_shape: Any) -> ImageShape:
 def inferred_shape(length: int) -> tuple[int, ...]:
     """Return the shape of the image in a row of this length, for image_shape="infer".
 
-    A square gray image where the length is a square number; else a square RGB image where a third
-    of it is one; else a strip of gray pixels, one pixel high.
+    A square number gives a square gray image, three times a square number a square RGB image. Any
+    other length gives a strip of gray pixels.
 
     >>> inferred_shape(784), inferred_shape(3072), inferred_shape(30)
     ((28, 28), (32, 32, 3), (1, 30))
@@ -81,13 +79,13 @@ def images_of_rows(rows: np.ndarray, image_shape: ImageShape) -> np.ndarray:
 
 
 def batch_problem(shape: tuple[int, ...]) -> str | None:
-    """Return a text about a wrong shape of an array of images, or None."""
+    """Return the fault of an array of images with this shape, or None."""
     if len(shape) == 1:
         return f"got 1-D of shape {shape}. Reshape your data: X.reshape(1, -1) is one row"
     if len(shape) not in (3, 4):
         return f"got {len(shape)}-D of shape {shape}"
     if len(shape) == 3 and shape[2] in (3, 4):
-        # Read as n gray images it would be strips 3 or 4 pixels wide, which nobody classifies.
+        # As n gray images these would be strips 3 or 4 pixels wide, which nobody classifies.
         return (
             f"got shape {shape}, which looks like one image: pass X[None], or X[..., None] if "
             f"these are {shape[0]} gray images"
@@ -96,7 +94,7 @@ def batch_problem(shape: tuple[int, ...]) -> str | None:
 
 
 def shape_problem(shape: tuple[int, ...]) -> str | None:
-    """Return a text about a wrong shape of one image, or None."""
+    """Return the fault of one image with this shape, or None."""
     if len(shape) not in (2, 3) or min(shape) == 0:
         return f"got an image of shape {shape}"
     if len(shape) == 3 and shape[2] not in CHANNELS:
@@ -109,37 +107,22 @@ def shape_problem(shape: tuple[int, ...]) -> str | None:
 
 def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
     """Raise ImageError, naming all images whose values no image can have."""
-    if not _values_can_be_wrong(array.dtype, pixel_range):
-        return
-    limits = _expected_limits(array.dtype, pixel_range)
-    colours = array[..., :3] if array.ndim == 4 else array
-    inner = tuple(range(1, array.ndim))
-    lows, highs = colours.min(axis=inner), colours.max(axis=inner)
-    problems = []
-    for position in np.flatnonzero(_suspicious(lows, highs, limits)):
-        reason = value_problem(float(lows[position]), float(highs[position]), limits, array.dtype)
-        if reason is not None:
-            problems.append(Problem(int(position), ImageError(reason)))
-    raise_problems(problems, len(array))
+    faults = _impossible_values(array, pixel_range)
+    raise_problems([Problem(place, ImageError(text)) for place, text in faults], len(array))
 
 
-def checked_item(item: Any, pixel_range: PixelRange) -> Item:
+def checked_item(item: object, pixel_range: PixelRange) -> Item:
     """Return one item of a sequence as a path, a PIL image or an array, or raise ImageError."""
     if isinstance(item, str | os.PathLike):
-        return _checked_path(os.fspath(item))
+        path = os.fsdecode(item)
+        if (problem := path_problem(path)) is not None:
+            raise problem
+        return path
     if isinstance(item, Image.Image):
         return item
     if hasattr(item, "__array__") and np.ndim(item) > 0:
         return _checked_array(np.asarray(item), pixel_range)
     raise item_error(item)
-
-
-def _checked_path(path: str | bytes) -> str:
-    path = os.fsdecode(path)
-    problem = path_problem(path)
-    if problem is not None:
-        raise problem
-    return path
 
 
 def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
@@ -148,36 +131,33 @@ def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
     problem = shape_problem(array.shape)
     if problem is not None:
         raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {problem}")
-    if _values_can_be_wrong(array.dtype, pixel_range):
-        colours = colours_of(array)
-        limits = _expected_limits(array.dtype, pixel_range)
-        problem = value_problem(float(colours.min()), float(colours.max()), limits, array.dtype)
-    if problem is not None:
-        raise ImageError(problem)
+    for _, text in _impossible_values(array[None], pixel_range):
+        raise ImageError(text)
     return array
 
 
-def colours_of(image: np.ndarray) -> np.ndarray:
-    """Return the channels that `pixel_range` is about: all but alpha."""
-    return image[..., :3] if image.ndim == 3 else image
+def colours_of(images: np.ndarray, n_axes: int = 3) -> np.ndarray:
+    """Return the channels to which `pixel_range` applies: all but alpha."""
+    return images[..., :3] if images.ndim == n_axes else images
 
 
-def _suspicious(
-    lows: np.ndarray, highs: np.ndarray, limits: tuple[float, float] | None
-) -> np.ndarray:
+def _impossible_values(images: np.ndarray, pixel_range: PixelRange) -> Iterator[tuple[int, str]]:
+    """Yield the position and the fault of each image with values that no image can have."""
+    is_given = type(pixel_range) is tuple
+    if not is_wide(images.dtype) and not is_given:
+        return
+    limits: tuple[float, float] | None
+    if pixel_range is None or isinstance(pixel_range, DtypeRange):
+        limits = (0, np.inf)  # the upper end is checked when the range is decided
+    else:
+        limits = None if isinstance(pixel_range, str) else pixel_range
+    colours = colours_of(images, 4)
+    inner = tuple(range(1, images.ndim))
+    lows, highs = colours.min(axis=inner), colours.max(axis=inner)
     low, high = limits or (-np.inf, np.inf)
     with np.errstate(invalid="ignore"):
-        return ~((lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs))
-
-
-def _values_can_be_wrong(dtype: np.dtype, pixel_range: PixelRange) -> bool:
-    is_given = type(pixel_range) is tuple
-    return is_wide(dtype) or is_given
-
-
-def _expected_limits(dtype: np.dtype, pixel_range: PixelRange) -> tuple[float, float] | None:
-    if pixel_range == "minmax":
-        return None
-    if isinstance(pixel_range, tuple) and not isinstance(pixel_range, DtypeRange):
-        return pixel_range
-    return (0, np.inf)  # the upper end is looked at when the range is decided
+        is_inside = (lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs)
+    for place in np.flatnonzero(~is_inside):
+        text = value_problem(float(lows[place]), float(highs[place]), limits, images.dtype)
+        if text is not None:
+            yield int(place), text

@@ -35,7 +35,7 @@ Box = tuple[float, float, float, float]
 
 Picture = np.ndarray | Image.Image | DeepPicture
 
-# Images that are averaged in blocks stay at least this many times larger than needed. With less, the
+# Images that are averaged in blocks stay at least this many times larger than needed. With less,
 # features of a JPEG file decoded at reduced scale and of the same pixels averaged have a cosine
 # below 0.999. Large inputs need less: a margin of 1.9 changes less at 224 pixels than 3 at 96.
 FACTORS = (8, 4, 2)

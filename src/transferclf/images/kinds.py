@@ -1,4 +1,4 @@
-"""The kinds of X, and the messages where X is something else. Nothing is read to find that out."""
+"""The kinds of X, and the errors where X is something else. No image is read for this."""
 
 from __future__ import annotations
 
@@ -29,52 +29,47 @@ _BATCHES_APART = (
     "transferclf.load_image_folder, which gives paths and labels"
 )
 
-# Libraries whose arrays are not in memory. NumPy's memmap is none of them: it is read as needed.
+# Libraries whose arrays are read into memory as a whole. NumPy's memmap is read as needed.
 _LAZY_ARRAYS = {"dask", "h5py", "netCDF4", "tensorstore", "zarr"}
 
 
-def refuse_what_is_no_sequence(X: Any) -> None:
-    """Raise ImageError where X cannot be images, before NumPy would try to read all of it.
+def refuse_what_is_no_sequence(X: object) -> None:
+    """Raise ImageError where X cannot be images, before NumPy would try to read all of it."""
+    got = _what_is_no_sequence(X)
+    if got is None and _holds_pairs(X):
+        got = f"{type(X).__name__} of pairs of an image and a label; {_APART}."
+    if got is not None:
+        raise ImageError(f"X must be {KINDS}. Got {got}")
 
-    That is one image or path, an iterator (which may never end), a dataset of pairs of image and
-    label, a dict, or anything without a length.
-    """
+
+def _what_is_no_sequence(X: object) -> str | None:
+    """Describe one image, an iterator, a dataset, a dict, or an object without a length."""
+    name = type(X).__name__
+    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+        return f"one {name}; transferclf.load_image_folder reads a folder."
     if isinstance(X, str | os.PathLike | bytes | Image.Image):
-        hint = "pass a list with this one in it"
-        if isinstance(X, str | os.PathLike) and os.path.isdir(X):
-            hint = "transferclf.load_image_folder reads a folder"
-        raise ImageError(f"X must be {KINDS}. Got one {type(X).__name__}; {hint}.")
-    if not isinstance(X, list | tuple | np.ndarray):
-        _refuse_others(X)
-    if _holds_pairs(X):
-        raise ImageError(
-            f"X must be {KINDS}. Got {type(X).__name__} of pairs of an image and a label; {_APART}."
-        )
-
-
-def _refuse_others(X: Any) -> None:
-    """Raise ImageError where X is neither a list nor an array, and cannot be taken for one."""
+        return f"one {name}; pass a list with this one in it."
+    if isinstance(X, list | tuple | np.ndarray):
+        return None
     if hasattr(X, "toarray"):
-        raise ImageError(f"X must be {KINDS}. Got a sparse matrix; pass X.toarray().")
+        return "a sparse matrix; pass X.toarray()."
     if is_iterator(X):
-        raise ImageError(
-            f"X must be {KINDS}. Got {type(X).__name__}, which is an iterator and may never end; "
-            f"{_BATCHES_APART}."
-        )
-    if _gives_batches(X):
-        raise ImageError(f"X must be {KINDS}. Got {type(X).__name__}; {_BATCHES_APART}.")
+        return f"{name}, which is an iterator and may never end; {_BATCHES_APART}."
+    # Datasets of TensorFlow, Keras and torch that give batches.
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(X).__mro__}
+    if kinds & {"tensorflow.DatasetV2", "keras.PyDataset", "torch.DataLoader", "grain.DataLoader"}:
+        return f"{name}; {_BATCHES_APART}."
     is_array_like = hasattr(X, "__array__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
-    if not is_array_like or isinstance(X, dict):
-        raise ImageError(f"X must be {KINDS}. Got {type(X).__name__} instead.")
+    return None if is_array_like and not isinstance(X, dict) else f"{name} instead."
 
 
-def is_iterator(X: Any) -> bool:
-    """Whether X yields its elements only once or for ever, whatever length it claims to have."""
+def is_iterator(X: object) -> bool:
+    """Whether X yields its elements only once or for ever, even if it has a length."""
     return hasattr(type(X), "__next__")
 
 
-def warn_if_read_whole(X: Any) -> None:
-    """Warn where X is an array on disk or of lazy computations, which is read into memory whole."""
+def warn_if_read_whole(X: object) -> None:
+    """Warn where X is an array on disk or not computed yet, because it is read as a whole."""
     library = type(X).__module__.partition(".")[0]
     if library in _LAZY_ARRAYS and hasattr(X, "shape") and hasattr(X, "dtype"):
         size = np.prod(X.shape, dtype=float) * getattr(X.dtype, "itemsize", 1)
@@ -84,30 +79,23 @@ def warn_if_read_whole(X: Any) -> None:
         )
 
 
-def item_error(item: Any) -> ImageError:
+def item_error(item: object) -> ImageError:
     """Return the error for an item of a sequence that is no image."""
-    # Shortened: it may be the contents of a whole file.
-    got = f"{type(item).__name__} {reprlib.repr(item)}"
-    hint = _hint(item)
-    return ImageError(
-        f"expected a path, a PIL image or an array, got {got}{f'; {hint}' if hint else ''}"
-    )
-
-
-def _hint(item: Any) -> str:
     if isinstance(item, bytes | bytearray | memoryview):
-        return "open such bytes first: PIL.Image.open(io.BytesIO(item))"
-    if hasattr(item, "read"):
-        return "open such files first: PIL.Image.open(item)"
-    if isinstance(item, dict):
-        return "pass the image that is in it, and labels apart"
-    if is_pair(item):
-        return _APART
-    return ""
+        hint = "; open such bytes first: PIL.Image.open(io.BytesIO(item))"
+    elif hasattr(item, "read"):
+        hint = "; open such files first: PIL.Image.open(item)"
+    elif isinstance(item, dict):
+        hint = "; pass the image that is in it, and labels apart"
+    else:
+        hint = f"; {_APART}" if is_pair(item) else ""
+    # The item is shortened, because it may be the contents of a whole file.
+    got = f"{type(item).__name__} {reprlib.repr(item)}"
+    return ImageError(f"expected a path, a PIL image or an array, got {got}{hint}")
 
 
-def is_pair(item: Any) -> bool:
-    """Whether an item is an image and its label, as datasets hold them.
+def is_pair(item: object) -> bool:
+    """Whether an item of a dataset is an image and its label.
 
     >>> is_pair(("a.png", 3)), is_pair((0.5, 3)), is_pair(["a.png", "b.png"])
     (True, False, False)
@@ -116,24 +104,13 @@ def is_pair(item: Any) -> bool:
         return False
     image, label = item
     is_path = isinstance(image, str | os.PathLike) and not isinstance(label, str | os.PathLike)
-    # Two paths in a tuple are a path and the name of a class; in a list they may be two images.
+    # Two texts in a tuple are a path and the name of a class. In a list they may be two images.
     is_path |= isinstance(image, str | os.PathLike) and isinstance(item, tuple)
     is_pixels = isinstance(image, Image.Image) or len(getattr(image, "shape", ())) in (2, 3)
-    return (is_path or is_pixels) and _is_label(label)
-
-
-def _is_label(label: Any) -> bool:
-    # One-hot labels are short arrays of one dimension.
-    is_plain = label is None or isinstance(label, str | int | float | bool | dict)
-    return is_plain or len(getattr(label, "shape", (0, 0))) <= 1
-
-
-def _gives_batches(X: Any) -> bool:
-    """Whether X is a dataset of TensorFlow, Keras or torch that hands out batches."""
-    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(X).__mro__}
-    return not names.isdisjoint(
-        {"tensorflow.DatasetV2", "keras.PyDataset", "torch.DataLoader", "grain.DataLoader"}
-    )
+    is_label = label is None or isinstance(label, str | int | float | bool | dict)
+    # A one-hot label is an array of one dimension.
+    is_label |= len(getattr(label, "shape", (0, 0))) <= 1
+    return (is_path or is_pixels) and is_label
 
 
 def _holds_pairs(X: Any) -> bool:
@@ -141,13 +118,13 @@ def _holds_pairs(X: Any) -> bool:
         return False
     try:
         return len(X) > 0 and is_pair(X[0])
-    except Exception:  # later checks say what is wrong with it
+    except Exception:  # later checks raise the error
         return False
 
 
 def row_length(X: Any) -> int | None:
     """Return the length of the rows where X is a table of numbers, one image a row, else None."""
-    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or without an end
+    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or possibly endless
         return None
     if isinstance(X, list | tuple):
         X = array_of_rows(X) if is_rows(X) else ()
@@ -158,16 +135,20 @@ def row_length(X: Any) -> int | None:
     return table.shape[1] if _is_number(first) else None
 
 
-def is_rows(X: Sequence[Any]) -> bool:
-    """Whether X is rows of numbers in a list, as scikit-learn accepts them."""
+def is_rows(X: Sequence[object]) -> bool:
+    """Whether X is a list of rows of numbers."""
     return (
         len(X) > 0
         and not is_pair(X[0])
-        and all(isinstance(row, list | tuple | int | float) or _is_row(row) for row in X)
+        and all(
+            isinstance(row, list | tuple | int | float)
+            or (isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "biuf")
+            for row in X
+        )
     )
 
 
-def array_of_rows(X: Sequence[Any]) -> np.ndarray:
+def array_of_rows(X: Sequence[object]) -> np.ndarray:
     """Return nested lists as an array. All rows must be of one length."""
     try:
         return np.asarray(X)
@@ -176,7 +157,7 @@ def array_of_rows(X: Sequence[Any]) -> np.ndarray:
 
 
 def numbers_of_objects(array: np.ndarray) -> np.ndarray:
-    """Return numbers that came as Python objects, as in tables with columns of several types."""
+    """Return an array of objects as numbers, if it holds a table of numbers."""
     if array.ndim < 2 or array.size == 0 or not _is_number(array.flat[0]):
         return array
     try:
@@ -185,9 +166,5 @@ def numbers_of_objects(array: np.ndarray) -> np.ndarray:
         raise ImageError(f"X must hold real numbers only: {error}.") from None
 
 
-def _is_row(item: Any) -> bool:
-    return isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "biuf"
-
-
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, Real | np.bool_)
