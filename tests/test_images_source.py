@@ -219,7 +219,7 @@ class TestKinds:
             source = check_images(X)
             source.decided_range()
             source.load(0, (3, 3))
-            source.digest(0)
+            source.look(0)
             np.testing.assert_array_equal(X, before)
 
 
@@ -256,8 +256,8 @@ class TestLaziness:
     def test_paths_are_not_decoded(self, no_decoding, paths):
         source = check_images(paths)[1:][::-1]
         assert source.decided_range() is None
-        assert "image 5" in source.describe(0)
-        assert len({source.digest(i) for i in range(len(source))}) == 5
+        assert source.places[0] == 5
+        assert len({source.look(i).digest for i in range(len(source))}) == 5
         with pytest.raises(AssertionError, match="decoded"):
             source.load(0)
 
@@ -266,7 +266,7 @@ class TestLaziness:
             images = [opened.enter_context(Image.open(path)) for path in paths]
             source = check_images(images)[1:]
             assert source.decided_range() is None
-            assert source.describe(0) == "image 1"
+            assert source.problem(0, ImageError()).place == "1"
             assert all(image.tile for image in images), "Pillow has loaded one"
 
     def test_nothing_of_the_array_is_copied_by_slices(self, colours):
@@ -301,8 +301,8 @@ class TestSlicing:
 
     def test_nested_slices_remember_where_they_come_from(self, paths):
         part = check_images(paths)[1:][[4, 2]][::-1]
-        assert part.describe(0) == f"image 3 ({paths[3]})"
-        assert part.describe(1) == f"image 5 ({paths[5]})"
+        assert part.problem(0, ImageError()).place == f"3 ({paths[3]})"
+        assert part.problem(1, ImageError()).place == f"5 ({paths[5]})"
 
     def test_pixel_range_is_kept(self, colours):
         assert check_images(colours, pixel_range="minmax")[1:].pixel_range == "minmax"
@@ -374,7 +374,7 @@ class TestDigest:
 
     def test_slices_keep_digests(self, colours):
         source = check_images(colours)
-        assert source[[4]].digest(0) == source.digest(4)
+        assert source[[4]].digest(0) == source.look(4).digest
 
     def test_text_file(self, tmp_path):
         (tmp_path / "a.png").write_text("text")
@@ -385,14 +385,14 @@ class TestDigest:
         source = check_images(paths)
         paths[1].unlink()
         with pytest.raises(MissingImageError, match="expected a file"):
-            source.digest(1)
+            source.look(1)
 
     def test_file_that_became_a_folder(self, paths):
         source = check_images(paths)
         paths[1].unlink()
         paths[1].mkdir()
         with pytest.raises(ImageReadError, match="expected an image file, got a folder"):
-            source.digest(1)
+            source.look(1)
 
 
 class TestDecidedRange:

@@ -1,9 +1,9 @@
-"""Decide which numbers are black and white, from all arrays of one X together."""
+"""Black and white of arrays, decided from all arrays of one X together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,20 +18,27 @@ from transferclf.images.pixels import (
     limits_for_maximum,
 )
 
-T = TypeVar("T", bound=Any)
+if TYPE_CHECKING:
+    from transferclf.images.source import ImageSource
 
-# How many images, and how large ones, are looked at for whether they are nearly black.
+T = TypeVar("T", "ImageSource", list[np.ndarray])
+
+# The number and the size of the images that are checked for being nearly black.
 SAMPLE = 64
 SAMPLE_PIXELS = 2**26
 
-# Bits that cameras and scanners have where they write files of 16 bits.
+# Bit depths of cameras and scanners that write files of 16 bits.
 DEPTHS = (8, 10, 12, 14)
 
 
 def range_of(arrays: list[np.ndarray]) -> DtypeRange | ValueRange:
     """Return the pixel range of at least one array, and warn if it is doubtful."""
     wide = [array for array in arrays if is_wide(array.dtype)]
-    decided = _range_of_wide(wide) if wide else _range_of_dtypes(arrays)
+    decided: DtypeRange | ValueRange
+    if wide:
+        decided = _range_of_wide(wide)
+    else:
+        decided = max((dtype_limits(it.dtype) for it in arrays), key=lambda limits: limits.high)
     warn_if_dark(sample_of(arrays), decided)
     return decided
 
@@ -43,8 +50,7 @@ def sample_of(images: T) -> T:
 
 def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:
     """Warn if X is in [0, 1] but the training data was in [0, 255]. Return whether it is."""
-    floats = [array for array in arrays if array.dtype.kind == "f"]
-    maximum = max((float(array.max()) for array in floats), default=0)
+    maximum = max((float(it.max()) for it in arrays if it.dtype.kind == "f"), default=0)
     is_scaled = 0 < maximum <= 1
     if is_scaled:
         warn(
@@ -55,57 +61,41 @@ def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:
 
 
 def warn_if_dark(arrays: Sequence[np.ndarray], decided: PixelRange) -> None:
-    """Warn if all the arrays that are read on one scale are nearly black on it.
+    """Warn if all arrays of one type are nearly black on the scale that training decided.
 
-    `decided` was read off the training images; nothing is said where the caller gave a range.
+    Floats and wide integers are skipped where each image has a scale of its own.
     """
     brightest: dict[tuple[float, bool], list[float]] = {}
     for array in arrays:
-        white = _white_of(array.dtype, decided)
+        dtype = array.dtype
+        if is_wide(dtype):
+            white = decided.high if isinstance(decided, ValueRange) else 0
+        else:
+            white = dtype_limits(dtype).high if dtype.kind != "b" else 0
         if white and array.size <= SAMPLE_PIXELS:
-            scale = white, array.dtype == np.uint8
-            brightest.setdefault(scale, []).append(float(array.max()))
+            brightest.setdefault((white, dtype == np.uint8), []).append(float(array.max()))
     for (white, is_8_bit), found in brightest.items():
         warn_if_dark_on(white, found, is_8_bit)
 
 
 def warn_if_dark_on(white: float, brightest: Sequence[float], is_8_bit: bool = False) -> None:
-    """Warn if the brightest pixel of all these images is nearly black on a scale up to `white`.
-
-    Dark photographs of 8 bits are common, so that for them only levels 0 and 1 count as black.
-    """
+    """Warn if the brightest pixel of all these images is nearly black on a scale up to `white`."""
     maximum = max(brightest, default=0)
-    if 0 < maximum < (2 if is_8_bit else _darkest(white)):
-        warn(
-            f"the brightest pixel of {len(brightest)} images of X is {maximum:g}, yet pixels are "
-            f"read as 0 to {white:g}, which makes them dark or nearly black; say pixel_range="
-            f"{_likely_range(maximum, white)}, or pixel_range=(0, {white:g}) if it is meant"
-        )
-
-
-def _white_of(dtype: np.dtype, decided: PixelRange) -> float:
-    """The number of white in arrays of this type; 0 where each image decides it."""
-    if not is_wide(dtype):
-        return dtype_limits(dtype).high if dtype.kind != "b" else 0
-    return decided.high if isinstance(decided, ValueRange) else 0
-
-
-def _darkest(white: float) -> float:
-    """The smallest credible number for the brightest pixel of several images."""
-    # Cameras of 10, 12 and 14 bits leave their numbers as they are in 16 bits.
-    return 2**14 if white == 65535 else DARKEST_CREDIBLE_SHARE * white
-
-
-def _likely_range(maximum: float, white: float) -> str:
-    """Return the range that is most likely meant, and why."""
-    if white != 65535:
-        return f"(0, {maximum:g}) if that is white"
-    bits = next(bits for bits in DEPTHS if maximum < 2**bits)
-    return f"(0, {2**bits - 1}) if they have {bits} bits"
-
-
-def _range_of_dtypes(arrays: list[np.ndarray]) -> DtypeRange:
-    return max((dtype_limits(array.dtype) for array in arrays), key=lambda limits: limits.high)
+    is_16_bit = white == 65535
+    # Dark photographs of 8 bits are common: only levels 0 and 1 count as black. Cameras of 10, 12
+    # and 14 bits write their numbers unchanged into 16 bits.
+    darkest = 2 if is_8_bit else 2**14 if is_16_bit else DARKEST_CREDIBLE_SHARE * white
+    if not 0 < maximum < darkest:
+        return
+    likely = f"(0, {maximum:g}) if that is white"
+    if is_16_bit:
+        bits = next(bits for bits in DEPTHS if maximum < 2**bits)
+        likely = f"(0, {2**bits - 1}) if they have {bits} bits"
+    warn(
+        f"the brightest pixel of {len(brightest)} images of X is {maximum:g}, yet pixels are "
+        f"read as 0 to {white:g}, which makes them dark or nearly black; say pixel_range="
+        f"{likely}, or pixel_range=(0, {white:g}) if it is meant"
+    )
 
 
 def _range_of_wide(arrays: list[np.ndarray]) -> ValueRange:

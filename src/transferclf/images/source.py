@@ -1,6 +1,6 @@
-"""Images of any kind as one lazy, sliceable sequence.
+"""Images of any kind as one lazy sequence that can be sliced.
 
-`check_images` looks at everything that needs no decoding (kinds, shapes, values of arrays, whether
+`check_images` checks everything that needs no decoding (kinds, shapes, values of arrays, whether
 files exist) and reports all faults at once.
 """
 
@@ -54,26 +54,19 @@ from transferclf.images.kinds import (
 )
 from transferclf.images.lazy import file_of
 from transferclf.images.loading import failures
-from transferclf.images.pixels import (
-    PixelRange,
-    ValueRange,
-    check_pixel_range,
-    is_decided_by_caller,
-    is_on_255_scale,
-    to_rgb,
-)
+from transferclf.images.pixels import PixelRange, check_pixel_range, is_on_255_scale, to_rgb
 from transferclf.images.problems import Problem, raise_problems
-from transferclf.images.scales import range_of, sample_of, warn_if_dark, warn_if_scaled
+from transferclf.images.scales import range_of
 
-# How often a large file is read that changes meanwhile.
+# How often a large file is read if it changes meanwhile.
 TRIES = 3
 
 
 class ImageSource:
     """A lazy sequence of images, made by :func:`check_images`. Nothing is copied or decoded.
 
-    `items` are an array (n, h, w, c) or a sequence of paths, PIL images and arrays. `positions` say
-    which of the items these images are, and `places` where they stand in the caller's X.
+    `items` are an array (n, h, w, c) or a sequence of paths, PIL images and arrays. `positions` are
+    the indices of these images in `items`, and `places` are those in the caller's X.
     """
 
     def __init__(
@@ -100,8 +93,8 @@ class ImageSource:
             raise TypeError(f"an ImageSource is sliced by a slice, mask or indices. Got {key!r}.")
         return ImageSource(self.items, self.pixel_range, chosen, self.places[key])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A slice takes only its own images along.
+    def __reduce__(self) -> tuple[type[ImageSource], tuple[object, ...]]:
+        # A slice is pickled with its own images only.
         if isinstance(self.items, np.ndarray):
             chosen = self.items[self.positions]
         else:
@@ -113,16 +106,11 @@ class ImageSource:
         return f"<ImageSource of {len(self)} images>"
 
     def item(self, index: int) -> Item:
-        """The image as the caller gave it: a path, a PIL image or an array (h, w[, c])."""
+        """Return the image of the caller: a path, a PIL image or an array (h, w[, c])."""
         return cast(Item, self.items[self.positions[index]])
 
-    def describe(self, index: int) -> str:
-        """Name one image for a message: its position in the caller's X, and its path."""
-        problem = self.problem(index, ImageError())
-        return f"image {problem.place}"
-
     def problem(self, index: int, error: ImageError) -> Problem:
-        """Return the fault of one image, at its position in the caller's X."""
+        """Return the fault of one image, with its position in the caller's X."""
         return Problem(int(self.places[index]), error, _path(self.item(index)))
 
     def load(
@@ -136,10 +124,9 @@ class ImageSource:
     def load_looked(
         self, index: int, size: tuple[int, int], resize: ResizeMode, known: Look
     ) -> tuple[np.ndarray, Look]:
-        """Load one image, and look at exactly the bytes that are decoded.
+        """Load one image, and return the look at exactly the bytes that were decoded.
 
-        `known` is an earlier look. It is returned where there is no file that could have been
-        replaced.
+        `known` is an earlier look. It is returned where no file could have been replaced.
         """
         item = self.item(index)
         for _ in range(TRIES):
@@ -157,7 +144,7 @@ class ImageSource:
         raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
 
     def look(self, index: int) -> Look:
-        """Look at one image: its digest and its header."""
+        """Return the digest and the header of one image."""
         item = self.item(index)
         with self._contents(item) as contents:
             if contents is not None:
@@ -165,10 +152,6 @@ class ImageSource:
                 return _look(contents_digest(contents, self.pixel_range), seen)
         picture = self._picture(index, None)
         return Look(picture_digest(picture), sides(picture))
-
-    def digest(self, index: int) -> bytes:
-        """SHA-256 of one image's content: of a file's bytes, or of the decoded pixels."""
-        return self.look(index).digest
 
     def _picture(self, index: int, reduce_to: int | None) -> Picture:
         item = self.item(index)
@@ -180,7 +163,7 @@ class ImageSource:
 
     @staticmethod
     def _contents(item: Item) -> AbstractContextManager[Contents | None]:
-        """The bytes of an image in a file, also of a PIL image that is not loaded yet."""
+        """Return the bytes of an image in a file, or of a PIL image that is not loaded yet."""
         if isinstance(item, str):
             return contents_of(item)
         if isinstance(item, bytes):
@@ -189,31 +172,17 @@ class ImageSource:
         return nullcontext() if contents is None else contents
 
     def decided_range(self) -> PixelRange:
-        """The pixel range to keep after fitting: as given, or as these arrays show it.
+        """Return the pixel range to keep after fitting: the given one, or that of the arrays.
 
-        None if all of them are files or PIL images, whose modes say it.
+        None if all images are files or PIL images, whose modes determine it.
         """
         if self.pixel_range is not None:
             return self.pixel_range
-        arrays = self._colours()
+        arrays = self.colours()
         return range_of(arrays) if arrays else None
 
-    def warn_if_scaled(self) -> None:
-        """Warn if arrays seem to be on another scale than those that decided the range."""
-        if is_decided_by_caller(self.pixel_range):
-            return
-        colours = self._colours()
-        if not colours:
-            return
-        is_255 = isinstance(self.pixel_range, ValueRange) and self.pixel_range.high == 255
-        if is_255 and warn_if_scaled(colours):
-            return
-        # Dark floats may be meant: they are of the type, and on the scale, that fit has seen.
-        integers = [it for it in sample_of(self)._colours() if it.dtype.kind in "iu"]
-        warn_if_dark(integers, self.pixel_range)
-
-    def _colours(self) -> list[np.ndarray]:
-        """Views of all images that came as arrays, without alpha."""
+    def colours(self) -> list[np.ndarray]:
+        """Return views of all images that are arrays, without alpha."""
         items = (self.item(index) for index in range(len(self)))
         return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
 
@@ -243,26 +212,11 @@ def check_images(
 ) -> ImageSource:
     """Check images of any kind and return them as one lazy sequence. Nothing is decoded or copied.
 
-    Parameters
-    ----------
-    X : array-like or sequence of images
-        An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with
-        `image_shape`; or a list, 1-D object array or pandas Series of paths, of PIL images or of
-        arrays of different sizes.
-    image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        The shape of each row of a 2-D X; see :func:`inferred_shape`. None refuses rows.
-    pixel_range : None, "minmax" or (low, high), default=None
-        Black and white. None takes 0 to 255 for 8-bit, 0 to 65535 for 16-bit integers, 0 to 1 or
-        0 to 255 for floats. "minmax" stretches each image on its own.
+    X is an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with `image_shape`, or a sequence
+    of paths, PIL images or arrays. "infer" is :func:`inferred_shape`, and None refuses rows.
+    `pixel_range` is black and white. None decides it by type and values, and "minmax" stretches
+    each image on its own. An ImageError names all images at fault.
 
-    Raises
-    ------
-    ImageError
-        If X is empty, has a shape, type or values that no image has, or paths do not exist. All
-        samples at fault are named.
-
-    Examples
-    --------
     >>> source = check_images(np.zeros((4, 8, 8), np.uint8))
     >>> len(source), source[1:3].load(0).shape
     (4, (8, 8, 3))
@@ -285,7 +239,7 @@ def check_images(
 
 def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
-        X = X[:, 0]  # a table with one column of paths, as ColumnTransformer hands on
+        X = X[:, 0]  # a table with one column of paths, from a ColumnTransformer
     is_scalar = isinstance(X, np.ndarray) and X.ndim == 0
     if not is_scalar and len(X) == 0:
         raise ImageError("X is empty: expected at least one image.")
@@ -334,6 +288,6 @@ def _path(item: Any) -> str | None:
 def _unreadable(checked: Sequence[Item], positions: Sequence[int]) -> dict[int, ImageError]:
     """Return the errors of files that cannot be decoded, by their positions in X."""
     files = [number for number, item in enumerate(checked) if isinstance(item, str)]
-    # No range is an error here: it may be decided by all images together.
+    # "minmax" accepts any values: the range is decided later, by all images together.
     found = failures(ImageSource(checked, "minmax"), files)
     return {positions[number]: error for number, error in found.items()}
