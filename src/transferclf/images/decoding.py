@@ -14,16 +14,15 @@ EXIF orientation                          applied
 animations, multi-page files              the first frame
 ========================================  =====================================================
 
-Memory while one image is decoded stays below 12 bytes a pixel besides the file itself, for every
-mode: what has to be computed of whole pictures is computed a strip of rows at a time. The decoders
-of WebP need all of the 12.
+Decoding needs less than 12 bytes a pixel besides the file itself, for every mode, because whole
+pictures are computed a strip of rows at a time. The decoder of WebP needs all of the 12.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
@@ -39,18 +38,15 @@ from transferclf.images.pixels import PixelRange, is_on_255_scale
 from transferclf.images.reducing import decoded_at_reduced_size, with_less_memory
 from transferclf.images.threads import loading, room_for
 
-# What must be done to show an image upright; 1 is nothing.
+# EXIF orientations of images that are not upright, and of those that lie on their side.
 TURNS = range(2, 9)
 QUARTERS = range(5, 9)
-
-# Modes whose pixels are taken as they are.
-PLAIN_MODES = ("L", "RGB")
 
 
 class Decoded(NamedTuple):
     """RGB on the scale 0 to 255, and the header of the file if there is one.
 
-    A PIL image is read only: it may be the caller's own.
+    A PIL image must not be changed, because it may be the caller's own.
     """
 
     picture: Picture
@@ -58,7 +54,7 @@ class Decoded(NamedTuple):
 
 
 def decode_image(
-    file: str | PathLike | bytes | Any,
+    file: str | PathLike | bytes | IO[bytes] | Image.Image,
     *,
     pixel_range: PixelRange = None,
     reduce_to: int | None = None,
@@ -66,9 +62,9 @@ def decode_image(
     """Decode one image to RGB on the scale 0 to 255: an array (h, w, 3), uint8 or float32.
 
     `file` is a path, the bytes of a file, a file object or a PIL image, which is not modified.
-    `reduce_to` is the side of the square that the image will be resized to: an image at least six
-    times as large (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size, and
-    JPEG and JPEG 2000 files are decoded so, which is several times faster.
+    `reduce_to` is the side to which the image will be resized. An image at least six times as large
+    (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size. JPEG and JPEG 2000
+    files are decoded at that size, which is several times faster.
 
     >>> decode_image(Image.new("L", (2, 1), 7)).tolist()
     [[[7, 7, 7], [7, 7, 7]]]
@@ -76,15 +72,14 @@ def decode_image(
     if isinstance(file, str | PathLike):
         with contents_of(str(file)) as contents:
             return rgb_array(read_image(contents, pixel_range=pixel_range, reduce_to=reduce_to))
-    if isinstance(file, bytes):
-        file = Contents(file)
-    return rgb_array(read_image(file, pixel_range=pixel_range, reduce_to=reduce_to))
+    source = Contents(file) if isinstance(file, bytes) else file
+    return rgb_array(read_image(source, pixel_range=pixel_range, reduce_to=reduce_to))
 
 
 def read_image(
     file: Contents | Image.Image | IO[bytes], *, pixel_range: PixelRange, reduce_to: int | None
 ) -> Picture:
-    """Return the picture of :func:`decode_image`, without copying Pillow's pixels into an array."""
+    """Return the picture of :func:`decode_image`. An image of Pillow is not copied to an array."""
     return decoded(file, pixel_range, reduce_to).picture
 
 
@@ -98,9 +93,7 @@ def decoded(
             if contents is None:
                 return _of_image(file, pixel_range, reduce_to)
             file = contents
-        if isinstance(file, Contents):
-            return _of_file(file.file(), file, pixel_range, reduce_to)
-        return _of_file(file, None, pixel_range, reduce_to)
+        return _of_file(file, pixel_range, reduce_to)
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
@@ -119,10 +112,10 @@ def header(contents: Contents) -> Header:
 
 
 def to_be_pickled(image: Image.Image) -> Image.Image | bytes:
-    """Return a PIL image as pickle can carry it without change.
+    """Return a PIL image that pickle does not change, or the bytes of its file.
 
-    If it is not loaded yet, its pixels stay in its file, and the bytes of that are returned. Of
-    other images pickle would lose a palette's transparency, and an orientation that was changed.
+    The bytes are returned for an image that is not loaded yet. Pickle would lose the transparency
+    of a palette and a changed orientation of other images.
     """
     contents = file_of(image)
     if contents is not None:
@@ -140,12 +133,9 @@ def to_be_pickled(image: Image.Image) -> Image.Image | bytes:
     return plain
 
 
-def _of_file(
-    stream: IO[bytes],
-    contents: Contents | None,
-    pixel_range: PixelRange,
-    reduce_to: int | None,
-) -> Decoded:
+def _of_file(file: Contents | IO[bytes], pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
+    contents = file if isinstance(file, Contents) else None
+    stream = file.file() if isinstance(file, Contents) else file
     with open_image(stream, None if contents is None else contents.size) as image:
         seen = header_of(image)
         factor = decoded_at_reduced_size(image, _factor(image, reduce_to))
@@ -158,7 +148,7 @@ def _of_file(
 
 
 def _of_image(image: Image.Image, pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
-    """Decode an image of the caller, which stays as it is."""
+    """Decode an image of the caller without changing it."""
     with loading():
         image.load()
     factor = _factor(image, reduce_to)
@@ -172,14 +162,14 @@ def _factor(image: Image.Image, reduce_to: int | None) -> int:
 
 
 def is_turned(image: Image.Image, quarter: bool = False) -> bool:
-    """Whether EXIF data say that an image is not upright; or that it lies, by a `quarter`."""
+    """Whether the EXIF orientation turns or mirrors an image; with `quarter`, on its side."""
     return image.getexif().get(ExifTags.Base.Orientation) in (QUARTERS if quarter else TURNS)
 
 
 def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
     """Return the finished picture of a loaded image."""
     if image.mode in ("P", "PA") and image.palette is None:
-        image = image.copy()  # which has the palette that some plugins leave out
+        image = image.copy()  # some plugins leave out the palette, and copies have it
     if image.mode == "F" or image.mode.startswith("I"):
         return picture_of(_deep_numbers(image), pixel_range)
     mode, change = _eight_bit(image)
@@ -191,13 +181,15 @@ def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
 
 
 def _eight_bit(image: Image.Image) -> tuple[str, Callable[[Image.Image], Image.Image]]:
-    """Return the mode (L, RGB or RGBA) that an image of 8 bits becomes, and the conversion."""
+    """Return the mode (L, RGB or RGBA) to which an image of 8 bits is converted, and how."""
     if image.has_transparency_data:
         return "RGBA", _to_rgba
-    if image.mode in PLAIN_MODES:
+    if image.mode in ("L", "RGB"):
         return image.mode, lambda part: part
     if image.mode == "LAB":
-        return "RGB", _lab_to_rgb()
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(*profiles, "LAB", "RGB")
+        return "RGB", lambda part: cast(Image.Image, ImageCms.applyTransform(part, transform))
     mode = "L" if image.mode == "1" else "RGB"
     return mode, lambda part: part.convert(mode)
 
@@ -229,11 +221,12 @@ def _deep_numbers(image: Image.Image) -> Numbers:
     key = image.info.get("transparency")
     has_key = image.mode.startswith("I;16") and isinstance(key, int)
     # Pillow opens many 16-bit files as 32-bit integers.
-    is_16_bit = has_key or (image.mode == "I" and _is_within_16_bits(image))
+    low, high = cast(tuple[int, int], image.getextrema()) if image.mode == "I" else (-1, 0)
+    is_16_bit = has_key or (low >= 0 and high <= 65535)
 
     def rows(top: int, bottom: int) -> np.ndarray:
         numbers = np.asarray(image.crop((0, top, image.width, bottom)))
-        if has_key:  # one gray level stands for "nothing here"
+        if has_key:  # one gray level is transparent
             numbers = np.stack([numbers, np.where(numbers == key, 0, 65535)], axis=-1)
         numbers = numbers.astype(np.uint16) if is_16_bit else numbers
         return numbers if has_key else numbers[..., None]
@@ -242,19 +235,7 @@ def _deep_numbers(image: Image.Image) -> Numbers:
     return Numbers(rows, (image.height, image.width, 2 if has_key else 1), dtype)
 
 
-def _is_within_16_bits(image: Image.Image) -> bool:
-    low, high = cast(tuple[int, int], image.getextrema())
-    return low >= 0 and high <= 65535
-
-
 def _to_rgba(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # Pillow converts premultiplied gray only one step at a time
         image = image.convert("LA")
     return image if image.mode == "RGBA" else image.convert("RGBA")
-
-
-def _lab_to_rgb() -> Callable[[Image.Image], Image.Image]:
-    transform = ImageCms.buildTransform(
-        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-    )
-    return lambda part: cast(Image.Image, ImageCms.applyTransform(part, transform))

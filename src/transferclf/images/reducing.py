@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 from PIL import ImageFile
 
 from transferclf.exceptions import ImageReadError
 from transferclf.images.files import Contents
 
-# JPEG 2000 needs 19 bytes a pixel where it is decoded at its full size, and 24 with transparency.
+if TYPE_CHECKING:
+    from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+
+# JPEG 2000 needs 19 bytes a pixel for decoding at full size, and 24 with transparency.
 REDUCED_FROM = 2**22
 FULL_PIXELS = 2**24
 FULL_PIXELS_WITH_ALPHA = 2**23
@@ -18,14 +21,14 @@ _HEADER_BYTES = 2**16
 
 
 def decoded_at_reduced_size(image: ImageFile.ImageFile, factor: int) -> int:
-    """Have a JPEG or JPEG 2000 file that is not loaded yet decoded at reduced size.
+    """Set a JPEG or JPEG 2000 file that is not loaded yet to be decoded at reduced size.
 
-    Return the part of `factor` (1, 2, 4 or 8) that is left to do. Raise ImageReadError if a JPEG
-    2000 image is too large to be decoded at full size, and cannot be reduced.
+    Return the part of `factor` (1, 2, 4 or 8) that is left to do. Raise ImageReadError for a JPEG
+    2000 image that needs too much memory and cannot be reduced.
     """
     if image.format in ("JPEG", "MPO") and factor > 1:
         whole = image.size
-        cast(Any, image).draft(image.mode, (image.width // factor, image.height // factor))
+        image.draft(image.mode, (image.width // factor, image.height // factor))
         return 1 if image.size != whole else factor
     if image.format == "JPEG2000" and image.width * image.height > REDUCED_FROM:
         return _reduced_wavelets(image, factor)
@@ -33,11 +36,10 @@ def decoded_at_reduced_size(image: ImageFile.ImageFile, factor: int) -> int:
 
 
 def with_less_memory(image: ImageFile.ImageFile, contents: Contents | None) -> None:
-    """Have WebP and AVIF images keep only the memory they need while they are loaded.
+    """Free memory of WebP and AVIF images that Pillow's plugins would keep during loading.
 
-    Pillow's plugins keep the file, and their decoder with its whole canvases for further frames,
-    while the first frame is copied into the image. `contents` are released; give them only if
-    nobody else reads them.
+    It is the file, and the decoder with its canvases for further frames. `contents` are released,
+    so that nothing else may read them.
     """
     if image.format not in ("WEBP", "AVIF"):
         return
@@ -48,14 +50,14 @@ def with_less_memory(image: ImageFile.ImageFile, contents: Contents | None) -> N
     prepare = image.load_prepare
 
     def prepared() -> None:
-        cast(Any, image)._decoder = None
+        vars(image)["_decoder"] = None
         prepare()
 
-    cast(Any, image).load_prepare = prepared
+    vars(image)["load_prepare"] = prepared
 
 
 def _reduced_wavelets(image: ImageFile.ImageFile, factor: int) -> int:
-    # Colours below transparent pixels would bleed into their neighbours.
+    # With transparency it is not reduced: colours of transparent pixels would bleed.
     has_alpha = image.mode in ("LA", "PA", "RGBA")
     limit = FULL_PIXELS_WITH_ALPHA if has_alpha else FULL_PIXELS
     steps = 0 if has_alpha else min(factor.bit_length() - 1, _levels(image))
@@ -66,16 +68,18 @@ def _reduced_wavelets(image: ImageFile.ImageFile, factor: int) -> int:
             "convert it to PNG"
         )
     if steps:
-        cast(Any, image).reduce = steps
+        cast("Jpeg2KImageFile", image).reduce = steps
     return factor >> steps
 
 
-def _levels(image: Any) -> int:
+def _levels(image: ImageFile.ImageFile) -> int:
     """Return how often a JPEG 2000 image can be halved: the number in its COD marker."""
-    position = image.fp.tell()
-    image.fp.seek(0)
-    head = image.fp.read(_HEADER_BYTES)
-    image.fp.seek(position)
+    file = image.fp
+    assert file is not None
+    position = file.tell()
+    file.seek(0)
+    head = file.read(_HEADER_BYTES)
+    file.seek(position)
     start = head.find(b"\xff\x4f\xff\x51") + 2
     while start > 1 and head[start : start + 1] == b"\xff" and len(head) > start + 10:
         if head[start + 1] == 0x52:
