@@ -1,7 +1,4 @@
-"""Reading labelled images as people keep them: in class folders, or in a table.
-
-Nothing is decoded here: `data` are paths, which the estimators read when they need them.
-"""
+"""Paths and labels of images in class folders or in a table. Nothing is decoded here."""
 
 from transferclf.datasets.folders import load_image_folder as load_image_folder
 from transferclf.datasets.image_tables import load_image_table as load_image_table

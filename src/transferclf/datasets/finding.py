@@ -1,4 +1,4 @@
-"""Finding files whose names in a table are not quite those on the disk."""
+"""Search for files whose names in a table differ a little from those on the disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transferclf.datasets.scanning import image_extensions
 
 
 class FileFinder:
-    """Finds files by names relative to a folder. Each folder is read once."""
+    """Search for files by names relative to a folder. Each folder is read once."""
 
     def __init__(self, base: Path):
         self._base = base
@@ -19,11 +19,9 @@ class FileFinder:
         self._listings: dict[Path, _Listing] = {}
 
     def find(self, name: str) -> list[Path]:
-        """Return the file of exactly this name, or else all files that may be meant, perhaps none.
+        """Return the file of exactly this name, or else all files that may be meant.
 
-        They are looked for with slashes in the place of backslashes and the home folder in the
-        place of ``~``, with other capitals and in another Unicode form, and with the extension of
-        an image.
+        Backslashes, ``~``, other capitals, another Unicode form and a missing extension are tried.
         """
         exact = self._base / name
         if os.path.isfile(exact):
@@ -37,15 +35,15 @@ class FileFinder:
         return [folder / name for name in self._listing(folder).files_like(path.name)]
 
     def _folder(self, path: Path) -> Path | None:
-        """Return a folder whose parts may be written otherwise, or None."""
+        """Return the one folder of this or a similar path, or None."""
         if path not in self._folders:
-            self._folders[path] = path if os.path.isdir(path) else self._folder_like(path)
+            found = path if os.path.isdir(path) else None
+            parent = self._folder(path.parent) if found is None and path.parent != path else None
+            if parent is not None:
+                names = self._listing(parent).folders_like(path.name)
+                found = parent / names[0] if len(names) == 1 else None
+            self._folders[path] = found
         return self._folders[path]
-
-    def _folder_like(self, path: Path) -> Path | None:
-        parent = self._folder(path.parent) if path.parent != path else None
-        names = self._listing(parent).folders_like(path.name) if parent is not None else []
-        return parent / names[0] if parent is not None and len(names) == 1 else None
 
     def _listing(self, folder: Path) -> _Listing:
         if folder not in self._listings:
@@ -54,7 +52,7 @@ class FileFinder:
 
 
 class _Listing:
-    """The contents of a folder, by names without capitals and in Unicode NFC."""
+    """The contents of a folder by name, in small letters and in Unicode NFC."""
 
     def __init__(self, folder: Path, extensions: frozenset[str]):
         self._files: dict[str, list[str]] = {}
@@ -88,10 +86,7 @@ def _key(name: str) -> str:
 
 
 def _closest(name: str, candidates: list[str]) -> list[str]:
-    """Return the candidates with the same capitals, or all of them where none has these."""
-    same = [
-        other
-        for other in candidates
-        if in_nfc(name) in (in_nfc(other), in_nfc(os.path.splitext(other)[0]))
-    ]
+    """Return the candidates with the same capitals, or all of them if there are none."""
+    name = in_nfc(name)
+    same = [it for it in candidates if name in (in_nfc(it), in_nfc(os.path.splitext(it)[0]))]
     return same or candidates

@@ -1,4 +1,4 @@
-"""Reading class folders."""
+"""Class folders as paths and labels."""
 
 from __future__ import annotations
 
@@ -34,42 +34,42 @@ def load_image_folder(
 ) -> Bunch:
     """Read the paths of images in class folders, and the names of their classes.
 
-    The layout is ``CLASS/IMAGE``, or ``SPLIT/CLASS/IMAGE`` where the folder holds splits (train,
-    training, valid, validation, val, test, testing). With ``recursive=True`` images may also lie
-    deeper, as in ``CLASS/SESSION/IMAGE``.
+    The layout is ``CLASS/IMAGE``, or ``SPLIT/CLASS/IMAGE`` where the folder contains splits (train,
+    training, valid, validation, val, test, testing). With ``recursive=True``, images in deeper
+    folders are read too, as in ``CLASS/SESSION/IMAGE``.
 
     Parameters
     ----------
     path : str or Path
         The folder; ``~`` is the home folder.
     split : str, sequence of str or None, default=None
-        The folder or folders of a split layout to read; other names than those above are allowed.
+        The folder or folders of a split layout to read. Other names than those above are allowed.
     classes : sequence of str or None, default=None
-        The classes to read, by name; other folders are left out without a warning. They are also
-        the `target_names`, in this order. None reads all.
+        The names of the classes to read, and `target_names` in this order. Other folders are left
+        out without a warning. None reads all.
     recursive : bool, default=False
-        Whether to read the folders below the class folders too, at any depth. Links are followed,
-        and each folder is read once for a class.
+        Whether to read folders below the class folders, at any depth. Links are followed, and each
+        folder is read once for a class.
 
     Returns
     -------
     Bunch
         `data` : ndarray of str objects, shape (n,)
-            The paths, in natural order of folders and files: img2 before img10.
+            The paths, in natural order: img2 before img10.
         `target` : ndarray of str, shape (n,)
             The name of the class of each image.
         `target_names` : list of str
-            The names in `target`, sorted as :func:`numpy.unique` sorts them: the `classes_` of a
-            classifier that is fitted to `data` and `target`. With `classes`, these.
+            The names in `target`, sorted by :func:`numpy.unique`: the `classes_` of a classifier
+            that is fitted to `data` and `target`. With `classes`, these.
         `filenames` : ndarray of str objects, shape (n,)
             The paths within the folder.
         `groups` : ndarray of str, shape (n,)
-            Only with ``recursive=True``: the first folder below that of the class, so that
-            ``GroupKFold`` keeps the images of one session together. A session of the same name in
-            another class is the same session. An image that lies in the folder of its class is a
-            group of its own, named by its path within the folder.
+            Only with ``recursive=True``: the first folder below the class, so that ``GroupKFold``
+            keeps the images of one session together. Sessions of the same name in two classes are
+            one session. An image directly in its class folder is a group of its own, named by its
+            path within the folder.
         `DESCR` : str
-            A line about them.
+            A line about the images.
 
     Raises
     ------
@@ -83,18 +83,18 @@ def load_image_folder(
     Warns
     -----
     TransferclfWarning
-        If files and folders are left out: those with unknown extensions, broken links, folders
-        without images, images elsewhere than the layout says. Another warning names the classes
-        that only some splits have, and classes whose names differ only in case, white space,
-        invisible characters or Unicode form.
+        If files and folders are left out: unknown extensions, broken links, folders without images,
+        images in other places than the layout says. Another warning names classes that only some
+        splits have, and classes whose names differ only in case, white space, invisible characters
+        or Unicode form.
 
     Notes
     -----
     Names are in Unicode NFC: folders whose names are equal in it are one class. Hidden folders and
-    those that systems make, such as ``__MACOSX`` and ``@eaDir``, are no classes and no splits.
+    folders that systems make, such as ``__MACOSX`` and ``@eaDir``, are no classes and no splits.
 
-    The columns of `predict_proba` are in the order of `classes_`, always. `target_names` may
-    differ: a test split may lack a class. Take the names of columns from `classes_`.
+    The columns of `predict_proba` are in the order of `classes_`. `target_names` may differ, for
+    instance where a test split lacks a class.
 
     Examples
     --------
@@ -141,14 +141,14 @@ def _checked_root(path: str | os.PathLike) -> Path:
 
 
 def _splits(root: Path) -> list[Path]:
-    """Return the folders that hold folders, and therefore may be splits."""
+    """Return the folders that contain folders, and therefore may be splits."""
     return [folder for folder in subfolders(root) if subfolders(folder)]
 
 
 def _folders_of_classes(root: Path, split: object, classes: Sequence[str] | None) -> list[Path]:
     """Return the folders whose subfolders are the classes.
 
-    `classes` decides where folders are called like splits, but may be classes with sessions.
+    Folders with the names of splits are classes with sessions if `classes` names them.
     """
     splits = _splits(root)
     if split is not None:
@@ -199,9 +199,9 @@ def _classes_by_split(
     images: Sequence[LabelledImage],
     classes: Sequence[str] | None,
 ) -> dict[str, set[str]]:
-    """Return the classes with images in the splits that are read, and in those that belong to them.
+    """Return the classes with images in each split, also in splits that are not read.
 
-    Other splits are those with a usual name, or with a class in common.
+    These are folders with a usual name, or with a class in common.
     """
     looks = {look(image.label) for image in images}
     found: dict[str, set[str]] = {}

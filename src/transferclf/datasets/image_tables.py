@@ -1,11 +1,10 @@
-"""Reading tables of image files and their classes."""
+"""Tables of image files and their classes as paths and labels."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
 
 from sklearn.utils import Bunch
 
@@ -20,18 +19,14 @@ from transferclf.datasets.bunches import (
 )
 from transferclf.datasets.finding import FileFinder
 from transferclf.datasets.table_rows import TableRow, TableRows, rows_of_file, rows_of_frame
-from transferclf.exceptions import (
-    InvalidParameterError,
-    MissingImageError,
-    warn,
-)
+from transferclf.exceptions import InvalidParameterError, MissingImageError, warn
 
-# How many missing files an error names.
+# The number of missing files that an error names.
 _NAMED = 5
 
 
 def load_image_table(
-    csv: Any,
+    csv: object,
     image_column: str,
     label_column: str,
     root: str | os.PathLike | None = None,
@@ -42,17 +37,17 @@ def load_image_table(
     Parameters
     ----------
     csv : str, Path or data frame
-        A text file in UTF-8 with a header line, whose separator (comma, semicolon, tab or bar) is
-        found out; or a data frame of pandas or polars.
+        A text file in UTF-8 with a header line, separated by commas, semicolons, tabs or bars; or a
+        data frame of pandas or polars.
     image_column, label_column : str
         Names of the columns with the files and with the classes. White space around the values
-        does not count. A data frame may hold whole numbers there, which are read as text.
+        does not count. Whole numbers in a data frame are read as text.
     root : str, Path or None, default=None
-        What relative file names start from; None is the table's own folder, or the current one
-        where the table is a data frame.
+        The folder of relative file names. None is the folder of the table, or the current one for a
+        data frame.
     classes : sequence of str or None, default=None
-        The classes to read, by name; rows of other classes are left out without a warning. They
-        are also the `target_names`, in this order. None reads all.
+        The names of the classes to read, and `target_names` in this order. Rows of other classes
+        are left out without a warning. None reads all.
 
     Returns
     -------
@@ -64,8 +59,8 @@ def load_image_table(
     FileNotFoundError
         If there is no such table.
     MissingImageError
-        If files are missing; the first ones are named. `indices` has the positions of all rows
-        whose files are missing, from 0 on, and `problems` says what is missing of each.
+        If files are missing; the first ones are named. `indices` has the positions, from 0 on, of
+        all rows whose files are missing, and `problems` their faults.
     InvalidParameterError
         If `csv` is neither a path nor a data frame, the table has no such column or has it twice,
         or no such `classes`. It is a ValueError.
@@ -76,10 +71,9 @@ def load_image_table(
     Warns
     -----
     TransferclfWarning
-        If files were found under a name that is not quite that of the table: with backslashes for
-        slashes, ``~`` for the home folder, no extension, or other capitals or another Unicode
-        form than on the disk. There must be exactly one file that can be meant. Another warning
-        names classes that look alike, as for :func:`load_image_folder`.
+        If exactly one file has nearly the name in the table: backslashes for slashes, ``~`` for the
+        home folder, no extension, other capitals or another Unicode form. Another warning names
+        classes that look alike, as in :func:`load_image_folder`.
 
     Examples
     --------
@@ -99,7 +93,8 @@ def load_image_table(
     ['fly agaric', 'penny bun']
     """
     wanted = checked_classes(classes)
-    if _is_frame(csv):
+    # Tables of pyarrow have columns too, but other ones.
+    if hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names"):
         table, folder = rows_of_frame(csv, image_column, label_column), Path()
     else:
         file = _checked_file(csv)
@@ -114,11 +109,6 @@ def load_image_table(
     for text in filter(None, [remark, remark_on_names(table.name, {"": names}, wanted)]):
         warn(text)
     return bunch(base, files, names, wanted)
-
-
-def _is_frame(csv: object) -> bool:
-    # Tables of pyarrow have columns too, but other ones.
-    return hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names")
 
 
 def _checked_file(csv: object) -> Path:
@@ -138,7 +128,7 @@ def _checked_file(csv: object) -> Path:
 def _check_complete(table: TableRows, image_column: Hashable, label_column: Hashable) -> None:
     """Raise ValueError where a row lacks its file or its label."""
     files = [row.number for row in table.rows if not row.image]
-    # A name of nothing but invisible characters is none.
+    # A label of invisible characters only is no name.
     blank = {label for label in {row.label for row in table.rows} if not look(label)}
     labels = [row.number for row in table.rows if row.label in blank]
     texts = [
@@ -151,10 +141,7 @@ def _check_complete(table: TableRows, image_column: Hashable, label_column: Hash
 
 
 def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list[Path], str]:
-    """Return the files of some rows, and remarks on those that have other names than in the table.
-
-    Raise MissingImageError if files are missing.
-    """
+    """Return the files of some rows, and a text about files with other names than in the table."""
     finder = FileFinder(base)
     found: list[Path] = []
     renamed: dict[str, Path] = {}
@@ -163,7 +150,8 @@ def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list
     for position, row in zip(positions, rows, strict=True):
         candidates = finder.find(row.image)
         if len(candidates) != 1:
-            missing[position] = _missing(base, row, candidates, table.unit)
+            options = f": one of {quoted(it.name for it in candidates)}?" if candidates else ""
+            missing[position] = f"{base / row.image} ({table.unit} {row.number}){options}"
             continue
         found.append(candidates[0])
         if candidates[0] != base / row.image:
@@ -173,22 +161,15 @@ def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list
     return found, _remark(renamed, rows, base, table)
 
 
-def _missing(base: Path, row: TableRow, candidates: Sequence[Path], unit: str) -> str:
-    options = f": one of {quoted(path.name for path in candidates)}?" if candidates else ""
-    return f"{base / row.image} ({unit} {row.number}){options}"
-
-
 def _all_missing(
     missing: dict[int, str], total: int, base: Path, table: TableRows
 ) -> MissingImageError:
     texts = list(missing.values())
-    more = [f"  and {len(texts) - _NAMED} more"] if len(texts) > _NAMED else []
     hint = "" if base.is_dir() else "; there is no such folder, and root= says which one is meant"
-    lines = [
-        f"{len(texts)} of {total} files of {table.name} are missing below {base}{hint}:",
-        *(f"  {text}" for text in texts[:_NAMED]),
-        *more,
-    ]
+    lines = [f"{len(texts)} of {total} files of {table.name} are missing below {base}{hint}:"]
+    lines += [f"  {text}" for text in texts[:_NAMED]]
+    if len(texts) > _NAMED:
+        lines.append(f"  and {len(texts) - _NAMED} more")
     if len(texts) < total:
         lines.append(
             "To go on without them, catch this error and pass a data frame that lacks these rows: "

@@ -12,24 +12,16 @@ from PIL import Image
 
 from transferclf.images.formats import is_decoded
 
-# Folders and files that systems put beside those of their users: archives of macOS, network
-# drives, file managers, Python. Names that begin with a dot are hidden anyway.
+# Folders and files that archives of macOS, network drives, file managers and Python add. Names that
+# begin with a dot are hidden anyway.
 _LITTER = {
-    "#recycle",
-    "$recycle.bin",
-    "@eadir",
-    "@recycle",
-    "__macosx",
-    "__pycache__",
-    "desktop.ini",
-    "lost+found",
-    "system volume information",
-    "thumbs.db",
-}
+    "#recycle", "$recycle.bin", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
+    "lost+found", "system volume information", "thumbs.db",
+}  # fmt: skip
 
 
 class Contents(NamedTuple):
-    """Names in a folder, without hidden ones. `others` has the reason why each is no image."""
+    """Names in a folder, without hidden ones. `others` are names with the fault of each."""
 
     images: list[str]
     folders: list[str]
@@ -37,18 +29,15 @@ class Contents(NamedTuple):
 
 
 def image_extensions() -> frozenset[str]:
-    """File name extensions, in small letters, of all formats that are decoded.
-
-    A plugin may be registered at any time, so that each call asks anew.
-    """
+    """Return the file name extensions, in small letters, of all formats that are decoded."""
     Image.init()
-    return frozenset(
-        extension for extension, kind in Image.registered_extensions().items() if is_decoded(kind)
-    )
+    # Not cached, because a plugin may be registered at any time.
+    extensions = Image.registered_extensions().items()
+    return frozenset(extension for extension, kind in extensions if is_decoded(kind))
 
 
 def contents(folder: Path, extensions: frozenset[str]) -> Contents:
-    """List a folder, in no certain order."""
+    """List a folder, in no particular order."""
     found = Contents([], [], [])
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -66,7 +55,7 @@ def contents(folder: Path, extensions: frozenset[str]) -> Contents:
 
 
 def has_images(folder: Path, extensions: frozenset[str]) -> bool:
-    """Whether there is an image in a folder itself."""
+    """Whether there is an image directly in a folder."""
     with os.scandir(folder) as entries:
         return any(
             _has_extension(entry, extensions) and not is_hidden(entry.name) and _is(entry.is_file)
@@ -86,15 +75,13 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a folder or file is none of the user's own."""
+    """Whether a folder or file is hidden or was added by a system."""
     return name.startswith(".") or name.lower() in _LITTER
 
 
 def in_natural_order(names: Iterable[str]) -> list[str]:
-    """Sort names so that img2 is before img10.
-
-    natsort takes img1 and img01 for the same; sorting before makes their order certain.
-    """
+    """Sort names so that img2 is before img10."""
+    # img1 and img01 are equal for natsort, and sorting before fixes their order.
     return natsorted(sorted(names))
 
 
@@ -109,26 +96,21 @@ def walk(
 ) -> Iterator[tuple[Path, Contents | None]]:
     """List folders and all folders below them, each once, depth first and in natural order.
 
-    Yield each folder with its contents, or with None where a link leads back to a folder that was
-    listed or is in `above`. `extensions` are those of image files.
+    Yield each folder with its contents, or with None for a link to a folder that was listed before
+    or is in `above`.
     """
-    seen = {_identity(folder) for folder in above}
+    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
     waiting = list(reversed(tops))
     while waiting:
         folder = waiting.pop()
-        identity = _identity(folder)
-        if identity in seen:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
             yield folder, None
             continue
-        seen.add(identity)
+        seen.add((status.st_dev, status.st_ino))
         found = contents(folder, extensions)
         yield folder, found
         waiting += [folder / name for name in reversed(in_natural_order(found.folders))]
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
 
 
 def has_images_below(folder: Path, above: Sequence[Path], extensions: frozenset[str]) -> bool:
@@ -139,10 +121,9 @@ def has_images_below(folder: Path, above: Sequence[Path], extensions: frozenset[
 def count_images(
     folders: Sequence[Path], above: Sequence[Path], extensions: frozenset[str], most: int
 ) -> tuple[int, int]:
-    """Count the images in and below folders, looking at no more than `most` folders and files.
+    """Count the images in and below folders, among at most `most` folders and files.
 
-    Return the number of images, and how many more could have been looked at: 0 where the count may
-    have ended early.
+    Return the number of images, and how much of `most` is left: 0 if the count may be incomplete.
     """
     n_images = 0
     try:

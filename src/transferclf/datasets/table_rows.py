@@ -1,4 +1,4 @@
-"""The two columns with files and labels, from a text file or a data frame."""
+"""The columns with files and labels, from a text file or a data frame."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import re
 from collections.abc import Hashable, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from transferclf._spelling import did_you_mean
 from transferclf.exceptions import InvalidParameterError
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 _SEPARATORS = ",;\t|"
 
 
 class TableRow(NamedTuple):
-    """One row of a table: its line in a file or position in a data frame. Missing values are ""."""
+    """One row of a table. `number` is its line in a file or its position in a data frame."""
 
     number: int
     image: str
@@ -28,7 +31,7 @@ class TableRow(NamedTuple):
 
 
 class TableRows(NamedTuple):
-    """The rows of a table, at least one, and its name and unit for messages."""
+    """The rows of a table, with the names of the table and of a row for messages."""
 
     name: str
     unit: str
@@ -36,14 +39,14 @@ class TableRows(NamedTuple):
 
 
 def rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) -> TableRows:
-    """Read the lines below the header of a text file, or raise ValueError."""
+    """Read the lines below the header of a text file. Missing values are ""."""
     advice = "save it so, or read it with pandas and pass the data frame"
     try:
         text = file.read_text(encoding="utf-8-sig")
         reader, columns = _reader(text, {str(image_column), str(label_column)})
         _check_columns(file.name, columns, image_column, label_column)
         image, label = columns.index(str(image_column)), columns.index(str(label_column))
-        # Short lines are filled up, so that they are reported as lines without a label.
+        # Short lines are filled up, so that they count as lines without a label.
         filled = ([*line, *[""] * len(columns)] for line in reader if line)
         rows = [
             TableRow(reader.line_num, _stripped(line[image]), _stripped(line[label]))
@@ -63,7 +66,7 @@ def rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) -> 
 
 
 def rows_of_frame(frame: Any, image_column: Hashable, label_column: Hashable) -> TableRows:
-    """Read the rows of a data frame of pandas or polars, or raise ValueError."""
+    """Read the rows of a data frame of pandas or polars. Missing values are ""."""
     name = "the data frame"
     _check_columns(name, list(frame.columns), image_column, label_column)
     images, labels = list(frame[image_column]), list(frame[label_column])
@@ -93,7 +96,7 @@ def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) ->
 
 
 def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
-    """Return the values of a column of a data frame as text. Missing values are empty."""
+    """Return the values of a column of a data frame as text."""
     texts = [_text(value) for value in values]
     wrong = [index for index, text in enumerate(texts) if text is None]
     if wrong:
@@ -107,7 +110,7 @@ def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
 
 
 def _text(value: object) -> str | None:
-    """Return a value as text: "" for a missing one, None for one that is no name."""
+    """Return a value as text: "" for a missing value, None for one that is no name."""
     if isinstance(value, str):
         return _stripped(value)
     if isinstance(value, os.PathLike):
@@ -119,22 +122,23 @@ def _text(value: object) -> str | None:
 
 
 def _stripped(text: str) -> str:
-    # NumPy takes NUL characters at the end of a text for padding, too.
+    # NumPy treats NUL characters at the end of a text as padding, too.
     return re.sub(r"^[\s\0]+|[\s\0]+$", "", text)
 
 
 def _is_missing(value: object) -> bool:
-    """Whether a value is None or one that differs from itself: NaN, NaT, NA."""
+    """Whether a value is None, NaN, NaT or NA. The latter three differ from themselves."""
     try:
         return value is None or bool(value != value)
     except (TypeError, ValueError):
         return type(value).__name__ == "NAType"  # comparing pandas.NA has no truth value
 
 
-def _reader(text: str, wanted: set[str]) -> tuple[Any, list[str]]:
-    """Return a reader of the lines below the header, by the separator with most wanted columns.
+def _reader(text: str, wanted: set[str]) -> tuple[Reader, list[str]]:
+    """Return a reader of the lines below the header, and the columns.
 
-    csv.Sniffer would guess the rules of quoting too, and from a header it guesses them wrong.
+    The separator is the one with most wanted columns. csv.Sniffer would also guess the quoting, and
+    from a header it guesses wrong.
     """
     readers = []
     for separator in _SEPARATORS:

@@ -20,12 +20,12 @@ from transferclf.datasets.scanning import (
     walk,
 )
 
-# How many folders and files below the class folders are looked at, to count the images there.
+# The number of folders and files below the class folders that are listed to count their images.
 MOST_COUNTED = 100_000
 
 
 class LabelledImage(NamedTuple):
-    """An image in a class folder. `group` is the first folder below that, or the file itself."""
+    """An image of a class. `group` is the first folder below the class folder, or the file."""
 
     file: Path
     label: str
@@ -33,7 +33,7 @@ class LabelledImage(NamedTuple):
 
 
 class ImageTree:
-    """Class folders below a root, read one parent of class folders after the other."""
+    """Class folders below a root, and remarks on the files and folders that were left out."""
 
     def __init__(self, root: Path, recursive: bool):
         self.root = root
@@ -45,7 +45,7 @@ class ImageTree:
         self._left_to_count = MOST_COUNTED
 
     def read(self, parents: Sequence[Path], classes: Sequence[str] | None) -> list[LabelledImage]:
-        """Read the class folders of these folders, or only these classes."""
+        """Read the class folders in these folders: all, or only these classes."""
         for folder in dict.fromkeys([self.root, *parents]):
             strays = contents(folder, self._extensions).images
             self._leave_out(folder, ((name, "is in no class folder") for name in strays))
@@ -65,14 +65,14 @@ class ImageTree:
         return has_images_below(folder, [self.root, parent], self._extensions)
 
     def remark(self) -> str:
-        """Say which files and folders were left out, if any."""
+        """Name the files and folders that were left out, if any."""
         if not self._left_out:
             return ""
         things = shortened(self._left_out)
         return f"{len(self._left_out)} things in {str(self.root)!r} were left out: {things}"
 
     def remark_on_nested(self) -> str:
-        """Say how many images were left out because they lie below their class folder, if any."""
+        """Name the folders below class folders that were left out with their images, if any."""
         if not self._nested:
             return ""
         least = "" if self._left_to_count else "at least "
@@ -84,7 +84,7 @@ class ImageTree:
         )
 
     def nothing_found(self, classes: Sequence[str] | None) -> str:
-        """Say that there are no images, and which files there are."""
+        """Return an error message: no images, the expected layout, and the remarks."""
         which = "" if classes is None else f" of the classes {quoted(classes)}"
         expected = (
             f"No images{which} in {str(self.root)!r}: expected CLASS/IMAGE, SPLIT/CLASS/IMAGE with "
@@ -111,7 +111,7 @@ class ImageTree:
         return files
 
     def _count_nested(self, folders: list[Path], above: list[Path]) -> bool:
-        """Count the images that are left out. Return whether there are, or may be, any."""
+        """Count the images that are left out. Return whether there are any, or may be."""
         if not folders:
             return False
         n_images, self._left_to_count = count_images(
