@@ -24,7 +24,7 @@ from transferclf.exceptions import (
 from transferclf.images import ImageSource, check_images
 from transferclf.images import source as source_module
 from transferclf.images.checking import check_image_shape, inferred_shape
-from transferclf.images.decoding import read_image
+from transferclf.images.decoding import decoded
 from transferclf.images.pixels import DtypeRange, ValueRange
 
 
@@ -251,7 +251,7 @@ class TestLaziness:
         def refuse(*args, **kwargs):
             raise AssertionError("decoded")
 
-        monkeypatch.setattr(source_module, "read_image", refuse)
+        monkeypatch.setattr(source_module, "decoded", refuse)
 
     def test_paths_are_not_decoded(self, no_decoding, paths):
         source = check_images(paths)[1:][::-1]
@@ -656,11 +656,11 @@ class TestParameters:
 def test_a_jpeg_is_decoded_at_reduced_scale_for_a_small_size(monkeypatch, tmp_path):
     seen = []
 
-    def spy(item, **options):
-        seen.append(options["reduce_to"])
-        return read_image(item, **options)
+    def spy(item, pixel_range, reduce_to):
+        seen.append(reduce_to)
+        return decoded(item, pixel_range, reduce_to)
 
-    monkeypatch.setattr(source_module, "read_image", spy)
+    monkeypatch.setattr(source_module, "decoded", spy)
     file = io.BytesIO()
     Image.new("RGB", (800, 600), (9, 99, 199)).save(file, "JPEG")
     (tmp_path / "a.jpg").write_bytes(file.getvalue())

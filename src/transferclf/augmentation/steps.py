@@ -137,7 +137,6 @@ class Geometry(BuiltInStep):
     vertical_flip: bool = False
 
     def check(self) -> None:
-        """Check the limits, those that exclude their upper end, and the flags."""
         super().check()
         for name in ("shift", "zoom"):
             self._check_number(name, 0, 1, below=True)
@@ -145,17 +144,17 @@ class Geometry(BuiltInStep):
             self._check_flag(name)
 
     def amplitudes(self) -> tuple[float, ...]:
-        """Return one end for each parameter, and two for shift: down and to the right."""
+        # Two for shift: down and to the right.
         rotation, shift, *others = super().amplitudes()
         return (rotation, shift, shift, *others)
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Resample, with the image mirrored beyond its edges."""
         from keras import ops
 
         _, height, width, _ = ops.shape(pixels)
         transforms = _affine(drawn, height, width)
+        # Beyond the edges the image is mirrored.
         return ops.image.affine_transform(
             pixels, transforms, "bilinear", fill_mode="reflect", data_format="channels_last"
         )
@@ -201,7 +200,6 @@ class Contrast(BuiltInStep):
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Scale the differences by 1 plus the amount."""
         from keras import ops
 
         mean = ops.mean(pixels, axis=(1, 2, 3), keepdims=True)
@@ -217,7 +215,6 @@ class Brightness(BuiltInStep):
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Multiply by 1 plus the amount."""
         from keras import ops
 
         return ops.reshape(1 + drawn, (-1, 1, 1, 1)) * pixels
@@ -233,7 +230,6 @@ class Colour(BuiltInStep):
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Mix the channels of each pixel."""
         from keras import ops
 
         shares = ops.transpose(_recolouring(drawn), (2, 0, 1))[:, :, None, None]
@@ -265,16 +261,13 @@ class Noise(BuiltInStep):
     noise: float = 0.0
 
     def amplitudes(self) -> tuple[float, ...]:
-        """Return nothing, because no amounts are drawn."""
         return ()
 
     def draw(self, source: Source) -> Tensor:
-        """Return noise of the shape of the pixels."""
         return source.noise(float(self.noise))
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Add the noise."""
         from keras import ops
 
         return ops.add(pixels, drawn)

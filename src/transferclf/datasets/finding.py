@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections import defaultdict
 from pathlib import Path
 
 from transferclf._spelling import in_nfc
 from transferclf.datasets.scanning import image_extensions
+
+Names = defaultdict[str, list[str]]
 
 
 class FileFinder:
@@ -15,8 +19,8 @@ class FileFinder:
     def __init__(self, base: Path):
         self._base = base
         self._extensions = image_extensions()
-        self._folders: dict[Path, Path | None] = {}
-        self._listings: dict[Path, _Listing] = {}
+        self._folder = functools.cache(self._similar_folder)
+        self._names = functools.cache(self._listed)
 
     def find(self, name: str) -> list[Path]:
         """Return the file of exactly this name, or else all files that may be meant.
@@ -32,61 +36,44 @@ class FileFinder:
         folder = self._folder(path.parent)
         if folder is None or not path.name:
             return []
-        return [folder / name for name in self._listing(folder).files_like(path.name)]
+        _, files, stems = self._names(folder)
+        similar = _similar(path.name, files) or _similar(path.name, stems)
+        return [folder / each for each in similar]
 
-    def _folder(self, path: Path) -> Path | None:
-        """Return the one folder of this or a similar path, or None."""
-        if path not in self._folders:
-            found = path if os.path.isdir(path) else None
-            parent = self._folder(path.parent) if found is None and path.parent != path else None
-            if parent is not None:
-                names = self._listing(parent).folders_like(path.name)
-                found = parent / names[0] if len(names) == 1 else None
-            self._folders[path] = found
-        return self._folders[path]
+    def _similar_folder(self, path: Path) -> Path | None:
+        """Return the folder of this path, or the only one with a similar path, or None."""
+        if os.path.isdir(path):
+            return path
+        parent = self._folder(path.parent) if path.parent != path else None
+        if parent is None:
+            return None
+        similar = _similar(path.name, self._names(parent)[0])
+        return parent / similar[0] if len(similar) == 1 else None
 
-    def _listing(self, folder: Path) -> _Listing:
-        if folder not in self._listings:
-            self._listings[folder] = _Listing(folder, self._extensions)
-        return self._listings[folder]
-
-
-class _Listing:
-    """The contents of a folder by name, in small letters and in Unicode NFC."""
-
-    def __init__(self, folder: Path, extensions: frozenset[str]):
-        self._files: dict[str, list[str]] = {}
-        self._stems: dict[str, list[str]] = {}
-        self._folders: dict[str, list[str]] = {}
+    def _listed(self, folder: Path) -> tuple[Names, Names, Names]:
+        """Return the names of folders, files, and images without extension, by their keys."""
+        folders, files, stems = Names(list), Names(list), Names(list)
         try:
             names = sorted(os.listdir(folder))
         except OSError:
             names = []
         for name in names:
-            path = folder / name
-            if os.path.isdir(path):
-                self._folders.setdefault(_key(name), []).append(name)
-            elif os.path.isfile(path):
-                self._files.setdefault(_key(name), []).append(name)
+            if os.path.isdir(folder / name):
+                folders[_key(name)].append(name)
+            elif os.path.isfile(folder / name):
+                files[_key(name)].append(name)
                 stem, extension = os.path.splitext(name)
-                if extension.lower() in extensions:
-                    self._stems.setdefault(_key(stem), []).append(name)
-
-    def folders_like(self, name: str) -> list[str]:
-        return _closest(name, self._folders.get(_key(name), []))
-
-    def files_like(self, name: str) -> list[str]:
-        return _closest(name, self._files.get(_key(name), [])) or _closest(
-            name, self._stems.get(_key(name), [])
-        )
+                if extension.lower() in self._extensions:
+                    stems[_key(stem)].append(name)
+        return folders, files, stems
 
 
 def _key(name: str) -> str:
     return in_nfc(in_nfc(name).casefold())
 
 
-def _closest(name: str, candidates: list[str]) -> list[str]:
-    """Return the candidates with the same capitals, or all of them if there are none."""
-    name = in_nfc(name)
-    same = [it for it in candidates if name in (in_nfc(it), in_nfc(os.path.splitext(it)[0]))]
-    return same or candidates
+def _similar(name: str, names: Names) -> list[str]:
+    """Return the names with the same key: those with the same capitals, or all without any."""
+    found, name = names[_key(name)], in_nfc(name)
+    same = [it for it in found if name in (in_nfc(it), in_nfc(os.path.splitext(it)[0]))]
+    return same or found

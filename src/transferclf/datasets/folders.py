@@ -115,29 +115,27 @@ def load_image_folder(
     """
     wanted = checked_classes(classes)
     check_flag("recursive", recursive)
-    tree = ImageTree(_checked_root(path), bool(recursive))
-    folders = _folders_of_classes(tree.root, split, wanted if recursive else None)
-    _check_classes(tree.root, wanted, folders if split is None else _splits(tree.root))
-    images = tree.read(folders, wanted)
-    if not images:
-        present = [_name(folder) for parent in folders for folder in subfolders(parent)]
-        raise ImageError(tree.nothing_found(wanted) + did_you_mean(wanted or [], present))
-    names = {"": {image.label for image in images}}
-    if split is not None:
-        names = _classes_by_split(tree, folders, images, wanted)
-    remarks = [tree.remark(), tree.remark_on_nested()]
-    for text in filter(None, [*remarks, remark_on_names(repr(str(tree.root)), names, wanted)]):
-        warn(text)
-    files, labels, groups = zip(*images, strict=True)
-    return bunch(tree.root, files, labels, wanted, groups if recursive else None)
-
-
-def _checked_root(path: str | os.PathLike) -> Path:
     root = given_path("path", path)
     if not os.path.isdir(root) or not os.fspath(path):
         kind = NotADirectoryError if os.path.exists(root) and path else FileNotFoundError
         raise kind(f"expected a folder of class folders, got {os.fspath(path)!r}")
-    return root
+    tree = ImageTree(root, bool(recursive))
+    folders = _folders_of_classes(root, split, wanted if recursive else None)
+    if wanted is not None:
+        known = _names_in(folders if split is None else _splits(root))
+        check_known(wanted, known, f"the class folders of {str(root)!r}")
+    images = tree.read(folders, wanted)
+    if not images:
+        near = did_you_mean(wanted or [], _names_in(folders))
+        raise ImageError(tree.nothing_found(wanted) + near)
+    names = {"": {image.label for image in images}}
+    if split is not None:
+        names = _classes_by_split(tree, folders, images, wanted)
+    remarks = [tree.remark(), tree.remark_on_nested()]
+    for text in filter(None, [*remarks, remark_on_names(repr(str(root)), names, wanted)]):
+        warn(text)
+    files, labels, groups = zip(*images, strict=True)
+    return bunch(root, files, labels, wanted, groups if recursive else None)
 
 
 def _splits(root: Path) -> list[Path]:
@@ -155,7 +153,7 @@ def _folders_of_classes(root: Path, split: object, classes: Sequence[str] | None
         return _asked_splits(root, splits, split)
     names = [_name(folder) for folder in splits]
     usual = [name for name in names if name.lower() in SPLITS]
-    are_classes = classes is not None and {*classes} <= {*map(_name, subfolders(root))}
+    are_classes = classes is not None and {*classes} <= {*_names_in([root])}
     if usual and not are_classes:
         raise InvalidParameterError(
             f"{str(root)!r} holds the splits {names}: say which with split=, for instance "
@@ -183,10 +181,8 @@ def _asked_splits(root: Path, splits: Sequence[Path], split: object) -> list[Pat
     return [folder for name in wanted for folder in splits if _name(folder) == name]
 
 
-def _check_classes(root: Path, classes: Sequence[str] | None, parents: Sequence[Path]) -> None:
-    if classes is not None:
-        known = (_name(folder) for parent in parents for folder in subfolders(parent))
-        check_known(classes, known, f"the class folders of {str(root)!r}")
+def _names_in(parents: Sequence[Path]) -> list[str]:
+    return [_name(folder) for parent in parents for folder in subfolders(parent)]
 
 
 def _name(folder: Path) -> str:

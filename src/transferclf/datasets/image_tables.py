@@ -18,7 +18,7 @@ from transferclf.datasets.bunches import (
     within,
 )
 from transferclf.datasets.finding import FileFinder
-from transferclf.datasets.table_rows import TableRow, TableRows, rows_of_file, rows_of_frame
+from transferclf.datasets.table_rows import TableRows, rows_of_file, rows_of_frame
 from transferclf.exceptions import InvalidParameterError, MissingImageError, warn
 
 # The number of missing files that an error names.
@@ -158,7 +158,14 @@ def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list
             renamed[row.image] = candidates[0]
     if missing:
         raise _all_missing(missing, len(rows), base, table)
-    return found, _remark(renamed, rows, base, table)
+    if not renamed:
+        return found, ""
+    count = sum(row.image in renamed for row in rows)
+    examples = [f"{name!r} is {within(base, file)!r}" for name, file in renamed.items()]
+    return found, (
+        f"{count} of {len(rows)} files of {table.name} have other names than in the table: "
+        f"{shortened(examples)}"
+    )
 
 
 def _all_missing(
@@ -178,16 +185,3 @@ def _all_missing(
     error = MissingImageError("\n".join(lines))
     error.indices, error.problems = list(missing), texts
     return error
-
-
-def _remark(
-    renamed: dict[str, Path], rows: Sequence[TableRow], base: Path, table: TableRows
-) -> str:
-    if not renamed:
-        return ""
-    count = sum(row.image in renamed for row in rows)
-    examples = [f"{name!r} is {within(base, file)!r}" for name, file in renamed.items()]
-    return (
-        f"{count} of {len(rows)} files of {table.name} have other names than in the table: "
-        f"{shortened(examples)}"
-    )

@@ -52,14 +52,10 @@ def rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) -> 
             TableRow(reader.line_num, _stripped(line[image]), _stripped(line[label]))
             for line in filled
         ]
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"expected {file.name} to be text in UTF-8, got {error}; {advice}"
-        ) from None
-    except csv.Error as error:
-        raise ValueError(
-            f"expected {file.name} to be a table as text, got {error}; {advice}"
-        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        is_utf8 = not isinstance(error, UnicodeDecodeError)
+        expected = "a table as text" if is_utf8 else "text in UTF-8"
+        raise ValueError(f"expected {file.name} to be {expected}, got {error}; {advice}") from None
     if not rows:
         raise ValueError(f"{file.name} has no lines below its header.")
     return TableRows(file.name, "line", rows)
@@ -69,13 +65,10 @@ def rows_of_frame(frame: Any, image_column: Hashable, label_column: Hashable) ->
     """Read the rows of a data frame of pandas or polars. Missing values are ""."""
     name = "the data frame"
     _check_columns(name, list(frame.columns), image_column, label_column)
-    images, labels = list(frame[image_column]), list(frame[label_column])
-    if not images:
+    if len(frame) == 0:
         raise ValueError(f"{name} has no rows.")
-    texts = [_texts(column, values) for column, values in (
-        (image_column, images), (label_column, labels)
-    )]  # fmt: skip
-    return TableRows(name, "row", list(map(TableRow, range(len(images)), *texts)))
+    texts = [_texts(column, list(frame[column])) for column in (image_column, label_column)]
+    return TableRows(name, "row", list(map(TableRow, range(len(frame)), *texts)))
 
 
 def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) -> None:
@@ -98,12 +91,12 @@ def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) ->
 def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
     """Return the values of a column of a data frame as text."""
     texts = [_text(value) for value in values]
-    wrong = [index for index, text in enumerate(texts) if text is None]
-    if wrong:
-        value = values[wrong[0]]
+    if None in texts:
+        first = texts.index(None)
+        value = values[first]
         raise ValueError(
-            f"{len(wrong)} rows of the data frame have something else than text or whole numbers "
-            f"in {column!r}, the first of them row {wrong[0]}: {type(value).__name__} "
+            f"{texts.count(None)} rows of the data frame have something else than text or whole "
+            f"numbers in {column!r}, the first of them row {first}: {type(value).__name__} "
             f"{value!r:.100}. Convert the column, for instance by astype(str)."
         )
     return [text for text in texts if text is not None]
@@ -118,20 +111,16 @@ def _text(value: object) -> str | None:
         return path if isinstance(path, str) else None
     if isinstance(value, Integral | np.bool_):
         return str(value)
-    return "" if _is_missing(value) else None
+    try:
+        is_missing = value is None or bool(value != value)  # NaN and NaT differ from themselves
+    except (TypeError, ValueError):
+        is_missing = type(value).__name__ == "NAType"  # comparing pandas.NA has no truth value
+    return "" if is_missing else None
 
 
 def _stripped(text: str) -> str:
     # NumPy treats NUL characters at the end of a text as padding, too.
     return re.sub(r"^[\s\0]+|[\s\0]+$", "", text)
-
-
-def _is_missing(value: object) -> bool:
-    """Whether a value is None, NaN, NaT or NA. The latter three differ from themselves."""
-    try:
-        return value is None or bool(value != value)
-    except (TypeError, ValueError):
-        return type(value).__name__ == "NAType"  # comparing pandas.NA has no truth value
 
 
 def _reader(text: str, wanted: set[str]) -> tuple[Reader, list[str]]:

@@ -55,7 +55,10 @@ class ImageTree:
                 label = in_nfc(folder.name)
                 if classes is None or label in classes:
                     files = self._files_of(folder, [self.root, parent])
-                    images += [LabelledImage(f, label, self._group(f, folder)) for f in files]
+                    for file in files:
+                        inner = file.relative_to(folder).parts
+                        group = inner[0] if len(inner) > 1 else within(self.root, file)
+                        images.append(LabelledImage(file, label, in_nfc(group)))
         return images
 
     def holds_images(self, folder: Path, parent: Path) -> bool:
@@ -127,7 +130,3 @@ class ImageTree:
         reasons = dict(others)
         for name in in_natural_order(reasons):
             self._left_out.append(f"{within(self.root, folder / name)} {reasons[name]}")
-
-    def _group(self, file: Path, folder: Path) -> str:
-        inner = file.relative_to(folder).parts
-        return in_nfc(inner[0] if len(inner) > 1 else within(self.root, file))

@@ -120,17 +120,13 @@ def checked_item(item: object, pixel_range: PixelRange) -> Item:
         return path
     if isinstance(item, Image.Image):
         return item
-    if hasattr(item, "__array__") and np.ndim(item) > 0:
-        return _checked_array(np.asarray(item), pixel_range)
-    raise item_error(item)
-
-
-def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
+    if not hasattr(item, "__array__") or np.ndim(item) == 0:
+        raise item_error(item)
+    array = np.asarray(item)
     if array.dtype.kind not in "biuf":
         raise ImageError(f"expected real numbers, got an array of {array.dtype}")
-    problem = shape_problem(array.shape)
-    if problem is not None:
-        raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {problem}")
+    if fault := shape_problem(array.shape):
+        raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {fault}")
     for _, text in _impossible_values(array[None], pixel_range):
         raise ImageError(text)
     return array

@@ -16,6 +16,9 @@ animations, multi-page files              the first frame
 
 Decoding needs less than 12 bytes a pixel besides the file itself, for every mode, because whole
 pictures are computed a strip of rows at a time. The decoder of WebP needs all of the 12.
+
+PIL images of the caller that are not loaded yet are read from their file and stay unloaded. Loading
+them would keep the pixels of all images of the caller in memory.
 """
 
 from __future__ import annotations
@@ -25,17 +28,22 @@ from os import PathLike
 from typing import IO, NamedTuple, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
 
-from transferclf.exceptions import ImageError
+from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images.containers import read_error
 from transferclf.images.deep import Numbers, in_strips, picture_of
 from transferclf.images.files import Contents, contents_of
-from transferclf.images.formats import Header, header_of, open_image
+from transferclf.images.formats import (
+    REFUSED,
+    Header,
+    decoded_at_reduced_size,
+    header_of,
+    open_image,
+    with_less_memory,
+)
 from transferclf.images.geometry import Picture, average_blocks, reduction_factor, rgb_array
-from transferclf.images.lazy import file_of
 from transferclf.images.pixels import PixelRange, is_on_255_scale
-from transferclf.images.reducing import decoded_at_reduced_size, with_less_memory
 from transferclf.images.threads import loading, room_for
 
 # EXIF orientations of images that are not upright, and of those that lie on their side.
@@ -71,16 +79,9 @@ def decode_image(
     """
     if isinstance(file, str | PathLike):
         with contents_of(str(file)) as contents:
-            return rgb_array(read_image(contents, pixel_range=pixel_range, reduce_to=reduce_to))
+            return rgb_array(decoded(contents, pixel_range, reduce_to).picture)
     source = Contents(file) if isinstance(file, bytes) else file
-    return rgb_array(read_image(source, pixel_range=pixel_range, reduce_to=reduce_to))
-
-
-def read_image(
-    file: Contents | Image.Image | IO[bytes], *, pixel_range: PixelRange, reduce_to: int | None
-) -> Picture:
-    """Return the picture of :func:`decode_image`. An image of Pillow is not copied to an array."""
-    return decoded(file, pixel_range, reduce_to).picture
+    return rgb_array(decoded(source, pixel_range, reduce_to).picture)
 
 
 def decoded(
@@ -163,7 +164,7 @@ def _factor(image: Image.Image, reduce_to: int | None) -> int:
 
 def is_turned(image: Image.Image, quarter: bool = False) -> bool:
     """Whether the EXIF orientation turns or mirrors an image; with `quarter`, on its side."""
-    return image.getexif().get(ExifTags.Base.Orientation) in (QUARTERS if quarter else TURNS)
+    return _orientation(image) in (QUARTERS if quarter else TURNS)
 
 
 def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
@@ -239,3 +240,60 @@ def _to_rgba(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # Pillow converts premultiplied gray only one step at a time
         image = image.convert("LA")
     return image if image.mode == "RGBA" else image.convert("RGBA")
+
+
+def file_of(image: Image.Image) -> Contents | None:
+    """Return the bytes of the file behind an image that is not loaded, else None.
+
+    None too if the image was changed after it was opened: another frame, a reduced size, other
+    metadata. Raise ImageReadError if its format is not decoded.
+    """
+    if not isinstance(image, ImageFile.ImageFile):
+        return None
+    is_loaded = vars(image).get("_im", vars(image).get("im")) is not None
+    if is_loaded and not image.tile:
+        return None
+    if image.format in REFUSED:
+        raise ImageReadError(
+            f"expected an image file, got a file in {image.format} format, "
+            f"{REFUSED[image.format]}; convert it to PNG"
+        )
+    contents = _contents(image)
+    return contents if contents is not None and _shows_the_same(image, contents) else None
+
+
+def _contents(image: ImageFile.ImageFile) -> Contents | None:
+    with loading():
+        if (file := getattr(image, "fp", None)) is None:
+            return None
+        try:
+            position = file.tell()
+            file.seek(0)
+            try:
+                return Contents(file.read())
+            finally:
+                file.seek(position)
+        except (AttributeError, OSError, ValueError):  # the file is closed, or cannot be read again
+            return None
+
+
+def _shows_the_same(image: ImageFile.ImageFile, contents: Contents) -> bool:
+    """Whether the file still gives this image: same frame, size, mode and metadata."""
+    if getattr(image, "decoderconfig", ()):  # draft() was called
+        return False
+    # The caller can have changed the orientation only after having read the EXIF data.
+    has_exif = getattr(image, "_exif", None) is not None
+    try:
+        with open_image(contents.file(), contents.size) as fresh:
+            return (
+                type(fresh) is type(image)
+                and (fresh.size, fresh.mode, fresh.info) == (image.size, image.mode, image.info)
+                and fresh.tell() == image.tell()
+                and (not has_exif or _orientation(fresh) == _orientation(image))
+            )
+    except Exception:  # loading the image itself will raise the error
+        return False
+
+
+def _orientation(image: Image.Image) -> object:
+    return image.getexif().get(ExifTags.Base.Orientation)

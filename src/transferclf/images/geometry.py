@@ -55,11 +55,21 @@ def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop
     if mode in _PLACES:
         box = largest_box((height, width), size, _PLACES[mode])
         return rgb_array(_resample(image, size, box))
+    whole = (0, 0, width, height)
     if mode == "stretch":
-        return rgb_array(_resample(image, size, (0, 0, width, height)))
-    if mode == "pad":
-        return _padded(image, size)
-    raise InvalidParameterError(f"resize must be one of {RESIZE_MODES}. Got {mode!r} instead.")
+        return rgb_array(_resample(image, size, whole))
+    if mode != "pad":
+        raise InvalidParameterError(f"resize must be one of {RESIZE_MODES}. Got {mode!r} instead.")
+    scale = min(size[0] / height, size[1] / width)
+    inner = (
+        min(max(round(height * scale), 1), size[0]),
+        min(max(round(width * scale), 1), size[1]),
+    )
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    resized = rgb_array(_resample(image, inner, whole))
+    canvas = np.zeros((*size, 3), resized.dtype)
+    canvas[top : top + inner[0], left : left + inner[1]] = resized
+    return canvas
 
 
 def reduction_factor(source: tuple[int, int], side: int) -> int:
@@ -117,20 +127,6 @@ def largest_box(source: tuple[int, int], target: tuple[int, int], place: float =
     top, left = (source[0] - height) * place, (source[1] - width) * place
     # Pillow refuses a box that ends beyond the image, even by a rounding.
     return (left, top, min(left + width, source[1]), min(top + height, source[0]))
-
-
-def _padded(image: Picture, size: tuple[int, int]) -> np.ndarray:
-    height, width = sides(image)
-    scale = min(size[0] / height, size[1] / width)
-    inner = (
-        min(max(round(height * scale), 1), size[0]),
-        min(max(round(width * scale), 1), size[1]),
-    )
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    resized = rgb_array(_resample(image, inner, (0, 0, width, height)))
-    canvas = np.zeros((*size, 3), resized.dtype)
-    canvas[top : top + inner[0], left : left + inner[1]] = resized
-    return canvas
 
 
 def _resample(image: Picture, size: tuple[int, int], box: Box) -> Picture:

@@ -126,8 +126,11 @@ class Scale(NamedTuple):
             exact = np.clip(exact, 0, 255)
         if self.is_whole is False:
             return exact.astype(np.float32)
+        # k/255 stored as float16 comes back as k within an eighth of a level, as float32 within
+        # 1e-5. A thousandth of a level is too small to matter to a network.
+        tolerance = 0.13 if self.dtype == np.float16 else 1e-3
         rounded = np.rint(exact)
-        if self.is_whole or np.abs(exact - rounded).max() <= _tolerance(self.dtype):
+        if self.is_whole or np.abs(exact - rounded).max() <= tolerance:
             return rounded.astype(np.uint8)
         return exact.astype(np.float32)
 
@@ -219,14 +222,6 @@ def _overshoot(high: float, limits: tuple[float, float]) -> float:
         white = 1 if high <= 1 + OVERSHOOT else 255
     is_credible = high - black > DARKEST_CREDIBLE_SHARE * (white - black)
     return OVERSHOOT * (white - black) if is_credible else 0.0
-
-
-def _tolerance(source: np.dtype) -> float:
-    # k/255 stored as float16 comes back as k within an eighth of a level, as float32 within 1e-5.
-    # A thousandth of a level is too small to matter to a network.
-    if source.kind == "f" and source.itemsize == 2:
-        return 0.13
-    return 1e-3
 
 
 def over_white(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:

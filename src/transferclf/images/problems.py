@@ -54,7 +54,16 @@ def _lines(problems: Sequence[Problem], total: int) -> list[str]:
     for problem in problems:
         groups.setdefault(_DETAIL.sub("#", str(problem.error)), []).append(problem)
     shown = list(groups.values())[:KINDS_NAMED]
-    lines = [f"{len(problems)} of {total} images cannot be used:", *map(_line, shown)]
+    lines = [f"{len(problems)} of {total} images cannot be used:"]
+    for first, *others in shown:
+        if not others:
+            lines.append(f"  image {first.place}: {first.error}")
+            continue
+        places = ", ".join(problem.place for problem in [first, *others][:NAMED])
+        more = ", ..." if len(others) >= NAMED else ""
+        is_one_text = all(str(other.error) == str(first.error) for other in others)
+        of_first = "" if is_one_text else f" (this is of image {first.position})"
+        lines.append(f"  {1 + len(others)} images: {places}{more}: {first.error}{of_first}")
     left = len(problems) - sum(map(len, shown))
     if left:
         lines.append(f"  {left} images more: other faults")
@@ -65,14 +74,3 @@ def _lines(problems: Sequence[Problem], total: int) -> list[str]:
             "what is wrong with each."
         )
     return lines
-
-
-def _line(group: Sequence[Problem]) -> str:
-    first = group[0]
-    if len(group) == 1:
-        return f"  image {first.place}: {first.error}"
-    more = ", ..." if len(group) > NAMED else ""
-    places = ", ".join(problem.place for problem in group[:NAMED])
-    texts = {str(problem.error) for problem in group}
-    of_first = f" (this is of image {first.position})" if len(texts) > 1 else ""
-    return f"  {len(group)} images: {places}{more}: {first.error}{of_first}"

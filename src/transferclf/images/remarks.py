@@ -16,11 +16,10 @@ from PIL import Image
 
 from transferclf.exceptions import warn
 from transferclf.images.checking import Item
-from transferclf.images.decoding import is_turned
+from transferclf.images.decoding import file_of, is_turned
 from transferclf.images.files import contents_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import ResizeMode, largest_box
-from transferclf.images.lazy import file_of
 from transferclf.images.pixels import ValueRange, dtype_limits, is_decided_by_caller, is_wide
 from transferclf.images.scales import sample_of, warn_if_dark, warn_if_dark_on, warn_if_scaled
 from transferclf.images.source import ImageSource

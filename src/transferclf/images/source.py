@@ -25,13 +25,8 @@ from transferclf.images.checking import (
     colours_of,
     images_of_rows,
 )
-from transferclf.images.decoding import (
-    decoded,
-    header,
-    read_image,
-    to_be_pickled,
-)
-from transferclf.images.deep import STRIP, array_numbers, picture_of
+from transferclf.images.decoding import decoded, file_of, header, to_be_pickled
+from transferclf.images.deep import array_numbers, picture_of
 from transferclf.images.digests import Look, contents_digest, picture_digest
 from transferclf.images.files import Contents, contents_of
 from transferclf.images.formats import Header
@@ -52,9 +47,8 @@ from transferclf.images.kinds import (
     refuse_what_is_no_sequence,
     warn_if_read_whole,
 )
-from transferclf.images.lazy import file_of
 from transferclf.images.loading import failures
-from transferclf.images.pixels import PixelRange, check_pixel_range, is_on_255_scale, to_rgb
+from transferclf.images.pixels import PixelRange, check_pixel_range, is_on_255_scale
 from transferclf.images.problems import Problem, raise_problems
 from transferclf.images.scales import range_of
 
@@ -156,10 +150,13 @@ class ImageSource:
     def _picture(self, index: int, reduce_to: int | None) -> Picture:
         item = self.item(index)
         if isinstance(item, np.ndarray):
-            return _picture_of_array(item, self.pixel_range, reduce_to)
+            is_rgb = item.shape[2:] == (3,) and is_on_255_scale(item.dtype, self.pixel_range)
+            picture = item if is_rgb else picture_of(array_numbers(item), self.pixel_range)
+            factor = 1 if reduce_to is None else reduction_factor(sides(item), reduce_to)
+            return average_blocks(picture, factor)
         with self._contents(item) as contents:
             file = cast(Image.Image, item) if contents is None else contents
-            return read_image(file, pixel_range=self.pixel_range, reduce_to=reduce_to)
+            return decoded(file, self.pixel_range, reduce_to).picture
 
     @staticmethod
     def _contents(item: Item) -> AbstractContextManager[Contents | None]:
@@ -187,28 +184,13 @@ class ImageSource:
         return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
 
 
-def _picture_of_array(array: np.ndarray, pixel_range: PixelRange, reduce_to: int | None) -> Picture:
-    is_plain = array.shape[2:] == (3,) and is_on_255_scale(array.dtype, pixel_range)
-    picture: Picture
-    if is_plain or array.size <= STRIP:
-        picture = to_rgb(array, pixel_range)
-    else:
-        picture = picture_of(array_numbers(array), pixel_range)
-    if reduce_to is None:
-        return picture
-    return average_blocks(picture, reduction_factor(array.shape[:2], reduce_to))
-
-
 def _look(digest: bytes, seen: Header | None) -> Look:
     assert seen is not None
     return Look(digest, *seen)
 
 
 def check_images(
-    X: Any,
-    *,
-    image_shape: ImageShape = None,
-    pixel_range: PixelRange = None,
+    X: Any, *, image_shape: ImageShape = None, pixel_range: PixelRange = None
 ) -> ImageSource:
     """Check images of any kind and return them as one lazy sequence. Nothing is decoded or copied.
 
@@ -275,19 +257,15 @@ def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageS
         except ImageError as error:
             failed[position] = error
     if failed:
-        failed |= _unreadable(checked, [i for i in range(len(items)) if i not in failed])
+        # Files that cannot be decoded are named too. "minmax" accepts all values.
+        positions = [position for position in range(len(items)) if position not in failed]
+        files = [number for number, item in enumerate(checked) if isinstance(item, str)]
+        for number, fault in failures(ImageSource(checked, "minmax"), files).items():
+            failed[positions[number]] = fault
         problems = [Problem(i, failed[i], _path(items[i])) for i in sorted(failed)]
         raise_problems(problems, len(items))
     return ImageSource(checked, pixel_range)
 
 
-def _path(item: Any) -> str | None:
+def _path(item: object) -> str | None:
     return str(item) if isinstance(item, str | os.PathLike) else None
-
-
-def _unreadable(checked: Sequence[Item], positions: Sequence[int]) -> dict[int, ImageError]:
-    """Return the errors of files that cannot be decoded, by their positions in X."""
-    files = [number for number, item in enumerate(checked) if isinstance(item, str)]
-    # "minmax" accepts any values: the range is decided later, by all images together.
-    found = failures(ImageSource(checked, "minmax"), files)
-    return {positions[number]: error for number, error in found.items()}
