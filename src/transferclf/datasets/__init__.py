@@ -2,6 +2,6 @@
 
 from transferclf.datasets.folders import load_image_folder as load_image_folder
 from transferclf.datasets.image_tables import load_image_table as load_image_table
-from transferclf.datasets.scanning import image_extensions as image_extensions
+from transferclf.datasets.trees import image_extensions as image_extensions
 
 __all__ = ["image_extensions", "load_image_folder", "load_image_table"]

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from transferclf._spelling import in_nfc
-from transferclf.datasets.scanning import image_extensions
+from transferclf.datasets.trees import image_extensions
 
 Names = defaultdict[str, list[str]]
 

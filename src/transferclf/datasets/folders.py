@@ -18,8 +18,7 @@ from transferclf.datasets.bunches import (
     remark_on_names,
     several,
 )
-from transferclf.datasets.scanning import subfolders
-from transferclf.datasets.trees import ImageTree, LabelledImage
+from transferclf.datasets.trees import ImageTree, LabelledImage, subfolders
 from transferclf.exceptions import ImageError, InvalidParameterError, warn
 
 SPLITS = ("train", "training", "valid", "validation", "val", "test", "testing")

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from natsort import natsorted
+from PIL import Image
+
 from transferclf._spelling import in_nfc, quoted, shortened
 from transferclf.datasets.bunches import within
-from transferclf.datasets.scanning import (
-    contents,
-    count_images,
-    has_images,
-    has_images_below,
-    image_extensions,
-    in_natural_order,
-    subfolders,
-    walk,
-)
+from transferclf.images.formats import is_decoded
 
 # The number of folders and files below the class folders that are listed to count their images.
 MOST_COUNTED = 100_000
+
+# Folders and files that archives of macOS, network drives, file managers and Python add. Names that
+# begin with a dot are hidden anyway.
+_LITTER = {
+    "#recycle", "$recycle.bin", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
+    "lost+found", "system volume information", "thumbs.db",
+}  # fmt: skip
+
+
+class Contents(NamedTuple):
+    """Names in a folder, without hidden ones. `others` are names with the fault of each."""
+
+    images: list[str]
+    folders: list[str]
+    others: list[tuple[str, str]]
 
 
 class LabelledImage(NamedTuple):
@@ -65,7 +75,8 @@ class ImageTree:
         """Whether a class folder has images that would be read."""
         if not self.recursive:
             return has_images(folder, self._extensions)
-        return has_images_below(folder, [self.root, parent], self._extensions)
+        listings = walk([folder], [self.root, parent], self._extensions)
+        return any(found and found.images for _, found in listings)
 
     def remark(self) -> str:
         """Name the files and folders that were left out, if any."""
@@ -117,9 +128,17 @@ class ImageTree:
         """Count the images that are left out. Return whether there are any, or may be."""
         if not folders:
             return False
-        n_images, self._left_to_count = count_images(
-            folders, above, self._extensions, self._left_to_count
-        )
+        left, n_images = self._left_to_count, 0
+        try:
+            for _, found in walk(folders, above, self._extensions):
+                if left <= 0:
+                    break
+                if found is not None:
+                    n_images += len(found.images)
+                    left -= 1 + len(found.images) + len(found.folders) + len(found.others)
+        except PermissionError:
+            left = 0
+        self._left_to_count = max(left, 0)
         self._n_nested += n_images
         if n_images == 0 and self._left_to_count:
             return False
@@ -130,3 +149,88 @@ class ImageTree:
         reasons = dict(others)
         for name in in_natural_order(reasons):
             self._left_out.append(f"{within(self.root, folder / name)} {reasons[name]}")
+
+
+def image_extensions() -> frozenset[str]:
+    """Return the file name extensions, in small letters, of all formats that are decoded."""
+    Image.init()
+    # Not cached, because a plugin may be registered at any time.
+    extensions = Image.registered_extensions().items()
+    return frozenset(extension for extension, kind in extensions if is_decoded(kind))
+
+
+def contents(folder: Path, extensions: frozenset[str]) -> Contents:
+    """List a folder, in no particular order."""
+    found = Contents([], [], [])
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if _is(entry.is_dir):
+                found.folders.append(entry.name)
+            elif not _is(entry.is_file):
+                found.others.append((entry.name, "is a broken link or no file"))
+            elif _has_extension(entry, extensions):
+                found.images.append(entry.name)
+            else:
+                found.others.append((entry.name, "has no known image extension"))
+    return found
+
+
+def has_images(folder: Path, extensions: frozenset[str]) -> bool:
+    """Whether there is an image directly in a folder."""
+    with os.scandir(folder) as entries:
+        return any(
+            _has_extension(entry, extensions) and not is_hidden(entry.name) and _is(entry.is_file)
+            for entry in entries
+        )
+
+
+def _has_extension(entry: os.DirEntry, extensions: frozenset[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in extensions
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a folder or file is hidden or was added by a system."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def in_natural_order(names: Iterable[str]) -> list[str]:
+    """Sort names so that img2 is before img10."""
+    # img1 and img01 are equal for natsort, and sorting before fixes their order.
+    return natsorted(sorted(names))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, in natural order, without hidden ones."""
+    names = contents(folder, frozenset()).folders
+    return [folder / name for name in in_natural_order(names)]
+
+
+def walk(
+    tops: Sequence[Path], above: Sequence[Path], extensions: frozenset[str]
+) -> Iterator[tuple[Path, Contents | None]]:
+    """List folders and all folders below them, each once, depth first and in natural order.
+
+    Yield each folder with its contents, or with None for a link to a folder that was listed before
+    or is in `above`.
+    """
+    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
+    waiting = list(reversed(tops))
+    while waiting:
+        folder = waiting.pop()
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            yield folder, None
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found = contents(folder, extensions)
+        yield folder, found
+        waiting += [folder / name for name in reversed(in_natural_order(found.folders))]

@@ -32,7 +32,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
 
 from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images.containers import read_error
-from transferclf.images.deep import Numbers, in_strips, picture_of
+from transferclf.images.deep import Numbers, Picture, in_strips, picture_of, rgb_array
 from transferclf.images.files import Contents, contents_of
 from transferclf.images.formats import (
     REFUSED,
@@ -42,7 +42,7 @@ from transferclf.images.formats import (
     open_image,
     with_less_memory,
 )
-from transferclf.images.geometry import Picture, average_blocks, reduction_factor, rgb_array
+from transferclf.images.geometry import average_blocks, reduction_factor
 from transferclf.images.pixels import PixelRange, is_on_255_scale
 from transferclf.images.threads import loading, room_for
 

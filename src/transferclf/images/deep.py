@@ -1,11 +1,15 @@
-"""Large pictures, computed a strip of rows at a time to save memory.
+"""Pictures. Large ones are computed a strip of rows at a time to save memory.
 
-Scaling needs float64 copies, and compositing needs several: gigabytes for 24 megapixels. The
-result is the same to the bit.
+A picture is an RGB array or, where Pillow made it and it has 8 bits, Pillow's own image (mode L or
+RGB), because each conversion would copy all pixels. A large picture of floats is a `DeepPicture`:
+scaling needs float64 copies, and compositing needs several, gigabytes for 24 megapixels. The result
+is the same to the bit.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -69,7 +73,10 @@ class DeepPicture:
         return whole
 
 
-def picture_of(numbers: Numbers, pixel_range: PixelRange) -> np.ndarray | Image.Image | DeepPicture:
+Picture = np.ndarray | Image.Image | DeepPicture
+
+
+def picture_of(numbers: Numbers, pixel_range: PixelRange) -> Picture:
     """Put numbers on the scale 0 to 255, with the values of :func:`.pixels.to_rgb`.
 
     A small picture becomes an array (h, w, 3), a large one of 8 bits a PIL image of mode L or RGB.
@@ -136,3 +143,49 @@ def strips(height: int, width: int) -> Iterator[tuple[int, int]]:
     """Return the first row of each strip of about 2**19 pixels, and the row after its last."""
     count = max(STRIP // width, 1)
     return ((top, min(top + count, height)) for top in range(0, height, count))
+
+
+def sides(image: Picture) -> tuple[int, int]:
+    """Return the height and width in pixels."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0], image.shape[1]
+    return image.height, image.width
+
+
+def rgb_array(image: Picture) -> np.ndarray:
+    """Return the picture as an array (h, w, 3), gray repeated."""
+    if isinstance(image, DeepPicture):
+        array = np.empty((image.height, image.width, 3), np.float32)
+        for top, levels in image.parts():
+            array[top : top + len(levels)] = levels
+        return array
+    array = np.asarray(image)
+    array = array[..., None] if array.ndim == 2 else array
+    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+
+
+def pixels_digest(pixels: np.ndarray) -> bytes:
+    """SHA-256 of an array's type, shape and values."""
+    digest = hashlib.sha256(_header(pixels.dtype, pixels.shape))
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
+def picture_digest(picture: Picture) -> bytes:
+    """SHA-256 of the RGB array of a picture, a strip at a time where it is no array yet."""
+    if isinstance(picture, np.ndarray):
+        return pixels_digest(picture)
+    dtype = np.dtype(np.float32 if isinstance(picture, DeepPicture) else np.uint8)
+    digest = hashlib.sha256(_header(dtype, (picture.height, picture.width, 3)))
+    for top, bottom in strips(picture.height, picture.width):
+        if isinstance(picture, DeepPicture):
+            part = rgb_array(picture.part(top, bottom))
+        else:
+            part = rgb_array(picture.crop((0, top, picture.width, bottom)))
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.digest()
+
+
+@functools.lru_cache(maxsize=64)
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    return f"pixels {dtype.name} {shape}".encode()

@@ -95,6 +95,18 @@ class Header(NamedTuple):
     decoder: str
 
 
+class Look(NamedTuple):
+    """The SHA-256 of an image's content, and the :class:`Header` of its file.
+
+    Mode and decoder are empty for arrays and loaded PIL images.
+    """
+
+    digest: bytes
+    size: tuple[int, int]
+    mode: str = ""
+    decoder: str = ""
+
+
 def open_image(file: IO[bytes], length: int | None = None) -> ImageFile.ImageFile:
     """Open an image of one of the formats that are decoded, without reading its pixels.
 

@@ -7,9 +7,7 @@ beyond it, as it would if the whole image were resized and cropped after.
 Images many times larger than needed are first averaged in blocks of 2, 4 or 8 pixels. JPEG files of
 that size are decoded at reduced scale, which gives the same.
 
-A picture is an RGB array or, where Pillow made it and it has 8 bits, Pillow's own image (mode L or
-RGB), because each conversion would copy all pixels. A large picture of floats is computed one
-channel at a time.
+A large picture of floats is computed one channel at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.images.deep import DeepPicture
+from transferclf.images.deep import DeepPicture, Picture, rgb_array, sides
 
 ResizeMode = Literal["crop", "stretch", "pad", "first", "last"]
 
@@ -32,8 +30,6 @@ RESIZE_MODES: tuple[ResizeMode, ...] = ("crop", "stretch", "pad")
 _PLACES = {"first": 0.0, "crop": 0.5, "last": 1.0}
 
 Box = tuple[float, float, float, float]
-
-Picture = np.ndarray | Image.Image | DeepPicture
 
 # Images that are averaged in blocks stay at least this many times larger than needed. With less,
 # features of a JPEG file decoded at reduced scale and of the same pixels averaged have a cosine
@@ -89,25 +85,6 @@ def average_blocks(image: Picture, factor: int) -> Picture:
     if factor == 1:
         return image
     return _by_pillow(image, lambda plane: plane.reduce(factor))
-
-
-def sides(image: Picture) -> tuple[int, int]:
-    """Return the height and width in pixels."""
-    if isinstance(image, np.ndarray):
-        return image.shape[0], image.shape[1]
-    return image.height, image.width
-
-
-def rgb_array(image: Picture) -> np.ndarray:
-    """Return the picture as an array (h, w, 3), gray repeated."""
-    if isinstance(image, DeepPicture):
-        array = np.empty((image.height, image.width, 3), np.float32)
-        for top, levels in image.parts():
-            array[top : top + len(levels)] = levels
-        return array
-    array = np.asarray(image)
-    array = array[..., None] if array.ndim == 2 else array
-    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
 
 
 def largest_box(source: tuple[int, int], target: tuple[int, int], place: float = 0.5) -> Box:

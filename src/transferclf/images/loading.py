@@ -7,7 +7,7 @@ decoded without them, because starting a thread takes longer than a small image.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from transferclf.exceptions import ImageError
-from transferclf.images.digests import Look
+from transferclf.images.formats import Look
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
@@ -70,26 +70,13 @@ def load_batches(
     resize: ResizeMode,
     reuse: bool = False,
 ) -> Generator[np.ndarray, None, None]:
-    """Yield the pixels of :func:`load_looked_batches`, without looks."""
-    with closing(load_looked_batches(source, batches, size, resize, None, reuse)) as loaded:
-        for pixels, _ in loaded:
-            yield pixels
-
-
-def load_looked_batches(
-    source: ImageSource,
-    batches: Sequence[Indices],
-    size: tuple[int, int],
-    resize: ResizeMode,
-    looks: Sequence[Look] | None,
-    reuse: bool = False,
-) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
-    """Yield :func:`loaded_batches`. An ImageError names all images that cannot be decoded."""
+    """Yield the pixels of :func:`loaded_batches`. An ImageError names all images at fault."""
     with (
         faults_named(source, _order(batches)),
-        closing(loaded_batches(source, batches, size, resize, looks, reuse)) as loaded,
+        closing(loaded_batches(source, batches, size, resize, None, reuse)) as loaded,
     ):
-        yield from loaded
+        for pixels, _ in loaded:
+            yield pixels
 
 
 def loaded_batches(
@@ -113,7 +100,7 @@ def loaded_batches(
         return source.load_looked(index, size, resize, looks[index])
 
     order = _order(batches)
-    threads = _threads_to_decode(order)
+    threads = thread_count() if len(order) > FEW else 0
     longest = max(map(len, batches), default=0)
     image_bytes = size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
     ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // image_bytes))
@@ -121,7 +108,14 @@ def loaded_batches(
     with closing(_in_order(load, order, threads, ahead)) as images:
         for batch in batches:
             room = memory[: len(batch)] if reuse else np.empty((len(batch), *size, 3), np.float32)
-            yield room, _fill(room, islice(images, len(batch)))
+            seen: list[Look] = []
+            for row, image in enumerate(islice(images, len(batch))):
+                if isinstance(image, ImageError):
+                    raise image
+                room[row], look = image
+                if look is not None:
+                    seen.append(look)
+            yield room, seen
 
 
 @contextmanager
@@ -154,26 +148,8 @@ def load_all(
     return pixels
 
 
-def _fill(
-    room: np.ndarray, images: Iterable[tuple[np.ndarray, Look | None] | ImageError]
-) -> list[Look]:
-    """Put images into `room` and return the looks at them; raise the first error."""
-    looks = []
-    for row, image in enumerate(images):
-        if isinstance(image, ImageError):
-            raise image
-        room[row], look = image
-        if look is not None:
-            looks.append(look)
-    return looks
-
-
 def _order(batches: Sequence[Indices]) -> np.ndarray:
     return np.fromiter((index for batch in batches for index in batch), int)
-
-
-def _threads_to_decode(indices: Indices) -> int:
-    return thread_count() if len(indices) > FEW else 0
 
 
 def _are_small_arrays(source: ImageSource) -> bool:
@@ -208,7 +184,7 @@ def failures(source: ImageSource, indices: Indices) -> dict[int, ImageError]:
     def probe(index: int) -> None:
         source.load(index, (1, 1), "stretch")
 
-    return _outcomes(probe, indices, _threads_to_decode(indices))[1]
+    return _outcomes(probe, indices, thread_count() if len(indices) > FEW else 0)[1]
 
 
 def _in_order(

@@ -59,7 +59,18 @@ def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
 def remark_on_training_images(source: ImageSource, seen: list[Seen]) -> None:
     """Warn of 16-bit files that use fewer bits, and of fourth bands that are no alpha."""
     _remark_on_depth(source, seen)
-    _remark_on_bands(source, seen)
+    items = (source.item(it.position) for it in seen)
+    arrays = [item for item in items if isinstance(item, np.ndarray) and item.shape[2:] == (4,)]
+    # Pillow reads any four bands of a TIFF file as RGBA.
+    files = [it for it in seen if (it.mode, it.format) == ("RGBA", "TIFF")]
+    looks = [looks_like_alpha(pixels) for pixels in (*arrays, *_decoded(source, files))]
+    if np.mean(looks or [True]) < 0.5:
+        warn(
+            "the fourth channel of X is read as transparency, and the colours are put over white "
+            "by it, yet it does not look like transparency: few of its values are fully "
+            "transparent or opaque. If it is another band, or the black of CMYK, pass three "
+            "channels: X[..., :3] of an array, or other bands of your choice"
+        )
 
 
 def remark_on_other_images(source: ImageSource) -> None:
@@ -110,22 +121,6 @@ def _remark_on_depth(source: ImageSource, seen: list[Seen]) -> None:
         if pixels.min() >= 0 and pixels.max() <= _WHITE_16
     ]
     warn_if_dark_on(_WHITE_16, brightest)
-
-
-def _remark_on_bands(source: ImageSource, seen: list[Seen]) -> None:
-    """Warn if the fourth channel is not what alpha looks like in most of the images with four."""
-    items = (source.item(it.position) for it in seen)
-    arrays = [item for item in items if isinstance(item, np.ndarray) and item.shape[2:] == (4,)]
-    # Pillow reads any four bands of a TIFF file as RGBA.
-    files = [it for it in seen if (it.mode, it.format) == ("RGBA", "TIFF")]
-    looks = [looks_like_alpha(pixels) for pixels in (*arrays, *_decoded(source, files))]
-    if np.mean(looks or [True]) < 0.5:
-        warn(
-            "the fourth channel of X is read as transparency, and the colours are put over white "
-            "by it, yet it does not look like transparency: few of its values are fully "
-            "transparent or opaque. If it is another band, or the black of CMYK, pass three "
-            "channels: X[..., :3] of an array, or other bands of your choice"
-        )
 
 
 def looks_like_alpha(image: np.ndarray) -> bool:

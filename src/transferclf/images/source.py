@@ -15,40 +15,32 @@ import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import ImageError, ImageReadError
-from transferclf.images.checking import (
-    ImageShape,
-    Item,
-    batch_problem,
-    check_image_shape,
-    check_values_of_batch,
-    checked_item,
-    colours_of,
-    images_of_rows,
-)
+from transferclf.images import checking, kinds
+from transferclf.images.checking import ImageShape, Item
 from transferclf.images.decoding import decoded, file_of, header, to_be_pickled
-from transferclf.images.deep import array_numbers, picture_of
-from transferclf.images.digests import Look, contents_digest, picture_digest
-from transferclf.images.files import Contents, contents_of
-from transferclf.images.formats import Header
-from transferclf.images.geometry import (
+from transferclf.images.deep import (
     Picture,
+    array_numbers,
+    picture_digest,
+    picture_of,
+    rgb_array,
+    sides,
+)
+from transferclf.images.files import Contents, contents_of
+from transferclf.images.formats import Header, Look
+from transferclf.images.geometry import (
     ResizeMode,
     average_blocks,
     reduction_factor,
     resize_image,
-    rgb_array,
-    sides,
-)
-from transferclf.images.kinds import (
-    KINDS,
-    array_of_rows,
-    is_rows,
-    numbers_of_objects,
-    refuse_what_is_no_sequence,
-    warn_if_read_whole,
 )
 from transferclf.images.loading import failures
-from transferclf.images.pixels import PixelRange, check_pixel_range, is_on_255_scale
+from transferclf.images.pixels import (
+    DtypeRange,
+    PixelRange,
+    check_pixel_range,
+    is_on_255_scale,
+)
 from transferclf.images.problems import Problem, raise_problems
 from transferclf.images.scales import range_of
 
@@ -127,7 +119,7 @@ class ImageSource:
             with self._contents(item) as contents:
                 if contents is None:
                     return self.load(index, size, resize), known
-                digest = contents_digest(contents, self.pixel_range)
+                digest = self._digest(contents)
                 try:
                     seen = decoded(contents, self.pixel_range, max(size))
                 except ImageReadError:
@@ -143,7 +135,7 @@ class ImageSource:
         with self._contents(item) as contents:
             if contents is not None:
                 seen = header(contents)
-                return _look(contents_digest(contents, self.pixel_range), seen)
+                return _look(self._digest(contents), seen)
         picture = self._picture(index, None)
         return Look(picture_digest(picture), sides(picture))
 
@@ -168,6 +160,11 @@ class ImageSource:
         contents = file_of(item) if isinstance(item, Image.Image) else None
         return nullcontext() if contents is None else contents
 
+    def _digest(self, contents: Contents) -> bytes:
+        """SHA-256 of a file's bytes and of the pixel range. A DtypeRange does not affect files."""
+        read_with = None if isinstance(self.pixel_range, DtypeRange) else self.pixel_range
+        return contents.digest(f"file {read_with!r} ".encode())
+
     def decided_range(self) -> PixelRange:
         """Return the pixel range to keep after fitting: the given one, or that of the arrays.
 
@@ -181,7 +178,7 @@ class ImageSource:
     def colours(self) -> list[np.ndarray]:
         """Return views of all images that are arrays, without alpha."""
         items = (self.item(index) for index in range(len(self)))
-        return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
+        return [checking.colours_of(item) for item in items if isinstance(item, np.ndarray)]
 
 
 def _look(digest: bytes, seen: Header | None) -> Look:
@@ -206,14 +203,14 @@ def check_images(
     if isinstance(X, ImageSource):
         return X
     pixel_range = check_pixel_range(pixel_range)
-    shape = check_image_shape(image_shape)
-    refuse_what_is_no_sequence(X)
-    warn_if_read_whole(X)
+    shape = checking.check_image_shape(image_shape)
+    kinds.refuse_what_is_no_sequence(X)
+    kinds.warn_if_read_whole(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
-    if isinstance(array, list | tuple) and is_rows(array):
-        array = array_of_rows(array)
+    if isinstance(array, list | tuple) and kinds.is_rows(array):
+        array = kinds.array_of_rows(array)
     if isinstance(array, np.ndarray) and array.dtype == object:
-        array = numbers_of_objects(array)
+        array = kinds.numbers_of_objects(array)
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
     return _source_of_sequence(_one_dimensional(array), pixel_range)
@@ -226,7 +223,7 @@ def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
     if not is_scalar and len(X) == 0:
         raise ImageError("X is empty: expected at least one image.")
     if isinstance(X, np.ndarray) and X.ndim != 1:
-        raise ImageError(f"X must be {KINDS}. Got {X.dtype} of shape {X.shape} instead.")
+        raise ImageError(f"X must be {kinds.KINDS}. Got {X.dtype} of shape {X.shape} instead.")
     return cast(Sequence[Any], X)
 
 
@@ -241,10 +238,10 @@ def _source_of_array(
     if array.shape[:1] == (0,):
         raise ImageError(f"X is empty: expected at least one image, got shape {array.shape}.")
     if array.ndim == 2:
-        array = images_of_rows(array, image_shape)
-    elif problem := batch_problem(array.shape):
-        raise ImageError(f"X must be {KINDS}; {problem}.")
-    check_values_of_batch(array, pixel_range)
+        array = checking.images_of_rows(array, image_shape)
+    elif problem := checking.batch_problem(array.shape):
+        raise ImageError(f"X must be {kinds.KINDS}; {problem}.")
+    checking.check_values_of_batch(array, pixel_range)
     return ImageSource(array, pixel_range)
 
 
@@ -253,7 +250,7 @@ def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageS
     failed: dict[int, ImageError] = {}
     for position, item in enumerate(items):
         try:
-            checked.append(checked_item(item, pixel_range))
+            checked.append(checking.checked_item(item, pixel_range))
         except ImageError as error:
             failed[position] = error
     if failed:
