@@ -22,16 +22,7 @@ from transferclf.exceptions import InvalidParameterError
 
 @dataclass
 class ParameterSet:
-    """Base of dataclasses that are parameters. Their `__init__` only assigns.
-
-    >>> from dataclasses import dataclass
-    >>> @dataclass
-    ... class Stripes(ParameterSet):
-    ...     width: int = 3
-    >>> stripes = Stripes().set_params(width=5)
-    >>> stripes.get_params()
-    {'width': 5}
-    """
+    """Base of dataclasses that are parameters. Their `__init__` only assigns."""
 
     # The owner of a field in errors. Where this is empty, it is the name of the class.
     _shown_as: ClassVar[str] = ""

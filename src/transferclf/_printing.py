@@ -13,9 +13,6 @@ def printable(text: str) -> str:
     r"""Return the text, with escapes for characters that `sys.stdout` cannot encode.
 
     Surrogates stand for undecodable bytes in file names. They are always escaped.
-
-    >>> print(printable("caf\udce9.jpg"))
-    caf\udce9.jpg
     """
     return _within(text, _encoding(sys.stdout))
 

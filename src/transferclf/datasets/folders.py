@@ -129,7 +129,7 @@ def load_image_folder(
         raise ImageError(tree.nothing_found(wanted) + near)
     names = {"": {image.label for image in images}}
     if split is not None:
-        names = _classes_by_split(tree, folders, images, wanted)
+        names = _classes_by_split(tree, folders, images)
     remarks = [tree.remark(), tree.remark_on_nested()]
     for text in filter(None, [*remarks, remark_on_names(repr(str(root)), names, wanted)]):
         warn(text)
@@ -189,10 +189,7 @@ def _name(folder: Path) -> str:
 
 
 def _classes_by_split(
-    tree: ImageTree,
-    folders: Sequence[Path],
-    images: Sequence[LabelledImage],
-    classes: Sequence[str] | None,
+    tree: ImageTree, folders: Sequence[Path], images: Sequence[LabelledImage]
 ) -> dict[str, set[str]]:
     """Return the classes with images in each split, also in splits that are not read.
 

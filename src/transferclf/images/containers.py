@@ -111,11 +111,7 @@ def read_error(error: Exception, file: Contents | Image.Image | IO[bytes]) -> Im
 
 
 def kind_of(head: bytes) -> str:
-    """Return the kind of a file that is no image, and what to do, from its first bytes.
-
-    >>> kind_of(b"%PDF-1.7")
-    'a PDF document; convert its pages to images'
-    """
+    """Return the kind of a file that is no image, and what to do, from its first bytes."""
     if not head:
         return "an empty file"
     for pattern, name, hint in _KINDS:

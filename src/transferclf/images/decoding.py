@@ -73,9 +73,6 @@ def decode_image(
     `reduce_to` is the side to which the image will be resized. An image at least six times as large
     (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size. JPEG and JPEG 2000
     files are decoded at that size, which is several times faster.
-
-    >>> decode_image(Image.new("L", (2, 1), 7)).tolist()
-    [[[7, 7, 7], [7, 7, 7]]]
     """
     if isinstance(file, str | PathLike):
         with contents_of(str(file)) as contents:

@@ -72,9 +72,6 @@ def reduction_factor(source: tuple[int, int], side: int) -> int:
     """Return the factor (8, 4, 2 or 1) by which an image may be reduced in blocks.
 
     `source` is (height, width), and `side` the larger side that is needed.
-
-    >>> reduction_factor((3000, 4000), 224)
-    4
     """
     margin = MARGIN if side < LARGE_SIDE else LARGE_MARGIN
     return next((factor for factor in FACTORS if min(source) // factor >= margin * side), 1)
@@ -91,9 +88,6 @@ def largest_box(source: tuple[int, int], target: tuple[int, int], place: float =
     """Return the largest box (left, top, right, bottom) with the target's proportions.
 
     `source` and `target` are (height, width). `place` is 0 at the left or top, 1 at the other end.
-
-    >>> largest_box((10, 30), (5, 5))
-    (10.0, 0.0, 20.0, 10.0)
     """
     height, width = map(float, source)
     # Whole numbers until the one division, so that equal proportions give exactly the image.

@@ -150,9 +150,6 @@ def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
 
     `array` has shape (h, w) or (h, w, 1 | 2 | 3 | 4) and is not modified. Gray is repeated, and
     transparent images are composited over white.
-
-    >>> to_rgb(np.array([[0.0, 0.5], [0.25, 1.0]]))[0, 1]
-    array([127.5, 127.5, 127.5], dtype=float32)
     """
     array = array[..., None] if array.ndim == 2 else array
     has_alpha = array.shape[-1] in (2, 4)

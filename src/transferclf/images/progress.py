@@ -38,10 +38,6 @@ def progress_bar(
     """Show how many of `total` images are done. The context gives a function that counts them.
 
     Nothing is shown within the first `delay` seconds. Showing never raises an error.
-
-    >>> with progress_bar(8, "2 known") as advance:  # doctest: +ELLIPSIS
-    ...     advance(8)
-    8/8 in ...s - ... images/s - 2 known
     """
     # A control character would end the line or move the cursor.
     note = "".join(letter if letter.isprintable() else " " for letter in note)

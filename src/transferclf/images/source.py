@@ -195,10 +195,6 @@ def check_images(
     of paths, PIL images or arrays. "infer" is :func:`inferred_shape`, and None refuses rows.
     `pixel_range` is black and white. None decides it by type and values, and "minmax" stretches
     each image on its own. An ImageError names all images at fault.
-
-    >>> source = check_images(np.zeros((4, 8, 8), np.uint8))
-    >>> len(source), source[1:3].load(0).shape
-    (4, (8, 8, 3))
     """
     if isinstance(X, ImageSource):
         return X

@@ -19,13 +19,7 @@ PIXELS_AT_ONCE = 2**25
 
 
 def thread_limit() -> int | None:
-    """Return the first number in OMP_NUM_THREADS, at least 1, or None without a number.
-
-    >>> os.environ["OMP_NUM_THREADS"] = "3,1"
-    >>> thread_limit()
-    3
-    >>> del os.environ["OMP_NUM_THREADS"]
-    """
+    """Return the first number in OMP_NUM_THREADS, at least 1, or None without a number."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return max(int(first), 1) if first.isdecimal() else None
 
