@@ -24,6 +24,7 @@ them would keep the pixels of all images of the caller in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from typing import IO, NamedTuple, cast
 
@@ -32,7 +33,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
 
 from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images.containers import read_error
-from transferclf.images.deep import Numbers, Picture, in_strips, picture_of, rgb_array
+from transferclf.images.deep import Numbers, Picture, in_strips, picture_of, rgb_array, sides
 from transferclf.images.files import Contents, contents_of
 from transferclf.images.formats import (
     REFUSED,
@@ -45,10 +46,6 @@ from transferclf.images.formats import (
 from transferclf.images.geometry import average_blocks, reduction_factor
 from transferclf.images.pixels import PixelRange, is_on_255_scale
 from transferclf.images.threads import loading, room_for
-
-# EXIF orientations of images that are not upright, and of those that lie on their side.
-TURNS = range(2, 9)
-QUARTERS = range(5, 9)
 
 
 class Decoded(NamedTuple):
@@ -74,24 +71,26 @@ def decode_image(
     (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size. JPEG and JPEG 2000
     files are decoded at that size, which is several times faster.
     """
-    if isinstance(file, str | PathLike):
-        with contents_of(str(file)) as contents:
-            return rgb_array(decoded(contents, pixel_range, reduce_to).picture)
-    source = Contents(file) if isinstance(file, bytes) else file
-    return rgb_array(decoded(source, pixel_range, reduce_to).picture)
+    with contents_behind(file) as contents:
+        source = cast(IO[bytes] | Image.Image, file) if contents is None else contents
+        return rgb_array(decoded(source, pixel_range, reduce_to).picture)
 
 
 def decoded(
     file: Contents | Image.Image | IO[bytes], pixel_range: PixelRange, reduce_to: int | None
 ) -> Decoded:
-    """Decode one image, reduced in whole blocks where it is much larger than needed."""
+    """Decode one image, reduced in whole blocks where it is much larger than needed.
+
+    A PIL image of the caller is loaded, but not changed.
+    """
     try:
-        if isinstance(file, Image.Image):
-            contents = file_of(file)
-            if contents is None:
-                return _of_image(file, pixel_range, reduce_to)
-            file = contents
-        return _of_file(file, pixel_range, reduce_to)
+        if not isinstance(file, Image.Image):
+            return _of_file(file, pixel_range, reduce_to)
+        with loading():
+            file.load()
+        upright = ImageOps.exif_transpose(file) if is_turned(file) else file
+        factor = reduction_factor(sides(upright), reduce_to)
+        return Decoded(average_blocks(_picture(upright, pixel_range), factor), None)
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
@@ -136,7 +135,7 @@ def _of_file(file: Contents | IO[bytes], pixel_range: PixelRange, reduce_to: int
     stream = file.file() if isinstance(file, Contents) else file
     with open_image(stream, None if contents is None else contents.size) as image:
         seen = header_of(image)
-        factor = decoded_at_reduced_size(image, _factor(image, reduce_to))
+        factor = decoded_at_reduced_size(image, reduction_factor(sides(image), reduce_to))
         with room_for(image.width * image.height):
             with_less_memory(image, contents)
             image.load()
@@ -145,23 +144,9 @@ def _of_file(file: Contents | IO[bytes], pixel_range: PixelRange, reduce_to: int
             return Decoded(average_blocks(_picture(image, pixel_range), factor), seen)
 
 
-def _of_image(image: Image.Image, pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
-    """Decode an image of the caller without changing it."""
-    with loading():
-        image.load()
-    factor = _factor(image, reduce_to)
-    if is_turned(image):
-        image = ImageOps.exif_transpose(image)
-    return Decoded(average_blocks(_picture(image, pixel_range), factor), None)
-
-
-def _factor(image: Image.Image, reduce_to: int | None) -> int:
-    return 1 if reduce_to is None else reduction_factor((image.height, image.width), reduce_to)
-
-
 def is_turned(image: Image.Image, quarter: bool = False) -> bool:
     """Whether the EXIF orientation turns or mirrors an image; with `quarter`, on its side."""
-    return _orientation(image) in (QUARTERS if quarter else TURNS)
+    return _orientation(image) in (range(5, 9) if quarter else range(2, 9))
 
 
 def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
@@ -237,6 +222,18 @@ def _to_rgba(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # Pillow converts premultiplied gray only one step at a time
         image = image.convert("LA")
     return image if image.mode == "RGBA" else image.convert("RGBA")
+
+
+def contents_behind(
+    item: str | PathLike | bytes | np.ndarray | IO[bytes] | Image.Image,
+) -> AbstractContextManager[Contents | None]:
+    """Return the bytes of a file, or of a PIL image that is not loaded yet, else None."""
+    if isinstance(item, str | PathLike):
+        return contents_of(str(item))
+    if isinstance(item, bytes):
+        return Contents(item)
+    contents = file_of(item) if isinstance(item, Image.Image) else None
+    return nullcontext() if contents is None else contents
 
 
 def file_of(image: Image.Image) -> Contents | None:

@@ -65,11 +65,12 @@ class DeepPicture:
         for top, bottom in strips(self.height, self.width):
             yield top, self.part(top, bottom, channel)
 
-    def plane(self, channel: int) -> Image.Image:
-        """Return one channel as an image of Pillow's mode F."""
-        whole = Image.new("F", (self.width, self.height))
+    def image(self, mode: str, channel: int | None = None) -> Image.Image:
+        """Return the picture (mode L or RGB), or one channel of it (mode F), as a PIL image."""
+        whole = Image.new(mode, (self.width, self.height))
         for top, levels in self.parts(channel):
-            whole.paste(Image.fromarray(np.ascontiguousarray(levels[..., 0])), (0, top))
+            levels = levels if mode == "RGB" else levels[..., 0]
+            whole.paste(Image.fromarray(np.ascontiguousarray(levels)), (0, top))
         return whole
 
 
@@ -93,11 +94,7 @@ def picture_of(numbers: Numbers, pixel_range: PixelRange) -> Picture:
     picture = DeepPicture(numbers, colour, alpha)
     if not colour.is_whole:
         return picture
-    whole = Image.new("L" if picture.channels == 1 else "RGB", (width, height))
-    for top, levels in picture.parts():
-        levels = levels[..., 0] if picture.channels == 1 else levels
-        whole.paste(Image.fromarray(np.ascontiguousarray(levels)), (0, top))
-    return whole
+    return picture.image("L" if picture.channels == 1 else "RGB")
 
 
 def array_numbers(array: np.ndarray) -> Numbers:

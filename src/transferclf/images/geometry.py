@@ -12,7 +12,7 @@ A large picture of floats is computed one channel at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -68,11 +68,13 @@ def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop
     return canvas
 
 
-def reduction_factor(source: tuple[int, int], side: int) -> int:
+def reduction_factor(source: tuple[int, int], side: int | None) -> int:
     """Return the factor (8, 4, 2 or 1) by which an image may be reduced in blocks.
 
-    `source` is (height, width), and `side` the larger side that is needed.
+    `source` is (height, width), and `side` the larger side that is needed, or None for all pixels.
     """
+    if side is None:
+        return 1
     margin = MARGIN if side < LARGE_SIDE else LARGE_MARGIN
     return next((factor for factor in FACTORS if min(source) // factor >= margin * side), 1)
 
@@ -114,8 +116,9 @@ def _by_pillow(image: Picture, operation: Callable[[Image.Image], Image.Image]) 
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         return np.asarray(operation(Image.fromarray(image)))
     # Pillow has no float image of several channels, so that each channel is computed alone.
+    planes: Iterator[Image.Image]
     if isinstance(image, DeepPicture):
-        planes = map(image.plane, range(image.channels))
+        planes = (image.image("F", channel) for channel in range(image.channels))
     else:
         arrays = map(np.ascontiguousarray, np.moveaxis(image, -1, 0))
         planes = map(Image.fromarray, arrays)

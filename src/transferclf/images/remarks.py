@@ -16,7 +16,7 @@ from PIL import Image
 
 from transferclf.exceptions import warn
 from transferclf.images.checking import Item
-from transferclf.images.decoding import file_of, is_turned
+from transferclf.images.decoding import contents_behind, is_turned
 from transferclf.images.files import contents_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import ResizeMode, largest_box
@@ -190,16 +190,14 @@ def _facts(image: Image.Image) -> tuple[tuple[int, int], str, str]:
 def _pixels(item: Item) -> np.ndarray | None:
     """Return the numbers in an image, or None where they cannot be read."""
     try:
-        contents = file_of(item) if isinstance(item, Image.Image) else contents_of(str(item))
-        if contents is None:
-            assert isinstance(item, Image.Image)
-            with loading():
-                return np.asarray(item)
-        with (
-            contents,
-            open_image(contents.file(), contents.size) as image,
-            room_for(image.width * image.height),
-        ):
-            return np.asarray(image)
+        with contents_behind(item) as contents:
+            if contents is None:
+                with loading():
+                    return np.asarray(item)
+            with (
+                open_image(contents.file(), contents.size) as image,
+                room_for(image.width * image.height),
+            ):
+                return np.asarray(image)
     except Exception:  # decoding it will say what is wrong
         return None

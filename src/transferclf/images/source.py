@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +16,7 @@ from PIL import Image
 from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images import checking, kinds
 from transferclf.images.checking import ImageShape, Item
-from transferclf.images.decoding import decoded, file_of, header, to_be_pickled
+from transferclf.images.decoding import contents_behind, decoded, header, to_be_pickled
 from transferclf.images.deep import (
     Picture,
     array_numbers,
@@ -26,7 +25,7 @@ from transferclf.images.deep import (
     rgb_array,
     sides,
 )
-from transferclf.images.files import Contents, contents_of
+from transferclf.images.files import Contents
 from transferclf.images.formats import Header, Look
 from transferclf.images.geometry import (
     ResizeMode,
@@ -114,9 +113,8 @@ class ImageSource:
 
         `known` is an earlier look. It is returned where no file could have been replaced.
         """
-        item = self.item(index)
         for _ in range(TRIES):
-            with self._contents(item) as contents:
+            with contents_behind(self.item(index)) as contents:
                 if contents is None:
                     return self.load(index, size, resize), known
                 digest = self._digest(contents)
@@ -126,16 +124,16 @@ class ImageSource:
                     if not contents.has_changed:
                         raise
                     continue
-                return resize_image(seen.picture, size, resize), _look(digest, seen.header)
+                pixels = resize_image(seen.picture, size, resize)
+                return pixels, Look(digest, *cast(Header, seen.header))
         raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
 
     def look(self, index: int) -> Look:
         """Return the digest and the header of one image."""
-        item = self.item(index)
-        with self._contents(item) as contents:
+        with contents_behind(self.item(index)) as contents:
             if contents is not None:
                 seen = header(contents)
-                return _look(self._digest(contents), seen)
+                return Look(self._digest(contents), *seen)
         picture = self._picture(index, None)
         return Look(picture_digest(picture), sides(picture))
 
@@ -144,21 +142,10 @@ class ImageSource:
         if isinstance(item, np.ndarray):
             is_rgb = item.shape[2:] == (3,) and is_on_255_scale(item.dtype, self.pixel_range)
             picture = item if is_rgb else picture_of(array_numbers(item), self.pixel_range)
-            factor = 1 if reduce_to is None else reduction_factor(sides(item), reduce_to)
-            return average_blocks(picture, factor)
-        with self._contents(item) as contents:
+            return average_blocks(picture, reduction_factor(sides(item), reduce_to))
+        with contents_behind(item) as contents:
             file = cast(Image.Image, item) if contents is None else contents
             return decoded(file, self.pixel_range, reduce_to).picture
-
-    @staticmethod
-    def _contents(item: Item) -> AbstractContextManager[Contents | None]:
-        """Return the bytes of an image in a file, or of a PIL image that is not loaded yet."""
-        if isinstance(item, str):
-            return contents_of(item)
-        if isinstance(item, bytes):
-            return Contents(item)
-        contents = file_of(item) if isinstance(item, Image.Image) else None
-        return nullcontext() if contents is None else contents
 
     def _digest(self, contents: Contents) -> bytes:
         """SHA-256 of a file's bytes and of the pixel range. A DtypeRange does not affect files."""
@@ -179,11 +166,6 @@ class ImageSource:
         """Return views of all images that are arrays, without alpha."""
         items = (self.item(index) for index in range(len(self)))
         return [checking.colours_of(item) for item in items if isinstance(item, np.ndarray)]
-
-
-def _look(digest: bytes, seen: Header | None) -> Look:
-    assert seen is not None
-    return Look(digest, *seen)
 
 
 def check_images(
