@@ -39,14 +39,10 @@ class Augmentation(ParameterSet):
         Largest angle either way in degrees, at most 60.
     horizontal_flip, vertical_flip : bool, default=False
         Whether images are mirrored left and right, or top and bottom, with probability one half.
-    brightness : float, default=0.0
-        The factor of all pixels is from 1 - brightness to 1 + brightness; at most 1.
-    contrast : float, default=0.0
-        The factor of all differences from the image's own mean is from 1 - contrast to
-        1 + contrast; at most 1.
-    saturation : float, default=0.0
-        The factor of all colour (the difference of a pixel from its gray) is from 1 - saturation
-        to 1 + saturation; at most 1. Stains and lamps differ in it.
+    brightness, contrast, saturation : float, default=0.0
+        Each is a factor from 1 - value to 1 + value; at most 1. Brightness multiplies all pixels,
+        contrast their differences from the mean of the image, and saturation their differences from
+        the gray of the pixel. Stains and lamps differ in saturation.
     hue : float, default=0.0
         Largest turn of colours about gray either way in degrees, at most 180. A turn of 120 takes
         red towards green or blue. Lightness stays.

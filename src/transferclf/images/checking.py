@@ -1,24 +1,44 @@
-"""Checks of images that need no decoding: kinds, shapes and values of arrays."""
+"""Checks of X that need no decoding: its kind, and shapes and values of arrays."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError, warn
 from transferclf.images.files import path_problem
-from transferclf.images.kinds import item_error
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
 
 # In a pickled source, bytes are the contents of a file.
 Item = str | bytes | Image.Image | np.ndarray
 ImageShape = tuple[int, ...] | Literal["infer"] | None
+
+KINDS = (
+    "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
+    "or a sequence of paths, PIL images or arrays"
+)
+
+_APART = (
+    "pass images and labels apart: X = [image for image, label in data] and "
+    "y = [label for image, label in data]"
+)
+_BATCHES_APART = (
+    "pass images and labels apart: where it gives batches, "
+    "X = np.concatenate([images for images, labels in data]) and "
+    "y = np.concatenate([labels for images, labels in data]); for folders there is "
+    "transferclf.load_image_folder, which gives paths and labels"
+)
+
+# Libraries whose arrays are read into memory as a whole. NumPy's memmap is read as needed.
+_LAZY_ARRAYS = {"dask", "h5py", "netCDF4", "tensorstore", "zarr"}
 
 
 def check_image_shape(image_shape: Any) -> ImageShape:
@@ -157,3 +177,140 @@ def _impossible_values(images: np.ndarray, pixel_range: PixelRange) -> Iterator[
         text = value_problem(float(lows[place]), float(highs[place]), limits, images.dtype)
         if text is not None:
             yield int(place), text
+
+
+def refuse_what_is_no_sequence(X: object) -> None:
+    """Raise ImageError where X cannot be images, before NumPy would try to read all of it."""
+    got = _what_is_no_sequence(X)
+    if got is None and _holds_pairs(X):
+        got = f"{type(X).__name__} of pairs of an image and a label; {_APART}."
+    if got is not None:
+        raise ImageError(f"X must be {KINDS}. Got {got}")
+
+
+def _what_is_no_sequence(X: object) -> str | None:
+    """Describe one image, an iterator, a dataset, a dict, or an object without a length."""
+    name = type(X).__name__
+    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+        return f"one {name}; transferclf.load_image_folder reads a folder."
+    if isinstance(X, str | os.PathLike | bytes | Image.Image):
+        return f"one {name}; pass a list with this one in it."
+    if isinstance(X, list | tuple | np.ndarray):
+        return None
+    if hasattr(X, "toarray"):
+        return "a sparse matrix; pass X.toarray()."
+    if is_iterator(X):
+        return f"{name}, which is an iterator and may never end; {_BATCHES_APART}."
+    # Datasets of TensorFlow, Keras and torch that give batches.
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(X).__mro__}
+    if kinds & {"tensorflow.DatasetV2", "keras.PyDataset", "torch.DataLoader", "grain.DataLoader"}:
+        return f"{name}; {_BATCHES_APART}."
+    is_array_like = hasattr(X, "__array__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
+    return None if is_array_like and not isinstance(X, dict) else f"{name} instead."
+
+
+def is_iterator(X: object) -> bool:
+    """Whether X yields its elements only once or for ever, even if it has a length."""
+    return hasattr(type(X), "__next__")
+
+
+def warn_if_read_whole(X: object) -> None:
+    """Warn where X is an array on disk or not computed yet, because it is read as a whole."""
+    library = type(X).__module__.partition(".")[0]
+    if library in _LAZY_ARRAYS and hasattr(X, "shape") and hasattr(X, "dtype"):
+        size = np.prod(X.shape, dtype=float) * getattr(X.dtype, "itemsize", 1)
+        warn(
+            f"X is an array of {library} and is read into memory as a whole ({size / 1e6:,.1f} MB)."
+            " Where that is too much, pass parts of it, or image files"
+        )
+
+
+def item_error(item: object) -> ImageError:
+    """Return the error for an item of a sequence that is no image."""
+    if isinstance(item, bytes | bytearray | memoryview):
+        hint = "; open such bytes first: PIL.Image.open(io.BytesIO(item))"
+    elif hasattr(item, "read"):
+        hint = "; open such files first: PIL.Image.open(item)"
+    elif isinstance(item, dict):
+        hint = "; pass the image that is in it, and labels apart"
+    else:
+        hint = f"; {_APART}" if is_pair(item) else ""
+    # The item is shortened, because it may be the contents of a whole file.
+    got = f"{type(item).__name__} {reprlib.repr(item)}"
+    return ImageError(f"expected a path, a PIL image or an array, got {got}{hint}")
+
+
+def is_pair(item: object) -> bool:
+    """Whether an item of a dataset is an image and its label.
+
+    >>> is_pair(("a.png", 3)), is_pair((0.5, 3)), is_pair(["a.png", "b.png"])
+    (True, False, False)
+    """
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        return False
+    image, label = item
+    is_path = isinstance(image, str | os.PathLike) and not isinstance(label, str | os.PathLike)
+    # Two texts in a tuple are a path and the name of a class. In a list they may be two images.
+    is_path |= isinstance(image, str | os.PathLike) and isinstance(item, tuple)
+    is_pixels = isinstance(image, Image.Image) or len(getattr(image, "shape", ())) in (2, 3)
+    is_label = label is None or isinstance(label, str | int | float | bool | dict)
+    # A one-hot label is an array of one dimension.
+    is_label |= len(getattr(label, "shape", (0, 0))) <= 1
+    return (is_path or is_pixels) and is_label
+
+
+def _holds_pairs(X: Any) -> bool:
+    if hasattr(X, "__array__") or hasattr(X, "iloc"):
+        return False
+    try:
+        return len(X) > 0 and is_pair(X[0])
+    except Exception:  # later checks raise the error
+        return False
+
+
+def row_length(X: Any) -> int | None:
+    """Return the length of the rows where X is a table of numbers, one image a row, else None."""
+    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or possibly endless
+        return None
+    if isinstance(X, list | tuple):
+        X = array_of_rows(X) if is_rows(X) else ()
+    table = X if hasattr(X, "shape") else np.asarray(X)
+    if len(table.shape) != 2 or 0 in table.shape:
+        return None
+    first = np.asarray(table[:1])[0, 0]
+    return table.shape[1] if _is_number(first) else None
+
+
+def is_rows(X: Sequence[object]) -> bool:
+    """Whether X is a list of rows of numbers."""
+    return (
+        len(X) > 0
+        and not is_pair(X[0])
+        and all(
+            isinstance(row, list | tuple | int | float)
+            or (isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "biuf")
+            for row in X
+        )
+    )
+
+
+def array_of_rows(X: Sequence[object]) -> np.ndarray:
+    """Return nested lists as an array. All rows must be of one length."""
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise ImageError(f"X must be {KINDS}. Got nested lists of unequal lengths.") from None
+
+
+def numbers_of_objects(array: np.ndarray) -> np.ndarray:
+    """Return an array of objects as numbers, if it holds a table of numbers."""
+    if array.ndim < 2 or array.size == 0 or not _is_number(array.flat[0]):
+        return array
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"X must hold real numbers only: {error}.") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real | np.bool_)

@@ -20,8 +20,16 @@ from transferclf.images.decoding import contents_behind, is_turned
 from transferclf.images.files import contents_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import ResizeMode, largest_box
-from transferclf.images.pixels import ValueRange, dtype_limits, is_decided_by_caller, is_wide
-from transferclf.images.scales import sample_of, warn_if_dark, warn_if_dark_on, warn_if_scaled
+from transferclf.images.pixels import (
+    ValueRange,
+    dtype_limits,
+    is_decided_by_caller,
+    is_wide,
+    sample_of,
+    warn_if_dark,
+    warn_if_dark_on,
+    warn_if_scaled,
+)
 from transferclf.images.source import ImageSource
 from transferclf.images.threads import loading, room_for
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import ImageError, ImageReadError
-from transferclf.images import checking, kinds
+from transferclf.images import checking
 from transferclf.images.checking import ImageShape, Item
 from transferclf.images.decoding import contents_behind, decoded, header, to_be_pickled
 from transferclf.images.deep import (
@@ -39,9 +39,9 @@ from transferclf.images.pixels import (
     PixelRange,
     check_pixel_range,
     is_on_255_scale,
+    range_of,
 )
 from transferclf.images.problems import Problem, raise_problems
-from transferclf.images.scales import range_of
 
 # How often a large file is read if it changes meanwhile.
 TRIES = 3
@@ -182,13 +182,13 @@ def check_images(
         return X
     pixel_range = check_pixel_range(pixel_range)
     shape = checking.check_image_shape(image_shape)
-    kinds.refuse_what_is_no_sequence(X)
-    kinds.warn_if_read_whole(X)
+    checking.refuse_what_is_no_sequence(X)
+    checking.warn_if_read_whole(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
-    if isinstance(array, list | tuple) and kinds.is_rows(array):
-        array = kinds.array_of_rows(array)
+    if isinstance(array, list | tuple) and checking.is_rows(array):
+        array = checking.array_of_rows(array)
     if isinstance(array, np.ndarray) and array.dtype == object:
-        array = kinds.numbers_of_objects(array)
+        array = checking.numbers_of_objects(array)
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
     return _source_of_sequence(_one_dimensional(array), pixel_range)
@@ -201,7 +201,7 @@ def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
     if not is_scalar and len(X) == 0:
         raise ImageError("X is empty: expected at least one image.")
     if isinstance(X, np.ndarray) and X.ndim != 1:
-        raise ImageError(f"X must be {kinds.KINDS}. Got {X.dtype} of shape {X.shape} instead.")
+        raise ImageError(f"X must be {checking.KINDS}. Got {X.dtype} of shape {X.shape} instead.")
     return cast(Sequence[Any], X)
 
 
@@ -218,7 +218,7 @@ def _source_of_array(
     if array.ndim == 2:
         array = checking.images_of_rows(array, image_shape)
     elif problem := checking.batch_problem(array.shape):
-        raise ImageError(f"X must be {kinds.KINDS}; {problem}.")
+        raise ImageError(f"X must be {checking.KINDS}; {problem}.")
     checking.check_values_of_batch(array, pixel_range)
     return ImageSource(array, pixel_range)
 
