@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from typing import IO, NamedTuple, cast
+from typing import IO, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
@@ -48,16 +48,6 @@ from transferclf.images.pixels import PixelRange, is_on_255_scale
 from transferclf.images.threads import loading, room_for
 
 
-class Decoded(NamedTuple):
-    """RGB on the scale 0 to 255, and the header of the file if there is one.
-
-    A PIL image must not be changed, because it may be the caller's own.
-    """
-
-    picture: Picture
-    header: Header | None
-
-
 def decode_image(
     file: str | PathLike | bytes | IO[bytes] | Image.Image,
     *,
@@ -73,15 +63,16 @@ def decode_image(
     """
     with contents_behind(file) as contents:
         source = cast(IO[bytes] | Image.Image, file) if contents is None else contents
-        return rgb_array(decoded(source, pixel_range, reduce_to).picture)
+        return rgb_array(decoded(source, pixel_range, reduce_to)[0])
 
 
 def decoded(
     file: Contents | Image.Image | IO[bytes], pixel_range: PixelRange, reduce_to: int | None
-) -> Decoded:
+) -> tuple[Picture, Header | None]:
     """Decode one image, reduced in whole blocks where it is much larger than needed.
 
-    A PIL image of the caller is loaded, but not changed.
+    Return RGB on the scale 0 to 255, and the header of a file. A PIL image of the caller is loaded,
+    but not changed, and may be returned itself.
     """
     try:
         if not isinstance(file, Image.Image):
@@ -90,7 +81,7 @@ def decoded(
             file.load()
         upright = ImageOps.exif_transpose(file) if is_turned(file) else file
         factor = reduction_factor(sides(upright), reduce_to)
-        return Decoded(average_blocks(_picture(upright, pixel_range), factor), None)
+        return average_blocks(_picture(upright, pixel_range), factor), None
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
@@ -130,7 +121,9 @@ def to_be_pickled(image: Image.Image) -> Image.Image | bytes:
     return plain
 
 
-def _of_file(file: Contents | IO[bytes], pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
+def _of_file(
+    file: Contents | IO[bytes], pixel_range: PixelRange, reduce_to: int | None
+) -> tuple[Picture, Header]:
     contents = file if isinstance(file, Contents) else None
     stream = file.file() if isinstance(file, Contents) else file
     with open_image(stream, None if contents is None else contents.size) as image:
@@ -141,7 +134,7 @@ def _of_file(file: Contents | IO[bytes], pixel_range: PixelRange, reduce_to: int
             image.load()
             if is_turned(image):
                 ImageOps.exif_transpose(image, in_place=True)
-            return Decoded(average_blocks(_picture(image, pixel_range), factor), seen)
+            return average_blocks(_picture(image, pixel_range), factor), seen
 
 
 def is_turned(image: Image.Image, quarter: bool = False) -> bool:

@@ -2,6 +2,7 @@
 
 The result is uint8 if all levels are whole, as they are for 8-bit images and for floats made from
 them. Otherwise it is float32 without rounding, so that images of more than 8 bits lose nothing.
+Black and white are decided by the caller, by the type, or by the values of all arrays of one X.
 """
 
 from __future__ import annotations

@@ -119,13 +119,12 @@ class ImageSource:
                     return self.load(index, size, resize), known
                 digest = self._digest(contents)
                 try:
-                    seen = decoded(contents, self.pixel_range, max(size))
+                    picture, seen = decoded(contents, self.pixel_range, max(size))
                 except ImageReadError:
                     if not contents.has_changed:
                         raise
                     continue
-                pixels = resize_image(seen.picture, size, resize)
-                return pixels, Look(digest, *cast(Header, seen.header))
+                return resize_image(picture, size, resize), Look(digest, *cast(Header, seen))
         raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
 
     def look(self, index: int) -> Look:
@@ -145,7 +144,7 @@ class ImageSource:
             return average_blocks(picture, reduction_factor(sides(item), reduce_to))
         with contents_behind(item) as contents:
             file = cast(Image.Image, item) if contents is None else contents
-            return decoded(file, self.pixel_range, reduce_to).picture
+            return decoded(file, self.pixel_range, reduce_to)[0]
 
     def _digest(self, contents: Contents) -> bytes:
         """SHA-256 of a file's bytes and of the pixel range. A DtypeRange does not affect files."""
