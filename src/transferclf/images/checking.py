@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, Literal
 
@@ -127,8 +127,20 @@ def shape_problem(shape: tuple[int, ...]) -> str | None:
 
 def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
     """Raise ImageError, naming all images whose values no image can have."""
-    faults = _impossible_values(array, pixel_range)
-    raise_problems([Problem(place, ImageError(text)) for place, text in faults], len(array))
+    if not is_wide(array.dtype) and type(pixel_range) is not tuple:
+        return
+    low, high = limits = _least_limits(pixel_range)
+    colours = array[..., :3] if array.ndim == 4 else array
+    inner = tuple(range(1, array.ndim))
+    lows, highs = colours.min(axis=inner), colours.max(axis=inner)
+    with np.errstate(invalid="ignore"):
+        is_inside = (lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs)
+    problems = []
+    for place in np.flatnonzero(~is_inside):
+        text = value_problem(float(lows[place]), float(highs[place]), limits, array.dtype)
+        if text is not None:
+            problems.append(Problem(int(place), ImageError(text)))
+    raise_problems(problems, len(array))
 
 
 def checked_item(item: object, pixel_range: PixelRange) -> Item:
@@ -147,36 +159,24 @@ def checked_item(item: object, pixel_range: PixelRange) -> Item:
         raise ImageError(f"expected real numbers, got an array of {array.dtype}")
     if fault := shape_problem(array.shape):
         raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {fault}")
-    for _, text in _impossible_values(array[None], pixel_range):
-        raise ImageError(text)
+    if is_wide(array.dtype) or type(pixel_range) is tuple:
+        colours = colours_of(array)
+        low, high = float(colours.min()), float(colours.max())
+        if text := value_problem(low, high, _least_limits(pixel_range), array.dtype):
+            raise ImageError(text)
     return array
 
 
-def colours_of(images: np.ndarray, n_axes: int = 3) -> np.ndarray:
-    """Return the channels to which `pixel_range` applies: all but alpha."""
-    return images[..., :3] if images.ndim == n_axes else images
-
-
-def _impossible_values(images: np.ndarray, pixel_range: PixelRange) -> Iterator[tuple[int, str]]:
-    """Yield the position and the fault of each image with values that no image can have."""
-    is_given = type(pixel_range) is tuple
-    if not is_wide(images.dtype) and not is_given:
-        return
-    limits: tuple[float, float] | None
+def _least_limits(pixel_range: PixelRange) -> tuple[float, float]:
+    """Return the limits that are known before the range is decided."""
     if pixel_range is None or isinstance(pixel_range, DtypeRange):
-        limits = (0, np.inf)  # the upper end is checked when the range is decided
-    else:
-        limits = None if isinstance(pixel_range, str) else pixel_range
-    colours = colours_of(images, 4)
-    inner = tuple(range(1, images.ndim))
-    lows, highs = colours.min(axis=inner), colours.max(axis=inner)
-    low, high = limits or (-np.inf, np.inf)
-    with np.errstate(invalid="ignore"):
-        is_inside = (lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs)
-    for place in np.flatnonzero(~is_inside):
-        text = value_problem(float(lows[place]), float(highs[place]), limits, images.dtype)
-        if text is not None:
-            yield int(place), text
+        return (0, np.inf)
+    return (-np.inf, np.inf) if isinstance(pixel_range, str) else pixel_range
+
+
+def colours_of(image: np.ndarray) -> np.ndarray:
+    """Return the channels to which `pixel_range` applies: all but alpha."""
+    return image[..., :3] if image.ndim == 3 else image
 
 
 def refuse_what_is_no_sequence(X: object) -> None:

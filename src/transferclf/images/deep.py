@@ -132,8 +132,8 @@ def _scale(numbers: Numbers, channels: slice, pixel_range: PixelRange) -> Scale:
     minimum = np.min([low for low, _ in extremes])
     maximum = np.max([high for _, high in extremes])
     scale = scale_for(minimum, maximum, numbers.dtype, pixel_range)
-    are_whole = (scale.levels(part).dtype == np.uint8 for part in parts())
-    return scale._replace(is_whole=all(are_whole))
+    levels = map(scale.exact, parts())
+    return scale._replace(is_whole=all(scale.are_near(each, np.rint(each)) for each in levels))
 
 
 def strips(height: int, width: int) -> Iterator[tuple[int, int]]:

@@ -133,20 +133,25 @@ class Scale(NamedTuple):
         """Return levels: uint8 if they are whole up to the numbers' precision, else float32."""
         if self.dtype == np.uint8 and (self.low, self.high) == (0, 255):
             return numbers
-        # In float64, because a float32 quotient may differ from a whole level by a rounding.
-        span = (self.high - self.low) or 1.0
-        exact = (numbers.astype(np.float64) - self.low) * (255.0 / span)
-        if self.minimum < self.low or self.maximum > self.high:
-            exact = np.clip(exact, 0, 255)
+        exact = self.exact(numbers)
         if self.is_whole is False:
             return exact.astype(np.float32)
+        rounded = np.rint(exact)
+        is_whole = self.is_whole or self.are_near(exact, rounded)
+        return rounded.astype(np.uint8) if is_whole else exact.astype(np.float32)
+
+    def exact(self, numbers: np.ndarray) -> np.ndarray:
+        """Return levels in float64. A float32 quotient may miss whole levels by a rounding."""
+        span = (self.high - self.low) or 1.0
+        levels = (numbers.astype(np.float64) - self.low) * (255.0 / span)
+        is_clipped = self.minimum < self.low or self.maximum > self.high
+        return np.clip(levels, 0, 255) if is_clipped else levels
+
+    def are_near(self, exact: np.ndarray, rounded: np.ndarray) -> bool:
+        """Whether levels are whole, up to the precision of the numbers."""
         # k/255 stored as float16 comes back as k within an eighth of a level, as float32 within
         # 1e-5. A thousandth of a level is too small to matter to a network.
-        tolerance = 0.13 if self.dtype == np.float16 else 1e-3
-        rounded = np.rint(exact)
-        if self.is_whole or np.abs(exact - rounded).max() <= tolerance:
-            return rounded.astype(np.uint8)
-        return exact.astype(np.float32)
+        return np.abs(exact - rounded).max() <= (0.13 if self.dtype.type is np.float16 else 1e-3)
 
 
 def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: PixelRange) -> Scale:
@@ -197,16 +202,14 @@ def _limits(
 
 
 def value_problem(
-    low: float, high: float, limits: tuple[float, float] | None, dtype: np.dtype
+    low: float, high: float, limits: tuple[float, float], dtype: np.dtype
 ) -> str | None:
     """Return the fault of an image with values from `low` to `high`, or None.
 
-    An upper limit of infinity is decided later, from all images.
+    An infinite limit is not known yet, or does not apply.
     """
     if not (np.isfinite(low) and np.isfinite(high)):
         return NOT_FINITE
-    if limits is None:
-        return None
     slack = _overshoot(high, limits) if dtype.kind == "f" else 0.0
     is_given = type(limits) is tuple and np.isfinite(limits[1])
     if low < limits[0] - slack and limits[0] == 0 and not (is_given and high > limits[1] + slack):
