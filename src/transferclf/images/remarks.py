@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -60,8 +61,11 @@ class Seen(NamedTuple):
 def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
     """Read the headers of some images, evenly spread. Unreadable ones are left out."""
     positions = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
-    seen = (_seen(index, source.item(index)) for index in positions.tolist())
-    return [it for it in seen if it is not None]
+    seen = []
+    for index in positions.tolist():
+        with suppress(Exception):  # decoding will raise the error
+            seen.append(_seen(index, source.item(index)))
+    return seen
 
 
 def remark_on_training_images(source: ImageSource, seen: list[Seen]) -> None:
@@ -160,21 +164,17 @@ def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
         if pixels > DECODED_PIXELS:
             break
         pixels += it.size[0] * it.size[1]
-        numbers = _pixels(source.item(it.position))
-        if numbers is not None:
-            yield numbers
+        with suppress(Exception):  # decoding will raise the error
+            yield _pixels(source.item(it.position))
 
 
-def _seen(index: int, item: Item) -> Seen | None:
+def _seen(index: int, item: Item) -> Seen:
     if isinstance(item, np.ndarray):
         return Seen(index, (item.shape[0], item.shape[1]))
-    try:
-        if isinstance(item, Image.Image):
-            return Seen(index, *_facts(item))
-        entry = os.stat(item)
-        return Seen(index, *_facts_of_file(item, entry.st_mtime_ns, entry.st_size))
-    except Exception:  # decoding it will raise the error
-        return None
+    if isinstance(item, Image.Image):
+        return Seen(index, *_facts(item))
+    entry = os.stat(item)
+    return Seen(index, *_facts_of_file(str(item), entry.st_mtime_ns, entry.st_size))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -195,17 +195,13 @@ def _facts(image: Image.Image) -> tuple[tuple[int, int], str, str]:
     return (width, height) if is_lying else (height, width), image.mode, image.format or ""
 
 
-def _pixels(item: Item) -> np.ndarray | None:
-    """Return the numbers in an image, or None where they cannot be read."""
-    try:
-        with contents_behind(item) as contents:
-            if contents is None:
-                with loading():
-                    return np.asarray(item)
-            with (
-                open_image(contents.file(), contents.size) as image,
-                room_for(image.width * image.height),
-            ):
-                return np.asarray(image)
-    except Exception:  # decoding it will say what is wrong
-        return None
+def _pixels(item: Item) -> np.ndarray:
+    with contents_behind(item) as contents:
+        if contents is None:
+            with loading():
+                return np.asarray(item)
+        with (
+            open_image(contents.file(), contents.size) as image,
+            room_for(image.width * image.height),
+        ):
+            return np.asarray(image)
