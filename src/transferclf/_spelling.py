@@ -18,9 +18,6 @@ _INVISIBLE = re.compile(
 # The number of names that a message shows, and for which near matches are searched.
 SHOWN = 5
 
-# The least similarity of a name that is proposed; equal names have 1.
-_NEAR = 0.6
-
 
 def in_nfc(name: str) -> str:
     """Return the name in Unicode NFC, where an accented letter is one character.
@@ -70,7 +67,7 @@ def did_you_mean(
     if not only_look_alikes:
         by_look = {look(name): name for name in known if isinstance(name, str)}
         for name in [name for name in unknown if name not in found][:SHOWN]:
-            near = difflib.get_close_matches(look(name), by_look, n=1, cutoff=_NEAR)
+            near = difflib.get_close_matches(look(name), by_look, n=1)
             if near:
                 found[name] = by_look[near[0]]
     if not found:

@@ -33,9 +33,6 @@ FORMAT = 2
 # The resize modes for the parts at both ends of the long side.
 EXTREME_CROPS: tuple[Literal["first"], Literal["last"]] = ("first", "last")
 
-# The number of compiled sets of steps in memory. There are 32 sets of the built-in steps.
-SETS_KEPT = 64
-
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -110,7 +107,7 @@ class _OfImage:
         return self._generator.normal(0, deviation, self._shape).astype(np.float32)
 
 
-@functools.lru_cache(SETS_KEPT)
+@functools.lru_cache(64)  # there are 32 sets of the built-in steps
 def _for_one_image(
     functions: tuple[Callable[[Tensor, Tensor], Tensor], ...], widths: tuple[int | None, ...]
 ) -> Callable[..., np.ndarray]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.utils import Bunch
 
-from transferclf._spelling import did_you_mean, in_nfc, look, quoted, shortened
+from transferclf._spelling import SHOWN, did_you_mean, in_nfc, look, quoted, shortened
 from transferclf.datasets.bunches import (
     bunch,
     check_known,
@@ -28,9 +28,6 @@ from transferclf.exceptions import InvalidParameterError, MissingImageError, war
 
 if TYPE_CHECKING:
     from _csv import Reader
-
-# The number of missing files that an error names.
-_NAMED = 5
 
 _SEPARATORS = ",;\t|"
 
@@ -200,9 +197,9 @@ def _all_missing(
     texts = list(missing.values())
     hint = "" if base.is_dir() else "; there is no such folder, and root= says which one is meant"
     lines = [f"{len(texts)} of {total} files of {table.name} are missing below {base}{hint}:"]
-    lines += [f"  {text}" for text in texts[:_NAMED]]
-    if len(texts) > _NAMED:
-        lines.append(f"  and {len(texts) - _NAMED} more")
+    lines += [f"  {text}" for text in texts[:SHOWN]]
+    if len(texts) > SHOWN:
+        lines.append(f"  and {len(texts) - SHOWN} more")
     if len(texts) < total:
         lines.append(
             "To go on without them, catch this error and pass a data frame that lacks these rows: "

@@ -94,8 +94,11 @@ _IMAGES = (
 
 def read_error(error: Exception, file: Contents | Image.Image | IO[bytes]) -> ImageError:
     """Return the error to raise where Pillow could not open or decode a file."""
-    if isinstance(error, UnidentifiedImageError):
-        return ImageReadError(f"expected an image file, got {kind_of(_head(file))}{_in_worker()}")
+    if isinstance(error, UnidentifiedImageError) and not isinstance(file, Image.Image):
+        stream = file.file() if isinstance(file, Contents) else file
+        stream.seek(0)
+        kind = kind_of(stream.read(HEAD))
+        return ImageReadError(f"expected an image file, got {kind}{_in_worker()}")
     if isinstance(error, FileNotFoundError):
         return MissingImageError("expected a file, got a path where there is none")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
@@ -134,14 +137,6 @@ def _in_worker() -> str:
         'the main process do not reach it. Run in threads (joblib.parallel_config("threading")), '
         "or set them in a module that the workers import"
     )
-
-
-def _head(file: Contents | Image.Image | IO[bytes]) -> bytes:
-    if isinstance(file, Image.Image):
-        return b""
-    stream = file.file() if isinstance(file, Contents) else file
-    stream.seek(0)
-    return stream.read(HEAD)
 
 
 def _is_text(head: bytes) -> bool:

@@ -46,7 +46,6 @@ LEAST_KEPT = 0.5
 _EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 _WHITE_16 = 65535
-_TRANSPARENT_SHARE = 0.5
 
 
 class Seen(NamedTuple):
@@ -154,7 +153,7 @@ def looks_like_alpha(image: np.ndarray) -> bool:
         return bool(alpha[0] > white / 8)
     is_opaque = alpha >= white
     ends = is_opaque | (alpha == 0)
-    return bool(ends.mean() >= _TRANSPARENT_SHARE and is_opaque.any())
+    return bool(ends.mean() >= 0.5 and is_opaque.any())
 
 
 def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
