@@ -44,7 +44,7 @@ class ParameterSet:
         return self
 
     def check(self) -> None:
-        """Raise InvalidParameterError unless every field has a value it can have."""
+        """Raise InvalidParameterError unless all fields have allowed values."""
 
     def stored_params(self) -> dict[str, Any]:
         """Return the fields that digests and archives contain.

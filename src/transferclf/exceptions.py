@@ -97,7 +97,7 @@ class TransferclfWarning(UserWarning):
 
 
 def warn(message: str, category: type[Warning] = TransferclfWarning) -> None:
-    """Issue a warning that points at the line outside this package that led to it."""
+    """Issue a warning that points at the caller's line, outside this package."""
     package = os.path.dirname(__file__)
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(package):

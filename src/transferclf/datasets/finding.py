@@ -73,7 +73,7 @@ def _key(name: str) -> str:
 
 
 def _similar(name: str, names: Names) -> list[str]:
-    """Return the names with the same key: those with the same capitals, or all without any."""
+    """Return the names with the same key; only those with the same capitals, if there are any."""
     found, name = names[_key(name)], in_nfc(name)
     same = [it for it in found if name in (in_nfc(it), in_nfc(os.path.splitext(it)[0]))]
     return same or found

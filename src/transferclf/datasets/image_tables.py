@@ -120,7 +120,17 @@ def load_image_table(
     if hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names"):
         table, folder = _rows_of_frame(csv, image_column, label_column), Path()
     else:
-        file = _checked_file(csv)
+        if not isinstance(csv, str | os.PathLike):
+            raise InvalidParameterError(
+                "csv must be the path of a table, or a data frame of pandas or polars. "
+                f"Got {type(csv).__name__} instead."
+            )
+        file = given_path("csv", csv)
+        if file.is_dir():
+            raise IsADirectoryError(
+                f"expected a table, got the folder {str(file)!r}; load_image_folder reads class "
+                "folders"
+            )
         table, folder = _rows_of_file(file, image_column, label_column), file.parent
     base = folder if root is None else given_path("root", root)
     _check_complete(table, image_column, label_column)
@@ -132,20 +142,6 @@ def load_image_table(
     for text in filter(None, [remark, remark_on_names(table.name, {"": names}, wanted)]):
         warn(text)
     return bunch(base, files, names, wanted)
-
-
-def _checked_file(csv: object) -> Path:
-    if not isinstance(csv, str | os.PathLike):
-        raise InvalidParameterError(
-            "csv must be the path of a table, or a data frame of pandas or polars. "
-            f"Got {type(csv).__name__} instead."
-        )
-    file = given_path("csv", csv)
-    if file.is_dir():
-        raise IsADirectoryError(
-            f"expected a table, got the folder {str(file)!r}; load_image_folder reads class folders"
-        )
-    return file
 
 
 def _check_complete(table: TableRows, image_column: Hashable, label_column: Hashable) -> None:

@@ -179,17 +179,17 @@ def colours_of(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if image.ndim == 3 else image
 
 
-def refuse_what_is_no_sequence(X: object) -> None:
-    """Raise ImageError where X cannot be images, before NumPy would try to read all of it."""
-    got = _what_is_no_sequence(X)
+def check_kind(X: object) -> None:
+    """Raise ImageError where X cannot be images, before NumPy would read all of it."""
+    got = _wrong_kind(X)
     if got is None and _holds_pairs(X):
         got = f"{type(X).__name__} of pairs of an image and a label; {_APART}."
     if got is not None:
         raise ImageError(f"X must be {KINDS}. Got {got}")
 
 
-def _what_is_no_sequence(X: object) -> str | None:
-    """Describe one image, an iterator, a dataset, a dict, or an object without a length."""
+def _wrong_kind(X: object) -> str | None:
+    """Describe an X that is no sequence of images or array, else None."""
     name = type(X).__name__
     if isinstance(X, str | os.PathLike) and os.path.isdir(X):
         return f"one {name}; transferclf.load_image_folder reads a folder."
@@ -210,7 +210,7 @@ def _what_is_no_sequence(X: object) -> str | None:
 
 
 def is_iterator(X: object) -> bool:
-    """Whether X yields its elements only once or for ever, even if it has a length."""
+    """Whether X yields its elements only once or without an end, even if it has a length."""
     return hasattr(type(X), "__next__")
 
 

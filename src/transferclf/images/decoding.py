@@ -151,7 +151,7 @@ def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
     mode, change = _eight_bit(image)
     if is_on_255_scale(np.dtype(np.uint8), pixel_range):
         if mode == "RGBA":
-            return _over_white(image, change)
+            return in_strips(image, lambda part: _on_white(change(part)), "RGB")
         return image if mode == image.mode else in_strips(image, change, mode)
     return picture_of(_numbers(image, change, len(mode)), pixel_range)
 
@@ -170,14 +170,10 @@ def _eight_bit(image: Image.Image) -> tuple[str, Callable[[Image.Image], Image.I
     return mode, lambda part: part.convert(mode)
 
 
-def _over_white(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    def composited(part: Image.Image) -> Image.Image:
-        rgba = change(part)
-        white = Image.new("RGB", part.size, "white")
-        white.paste(rgba, (0, 0), rgba)  # rounded exactly
-        return white
-
-    return in_strips(image, composited, "RGB")
+def _on_white(rgba: Image.Image) -> Image.Image:
+    white = Image.new("RGB", rgba.size, "white")
+    white.paste(rgba, (0, 0), rgba)  # rounded exactly
+    return white
 
 
 def _numbers(

@@ -181,7 +181,7 @@ def check_images(
         return X
     pixel_range = check_pixel_range(pixel_range)
     shape = checking.check_image_shape(image_shape)
-    checking.refuse_what_is_no_sequence(X)
+    checking.check_kind(X)
     checking.warn_if_read_whole(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
     if isinstance(array, list | tuple) and checking.is_rows(array):
