@@ -6,6 +6,7 @@ import math
 import os
 import reprlib
 from collections.abc import Sequence
+from contextlib import suppress
 from numbers import Real
 from typing import Any, Literal
 
@@ -179,11 +180,13 @@ def colours_of(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if image.ndim == 3 else image
 
 
-def check_kind(X: object) -> None:
+def check_kind(X: Any) -> None:
     """Raise ImageError where X cannot be images, before NumPy would read all of it."""
     got = _wrong_kind(X)
-    if got is None and _holds_pairs(X):
-        got = f"{type(X).__name__} of pairs of an image and a label; {_APART}."
+    if not (got or hasattr(X, "__array__") or hasattr(X, "iloc")):
+        with suppress(Exception):  # later checks raise the error
+            if is_pair(X[0]):
+                got = f"{type(X).__name__} of pairs of an image and a label; {_APART}."
     if got is not None:
         raise ImageError(f"X must be {KINDS}. Got {got}")
 
@@ -257,15 +260,6 @@ def is_pair(item: object) -> bool:
     # A one-hot label is an array of one dimension.
     is_label |= len(getattr(label, "shape", (0, 0))) <= 1
     return (is_path or is_pixels) and is_label
-
-
-def _holds_pairs(X: Any) -> bool:
-    if hasattr(X, "__array__") or hasattr(X, "iloc"):
-        return False
-    try:
-        return len(X) > 0 and is_pair(X[0])
-    except Exception:  # later checks raise the error
-        return False
 
 
 def row_length(X: Any) -> int | None:

@@ -8,14 +8,11 @@ Black and white are decided by the caller, by the type, or by the values of all 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from transferclf.exceptions import ImageError, InvalidParameterError, warn
-
-if TYPE_CHECKING:
-    from transferclf.images.source import ImageSource
 
 CHANNELS = (1, 3, 4)
 WHITE = 255
@@ -36,8 +33,6 @@ SAMPLE_PIXELS = 2**26
 
 # Bit depths of cameras and scanners that write files of 16 bits.
 DEPTHS = (8, 10, 12, 14)
-
-T = TypeVar("T", "ImageSource", list[np.ndarray])
 
 
 class DtypeRange(NamedTuple):
@@ -261,13 +256,13 @@ def range_of(arrays: list[np.ndarray]) -> DtypeRange | ValueRange:
         decided = _range_of_wide(wide)
     else:
         decided = max((dtype_limits(it.dtype) for it in arrays), key=lambda limits: limits.high)
-    warn_if_dark(sample_of(arrays), decided)
+    warn_if_dark(arrays[:: sample_step(len(arrays))], decided)
     return decided
 
 
-def sample_of(images: T) -> T:
-    """Return at most 64 of the images, evenly spread."""
-    return images[:: -(-len(images) // SAMPLE) or 1]
+def sample_step(n_images: int) -> int:
+    """Return the step between images of an evenly spread sample of at most 64."""
+    return -(-n_images // SAMPLE) or 1
 
 
 def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:

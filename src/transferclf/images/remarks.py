@@ -26,7 +26,7 @@ from transferclf.images.pixels import (
     dtype_limits,
     is_decided_by_caller,
     is_wide,
-    sample_of,
+    sample_step,
     warn_if_dark,
     warn_if_dark_on,
     warn_if_scaled,
@@ -92,7 +92,8 @@ def remark_on_other_images(source: ImageSource) -> None:
     arrays = source.colours()
     if arrays and not (is_255 and warn_if_scaled(arrays)):
         # Dark floats may be meant, because their type and scale are those of training.
-        integers = [it for it in sample_of(source).colours() if it.dtype.kind in "iu"]
+        some = source[:: sample_step(len(source))].colours()
+        integers = [it for it in some if it.dtype.kind in "iu"]
         warn_if_dark(integers, source.pixel_range)
     first = source.item(0) if len(source) else ""
     if isinstance(first, Image.Image):

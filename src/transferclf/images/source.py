@@ -190,18 +190,7 @@ def check_images(
         array = checking.numbers_of_objects(array)
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
-    return _source_of_sequence(_one_dimensional(array), pixel_range)
-
-
-def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
-    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
-        X = X[:, 0]  # a table with one column of paths, from a ColumnTransformer
-    is_scalar = isinstance(X, np.ndarray) and X.ndim == 0
-    if not is_scalar and len(X) == 0:
-        raise ImageError("X is empty: expected at least one image.")
-    if isinstance(X, np.ndarray) and X.ndim != 1:
-        raise ImageError(f"X must be {checking.KINDS}. Got {X.dtype} of shape {X.shape} instead.")
-    return cast(Sequence[Any], X)
+    return _source_of_sequence(array, pixel_range)
 
 
 def _source_of_array(
@@ -222,7 +211,17 @@ def _source_of_array(
     return ImageSource(array, pixel_range)
 
 
-def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageSource:
+def _source_of_sequence(
+    items: Sequence[object] | np.ndarray, pixel_range: PixelRange
+) -> ImageSource:
+    if isinstance(items, np.ndarray):
+        # A ColumnTransformer hands on a table with one column of paths.
+        items = items[:, 0] if items.shape[1:] == (1,) else items
+        if items.ndim != 1 and (items.ndim == 0 or len(items) > 0):
+            got = f"{items.dtype} of shape {items.shape}"
+            raise ImageError(f"X must be {checking.KINDS}. Got {got} instead.")
+    if len(items) == 0:
+        raise ImageError("X is empty: expected at least one image.")
     checked: list[Item] = []
     failed: dict[int, ImageError] = {}
     for position, item in enumerate(items):
