@@ -184,14 +184,14 @@ def test_other_answers_of_the_system_are_passed_on(number, path, monkeypatch):
     with pytest.raises(
         ImageReadError, match="expected a readable file, got " + os.strerror(number)
     ):
-        source.digest(0)
+        source.look(0)
 
 
 def test_no_file_stays_open(path):
     source = check_images([path])
     for _ in range(20):
         source.load(0)
-        source.digest(0)
+        source.look(0)
         said(lambda: decode_image(path.parent))
     assert open_files(path.parent) == []
 

@@ -58,7 +58,7 @@ def assert_both_are_named(error, damaged):
 class TestDigests:
     def test_are_in_order(self, files):
         source = check_images(files)
-        assert content_digests(source) == [source.digest(i) for i in range(len(files))]
+        assert content_digests(source) == [source.look(i).digest for i in range(len(files))]
         assert content_digests(source[::-2]) == content_digests(source)[::-2]
 
     def test_of_many_images(self):
@@ -66,7 +66,7 @@ class TestDigests:
         X = np.arange(count).astype(np.uint16)[:, None, None] * np.ones((1, 2, 2), np.uint16)
         digests = content_digests(check_images(X))
         assert len(set(digests)) == count
-        assert digests[-1] == check_images(X[-1:]).digest(0)
+        assert digests[-1] == check_images(X[-1:]).look(0).digest
 
     def test_of_no_images(self, files):
         assert content_digests(check_images(files)[:0]) == []

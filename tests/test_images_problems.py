@@ -22,7 +22,7 @@ from transferclf.exceptions import (
     TransferclfWarning,
 )
 from transferclf.images import check_images
-from transferclf.images.kinds import row_length
+from transferclf.images.checking import row_length
 from transferclf.images.loading import load_all
 from transferclf.images.problems import Problem, raise_problems
 from transferclf.reports import audit

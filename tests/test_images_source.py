@@ -24,7 +24,7 @@ from transferclf.exceptions import (
 from transferclf.images import ImageSource, check_images
 from transferclf.images import source as source_module
 from transferclf.images.checking import check_image_shape, inferred_shape
-from transferclf.images.decoding import read_image
+from transferclf.images.decoding import decoded
 from transferclf.images.pixels import DtypeRange, ValueRange
 
 
@@ -219,7 +219,7 @@ class TestKinds:
             source = check_images(X)
             source.decided_range()
             source.load(0, (3, 3))
-            source.digest(0)
+            source.look(0)
             np.testing.assert_array_equal(X, before)
 
 
@@ -251,13 +251,13 @@ class TestLaziness:
         def refuse(*args, **kwargs):
             raise AssertionError("decoded")
 
-        monkeypatch.setattr(source_module, "read_image", refuse)
+        monkeypatch.setattr(source_module, "decoded", refuse)
 
     def test_paths_are_not_decoded(self, no_decoding, paths):
         source = check_images(paths)[1:][::-1]
         assert source.decided_range() is None
-        assert "image 5" in source.describe(0)
-        assert len({source.digest(i) for i in range(len(source))}) == 5
+        assert source.places[0] == 5
+        assert len({source.look(i).digest for i in range(len(source))}) == 5
         with pytest.raises(AssertionError, match="decoded"):
             source.load(0)
 
@@ -266,7 +266,7 @@ class TestLaziness:
             images = [opened.enter_context(Image.open(path)) for path in paths]
             source = check_images(images)[1:]
             assert source.decided_range() is None
-            assert source.describe(0) == "image 1"
+            assert source.problem(0, ImageError()).place == "1"
             assert all(image.tile for image in images), "Pillow has loaded one"
 
     def test_nothing_of_the_array_is_copied_by_slices(self, colours):
@@ -301,8 +301,8 @@ class TestSlicing:
 
     def test_nested_slices_remember_where_they_come_from(self, paths):
         part = check_images(paths)[1:][[4, 2]][::-1]
-        assert part.describe(0) == f"image 3 ({paths[3]})"
-        assert part.describe(1) == f"image 5 ({paths[5]})"
+        assert part.problem(0, ImageError()).place == f"3 ({paths[3]})"
+        assert part.problem(1, ImageError()).place == f"5 ({paths[5]})"
 
     def test_pixel_range_is_kept(self, colours):
         assert check_images(colours, pixel_range="minmax")[1:].pixel_range == "minmax"
@@ -322,7 +322,7 @@ class TestSlicing:
 
 
 def digest(image, **options):
-    return check_images([image], **options).digest(0)
+    return check_images([image], **options).look(0).digest
 
 
 SMALL = hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
@@ -335,7 +335,7 @@ class TestDigest:
         expected = digest(pixels)
         assert digest(pixels.copy(order="F")) == expected
         assert digest(Image.fromarray(pixels)) == expected
-        assert check_images(pixels[None]).digest(0) == expected
+        assert check_images(pixels[None]).look(0).digest == expected
         if np.dtype(dtype).kind == "i" or pixels.max() > 1:
             assert digest(pixels.astype(dtype)) == expected
 
@@ -374,7 +374,7 @@ class TestDigest:
 
     def test_slices_keep_digests(self, colours):
         source = check_images(colours)
-        assert source[[4]].digest(0) == source.digest(4)
+        assert source[[4]].look(0).digest == source.look(4).digest
 
     def test_text_file(self, tmp_path):
         (tmp_path / "a.png").write_text("text")
@@ -385,14 +385,14 @@ class TestDigest:
         source = check_images(paths)
         paths[1].unlink()
         with pytest.raises(MissingImageError, match="expected a file"):
-            source.digest(1)
+            source.look(1)
 
     def test_file_that_became_a_folder(self, paths):
         source = check_images(paths)
         paths[1].unlink()
         paths[1].mkdir()
         with pytest.raises(ImageReadError, match="expected an image file, got a folder"):
-            source.digest(1)
+            source.look(1)
 
 
 class TestDecidedRange:
@@ -656,11 +656,11 @@ class TestParameters:
 def test_a_jpeg_is_decoded_at_reduced_scale_for_a_small_size(monkeypatch, tmp_path):
     seen = []
 
-    def spy(item, **options):
-        seen.append(options["reduce_to"])
-        return read_image(item, **options)
+    def spy(item, pixel_range, reduce_to):
+        seen.append(reduce_to)
+        return decoded(item, pixel_range, reduce_to)
 
-    monkeypatch.setattr(source_module, "read_image", spy)
+    monkeypatch.setattr(source_module, "decoded", spy)
     file = io.BytesIO()
     Image.new("RGB", (800, 600), (9, 99, 199)).save(file, "JPEG")
     (tmp_path / "a.jpg").write_bytes(file.getvalue())

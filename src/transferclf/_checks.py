@@ -1,4 +1,4 @@
-"""Checks of parameters for every room. Each error says what was expected and what came."""
+"""Checks of parameters for every room. Each error says what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -7,41 +7,30 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError
 
-# L-BFGS, and the optimizers that Keras has had since the oldest version that is supported.
+# L-BFGS, and the optimizers of the oldest version of Keras that is supported.
 OPTIMIZERS = (
-    "auto",
-    "lbfgs",
-    "adadelta",
-    "adafactor",
-    "adagrad",
-    "adam",
-    "adamax",
-    "adamw",
-    "ftrl",
-    "lion",
-    "nadam",
-    "rmsprop",
-    "sgd",
-)
+    "auto", "lbfgs", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion",
+    "nadam", "rmsprop", "sgd",
+)  # fmt: skip
 
 
 def refuse(name: str, expected: str, value: object) -> NoReturn:
-    """Raise InvalidParameterError: the parameter `name` must be `expected`, and is `value`."""
+    """Raise InvalidParameterError: parameter `name` must be `expected`, but is `value`."""
     raise InvalidParameterError(f"{name} must be {expected}. Got {value!r} instead.")
 
 
-def is_number(value: object, *, whole: bool = False) -> bool:
-    """Whether a value is a real or whole number. True and False are not numbers here."""
+def is_number(value: object, *, whole: bool = False) -> TypeGuard[Any]:
+    """Whether a value is a real or whole number. True and False do not count as numbers."""
     return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
 
 
-def is_sequence(value: object) -> bool:
+def is_sequence(value: object) -> TypeGuard[Sequence[object]]:
     """Whether a value is a list, a tuple or a 1-D array."""
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
 
@@ -55,7 +44,7 @@ def check_choice(name: str, value: object, allowed: Sequence[str | None]) -> Non
 
 def check_number(
     name: str,
-    value: Any,
+    value: object,
     low: float,
     high: float = math.inf,
     *,
@@ -66,21 +55,19 @@ def check_number(
 ) -> None:
     """Raise InvalidParameterError unless `value` is a finite number from `low` to `high`.
 
-    `above` leaves out `low` itself, and `below` leaves out `high`. `or_else` comes before the
-    number in the message and names other values that the caller allows.
+    `above` leaves out `low` itself, and `below` leaves out `high`. `or_else` stands before the
+    number in the message and names other allowed values.
     """
     is_inside = is_number(value, whole=whole) and low <= value <= high and value < math.inf
     if not is_inside or (above and value == low) or (below and value == high):
-        what = "a whole number" if whole else "a finite number"
-        refuse(name, f"{or_else}{what} {_bounds(low, high, above, below)}", value)
-
-
-def _bounds(low: float, high: float, above: bool, below: bool) -> str:
-    if high == math.inf:
-        return f"above {low}" if above else f"of at least {low}"
-    if above:
-        return f"above {low} and {'below' if below else 'at most'} {high}"
-    return f"from {low} to {'below ' if below else ''}{high}"
+        kind = "a whole number" if whole else "a finite number"
+        if high == math.inf:
+            bounds = f"above {low}" if above else f"of at least {low}"
+        elif above:
+            bounds = f"above {low} and {'below' if below else 'at most'} {high}"
+        else:
+            bounds = f"from {low} to {'below ' if below else ''}{high}"
+        refuse(name, f"{or_else}{kind} {bounds}", value)
 
 
 def check_flag(name: str, value: object) -> None:
@@ -95,14 +82,14 @@ def check_verbose(verbose: object) -> None:
         check_number("verbose", verbose, 0, whole=True)
 
 
-def check_widths(name: str, widths: Any) -> None:
-    """Raise InvalidParameterError unless `widths` is a sequence of the widths of layers."""
+def check_widths(name: str, widths: object) -> None:
+    """Raise InvalidParameterError unless `widths` is a sequence of positive whole numbers."""
     if not is_sequence(widths) or not all(is_number(w, whole=True) and w >= 1 for w in widths):
         expected = "a sequence of whole numbers of at least 1, such as (64, 128), or () for none"
         refuse(name, expected, widths)
 
 
-def check_rates(name: str, rates: Any, n_layers: int, layers: str) -> None:
+def check_rates(name: str, rates: object, n_layers: int, layers: str) -> None:
     """Raise InvalidParameterError unless `rates` is one dropout rate, or one for each layer.
 
     `layers` names the layers in the message, as in "one for each hidden layer".
@@ -115,10 +102,10 @@ def check_rates(name: str, rates: Any, n_layers: int, layers: str) -> None:
         refuse(name, f"one number or {n_layers}: {layers}", rates)
 
 
-def check_activation(name: str, activation: Any) -> None:
+def check_activation(name: str, activation: object) -> None:
     """Raise InvalidParameterError unless Keras has an activation of this name that keeps shapes.
 
-    Some functions of Keras need more arguments ("threshold"), and "glu" halves the width.
+    "threshold" is refused because it needs more arguments, and "glu" because it halves the width.
     """
     import keras
 
@@ -138,28 +125,28 @@ def check_activation(name: str, activation: Any) -> None:
 def _keeps_shape(function: Callable) -> bool:
     import keras
 
-    # Nothing is computed here, so that this may be asked in a forked process. Without a name the
-    # layer would advance the counter from which the caller's layers get theirs.
+    # Only a shape is computed, so that this works in a forked process too. The layer has a name,
+    # because Keras numbers layers without one, and the caller's layers would get other numbers.
     layer = keras.layers.Lambda(function, name="activation")
     return tuple(layer.compute_output_shape((1, 2))) == (1, 2)
 
 
-def check_head(hidden_units: Any, activation: Any, dropout: Any) -> None:
+def check_head(hidden_units: object, activation: object, dropout: object) -> None:
     """Raise InvalidParameterError unless these parameters describe the layers of a head.
 
     Keras is imported only if there are hidden layers.
     """
-    units = [hidden_units] if is_number(hidden_units, whole=True) else hidden_units
+    units: Any = [hidden_units] if is_number(hidden_units, whole=True) else hidden_units
     check_widths("hidden_units", units)
     check_rates("dropout", dropout, max(len(units), 1), "one for each hidden layer")
     if len(units) > 0 or not isinstance(activation, str):
         check_activation("activation", activation)
 
 
-def check_trainable_layers(trainable_layers: Any) -> None:
-    """Raise InvalidParameterError unless this can say which layers are trained.
+def check_trainable_layers(trainable_layers: object) -> None:
+    """Raise InvalidParameterError unless this is a number of layers, "all" or a name.
 
-    The network is asked whether it has such layers when it is cut.
+    Whether the network has such layers is checked when it is cut.
     """
     is_name = isinstance(trainable_layers, str) and trainable_layers
     if not is_name and not (is_number(trainable_layers, whole=True) and trainable_layers >= 0):
@@ -167,24 +154,24 @@ def check_trainable_layers(trainable_layers: Any) -> None:
         refuse("trainable_layers", expected, trainable_layers)
 
 
-def check_random_state(random_state: Any) -> None:
-    """Raise InvalidParameterError unless `random_state` is one of scikit-learn's kinds."""
+def check_random_state(random_state: object) -> None:
+    """Raise InvalidParameterError unless scikit-learn accepts this `random_state`."""
     is_seed = isinstance(random_state, Integral) and 0 <= int(random_state) < 2**32
     if not (is_seed or random_state is None or isinstance(random_state, np.random.RandomState)):
         expected = "None, a whole number from 0 to 2**32 - 1 or a numpy.random.RandomState"
         refuse("random_state", expected, random_state)
 
 
-def check_seed(seed: Any) -> None:
+def check_seed(seed: object) -> None:
     """Raise InvalidParameterError unless `seed` is a whole number of 32 bits."""
     if not is_number(seed, whole=True) or not 0 <= seed < 2**32:
         refuse("seed", "a whole number from 0 to 2**32 - 1", seed)
 
 
 def seed_from(random_state: int | np.random.RandomState | None) -> int:
-    """Return a whole number that `random_state` determines. None draws one from the system.
+    """Return a seed from `random_state`. None takes one from the operating system.
 
-    NumPy's global random state is neither read nor advanced.
+    NumPy's global random state is neither read nor changed.
     """
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))

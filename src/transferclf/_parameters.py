@@ -1,7 +1,7 @@
 """Parameters of an estimator that have parameters of their own.
 
-scikit-learn asks any object that has `get_params` and `set_params`, so that `clone` copies such a
-parameter and `set_params(clf__augmentation__rotation=10)` reaches into it.
+scikit-learn uses `get_params` and `set_params` of any object: `clone` copies such a parameter, and
+`set_params(clf__augmentation__rotation=10)` reaches into it.
 """
 
 from __future__ import annotations
@@ -22,45 +22,35 @@ from transferclf.exceptions import InvalidParameterError
 
 @dataclass
 class ParameterSet:
-    """Base of dataclasses that are parameters. Their `__init__` only assigns.
+    """Base of dataclasses that are parameters. Their `__init__` only assigns."""
 
-    >>> from dataclasses import dataclass
-    >>> @dataclass
-    ... class Stripes(ParameterSet):
-    ...     width: int = 3
-    >>> stripes = Stripes().set_params(width=5)
-    >>> stripes.get_params()
-    {'width': 5}
-    """
-
-    # What errors call the owner of a field; the class where it is empty.
+    # The owner of a field in errors. Where this is empty, it is the name of the class.
     _shown_as: ClassVar[str] = ""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the fields by name. `deep` is there for scikit-learn."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def set_params(self, **params: Any) -> Self:
-        """Set fields by name. If there is no field of a name, none is set, and that is an error."""
+    def set_params(self, **params: object) -> Self:
+        """Set fields by name. An unknown name is an error, and then no field is set."""
         known = self.get_params()
-        for name in params:
-            if name not in known:
-                raise InvalidParameterError(
-                    f"{type(self).__name__} has the parameters {', '.join(map(repr, known))}. "
-                    f"Got {name!r} instead."
-                )
+        if unknown := [name for name in params if name not in known]:
+            raise InvalidParameterError(
+                f"{type(self).__name__} has the parameters {', '.join(map(repr, known))}. "
+                f"Got {unknown[0]!r} instead."
+            )
         for name, value in params.items():
             setattr(self, name, value)
         return self
 
     def check(self) -> None:
-        """Raise InvalidParameterError unless every field has a value it can have."""
+        """Raise InvalidParameterError unless all fields have allowed values."""
 
     def stored_params(self) -> dict[str, Any]:
-        """Return the fields as digests and archives have them.
+        """Return the fields that digests and archives contain.
 
-        Fields that came later, marked by `metadata={"later": True}`, are left out where they are
-        not set: digests and archives then stay what they were before there were these fields.
+        Fields marked by `metadata={"later": True}` were added later. They are left out where they
+        are not set, so that older digests and archives stay valid.
         """
         later = [field.name for field in dataclasses.fields(self) if field.metadata.get("later")]
         params = self.get_params().items()
@@ -84,7 +74,7 @@ class ParameterSet:
         whole: bool = False,
         below: bool = False,
     ) -> None:
-        """Refuse a field unless it is a finite number from `low` to, or to below, `high`."""
+        """Apply :func:`check_number` to a field."""
         check_number(self._full(name), getattr(self, name), low, high, whole=whole, below=below)
 
     def _check_flag(self, name: str) -> None:
@@ -97,8 +87,8 @@ class ParameterSet:
         return f"{name} of {self._shown_as or type(self).__name__}"
 
 
-def _plain(value: Any) -> Any:
-    """Return the value as JSON has it: the same for 1, 1.0 and a NumPy one, but not for True."""
+def _plain(value: object) -> object:
+    """Return a value for JSON. 1, 1.0 and a 1 of NumPy become the same, but True does not."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if value is None or isinstance(value, str):

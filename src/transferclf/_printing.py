@@ -1,8 +1,7 @@
-"""Text for the standard output, whatever that is: a terminal, a log, a logger, or nothing.
+"""Text for the standard output: a terminal, a log, a logger, or nothing.
 
-Showing something must never end the work that it is about. An encoding may lack a character of a
-file name, and a stream that somebody put in the place of `sys.stdout` may lack everything but
-`write`.
+An error in showing progress must not end the work. The encoding may lack a character of a file
+name, and an object that replaces `sys.stdout` may have no method but `write`.
 """
 
 from __future__ import annotations
@@ -11,21 +10,15 @@ import sys
 
 
 def printable(text: str) -> str:
-    r"""Return the text with characters escaped that `sys.stdout` cannot encode.
+    r"""Return the text, with escapes for characters that `sys.stdout` cannot encode.
 
-    Surrogates, which stand for undecodable bytes in names of files, are always escaped, since no
-    encoding has them.
-
-    Examples
-    --------
-    >>> print(printable("caf\udce9.jpg"))
-    caf\udce9.jpg
+    Surrogates stand for undecodable bytes in file names. They are always escaped.
     """
     return _within(text, _encoding(sys.stdout))
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print a text; where that is impossible, print an escaped text or nothing. Never raise."""
+    """Print a text, with escapes if necessary. Where that is impossible, print nothing."""
     stream = sys.stdout
     # A stream that does not name its encoding may still lack characters.
     for encoding in (_encoding(stream), "ascii"):
@@ -35,13 +28,12 @@ def say(text: str, end: str = "\n") -> None:
         except UnicodeError:
             continue
         except Exception:
-            # No such stream, closed, a full disk, no `flush`: the work is more important.
-            return
+            pass  # there is no stream, it is closed or has no `flush`, or the disk is full
         return
 
 
 class Output:
-    """The standard output as a file for other libraries, whose writing never raises."""
+    """The standard output as a file for other libraries. Writing never raises."""
 
     @property
     def encoding(self) -> str:
@@ -49,19 +41,19 @@ class Output:
         return _encoding(sys.stdout)
 
     def write(self, text: str) -> None:
-        """Say a text as it is, without a line break."""
+        """Print a text without a line break."""
         say(text, end="")
 
     def flush(self) -> None:
-        """Do nothing: each text is flushed when it is written."""
+        """Do nothing: `write` flushes."""
 
     def fileno(self) -> int:
-        """The number of the file, by which the width of a terminal is found out."""
+        """The file descriptor, which gives the width of a terminal."""
         return sys.stdout.fileno()
 
 
 def is_terminal() -> bool:
-    """Whether the standard output is a terminal, which can go back to the start of a line."""
+    """Whether the standard output is a terminal, where a line can be redrawn."""
     try:
         return bool(sys.stdout.isatty())
     except Exception:
@@ -74,10 +66,15 @@ def _encoding(stream: object) -> str:
 
 
 def _within(text: str, encoding: str) -> str:
-    """The text with only characters that the encoding has."""
+    """Return the text with escapes for characters that the encoding lacks."""
     if _has(encoding, text):
         return text
-    return "".join(letter if _has(encoding, letter) else _escaped(letter) for letter in text)
+    # The package's own texts end shortened names in three dots.
+    text = text.replace("…", "…" if _has(encoding, "…") else "...")
+    return "".join(
+        letter if _has(encoding, letter) else letter.encode("ascii", "backslashreplace").decode()
+        for letter in text
+    )
 
 
 def _has(encoding: str, text: str) -> bool:
@@ -85,11 +82,6 @@ def _has(encoding: str, text: str) -> bool:
         text.encode(encoding)
     except UnicodeError:
         return False
-    except LookupError:  # no such encoding: only what all have
+    except LookupError:  # an unknown encoding is taken to have ASCII only
         return text.isascii()
     return True
-
-
-def _escaped(letter: str) -> str:
-    # Three dots stand for names that are cut, in the package's own texts.
-    return "..." if letter == "…" else letter.encode("ascii", "backslashreplace").decode()

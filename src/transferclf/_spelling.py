@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
 
 # Code points that no font draws (Default_Ignorable_Code_Point of Unicode), and control characters
 # that are no white space.
@@ -16,26 +15,22 @@ _INVISIBLE = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
-# How many names a message shows, and for how many it looks for a near match.
+# The number of names that a message shows, and for which near matches are searched.
 SHOWN = 5
-
-# How alike two names must be for the one to be proposed in the place of the other; 1 is equal.
-_NEAR = 0.6
 
 
 def in_nfc(name: str) -> str:
-    """Return the name in Unicode NFC, in which an accented letter is one character.
+    """Return the name in Unicode NFC, where an accented letter is one character.
 
-    Names that are equal in NFC are one name. File systems and programs write them differently.
+    File systems and programs write the same name in different Unicode forms.
     """
     return unicodedata.normalize("NFC", name)
 
 
-def look(name: Any) -> str:
-    """Return what is left of a name without case, white space and invisible characters.
+def look(name: object) -> str:
+    """Return a name without case, white space and invisible characters, in Unicode NFKC.
 
-    Two names have the same look if they differ in nothing but these, or in the Unicode form of
-    their letters (NFKC). Numbers and booleans look like the text that Python prints for them.
+    Numbers and booleans look like the text that Python prints for them.
     """
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", str(name)))
     folded = unicodedata.normalize("NFKC", text.casefold())
@@ -51,7 +46,9 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def known_by_look(unknown: Iterable[Any], known: Iterable[Any]) -> dict[Any, Any]:
+def known_by_look(
+    unknown: Iterable[Hashable], known: Iterable[Hashable]
+) -> dict[Hashable, Hashable]:
     """Return the known label for each unknown one that has its look."""
     by_look = {look(label): label for label in known}
     looks = ((label, look(label)) for label in unknown)
@@ -59,18 +56,18 @@ def known_by_look(unknown: Iterable[Any], known: Iterable[Any]) -> dict[Any, Any
 
 
 def did_you_mean(
-    unknown: Sequence[Any], known: Iterable[Any], *, only_look_alikes: bool = False
+    unknown: Sequence[Hashable], known: Iterable[Hashable], *, only_look_alikes: bool = False
 ) -> str:
-    """Return a sentence for the end of an error, with near matches of the first few names, or "".
+    """Return a sentence that proposes near matches for the first few unknown names, or "".
 
-    `only_look_alikes` leaves out names that merely have most letters in common.
+    `only_look_alikes` leaves out names that only have most letters in common.
     """
     known = list(known)
     found = known_by_look(unknown, known)
     if not only_look_alikes:
         by_look = {look(name): name for name in known if isinstance(name, str)}
         for name in [name for name in unknown if name not in found][:SHOWN]:
-            near = difflib.get_close_matches(look(name), by_look, n=1, cutoff=_NEAR)
+            near = difflib.get_close_matches(look(name), by_look, n=1)
             if near:
                 found[name] = by_look[near[0]]
     if not found:
@@ -79,25 +76,21 @@ def did_you_mean(
     return f" Did you mean {', '.join(f'{meant} for {name}' for meant, name in pairs)}?"
 
 
-def told_apart(names: Sequence[Any]) -> list[str]:
-    """Quote names so that a reader sees how they differ.
-
-    Names that print the same, such as an accented letter in one and in two characters, are shown
-    with escapes.
-    """
+def told_apart(names: Sequence[object]) -> list[str]:
+    """Quote names. Those that print the same are shown with escapes, so that they differ."""
     forms = {unicodedata.normalize("NFKC", str(name)) for name in names}
     quote = repr if len(forms) == len(names) else ascii
     return [quote(name) for name in names]
 
 
-def quoted(names: Iterable[Any], most: int = SHOWN) -> str:
+def quoted(names: Iterable[object], most: int = SHOWN) -> str:
     """Return the first `most` names in quotes, and how many more there are."""
     shown = [repr(name) for name in names]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
 
 
-def shortened(texts: Sequence[Any], most: int = SHOWN) -> str:
+def shortened(texts: Sequence[object], most: int = SHOWN) -> str:
     """Return the first `most` texts, separated by semicolons, and how many more there are."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return "; ".join(map(str, texts[:most])) + more

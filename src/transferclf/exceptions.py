@@ -1,4 +1,4 @@
-"""The exceptions of transferclf, each also the built-in type that a caller would catch.
+"""The exceptions of transferclf. Each is also the built-in type that a caller would catch.
 
 ::
 
@@ -8,14 +8,14 @@
     │       └── MissingImageError (FileNotFoundError)    ... because none of them is there
     ├── InvalidParameterError (ValueError)   a parameter has a value it cannot have
     │   ├── UnknownBackboneError             ... there is no backbone of that name
-    │   └── UnavailableMethodError (AttributeError)  ... with which there is no such method
-    ├── WeightsError (OSError)               pretrained weights cannot be had or are damaged
+    │   └── UnavailableMethodError (AttributeError)  ... that rules out this method
+    ├── WeightsError (OSError)               pretrained weights are missing or damaged
     ├── NetworkError (ValueError)            a Keras graph cannot be used as asked
     ├── DivergenceError (FloatingPointError) training ended in numbers that are not finite
     ├── ArchiveError (ValueError)            a saved model is damaged, foreign or not to be trusted
     └── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
 
-    TransferclfWarning (UserWarning)         the result is right, but perhaps not what was meant
+    TransferclfWarning (UserWarning)         the result is as documented, but perhaps not meant
 """
 
 from __future__ import annotations
@@ -27,28 +27,12 @@ from collections.abc import Sequence
 
 from transferclf._printing import printable
 
-__all__ = [
-    "ArchiveError",
-    "DivergenceError",
-    "ForkedProcessError",
-    "ImageError",
-    "ImageReadError",
-    "InvalidParameterError",
-    "MissingImageError",
-    "NetworkError",
-    "TransferclfError",
-    "TransferclfWarning",
-    "UnavailableMethodError",
-    "UnknownBackboneError",
-    "WeightsError",
-]
-
 
 class TransferclfError(Exception):
     """Base class of all errors that transferclf raises on purpose."""
 
     def __str__(self) -> str:
-        # A name of a file in it may have characters that cannot be printed.
+        # The message may contain a file name with characters that cannot be printed.
         return printable(super().__str__())
 
 
@@ -58,10 +42,10 @@ class ImageError(TransferclfError, ValueError):
     Attributes
     ----------
     indices : sequence of int
-        Positions in X of all images at fault, rising; empty where X as a whole is at fault. Of
-        :func:`transferclf.load_image_table`: positions of the rows, from 0 on.
+        Sorted positions in X of all images at fault; empty where X as a whole is at fault. For
+        :func:`transferclf.load_image_table` they are positions of rows, from 0 on.
     problems : sequence of str
-        What is wrong with each of these images, while the message names the first few.
+        The fault of each of these images. The message names only the first few.
     """
 
     indices: Sequence[int] = ()
@@ -73,19 +57,19 @@ class ImageReadError(ImageError, OSError):
 
 
 class MissingImageError(ImageReadError, FileNotFoundError):
-    """Image files are missing, and that is all that is wrong."""
+    """Image files are missing, and nothing else is wrong."""
 
 
 class InvalidParameterError(TransferclfError, ValueError):
-    """A parameter has a value it cannot have; the message says which values it can have."""
+    """A parameter has a value that is not allowed; the message says which values are."""
 
 
 class UnknownBackboneError(InvalidParameterError):
-    """No backbone is registered under this name; the message names the nearest."""
+    """No backbone is registered under this name; the message proposes the nearest name."""
 
 
 class UnavailableMethodError(InvalidParameterError, AttributeError):
-    """An estimator with these parameters lacks a method, as `hasattr` says too."""
+    """An estimator with these parameters lacks this method; `hasattr` gives False for it."""
 
 
 class WeightsError(TransferclfError, OSError):
@@ -97,23 +81,23 @@ class NetworkError(TransferclfError, ValueError):
 
 
 class DivergenceError(TransferclfError, FloatingPointError):
-    """Training ended in a loss or in scores that are not finite; the message names the rate."""
+    """Training ended in a loss or scores that are not finite; the message names the rate."""
 
 
 class ArchiveError(TransferclfError, ValueError):
-    """A file is no archive of this package, is damaged, or holds what no archive can hold."""
+    """A file is no archive of this package, is damaged, or has contents that are not allowed."""
 
 
 class ForkedProcessError(TransferclfError, RuntimeError):
-    """A network was to run in a child that was forked after its parent had run one."""
+    """A network cannot run in a process that was forked after its parent ran a network."""
 
 
 class TransferclfWarning(UserWarning):
-    """The result is right as documented, but perhaps not what was meant."""
+    """The result is as documented, but perhaps not what was meant."""
 
 
 def warn(message: str, category: type[Warning] = TransferclfWarning) -> None:
-    """Issue a warning that points at the caller's line, not at one of this package."""
+    """Issue a warning that points at the caller's line, outside this package."""
     package = os.path.dirname(__file__)
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(package):

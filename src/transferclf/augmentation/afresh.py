@@ -1,10 +1,10 @@
-"""Variation afresh: other draws for every batch of training, where training sees pixels."""
+"""Random variation of training batches, with new draws for every batch."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,30 +15,23 @@ if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
     from keras.random import SeedGenerator
 
+    Shape = tuple[int | Tensor, ...]
+
 # Draws of a Beta distribution with a smaller parameter are 0 or 1 in all digits.
 _LEAST_ALPHA = 1e-3
 
 
 class Augmenter:
-    """Variation of training batches by a recipe, which is copied: other draws at every call.
+    """Variation of training batches by a copied recipe, with new draws at every call.
 
-    Everything is drawn from its `seed_generator`; assign the `state` of that to begin anew.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> augmenter = Augmenter(Augmentation(noise=3))
-    >>> pixels, labels, weights = augmenter(np.ones((2, 8, 8, 3)), np.eye(2), np.ones(2))
-    >>> tuple(pixels.shape)
-    (2, 8, 8, 3)
+    Everything is drawn from `seed_generator`. Its `state` can be assigned to repeat draws.
     """
 
     def __init__(self, augmentation: Augmentation):
         import keras
 
         self._recipe = copy.deepcopy(augmentation)
-        # It has a name of its own, because Keras numbers objects without one, and the caller's
-        # layers would get other names.
+        # Keras numbers objects without a name, and the caller's layers would get other numbers.
         self.seed_generator = keras.random.SeedGenerator(0, name="augmentation")
 
     def __call__(
@@ -46,25 +39,18 @@ class Augmenter:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return a varied and mixed batch, of the same shapes, float32.
 
-        `labels` are shares of the classes, such as one-hot labels, shape (n, n_classes). A mixed
-        image has the weights of both in their shares, and labels by the weight that each brings.
+        `labels` are shares of the classes, shape (n, n_classes). The weight of a mixed image is the
+        mean weight of both images by their shares of pixels, and its labels are mixed by weight.
         """
         from keras import ops
 
         pixels, labels, weights = (ops.cast(x, "float32") for x in (pixels, labels, weights))
-        if self._recipe.varies:
-            pixels = self._varied(pixels)
-        if self._recipe.mixes:
-            return self._mixed(pixels, labels, weights)
-        return pixels, labels, weights
-
-    def _varied(self, pixels: Tensor) -> Tensor:
-        from keras import ops
-
         recipe, shape = self._recipe, ops.shape(pixels)
-        draws = self._uniform((shape[0], recipe.n_amounts()), -1.0)
-        drawn = recipe.draw(_OfBatch(draws, shape, self.seed_generator))
-        return vary(pixels, [step.apply for step in recipe.steps], drawn)
+        if recipe.varies:
+            draws = self._uniform((shape[0], recipe.n_amounts()), -1.0)
+            drawn = recipe.draw(_OfBatch(draws, shape, self.seed_generator))
+            pixels = vary(pixels, [step.apply for step in recipe.steps], drawn)
+        return self._mixed(pixels, labels, weights) if recipe.mixes else (pixels, labels, weights)
 
     def _mixed(
         self, pixels: Tensor, labels: Tensor, weights: Tensor
@@ -88,52 +74,45 @@ class Augmenter:
         )
 
     def _kept(self, n_images: int | Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-        """Share of its own image in each pixel, of a shape like (n, h, w, 1)."""
+        """Return the share of the own image in each pixel, of a shape like (n, h, w, 1)."""
         from keras import ops
 
-        blended = pasted = None
+        shares = []
         if self._recipe.mixup:
-            blended = ops.reshape(self._beta(n_images, self._recipe.mixup), (-1, 1, 1, 1))
+            shares.append(ops.reshape(self._beta(n_images, self._recipe.mixup), (-1, 1, 1, 1)))
         if self._recipe.cutmix:
-            pasted = self._outside_of_a_box(n_images, height, width)
-        if blended is None or pasted is None:
-            return pasted if blended is None else blended
-        return ops.where(self._uniform((n_images, 1, 1, 1)) < 0.5, blended, pasted)
-
-    def _outside_of_a_box(
-        self, n_images: int | Tensor, height: int | Tensor, width: int | Tensor
-    ) -> Tensor:
-        from keras import ops
-
-        side = ops.sqrt(1 - self._beta(n_images, self._recipe.cutmix))
-        inside = [_near(self._uniform((n_images,)), side, length) for length in (height, width)]
-        return 1 - inside[0][:, :, None, None] * inside[1][:, None, :, None]
+            side = ops.sqrt(1 - self._beta(n_images, self._recipe.cutmix))
+            down, across = (_near(self._uniform((n_images,)), side, k) for k in (height, width))
+            shares.append(1 - down[:, :, None, None] * across[:, None, :, None])
+        if len(shares) == 1:
+            return shares[0]
+        return ops.where(self._uniform((n_images, 1, 1, 1)) < 0.5, *shares)
 
     def _beta(self, n_images: int | Tensor, alpha: float) -> Tensor:
-        """Draws of Beta(alpha, alpha): the share of one of two draws of Gamma(alpha)."""
+        """Draw from Beta(alpha, alpha): the share of one of two draws of Gamma(alpha)."""
         import keras
         from keras import ops
 
         alpha = max(float(alpha), _LEAST_ALPHA)
         logarithms = []
         for _ in range(2):
-            # As logarithms: for a small alpha both draws may be too small for float32.
+            # Logarithms, because both draws may be too small for float32 if alpha is small.
             above = keras.random.gamma(
                 (n_images,), alpha + 1, dtype="float32", seed=self.seed_generator
             )
             logarithms.append(ops.log(above) + ops.log(self._uniform((n_images,), 1e-7)) / alpha)
         return ops.sigmoid(logarithms[0] - logarithms[1])
 
-    def _uniform(self, shape: tuple[Any, ...], low: float = 0.0) -> Tensor:
+    def _uniform(self, shape: Shape, low: float = 0.0) -> Tensor:
         import keras
 
         return keras.random.uniform(shape, low, 1.0, dtype="float32", seed=self.seed_generator)
 
 
 class _OfBatch:
-    """Source of the draws for a batch. Uniform ones are drawn before and handed out in turn."""
+    """Source of the draws for a batch. It gives out uniform draws that were made before."""
 
-    def __init__(self, draws: Tensor, shape: tuple[Any, ...], seed: SeedGenerator):
+    def __init__(self, draws: Tensor, shape: Shape, seed: SeedGenerator):
         self._draws = draws
         self._shape = shape
         self._seed = seed
@@ -153,7 +132,7 @@ class _OfBatch:
 
 
 def _near(centre: Tensor, side: Tensor, length: int | Tensor) -> Tensor:
-    """1 where a pixel along one edge is within the box, else 0; shape (n, length)."""
+    """Return 1 where a pixel along one edge is within the box, else 0; shape (n, length)."""
     from keras import ops
 
     pixels = ops.cast(ops.arange(length, dtype="int32"), "float32")[None] + 0.5

@@ -1,4 +1,4 @@
-"""Augmentation: by how much training images are varied at random, and in which steps."""
+"""Augmentation: the random variation of training images, and its steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transferclf._parameters import ParameterSet
 from transferclf.augmentation.steps import BUILT_IN, DRAWN, Noise, Source, Step
@@ -15,8 +15,7 @@ from transferclf.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
 
-# Digests and archives name these fields only where they are set: views and archives that do without
-# them are then the same as before there were these fields.
+# Digests and archives contain these fields only where they are set, so that older ones stay valid.
 _LATER = {"later": True}
 
 
@@ -25,32 +24,27 @@ class Augmentation(ParameterSet):
     """How images are varied at random while a network is trained.
 
     All amounts are drawn uniformly, for each image on its own. Rotation, shift, zoom, shear and
-    flips are one resampling, and what comes from beyond the edges is the image mirrored; then
-    come contrast, brightness, colour and noise, and the pixels are clipped to 0 to 255.
+    flips are one resampling, with the image mirrored beyond its edges. Contrast, brightness, colour
+    and noise follow, and the pixels are clipped to 0 to 255.
 
     Parameters
     ----------
     rotation : float, default=0.0
-        Up to how many degrees either way, at most 180.
+        Largest angle either way in degrees, at most 180.
     shift : float, default=0.0
-        Up to which share of the height and of the width either way, below 1.
+        Largest shift either way, as a share of the height and of the width, below 1.
     zoom : float, default=0.0
-        The factor, the same for both axes, is from 1 - zoom to 1 + zoom, though never below 0.01;
-        below 1.
+        The factor for both axes is from 1 - zoom (at least 0.01) to 1 + zoom; below 1.
     shear : float, default=0.0
-        Up to how many degrees either way, at most 60.
+        Largest angle either way in degrees, at most 60.
     horizontal_flip, vertical_flip : bool, default=False
-        Whether every other image is mirrored, left and right or top and bottom.
-    brightness : float, default=0.0
-        The factor of all pixels is from 1 - brightness to 1 + brightness; at most 1.
-    contrast : float, default=0.0
-        The factor of all differences from the image's own mean is from 1 - contrast to
-        1 + contrast; at most 1.
-    saturation : float, default=0.0
-        The factor of all colour, which is the difference of a pixel from its gray, is from
-        1 - saturation to 1 + saturation; at most 1. Stains and lamps differ in it.
+        Whether images are mirrored left and right, or top and bottom, with probability one half.
+    brightness, contrast, saturation : float, default=0.0
+        Each is a factor from 1 - value to 1 + value; at most 1. Brightness multiplies all pixels,
+        contrast their differences from the mean of the image, and saturation their differences from
+        the gray of the pixel. Stains and lamps differ in saturation.
     hue : float, default=0.0
-        Up to how many degrees colours are turned about gray either way, at most 180: 120 takes
+        Largest turn of colours about gray either way in degrees, at most 180. A turn of 120 takes
         red towards green or blue. Lightness stays.
     noise : float, default=0.0
         Standard deviation of Gaussian noise, in levels of 0 to 255.
@@ -58,14 +52,13 @@ class Augmentation(ParameterSet):
         Parameter of the Beta distribution by which images and labels are blended [1]_; 0 is off.
     cutmix : float, default=0.0
         Parameter of the Beta distribution by which a part of another image is pasted [2]_; 0 is
-        off. With both, each image is blended or pasted into, either with probability one half.
+        off. With both, each image is blended or pasted into with probability one half.
     views : int, default=4
-        How many fixed variations of each image there are besides itself, where the first trained
-        layer is not the network's first.
+        Number of fixed variations of each image besides itself, where the first trained layer is
+        not the network's first.
     extreme_crops : bool, default=False
-        Whether training sees, in the place of the centred part of each image, the parts at both
-        ends of its long side: left and right, or top and bottom. Each of the two is varied as
-        above. Needs ``resize="crop"``.
+        Whether training sees the parts at both ends of the long side of each image instead of the
+        centred part. Each of the two is varied as above. Needs ``resize="crop"``.
     own_steps : sequence of Step, default=()
         Steps of your own, see :class:`transferclf.augmentation.steps.Step`. They come last.
 
@@ -119,12 +112,12 @@ class Augmentation(ParameterSet):
         return [*(kind.of(self) for kind in BUILT_IN), *self.own_steps]
 
     def n_amounts(self) -> int:
-        """Return how many amounts `draw` asks for."""
+        """Return the number of amounts that `draw` takes from its source."""
         return sum(len(step.amplitudes()) for step in self._all_steps())
 
     def draw(self, source: Source) -> list[Tensor]:
-        """Return what is drawn for each of `steps`."""
-        # Steps that are off draw too: what one step draws does not depend on which others are on.
+        """Return the draws for each of `steps`."""
+        # Steps that are off draw too, so that the draws of a step do not depend on other steps.
         steps = {kind: kind.of(self) for kind in BUILT_IN}
         amounts = {kind: steps[kind].draw(source) for kind in DRAWN}
         if self.noise:
@@ -134,7 +127,7 @@ class Augmentation(ParameterSet):
         return drawn + [values for step, values in own if step.is_on]
 
     def check(self) -> None:
-        """Raise InvalidParameterError unless every field has a value it can have."""
+        """Raise InvalidParameterError unless all fields have allowed values."""
         is_sequence = isinstance(self.own_steps, tuple | list)
         if not is_sequence or not all(isinstance(step, Step) for step in self.own_steps):
             self._refuse("own_steps", "a sequence of Step objects")
@@ -157,32 +150,24 @@ PRESETS = {
         rotation=15, shift=0.1, zoom=0.1, horizontal_flip=True, brightness=0.2, contrast=0.2
     ),
     "strong": Augmentation(
-        rotation=30,
-        shift=0.15,
-        zoom=0.25,
-        shear=10,
-        horizontal_flip=True,
-        brightness=0.3,
-        contrast=0.3,
-        noise=5,
+        rotation=30, shift=0.15, zoom=0.25, shear=10, horizontal_flip=True, brightness=0.3,
+        contrast=0.3, noise=5,
     ),
-}
+}  # fmt: skip
 
 
-def augmentation_from(value: Any) -> Augmentation | None:
-    """Return the checked recipe that the parameter of an estimator means.
-
-    A preset is copied, a recipe of the user's own is returned itself.
-    """
+def augmentation_from(value: object) -> Augmentation | None:
+    """Return the recipe for the parameter of an estimator: a copied preset, or a checked object."""
     if isinstance(value, str) and value in PRESETS:
         return dataclasses.replace(PRESETS[value])
+    if value is None:
+        return None
     if isinstance(value, Augmentation):
         value.check()
-    elif value is not None:
-        near = difflib.get_close_matches(value, PRESETS, n=1) if isinstance(value, str) else []
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InvalidParameterError(
-            f"augmentation must be None, {', '.join(map(repr, PRESETS))} or an Augmentation. "
-            f"Got {value!r} instead.{hint}"
-        )
-    return value
+        return value
+    near = difflib.get_close_matches(value, PRESETS, n=1) if isinstance(value, str) else []
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InvalidParameterError(
+        f"augmentation must be None, {', '.join(map(repr, PRESETS))} or an Augmentation. "
+        f"Got {value!r} instead.{hint}"
+    )

@@ -1,7 +1,7 @@
 """Augmentation steps: one class for each way of varying an image by itself.
 
-A step says what its parameters may be, what it draws at random, and how it is applied to a batch.
-Drawing and applying are apart: a fixed view draws by the image, training draws afresh.
+A step has parameters, random draws, and a function that applies the draws to a batch. Draws are
+made apart, because those of a fixed view depend on the image, and those of training do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Kind = TypeVar("Kind", bound="BuiltInStep")
 # From red, green and blue to lightness and the two axes of colour of NTSC television (YIQ).
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
-# Smaller factors would ask for pixels at coordinates that are no 32-bit numbers.
+# Smaller factors would need pixels at coordinates beyond 32-bit numbers.
 _LEAST_ZOOM = 0.01
 
 
@@ -43,17 +43,16 @@ class Source(Protocol):
 class Step(ParameterSet):
     """One way of varying images by themselves; base class of all steps.
 
-    A subclass is a dataclass whose fields are its parameters. It has to override `apply`. All that
-    `apply` needs to know comes from the draws, so that recipes that differ in numbers alone share
-    one compiled function.
+    A subclass is a dataclass whose fields are its parameters. It has to override `apply`, which
+    gets everything from the draws, so that recipes with other numbers share a compiled function.
 
     Attributes
     ----------
     limits : dict of str to (low, high)
-        The values that a parameter can have, where it is a number.
+        The limits of parameters that are numbers.
     version : int
-        Raise it whenever the same parameters come to mean another variation: stored features of
-        the old variation are then not taken for those of the new one.
+        Raise it whenever the same parameters give another variation than before, so that stored
+        features of the old variation are not used for the new one.
 
     Examples
     --------
@@ -79,15 +78,15 @@ class Step(ParameterSet):
 
     @property
     def is_on(self) -> bool:
-        """Whether the parameters vary anything; by default if one is not zero or False."""
+        """Whether the step varies anything: by default, if a parameter is not zero or False."""
         return any(self.get_params().values())
 
     def amplitudes(self) -> tuple[float, ...]:
-        """Return the ends of the ranges to draw from; by default one for each parameter."""
+        """Return the ends of the ranges of the draws: by default, one for each parameter."""
         return tuple(map(float, self.get_params().values()))
 
     def draw(self, source: Source) -> Tensor:
-        """Return what `apply` needs to know, by default amounts of shape (n, k)."""
+        """Return the draws for `apply`: by default, amounts of shape (n, k)."""
         return source.amounts(self.amplitudes())
 
     @staticmethod
@@ -138,51 +137,45 @@ class Geometry(BuiltInStep):
     vertical_flip: bool = False
 
     def check(self) -> None:
-        """Check what `limits` does not say."""
         super().check()
-        self._check_number("shift", 0, 1, below=True)
-        self._check_number("zoom", 0, 1, below=True)
-        self._check_flag("horizontal_flip")
-        self._check_flag("vertical_flip")
+        for name in ("shift", "zoom"):
+            self._check_number(name, 0, 1, below=True)
+        for name in ("horizontal_flip", "vertical_flip"):
+            self._check_flag(name)
 
     def amplitudes(self) -> tuple[float, ...]:
-        """Shift has two: down and to the right."""
+        # Two for shift: down and to the right.
         rotation, shift, *others = super().amplitudes()
         return (rotation, shift, shift, *others)
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Resample; beyond the edges the image is mirrored."""
         from keras import ops
 
         _, height, width, _ = ops.shape(pixels)
-        transforms = affine(drawn, height, width)
+        transforms = _affine(drawn, height, width)
+        # Beyond the edges the image is mirrored.
         return ops.image.affine_transform(
-            pixels,
-            transforms,
-            interpolation="bilinear",
-            fill_mode="reflect",
-            data_format="channels_last",
+            pixels, transforms, "bilinear", fill_mode="reflect", data_format="channels_last"
         )
 
 
-def affine(amounts: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """Return where each varied pixel comes from, as `affine_transform` takes it, shape (n, 8).
+def _affine(amounts: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
+    """Return the coefficients of `affine_transform`, shape (n, 8).
 
     `amounts` has shape (n, 7): degrees anticlockwise, shares down and to the right, zoom factor
     less 1, degrees that the top leans to the right, and flips where negative.
     """
     from keras import ops
 
-    columns = [amounts[:, number] for number in range(7)]
-    rotation, shift_y, shift_x, zoom, shear, flip_x, flip_y = columns
+    rotation, shift_y, shift_x, zoom, shear, flip_x, flip_y = (amounts[:, k] for k in range(7))
     radians = math.pi / 180
     height, width = ops.cast(height, "float32"), ops.cast(width, "float32")
     cosine, sine = ops.cos(rotation * radians), ops.sin(rotation * radians)
     tangent = ops.tan(shear * radians)
     scale = 1 / ops.maximum(1 + zoom, _LEAST_ZOOM)
     scale_x, scale_y = scale * _sign(flip_x), scale * _sign(flip_y)
-    # Back from the varied image: the rotation, then the shear, then zoom and flips.
+    # From the varied image back to the original: rotation, then shear, then zoom and flips.
     a0, a1 = scale_x * (cosine + tangent * sine), scale_x * (tangent * cosine - sine)
     b0, b1 = scale_y * sine, scale_y * cosine
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
@@ -207,7 +200,6 @@ class Contrast(BuiltInStep):
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Scale the differences by 1 plus the amount."""
         from keras import ops
 
         mean = ops.mean(pixels, axis=(1, 2, 3), keepdims=True)
@@ -223,7 +215,6 @@ class Brightness(BuiltInStep):
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Multiply by 1 plus the amount."""
         from keras import ops
 
         return ops.reshape(1 + drawn, (-1, 1, 1, 1)) * pixels
@@ -239,25 +230,17 @@ class Colour(BuiltInStep):
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Mix the channels of each pixel."""
         from keras import ops
 
-        shares = ops.transpose(recolouring(drawn), (2, 0, 1))[:, :, None, None]
+        shares = ops.transpose(_recolouring(drawn), (2, 0, 1))[:, :, None, None]
         return sum(shares[old] * pixels[..., old : old + 1] for old in range(3))
 
 
-def recolouring(amounts: Tensor) -> Tensor:
+def _recolouring(amounts: Tensor) -> Tensor:
     """Return the share of each old channel in each new one, shape (n, 3, 3).
 
-    `amounts` has shape (n, 2): the factor of colour less 1, and degrees that hues are turned. Each
+    `amounts` has shape (n, 2): the factor of colour less 1, and the turn of hues in degrees. Each
     row sums to 1, so that gray stays.
-
-    Examples
-    --------
-    >>> import keras, numpy as np
-    >>> gray = recolouring(np.float32([[-1, 0]]))  # no colour left
-    >>> [f"{share:.3f}" for share in keras.ops.convert_to_numpy(gray)[0, 0]]
-    ['0.299', '0.587', '0.114']
     """
     from keras import ops
 
@@ -278,16 +261,13 @@ class Noise(BuiltInStep):
     noise: float = 0.0
 
     def amplitudes(self) -> tuple[float, ...]:
-        """No amounts are drawn."""
         return ()
 
     def draw(self, source: Source) -> Tensor:
-        """Return noise of the shape of the pixels."""
         return source.noise(float(self.noise))
 
     @staticmethod
     def apply(pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Add the noise."""
         from keras import ops
 
         return ops.add(pixels, drawn)
@@ -296,8 +276,8 @@ class Noise(BuiltInStep):
 # In the order in which they are applied.
 BUILT_IN: tuple[type[BuiltInStep], ...] = (Geometry, Contrast, Brightness, Colour, Noise)
 
-# In the order in which their amounts are drawn. In another order the same seed and the same image
-# would get other amounts, and stored views would not be found again.
+# In the order in which their amounts are drawn. Another order would give other amounts for the same
+# image and seed, and stored views would not be found again.
 DRAWN: tuple[type[BuiltInStep], ...] = (Geometry, Brightness, Contrast, Colour)
 
 # Steps of the user's own that archives may name.
@@ -305,10 +285,10 @@ STEPS: dict[str, type[Step]] = {}
 
 
 def register_step(kind: type[Step]) -> type[Step]:
-    """Let archives hold steps of this class; for use as a decorator too.
+    """Let archives contain steps of this class; also a decorator.
 
-    An archive names the class and holds its parameters. Where it is loaded, a class of that name
-    has to be registered before.
+    An archive contains the name of the class and its parameters. A class of that name has to be
+    registered before the archive is loaded.
 
     Raises
     ------
@@ -331,10 +311,7 @@ def vary(
     functions: Sequence[Callable[[Tensor, Tensor], Tensor]],
     drawn: Sequence[np.ndarray | Tensor],
 ) -> Tensor:
-    """Apply steps one after the other, each with its draws, and clip to 0 to 255.
-
-    `functions` are the `apply` of the steps.
-    """
+    """Apply the `apply` functions of steps in turn, each to its draws, and clip to 0 to 255."""
     from keras import ops
 
     pixels = ops.convert_to_tensor(pixels, "float32")

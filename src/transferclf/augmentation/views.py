@@ -1,7 +1,6 @@
-"""Fixed views: variations of an image that are drawn by the image.
+"""Fixed views: variations of an image whose draws depend on the image alone.
 
-A view gives the same pixels in every batch, process and run. Its activations can therefore be
-stored like those of the image itself.
+A view has the same pixels in every batch, process and run, so that its activations can be stored.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -27,30 +26,19 @@ from transferclf.graphs.isolation import check_not_forked, undisturbed
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
 
-# Raise it whenever the same recipe and number come to mean another variation.
+# Raise it whenever the same recipe and number give another variation than before.
 FORMAT = 2
 
-# How images are resized to the part at either end of their long side.
+# The resize modes for the parts at both ends of the long side.
 EXTREME_CROPS: tuple[Literal["first"], Literal["last"]] = ("first", "last")
-
-# Compiled sets of steps that are kept. There are 32 sets of the built-in ones.
-SETS_KEPT = 64
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One of the fixed variations that a recipe makes of every image.
+    """One of the fixed variations that a copied recipe makes of every image.
 
-    The recipe is copied. Views are not mixed with each other. InvalidParameterError is raised if
-    the recipe has values it cannot have, or the number is no whole number from 1 on.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> view = View(Augmentation(rotation=30), 1)
-    >>> image = np.full((1, 8, 8, 3), 7, np.uint8)
-    >>> view.of(image, [b"digest of the image"])[0, 0, 0].round(3).tolist()
-    [7.0, 7.0, 7.0]
+    Views are not mixed with each other. An invalid recipe, or a number that is no whole number from
+    1 on, raises InvalidParameterError.
     """
 
     augmentation: Augmentation
@@ -63,7 +51,7 @@ class View:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that determines what becomes of an image, except the image."""
+        """SHA-256 of everything that determines the variation of an image, except the image."""
         recipe = dataclasses.replace(
             self.augmentation, views=1, mixup=0.0, cutmix=0.0, extreme_crops=False
         )
@@ -79,7 +67,7 @@ class View:
     def of(self, pixels: np.ndarray, digests: Sequence[bytes]) -> np.ndarray:
         """Return varied images, float32, of the shape of `pixels`: (n, h, w, 3).
 
-        `digests` are of the contents of the images, and decide what is drawn for them.
+        `digests` are those of the contents of the images. They determine the draws.
         """
         if pixels.ndim != 4 or pixels.shape[3] != 3 or len(digests) != len(pixels):
             raise ImageError(
@@ -88,7 +76,7 @@ class View:
             )
         check_not_forked()
         result = np.empty(pixels.shape, np.float32)
-        # One by one, so that the others in the batch change nothing, not even the last bit.
+        # One by one, so that other images of the batch do not change even the last bit.
         for place, digest in enumerate(digests):
             image = pixels[place : place + 1].astype(np.float32)
             result[place] = self._varied(image, digest)
@@ -96,35 +84,33 @@ class View:
 
     def _varied(self, image: np.ndarray, digest: bytes) -> np.ndarray:
         recipe = self.augmentation
-        drawn: list[Any] = recipe.draw(_OfImage(self._seed(digest), image.shape))
-        widths = tuple(None if values.ndim == 4 else values.shape[1] for values in drawn)
+        seed = hashlib.sha256(self.digest.encode() + digest).digest()
+        drawn = recipe.draw(_OfImage(np.frombuffer(seed, "<u4"), image.shape))
+        widths = tuple(None if len(values.shape) == 4 else values.shape[1] for values in drawn)
         return _for_one_image(tuple(step.apply for step in recipe.steps), widths)(image, *drawn)
-
-    def _seed(self, digest: bytes) -> np.ndarray:
-        return np.frombuffer(hashlib.sha256(self.digest.encode() + digest).digest(), "<u4")
 
 
 class _OfImage:
     """Source of the draws for one image."""
 
     def __init__(self, seed: np.ndarray, shape: tuple[int, ...]):
-        # The stream of a RandomState never changes; numpy promises less of its successor.
+        # NumPy promises that the stream of a RandomState, unlike a Generator's, never changes.
         self._generator = np.random.RandomState(seed)
         self._shape = shape
 
-    def amounts(self, amplitudes: Sequence[float]) -> Any:
+    def amounts(self, amplitudes: Sequence[float]) -> np.ndarray:
         draws = self._generator.uniform(-1, 1, (1, len(amplitudes)))
         return draws.astype(np.float32) * np.array(amplitudes, np.float32)
 
-    def noise(self, deviation: float) -> Any:
+    def noise(self, deviation: float) -> np.ndarray:
         return self._generator.normal(0, deviation, self._shape).astype(np.float32)
 
 
-@functools.lru_cache(SETS_KEPT)
+@functools.lru_cache(64)  # there are 32 sets of the built-in steps
 def _for_one_image(
     functions: tuple[Callable[[Tensor, Tensor], Tensor], ...], widths: tuple[int | None, ...]
 ) -> Callable[..., np.ndarray]:
-    """Compile steps. `widths` are the numbers of amounts, None for draws as large as the image."""
+    """Compile steps. `widths` are the numbers of amounts, None for draws of the image's shape."""
     with undisturbed():
         import keras
 

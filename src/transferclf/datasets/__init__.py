@@ -1,10 +1,7 @@
-"""Reading labelled images as people keep them: in class folders, or in a table.
-
-Nothing is decoded here: `data` are paths, which the estimators read when they need them.
-"""
+"""Paths and labels of images in class folders or in a table. Nothing is decoded here."""
 
 from transferclf.datasets.folders import load_image_folder as load_image_folder
 from transferclf.datasets.image_tables import load_image_table as load_image_table
-from transferclf.datasets.scanning import image_extensions as image_extensions
+from transferclf.datasets.trees import image_extensions as image_extensions
 
 __all__ = ["image_extensions", "load_image_folder", "load_image_table"]

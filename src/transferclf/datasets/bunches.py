@@ -1,4 +1,4 @@
-"""Paths and names of classes as a Bunch, and remarks on the names."""
+"""Paths and names of classes as a Bunch, and warnings about the names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 from transferclf._spelling import did_you_mean, in_nfc, look_alikes, quoted, shortened, told_apart
 from transferclf.exceptions import InvalidParameterError
 
-# How many of the names that there are an error lists.
+# The number of known names that an error lists.
 _LISTED = 50
 
 
@@ -23,10 +23,7 @@ def bunch(
     classes: Sequence[str] | None,
     groups: Sequence[str] | None = None,
 ) -> Bunch:
-    """Return what the loaders return. `filenames` are relative to `root` where they are below it.
-
-    `classes` are the ones that were asked for, in that order; None sorts those that there are.
-    """
+    """Return the result of the loaders. `classes` are the chosen ones, in that order, or None."""
     target = np.array(labels)
     found = np.unique(target).tolist()
     return Bunch(
@@ -40,12 +37,12 @@ def bunch(
 
 
 def within(root: Path, file: Path) -> str:
-    """Return a path below the root, with slashes, or the whole path where it is elsewhere."""
+    """Return a path relative to the root, with slashes, or the whole path if it is elsewhere."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
 
 
 def given_path(name: str, path: object) -> Path:
-    """Return the path in a parameter, with the home folder in the place of ``~``."""
+    """Return the path in a parameter, with ``~`` replaced by the home folder."""
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise InvalidParameterError(
             f"{name} must be a str or a Path. Got {type(path).__name__} instead."
@@ -92,26 +89,24 @@ def check_known(classes: Sequence[str] | None, known: Iterable[str], place: str)
 def remark_on_names(
     place: str, by_split: Mapping[str, Iterable[str]], classes: Sequence[str] | None
 ) -> str:
-    """Say which classes only some splits have, and which names look alike; empty if there are none.
+    """Name the classes that only some splits have, and names that look alike; "" without any.
 
-    `by_split` has the classes of each split. Of classes that were not asked for nothing is said,
-    and the others are meant as they are written.
+    `by_split` has the classes of each split. Only the chosen `classes` are named, if there are any.
     """
     splits_of: dict[str, list[str]] = {name: [] for name in classes or ()}
     for split, names in by_split.items():
         for name in sorted(set(names)):
             splits_of.setdefault(name, []).append(split)
     asked = splits_of if classes is None else classes
-    partial = [name for name in sorted(asked) if len(splits_of[name]) < len(by_split)]
-    if len(by_split) == 1:
-        partial = []
+    is_split = len(by_split) > 1
+    partial = [it for it in sorted(asked) if is_split and len(splits_of[it]) < len(by_split)]
     alike = look_alikes(splits_of)
     if classes is not None:
-        # Another name matters only where a class is missing that may go by that name.
+        # A similar name matters only if a chosen class is missing, which may be meant by it.
         alike = [g for g in alike if set(g) & set(partial) and not set(g) <= set(classes)]
     remarks = [_on_partial(place, partial, splits_of, list(by_split))] if partial else []
     if alike:
-        remarks.append(_on_look_alikes(place, alike, splits_of if len(by_split) > 1 else {}))
+        remarks.append(_on_look_alikes(place, alike, splits_of if is_split else {}))
     return ". ".join(remarks)
 
 

@@ -1,29 +1,31 @@
-"""Finding files whose names in a table are not quite those on the disk."""
+"""Search for files whose names in a table differ a little from those on the disk."""
 
 from __future__ import annotations
 
+import functools
 import os
+from collections import defaultdict
 from pathlib import Path
 
 from transferclf._spelling import in_nfc
-from transferclf.datasets.scanning import image_extensions
+from transferclf.datasets.trees import image_extensions
+
+Names = defaultdict[str, list[str]]
 
 
 class FileFinder:
-    """Finds files by names relative to a folder. Each folder is read once."""
+    """Search for files by names relative to a folder. Each folder is read once."""
 
     def __init__(self, base: Path):
         self._base = base
         self._extensions = image_extensions()
-        self._folders: dict[Path, Path | None] = {}
-        self._listings: dict[Path, _Listing] = {}
+        self._folder = functools.cache(self._similar_folder)
+        self._names = functools.cache(self._listed)
 
     def find(self, name: str) -> list[Path]:
-        """Return the file of exactly this name, or else all files that may be meant, perhaps none.
+        """Return the file of exactly this name, or else all files that may be meant.
 
-        They are looked for with slashes in the place of backslashes and the home folder in the
-        place of ``~``, with other capitals and in another Unicode form, and with the extension of
-        an image.
+        Backslashes, ``~``, other capitals, another Unicode form and a missing extension are tried.
         """
         exact = self._base / name
         if os.path.isfile(exact):
@@ -34,64 +36,44 @@ class FileFinder:
         folder = self._folder(path.parent)
         if folder is None or not path.name:
             return []
-        return [folder / name for name in self._listing(folder).files_like(path.name)]
+        _, files, stems = self._names(folder)
+        similar = _similar(path.name, files) or _similar(path.name, stems)
+        return [folder / each for each in similar]
 
-    def _folder(self, path: Path) -> Path | None:
-        """Return a folder whose parts may be written otherwise, or None."""
-        if path not in self._folders:
-            self._folders[path] = path if os.path.isdir(path) else self._folder_like(path)
-        return self._folders[path]
-
-    def _folder_like(self, path: Path) -> Path | None:
+    def _similar_folder(self, path: Path) -> Path | None:
+        """Return the folder of this path, or the only one with a similar path, or None."""
+        if os.path.isdir(path):
+            return path
         parent = self._folder(path.parent) if path.parent != path else None
-        names = self._listing(parent).folders_like(path.name) if parent is not None else []
-        return parent / names[0] if parent is not None and len(names) == 1 else None
+        if parent is None:
+            return None
+        similar = _similar(path.name, self._names(parent)[0])
+        return parent / similar[0] if len(similar) == 1 else None
 
-    def _listing(self, folder: Path) -> _Listing:
-        if folder not in self._listings:
-            self._listings[folder] = _Listing(folder, self._extensions)
-        return self._listings[folder]
-
-
-class _Listing:
-    """The contents of a folder, by names without capitals and in Unicode NFC."""
-
-    def __init__(self, folder: Path, extensions: frozenset[str]):
-        self._files: dict[str, list[str]] = {}
-        self._stems: dict[str, list[str]] = {}
-        self._folders: dict[str, list[str]] = {}
+    def _listed(self, folder: Path) -> tuple[Names, Names, Names]:
+        """Return the names of folders, files, and images without extension, by their keys."""
+        folders, files, stems = Names(list), Names(list), Names(list)
         try:
             names = sorted(os.listdir(folder))
         except OSError:
             names = []
         for name in names:
-            path = folder / name
-            if os.path.isdir(path):
-                self._folders.setdefault(_key(name), []).append(name)
-            elif os.path.isfile(path):
-                self._files.setdefault(_key(name), []).append(name)
+            if os.path.isdir(folder / name):
+                folders[_key(name)].append(name)
+            elif os.path.isfile(folder / name):
+                files[_key(name)].append(name)
                 stem, extension = os.path.splitext(name)
-                if extension.lower() in extensions:
-                    self._stems.setdefault(_key(stem), []).append(name)
-
-    def folders_like(self, name: str) -> list[str]:
-        return _closest(name, self._folders.get(_key(name), []))
-
-    def files_like(self, name: str) -> list[str]:
-        return _closest(name, self._files.get(_key(name), [])) or _closest(
-            name, self._stems.get(_key(name), [])
-        )
+                if extension.lower() in self._extensions:
+                    stems[_key(stem)].append(name)
+        return folders, files, stems
 
 
 def _key(name: str) -> str:
     return in_nfc(in_nfc(name).casefold())
 
 
-def _closest(name: str, candidates: list[str]) -> list[str]:
-    """Return the candidates with the same capitals, or all of them where none has these."""
-    same = [
-        other
-        for other in candidates
-        if in_nfc(name) in (in_nfc(other), in_nfc(os.path.splitext(other)[0]))
-    ]
-    return same or candidates
+def _similar(name: str, names: Names) -> list[str]:
+    """Return the names with the same key; only those with the same capitals, if there are any."""
+    found, name = names[_key(name)], in_nfc(name)
+    same = [it for it in found if name in (in_nfc(it), in_nfc(os.path.splitext(it)[0]))]
+    return same or found

@@ -1,4 +1,4 @@
-"""Reading class folders."""
+"""Class folders as paths and labels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from transferclf.datasets.bunches import (
     remark_on_names,
     several,
 )
-from transferclf.datasets.scanning import subfolders
-from transferclf.datasets.trees import ImageTree, LabelledImage
+from transferclf.datasets.trees import ImageTree, LabelledImage, subfolders
 from transferclf.exceptions import ImageError, InvalidParameterError, warn
 
 SPLITS = ("train", "training", "valid", "validation", "val", "test", "testing")
@@ -34,42 +33,42 @@ def load_image_folder(
 ) -> Bunch:
     """Read the paths of images in class folders, and the names of their classes.
 
-    The layout is ``CLASS/IMAGE``, or ``SPLIT/CLASS/IMAGE`` where the folder holds splits (train,
-    training, valid, validation, val, test, testing). With ``recursive=True`` images may also lie
-    deeper, as in ``CLASS/SESSION/IMAGE``.
+    The layout is ``CLASS/IMAGE``, or ``SPLIT/CLASS/IMAGE`` where the folder contains splits (train,
+    training, valid, validation, val, test, testing). With ``recursive=True``, images in deeper
+    folders are read too, as in ``CLASS/SESSION/IMAGE``.
 
     Parameters
     ----------
     path : str or Path
         The folder; ``~`` is the home folder.
     split : str, sequence of str or None, default=None
-        The folder or folders of a split layout to read; other names than those above are allowed.
+        The folder or folders of a split layout to read. Other names than those above are allowed.
     classes : sequence of str or None, default=None
-        The classes to read, by name; other folders are left out without a warning. They are also
-        the `target_names`, in this order. None reads all.
+        The names of the classes to read, and `target_names` in this order. Other folders are left
+        out without a warning. None reads all.
     recursive : bool, default=False
-        Whether to read the folders below the class folders too, at any depth. Links are followed,
-        and each folder is read once for a class.
+        Whether to read folders below the class folders, at any depth. Links are followed, and each
+        folder is read once for a class.
 
     Returns
     -------
     Bunch
         `data` : ndarray of str objects, shape (n,)
-            The paths, in natural order of folders and files: img2 before img10.
+            The paths, in natural order: img2 before img10.
         `target` : ndarray of str, shape (n,)
             The name of the class of each image.
         `target_names` : list of str
-            The names in `target`, sorted as :func:`numpy.unique` sorts them: the `classes_` of a
-            classifier that is fitted to `data` and `target`. With `classes`, these.
+            The names in `target`, sorted by :func:`numpy.unique`: the `classes_` of a classifier
+            that is fitted to `data` and `target`. With `classes`, these.
         `filenames` : ndarray of str objects, shape (n,)
             The paths within the folder.
         `groups` : ndarray of str, shape (n,)
-            Only with ``recursive=True``: the first folder below that of the class, so that
-            ``GroupKFold`` keeps the images of one session together. A session of the same name in
-            another class is the same session. An image that lies in the folder of its class is a
-            group of its own, named by its path within the folder.
+            Only with ``recursive=True``: the first folder below the class, so that ``GroupKFold``
+            keeps the images of one session together. Sessions of the same name in two classes are
+            one session. An image directly in its class folder is a group of its own, named by its
+            path within the folder.
         `DESCR` : str
-            A line about them.
+            A line about the images.
 
     Raises
     ------
@@ -83,18 +82,18 @@ def load_image_folder(
     Warns
     -----
     TransferclfWarning
-        If files and folders are left out: those with unknown extensions, broken links, folders
-        without images, images elsewhere than the layout says. Another warning names the classes
-        that only some splits have, and classes whose names differ only in case, white space,
-        invisible characters or Unicode form.
+        If files and folders are left out: unknown extensions, broken links, folders without images,
+        images in other places than the layout says. Another warning names classes that only some
+        splits have, and classes whose names differ only in case, white space, invisible characters
+        or Unicode form.
 
     Notes
     -----
     Names are in Unicode NFC: folders whose names are equal in it are one class. Hidden folders and
-    those that systems make, such as ``__MACOSX`` and ``@eaDir``, are no classes and no splits.
+    folders that systems make, such as ``__MACOSX`` and ``@eaDir``, are no classes and no splits.
 
-    The columns of `predict_proba` are in the order of `classes_`, always. `target_names` may
-    differ: a test split may lack a class. Take the names of columns from `classes_`.
+    The columns of `predict_proba` are in the order of `classes_`. `target_names` may differ, for
+    instance where a test split lacks a class.
 
     Examples
     --------
@@ -115,47 +114,45 @@ def load_image_folder(
     """
     wanted = checked_classes(classes)
     check_flag("recursive", recursive)
-    tree = ImageTree(_checked_root(path), bool(recursive))
-    folders = _folders_of_classes(tree.root, split, wanted if recursive else None)
-    _check_classes(tree.root, wanted, folders if split is None else _splits(tree.root))
-    images = tree.read(folders, wanted)
-    if not images:
-        present = [_name(folder) for parent in folders for folder in subfolders(parent)]
-        raise ImageError(tree.nothing_found(wanted) + did_you_mean(wanted or [], present))
-    names = {"": {image.label for image in images}}
-    if split is not None:
-        names = _classes_by_split(tree, folders, images, wanted)
-    remarks = [tree.remark(), tree.remark_on_nested()]
-    for text in filter(None, [*remarks, remark_on_names(repr(str(tree.root)), names, wanted)]):
-        warn(text)
-    files, labels, groups = zip(*images, strict=True)
-    return bunch(tree.root, files, labels, wanted, groups if recursive else None)
-
-
-def _checked_root(path: str | os.PathLike) -> Path:
     root = given_path("path", path)
     if not os.path.isdir(root) or not os.fspath(path):
         kind = NotADirectoryError if os.path.exists(root) and path else FileNotFoundError
         raise kind(f"expected a folder of class folders, got {os.fspath(path)!r}")
-    return root
+    tree = ImageTree(root, bool(recursive))
+    folders = _folders_of_classes(root, split, wanted if recursive else None)
+    if wanted is not None:
+        known = _names_in(folders if split is None else _splits(root))
+        check_known(wanted, known, f"the class folders of {str(root)!r}")
+    images = tree.read(folders, wanted)
+    if not images:
+        near = did_you_mean(wanted or [], _names_in(folders))
+        raise ImageError(tree.nothing_found(wanted) + near)
+    names = {"": {image.label for image in images}}
+    if split is not None:
+        names = _classes_by_split(tree, folders, images)
+    remarks = [tree.remark(), tree.remark_on_nested()]
+    for text in filter(None, [*remarks, remark_on_names(repr(str(root)), names, wanted)]):
+        warn(text)
+    files, labels, groups = zip(*images, strict=True)
+    return bunch(root, files, labels, wanted, groups if recursive else None)
 
 
 def _splits(root: Path) -> list[Path]:
-    """Return the folders that hold folders, and therefore may be splits."""
+    """Return the folders that contain folders, and therefore may be splits."""
     return [folder for folder in subfolders(root) if subfolders(folder)]
 
 
 def _folders_of_classes(root: Path, split: object, classes: Sequence[str] | None) -> list[Path]:
     """Return the folders whose subfolders are the classes.
 
-    `classes` decides where folders are called like splits, but may be classes with sessions.
+    Folders with the names of splits are classes with sessions if `classes` names them.
     """
     splits = _splits(root)
     if split is not None:
         return _asked_splits(root, splits, split)
     names = [_name(folder) for folder in splits]
     usual = [name for name in names if name.lower() in SPLITS]
-    are_classes = classes is not None and {*classes} <= {*map(_name, subfolders(root))}
+    are_classes = classes is not None and {*classes} <= {*_names_in([root])}
     if usual and not are_classes:
         raise InvalidParameterError(
             f"{str(root)!r} holds the splits {names}: say which with split=, for instance "
@@ -183,10 +180,8 @@ def _asked_splits(root: Path, splits: Sequence[Path], split: object) -> list[Pat
     return [folder for name in wanted for folder in splits if _name(folder) == name]
 
 
-def _check_classes(root: Path, classes: Sequence[str] | None, parents: Sequence[Path]) -> None:
-    if classes is not None:
-        known = (_name(folder) for parent in parents for folder in subfolders(parent))
-        check_known(classes, known, f"the class folders of {str(root)!r}")
+def _names_in(parents: Sequence[Path]) -> list[str]:
+    return [_name(folder) for parent in parents for folder in subfolders(parent)]
 
 
 def _name(folder: Path) -> str:
@@ -194,14 +189,11 @@ def _name(folder: Path) -> str:
 
 
 def _classes_by_split(
-    tree: ImageTree,
-    folders: Sequence[Path],
-    images: Sequence[LabelledImage],
-    classes: Sequence[str] | None,
+    tree: ImageTree, folders: Sequence[Path], images: Sequence[LabelledImage]
 ) -> dict[str, set[str]]:
-    """Return the classes with images in the splits that are read, and in those that belong to them.
+    """Return the classes with images in each split, also in splits that are not read.
 
-    Other splits are those with a usual name, or with a class in common.
+    These are folders with a usual name, or with a class in common.
     """
     looks = {look(image.label) for image in images}
     found: dict[str, set[str]] = {}

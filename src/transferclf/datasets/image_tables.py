@@ -1,15 +1,20 @@
-"""Reading tables of image files and their classes."""
+"""Tables of image files and their classes as paths and labels."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import re
 from collections.abc import Hashable, Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from sklearn.utils import Bunch
 
-from transferclf._spelling import in_nfc, look, quoted, shortened
+from transferclf._spelling import SHOWN, did_you_mean, in_nfc, look, quoted, shortened
 from transferclf.datasets.bunches import (
     bunch,
     check_known,
@@ -19,19 +24,32 @@ from transferclf.datasets.bunches import (
     within,
 )
 from transferclf.datasets.finding import FileFinder
-from transferclf.datasets.table_rows import TableRow, TableRows, rows_of_file, rows_of_frame
-from transferclf.exceptions import (
-    InvalidParameterError,
-    MissingImageError,
-    warn,
-)
+from transferclf.exceptions import InvalidParameterError, MissingImageError, warn
 
-# How many missing files an error names.
-_NAMED = 5
+if TYPE_CHECKING:
+    from _csv import Reader
+
+_SEPARATORS = ",;\t|"
+
+
+class TableRow(NamedTuple):
+    """One row of a table. `number` is its line in a file or its position in a data frame."""
+
+    number: int
+    image: str
+    label: str
+
+
+class TableRows(NamedTuple):
+    """The rows of a table, with the names of the table and of a row for messages."""
+
+    name: str
+    unit: str
+    rows: list[TableRow]
 
 
 def load_image_table(
-    csv: Any,
+    csv: object,
     image_column: str,
     label_column: str,
     root: str | os.PathLike | None = None,
@@ -42,17 +60,17 @@ def load_image_table(
     Parameters
     ----------
     csv : str, Path or data frame
-        A text file in UTF-8 with a header line, whose separator (comma, semicolon, tab or bar) is
-        found out; or a data frame of pandas or polars.
+        A text file in UTF-8 with a header line, separated by commas, semicolons, tabs or bars; or a
+        data frame of pandas or polars.
     image_column, label_column : str
         Names of the columns with the files and with the classes. White space around the values
-        does not count. A data frame may hold whole numbers there, which are read as text.
+        does not count. Whole numbers in a data frame are read as text.
     root : str, Path or None, default=None
-        What relative file names start from; None is the table's own folder, or the current one
-        where the table is a data frame.
+        The folder of relative file names. None is the folder of the table, or the current one for a
+        data frame.
     classes : sequence of str or None, default=None
-        The classes to read, by name; rows of other classes are left out without a warning. They
-        are also the `target_names`, in this order. None reads all.
+        The names of the classes to read, and `target_names` in this order. Rows of other classes
+        are left out without a warning. None reads all.
 
     Returns
     -------
@@ -64,8 +82,8 @@ def load_image_table(
     FileNotFoundError
         If there is no such table.
     MissingImageError
-        If files are missing; the first ones are named. `indices` has the positions of all rows
-        whose files are missing, from 0 on, and `problems` says what is missing of each.
+        If files are missing; the first ones are named. `indices` has the positions, from 0 on, of
+        all rows whose files are missing, and `problems` their faults.
     InvalidParameterError
         If `csv` is neither a path nor a data frame, the table has no such column or has it twice,
         or no such `classes`. It is a ValueError.
@@ -76,10 +94,9 @@ def load_image_table(
     Warns
     -----
     TransferclfWarning
-        If files were found under a name that is not quite that of the table: with backslashes for
-        slashes, ``~`` for the home folder, no extension, or other capitals or another Unicode
-        form than on the disk. There must be exactly one file that can be meant. Another warning
-        names classes that look alike, as for :func:`load_image_folder`.
+        If exactly one file has nearly the name in the table: backslashes for slashes, ``~`` for the
+        home folder, no extension, other capitals or another Unicode form. Another warning names
+        classes that look alike, as in :func:`load_image_folder`.
 
     Examples
     --------
@@ -99,11 +116,22 @@ def load_image_table(
     ['fly agaric', 'penny bun']
     """
     wanted = checked_classes(classes)
-    if _is_frame(csv):
-        table, folder = rows_of_frame(csv, image_column, label_column), Path()
+    # Tables of pyarrow have columns too, but other ones.
+    if hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names"):
+        table, folder = _rows_of_frame(csv, image_column, label_column), Path()
     else:
-        file = _checked_file(csv)
-        table, folder = rows_of_file(file, image_column, label_column), file.parent
+        if not isinstance(csv, str | os.PathLike):
+            raise InvalidParameterError(
+                "csv must be the path of a table, or a data frame of pandas or polars. "
+                f"Got {type(csv).__name__} instead."
+            )
+        file = given_path("csv", csv)
+        if file.is_dir():
+            raise IsADirectoryError(
+                f"expected a table, got the folder {str(file)!r}; load_image_folder reads class "
+                "folders"
+            )
+        table, folder = _rows_of_file(file, image_column, label_column), file.parent
     base = folder if root is None else given_path("root", root)
     _check_complete(table, image_column, label_column)
     labels = [in_nfc(row.label) for row in table.rows]
@@ -116,29 +144,10 @@ def load_image_table(
     return bunch(base, files, names, wanted)
 
 
-def _is_frame(csv: object) -> bool:
-    # Tables of pyarrow have columns too, but other ones.
-    return hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names")
-
-
-def _checked_file(csv: object) -> Path:
-    if not isinstance(csv, str | os.PathLike):
-        raise InvalidParameterError(
-            "csv must be the path of a table, or a data frame of pandas or polars. "
-            f"Got {type(csv).__name__} instead."
-        )
-    file = given_path("csv", csv)
-    if file.is_dir():
-        raise IsADirectoryError(
-            f"expected a table, got the folder {str(file)!r}; load_image_folder reads class folders"
-        )
-    return file
-
-
 def _check_complete(table: TableRows, image_column: Hashable, label_column: Hashable) -> None:
     """Raise ValueError where a row lacks its file or its label."""
     files = [row.number for row in table.rows if not row.image]
-    # A name of nothing but invisible characters is none.
+    # A label of invisible characters only is no name.
     blank = {label for label in {row.label for row in table.rows} if not look(label)}
     labels = [row.number for row in table.rows if row.label in blank]
     texts = [
@@ -151,10 +160,7 @@ def _check_complete(table: TableRows, image_column: Hashable, label_column: Hash
 
 
 def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list[Path], str]:
-    """Return the files of some rows, and remarks on those that have other names than in the table.
-
-    Raise MissingImageError if files are missing.
-    """
+    """Return the files of some rows, and a text about files with other names than in the table."""
     finder = FileFinder(base)
     found: list[Path] = []
     renamed: dict[str, Path] = {}
@@ -163,32 +169,33 @@ def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list
     for position, row in zip(positions, rows, strict=True):
         candidates = finder.find(row.image)
         if len(candidates) != 1:
-            missing[position] = _missing(base, row, candidates, table.unit)
+            options = f": one of {quoted(it.name for it in candidates)}?" if candidates else ""
+            missing[position] = f"{base / row.image} ({table.unit} {row.number}){options}"
             continue
         found.append(candidates[0])
         if candidates[0] != base / row.image:
             renamed[row.image] = candidates[0]
     if missing:
         raise _all_missing(missing, len(rows), base, table)
-    return found, _remark(renamed, rows, base, table)
-
-
-def _missing(base: Path, row: TableRow, candidates: Sequence[Path], unit: str) -> str:
-    options = f": one of {quoted(path.name for path in candidates)}?" if candidates else ""
-    return f"{base / row.image} ({unit} {row.number}){options}"
+    if not renamed:
+        return found, ""
+    count = sum(row.image in renamed for row in rows)
+    examples = [f"{name!r} is {within(base, file)!r}" for name, file in renamed.items()]
+    return found, (
+        f"{count} of {len(rows)} files of {table.name} have other names than in the table: "
+        f"{shortened(examples)}"
+    )
 
 
 def _all_missing(
     missing: dict[int, str], total: int, base: Path, table: TableRows
 ) -> MissingImageError:
     texts = list(missing.values())
-    more = [f"  and {len(texts) - _NAMED} more"] if len(texts) > _NAMED else []
     hint = "" if base.is_dir() else "; there is no such folder, and root= says which one is meant"
-    lines = [
-        f"{len(texts)} of {total} files of {table.name} are missing below {base}{hint}:",
-        *(f"  {text}" for text in texts[:_NAMED]),
-        *more,
-    ]
+    lines = [f"{len(texts)} of {total} files of {table.name} are missing below {base}{hint}:"]
+    lines += [f"  {text}" for text in texts[:SHOWN]]
+    if len(texts) > SHOWN:
+        lines.append(f"  and {len(texts) - SHOWN} more")
     if len(texts) < total:
         lines.append(
             "To go on without them, catch this error and pass a data frame that lacks these rows: "
@@ -199,14 +206,102 @@ def _all_missing(
     return error
 
 
-def _remark(
-    renamed: dict[str, Path], rows: Sequence[TableRow], base: Path, table: TableRows
-) -> str:
-    if not renamed:
-        return ""
-    count = sum(row.image in renamed for row in rows)
-    examples = [f"{name!r} is {within(base, file)!r}" for name, file in renamed.items()]
-    return (
-        f"{count} of {len(rows)} files of {table.name} have other names than in the table: "
-        f"{shortened(examples)}"
-    )
+def _rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) -> TableRows:
+    """Read the lines below the header of a text file. Missing values are ""."""
+    advice = "save it so, or read it with pandas and pass the data frame"
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        reader, columns = _reader(text, {str(image_column), str(label_column)})
+        _check_columns(file.name, columns, image_column, label_column)
+        image, label = columns.index(str(image_column)), columns.index(str(label_column))
+        # Short lines are filled up, so that they count as lines without a label.
+        filled = ([*line, *[""] * len(columns)] for line in reader if line)
+        rows = [
+            TableRow(reader.line_num, _stripped(line[image]), _stripped(line[label]))
+            for line in filled
+        ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        is_utf8 = not isinstance(error, UnicodeDecodeError)
+        expected = "a table as text" if is_utf8 else "text in UTF-8"
+        raise ValueError(f"expected {file.name} to be {expected}, got {error}; {advice}") from None
+    if not rows:
+        raise ValueError(f"{file.name} has no lines below its header.")
+    return TableRows(file.name, "line", rows)
+
+
+def _rows_of_frame(frame: Any, image_column: Hashable, label_column: Hashable) -> TableRows:
+    """Read the rows of a data frame of pandas or polars. Missing values are ""."""
+    name = "the data frame"
+    _check_columns(name, list(frame.columns), image_column, label_column)
+    if len(frame) == 0:
+        raise ValueError(f"{name} has no rows.")
+    texts = [_texts(column, list(frame[column])) for column in (image_column, label_column)]
+    return TableRows(name, "row", list(map(TableRow, range(len(frame)), *texts)))
+
+
+def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) -> None:
+    for column in wanted:
+        if not isinstance(column, Hashable):
+            raise InvalidParameterError(f"expected the name of a column, got {column!r:.100}")
+    unknown = [column for column in wanted if column not in columns]
+    if unknown:
+        has_none = " and ".join(f"has no column {column!r}" for column in unknown)
+        raise InvalidParameterError(
+            f"{name} {has_none}; it has {list(columns)}.{did_you_mean(unknown, columns)}"
+        )
+    twice = [column for column in wanted if list(columns).count(column) > 1]
+    if twice:
+        raise InvalidParameterError(
+            f"{name} has more than one column {twice[0]!r}; give each a name of its own."
+        )
+
+
+def _texts(column: Hashable, values: Sequence[object]) -> list[str]:
+    """Return the values of a column of a data frame as text."""
+    texts = [_text(value) for value in values]
+    if None in texts:
+        first = texts.index(None)
+        value = values[first]
+        raise ValueError(
+            f"{texts.count(None)} rows of the data frame have something else than text or whole "
+            f"numbers in {column!r}, the first of them row {first}: {type(value).__name__} "
+            f"{value!r:.100}. Convert the column, for instance by astype(str)."
+        )
+    return [text for text in texts if text is not None]
+
+
+def _text(value: object) -> str | None:
+    """Return a value as text: "" for a missing value, None for one that is no name."""
+    if isinstance(value, str):
+        return _stripped(value)
+    if isinstance(value, os.PathLike):
+        path = os.fspath(value)
+        return path if isinstance(path, str) else None
+    if isinstance(value, Integral | np.bool_):
+        return str(value)
+    try:
+        is_missing = value is None or bool(value != value)  # NaN and NaT differ from themselves
+    except (TypeError, ValueError):
+        is_missing = type(value).__name__ == "NAType"  # comparing pandas.NA has no truth value
+    return "" if is_missing else None
+
+
+def _stripped(text: str) -> str:
+    # NumPy treats NUL characters at the end of a text as padding, too.
+    return re.sub(r"^[\s\0]+|[\s\0]+$", "", text)
+
+
+def _reader(text: str, wanted: set[str]) -> tuple[Reader, list[str]]:
+    """Return a reader of the lines below the header, and the columns.
+
+    The separator is the one with most wanted columns. csv.Sniffer would also guess the quoting, and
+    from a header it guesses wrong.
+    """
+    readers = []
+    for separator in _SEPARATORS:
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
+        )
+        columns = [name.strip() for name in next(reader, [])]
+        readers.append((reader, columns))
+    return max(readers, key=lambda pair: (len(wanted.intersection(pair[1])), len(pair[1])))

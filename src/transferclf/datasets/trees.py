@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from natsort import natsorted
+from PIL import Image
+
 from transferclf._spelling import in_nfc, quoted, shortened
 from transferclf.datasets.bunches import within
-from transferclf.datasets.scanning import (
-    contents,
-    count_images,
-    has_images,
-    has_images_below,
-    image_extensions,
-    in_natural_order,
-    subfolders,
-    walk,
-)
+from transferclf.images.formats import is_decoded
 
-# How many folders and files below the class folders are looked at, to count the images there.
+# The number of folders and files below the class folders that are listed to count their images.
 MOST_COUNTED = 100_000
+
+# Folders and files that archives of macOS, network drives, file managers and Python add. Names that
+# begin with a dot are hidden anyway.
+_LITTER = {
+    "#recycle", "$recycle.bin", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
+    "lost+found", "system volume information", "thumbs.db",
+}  # fmt: skip
+
+
+class Contents(NamedTuple):
+    """Names in a folder, without hidden ones. `others` are names with the fault of each."""
+
+    images: list[str]
+    folders: list[str]
+    others: list[tuple[str, str]]
 
 
 class LabelledImage(NamedTuple):
-    """An image in a class folder. `group` is the first folder below that, or the file itself."""
+    """An image of a class. `group` is the first folder below the class folder, or the file."""
 
     file: Path
     label: str
@@ -33,7 +43,7 @@ class LabelledImage(NamedTuple):
 
 
 class ImageTree:
-    """Class folders below a root, read one parent of class folders after the other."""
+    """Class folders below a root, and remarks on the files and folders that were left out."""
 
     def __init__(self, root: Path, recursive: bool):
         self.root = root
@@ -45,7 +55,7 @@ class ImageTree:
         self._left_to_count = MOST_COUNTED
 
     def read(self, parents: Sequence[Path], classes: Sequence[str] | None) -> list[LabelledImage]:
-        """Read the class folders of these folders, or only these classes."""
+        """Read the class folders in these folders: all, or only these classes."""
         for folder in dict.fromkeys([self.root, *parents]):
             strays = contents(folder, self._extensions).images
             self._leave_out(folder, ((name, "is in no class folder") for name in strays))
@@ -55,24 +65,28 @@ class ImageTree:
                 label = in_nfc(folder.name)
                 if classes is None or label in classes:
                     files = self._files_of(folder, [self.root, parent])
-                    images += [LabelledImage(f, label, self._group(f, folder)) for f in files]
+                    for file in files:
+                        inner = file.relative_to(folder).parts
+                        group = inner[0] if len(inner) > 1 else within(self.root, file)
+                        images.append(LabelledImage(file, label, in_nfc(group)))
         return images
 
     def holds_images(self, folder: Path, parent: Path) -> bool:
         """Whether a class folder has images that would be read."""
         if not self.recursive:
             return has_images(folder, self._extensions)
-        return has_images_below(folder, [self.root, parent], self._extensions)
+        listings = walk([folder], [self.root, parent], self._extensions)
+        return any(found and found.images for _, found in listings)
 
     def remark(self) -> str:
-        """Say which files and folders were left out, if any."""
+        """Name the files and folders that were left out, if any."""
         if not self._left_out:
             return ""
         things = shortened(self._left_out)
         return f"{len(self._left_out)} things in {str(self.root)!r} were left out: {things}"
 
     def remark_on_nested(self) -> str:
-        """Say how many images were left out because they lie below their class folder, if any."""
+        """Name the folders below class folders that were left out with their images, if any."""
         if not self._nested:
             return ""
         least = "" if self._left_to_count else "at least "
@@ -84,7 +98,7 @@ class ImageTree:
         )
 
     def nothing_found(self, classes: Sequence[str] | None) -> str:
-        """Say that there are no images, and which files there are."""
+        """Return an error message: no images, the expected layout, and the remarks."""
         which = "" if classes is None else f" of the classes {quoted(classes)}"
         expected = (
             f"No images{which} in {str(self.root)!r}: expected CLASS/IMAGE, SPLIT/CLASS/IMAGE with "
@@ -111,12 +125,20 @@ class ImageTree:
         return files
 
     def _count_nested(self, folders: list[Path], above: list[Path]) -> bool:
-        """Count the images that are left out. Return whether there are, or may be, any."""
+        """Count the images that are left out. Return whether there are any, or may be."""
         if not folders:
             return False
-        n_images, self._left_to_count = count_images(
-            folders, above, self._extensions, self._left_to_count
-        )
+        left, n_images = self._left_to_count, 0
+        try:
+            for _, found in walk(folders, above, self._extensions):
+                if left <= 0:
+                    break
+                if found is not None:
+                    n_images += len(found.images)
+                    left -= 1 + len(found.images) + len(found.folders) + len(found.others)
+        except PermissionError:
+            left = 0
+        self._left_to_count = max(left, 0)
         self._n_nested += n_images
         if n_images == 0 and self._left_to_count:
             return False
@@ -128,6 +150,87 @@ class ImageTree:
         for name in in_natural_order(reasons):
             self._left_out.append(f"{within(self.root, folder / name)} {reasons[name]}")
 
-    def _group(self, file: Path, folder: Path) -> str:
-        inner = file.relative_to(folder).parts
-        return in_nfc(inner[0] if len(inner) > 1 else within(self.root, file))
+
+def image_extensions() -> frozenset[str]:
+    """Return the file name extensions, in small letters, of all formats that are decoded."""
+    Image.init()
+    # Not cached, because a plugin may be registered at any time.
+    extensions = Image.registered_extensions().items()
+    return frozenset(extension for extension, kind in extensions if is_decoded(kind))
+
+
+def contents(folder: Path, extensions: frozenset[str]) -> Contents:
+    """List a folder, in no particular order."""
+    found = Contents([], [], [])
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if _is(entry.is_dir):
+                found.folders.append(entry.name)
+            elif not _is(entry.is_file):
+                found.others.append((entry.name, "is a broken link or no file"))
+            elif _has_extension(entry, extensions):
+                found.images.append(entry.name)
+            else:
+                found.others.append((entry.name, "has no known image extension"))
+    return found
+
+
+def has_images(folder: Path, extensions: frozenset[str]) -> bool:
+    """Whether there is an image directly in a folder."""
+    with os.scandir(folder) as entries:
+        return any(
+            _has_extension(entry, extensions) and not is_hidden(entry.name) and _is(entry.is_file)
+            for entry in entries
+        )
+
+
+def _has_extension(entry: os.DirEntry, extensions: frozenset[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in extensions
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a folder or file is hidden or was added by a system."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def in_natural_order(names: Iterable[str]) -> list[str]:
+    """Sort names so that img2 is before img10."""
+    # img1 and img01 are equal for natsort, and sorting before fixes their order.
+    return natsorted(sorted(names))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, in natural order, without hidden ones."""
+    names = contents(folder, frozenset()).folders
+    return [folder / name for name in in_natural_order(names)]
+
+
+def walk(
+    tops: Sequence[Path], above: Sequence[Path], extensions: frozenset[str]
+) -> Iterator[tuple[Path, Contents | None]]:
+    """List folders and all folders below them, each once, depth first and in natural order.
+
+    Yield each folder with its contents, or with None for a link to a folder that was listed before
+    or is in `above`.
+    """
+    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
+    waiting = list(reversed(tops))
+    while waiting:
+        folder = waiting.pop()
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            yield folder, None
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found = contents(folder, extensions)
+        yield folder, found
+        waiting += [folder / name for name in reversed(in_natural_order(found.folders))]

@@ -18,8 +18,7 @@ from transferclf.features.choosing import check_own_model, choose_prefix
 from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
 from transferclf.images import ImageSource, check_images
-from transferclf.images.checking import inferred_shape
-from transferclf.images.kinds import row_length
+from transferclf.images.checking import inferred_shape, row_length
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.remarks import (
     remark_on_other_images,

@@ -11,6 +11,7 @@ looked at again when it is decoded, and its row is stored under the key of the d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,13 +32,13 @@ from transferclf.features.work import (
     running,
     varied,
 )
-from transferclf.images.digests import Look
+from transferclf.images.formats import Look
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.loading import (
     faults_named,
     load_all,
     load_batches,
-    load_looked_batches,
+    loaded_batches,
     looks_at,
 )
 from transferclf.images.progress import bar_if
@@ -122,8 +123,12 @@ class Extractor:
             yield from load_batches(source, batches, size, self.resize)
             return
         looks = _looks(source)
-        for pixels, seen in load_looked_batches(source, batches, size, self.resize, looks):
-            yield varied(pixels, seen, view)
+        with (
+            faults_named(source, positions),
+            closing(loaded_batches(source, batches, size, self.resize, looks)) as loaded,
+        ):
+            for pixels, seen in loaded:
+                yield varied(pixels, seen, view)
 
     def pixels(
         self, source: ImageSource, size: tuple[int, int], title: str = "pixels"

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from transferclf.augmentation.views import EXTREME_CROPS
-from transferclf.images.digests import Look
-from transferclf.images.formats import pillow_version
+from transferclf.images.formats import Look, pillow_version
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.loading import loaded_batches
 from transferclf.images.source import ImageSource

@@ -1,26 +1,45 @@
-"""Checks of images that need no decoding: kinds, shapes and values of arrays."""
+"""Checks of X that need no decoding: its kind, and shapes and values of arrays."""
 
 from __future__ import annotations
 
 import math
 import os
+import reprlib
+from collections.abc import Sequence
+from contextlib import suppress
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import (
-    ImageError,
-    InvalidParameterError,
-)
+from transferclf.exceptions import ImageError, InvalidParameterError, warn
 from transferclf.images.files import path_problem
-from transferclf.images.kinds import item_error
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
 
-# bytes are the contents of a file, as a pickled source has them.
+# In a pickled source, bytes are the contents of a file.
 Item = str | bytes | Image.Image | np.ndarray
 ImageShape = tuple[int, ...] | Literal["infer"] | None
+
+KINDS = (
+    "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
+    "or a sequence of paths, PIL images or arrays"
+)
+
+_APART = (
+    "pass images and labels apart: X = [image for image, label in data] and "
+    "y = [label for image, label in data]"
+)
+_BATCHES_APART = (
+    "pass images and labels apart: where it gives batches, "
+    "X = np.concatenate([images for images, labels in data]) and "
+    "y = np.concatenate([labels for images, labels in data]); for folders there is "
+    "transferclf.load_image_folder, which gives paths and labels"
+)
+
+# Libraries whose arrays are read into memory as a whole. NumPy's memmap is read as needed.
+_LAZY_ARRAYS = {"dask", "h5py", "netCDF4", "tensorstore", "zarr"}
 
 
 def check_image_shape(image_shape: Any) -> ImageShape:
@@ -45,8 +64,8 @@ def check_image_shape(image_shape: Any) -> ImageShape:
 def inferred_shape(length: int) -> tuple[int, ...]:
     """Return the shape of the image in a row of this length, for image_shape="infer".
 
-    A square gray image where the length is a square number; else a square RGB image where a third
-    of it is one; else a strip of gray pixels, one pixel high.
+    A square number gives a square gray image, three times a square number a square RGB image. Any
+    other length gives a strip of gray pixels.
 
     >>> inferred_shape(784), inferred_shape(3072), inferred_shape(30)
     ((28, 28), (32, 32, 3), (1, 30))
@@ -81,13 +100,13 @@ def images_of_rows(rows: np.ndarray, image_shape: ImageShape) -> np.ndarray:
 
 
 def batch_problem(shape: tuple[int, ...]) -> str | None:
-    """Return a text about a wrong shape of an array of images, or None."""
+    """Return the fault of an array of images with this shape, or None."""
     if len(shape) == 1:
         return f"got 1-D of shape {shape}. Reshape your data: X.reshape(1, -1) is one row"
     if len(shape) not in (3, 4):
         return f"got {len(shape)}-D of shape {shape}"
     if len(shape) == 3 and shape[2] in (3, 4):
-        # Read as n gray images it would be strips 3 or 4 pixels wide, which nobody classifies.
+        # As n gray images these would be strips 3 or 4 pixels wide, which nobody classifies.
         return (
             f"got shape {shape}, which looks like one image: pass X[None], or X[..., None] if "
             f"these are {shape[0]} gray images"
@@ -96,7 +115,7 @@ def batch_problem(shape: tuple[int, ...]) -> str | None:
 
 
 def shape_problem(shape: tuple[int, ...]) -> str | None:
-    """Return a text about a wrong shape of one image, or None."""
+    """Return the fault of one image with this shape, or None."""
     if len(shape) not in (2, 3) or min(shape) == 0:
         return f"got an image of shape {shape}"
     if len(shape) == 3 and shape[2] not in CHANNELS:
@@ -109,75 +128,183 @@ def shape_problem(shape: tuple[int, ...]) -> str | None:
 
 def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
     """Raise ImageError, naming all images whose values no image can have."""
-    if not _values_can_be_wrong(array.dtype, pixel_range):
+    if not is_wide(array.dtype) and type(pixel_range) is not tuple:
         return
-    limits = _expected_limits(array.dtype, pixel_range)
+    low, high = limits = _least_limits(pixel_range)
     colours = array[..., :3] if array.ndim == 4 else array
     inner = tuple(range(1, array.ndim))
     lows, highs = colours.min(axis=inner), colours.max(axis=inner)
+    with np.errstate(invalid="ignore"):
+        is_inside = (lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs)
     problems = []
-    for position in np.flatnonzero(_suspicious(lows, highs, limits)):
-        reason = value_problem(float(lows[position]), float(highs[position]), limits, array.dtype)
-        if reason is not None:
-            problems.append(Problem(int(position), ImageError(reason)))
+    for place in np.flatnonzero(~is_inside):
+        text = value_problem(float(lows[place]), float(highs[place]), limits, array.dtype)
+        if text is not None:
+            problems.append(Problem(int(place), ImageError(text)))
     raise_problems(problems, len(array))
 
 
-def checked_item(item: Any, pixel_range: PixelRange) -> Item:
+def checked_item(item: object, pixel_range: PixelRange) -> Item:
     """Return one item of a sequence as a path, a PIL image or an array, or raise ImageError."""
     if isinstance(item, str | os.PathLike):
-        return _checked_path(os.fspath(item))
+        path = os.fsdecode(item)
+        if (problem := path_problem(path)) is not None:
+            raise problem
+        return path
     if isinstance(item, Image.Image):
         return item
-    if hasattr(item, "__array__") and np.ndim(item) > 0:
-        return _checked_array(np.asarray(item), pixel_range)
-    raise item_error(item)
-
-
-def _checked_path(path: str | bytes) -> str:
-    path = os.fsdecode(path)
-    problem = path_problem(path)
-    if problem is not None:
-        raise problem
-    return path
-
-
-def _checked_array(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
+    if not hasattr(item, "__array__") or np.ndim(item) == 0:
+        raise item_error(item)
+    array = np.asarray(item)
     if array.dtype.kind not in "biuf":
         raise ImageError(f"expected real numbers, got an array of {array.dtype}")
-    problem = shape_problem(array.shape)
-    if problem is not None:
-        raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {problem}")
-    if _values_can_be_wrong(array.dtype, pixel_range):
+    if fault := shape_problem(array.shape):
+        raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {fault}")
+    if is_wide(array.dtype) or type(pixel_range) is tuple:
         colours = colours_of(array)
-        limits = _expected_limits(array.dtype, pixel_range)
-        problem = value_problem(float(colours.min()), float(colours.max()), limits, array.dtype)
-    if problem is not None:
-        raise ImageError(problem)
+        low, high = float(colours.min()), float(colours.max())
+        if text := value_problem(low, high, _least_limits(pixel_range), array.dtype):
+            raise ImageError(text)
     return array
 
 
+def _least_limits(pixel_range: PixelRange) -> tuple[float, float]:
+    """Return the limits that are known before the range is decided."""
+    if pixel_range is None or isinstance(pixel_range, DtypeRange):
+        return (0, np.inf)
+    return (-np.inf, np.inf) if isinstance(pixel_range, str) else pixel_range
+
+
 def colours_of(image: np.ndarray) -> np.ndarray:
-    """Return the channels that `pixel_range` is about: all but alpha."""
+    """Return the channels to which `pixel_range` applies: all but alpha."""
     return image[..., :3] if image.ndim == 3 else image
 
 
-def _suspicious(
-    lows: np.ndarray, highs: np.ndarray, limits: tuple[float, float] | None
-) -> np.ndarray:
-    low, high = limits or (-np.inf, np.inf)
-    with np.errstate(invalid="ignore"):
-        return ~((lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs))
+def check_kind(X: Any) -> None:
+    """Raise ImageError where X cannot be images, before NumPy would read all of it."""
+    got = _wrong_kind(X)
+    if not (got or hasattr(X, "__array__") or hasattr(X, "iloc")):
+        with suppress(Exception):  # later checks raise the error
+            if is_pair(X[0]):
+                got = f"{type(X).__name__} of pairs of an image and a label; {_APART}."
+    if got is not None:
+        raise ImageError(f"X must be {KINDS}. Got {got}")
 
 
-def _values_can_be_wrong(dtype: np.dtype, pixel_range: PixelRange) -> bool:
-    is_given = type(pixel_range) is tuple
-    return is_wide(dtype) or is_given
-
-
-def _expected_limits(dtype: np.dtype, pixel_range: PixelRange) -> tuple[float, float] | None:
-    if pixel_range == "minmax":
+def _wrong_kind(X: object) -> str | None:
+    """Describe an X that is no sequence of images or array, else None."""
+    name = type(X).__name__
+    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
+        return f"one {name}; transferclf.load_image_folder reads a folder."
+    if isinstance(X, str | os.PathLike | bytes | Image.Image):
+        return f"one {name}; pass a list with this one in it."
+    if isinstance(X, list | tuple | np.ndarray):
         return None
-    if isinstance(pixel_range, tuple) and not isinstance(pixel_range, DtypeRange):
-        return pixel_range
-    return (0, np.inf)  # the upper end is looked at when the range is decided
+    if hasattr(X, "toarray"):
+        return "a sparse matrix; pass X.toarray()."
+    if is_iterator(X):
+        return f"{name}, which is an iterator and may never end; {_BATCHES_APART}."
+    # Datasets of TensorFlow, Keras and torch that give batches.
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(X).__mro__}
+    if kinds & {"tensorflow.DatasetV2", "keras.PyDataset", "torch.DataLoader", "grain.DataLoader"}:
+        return f"{name}; {_BATCHES_APART}."
+    is_array_like = hasattr(X, "__array__") or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
+    return None if is_array_like and not isinstance(X, dict) else f"{name} instead."
+
+
+def is_iterator(X: object) -> bool:
+    """Whether X yields its elements only once or without an end, even if it has a length."""
+    return hasattr(type(X), "__next__")
+
+
+def warn_if_read_whole(X: object) -> None:
+    """Warn where X is an array on disk or not computed yet, because it is read as a whole."""
+    library = type(X).__module__.partition(".")[0]
+    if library in _LAZY_ARRAYS and hasattr(X, "shape") and hasattr(X, "dtype"):
+        size = np.prod(X.shape, dtype=float) * getattr(X.dtype, "itemsize", 1)
+        warn(
+            f"X is an array of {library} and is read into memory as a whole ({size / 1e6:,.1f} MB)."
+            " Where that is too much, pass parts of it, or image files"
+        )
+
+
+def item_error(item: object) -> ImageError:
+    """Return the error for an item of a sequence that is no image."""
+    if isinstance(item, bytes | bytearray | memoryview):
+        hint = "; open such bytes first: PIL.Image.open(io.BytesIO(item))"
+    elif hasattr(item, "read"):
+        hint = "; open such files first: PIL.Image.open(item)"
+    elif isinstance(item, dict):
+        hint = "; pass the image that is in it, and labels apart"
+    else:
+        hint = f"; {_APART}" if is_pair(item) else ""
+    # The item is shortened, because it may be the contents of a whole file.
+    got = f"{type(item).__name__} {reprlib.repr(item)}"
+    return ImageError(f"expected a path, a PIL image or an array, got {got}{hint}")
+
+
+def is_pair(item: object) -> bool:
+    """Whether an item of a dataset is an image and its label.
+
+    >>> is_pair(("a.png", 3)), is_pair((0.5, 3)), is_pair(["a.png", "b.png"])
+    (True, False, False)
+    """
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        return False
+    image, label = item
+    is_path = isinstance(image, str | os.PathLike) and not isinstance(label, str | os.PathLike)
+    # Two texts in a tuple are a path and the name of a class. In a list they may be two images.
+    is_path |= isinstance(image, str | os.PathLike) and isinstance(item, tuple)
+    is_pixels = isinstance(image, Image.Image) or len(getattr(image, "shape", ())) in (2, 3)
+    is_label = label is None or isinstance(label, str | int | float | bool | dict)
+    # A one-hot label is an array of one dimension.
+    is_label |= len(getattr(label, "shape", (0, 0))) <= 1
+    return (is_path or is_pixels) and is_label
+
+
+def row_length(X: Any) -> int | None:
+    """Return the length of the rows where X is a table of numbers, one image a row, else None."""
+    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or possibly endless
+        return None
+    if isinstance(X, list | tuple):
+        X = array_of_rows(X) if is_rows(X) else ()
+    table = X if hasattr(X, "shape") else np.asarray(X)
+    if len(table.shape) != 2 or 0 in table.shape:
+        return None
+    first = np.asarray(table[:1])[0, 0]
+    return table.shape[1] if _is_number(first) else None
+
+
+def is_rows(X: Sequence[object]) -> bool:
+    """Whether X is a list of rows of numbers."""
+    return (
+        len(X) > 0
+        and not is_pair(X[0])
+        and all(
+            isinstance(row, list | tuple | int | float)
+            or (isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "biuf")
+            for row in X
+        )
+    )
+
+
+def array_of_rows(X: Sequence[object]) -> np.ndarray:
+    """Return nested lists as an array. All rows must be of one length."""
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise ImageError(f"X must be {KINDS}. Got nested lists of unequal lengths.") from None
+
+
+def numbers_of_objects(array: np.ndarray) -> np.ndarray:
+    """Return an array of objects as numbers, if it holds a table of numbers."""
+    if array.ndim < 2 or array.size == 0 or not _is_number(array.flat[0]):
+        return array
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"X must hold real numbers only: {error}.") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real | np.bool_)

@@ -1,4 +1,4 @@
-"""Errors for files that Pillow cannot open or decode: what such a file is, and what to do."""
+"""Errors for files that Pillow cannot open or decode: the kind of the file, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
 from transferclf.images.files import Contents
 
-# How much of a file is looked at.
+# The number of bytes from which the kind of a file is found.
 HEAD = 1024
 
 _HEIF = "install pillow-heif and call pillow_heif.register_heif_opener() first"
@@ -25,7 +25,7 @@ _FAILED = "was this a download that failed?"
 # Text files may begin with a byte order mark and white space.
 _START = rb"[\xef\xbb\xbf \t\r\n]*"
 
-# The beginning of a file, what it is, and what to do. The first that matches counts.
+# The beginning of a file, its kind, and what to do. The first match counts.
 _KINDS = (
     (rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", "a HEIC photograph", _HEIF),
     (rb".{4}ftypavi[fs]", "an AVIF image, which this Pillow cannot decode", _HEIF),
@@ -56,16 +56,8 @@ _KINDS = (
     (rb"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
     (rb"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
     (rb"Rar!", "a RAR archive", _UNPACK),
-    (
-        rb"\xd0\xcf\x11\xe0",
-        "a compound file of Microsoft (FPX, MIC, an Office document)",
-        _CONVERT,
-    ),
-    (
-        rb"\x00\x05\x16\x07",
-        "an AppleDouble file of macOS, which holds no pixels",
-        "leave it out",
-    ),
+    (rb"\xd0\xcf\x11\xe0", "a compound file of Microsoft (FPX, MIC, an Office document)", _CONVERT),
+    (rb"\x00\x05\x16\x07", "an AppleDouble file of macOS, which holds no pixels", "leave it out"),
     (rb"FUJIFILMCCD-RAW|IIRO|IIRS|MMOR|IIU\x00|FOVb", "a raw photograph", _DEVELOP),
     (rb"\x00\x00\x01[\xba\xb3]", "an MPEG video", _FRAMES),
     (rb"\x1aE\xdf\xa3", "a video (Matroska, WebM)", _FRAMES),
@@ -86,7 +78,7 @@ _KINDS = (
     (_START + rb"<\?xml", "an XML file", _FAILED),
 )
 
-# Formats that can be decoded: a file that begins like one and cannot be opened is damaged.
+# Formats that are decoded. A file that begins like one and cannot be opened is damaged.
 _IMAGES = (
     (rb"\xff\xd8\xff", "JPEG"),
     (rb"\x89PNG", "PNG"),
@@ -102,8 +94,11 @@ _IMAGES = (
 
 def read_error(error: Exception, file: Contents | Image.Image | IO[bytes]) -> ImageError:
     """Return the error to raise where Pillow could not open or decode a file."""
-    if isinstance(error, UnidentifiedImageError):
-        return ImageReadError(f"expected an image file, got {kind_of(_head(file))}{_in_worker()}")
+    if isinstance(error, UnidentifiedImageError) and not isinstance(file, Image.Image):
+        stream = file.file() if isinstance(file, Contents) else file
+        stream.seek(0)
+        kind = kind_of(stream.read(HEAD))
+        return ImageReadError(f"expected an image file, got {kind}{_in_worker()}")
     if isinstance(error, FileNotFoundError):
         return MissingImageError("expected a file, got a path where there is none")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
@@ -119,11 +114,7 @@ def read_error(error: Exception, file: Contents | Image.Image | IO[bytes]) -> Im
 
 
 def kind_of(head: bytes) -> str:
-    """Say what a file is that cannot be opened as an image, and what to do, by its first bytes.
-
-    >>> kind_of(b"%PDF-1.7")
-    'a PDF document; convert its pages to images'
-    """
+    """Return the kind of a file that is no image, and what to do, from its first bytes."""
     if not head:
         return "an empty file"
     for pattern, name, hint in _KINDS:
@@ -138,7 +129,7 @@ def kind_of(head: bytes) -> str:
 
 
 def _in_worker() -> str:
-    """A further possible reason in a worker process; empty in the main process."""
+    """Return a further possible reason in a worker process; empty in the main process."""
     if multiprocessing.current_process().name == "MainProcess":
         return ""
     return (
@@ -146,14 +137,6 @@ def _in_worker() -> str:
         'the main process do not reach it. Run in threads (joblib.parallel_config("threading")), '
         "or set them in a module that the workers import"
     )
-
-
-def _head(file: Contents | Image.Image | IO[bytes]) -> bytes:
-    if isinstance(file, Image.Image):
-        return b""
-    stream = file.file() if isinstance(file, Contents) else file
-    stream.seek(0)
-    return stream.read(HEAD)
 
 
 def _is_text(head: bytes) -> bool:

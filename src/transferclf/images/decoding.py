@@ -14,51 +14,42 @@ EXIF orientation                          applied
 animations, multi-page files              the first frame
 ========================================  =====================================================
 
-Memory while one image is decoded stays below 12 bytes a pixel besides the file itself, for every
-mode: what has to be computed of whole pictures is computed a strip of rows at a time. The decoders
-of WebP need all of the 12.
+Decoding needs less than 12 bytes a pixel besides the file itself, for every mode, because whole
+pictures are computed a strip of rows at a time. The decoder of WebP needs all of the 12.
+
+PIL images of the caller that are not loaded yet are read from their file and stay unloaded. Loading
+them would keep the pixels of all images of the caller in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
 
-from transferclf.exceptions import ImageError
+from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images.containers import read_error
-from transferclf.images.deep import Numbers, in_strips, picture_of
+from transferclf.images.deep import Numbers, Picture, in_strips, picture_of, rgb_array, sides
 from transferclf.images.files import Contents, contents_of
-from transferclf.images.formats import Header, header_of, open_image
-from transferclf.images.geometry import Picture, average_blocks, reduction_factor, rgb_array
-from transferclf.images.lazy import file_of, loading
+from transferclf.images.formats import (
+    REFUSED,
+    Header,
+    decoded_at_reduced_size,
+    header_of,
+    open_image,
+    with_less_memory,
+)
+from transferclf.images.geometry import average_blocks, reduction_factor
 from transferclf.images.pixels import PixelRange, is_on_255_scale
-from transferclf.images.reducing import decoded_at_reduced_size, with_less_memory
-from transferclf.images.threads import room_for
-
-# What must be done to show an image upright; 1 is nothing.
-TURNS = range(2, 9)
-QUARTERS = range(5, 9)
-
-# Modes whose pixels are taken as they are.
-PLAIN_MODES = ("L", "RGB")
-
-
-class Decoded(NamedTuple):
-    """RGB on the scale 0 to 255, and the header of the file if there is one.
-
-    A PIL image is read only: it may be the caller's own.
-    """
-
-    picture: Picture
-    header: Header | None
+from transferclf.images.threads import loading, room_for
 
 
 def decode_image(
-    file: str | PathLike | bytes | Any,
+    file: str | PathLike | bytes | IO[bytes] | Image.Image,
     *,
     pixel_range: PixelRange = None,
     reduce_to: int | None = None,
@@ -66,41 +57,31 @@ def decode_image(
     """Decode one image to RGB on the scale 0 to 255: an array (h, w, 3), uint8 or float32.
 
     `file` is a path, the bytes of a file, a file object or a PIL image, which is not modified.
-    `reduce_to` is the side of the square that the image will be resized to: an image at least six
-    times as large (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size, and
-    JPEG and JPEG 2000 files are decoded so, which is several times faster.
-
-    >>> decode_image(Image.new("L", (2, 1), 7)).tolist()
-    [[[7, 7, 7], [7, 7, 7]]]
+    `reduce_to` is the side to which the image will be resized. An image at least six times as large
+    (3.8 times from 200 pixels on) is returned at 1/2, 1/4 or 1/8 of its size. JPEG and JPEG 2000
+    files are decoded at that size, which is several times faster.
     """
-    if isinstance(file, str | PathLike):
-        with contents_of(str(file)) as contents:
-            return rgb_array(read_image(contents, pixel_range=pixel_range, reduce_to=reduce_to))
-    if isinstance(file, bytes):
-        file = Contents(file)
-    return rgb_array(read_image(file, pixel_range=pixel_range, reduce_to=reduce_to))
-
-
-def read_image(
-    file: Contents | Image.Image | IO[bytes], *, pixel_range: PixelRange, reduce_to: int | None
-) -> Picture:
-    """Return the picture of :func:`decode_image`, without copying Pillow's pixels into an array."""
-    return decoded(file, pixel_range, reduce_to).picture
+    with contents_behind(file) as contents:
+        source = cast(IO[bytes] | Image.Image, file) if contents is None else contents
+        return rgb_array(decoded(source, pixel_range, reduce_to)[0])
 
 
 def decoded(
     file: Contents | Image.Image | IO[bytes], pixel_range: PixelRange, reduce_to: int | None
-) -> Decoded:
-    """Decode one image, reduced in whole blocks where it is much larger than needed."""
+) -> tuple[Picture, Header | None]:
+    """Decode one image, reduced in whole blocks where it is much larger than needed.
+
+    Return RGB on the scale 0 to 255, and the header of a file. A PIL image of the caller is loaded,
+    but not changed, and may be returned itself.
+    """
     try:
-        if isinstance(file, Image.Image):
-            contents = file_of(file)
-            if contents is None:
-                return _of_image(file, pixel_range, reduce_to)
-            file = contents
-        if isinstance(file, Contents):
-            return _of_file(file.file(), file, pixel_range, reduce_to)
-        return _of_file(file, None, pixel_range, reduce_to)
+        if not isinstance(file, Image.Image):
+            return _of_file(file, pixel_range, reduce_to)
+        with loading():
+            file.load()
+        upright = ImageOps.exif_transpose(file) if is_turned(file) else file
+        factor = reduction_factor(sides(upright), reduce_to)
+        return average_blocks(_picture(upright, pixel_range), factor), None
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
@@ -119,10 +100,10 @@ def header(contents: Contents) -> Header:
 
 
 def to_be_pickled(image: Image.Image) -> Image.Image | bytes:
-    """Return a PIL image as pickle can carry it without change.
+    """Return a PIL image that pickle does not change, or the bytes of its file.
 
-    If it is not loaded yet, its pixels stay in its file, and the bytes of that are returned. Of
-    other images pickle would lose a palette's transparency, and an orientation that was changed.
+    The bytes are returned for an image that is not loaded yet. Pickle would lose the transparency
+    of a palette and a changed orientation of other images.
     """
     contents = file_of(image)
     if contents is not None:
@@ -141,75 +122,58 @@ def to_be_pickled(image: Image.Image) -> Image.Image | bytes:
 
 
 def _of_file(
-    stream: IO[bytes],
-    contents: Contents | None,
-    pixel_range: PixelRange,
-    reduce_to: int | None,
-) -> Decoded:
+    file: Contents | IO[bytes], pixel_range: PixelRange, reduce_to: int | None
+) -> tuple[Picture, Header]:
+    contents = file if isinstance(file, Contents) else None
+    stream = file.file() if isinstance(file, Contents) else file
     with open_image(stream, None if contents is None else contents.size) as image:
         seen = header_of(image)
-        factor = decoded_at_reduced_size(image, _factor(image, reduce_to))
+        factor = decoded_at_reduced_size(image, reduction_factor(sides(image), reduce_to))
         with room_for(image.width * image.height):
             with_less_memory(image, contents)
             image.load()
             if is_turned(image):
                 ImageOps.exif_transpose(image, in_place=True)
-            return Decoded(average_blocks(_picture(image, pixel_range), factor), seen)
-
-
-def _of_image(image: Image.Image, pixel_range: PixelRange, reduce_to: int | None) -> Decoded:
-    """Decode an image of the caller, which stays as it is."""
-    with loading():
-        image.load()
-    factor = _factor(image, reduce_to)
-    if is_turned(image):
-        image = ImageOps.exif_transpose(image)
-    return Decoded(average_blocks(_picture(image, pixel_range), factor), None)
-
-
-def _factor(image: Image.Image, reduce_to: int | None) -> int:
-    return 1 if reduce_to is None else reduction_factor((image.height, image.width), reduce_to)
+            return average_blocks(_picture(image, pixel_range), factor), seen
 
 
 def is_turned(image: Image.Image, quarter: bool = False) -> bool:
-    """Whether EXIF data say that an image is not upright; or that it lies, by a `quarter`."""
-    return image.getexif().get(ExifTags.Base.Orientation) in (QUARTERS if quarter else TURNS)
+    """Whether the EXIF orientation turns or mirrors an image; with `quarter`, on its side."""
+    return _orientation(image) in (range(5, 9) if quarter else range(2, 9))
 
 
 def _picture(image: Image.Image, pixel_range: PixelRange) -> Picture:
     """Return the finished picture of a loaded image."""
     if image.mode in ("P", "PA") and image.palette is None:
-        image = image.copy()  # which has the palette that some plugins leave out
+        image = image.copy()  # some plugins leave out the palette, and copies have it
     if image.mode == "F" or image.mode.startswith("I"):
         return picture_of(_deep_numbers(image), pixel_range)
     mode, change = _eight_bit(image)
     if is_on_255_scale(np.dtype(np.uint8), pixel_range):
         if mode == "RGBA":
-            return _over_white(image, change)
+            return in_strips(image, lambda part: _on_white(change(part)), "RGB")
         return image if mode == image.mode else in_strips(image, change, mode)
     return picture_of(_numbers(image, change, len(mode)), pixel_range)
 
 
 def _eight_bit(image: Image.Image) -> tuple[str, Callable[[Image.Image], Image.Image]]:
-    """Return the mode (L, RGB or RGBA) that an image of 8 bits becomes, and the conversion."""
+    """Return the mode (L, RGB or RGBA) to which an image of 8 bits is converted, and how."""
     if image.has_transparency_data:
         return "RGBA", _to_rgba
-    if image.mode in PLAIN_MODES:
+    if image.mode in ("L", "RGB"):
         return image.mode, lambda part: part
     if image.mode == "LAB":
-        return "RGB", _lab_to_rgb()
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(*profiles, "LAB", "RGB")
+        return "RGB", lambda part: cast(Image.Image, ImageCms.applyTransform(part, transform))
     mode = "L" if image.mode == "1" else "RGB"
     return mode, lambda part: part.convert(mode)
 
 
-def _over_white(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    def composited(part: Image.Image) -> Image.Image:
-        rgba = change(part)
-        white = Image.new("RGB", part.size, "white")
-        white.paste(rgba, (0, 0), rgba)  # rounded exactly
-        return white
-
-    return in_strips(image, composited, "RGB")
+def _on_white(rgba: Image.Image) -> Image.Image:
+    white = Image.new("RGB", rgba.size, "white")
+    white.paste(rgba, (0, 0), rgba)  # rounded exactly
+    return white
 
 
 def _numbers(
@@ -229,11 +193,12 @@ def _deep_numbers(image: Image.Image) -> Numbers:
     key = image.info.get("transparency")
     has_key = image.mode.startswith("I;16") and isinstance(key, int)
     # Pillow opens many 16-bit files as 32-bit integers.
-    is_16_bit = has_key or (image.mode == "I" and _is_within_16_bits(image))
+    low, high = cast(tuple[int, int], image.getextrema()) if image.mode == "I" else (-1, 0)
+    is_16_bit = has_key or (low >= 0 and high <= 65535)
 
     def rows(top: int, bottom: int) -> np.ndarray:
         numbers = np.asarray(image.crop((0, top, image.width, bottom)))
-        if has_key:  # one gray level stands for "nothing here"
+        if has_key:  # one gray level is transparent
             numbers = np.stack([numbers, np.where(numbers == key, 0, 65535)], axis=-1)
         numbers = numbers.astype(np.uint16) if is_16_bit else numbers
         return numbers if has_key else numbers[..., None]
@@ -242,19 +207,76 @@ def _deep_numbers(image: Image.Image) -> Numbers:
     return Numbers(rows, (image.height, image.width, 2 if has_key else 1), dtype)
 
 
-def _is_within_16_bits(image: Image.Image) -> bool:
-    low, high = cast(tuple[int, int], image.getextrema())
-    return low >= 0 and high <= 65535
-
-
 def _to_rgba(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # Pillow converts premultiplied gray only one step at a time
         image = image.convert("LA")
     return image if image.mode == "RGBA" else image.convert("RGBA")
 
 
-def _lab_to_rgb() -> Callable[[Image.Image], Image.Image]:
-    transform = ImageCms.buildTransform(
-        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-    )
-    return lambda part: cast(Image.Image, ImageCms.applyTransform(part, transform))
+def contents_behind(
+    item: str | PathLike | bytes | np.ndarray | IO[bytes] | Image.Image,
+) -> AbstractContextManager[Contents | None]:
+    """Return the bytes of a file, or of a PIL image that is not loaded yet, else None."""
+    if isinstance(item, str | PathLike):
+        return contents_of(str(item))
+    if isinstance(item, bytes):
+        return Contents(item)
+    contents = file_of(item) if isinstance(item, Image.Image) else None
+    return nullcontext() if contents is None else contents
+
+
+def file_of(image: Image.Image) -> Contents | None:
+    """Return the bytes of the file behind an image that is not loaded, else None.
+
+    None too if the image was changed after it was opened: another frame, a reduced size, other
+    metadata. Raise ImageReadError if its format is not decoded.
+    """
+    if not isinstance(image, ImageFile.ImageFile):
+        return None
+    is_loaded = vars(image).get("_im", vars(image).get("im")) is not None
+    if is_loaded and not image.tile:
+        return None
+    if image.format in REFUSED:
+        raise ImageReadError(
+            f"expected an image file, got a file in {image.format} format, "
+            f"{REFUSED[image.format]}; convert it to PNG"
+        )
+    contents = _contents(image)
+    return contents if contents is not None and _shows_the_same(image, contents) else None
+
+
+def _contents(image: ImageFile.ImageFile) -> Contents | None:
+    with loading():
+        if (file := getattr(image, "fp", None)) is None:
+            return None
+        try:
+            position = file.tell()
+            file.seek(0)
+            try:
+                return Contents(file.read())
+            finally:
+                file.seek(position)
+        except (AttributeError, OSError, ValueError):  # the file is closed, or cannot be read again
+            return None
+
+
+def _shows_the_same(image: ImageFile.ImageFile, contents: Contents) -> bool:
+    """Whether the file still gives this image: same frame, size, mode and metadata."""
+    if getattr(image, "decoderconfig", ()):  # draft() was called
+        return False
+    # The caller can have changed the orientation only after having read the EXIF data.
+    has_exif = getattr(image, "_exif", None) is not None
+    try:
+        with open_image(contents.file(), contents.size) as fresh:
+            return (
+                type(fresh) is type(image)
+                and (fresh.size, fresh.mode, fresh.info) == (image.size, image.mode, image.info)
+                and fresh.tell() == image.tell()
+                and (not has_exif or _orientation(fresh) == _orientation(image))
+            )
+    except Exception:  # loading the image itself will raise the error
+        return False
+
+
+def _orientation(image: Image.Image) -> object:
+    return image.getexif().get(ExifTags.Base.Orientation)

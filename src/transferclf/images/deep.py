@@ -1,11 +1,15 @@
-"""Pictures that are too large to be computed at once: a strip of rows at a time.
+"""Pictures. Large ones are computed a strip of rows at a time to save memory.
 
-Scaling needs float64 in between, and compositing needs several copies. For a picture of 24
-megapixels that would be gigabytes. The result is the same to the bit.
+A picture is an RGB array or, where Pillow made it and it has 8 bits, Pillow's own image (mode L or
+RGB), because each conversion would copy all pixels. A large picture of floats is a `DeepPicture`:
+scaling needs float64 copies, and compositing needs several, gigabytes for 24 megapixels. The result
+is the same to the bit.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -26,10 +30,9 @@ STRIP = 2**19
 
 
 class Numbers(NamedTuple):
-    """An image of numbers of any depth.
+    """An image of numbers of any depth, of `shape` (height, width, 1 to 4 channels).
 
     `rows` takes the first row and the one after the last, and returns an array (rows, w, channels).
-    `shape` is (height, width, channels): gray, gray with alpha, RGB or RGBA.
     """
 
     rows: Callable[[int, int], np.ndarray]
@@ -38,9 +41,9 @@ class Numbers(NamedTuple):
 
 
 class DeepPicture:
-    """A large picture of float32 levels from 0 to 255 that is computed when it is needed.
+    """A large picture of float32 levels that is computed when it is needed.
 
-    `colour` and `alpha` turn numbers into levels. `alpha` is None where nothing is transparent.
+    `alpha` is the scale of the last channel, or None where nothing is transparent.
     """
 
     def __init__(self, numbers: Numbers, colour: Scale, alpha: Scale | None):
@@ -49,7 +52,7 @@ class DeepPicture:
         self.channels = 1 if numbers.shape[2] < 3 else 3
 
     def part(self, top: int, bottom: int, channel: int | None = None) -> np.ndarray:
-        """Return levels of some rows, of one channel or all: (rows, w, 1 | 3), uint8 or float32."""
+        """Return the levels of some rows, of one channel or all: (rows, w, 1 | 3)."""
         numbers = self._numbers.rows(top, bottom)
         chosen = slice(self.channels) if channel is None else slice(channel, channel + 1)
         levels = self._colour.levels(numbers[..., chosen])
@@ -62,34 +65,36 @@ class DeepPicture:
         for top, bottom in strips(self.height, self.width):
             yield top, self.part(top, bottom, channel)
 
-    def plane(self, channel: int) -> Image.Image:
-        """Return one channel as an image of Pillow's mode F."""
-        whole = Image.new("F", (self.width, self.height))
+    def image(self, mode: str, channel: int | None = None) -> Image.Image:
+        """Return the picture (mode L or RGB), or one channel of it (mode F), as a PIL image."""
+        whole = Image.new(mode, (self.width, self.height))
         for top, levels in self.parts(channel):
-            whole.paste(Image.fromarray(np.ascontiguousarray(levels[..., 0])), (0, top))
+            levels = levels if mode == "RGB" else levels[..., 0]
+            whole.paste(Image.fromarray(np.ascontiguousarray(levels)), (0, top))
         return whole
 
-    def planes(self) -> Iterator[Image.Image]:
-        """Return all channels, one after the other. Gray has one."""
-        return map(self.plane, range(self.channels))
+
+Picture = np.ndarray | Image.Image | DeepPicture
 
 
-def picture_of(numbers: Numbers, pixel_range: PixelRange) -> np.ndarray | Image.Image | DeepPicture:
-    """Put numbers on the scale 0 to 255, as :func:`transferclf.images.pixels.to_rgb` does.
+def picture_of(numbers: Numbers, pixel_range: PixelRange) -> Picture:
+    """Put numbers on the scale 0 to 255, with the values of :func:`.pixels.to_rgb`.
 
     A small picture becomes an array (h, w, 3), a large one of 8 bits a PIL image of mode L or RGB.
     """
-    height, width, _ = numbers.shape
+    height, width, channels = numbers.shape
     if height * width <= STRIP:
         return to_rgb(numbers.rows(0, height), pixel_range)
-    picture, is_whole = _scaled(numbers, pixel_range)
-    if not is_whole:
+    has_alpha = channels in (2, 4)
+    colour = _scale(numbers, slice(-1) if has_alpha else slice(None), pixel_range)
+    # `pixel_range` applies to colours; the type of alpha gives its scale.
+    alpha = _scale(numbers, slice(-1, None), None) if has_alpha else None
+    if alpha is not None and alpha.levels(np.array([alpha.minimum])).min() == 255:
+        alpha = None
+    picture = DeepPicture(numbers, colour, alpha)
+    if not colour.is_whole:
         return picture
-    whole = Image.new("L" if picture.channels == 1 else "RGB", (width, height))
-    for top, levels in picture.parts():
-        levels = levels[..., 0] if picture.channels == 1 else levels
-        whole.paste(Image.fromarray(np.ascontiguousarray(levels)), (0, top))
-    return whole
+    return picture.image("L" if picture.channels == 1 else "RGB")
 
 
 def array_numbers(array: np.ndarray) -> Numbers:
@@ -111,20 +116,8 @@ def in_strips(
     return whole
 
 
-def _scaled(numbers: Numbers, pixel_range: PixelRange) -> tuple[DeepPicture, bool]:
-    """Return the picture, and whether its levels are whole numbers."""
-    has_alpha = numbers.shape[2] in (2, 4)
-    colours = slice(-1) if has_alpha else slice(None)
-    colour = _scale(numbers, colours, pixel_range)
-    # `pixel_range` is about colours; alpha has no unit but its own type's.
-    alpha = _scale(numbers, slice(-1, None), None) if has_alpha else None
-    if alpha is not None and alpha.levels(np.array([alpha.minimum])).min() == 255:
-        alpha = None
-    return DeepPicture(numbers, colour, alpha), colour.is_whole
-
-
 def _scale(numbers: Numbers, channels: slice, pixel_range: PixelRange) -> Scale:
-    """Return the scale of some channels. Whether levels are whole is looked at strip by strip."""
+    """Return the scale of some channels of the whole image."""
 
     def parts() -> Iterator[np.ndarray]:
         for top, bottom in strips(*numbers.shape[:2]):
@@ -139,10 +132,57 @@ def _scale(numbers: Numbers, channels: slice, pixel_range: PixelRange) -> Scale:
     minimum = np.min([low for low, _ in extremes])
     maximum = np.max([high for _, high in extremes])
     scale = scale_for(minimum, maximum, numbers.dtype, pixel_range)
-    return scale._replace(is_whole=all(scale.are_whole(part) for part in parts()))
+    levels = map(scale.exact, parts())
+    return scale._replace(is_whole=all(scale.are_near(each, np.rint(each)) for each in levels))
 
 
 def strips(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Return the first and last row of strips of about 2**19 pixels."""
+    """Return the first row of each strip of about 2**19 pixels, and the row after its last."""
     count = max(STRIP // width, 1)
     return ((top, min(top + count, height)) for top in range(0, height, count))
+
+
+def sides(image: Picture) -> tuple[int, int]:
+    """Return the height and width in pixels."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0], image.shape[1]
+    return image.height, image.width
+
+
+def rgb_array(image: Picture) -> np.ndarray:
+    """Return the picture as an array (h, w, 3), gray repeated."""
+    if isinstance(image, DeepPicture):
+        array = np.empty((image.height, image.width, 3), np.float32)
+        for top, levels in image.parts():
+            array[top : top + len(levels)] = levels
+        return array
+    array = np.asarray(image)
+    array = array[..., None] if array.ndim == 2 else array
+    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+
+
+def pixels_digest(pixels: np.ndarray) -> bytes:
+    """SHA-256 of an array's type, shape and values."""
+    digest = hashlib.sha256(_header(pixels.dtype, pixels.shape))
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
+def picture_digest(picture: Picture) -> bytes:
+    """SHA-256 of the RGB array of a picture, a strip at a time where it is no array yet."""
+    if isinstance(picture, np.ndarray):
+        return pixels_digest(picture)
+    dtype = np.dtype(np.float32 if isinstance(picture, DeepPicture) else np.uint8)
+    digest = hashlib.sha256(_header(dtype, (picture.height, picture.width, 3)))
+    for top, bottom in strips(picture.height, picture.width):
+        if isinstance(picture, DeepPicture):
+            part = rgb_array(picture.part(top, bottom))
+        else:
+            part = rgb_array(picture.crop((0, top, picture.width, bottom)))
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.digest()
+
+
+@functools.lru_cache(maxsize=64)
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    return f"pixels {dtype.name} {shape}".encode()

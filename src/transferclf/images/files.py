@@ -1,7 +1,7 @@
-"""Files: opened so that nothing blocks, and digested and decoded from the very same bytes.
+"""Files, opened without blocking. Digest and pixels come from the same bytes.
 
-A file may be replaced at any time. Its bytes are read once: small files into memory, large ones in
-blocks, each of which must have the digest that it had when the whole file was digested.
+A file may be replaced at any time. Small files are therefore read into memory once. Large files are
+read in blocks, and a block must still have the digest that it had when the file was digested.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import io
 import os
 import stat
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
 
-# Files up to this size are held in memory while they are looked at or decoded.
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+# Files up to this size are held in memory while they are digested or decoded.
 LARGE = 2**24
 BLOCK = 2**20
 
-# To open a pipe would wait for a writer; regular files do not know O_NONBLOCK.
+# Without O_NONBLOCK, opening a pipe would wait for a writer.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
@@ -38,7 +41,7 @@ _NO_FILE = "expected a file, got"
 class Contents:
     """The bytes of one image file in memory."""
 
-    # Whether the file was seen to change while it was read.
+    # Whether the file changed while it was read.
     has_changed = False
 
     def __init__(self, data: bytes):
@@ -52,7 +55,7 @@ class Contents:
         self.release()
 
     def release(self) -> None:
-        """Give back the memory of the bytes, which must not be read again."""
+        """Free the memory of the bytes. They cannot be read again."""
         self._data = b""
 
     def digest(self, start: bytes) -> bytes:
@@ -69,8 +72,8 @@ class Contents:
 class LargeContents(Contents):
     """The bytes of a file that is too large to be held in memory.
 
-    After :meth:`digest`, its file object gives the bytes that were digested, or raises OSError.
-    `read_at` takes an offset and a number of bytes, and returns as many or, at the end, fewer.
+    After :meth:`digest`, its file object returns the digested bytes or raises OSError.
+    `read_at` takes an offset and a number of bytes. It returns fewer at the end of the file.
     """
 
     def __init__(
@@ -99,19 +102,17 @@ class LargeContents(Contents):
         return io.BufferedReader(_Blocks(self))
 
     def block(self, number: int) -> bytes:
-        """Return one block. It is the same as when the file was digested."""
+        """Return one block. Raise OSError if it is not the one that was digested."""
         if self._held[0] != number:
             block = self._read_at(number * BLOCK, BLOCK)
-            if self._digests and not self._is_known(number, block):
+            # Beyond the end there are no digests and no bytes.
+            known = self._digests[number : number + 1]
+            found = [hashlib.sha256(block).digest()] if block else []
+            if self._digests and found != known:
                 self.has_changed = True
                 raise OSError("the file changed while it was read")
             self._held = (number, block)
         return self._held[1]
-
-    def _is_known(self, number: int, block: bytes) -> bool:
-        if number >= len(self._digests):
-            return not block
-        return hashlib.sha256(block).digest() == self._digests[number]
 
 
 class _Blocks(io.RawIOBase):
@@ -127,18 +128,16 @@ class _Blocks(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self._position
-
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._contents.size}
         self._position = max(start[whence] + offset, 0)
         return self._position
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
         number, start = divmod(self._position, BLOCK)
-        part = self._contents.block(number)[start : start + len(buffer)]
-        buffer[: len(part)] = part
+        part = self._contents.block(number)[start : start + len(view)]
+        view[: len(part)] = part
         self._position += len(part)
         return len(part)
 
@@ -146,9 +145,8 @@ class _Blocks(io.RawIOBase):
 def contents_of(path: str, held: int | None = None) -> Contents:
     """Open a file and return its bytes, for use in a ``with`` block.
 
-    Files of more than `held` bytes (None: 2**24) are not read into memory. Raise an ImageReadError
-    for anything but a regular file that is not empty: reading a pipe, a device or a file of the
-    system may never end.
+    Files of more than `held` bytes (None: 2**24) are not read into memory. Anything but a regular
+    file that is not empty raises ImageReadError, because reading a pipe or a device may never end.
     """
     try:
         file = os.open(path, _FLAGS)
@@ -159,7 +157,8 @@ def contents_of(path: str, held: int | None = None) -> Contents:
         size = _checked(os.fstat(file))
         is_kept = size > (LARGE if held is None else held)
         if is_kept:
-            return LargeContents(_reader(file), size, functools.partial(os.close, file))
+            read_at = functools.partial(_read_at, file)
+            return LargeContents(read_at, size, functools.partial(os.close, file))
         return Contents(_all(file, size))
     except OSError as error:
         raise error if isinstance(error, ImageError) else _reason(path, error) from None
@@ -180,18 +179,18 @@ def path_problem(path: str) -> ImageError | None:
 
 
 def _checked(found: os.stat_result) -> int:
-    """Return the size of a file, or raise ImageReadError if it cannot be read to its end."""
+    """Return the size of a regular file. Raise ImageReadError for anything else."""
     if not stat.S_ISREG(found.st_mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "no file")
         raise ImageReadError(f"expected an image file, got {kind}")
     if found.st_size == 0:
-        # Files of the system (/proc) say that they are empty, and reading them may never end.
+        # Files in /proc have this size too, and reading them may never end.
         raise ImageReadError("expected an image file, got an empty file")
     return found.st_size
 
 
 def _all(file: int, size: int) -> bytes:
-    """Read a file to its end, which may have moved since `size` was taken."""
+    """Read a file to its end. It may have grown or shrunk since `size` was taken."""
     data = os.read(file, size + 1)
     if len(data) == size:
         return data
@@ -201,12 +200,9 @@ def _all(file: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _reader(file: int) -> Callable[[int, int], bytes]:
-    def read_at(offset: int, count: int) -> bytes:
-        os.lseek(file, offset, os.SEEK_SET)
-        return os.read(file, count)
-
-    return read_at
+def _read_at(file: int, offset: int, count: int) -> bytes:
+    os.lseek(file, offset, os.SEEK_SET)
+    return os.read(file, count)
 
 
 def _reason(path: str, error: OSError | ValueError) -> ImageError:
@@ -217,26 +213,22 @@ def _reason(path: str, error: OSError | ValueError) -> ImageError:
     if number == errno.ENXIO:  # from opening a socket
         return ImageReadError("expected an image file, got a socket or a device that is not there")
     if number == errno.ENOENT:
-        return MissingImageError(f"{_NO_FILE} {_missing(path)}")
+        is_link = os.path.islink(path)
+        found = "a link to a file that is not there" if is_link else "a path where there is none"
+        return MissingImageError(f"{_NO_FILE} {found}")
     if number == errno.ENOTDIR:
         return MissingImageError(f"{_NO_FILE} a path that goes through a file")
     if number == errno.EACCES:
         return ImageReadError(f"expected a readable file, got {_forbidden(path)}")
     if number == errno.ELOOP:
         return ImageReadError(f"{_NO_FILE} a link that leads back to itself")
-    if number is None:  # a NUL character, or one that no file name can hold
+    if number is None:  # a character that no file name can hold
         return ImageReadError(f"{_NO_FILE} a path that cannot be one ({error})")
     return ImageReadError(f"expected a readable file, got {getattr(error, 'strerror', error)}")
 
 
-def _missing(path: str) -> str:
-    if os.path.islink(path):
-        return "a link to a file that is not there"
-    return "a path where there is none"
-
-
 def _forbidden(path: str) -> str:
-    """Name the folder that may not be searched, or say that the file may not be read."""
+    """Return what is forbidden: searching one of the folders, or reading the file."""
     parts = os.path.abspath(path).split(os.sep)
     for end in range(2, len(parts)):
         folder = os.sep.join(parts[:end])

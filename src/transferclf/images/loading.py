@@ -1,13 +1,13 @@
-"""Threads that read and decode images; every image that fails is reported, not the first.
+"""Images read and decoded by threads. All images that fail are reported, not only the first.
 
-Pillow and hashlib release the interpreter lock while they work, so threads are enough. A few images
-are done without them: starting threads takes longer than a small image.
+Threads are enough, because Pillow and hashlib release the interpreter lock. A few images are
+decoded without them, because starting a thread takes longer than a small image.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from transferclf.exceptions import ImageError
-from transferclf.images.digests import Look
+from transferclf.images.formats import Look
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
@@ -28,38 +28,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Indices = Sequence[int] | np.ndarray
 
-# So few images, or arrays of so many bytes together, are not worth any threads.
+# Up to this number of images, or of bytes in arrays, no threads are started.
 FEW = 4
 FEW_BYTES = 2**25
 
-# What is decoded ahead of the batch in use: enough to keep the network busy, little in memory.
+# How much is decoded ahead of the batch in use, to keep the network busy with little memory.
 BATCHES_AHEAD = 2
 BYTES_AHEAD = 2**26
 
-# Images that are put into one array at a time.
+# Images in one batch of `load_all`.
 LOADED_AT_ONCE = 32
 
-# Images that a thread takes at a time: a future costs as much as a small image.
+# Images that a thread takes at a time, because a future costs as much as a small image.
 SHARE = 8
 
 
 def content_digests(source: ImageSource, advance: Advance = unseen) -> list[bytes]:
-    """SHA-256 of the content of every image, in order; see :func:`looks_at`."""
+    """Return the SHA-256 of the content of every image; see :func:`looks_at`."""
     return [look.digest for look in looks_at(source, advance)]
 
 
 def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
-    """Look at every image, in order: digest and header.
+    """Return digest and header of every image.
 
     `advance` is called with the number of newly finished images. If a file is not an image, the
     others are decoded too, so that one ImageReadError names all that would fail later.
     """
-    threads = _threads_to_digest(source)
+    is_quick = len(source) <= FEW or _are_small_arrays(source)
+    threads = 0 if is_quick else thread_count()
     looks, failed = _outcomes(source.look, range(len(source)), threads, advance)
     if failed:
         sound = [index for index in range(len(source)) if index not in failed]
-        failed |= failures(source, sound)
-        _raise_failures(source, failed)
+        _raise_failures(source, failed | failures(source, sound))
     return looks
 
 
@@ -70,35 +70,13 @@ def load_batches(
     resize: ResizeMode,
     reuse: bool = False,
 ) -> Generator[np.ndarray, None, None]:
-    """Yield batches of pixels (n, h, w, 3), float32, while threads decode the next ones.
-
-    With `reuse`, a batch is in the memory of the one before: new memory for each takes longer than
-    to fill it. An ImageError names all images of all batches that cannot be decoded.
-    """
+    """Yield the pixels of :func:`loaded_batches`. An ImageError names all images at fault."""
     with (
         faults_named(source, _order(batches)),
         closing(loaded_batches(source, batches, size, resize, None, reuse)) as loaded,
     ):
         for pixels, _ in loaded:
             yield pixels
-
-
-def load_looked_batches(
-    source: ImageSource,
-    batches: Sequence[Indices],
-    size: tuple[int, int],
-    resize: ResizeMode,
-    looks: Sequence[Look],
-) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
-    """Yield batches as :func:`load_batches`, each with looks at the images that were decoded.
-
-    `looks` are at all images of the source. A file that was replaced since then gets a new one.
-    """
-    with (
-        faults_named(source, _order(batches)),
-        closing(loaded_batches(source, batches, size, resize, looks)) as loaded,
-    ):
-        yield from loaded
 
 
 def loaded_batches(
@@ -109,9 +87,11 @@ def loaded_batches(
     looks: Sequence[Look] | None,
     reuse: bool = False,
 ) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
-    """Yield batches of pixels and looks. The first image at fault ends it with its own ImageError.
+    """Yield batches of pixels (n, h, w, 3), float32, and of looks at the decoded images.
 
-    Without `looks` nothing is looked at, and the lists are empty.
+    `looks` are at all images of the source. A file that was replaced since then gets a new look.
+    With None the lists are empty. With `reuse`, a batch is in the memory of the one before, because
+    new memory takes longer than filling it. The first image at fault raises its own ImageError.
     """
 
     def load(index: int) -> tuple[np.ndarray, Look | None]:
@@ -120,33 +100,41 @@ def loaded_batches(
         return source.load_looked(index, size, resize, looks[index])
 
     order = _order(batches)
-    threads = _threads_to_decode(order)
+    threads = thread_count() if len(order) > FEW else 0
     longest = max(map(len, batches), default=0)
-    ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // _bytes_of(size)))
+    image_bytes = size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
+    ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // image_bytes))
     memory = np.empty((longest if reuse else 0, *size, 3), np.float32)
     with closing(_in_order(load, order, threads, ahead)) as images:
         for batch in batches:
             room = memory[: len(batch)] if reuse else np.empty((len(batch), *size, 3), np.float32)
-            yield room, _fill(room, islice(images, len(batch)))
+            seen: list[Look] = []
+            for row, image in enumerate(islice(images, len(batch))):
+                if isinstance(image, ImageError):
+                    raise image
+                room[row], look = image
+                if look is not None:
+                    seen.append(look)
+            yield room, seen
 
 
 @contextmanager
 def faults_named(source: ImageSource, indices: Indices) -> Iterator[None]:
-    """A context in which an ImageError becomes one that names all of these images at fault."""
+    """Turn an ImageError in this context into one that names all of these images at fault."""
     try:
         yield
     except ImageError:
         _raise_failures(source, failures(source, indices))
-        raise  # none is at fault any more: perhaps a file was being written
+        raise  # no image is at fault any more: perhaps a file was being written
 
 
 def load_all(
     source: ImageSource, size: tuple[int, int], resize: ResizeMode, advance: Advance = unseen
 ) -> np.ndarray:
-    """Return the pixels of all images, shape (len(source), h, w, 3).
+    """Return the pixels of all images, shape (n, h, w, 3): uint8 if all are whole, else float32.
 
-    uint8 if all are whole numbers, else float32. `advance` is called with the number of newly
-    finished images. An ImageError names all images that cannot be decoded.
+    `advance` is called with the number of newly finished images. An ImageError names all images
+    that cannot be decoded.
     """
     pixels = np.empty((len(source), *size, 3), np.uint8)
     starts = range(0, len(source), LOADED_AT_ONCE)
@@ -160,34 +148,8 @@ def load_all(
     return pixels
 
 
-def _bytes_of(size: tuple[int, int]) -> int:
-    return size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
-
-
-def _fill(
-    room: np.ndarray, images: Iterable[tuple[np.ndarray, Look | None] | ImageError]
-) -> list[Look]:
-    """Put images into `room` and return the looks at them; raise the first error."""
-    looks = []
-    for row, image in enumerate(images):
-        if isinstance(image, ImageError):
-            raise image
-        room[row], look = image
-        if look is not None:
-            looks.append(look)
-    return looks
-
-
 def _order(batches: Sequence[Indices]) -> np.ndarray:
     return np.fromiter((index for batch in batches for index in batch), int)
-
-
-def _threads_to_decode(indices: Indices) -> int:
-    return thread_count() if len(indices) > FEW else 0
-
-
-def _threads_to_digest(source: ImageSource) -> int:
-    return 0 if len(source) <= FEW or _are_small_arrays(source) else thread_count()
 
 
 def _are_small_arrays(source: ImageSource) -> bool:
@@ -201,12 +163,9 @@ def _are_small_arrays(source: ImageSource) -> bool:
 
 
 def _outcomes(
-    function: Callable[[int], T],
-    indices: Indices,
-    threads: int,
-    advance: Advance = unseen,
+    function: Callable[[int], T], indices: Indices, threads: int, advance: Advance = unseen
 ) -> tuple[list[T], dict[int, ImageError]]:
-    """The results of all images that have one, and the errors of the others."""
+    """Return the results of the images that have one, and the errors of the others."""
     results: list[T] = []
     failed: dict[int, ImageError] = {}
     outcomes = _in_order(function, indices, threads, ahead=8 * SHARE * max(threads, 1))
@@ -220,21 +179,18 @@ def _outcomes(
 
 
 def failures(source: ImageSource, indices: Indices) -> dict[int, ImageError]:
-    """Return the errors of images that cannot be decoded. Pixels of the others are dropped."""
+    """Return the errors of images that cannot be decoded."""
 
     def probe(index: int) -> None:
         source.load(index, (1, 1), "stretch")
 
-    return _outcomes(probe, indices, _threads_to_decode(indices))[1]
+    return _outcomes(probe, indices, thread_count() if len(indices) > FEW else 0)[1]
 
 
 def _in_order(
     function: Callable[[int], T], indices: Indices, threads: int, ahead: int
 ) -> Generator[T | ImageError, None, None]:
-    """Yield the function of each index, or its error, while threads work on the next ones.
-
-    No more than `ahead` results are kept before they are asked for.
-    """
+    """Yield the result or the error of each index, while threads compute at most `ahead` more."""
 
     def outcome(index: int) -> T | ImageError:
         try:
@@ -246,7 +202,7 @@ def _in_order(
         yield from map(outcome, indices)
         return
     share = max(min(SHARE, ahead // (4 * threads)), 1)
-    # The share that is being handed over counts too, where it is more than one image.
+    # The share that is being yielded counts too, if it is more than one image.
     most_waiting = max(ahead // share - (share > 1), 1)
     waiting: deque[Future[list[T | ImageError]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="transferclf-images")
@@ -259,7 +215,7 @@ def _in_order(
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        # After an error or Ctrl-C nobody wants the images that are still queued.
+        # After an error or Ctrl-C the images that are still queued are not needed.
         pool.shutdown(cancel_futures=True)
 
 

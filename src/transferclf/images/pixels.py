@@ -1,40 +1,49 @@
 """From numbers to pixels: every array becomes RGB on the scale 0 to 255.
 
-The result is uint8 where the source has 8 bits (also floats that are whole 8-bit levels) and
-float32 without rounding otherwise, so that microscopy loses nothing.
+The result is uint8 if all levels are whole, as they are for 8-bit images and for floats made from
+them. Otherwise it is float32 without rounding, so that images of more than 8 bits lose nothing.
+Black and white are decided by the caller, by the type, or by the values of all arrays of one X.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError, warn
 
 CHANNELS = (1, 3, 4)
 WHITE = 255
 
-# Where even the brightest of many pixels stays below this share of white, they are almost
-# certainly on another scale.
+# If the brightest of many pixels is below this share of white, they are almost certainly on another
+# scale.
 DARKEST_CREDIBLE_SHARE = 1 / 8
 
-# Floats may be beyond black and white by so much of the range between them, two levels of 255, and
-# are clipped: interpolation leaves such values at edges.
+# Floats may exceed black and white by this share of the range, two levels of 255, and are clipped.
+# Interpolation produces such values at edges.
 OVERSHOOT = 2 / 255
 
 NOT_FINITE = "expected finite pixel values, got NaN or infinity"
 
+# The number and the size of the images that are checked for being nearly black.
+SAMPLE = 64
+SAMPLE_PIXELS = 2**26
+
+# Bit depths of cameras and scanners that write files of 16 bits.
+DEPTHS = (8, 10, 12, 14)
+
 
 class DtypeRange(NamedTuple):
-    """The pixel range of integers, given by their type. Floats still have their own."""
+    """The pixel range that the type of integers gives. Floats still have their own range."""
 
     low: float
     high: float
 
 
 class ValueRange(NamedTuple):
-    """The pixel range decided from the values of the training images. 8-bit data keep theirs."""
+    """The pixel range found from the values of the training images. 8-bit images keep theirs."""
 
     low: float
     high: float
@@ -63,32 +72,31 @@ def check_pixel_range(pixel_range: object) -> PixelRange:
 
 
 def is_decided_by_caller(pixel_range: PixelRange) -> bool:
-    """Whether the caller said what black and white are, so that nothing is read off the images."""
+    """Whether the caller has said what black and white are."""
     return pixel_range == "minmax" or type(pixel_range) is tuple
 
 
 def is_wide(dtype: np.dtype) -> bool:
-    """True if the dtype does not fix the value range."""
+    """Whether the dtype does not fix the value range."""
     return not (dtype.kind in "bu" and dtype.itemsize <= 2)
 
 
 def is_on_255_scale(dtype: np.dtype, pixel_range: PixelRange) -> bool:
-    """Whether numbers of this type are levels from 0 to 255 as they are."""
-    if dtype != np.uint8 or pixel_range == "minmax":
+    """Whether numbers of this type are levels from 0 to 255 without scaling."""
+    if dtype != np.uint8:
         return False
-    is_given = type(pixel_range) is tuple
-    return not is_given or pixel_range == (0, 255)
+    return not is_decided_by_caller(pixel_range) or pixel_range == (0, 255)
 
 
 def dtype_limits(dtype: np.dtype) -> DtypeRange:
-    """The scale of boolean, 8-bit and 16-bit pixels."""
+    """Return the scale of boolean, 8-bit and 16-bit pixels."""
     if dtype.kind == "b":
         return DtypeRange(0, 1)
     return DtypeRange(0, 255 if dtype.itemsize == 1 else 65535)
 
 
 def limits_for_maximum(maximum: float, dtype: np.dtype) -> ValueRange:
-    """The scale of floats and wide integers, read off their largest value."""
+    """Return the scale of floats and wide integers with this largest value."""
     is_float = dtype.kind == "f"
     steps = (1, 255) if is_float else (255, 65535)
     for high in steps:
@@ -105,8 +113,8 @@ def limits_for_maximum(maximum: float, dtype: np.dtype) -> ValueRange:
 class Scale(NamedTuple):
     """How the numbers of one image become levels from 0 to 255.
 
-    `low` and `high` are black and white, `minimum` and `maximum` the extremes of the numbers.
-    `is_whole` says that all levels are whole, so that they are kept as uint8.
+    `low` and `high` are black and white, `minimum` and `maximum` the extremes of the image.
+    `is_whole` says whether all its levels are whole; None if only a look at them can tell.
     """
 
     low: float
@@ -114,31 +122,35 @@ class Scale(NamedTuple):
     dtype: np.dtype
     minimum: float
     maximum: float
-    is_whole: bool = False
+    is_whole: bool | None = None
 
     def levels(self, numbers: np.ndarray) -> np.ndarray:
-        """Return levels, uint8 if all levels of the image are whole, else float32."""
+        """Return levels: uint8 if they are whole up to the numbers' precision, else float32."""
         if self.dtype == np.uint8 and (self.low, self.high) == (0, 255):
             return numbers
         exact = self.exact(numbers)
-        return np.rint(exact).astype(np.uint8) if self.is_whole else exact.astype(np.float32)
+        if self.is_whole is False:
+            return exact.astype(np.float32)
+        rounded = np.rint(exact)
+        is_whole = self.is_whole or self.are_near(exact, rounded)
+        return rounded.astype(np.uint8) if is_whole else exact.astype(np.float32)
 
     def exact(self, numbers: np.ndarray) -> np.ndarray:
-        """Return levels in float64; a float32 quotient would miss whole ones by a rounding."""
+        """Return levels in float64. A float32 quotient may miss whole levels by a rounding."""
         span = (self.high - self.low) or 1.0
         levels = (numbers.astype(np.float64) - self.low) * (255.0 / span)
-        if self.minimum < self.low or self.maximum > self.high:
-            levels = np.clip(levels, 0, 255)
-        return levels
+        is_clipped = self.minimum < self.low or self.maximum > self.high
+        return np.clip(levels, 0, 255) if is_clipped else levels
 
-    def are_whole(self, numbers: np.ndarray) -> bool:
-        """Whether these levels are whole, up to the numbers' own precision."""
-        exact = self.exact(numbers)
-        return bool(np.abs(exact - np.rint(exact)).max() <= _tolerance(self.dtype))
+    def are_near(self, exact: np.ndarray, rounded: np.ndarray) -> bool:
+        """Whether levels are whole, up to the precision of the numbers."""
+        # k/255 stored as float16 comes back as k within an eighth of a level, as float32 within
+        # 1e-5. A thousandth of a level is too small to matter to a network.
+        return np.abs(exact - rounded).max() <= (0.13 if self.dtype.type is np.float16 else 1e-3)
 
 
 def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: PixelRange) -> Scale:
-    """Return the scale of an image with these extremes. Raise ImageError if they cannot be."""
+    """Return the scale of an image with these extremes. Raise ImageError for impossible ones."""
     minimum, maximum = float(minimum), float(maximum)
     limits = _limits(minimum, maximum, dtype, pixel_range)
     problem = value_problem(minimum, maximum, limits, dtype)
@@ -150,18 +162,16 @@ def scale_for(minimum: float, maximum: float, dtype: np.dtype, pixel_range: Pixe
 def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
     """Return one image as RGB on the scale 0 to 255, shape (h, w, 3), uint8 or float32.
 
-    `array` has shape (h, w) or (h, w, 1 | 2 | 3 | 4) and is not modified. Gray is repeated.
-    Transparency is composited over white. Values keep their fractions as float32 unless all of them
-    are whole 8-bit levels.
-
-    >>> to_rgb(np.array([[0.0, 0.5], [0.25, 1.0]]))[0, 1]
-    array([127.5, 127.5, 127.5], dtype=float32)
+    `array` has shape (h, w) or (h, w, 1 | 2 | 3 | 4) and is not modified. Gray is repeated, and
+    transparent images are composited over white.
     """
     array = array[..., None] if array.ndim == 2 else array
     has_alpha = array.shape[-1] in (2, 4)
     colour = _on_255_scale(array[..., :-1] if has_alpha else array, pixel_range)
     if has_alpha:
-        colour = _over_white(colour, array[..., -1:])
+        # `pixel_range` applies to colours; the type of alpha gives its scale.
+        opacity = _on_255_scale(array[..., -1:], None)
+        colour = colour if opacity.min() == 255 else over_white(colour, opacity)
     if colour.shape[-1] == 1:
         colour = np.repeat(colour, 3, axis=-1)
     return colour
@@ -170,12 +180,7 @@ def to_rgb(array: np.ndarray, pixel_range: PixelRange = None) -> np.ndarray:
 def _on_255_scale(array: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
     if is_on_255_scale(array.dtype, pixel_range):
         return array
-    scale = scale_for(array.min(), array.max(), array.dtype, pixel_range)
-    levels = scale.exact(array)
-    rounded = np.rint(levels)
-    if np.abs(levels - rounded).max() <= _tolerance(array.dtype):
-        return rounded.astype(np.uint8)
-    return levels.astype(np.float32)
+    return scale_for(array.min(), array.max(), array.dtype, pixel_range).levels(array)
 
 
 def _limits(
@@ -192,16 +197,14 @@ def _limits(
 
 
 def value_problem(
-    low: float, high: float, limits: tuple[float, float] | None, dtype: np.dtype
+    low: float, high: float, limits: tuple[float, float], dtype: np.dtype
 ) -> str | None:
-    """Return a text about values from `low` to `high` that cannot be pixels, or None.
+    """Return the fault of an image with values from `low` to `high`, or None.
 
-    An upper limit of infinity is decided later, from all images.
+    An infinite limit is not known yet, or does not apply.
     """
     if not (np.isfinite(low) and np.isfinite(high)):
         return NOT_FINITE
-    if limits is None:
-        return None
     slack = _overshoot(high, limits) if dtype.kind == "f" else 0.0
     is_given = type(limits) is tuple and np.isfinite(limits[1])
     if low < limits[0] - slack and limits[0] == 0 and not (is_given and high > limits[1] + slack):
@@ -222,7 +225,7 @@ def value_problem(
 
 
 def _overshoot(high: float, limits: tuple[float, float]) -> float:
-    """Return by how much floats may be beyond the limits; 0 if they seem to be on another scale."""
+    """Return how far floats may exceed the limits; 0 if they seem to be on another scale."""
     black, white = limits
     if not np.isfinite(white):
         white = 1 if high <= 1 + OVERSHOOT else 255
@@ -230,30 +233,98 @@ def _overshoot(high: float, limits: tuple[float, float]) -> float:
     return OVERSHOOT * (white - black) if is_credible else 0.0
 
 
-def _tolerance(source: np.dtype) -> float:
-    # k/255 stored as float16 comes back as k within an eighth of a level, as float32 within
-    # 1e-5; a thousandth of a level is far below anything a network can see.
-    if source.kind == "f" and source.itemsize == 2:
-        return 0.13
-    return 1e-3
-
-
-def _over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    # `pixel_range` is about colours; alpha has no unit but its own type's.
-    opacity = _on_255_scale(alpha, None)
-    return colour if opacity.min() == 255 else over_white(colour, opacity)
-
-
 def over_white(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     """Composite levels over white, by an opacity from 0 to 255. uint8 stays uint8, rounded."""
     if colour.dtype == opacity.dtype == np.uint8:
-        # 255 times the level; a sixteen-bit number holds it, and the division below is exact.
+        # 255 times the level fits into 16 bits, and the division below is exact.
         blended = colour * opacity.astype(np.uint16)
         blended += 255 * (255 - opacity.astype(np.uint16)) + 128
         return ((blended + (blended >> 8)) >> 8).astype(np.uint8)
-    # In float32 the two parts could add up to more than white.
+    # In float32 the sum of the two parts could exceed white.
     share = opacity.astype(np.float64) / 255.0
     levels = colour.astype(np.float64) * share + WHITE * (1.0 - share)
     if colour.dtype == np.uint8:
         return np.rint(levels).astype(np.uint8)
     return levels.astype(np.float32)
+
+
+def range_of(arrays: list[np.ndarray]) -> DtypeRange | ValueRange:
+    """Return the pixel range of at least one array, and warn if it is doubtful."""
+    wide = [array for array in arrays if is_wide(array.dtype)]
+    decided: DtypeRange | ValueRange
+    if wide:
+        decided = _range_of_wide(wide)
+    else:
+        decided = max((dtype_limits(it.dtype) for it in arrays), key=lambda limits: limits.high)
+    warn_if_dark(arrays[:: sample_step(len(arrays))], decided)
+    return decided
+
+
+def sample_step(n_images: int) -> int:
+    """Return the step between images of an evenly spread sample of at most 64."""
+    return -(-n_images // SAMPLE) or 1
+
+
+def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:
+    """Warn if X is in [0, 1] but the training data was in [0, 255]. Return whether it is."""
+    maximum = max((float(it.max()) for it in arrays if it.dtype.kind == "f"), default=0)
+    is_scaled = 0 < maximum <= 1
+    if is_scaled:
+        warn(
+            f"the brightest pixel of X is {maximum:g}, yet the training images went beyond 1 "
+            "and pixels are read as 0 to 255; pass these on the same scale"
+        )
+    return is_scaled
+
+
+def warn_if_dark(arrays: Sequence[np.ndarray], decided: PixelRange) -> None:
+    """Warn if all arrays of one type are nearly black on the scale that training decided.
+
+    Floats and wide integers are skipped where each image has a scale of its own.
+    """
+    brightest: dict[tuple[float, bool], list[float]] = {}
+    for array in arrays:
+        dtype = array.dtype
+        if is_wide(dtype):
+            white = decided.high if isinstance(decided, ValueRange) else 0
+        else:
+            white = dtype_limits(dtype).high if dtype.kind != "b" else 0
+        if white and array.size <= SAMPLE_PIXELS:
+            brightest.setdefault((white, dtype == np.uint8), []).append(float(array.max()))
+    for (white, is_8_bit), found in brightest.items():
+        warn_if_dark_on(white, found, is_8_bit)
+
+
+def warn_if_dark_on(white: float, brightest: Sequence[float], is_8_bit: bool = False) -> None:
+    """Warn if the brightest pixel of all these images is nearly black on a scale up to `white`."""
+    maximum = max(brightest, default=0)
+    is_16_bit = white == 65535
+    # Dark photographs of 8 bits are common: only levels 0 and 1 count as black. Cameras of 10, 12
+    # and 14 bits write their numbers unchanged into 16 bits.
+    darkest = 2 if is_8_bit else 2**14 if is_16_bit else DARKEST_CREDIBLE_SHARE * white
+    if not 0 < maximum < darkest:
+        return
+    likely = f"(0, {maximum:g}) if that is white"
+    if is_16_bit:
+        bits = next(bits for bits in DEPTHS if maximum < 2**bits)
+        likely = f"(0, {2**bits - 1}) if they have {bits} bits"
+    warn(
+        f"the brightest pixel of {len(brightest)} images of X is {maximum:g}, yet pixels are "
+        f"read as 0 to {white:g}, which makes them dark or nearly black; say pixel_range="
+        f"{likely}, or pixel_range=(0, {white:g}) if it is meant"
+    )
+
+
+def _range_of_wide(arrays: list[np.ndarray]) -> ValueRange:
+    brightest: dict[bool, tuple[float, np.dtype]] = {}
+    for array in arrays:
+        is_float, maximum = array.dtype.kind == "f", float(array.max())
+        if maximum >= brightest.get(is_float, (0, None))[0]:
+            brightest[is_float] = (maximum, array.dtype)
+    ranges = {limits_for_maximum(*found) for found in brightest.values()}
+    if len(ranges) > 1:
+        raise ImageError(
+            f"X mixes floats up to {brightest[True][0]:g} with integers up to "
+            f"{brightest[False][0]:g}: expected one scale for all; convert them to one type"
+        )
+    return ranges.pop()

@@ -1,4 +1,4 @@
-"""Several images at fault make one error that tells about them all."""
+"""One error for all images at fault."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
 
-# How many images of a kind of fault, and how many kinds, the message names.
+# How many images of one kind of fault, and how many kinds, the message names.
 NAMED = 5
 KINDS_NAMED = 20
 
-# Faults that differ only in numbers, quoted texts or representations of objects are of one kind.
+# Faults that differ only in numbers, quoted texts or representations of objects are one kind.
 _DETAIL = re.compile(r"<[^>]*>|'[^']*'|\"[^\"]*\"|[-+]?\b\d[\d.]*(e[-+]?\d+)?\b")
 
 
@@ -30,24 +30,23 @@ class Problem(NamedTuple):
 
 
 def raise_problems(problems: Sequence[Problem], total: int) -> None:
-    """Raise one error about all `problems`, or do nothing when there are none.
+    """Raise one error about all `problems`, if there are any, among `total` images.
 
     The message has one line for each kind of fault, with the first few images. The attributes
-    `indices` and `problems` hold all of them. `total` is the number of images.
+    `indices` and `problems` hold all of them.
     """
     if not problems:
         return
-    error = _type_for(problems)("\n".join(_lines(problems, total)))
+    kinds = {type(problem.error) for problem in problems}
+    kind = ImageError
+    if all(issubclass(each, MissingImageError) for each in kinds):
+        kind = MissingImageError
+    elif any(issubclass(each, ImageReadError) for each in kinds):
+        kind = ImageReadError
+    error = kind("\n".join(_lines(problems, total)))
     error.indices = [problem.position for problem in problems]
     error.problems = [f"image {problem.place}: {problem.error}" for problem in problems]
     raise error
-
-
-def _type_for(problems: Sequence[Problem]) -> type[ImageError]:
-    kinds = {type(problem.error) for problem in problems}
-    if all(issubclass(kind, MissingImageError) for kind in kinds):
-        return MissingImageError
-    return ImageReadError if any(issubclass(kind, ImageReadError) for kind in kinds) else ImageError
 
 
 def _lines(problems: Sequence[Problem], total: int) -> list[str]:
@@ -55,26 +54,23 @@ def _lines(problems: Sequence[Problem], total: int) -> list[str]:
     for problem in problems:
         groups.setdefault(_DETAIL.sub("#", str(problem.error)), []).append(problem)
     shown = list(groups.values())[:KINDS_NAMED]
-    lines = [f"{len(problems)} of {total} images cannot be used:", *map(_line, shown)]
+    lines = [f"{len(problems)} of {total} images cannot be used:"]
+    for first, *others in shown:
+        if not others:
+            lines.append(f"  image {first.place}: {first.error}")
+            continue
+        places = ", ".join(problem.place for problem in [first, *others][:NAMED])
+        more = ", ..." if len(others) >= NAMED else ""
+        is_one_text = all(str(other.error) == str(first.error) for other in others)
+        of_first = "" if is_one_text else f" (this is of image {first.position})"
+        lines.append(f"  {1 + len(others)} images: {places}{more}: {first.error}{of_first}")
     left = len(problems) - sum(map(len, shown))
     if left:
         lines.append(f"  {left} images more: other faults")
-    if len(problems) == total:
-        return lines
-    return [
-        *lines,
-        "To go on without them, catch this error: its `indices` are their positions "
-        "(np.delete(y, error.indices) leaves the labels of the others), and its `problems` say "
-        "what is wrong with each.",
-    ]
-
-
-def _line(group: Sequence[Problem]) -> str:
-    first = group[0]
-    if len(group) == 1:
-        return f"  image {first.place}: {first.error}"
-    more = ", ..." if len(group) > NAMED else ""
-    places = ", ".join(problem.place for problem in group[:NAMED])
-    texts = {str(problem.error) for problem in group}
-    of_first = f" (this is of image {first.position})" if len(texts) > 1 else ""
-    return f"  {len(group)} images: {places}{more}: {first.error}{of_first}"
+    if len(problems) < total:
+        lines.append(
+            "To go on without them, catch this error: its `indices` are their positions "
+            "(np.delete(y, error.indices) leaves the labels of the others), and its `problems` say "
+            "what is wrong with each."
+        )
+    return lines

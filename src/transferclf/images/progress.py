@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING
 
 from transferclf._printing import Output, is_terminal, say
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 INTERVAL = 0.25  # seconds between two drawings
 
@@ -19,7 +22,7 @@ Advance = Callable[[int], None]
 
 
 def unseen(done: int) -> None:
-    """Take no notice of progress."""
+    """Show nothing."""
 
 
 def bar_if(
@@ -32,18 +35,11 @@ def bar_if(
 def progress_bar(
     total: int, note: str, delay: float = 0.0, title: str = ""
 ) -> AbstractContextManager[Advance]:
-    """Show how many of `total` images are done; the context gives a function to tell it.
+    """Show how many of `total` images are done. The context gives a function that counts them.
 
-    Work of fewer than `delay` seconds shows nothing. Whatever the output is, no error comes from
-    showing.
-
-    Examples
-    --------
-    >>> with progress_bar(8, "2 known") as advance:  # doctest: +ELLIPSIS
-    ...     advance(8)
-    8/8 in ...s - ... images/s - 2 known
+    Nothing is shown within the first `delay` seconds. Showing never raises an error.
     """
-    # A line break or a control character would end the line or move the cursor.
+    # A control character would end the line or move the cursor.
     note = "".join(letter if letter.isprintable() else " " for letter in note)
     # A terminal and a notebook can redraw a bar; a log file cannot.
     is_live = "ipykernel" in sys.modules or is_terminal()
@@ -68,7 +64,7 @@ def _line(total: int, note: str, delay: float, title: str) -> Iterator[Advance]:
 
 @contextmanager
 def _bar(total: int, note: str, delay: float, title: str) -> Iterator[Advance]:
-    bar: Any = None
+    bar: tqdm | None = None
     with suppress(Exception):
         bar = _bar_class()(
             total=total,
@@ -84,20 +80,22 @@ def _bar(total: int, note: str, delay: float, title: str) -> Iterator[Advance]:
 
     def advance(done: int) -> None:
         with suppress(Exception):
-            bar.update(done)
+            if bar is not None:
+                bar.update(done)
 
     try:
         yield advance
     finally:
         with suppress(Exception):
-            bar.close()
+            if bar is not None:
+                bar.close()
 
 
 @cache
-def _bar_class() -> Any:
-    """Tqdm's bar for where this runs, without a thread and without a lock between processes.
+def _bar_class() -> type[tqdm]:
+    """Return tqdm's bar for this output, without its thread and its lock between processes.
 
-    Both would be in the way of processes that are forked.
+    Both would disturb forked processes.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a notebook without widgets gets a bar of letters

@@ -1,7 +1,7 @@
 """Warnings about images that can be used, but perhaps not as the caller means.
 
-Only a sample is looked at: the headers of files, and the pixels of those few files whose header
-says that they may be on another scale or have four bands.
+Only a sample is read: headers of files, and the pixels of the few files that have more than 8 bits
+or four bands.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -16,34 +17,35 @@ from PIL import Image
 
 from transferclf.exceptions import warn
 from transferclf.images.checking import Item
-from transferclf.images.decoding import is_turned
+from transferclf.images.decoding import contents_behind, is_turned
 from transferclf.images.files import contents_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import ResizeMode, largest_box
-from transferclf.images.lazy import file_of, loading
 from transferclf.images.pixels import (
+    ValueRange,
     dtype_limits,
     is_decided_by_caller,
     is_wide,
-    limits_for_maximum,
+    sample_step,
+    warn_if_dark,
+    warn_if_dark_on,
+    warn_if_scaled,
 )
-from transferclf.images.scales import warn_if_dark_on
 from transferclf.images.source import ImageSource
-from transferclf.images.threads import room_for
+from transferclf.images.threads import loading, room_for
 
-# How many images are looked at, and of how many of them the pixels.
+# The number of images in a sample, and of those whose pixels are read.
 SAMPLE = 32
 DECODED = 8
 DECODED_PIXELS = 2**22
 
-# Where the crop keeps less than this of an image, the image is much wider or taller than the crop.
+# An image is much wider or taller than the crop where the crop keeps less than this share of it.
 LEAST_KEPT = 0.5
 
-# Formats that never have 16 bits: their headers need no look at every prediction.
+# Formats that never have 16 bits: predictions need not read their headers.
 _EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 _WHITE_16 = 65535
-_TRANSPARENT_SHARE = 0.5
 
 
 class Seen(NamedTuple):
@@ -56,27 +58,49 @@ class Seen(NamedTuple):
 
 
 def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
-    """Look at the headers of some images, evenly spread. Unreadable ones are left out."""
+    """Read the headers of some images, evenly spread. Unreadable ones are left out."""
     positions = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
-    seen = (_seen(index, source.item(index)) for index in positions.tolist())
-    return [it for it in seen if it is not None]
+    seen = []
+    for index in positions.tolist():
+        with suppress(Exception):  # decoding will raise the error
+            seen.append(_seen(index, source.item(index)))
+    return seen
 
 
 def remark_on_training_images(source: ImageSource, seen: list[Seen]) -> None:
-    """Warn of files whose numbers do not fill their bits, and of fourth bands that are no alpha."""
+    """Warn of 16-bit files that use fewer bits, and of fourth bands that are no alpha."""
     _remark_on_depth(source, seen)
-    _remark_on_bands(source, seen)
+    items = (source.item(it.position) for it in seen)
+    arrays = [item for item in items if isinstance(item, np.ndarray) and item.shape[2:] == (4,)]
+    # Pillow reads any four bands of a TIFF file as RGBA.
+    files = [it for it in seen if (it.mode, it.format) == ("RGBA", "TIFF")]
+    looks = [looks_like_alpha(pixels) for pixels in (*arrays, *_decoded(source, files))]
+    if np.mean(looks or [True]) < 0.5:
+        warn(
+            "the fourth channel of X is read as transparency, and the colours are put over white "
+            "by it, yet it does not look like transparency: few of its values are fully "
+            "transparent or opaque. If it is another band, or the black of CMYK, pass three "
+            "channels: X[..., :3] of an array, or other bands of your choice"
+        )
 
 
 def remark_on_other_images(source: ImageSource) -> None:
     """Warn of images that seem to be on another scale than those of training."""
-    source.warn_if_scaled()
+    if is_decided_by_caller(source.pixel_range):
+        return
+    is_255 = isinstance(source.pixel_range, ValueRange) and source.pixel_range.high == 255
+    arrays = source.colours()
+    if arrays and not (is_255 and warn_if_scaled(arrays)):
+        # Dark floats may be meant, because their type and scale are those of training.
+        some = source[:: sample_step(len(source))].colours()
+        integers = [it for it in some if it.dtype.kind in "iu"]
+        warn_if_dark(integers, source.pixel_range)
     first = source.item(0) if len(source) else ""
     if isinstance(first, Image.Image):
         may_be_deep = first.mode.startswith("I")
     else:
         may_be_deep = isinstance(first, str) and not first.lower().endswith(_EIGHT_BITS)
-    if may_be_deep and not is_decided_by_caller(source.pixel_range):
+    if may_be_deep:
         _remark_on_depth(source, sample(source, DECODED))
 
 
@@ -84,7 +108,9 @@ def remark_on_proportions(seen: list[Seen], size: tuple[int, int], resize: Resiz
     """Warn if the crop to `size`, (height, width), leaves out a large part of most images."""
     if resize != "crop" or not seen:
         return
-    kept = np.array([_kept(it.size, size) for it in seen])
+    boxes = [largest_box(it.size, size) for it in seen]
+    areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
+    kept = np.array(areas) / [it.size[0] * it.size[1] for it in seen]
     if np.mean(kept < LEAST_KEPT) <= 0.5:
         return
     height, width = seen[int(np.argmin(kept))].size
@@ -95,11 +121,6 @@ def remark_on_proportions(seen: list[Seen], size: tuple[int, int], resize: Resiz
         "between black borders, resize='stretch' distorts it, and an image_size=(height, width) "
         "of about these proportions keeps most of it"
     )
-
-
-def _kept(source: tuple[int, int], target: tuple[int, int]) -> float:
-    left, top, right, bottom = largest_box(source, target)
-    return (right - left) * (bottom - top) / (source[0] * source[1])
 
 
 def _remark_on_depth(source: ImageSource, seen: list[Seen]) -> None:
@@ -114,76 +135,51 @@ def _remark_on_depth(source: ImageSource, seen: list[Seen]) -> None:
     warn_if_dark_on(_WHITE_16, brightest)
 
 
-def _remark_on_bands(source: ImageSource, seen: list[Seen]) -> None:
-    """Warn if the fourth channel is not what alpha looks like in most of the images with four."""
-    items = (source.item(it.position) for it in seen)
-    arrays = [item for item in items if isinstance(item, np.ndarray) and item.shape[2:] == (4,)]
-    # Pillow takes four bands of a TIFF file for RGBA, whatever they are.
-    files = [it for it in seen if (it.mode, it.format) == ("RGBA", "TIFF")]
-    looks = [looks_like_alpha(pixels) for pixels in (*arrays, *_decoded(source, files))]
-    if np.mean(looks or [True]) < 0.5:
-        warn(
-            "the fourth channel of X is read as transparency, and the colours are put over white "
-            "by it, yet it does not look like transparency: few of its values are fully "
-            "transparent or opaque. If it is another band, or the black of CMYK, pass three "
-            "channels: X[..., :3] of an array, or other bands of your choice"
-        )
-
-
 def looks_like_alpha(image: np.ndarray) -> bool:
     """Whether the fourth channel of an image is likely to be transparency.
 
-    At least half of it is fully transparent or fully opaque, and some of it is opaque; or it is
-    the same everywhere and lets something be seen. Pixels without any content do not count.
-
-    >>> looks_like_alpha(np.full((2, 2, 4), 255, np.uint8))
-    True
-    >>> looks_like_alpha(np.arange(16, dtype=np.uint8).reshape(2, 2, 4))
-    False
+    At least half of it is fully transparent or fully opaque, and some of it is opaque. Or it has
+    one value that is not nearly transparent. Pixels that are 0 in all channels do not count.
     """
     step = max(min(image.shape[:2]) // 64, 1)
     pixels = image[::step, ::step].reshape(-1, 4)
     alpha = pixels[pixels.any(axis=1), 3]
     if not alpha.size:
         return True
-    dtype = alpha.dtype
-    white = limits_for_maximum(1, dtype).high if is_wide(dtype) else dtype_limits(dtype).high
-    if is_wide(dtype) and alpha.max() > white:
-        white = 255 if alpha.max() <= 255 else _WHITE_16
+    white = dtype_limits(alpha.dtype).high
+    if is_wide(alpha.dtype):
+        usual = (1, 255) if alpha.dtype.kind == "f" else (255,)
+        white = next((high for high in usual if not alpha.max() > high), _WHITE_16)
     if alpha.min() == alpha.max():
         return bool(alpha[0] > white / 8)
     is_opaque = alpha >= white
     ends = is_opaque | (alpha == 0)
-    return bool(ends.mean() >= _TRANSPARENT_SHARE and is_opaque.any())
+    return bool(ends.mean() >= 0.5 and is_opaque.any())
 
 
 def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
-    """Yield the numbers in the first few images. At least one is read, however large."""
+    """Yield the numbers in the first few images, at least in one."""
     pixels = 0
     for it in seen[:DECODED]:
         if pixels > DECODED_PIXELS:
             break
         pixels += it.size[0] * it.size[1]
-        numbers = _pixels(source.item(it.position))
-        if numbers is not None:
-            yield numbers
+        with suppress(Exception):  # decoding will raise the error
+            yield _pixels(source.item(it.position))
 
 
-def _seen(index: int, item: Item) -> Seen | None:
+def _seen(index: int, item: Item) -> Seen:
     if isinstance(item, np.ndarray):
         return Seen(index, (item.shape[0], item.shape[1]))
-    try:
-        if isinstance(item, Image.Image):
-            return Seen(index, *_facts(item))
-        entry = os.stat(item)
-        return Seen(index, *_facts_of_file(item, entry.st_mtime_ns, entry.st_size))
-    except Exception:  # decoding it will say what is wrong
-        return None
+    if isinstance(item, Image.Image):
+        return Seen(index, *_facts(item))
+    entry = os.stat(item)
+    return Seen(index, *_facts_of_file(str(item), entry.st_mtime_ns, entry.st_size))
 
 
 @functools.lru_cache(maxsize=1024)
 def _facts_of_file(path: str, modified: int, size: int) -> tuple[tuple[int, int], str, str]:
-    """Return the facts in a file's header. Every fit of a search asks for the same ones."""
+    """Return the facts in a file's header. They are cached for the next fit of a search."""
     with (
         contents_of(path, held=0) as contents,
         open_image(contents.file(), contents.size) as image,
@@ -192,29 +188,20 @@ def _facts_of_file(path: str, modified: int, size: int) -> tuple[tuple[int, int]
 
 
 def _facts(image: Image.Image) -> tuple[tuple[int, int], str, str]:
+    """Return the upright size, the mode and the format of an opened image."""
     height, width = image.height, image.width
-    size = (width, height) if _lies(image) else (height, width)
-    return size, image.mode, image.format or ""
+    # EXIF data need not be read for a square.
+    is_lying = height != width and is_turned(image, quarter=True)
+    return (width, height) if is_lying else (height, width), image.mode, image.format or ""
 
 
-def _lies(image: Image.Image) -> bool:
-    """Whether the EXIF data say that the image is to be turned by a quarter."""
-    return image.height != image.width and is_turned(image, quarter=True)
-
-
-def _pixels(item: Item) -> np.ndarray | None:
-    """Return the numbers in an image, or None where they cannot be read."""
-    try:
-        contents = file_of(item) if isinstance(item, Image.Image) else contents_of(str(item))
+def _pixels(item: Item) -> np.ndarray:
+    with contents_behind(item) as contents:
         if contents is None:
-            assert isinstance(item, Image.Image)
             with loading():
                 return np.asarray(item)
         with (
-            contents,
             open_image(contents.file(), contents.size) as image,
             room_for(image.width * image.height),
         ):
             return np.asarray(image)
-    except Exception:  # decoding it will say what is wrong
-        return None

@@ -1,6 +1,6 @@
-"""Images of any kind as one lazy, sliceable sequence.
+"""Images of any kind as one lazy sequence that can be sliced.
 
-`check_images` looks at everything that needs no decoding (kinds, shapes, values of arrays, whether
+`check_images` checks everything that needs no decoding (kinds, shapes, values of arrays, whether
 files exist) and reports all faults at once.
 """
 
@@ -8,72 +8,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import ImageError, ImageReadError
-from transferclf.images.checking import (
-    ImageShape,
-    Item,
-    batch_problem,
-    check_image_shape,
-    check_values_of_batch,
-    checked_item,
-    colours_of,
-    images_of_rows,
-)
-from transferclf.images.decoding import (
-    decoded,
-    header,
-    read_image,
-    to_be_pickled,
-)
-from transferclf.images.deep import STRIP, array_numbers, picture_of
-from transferclf.images.digests import Look, contents_digest, picture_digest
-from transferclf.images.files import Contents, contents_of
-from transferclf.images.formats import Header
-from transferclf.images.geometry import (
+from transferclf.images import checking
+from transferclf.images.checking import ImageShape, Item
+from transferclf.images.decoding import contents_behind, decoded, header, to_be_pickled
+from transferclf.images.deep import (
     Picture,
+    array_numbers,
+    picture_digest,
+    picture_of,
+    rgb_array,
+    sides,
+)
+from transferclf.images.files import Contents
+from transferclf.images.formats import Header, Look
+from transferclf.images.geometry import (
     ResizeMode,
     average_blocks,
     reduction_factor,
     resize_image,
-    rgb_array,
-    sides,
 )
-from transferclf.images.kinds import (
-    KINDS,
-    array_of_rows,
-    is_rows,
-    numbers_of_objects,
-    refuse_what_is_no_sequence,
-    warn_if_read_whole,
-)
-from transferclf.images.lazy import file_of
 from transferclf.images.loading import failures
 from transferclf.images.pixels import (
+    DtypeRange,
     PixelRange,
-    ValueRange,
     check_pixel_range,
-    is_decided_by_caller,
     is_on_255_scale,
-    to_rgb,
+    range_of,
 )
 from transferclf.images.problems import Problem, raise_problems
-from transferclf.images.scales import range_of, sample_of, warn_if_dark, warn_if_scaled
 
-# How often a large file is read that changes meanwhile.
+# How often a large file is read if it changes meanwhile.
 TRIES = 3
 
 
 class ImageSource:
     """A lazy sequence of images, made by :func:`check_images`. Nothing is copied or decoded.
 
-    `items` are an array (n, h, w, c) or a sequence of paths, PIL images and arrays. `positions` say
-    which of the items these images are, and `places` where they stand in the caller's X.
+    `items` are an array (n, h, w, c) or a sequence of paths, PIL images and arrays. `positions` are
+    the indices of these images in `items`, and `places` are those in the caller's X.
     """
 
     def __init__(
@@ -100,8 +78,8 @@ class ImageSource:
             raise TypeError(f"an ImageSource is sliced by a slice, mask or indices. Got {key!r}.")
         return ImageSource(self.items, self.pixel_range, chosen, self.places[key])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A slice takes only its own images along.
+    def __reduce__(self) -> tuple[type[ImageSource], tuple[object, ...]]:
+        # A slice is pickled with its own images only.
         if isinstance(self.items, np.ndarray):
             chosen = self.items[self.positions]
         else:
@@ -113,16 +91,11 @@ class ImageSource:
         return f"<ImageSource of {len(self)} images>"
 
     def item(self, index: int) -> Item:
-        """The image as the caller gave it: a path, a PIL image or an array (h, w[, c])."""
+        """Return the image of the caller: a path, a PIL image or an array (h, w[, c])."""
         return cast(Item, self.items[self.positions[index]])
 
-    def describe(self, index: int) -> str:
-        """Name one image for a message: its position in the caller's X, and its path."""
-        problem = self.problem(index, ImageError())
-        return f"image {problem.place}"
-
     def problem(self, index: int, error: ImageError) -> Problem:
-        """Return the fault of one image, at its position in the caller's X."""
+        """Return the fault of one image, with its position in the caller's X."""
         return Problem(int(self.places[index]), error, _path(self.item(index)))
 
     def load(
@@ -136,162 +109,88 @@ class ImageSource:
     def load_looked(
         self, index: int, size: tuple[int, int], resize: ResizeMode, known: Look
     ) -> tuple[np.ndarray, Look]:
-        """Load one image, and look at exactly the bytes that are decoded.
+        """Load one image, and return the look at exactly the bytes that were decoded.
 
-        `known` is an earlier look. It is returned where there is no file that could have been
-        replaced.
+        `known` is an earlier look. It is returned where no file could have been replaced.
         """
-        item = self.item(index)
         for _ in range(TRIES):
-            with self._contents(item) as contents:
+            with contents_behind(self.item(index)) as contents:
                 if contents is None:
                     return self.load(index, size, resize), known
-                digest = contents_digest(contents, self.pixel_range)
+                digest = self._digest(contents)
                 try:
-                    seen = decoded(contents, self.pixel_range, max(size))
+                    picture, seen = decoded(contents, self.pixel_range, max(size))
                 except ImageReadError:
                     if not contents.has_changed:
                         raise
                     continue
-                return resize_image(seen.picture, size, resize), _look(digest, seen.header)
+                return resize_image(picture, size, resize), Look(digest, *cast(Header, seen))
         raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
 
     def look(self, index: int) -> Look:
-        """Look at one image: its digest and its header."""
-        item = self.item(index)
-        with self._contents(item) as contents:
+        """Return the digest and the header of one image."""
+        with contents_behind(self.item(index)) as contents:
             if contents is not None:
                 seen = header(contents)
-                return _look(contents_digest(contents, self.pixel_range), seen)
+                return Look(self._digest(contents), *seen)
         picture = self._picture(index, None)
         return Look(picture_digest(picture), sides(picture))
-
-    def digest(self, index: int) -> bytes:
-        """SHA-256 of one image's content: of a file's bytes, or of the decoded pixels."""
-        return self.look(index).digest
 
     def _picture(self, index: int, reduce_to: int | None) -> Picture:
         item = self.item(index)
         if isinstance(item, np.ndarray):
-            return _picture_of_array(item, self.pixel_range, reduce_to)
-        with self._contents(item) as contents:
+            is_rgb = item.shape[2:] == (3,) and is_on_255_scale(item.dtype, self.pixel_range)
+            picture = item if is_rgb else picture_of(array_numbers(item), self.pixel_range)
+            return average_blocks(picture, reduction_factor(sides(item), reduce_to))
+        with contents_behind(item) as contents:
             file = cast(Image.Image, item) if contents is None else contents
-            return read_image(file, pixel_range=self.pixel_range, reduce_to=reduce_to)
+            return decoded(file, self.pixel_range, reduce_to)[0]
 
-    @staticmethod
-    def _contents(item: Item) -> AbstractContextManager[Contents | None]:
-        """The bytes of an image in a file, also of a PIL image that is not loaded yet."""
-        if isinstance(item, str):
-            return contents_of(item)
-        if isinstance(item, bytes):
-            return Contents(item)
-        contents = file_of(item) if isinstance(item, Image.Image) else None
-        return nullcontext() if contents is None else contents
+    def _digest(self, contents: Contents) -> bytes:
+        """SHA-256 of a file's bytes and of the pixel range. A DtypeRange does not affect files."""
+        read_with = None if isinstance(self.pixel_range, DtypeRange) else self.pixel_range
+        return contents.digest(f"file {read_with!r} ".encode())
 
     def decided_range(self) -> PixelRange:
-        """The pixel range to keep after fitting: as given, or as these arrays show it.
+        """Return the pixel range to keep after fitting: the given one, or that of the arrays.
 
-        None if all of them are files or PIL images, whose modes say it.
+        None if all images are files or PIL images, whose modes determine it.
         """
         if self.pixel_range is not None:
             return self.pixel_range
-        arrays = self._colours()
+        arrays = self.colours()
         return range_of(arrays) if arrays else None
 
-    def warn_if_scaled(self) -> None:
-        """Warn if arrays seem to be on another scale than those that decided the range."""
-        if is_decided_by_caller(self.pixel_range):
-            return
-        colours = self._colours()
-        if not colours:
-            return
-        is_255 = isinstance(self.pixel_range, ValueRange) and self.pixel_range.high == 255
-        if is_255 and warn_if_scaled(colours):
-            return
-        # Dark floats may be meant: they are of the type, and on the scale, that fit has seen.
-        integers = [it for it in sample_of(self)._colours() if it.dtype.kind in "iu"]
-        warn_if_dark(integers, self.pixel_range)
-
-    def _colours(self) -> list[np.ndarray]:
-        """Views of all images that came as arrays, without alpha."""
+    def colours(self) -> list[np.ndarray]:
+        """Return views of all images that are arrays, without alpha."""
         items = (self.item(index) for index in range(len(self)))
-        return [colours_of(item) for item in items if isinstance(item, np.ndarray)]
-
-
-def _picture_of_array(array: np.ndarray, pixel_range: PixelRange, reduce_to: int | None) -> Picture:
-    is_plain = array.shape[2:] == (3,) and is_on_255_scale(array.dtype, pixel_range)
-    picture: Picture
-    if is_plain or array.size <= STRIP:
-        picture = to_rgb(array, pixel_range)
-    else:
-        picture = picture_of(array_numbers(array), pixel_range)
-    if reduce_to is None:
-        return picture
-    return average_blocks(picture, reduction_factor(array.shape[:2], reduce_to))
-
-
-def _look(digest: bytes, seen: Header | None) -> Look:
-    assert seen is not None
-    return Look(digest, *seen)
+        return [checking.colours_of(item) for item in items if isinstance(item, np.ndarray)]
 
 
 def check_images(
-    X: Any,
-    *,
-    image_shape: ImageShape = None,
-    pixel_range: PixelRange = None,
+    X: Any, *, image_shape: ImageShape = None, pixel_range: PixelRange = None
 ) -> ImageSource:
     """Check images of any kind and return them as one lazy sequence. Nothing is decoded or copied.
 
-    Parameters
-    ----------
-    X : array-like or sequence of images
-        An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with
-        `image_shape`; or a list, 1-D object array or pandas Series of paths, of PIL images or of
-        arrays of different sizes.
-    image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        The shape of each row of a 2-D X; see :func:`inferred_shape`. None refuses rows.
-    pixel_range : None, "minmax" or (low, high), default=None
-        Black and white. None takes 0 to 255 for 8-bit, 0 to 65535 for 16-bit integers, 0 to 1 or
-        0 to 255 for floats. "minmax" stretches each image on its own.
-
-    Raises
-    ------
-    ImageError
-        If X is empty, has a shape, type or values that no image has, or paths do not exist. All
-        samples at fault are named.
-
-    Examples
-    --------
-    >>> source = check_images(np.zeros((4, 8, 8), np.uint8))
-    >>> len(source), source[1:3].load(0).shape
-    (4, (8, 8, 3))
+    X is an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with `image_shape`, or a sequence
+    of paths, PIL images or arrays. "infer" is :func:`inferred_shape`, and None refuses rows.
+    `pixel_range` is black and white. None decides it by type and values, and "minmax" stretches
+    each image on its own. An ImageError names all images at fault.
     """
     if isinstance(X, ImageSource):
         return X
     pixel_range = check_pixel_range(pixel_range)
-    shape = check_image_shape(image_shape)
-    refuse_what_is_no_sequence(X)
-    warn_if_read_whole(X)
+    shape = checking.check_image_shape(image_shape)
+    checking.check_kind(X)
+    checking.warn_if_read_whole(X)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
-    if isinstance(array, list | tuple) and is_rows(array):
-        array = array_of_rows(array)
+    if isinstance(array, list | tuple) and checking.is_rows(array):
+        array = checking.array_of_rows(array)
     if isinstance(array, np.ndarray) and array.dtype == object:
-        array = numbers_of_objects(array)
+        array = checking.numbers_of_objects(array)
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
         return _source_of_array(array, shape, pixel_range)
-    return _source_of_sequence(_one_dimensional(array), pixel_range)
-
-
-def _one_dimensional(X: Sequence[Any] | np.ndarray) -> Sequence[Any]:
-    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1:
-        X = X[:, 0]  # a table with one column of paths, as ColumnTransformer hands on
-    is_scalar = isinstance(X, np.ndarray) and X.ndim == 0
-    if not is_scalar and len(X) == 0:
-        raise ImageError("X is empty: expected at least one image.")
-    if isinstance(X, np.ndarray) and X.ndim != 1:
-        raise ImageError(f"X must be {KINDS}. Got {X.dtype} of shape {X.shape} instead.")
-    return cast(Sequence[Any], X)
+    return _source_of_sequence(array, pixel_range)
 
 
 def _source_of_array(
@@ -305,35 +204,41 @@ def _source_of_array(
     if array.shape[:1] == (0,):
         raise ImageError(f"X is empty: expected at least one image, got shape {array.shape}.")
     if array.ndim == 2:
-        array = images_of_rows(array, image_shape)
-    elif problem := batch_problem(array.shape):
-        raise ImageError(f"X must be {KINDS}; {problem}.")
-    check_values_of_batch(array, pixel_range)
+        array = checking.images_of_rows(array, image_shape)
+    elif problem := checking.batch_problem(array.shape):
+        raise ImageError(f"X must be {checking.KINDS}; {problem}.")
+    checking.check_values_of_batch(array, pixel_range)
     return ImageSource(array, pixel_range)
 
 
-def _source_of_sequence(items: Sequence[Any], pixel_range: PixelRange) -> ImageSource:
+def _source_of_sequence(
+    items: Sequence[object] | np.ndarray, pixel_range: PixelRange
+) -> ImageSource:
+    if isinstance(items, np.ndarray):
+        # A ColumnTransformer hands on a table with one column of paths.
+        items = items[:, 0] if items.shape[1:] == (1,) else items
+        if items.ndim != 1 and (items.ndim == 0 or len(items) > 0):
+            got = f"{items.dtype} of shape {items.shape}"
+            raise ImageError(f"X must be {checking.KINDS}. Got {got} instead.")
+    if len(items) == 0:
+        raise ImageError("X is empty: expected at least one image.")
     checked: list[Item] = []
     failed: dict[int, ImageError] = {}
     for position, item in enumerate(items):
         try:
-            checked.append(checked_item(item, pixel_range))
+            checked.append(checking.checked_item(item, pixel_range))
         except ImageError as error:
             failed[position] = error
     if failed:
-        failed |= _unreadable(checked, [i for i in range(len(items)) if i not in failed])
+        # Files that cannot be decoded are named too. "minmax" accepts all values.
+        positions = [position for position in range(len(items)) if position not in failed]
+        files = [number for number, item in enumerate(checked) if isinstance(item, str)]
+        for number, fault in failures(ImageSource(checked, "minmax"), files).items():
+            failed[positions[number]] = fault
         problems = [Problem(i, failed[i], _path(items[i])) for i in sorted(failed)]
         raise_problems(problems, len(items))
     return ImageSource(checked, pixel_range)
 
 
-def _path(item: Any) -> str | None:
+def _path(item: object) -> str | None:
     return str(item) if isinstance(item, str | os.PathLike) else None
-
-
-def _unreadable(checked: Sequence[Item], positions: Sequence[int]) -> dict[int, ImageError]:
-    """Return the errors of files that cannot be decoded, by their positions in X."""
-    files = [number for number, item in enumerate(checked) if isinstance(item, str)]
-    # No range is an error here: it may be decided by all images together.
-    found = failures(ImageSource(checked, "minmax"), files)
-    return {positions[number]: error for number, error in found.items()}

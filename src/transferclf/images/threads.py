@@ -1,6 +1,6 @@
-"""The number of threads that this process may use: its cores, limited by OMP_NUM_THREADS.
+"""Threads: how many this process uses, and what they must not do at the same time.
 
-joblib sets OMP_NUM_THREADS in its worker processes, so that together they fill the machine once.
+joblib sets OMP_NUM_THREADS in its worker processes, so that together they use each core once.
 """
 
 from __future__ import annotations
@@ -13,31 +13,24 @@ from contextlib import contextmanager
 
 import joblib
 
-# Pixels that are decoded at once by all threads of this process; a larger image waits until it is
-# alone. At 12 bytes a pixel these are 400 MB.
+# Pixels that all threads of this process decode at once. A larger image waits until it is alone.
+# At 12 bytes a pixel this is 400 MB.
 PIXELS_AT_ONCE = 2**25
 
 
 def thread_limit() -> int | None:
-    """Return the (first) number in OMP_NUM_THREADS, at least 1, or None where there is none.
-
-    >>> os.environ["OMP_NUM_THREADS"] = "3,1"
-    >>> thread_limit()
-    3
-    >>> del os.environ["OMP_NUM_THREADS"]
-    """
+    """Return the first number in OMP_NUM_THREADS, at least 1, or None without a number."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return max(int(first), 1) if first.isdecimal() else None
 
 
 def thread_count(physical: bool = False) -> int:
-    """Return how many threads of this process should compute at a time.
+    """Return the number of cores for this process, limited by OMP_NUM_THREADS.
 
-    Affinity, containers and OMP_NUM_THREADS count. With `physical`, two hyperthreads count as one:
-    right for kernels that keep a core busy alone.
+    With `physical`, two hyperthreads count as one: right for kernels that keep a core busy alone.
     """
     with warnings.catch_warnings():
-        # Where the cores cannot be counted, joblib says so and counts hyperthreads.
+        # joblib warns where it cannot count the cores, and counts hyperthreads.
         warnings.simplefilter("ignore")
         available = joblib.cpu_count(only_physical_cores=physical)
     return min(available, thread_limit() or available)
@@ -45,11 +38,20 @@ def thread_count(physical: bool = False) -> int:
 
 _changed = threading.Condition()
 _taken = 0
+_loading = threading.Lock()
+
+
+def loading() -> threading.Lock:
+    """Return the lock to hold while an image of the caller is read or loaded.
+
+    Pillow does that in place, so that two threads must not use the same object at once.
+    """
+    return _loading
 
 
 @contextmanager
 def room_for(pixels: int) -> Iterator[None]:
-    """Wait until an image of so many pixels can be decoded beside others: large ones take turns."""
+    """Wait until an image of so many pixels can be decoded beside others."""
     global _taken
     changed = _changed
     with changed:
@@ -66,8 +68,8 @@ def room_for(pixels: int) -> Iterator[None]:
 
 def _forget() -> None:
     # A child that was forked while a thread decoded would wait for it for ever.
-    global _changed, _taken
-    _changed, _taken = threading.Condition(), 0
+    global _changed, _taken, _loading
+    _changed, _taken, _loading = threading.Condition(), 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

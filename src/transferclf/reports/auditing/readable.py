@@ -11,8 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from transferclf.exceptions import ImageError
-from transferclf.images.checking import batch_problem, checked_item
-from transferclf.images.kinds import is_iterator
+from transferclf.images.checking import batch_problem, checked_item, is_iterator
 from transferclf.images.source import ImageSource, check_images
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row

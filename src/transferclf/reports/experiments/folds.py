@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.model_selection import StratifiedKFold, check_cv
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.images.digests import pixels_digest
+from transferclf.images.deep import pixels_digest
 from transferclf.images.loading import content_digests
 from transferclf.images.source import check_images
 from transferclf.reports.experiments.values import digest_of
