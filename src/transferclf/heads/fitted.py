@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -15,6 +15,24 @@ from transferclf.heads.suffix import Suffix
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of training by a Keras optimizer at the end of an epoch.
+
+    `values` are the weights, `n_weights` of them, then the state of the optimizer and of the random
+    generators. `method` is the key of the `Method` that was used.
+    """
+
+    values: list[np.ndarray]
+    n_weights: int
+    method: tuple[object, ...]
+
+    @property
+    def parameters(self) -> list[np.ndarray]:
+        """The weights."""
+        return self.values[: self.n_weights]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +73,11 @@ class FittedHead(ABC):
     phases: Phases = field(default=(), compare=False)
     moments: Moments | None = field(default=None, compare=False, repr=False)
 
-    # What only a head that a Keras optimizer trained has; see TrainedSuffix.
-    checkpoint: Any = field(default=None, compare=False, repr=False)
+    # Set only where a Keras optimizer trained the head; see TrainedSuffix.
+    parameters: list[np.ndarray] = field(default_factory=list)
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
     epochs_done: int = 0
+    n_head_iter: int = 0
     dropout: tuple[float, ...] = ()
     scaling: PixelScaling | None = None
 
@@ -66,7 +86,7 @@ class FittedHead(ABC):
         """Return the scores of rows, shape (n, n_outputs)."""
 
     def features(self, rows: np.ndarray) -> np.ndarray:
-        """Return what the head sees of rows before it standardises them, shape (n, d)."""
+        """Return the features that the head standardises, shape (n, d)."""
         return rows
 
     @property
@@ -88,12 +108,16 @@ class FittedHead(ABC):
     def can_start(self, suffix: Suffix) -> bool:
         """Return whether the training of a suffix can start from these weights."""
 
+    def can_resume(self, suffix: Suffix) -> bool:
+        """Return whether the training of a suffix can go on from `parameters` and `checkpoint`."""
+        return False
+
     @abstractmethod
     def is_head_of(self, suffix: Suffix, is_linear: bool) -> bool:
         """Return whether this is a finished head as the plan wants one before fine-tuning."""
 
     def without_checkpoint(self) -> Self:
-        """Return the same head without what is only needed to go on training."""
+        """Return the same head without the checkpoint that only further training needs."""
         return self
 
     def tuned(self) -> Mapping[str, Sequence[np.ndarray]]:
