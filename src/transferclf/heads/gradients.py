@@ -1,25 +1,29 @@
 """How the class scores of a network depend on the activations of one of its layers.
 
-The scores are those before the softmax, less their mean over the classes. A softmax takes no notice
-of what is added to all scores, so that heads trained from random weights add anything there; maps
-of two networks that always predict the same are to be the same.
+The scores are those before the softmax, less their mean over the classes. A softmax ignores a
+number that is added to all scores, and training leaves that number to chance. Two networks that
+always predict the same should have the same maps.
 
-Something that is zero is added to the layer's activations, and the gradient is taken with respect
-to that: this finds only the ways that lead through the layer, in any Keras backend.
+Zeros are added to the layer's activations, and the gradient is taken with respect to these zeros.
+This finds only the paths through the layer, in any Keras backend.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from transferclf.engines.backend import gradient_at
 from transferclf.graphs.isolation import undisturbed
-from transferclf.graphs.walking import nodes_in_order, replay
+from transferclf.graphs.walking import Operation, nodes_in_order, replay
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
+
+    from transferclf.graphs._private import Node
 
 # Images that go through at a time: gradients need all activations of all of them.
 BATCH_SIZE = 8
@@ -31,8 +35,8 @@ CONVOLUTION_RANK = 4
 def map_layers(model: keras.Model) -> dict[str, tuple[int, int]]:
     """Return height and width of each map of features in a flat model, by layer, in order.
 
-    Layers that are called more than once are left out, and so are pixels and what only scales them:
-    a map of features comes after a convolution.
+    Layers that are called more than once are left out, and so are all layers before the first
+    convolution, such as those that scale the pixels.
 
     Examples
     --------
@@ -80,7 +84,7 @@ def _of_batch(
     zeros = keras.ops.zeros(shape, nudged.inputs[1].dtype)
     images = keras.ops.convert_to_tensor(pixels.astype(np.float32))
 
-    def chosen_scores(nudge: Any) -> tuple[Any, Any]:
+    def chosen_scores(nudge: Tensor) -> tuple[Tensor, Tensor]:
         activations, scores = nudged([images, nudge], training=False)
         # Rows do not depend on each other, so that the gradient of the sum is that of each.
         chosen = keras.ops.one_hot(classes, scores.shape[-1], dtype=scores.dtype)
@@ -90,22 +94,25 @@ def _of_batch(
     return _numbers(activations), _numbers(gradients)
 
 
-def _numbers(tensor: Any) -> np.ndarray:
+def _numbers(tensor: Tensor) -> np.ndarray:
     return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
 
 
 def _nudged(model: keras.Model, layer: str) -> keras.Model:
-    """From pixels and what is added to the layer's activations to these and the class scores."""
+    """Return the model from pixels and the nudge to the layer's activations and the class scores.
+
+    The nudge is added to the activations.
+    """
     pixels = keras.Input(model.inputs[0].shape[1:], name="seen_pixels")
     last, wanted = nodes_in_order(model)[-1].operation, model.get_layer(layer)
-    found: dict[str, Any] = {}
+    found: dict[str, Tensor] = {}
 
-    def replaced(operation: Any) -> Callable[..., Any]:
+    def replaced(operation: keras.Operation) -> Operation:
         if operation is last:
             return _centred_scores(last)
         return nudged if operation is wanted else operation
 
-    def nudged(*args: Any, **kwargs: Any) -> Any:
+    def nudged(*args: object, **kwargs: object) -> Tensor:
         found["activations"] = activations = wanted(*args, **kwargs)
         found["nudge"] = keras.Input(activations.shape[1:], dtype=activations.dtype, name="nudge")
         return keras.layers.Add(name="nudged")([activations, found["nudge"]])
@@ -114,8 +121,8 @@ def _nudged(model: keras.Model, layer: str) -> keras.Model:
     return keras.Model([pixels, found["nudge"]], [found["activations"], scores])
 
 
-def _centred_scores(layer: Any) -> Any:
-    """What this layer computes before its softmax, less the mean over the classes."""
+def _centred_scores(layer: keras.layers.Dense) -> keras.layers.Dense:
+    """Return a layer for the scores before the softmax of this one, less their mean."""
     scores = type(layer).from_config(layer.get_config() | {"activation": "linear"})
     scores.build(tuple(layer.kernel.shape[:1]))
     weights = layer.get_weights()
@@ -123,13 +130,13 @@ def _centred_scores(layer: Any) -> Any:
     return scores
 
 
-def _is_after_convolution(node: Any, after_convolution: set[int]) -> bool:
+def _is_after_convolution(node: Node, after_convolution: set[int]) -> bool:
     weights = getattr(node.operation, "weights", ())
     is_convolution = any(len(weight.shape) == CONVOLUTION_RANK for weight in weights)
     return is_convolution or any(id(tensor) in after_convolution for tensor in node.input_tensors)
 
 
-def _is_map(node: Any) -> bool:
+def _is_map(node: Node) -> bool:
     shape = node.outputs[0].shape
     is_model = isinstance(node.operation, keras.Model)  # whose own layers are called in its place
     return len(node.outputs) == 1 and len(shape) == 4 and None not in shape[1:] and not is_model

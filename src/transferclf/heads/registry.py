@@ -15,7 +15,7 @@ _CLASSES: dict[str, type[FittedHead]] = {LinearHead.kind: LinearHead}
 
 
 def register_head(name: str, fit: Callable[..., FittedHead], head: type[FittedHead]) -> None:
-    """Add a kind of head, which `optimizer=name` asks for from then on.
+    """Add a kind of head; `optimizer=name` then asks for it.
 
     Parameters
     ----------

@@ -3,54 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
     import keras
+    import numpy.typing as npt
 
 Split = tuple[np.ndarray, np.ndarray]
 
 
 class Evaluated(NamedTuple):
-    """An objective at some scores.
-
-    Attributes
-    ----------
-    loss, measure : float
-        Weighted means over the samples.
-    gradient : ndarray of shape (n, n_outputs)
-        Derivative of the loss by the scores.
-    """
+    """Weighted mean loss and measure, and the derivative of the loss by the scores."""
 
     loss: float
     measure: float
-    gradient: np.ndarray
+    gradient: np.ndarray  # shape (n, n_outputs)
 
 
 class Judged(NamedTuple):
-    """Held-out samples as cross-validation judges them.
+    """Losses and measures of held-out samples, shape (n,), as cross-validation judges them."""
 
-    Attributes
-    ----------
-    losses, measures : ndarray of shape (n,)
-        Of each sample. A single sample must not be able to outweigh all others.
-    curvature : float
-        Mean second derivative of the loss by a score, which scales the steps of the next fit.
-    """
-
-    losses: np.ndarray
+    losses: np.ndarray  # bounded, so that a single sample cannot outweigh all others
     measures: np.ndarray
-    curvature: float
+    curvature: float  # mean second derivative of the loss by a score; scales the next fit's steps
 
 
 class Objective(ABC):
-    """A kind of target, with what is known of it after `encode`.
+    """A kind of target, with all that `encode` found out about it.
 
-    A network gives scores of shape (n, n_outputs). The objective says what they are compared with,
-    by which loss, and what they mean. A kind is a subclass in a file of its own that is passed to
+    A network gives scores of shape (n, n_outputs). The objective defines the encoded targets, the
+    loss of scores, and their meaning. A kind is a subclass in a file of its own that is passed to
     `register_objective`. Objects are immutable and can be pickled.
 
     Attributes
@@ -58,7 +43,7 @@ class Objective(ABC):
     kind : str
         Name of the kind, also in archives.
     measure : str
-        Name in the history of what is measured beside the loss.
+        Name in the history of the measure beside the loss.
     outputs : str
         Name for the outputs in error messages, such as "classes".
     activation : str
@@ -77,27 +62,24 @@ class Objective(ABC):
 
     @classmethod
     @abstractmethod
-    def takes(cls, y: Any) -> bool:
+    def takes(cls, y: npt.ArrayLike) -> bool:
         """Return whether y is of this kind; errors are left to `encode`."""
 
     @classmethod
     @abstractmethod
-    def encode(cls, y: Any, n_samples: int) -> tuple[Self, np.ndarray]:
+    def encode(cls, y: npt.ArrayLike, n_samples: int) -> tuple[Self, np.ndarray]:
         """Check y, and return the objective and the encoded targets, shape (n_samples, ...).
 
-        Raises
-        ------
-        ValueError
-            If y is not one target for each sample, or nothing can be learned from it.
+        ValueError is raised if y is not one target for each sample, or cannot be learned from.
         """
 
     @classmethod
     @abstractmethod
-    def announced(cls, classes: Any) -> Self:
+    def announced(cls, classes: npt.ArrayLike | None) -> Self:
         """Return the objective of the `classes` that are passed to the first `partial_fit`."""
 
     @abstractmethod
-    def encode_known(self, y: Any, n_samples: int) -> np.ndarray:
+    def encode_known(self, y: npt.ArrayLike, n_samples: int) -> np.ndarray:
         """Encode other targets of this objective; raise ValueError for those it does not know."""
 
     @abstractmethod
@@ -106,25 +88,27 @@ class Objective(ABC):
 
     @abstractmethod
     def is_same(self, other: Objective) -> bool:
-        """Return whether a head for one serves the other: the same outputs mean the same."""
+        """Return whether the outputs of both mean the same, so that one head serves both."""
 
     @abstractmethod
     def description(self) -> str:
-        """Return what the outputs are as text for error messages, such as "['cat', 'dog']"."""
+        """Return the outputs as text for error messages, such as "['cat', 'dog']"."""
 
     @abstractmethod
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         """Return fitted attributes of the estimator, such as `classes_`."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """What two objectives share that one compiled training function serves."""
+        """Equal for objectives that can share one compiled training function."""
         return (self.kind, self.n_outputs)
 
     # --- samples
 
     @abstractmethod
-    def class_factors(self, class_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+    def class_factors(
+        self, class_weight: str | Mapping | None, targets: np.ndarray
+    ) -> np.ndarray | None:
         """Return a factor for the weight of each sample by scikit-learn's `class_weight`."""
 
     @abstractmethod
@@ -133,7 +117,7 @@ class Objective(ABC):
 
     @abstractmethod
     def validation_split(
-        self, targets: np.ndarray, fraction: float, seed: int, groups: Sequence[Any]
+        self, targets: np.ndarray, fraction: float, seed: int, groups: Sequence[Hashable]
     ) -> Split:
         """Return the positions to train on and to hold out; equal groups stay together."""
 
@@ -178,7 +162,7 @@ class Objective(ABC):
         """Return encoded targets of some value, of the type and shape that `encode` gives."""
 
     @abstractmethod
-    def spread(self, targets: Any) -> Any:
+    def spread(self, targets: npt.ArrayLike | keras.KerasTensor) -> keras.KerasTensor:
         """Return targets as float tensors (n, n_outputs), which mixup and cutmix can mix."""
 
     # --- what scores mean
@@ -193,29 +177,23 @@ class Objective(ABC):
 
     @abstractmethod
     def decision(self, scores: np.ndarray) -> np.ndarray:
-        """Return what `decision_function` gives."""
+        """Return the result of `decision_function`."""
 
     @abstractmethod
     def decide(self, linked: np.ndarray) -> np.ndarray:
-        """Return predictions, given what `link` returned."""
+        """Return predictions from the result of `link`."""
 
-    def remark_on(self, y: Any) -> str:
-        """Return a warning about y that is compared with predictions; empty if there is none."""
+    def remark_on(self, y: npt.ArrayLike) -> str:
+        """Return a warning about y that `score` compares with predictions; empty if none."""
         return ""
 
     # --- archives
 
     @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it in the types of JSON.
-
-        Raises
-        ------
-        InvalidParameterError
-            If JSON cannot hold it.
-        """
+    def to_json(self) -> dict[str, object]:
+        """Return all of it in the types of JSON; raise InvalidParameterError if that cannot be."""
 
     @classmethod
     @abstractmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the objective of `to_json`; raise InvalidParameterError for what cannot be one."""
+    def from_json(cls, facts: Mapping[str, object]) -> Self:
+        """Return the objective of `to_json`; raise InvalidParameterError if `facts` are wrong."""
