@@ -1,17 +1,17 @@
 """How the class scores of a network depend on the activations of one of its layers.
 
-The scores are those before the softmax, less their mean over the classes. A softmax ignores a
-number that is added to all scores, and training leaves that number to chance. Two networks that
-always predict the same should have the same maps.
+The scores are those before the softmax, less their mean over the classes. A softmax takes no notice
+of what is added to all scores, so that heads trained from random weights add anything there; maps
+of two networks that always predict the same are to be the same.
 
-Zeros are added to the layer's activations, and the gradient is taken with respect to these zeros.
-This finds only the paths through the layer, in any Keras backend.
+Something that is zero is added to the layer's activations, and the gradient is taken with respect
+to that: this finds only the ways that lead through the layer, in any Keras backend.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -99,10 +99,7 @@ def _numbers(tensor: Tensor) -> np.ndarray:
 
 
 def _nudged(model: keras.Model, layer: str) -> keras.Model:
-    """Return the model from pixels and the nudge to the layer's activations and the class scores.
-
-    The nudge is added to the activations.
-    """
+    """From pixels and what is added to the layer's activations to these and the class scores."""
     pixels = keras.Input(model.inputs[0].shape[1:], name="seen_pixels")
     last, wanted = nodes_in_order(model)[-1].operation, model.get_layer(layer)
     found: dict[str, Tensor] = {}
@@ -121,8 +118,8 @@ def _nudged(model: keras.Model, layer: str) -> keras.Model:
     return keras.Model([pixels, found["nudge"]], [found["activations"], scores])
 
 
-def _centred_scores(layer: keras.layers.Dense) -> keras.layers.Dense:
-    """Return a layer for the scores before the softmax of this one, less their mean."""
+def _centred_scores(layer: Any) -> Any:
+    """What this layer computes before its softmax, less the mean over the classes."""
     scores = type(layer).from_config(layer.get_config() | {"activation": "linear"})
     scores.build(tuple(layer.kernel.shape[:1]))
     weights = layer.get_weights()
