@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
@@ -13,6 +14,14 @@ from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import InvalidParameterError
+
+if TYPE_CHECKING:
+    import keras
+
+    from transferclf.graphs.pooling import Pooling
+    from transferclf.images.checking import ImageShape
+    from transferclf.images.geometry import ResizeMode
+    from transferclf.images.pixels import PixelRange
 
 
 class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
@@ -81,20 +90,20 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
 
     def __init__(
         self,
-        backbone: Any = "tiny",
+        backbone: str | keras.Model = "tiny",
         *,
-        weights: Any = "pretrained",
-        image_size: Any = None,
-        resize: str = "crop",
-        layer: Any = None,
-        pooling: str = "avg",
+        weights: object = "pretrained",
+        image_size: object = None,
+        resize: ResizeMode = "crop",
+        layer: str | list[str] | None = None,
+        pooling: Pooling = "avg",
         preprocessing: str = "auto",
-        image_shape: Any = None,
-        pixel_range: Any = None,
-        cache: Any = "memory",
+        image_shape: ImageShape = None,
+        pixel_range: PixelRange = None,
+        cache: object = "memory",
         engine: str = "auto",
         precision: str = "float32",
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ):
         self.backbone = backbone
@@ -112,7 +121,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> CNNFeatureExtractor:
+    def fit(self, X: object, y: object = None) -> CNNFeatureExtractor:
         """Check the images and the network, and decide the pixel range.
 
         Parameters
@@ -140,7 +149,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         self.n_features_out_ = self._features(source[:1]).shape[1]
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: object) -> np.ndarray:
         """Return the features of the images.
 
         Parameters
@@ -161,7 +170,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         """
         return self._features(self._source_of(X))
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Name the features: backbone, tapped layer, pooling, number.
 
         Parameters
@@ -186,7 +195,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         ]
         return np.array(names, dtype=object)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

@@ -42,24 +42,10 @@ class FittedHead(ABC):
     A kind of head is a subclass in a file of its own, made by a function that is passed to
     `register_head`. Everything else asks the object and does not look at its class.
 
-    Attributes
-    ----------
-    kind : str
-        Name of the kind, also in archives.
-    suffix : Suffix
-        Layers of the head, and of the backbone above the cut where these were trained too.
-    mean, scale : ndarray of shape (d,)
-        Statistics that features are standardised by.
-    weights : list of ndarray
-        Weights of the layers of the head, in the order of the flat model.
-    l2 : float
-        Penalty in use.
-    history : dict of str to list of float
-        Loss and measure after each iteration or epoch.
-    phases : tuple of Phase
-        Parts of the history.
-    moments : Moments or None
-        Moments of the features so far, where `partial_fit` can go on from them.
+    `kind` is the name of the kind, also in archives. `suffix` has the layers of the head, and of
+    the backbone above the cut where these were trained too. `weights` are those of the layers of
+    the head, in the order of the flat model. `mean` and `scale`, shape (d,), standardise the
+    features. `history` has loss and measure after each iteration or epoch.
     """
 
     kind: ClassVar[str]
@@ -71,6 +57,7 @@ class FittedHead(ABC):
     l2: float = 0.0
     history: History = field(default_factory=dict, compare=False)
     phases: Phases = field(default=(), compare=False)
+    # Moments of the features so far, where `partial_fit` can go on from them.
     moments: Moments | None = field(default=None, compare=False, repr=False)
 
     # Set only where a Keras optimizer trained the head; see TrainedSuffix.
@@ -104,9 +91,9 @@ class FittedHead(ABC):
         """Number of them before layers of the backbone were trained."""
         return self.n_iter
 
-    @abstractmethod
     def can_start(self, suffix: Suffix) -> bool:
         """Return whether the training of a suffix can start from these weights."""
+        return self.can_resume(suffix)
 
     def can_resume(self, suffix: Suffix) -> bool:
         """Return whether the training of a suffix can go on from `parameters` and `checkpoint`."""

@@ -19,7 +19,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -131,24 +131,10 @@ def fit_linear(
 ) -> LinearHead:
     """Fit a linear head to its optimum; warn if `max_iter` iterations were not enough.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Training features.
-    targets : ndarray of shape (n, ...)
-        Targets as the objective encodes them.
-    objective : Objective
-        Number of outputs and loss.
-    l2 : float
-        Weight of the squared norm of the coefficients in the objective.
-    sample_weight : ndarray of shape (n,)
-        Weight of each sample, also in the mean and deviation of the features; a weight of 2 is
-        the same as the sample twice.
-    max_iter : int, default=1000
-        L-BFGS iterations at most.
-    validation : (features, targets, weights) or None, default=None
-        Samples that are only measured: their loss and measure after each iteration are in the
-        history.
+    `features` have shape (n, d), `targets` (n, ...) are as the objective encodes them. A sample of
+    weight 2 is the sample twice, also in the mean and deviation of the features. `validation` are
+    features, targets and weights that are only measured: their loss and measure after each
+    iteration are in the history.
     """
     with few_threads(features.size * objective.n_outputs):
         axes = _known_axes(features, sample_weight)
@@ -271,23 +257,19 @@ def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
     return result.x
 
 
+@dataclass
 class LinearProblem:
     """The objective and its gradient over the coefficients and intercepts in one vector."""
 
-    def __init__(
-        self,
-        features: np.ndarray,
-        targets: np.ndarray,
-        objective: Objective,
-        l2: float,
-        weights: np.ndarray,
-    ):
-        self.features = features
-        self.targets = targets
-        self.objective = objective
-        self.l2 = l2
+    features: np.ndarray
+    targets: np.ndarray
+    objective: Objective
+    l2: float
+    weights: InitVar[np.ndarray]
+
+    def __post_init__(self, weights: np.ndarray) -> None:
         self.shares = weights / weights.sum()
-        self.history: History = {"loss": [], objective.measure: []}
+        self.history: History = {"loss": [], self.objective.measure: []}
         self._last = (np.nan, np.nan)
         self._watched: LinearProblem | None = None
 

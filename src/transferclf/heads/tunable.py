@@ -126,23 +126,22 @@ class Network:
         first.kernel.assign(by_feature * new_scale[:, None])
         first.bias.assign(bias)
 
-    def set_pixel_scaling(self, scaling: PixelScaling) -> None:
-        """Set the fitted pixel scaling."""
-        for layer in self._scalers:
-            layer.set(scaling)
+    def set_pixel_scaling(self, scaling: PixelScaling | None) -> None:
+        """Set the fitted pixel scaling, if there is one."""
+        if scaling is not None:
+            for layer in self._scalers:
+                layer.set(scaling)
 
-    def set_penalties(self, l1: float, l2: float) -> None:
-        """Set the weights of the penalties of all kernels."""
+    def set_hyperparameters(self, l1: float, l2: float, dropout: Sequence[float]) -> None:
+        """Set the weights of the penalties of all kernels, and the rate of each dropout."""
         for layer in self._dense:
             if layer.l1 is not None:
                 layer.l1.assign(l1)
             if layer.l2 is not None:
                 layer.l2.assign(l2)
-
-    def set_dropout(self, rates: Sequence[float]) -> None:
-        """Set the rates, one for each dropout."""
-        for layer, rate in zip(self._dropouts, rates, strict=True):
-            layer.rate.assign(rate)
+        if self._dropouts:
+            for layer, rate in zip(self._dropouts, dropout, strict=True):
+                layer.rate.assign(rate)
 
     def kernels(self) -> list[keras.Variable]:
         """Return the kernels of the head's dense layers."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -25,9 +24,6 @@ from transferclf.exceptions import ImageError, InvalidParameterError, NetworkErr
 from transferclf.graphs.constants import shifted, shifted_and_scaled
 from transferclf.heads.suffix import PIXEL_SCALINGS
 from transferclf.objectives.weights import check_sample_weight
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 # Most values of an image that are whitened against each other: those of 64 x 64 colour pixels. The
 # matrix of so many has 600 MB, and its time grows with the third power of the number.
@@ -54,7 +50,7 @@ class PixelScaling:
 
 
 def fit_pixel_scaling(
-    kind: str, pixels: np.ndarray, weights: npt.ArrayLike | None = None, epsilon: float = 0.01
+    kind: str, pixels: np.ndarray, weights: object = None, epsilon: float = 0.01
 ) -> PixelScaling:
     """Fit the scaling of pixels (n, h, w, 3) between 0 and 255 to training images.
 

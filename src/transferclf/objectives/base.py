@@ -10,7 +10,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     import keras
-    import numpy.typing as npt
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -62,12 +61,12 @@ class Objective(ABC):
 
     @classmethod
     @abstractmethod
-    def takes(cls, y: npt.ArrayLike) -> bool:
+    def takes(cls, y: object) -> bool:
         """Return whether y is of this kind; errors are left to `encode`."""
 
     @classmethod
     @abstractmethod
-    def encode(cls, y: npt.ArrayLike, n_samples: int) -> tuple[Self, np.ndarray]:
+    def encode(cls, y: object, n_samples: int) -> tuple[Self, np.ndarray]:
         """Check y, and return the objective and the encoded targets, shape (n_samples, ...).
 
         ValueError is raised if y is not one target for each sample, or cannot be learned from.
@@ -75,11 +74,11 @@ class Objective(ABC):
 
     @classmethod
     @abstractmethod
-    def announced(cls, classes: npt.ArrayLike | None) -> Self:
+    def announced(cls, classes: object) -> Self:
         """Return the objective of the `classes` that are passed to the first `partial_fit`."""
 
     @abstractmethod
-    def encode_known(self, y: npt.ArrayLike, n_samples: int) -> np.ndarray:
+    def encode_known(self, y: object, n_samples: int) -> np.ndarray:
         """Encode other targets of this objective; raise ValueError for those it does not know."""
 
     @abstractmethod
@@ -162,7 +161,7 @@ class Objective(ABC):
         """Return encoded targets of some value, of the type and shape that `encode` gives."""
 
     @abstractmethod
-    def spread(self, targets: npt.ArrayLike | keras.KerasTensor) -> keras.KerasTensor:
+    def spread(self, targets: np.ndarray | keras.KerasTensor) -> keras.KerasTensor:
         """Return targets as float tensors (n, n_outputs), which mixup and cutmix can mix."""
 
     # --- what scores mean
@@ -183,7 +182,7 @@ class Objective(ABC):
     def decide(self, linked: np.ndarray) -> np.ndarray:
         """Return predictions from the result of `link`."""
 
-    def remark_on(self, y: npt.ArrayLike) -> str:
+    def remark_on(self, y: object) -> str:
         """Return a warning about y that `score` compares with predictions; empty if none."""
         return ""
 

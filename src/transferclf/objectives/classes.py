@@ -17,7 +17,6 @@ from transferclf.objectives.weights import class_weights
 
 if TYPE_CHECKING:
     import keras
-    import numpy.typing as npt
 
 # While a penalty is chosen, the held-out loss is the cross-entropy of probabilities mixed with so
 # much chance. This bounds the loss of one sample, such as one of a class that the other folds lack,
@@ -51,19 +50,19 @@ class Classes(Objective):
     # --- what y may be
 
     @classmethod
-    def takes(cls, y: npt.ArrayLike) -> bool:
+    def takes(cls, y: object) -> bool:
         return True
 
     @classmethod
-    def encode(cls, y: npt.ArrayLike, n_samples: int) -> tuple[Self, np.ndarray]:
+    def encode(cls, y: object, n_samples: int) -> tuple[Self, np.ndarray]:
         labels, indices = checks.encode_targets(y, n_samples)
         return cls(labels), indices
 
     @classmethod
-    def announced(cls, classes: npt.ArrayLike | None) -> Self:
+    def announced(cls, classes: object) -> Self:
         return cls(checks.first_classes(classes))
 
-    def encode_known(self, y: npt.ArrayLike, n_samples: int) -> np.ndarray:
+    def encode_known(self, y: object, n_samples: int) -> np.ndarray:
         return checks.known_targets(y, n_samples, self.labels)
 
     def check_encoded(self, targets: np.ndarray, n_samples: int) -> None:
@@ -152,7 +151,7 @@ class Classes(Objective):
     def no_targets(self, n_samples: int) -> np.ndarray:
         return np.zeros(n_samples, np.int32)
 
-    def spread(self, targets: npt.ArrayLike | keras.KerasTensor) -> keras.KerasTensor:
+    def spread(self, targets: np.ndarray | keras.KerasTensor) -> keras.KerasTensor:
         from keras import ops
 
         return ops.one_hot(targets, self.n_outputs)
@@ -172,7 +171,7 @@ class Classes(Objective):
     def decide(self, linked: np.ndarray) -> np.ndarray:
         return self.labels[linked.argmax(axis=1)]
 
-    def remark_on(self, y: npt.ArrayLike) -> str:
+    def remark_on(self, y: object) -> str:
         return checks.look_alike_remark(y, self.labels)
 
     # --- archives

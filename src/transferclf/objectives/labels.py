@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Set
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.utils import column_or_1d
@@ -13,11 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from transferclf._spelling import did_you_mean, known_by_look, shortened, told_apart
 from transferclf.exceptions import ImageError
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
-
-def encode_targets(y: npt.ArrayLike, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+def encode_targets(y: object, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Check class labels, and return the sorted classes and the index of each label among them."""
     labels = _labels(y, n_samples)
     classes, indices = np.unique(labels, return_inverse=True)
@@ -29,7 +26,7 @@ def encode_targets(y: npt.ArrayLike, n_samples: int) -> tuple[np.ndarray, np.nda
     return classes, indices
 
 
-def known_targets(y: npt.ArrayLike, n_samples: int, classes: np.ndarray) -> np.ndarray:
+def known_targets(y: object, n_samples: int, classes: np.ndarray) -> np.ndarray:
     """Return the indices of labels among sorted classes; raise ValueError for others."""
     labels = _labels(y, n_samples)
     unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
@@ -41,7 +38,7 @@ def known_targets(y: npt.ArrayLike, n_samples: int, classes: np.ndarray) -> np.n
     return np.searchsorted(classes, labels)
 
 
-def look_alike_remark(y: npt.ArrayLike, classes: np.ndarray) -> str:
+def look_alike_remark(y: object, classes: np.ndarray) -> str:
     """Return a warning about labels that are not among the classes but look like one; else ""."""
     # A test set may have one more class on purpose. Most often these labels are a known class that
     # is written in another way.
@@ -57,7 +54,7 @@ def look_alike_remark(y: npt.ArrayLike, classes: np.ndarray) -> str:
     )
 
 
-def first_classes(classes: npt.ArrayLike | None) -> np.ndarray:
+def first_classes(classes: object) -> np.ndarray:
     """Return the sorted `classes` that are passed to the first call of `partial_fit`."""
     if classes is None:
         raise ValueError("classes must be passed to the first call of partial_fit.")
@@ -69,7 +66,7 @@ def first_classes(classes: npt.ArrayLike | None) -> np.ndarray:
     return known
 
 
-def _labels(y: npt.ArrayLike | None, n_samples: int) -> np.ndarray:
+def _labels(y: object, n_samples: int) -> np.ndarray:
     """Return y as an array; raise ValueError unless it is one class label for each image."""
     if y is None:
         raise ValueError("TransferClassifier requires y to be passed, but the target y is None.")

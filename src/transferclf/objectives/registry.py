@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transferclf.objectives.base import Objective
 from transferclf.objectives.classes import Classes
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 _KINDS: dict[str, type[Objective]] = {Classes.kind: Classes}
 
@@ -25,7 +21,7 @@ def register_objective(objective: type[Objective]) -> type[Objective]:
     return objective
 
 
-def objective_for(y: npt.ArrayLike, n_samples: int) -> tuple[Objective, np.ndarray]:
+def objective_for(y: object, n_samples: int) -> tuple[Objective, np.ndarray]:
     """Return the objective that takes y, and y encoded."""
     for kind in reversed(_KINDS.values()):
         if kind.takes(y):
@@ -33,7 +29,7 @@ def objective_for(y: npt.ArrayLike, n_samples: int) -> tuple[Objective, np.ndarr
     return Classes.encode(y, n_samples)  # its errors say what is expected
 
 
-def announced(classes: npt.ArrayLike | None, known: Objective | None) -> Objective:
+def announced(classes: object, known: Objective | None) -> Objective:
     """Return the objective of `partial_fit`, given its argument `classes`.
 
     `known` is the objective of the first call; where it is None, `classes` are needed.

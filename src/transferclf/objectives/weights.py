@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import compute_class_weight
@@ -12,13 +11,8 @@ from transferclf._checks import check_choice
 from transferclf._spelling import did_you_mean
 from transferclf.exceptions import InvalidParameterError
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
-
-def check_sample_weight(
-    weights: npt.ArrayLike | None, n_samples: int, name: str = "sample_weight"
-) -> np.ndarray:
+def check_sample_weight(weights: object, n_samples: int, name: str = "sample_weight") -> np.ndarray:
     """Return weights as float64 of shape (n_samples,); None is a weight of one each."""
     if weights is None:
         return np.ones(n_samples)
@@ -36,7 +30,7 @@ def check_sample_weight(
     return values
 
 
-def _floats(name: str, values: npt.ArrayLike) -> np.ndarray:
+def _floats(name: str, values: object) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):

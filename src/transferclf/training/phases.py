@@ -51,10 +51,6 @@ class TrainedSuffix(FittedHead):
         with self._loaded() as trainer:
             return trainer.features(rows)
 
-    def can_start(self, suffix: Suffix) -> bool:
-        """Return whether it is this suffix that was trained."""
-        return self.can_resume(suffix)
-
     def can_resume(self, suffix: Suffix) -> bool:
         """Return whether it is this suffix that was trained."""
         return self.suffix.shape == suffix.shape
@@ -86,8 +82,7 @@ class TrainedSuffix(FittedHead):
         with trainer.lock:
             trainer.set_parameters(self.parameters)
             trainer.network.set_statistics(self.mean, self.scale)
-            if self.scaling is not None:
-                trainer.network.set_pixel_scaling(self.scaling)
+            trainer.network.set_pixel_scaling(self.scaling)
             yield trainer
 
 
@@ -187,11 +182,8 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
     if start.carried_from is not None:
         network.carry_statistics(*start.carried_from, start.mean, start.scale)
     network.set_statistics(start.mean, start.scale)
-    network.set_penalties(recipe.l1, recipe.l2)
-    if suffix.dropout:
-        network.set_dropout(recipe.dropout)
-    if start.scaling is not None:
-        network.set_pixel_scaling(start.scaling)
+    network.set_hyperparameters(recipe.l1, recipe.l2, recipe.dropout)
+    network.set_pixel_scaling(start.scaling)
 
 
 def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:

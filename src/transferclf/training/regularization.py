@@ -78,7 +78,14 @@ def choose_l2(
     target always are. `verbose` prints the choice. InvalidParameterError is raised if the arrays do
     not fit together or have invalid values.
     """
-    _check(features, targets, objective, sample_weight, groups)
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise InvalidParameterError(
+            "features must be finite numbers of shape (n, d). "
+            f"Got shape {features.shape}, {np.count_nonzero(~np.isfinite(features))} of them not "
+            "finite, instead."
+        )
+    objective.check_encoded(targets, len(features))
+    _check_vectors(len(features), sample_weight, groups)
     samples = _distinct(features, targets, objective, sample_weight, groups)
     if not samples.can_be_split():
         if verbose:
@@ -262,24 +269,11 @@ class Fold:
         return np.repeat(1 / np.sqrt(of_axes), self._objective.n_outputs)
 
 
-def _check(
-    features: np.ndarray,
-    targets: np.ndarray,
-    objective: Objective,
-    weights: np.ndarray,
-    groups: np.ndarray | None,
-) -> None:
-    if features.ndim != 2 or not np.isfinite(features).all():
-        raise InvalidParameterError(
-            "features must be finite numbers of shape (n, d). "
-            f"Got shape {features.shape}, {np.count_nonzero(~np.isfinite(features))} of them not "
-            "finite, instead."
-        )
-    objective.check_encoded(targets, len(features))
+def _check_vectors(n_samples: int, weights: np.ndarray, groups: np.ndarray | None) -> None:
     for name, values in {"sample_weight": weights, "groups": groups}.items():
-        if values is not None and values.shape != (len(features),):
+        if values is not None and values.shape != (n_samples,):
             raise InvalidParameterError(
-                f"{name} must have shape ({len(features)},). Got {values.shape} instead."
+                f"{name} must have shape ({n_samples},). Got {values.shape} instead."
             )
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise InvalidParameterError(
