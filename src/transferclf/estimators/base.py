@@ -6,7 +6,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -187,10 +186,6 @@ class BackboneEstimator(BaseEstimator):
 
     def _extractor(self, resize: ResizeMode | None = None) -> Extractor:
         return Extractor(store_for(self.cache), resize or self.resize_, int(self.verbose))
-
-    def _features(self, source: ImageSource) -> np.ndarray:
-        """Return rows (len(source), d); each distinct image is computed at most once."""
-        return self._extractor().rows(source, self.prefix_)
 
     def _source_of(self, X: object) -> ImageSource:
         """Return the checked images of a fitted estimator's method."""

@@ -146,7 +146,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         warn_without_effect(self, {"layer"} | self._used_of_backbone())
         self._remark_on(source)
         # One image shows early whether everything works, and how many features there are.
-        self.n_features_out_ = self._features(source[:1]).shape[1]
+        self.n_features_out_ = self._extractor().rows(source[:1], self.prefix_).shape[1]
         return self
 
     def transform(self, X: object) -> np.ndarray:
@@ -168,7 +168,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         sklearn.exceptions.NotFittedError
             If `fit` was not called.
         """
-        return self._features(self._source_of(X))
+        return self._extractor().rows(self._source_of(X), self.prefix_)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Name the features: backbone, tapped layer, pooling, number.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -63,6 +63,8 @@ _SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
 class BackboneParameters:
     """The parameters that all estimators on a frozen backbone have; see CNNFeatureExtractor."""
 
+    preprocessings: ClassVar[tuple[str, ...]] = ("auto", *PREPROCESSINGS)
+
     backbone: str | ConvNet | keras.Model
     weights: str | Path | None
     image_size: int | tuple[int, int] | None
@@ -88,19 +90,16 @@ class BackboneParameters:
         store_for(self.cache)
         check_engine(self.engine, self.precision)
         check_image_shape(self.image_shape)
-        check_choice("preprocessing", self.preprocessing, self.preprocessings())
+        check_choice("preprocessing", self.preprocessing, self.preprocessings)
         check_verbose(self.verbose)
         check_random_state(self.random_state)
-
-    @classmethod
-    def preprocessings(cls) -> tuple[str, ...]:
-        """Return the values that `preprocessing` may have."""
-        return ("auto", *PREPROCESSINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(BackboneParameters):
     """The parameters of TransferClassifier as passed by the user; properties interpret them."""
+
+    preprocessings = (*BackboneParameters.preprocessings, *PIXEL_SCALINGS)
 
     zca_epsilon: float
     hidden_units: int | Sequence[int]
@@ -157,11 +156,6 @@ class Parameters(BackboneParameters):
         _check_callbacks(self.callbacks)
         _check_own_head(self)
         _check_optimizer(self)
-
-    @classmethod
-    def preprocessings(cls) -> tuple[str, ...]:
-        """Return the values that `preprocessing` may have."""
-        return (*super().preprocessings(), *PIXEL_SCALINGS)
 
     @property
     def recipe_of_views(self) -> Augmentation | None:

@@ -15,8 +15,7 @@ from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.memory import MANY_FEATURES, check_fits, fits, n_dense_weights
 from transferclf.training.plan import Plan
-from transferclf.training.recipe import Recipe
-from transferclf.training.trainer import Method
+from transferclf.training.trainer import Method, Recipe
 
 if TYPE_CHECKING:
     from transferclf.estimators.effects import Asked
@@ -40,7 +39,13 @@ def plan_for(
     afresh = parameters.recipe_of_views if prefix.is_empty else None
     head = tuning = None
     if fit is None:
-        head = _head_recipe(parameters, prefix, seed, afresh)
+        is_scratch = prefix.is_scratch
+        head = replace(
+            _common_recipe(parameters, seed, afresh if is_scratch else None),
+            learning_rate=parameters.rate,
+            epochs=int(parameters.epochs),
+            part="network" if is_scratch else "head",
+        )
     if prefix.is_cut and not prefix.is_scratch:
         tuning = _fine_tuning(parameters, seed, afresh)
     stops_early = any(recipe.patience is not None for recipe in (head, tuning) if recipe)
@@ -100,19 +105,6 @@ def _untrained_plan(
         augmentation=parameters.recipe_of_views,
     )
     return replace(plan, zca_epsilon=float(parameters.zca_epsilon)) if scaling == "zca" else plan
-
-
-def _head_recipe(
-    parameters: Parameters | Asked, prefix: Prefix, seed: int, augmentation: Augmentation | None
-) -> Recipe:
-    """Return the recipe for the head on features, or for a whole network on its pixels."""
-    is_scratch = prefix.is_scratch
-    return replace(
-        _common_recipe(parameters, seed, augmentation if is_scratch else None),
-        learning_rate=parameters.rate,
-        epochs=int(parameters.epochs),
-        part="network" if is_scratch else "head",
-    )
 
 
 def _fine_tuning(

@@ -21,18 +21,12 @@ if TYPE_CHECKING:
 class Checkpoint:
     """State of training by a Keras optimizer at the end of an epoch.
 
-    `values` are the weights, `n_weights` of them, then the state of the optimizer and of the random
-    generators. `method` is the key of the `Method` that was used.
+    `values` are the weights, the state of the optimizer and that of the random generators. `method`
+    is the key of the `Method` that was used.
     """
 
     values: list[np.ndarray]
-    n_weights: int
     method: tuple[object, ...]
-
-    @property
-    def parameters(self) -> list[np.ndarray]:
-        """The weights."""
-        return self.values[: self.n_weights]
 
 
 @dataclass(frozen=True, kw_only=True)

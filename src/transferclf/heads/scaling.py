@@ -86,11 +86,3 @@ class Moments:
         deviation = np.sqrt(self.variance)
         relative = max(10 * self.rounding, self.n_images * np.finfo(float).eps)
         return deviation, deviation > relative * np.abs(self.mean)
-
-
-def mean_and_scale(
-    features: np.ndarray, weights: np.ndarray, least: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted mean and scale of each feature, as in `Moments`."""
-    moments = Moments.of(features, weights)
-    return moments.mean, moments.scale(least)

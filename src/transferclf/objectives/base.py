@@ -36,26 +36,13 @@ class Objective(ABC):
     A network gives scores of shape (n, n_outputs). The objective defines the encoded targets, the
     loss of scores, and their meaning. A kind is a subclass in a file of its own that is passed to
     `register_objective`. Objects are immutable and can be pickled.
-
-    Attributes
-    ----------
-    kind : str
-        Name of the kind, also in archives.
-    measure : str
-        Name in the history of the measure beside the loss.
-    outputs : str
-        Name for the outputs in error messages, such as "classes".
-    activation : str
-        Activation of the last layer of `model_`: Keras' name of the function of `link`.
-    n_outputs : int
-        Number of scores for each sample.
     """
 
-    kind: ClassVar[str]
-    measure: ClassVar[str]
-    outputs: ClassVar[str]
-    activation: ClassVar[str]
-    n_outputs: int
+    kind: ClassVar[str]  # name of the kind, also in archives
+    measure: ClassVar[str]  # name in the history of the measure beside the loss
+    outputs: ClassVar[str]  # name for the outputs in error messages, such as "classes"
+    activation: ClassVar[str]  # of the last layer of `model_`: Keras' name of the function `link`
+    n_outputs: int  # number of scores for each sample
 
     # --- what y may be
 

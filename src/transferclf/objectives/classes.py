@@ -47,8 +47,6 @@ class Classes(Objective):
         """Return the objective of classes whose labels are their numbers."""
         return cls(np.arange(n_classes))
 
-    # --- what y may be
-
     @classmethod
     def takes(cls, y: object) -> bool:
         return True
@@ -86,8 +84,6 @@ class Classes(Objective):
     def attributes(self) -> dict[str, object]:
         return {"classes_": self.labels}
 
-    # --- samples
-
     def class_factors(
         self, class_weight: str | Mapping | None, targets: np.ndarray
     ) -> np.ndarray | None:
@@ -104,8 +100,6 @@ class Classes(Objective):
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
         return targets
-
-    # --- the loss, for L-BFGS and for what is measured
 
     def evaluate(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> Evaluated:
         rows = np.arange(len(targets))
@@ -134,8 +128,6 @@ class Classes(Objective):
     def first_curvature(self) -> float:
         return (1 - 1 / self.n_outputs) / self.n_outputs
 
-    # --- the loss, for Keras
-
     def keras_loss(self, are_mixed: bool) -> keras.losses.Loss:
         from keras import losses
 
@@ -156,8 +148,6 @@ class Classes(Objective):
 
         return ops.one_hot(targets, self.n_outputs)
 
-    # --- what scores mean
-
     def link(self, scores: np.ndarray) -> np.ndarray:
         return softmax(scores.astype(float), axis=1)
 
@@ -173,8 +163,6 @@ class Classes(Objective):
 
     def remark_on(self, y: object) -> str:
         return checks.look_alike_remark(y, self.labels)
-
-    # --- archives
 
     def to_json(self) -> dict[str, object]:
         dtype = self.labels.dtype.newbyteorder("<").str

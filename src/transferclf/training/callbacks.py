@@ -10,29 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import keras
 
-    from transferclf.training.recipe import Recipe
+    from transferclf.training.trainer import Recipe
 
 # On a plateau the learning rate becomes a fifth, after half the patience of early stopping.
 PLATEAU_FACTOR = 0.2
 PLATEAU_PATIENCE = 3
 
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-
-
-class NoCallbacks:
-    """Callbacks that do nothing, without Keras' overhead in each epoch."""
-
-    watches_batches = False
-
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Do nothing."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Do nothing."""
-
-    def kept_epoch(self, done: int) -> int:
-        """Return the last epoch: no earlier weights were restored."""
-        return done
 
 
 @contextmanager
@@ -42,7 +26,7 @@ def told_callbacks(
     measured: Callable[[], dict[str, float]],
     n_batches: int,
     first_epoch: int,
-) -> Iterator[keras.callbacks.CallbackList | NoCallbacks]:
+) -> Iterator[keras.callbacks.CallbackList]:
     """Tell the callbacks of a phase that training begins, and at its end or failure that it ends.
 
     The user's callbacks are called themselves, not copies, so that they keep their records.
@@ -53,14 +37,11 @@ def told_callbacks(
     Tell the result of epochs and, if it `watches_batches`, of batches. After the ``with`` block
     `kept_epoch(done)` returns the epoch whose weights the model has.
     """
-    before = measured()
-    stopping = _early_stopping(recipe)
-    callbacks = [*recipe.callbacks, *stopping, *_on_plateau(recipe, before)]
-    if not callbacks:
-        yield NoCallbacks()
-        return
     import keras
 
+    before = measured()
+    stopping, on_plateau = _of_recipe(recipe, has_validation=bool(before))
+    callbacks = [*recipe.callbacks, *stopping, *on_plateau]
     # Given the model here, Keras' list would tie a History among the callbacks to it.
     told = keras.callbacks.CallbackList(callbacks, epochs=recipe.epochs, steps=n_batches, verbose=0)
     told.watches_batches = any(map(_watches_batches, callbacks))
@@ -109,29 +90,22 @@ def _detach(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -
         del model.history
 
 
-def _early_stopping(recipe: Recipe) -> list[keras.callbacks.Callback]:
-    import keras
+def _of_recipe(
+    recipe: Recipe, has_validation: bool
+) -> tuple[list[keras.callbacks.Callback], list[keras.callbacks.Callback]]:
+    """Return early stopping and lowering of the learning rate, where the recipe has them."""
+    from keras.callbacks import EarlyStopping, ReduceLROnPlateau
 
-    if recipe.patience is None:
-        return []
-    return [
-        keras.callbacks.EarlyStopping(
-            "val_loss",
-            patience=recipe.patience,
-            restore_best_weights=True,
-            start_from_epoch=-1,  # the state before epoch 0 counts, too
-        )
-    ]
-
-
-def _on_plateau(recipe: Recipe, measured: dict[str, float]) -> list[keras.callbacks.Callback]:
-    import keras
-
-    if recipe.schedule != "plateau":
-        return []
-    monitor = "val_loss" if measured else "loss"
-    patience = PLATEAU_PATIENCE if recipe.patience is None else max(recipe.patience // 2, 1)
-    return [keras.callbacks.ReduceLROnPlateau(monitor, PLATEAU_FACTOR, patience)]
+    stopping, on_plateau, patience = [], [], recipe.patience
+    if patience is not None:
+        # The state before epoch 0 counts, too.
+        options = {"restore_best_weights": True, "start_from_epoch": -1}
+        stopping = [EarlyStopping("val_loss", patience=patience, **options)]
+    if recipe.schedule == "plateau":
+        monitor = "val_loss" if has_validation else "loss"
+        wait = PLATEAU_PATIENCE if patience is None else max(patience // 2, 1)
+        on_plateau = [ReduceLROnPlateau(monitor, PLATEAU_FACTOR, wait)]
+    return stopping, on_plateau
 
 
 def _watches_batches(callback: keras.callbacks.Callback) -> bool:

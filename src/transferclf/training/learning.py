@@ -25,8 +25,8 @@ from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
 from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
 from transferclf.training.plan import Images, Plan, Variant
-from transferclf.training.recipe import Recipe
 from transferclf.training.regularization import choose_l2
+from transferclf.training.trainer import Recipe
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
@@ -247,22 +247,18 @@ class _Learner:
         """Return features of the whole frozen network."""
         prefix = self.plan.prefix
 
-        def from_pixels(images: Images, variant: Variant) -> np.ndarray:
-            title = self._title("features", images, variant)
-            read = self._readers[variant.crop]
-            return read.rows(images.source, prefix.whole(), title=title)
-
-        def from_activations(images: Images, variant: Variant) -> np.ndarray:
+        def features(images: Images, variant: Variant) -> np.ndarray:
+            title, read = self._title("features", images, variant), self._readers[variant.crop]
+            if prefix.is_empty:
+                return read.rows(images.source, prefix.whole(), title=title)
             is_training = images is self.images
             samples = data.train if is_training else data.validation
             assert samples is not None
             number = self.plan.variants.index(variant) if is_training else 0
             rows = samples.rows[number * len(images.targets) :][: len(images.targets)]
-            title = self._title("features", images, variant)
-            read = self._readers[variant.crop]
             return read.after_cut(images.source, rows, prefix, variant.view, title)
 
-        return self._data(from_pixels if prefix.is_empty else from_activations)
+        return self._data(features)
 
     def _data(self, rows: Callable[[Images, Variant], np.ndarray]) -> _Data:
         """Return rows of all variants of the training images, and of the validation images."""

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from transferclf.exceptions import DivergenceError
-from transferclf.heads.fitted import FittedHead
+from transferclf.heads.fitted import Checkpoint, FittedHead
 from transferclf.heads.history import UNITS, History, Phase, Phases
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
-from transferclf.training.recipe import Recipe
 from transferclf.training.running import Run
-from transferclf.training.trainer import Trainer, trainer_for
+from transferclf.training.steps import as_arrays
+from transferclf.training.trainer import Recipe, Trainer, trainer_for
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
@@ -176,7 +176,7 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
         checkpoint = start.trained.checkpoint
         # The state of one optimizer means nothing to another.
         if checkpoint is not None and checkpoint.method == recipe.method.key:
-            trainer.restore(checkpoint.values)
+            trainer.state.write(checkpoint.values)
             if recipe.schedule is None and recipe.learning_rate is not None:
                 trainer.model.optimizer.learning_rate = recipe.learning_rate
     if start.carried_from is not None:
@@ -188,23 +188,23 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
 
 def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
     """Return the suffix as it was at the end of the last epoch."""
-    reached, trained = run.reached, start.trained
-    run.trainer.restore(reached.snapshot)
-    checkpoint = run.trainer.checkpoint(reached.snapshot)
+    reached, trained, network = run.reached, start.trained, run.trainer.network
+    run.trainer.state.write(reached.snapshot)
+    values = as_arrays(reached.snapshot)
     n_before = len(start.history.get("loss", ()))
     return TrainedSuffix(
         suffix=suffix,
         mean=start.mean,
         scale=start.scale,
-        weights=run.trainer.network.head_weights(),
+        weights=network.head_weights(),
         l2=run.recipe.l2,
         history=reached.history,
         phases=_phases(run, start),
         moments=start.moments,
-        parameters=checkpoint.parameters,
+        parameters=values[: len(network.weights)],
         scaling=start.scaling,
         dropout=run.recipe.dropout,
-        checkpoint=checkpoint,
+        checkpoint=Checkpoint(values, run.recipe.method.key),
         epochs_done=reached.epochs_done,
         n_head_iter=n_before if trained is None else trained.n_head_iter,
     )

@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from transferclf._printing import say
 from transferclf.exceptions import InvalidParameterError
 from transferclf.heads.linear import LinearProblem, few_threads
-from transferclf.heads.scaling import mean_and_scale
+from transferclf.heads.scaling import Moments
 from transferclf.objectives import Objective
 
 # Half decades. Below them the tolerance of L-BFGS decides, not the penalty.
@@ -85,7 +85,16 @@ def choose_l2(
             "finite, instead."
         )
     objective.check_encoded(targets, len(features))
-    _check_vectors(len(features), sample_weight, groups)
+    for name, values in {"sample_weight": sample_weight, "groups": groups}.items():
+        if values is not None and values.shape != (len(features),):
+            raise InvalidParameterError(
+                f"{name} must have shape ({len(features)},). Got {values.shape} instead."
+            )
+    if not (np.isfinite(sample_weight) & (sample_weight >= 0)).all():
+        raise InvalidParameterError(
+            "sample_weight must be finite and not negative. "
+            f"Got {sample_weight.min()} to {sample_weight.max()} instead."
+        )
     samples = _distinct(features, targets, objective, sample_weight, groups)
     if not samples.can_be_split():
         if verbose:
@@ -183,8 +192,8 @@ def _folds(samples: _Samples, objective: Objective) -> list[Fold]:
 
 def principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return standardised features in their principal axes, in single precision; shape (m, r)."""
-    mean, scale = mean_and_scale(features, weights)
-    rows = (features - mean) / scale
+    moments = Moments.of(features, weights)
+    rows = (features - moments.mean) / moments.scale()
     if not 1 < min(rows.shape) <= MAX_AXES:
         return rows.astype(np.float32)
     is_wide = rows.shape[0] < rows.shape[1]
@@ -247,7 +256,10 @@ class Fold:
         total = self._weights.sum() + self.held_out_weight
         l2 *= total / self._weights.sum()
         problem = LinearProblem(*self._training, self._objective, l2, self._weights)
-        steps = self._steps(l2)
+        # Steps along each axis that make the objective curve alike along all.
+        curvature = max(self._curvature, 1e-3)
+        of_axes = np.append(curvature * self._variances + 2 * l2, curvature)
+        steps = np.repeat(1 / np.sqrt(of_axes), self._objective.n_outputs)
 
         def scaled(point: np.ndarray) -> tuple[float, np.ndarray]:
             loss, gradient = problem.loss_and_gradient(steps * point)
@@ -261,22 +273,3 @@ class Fold:
             options={"maxiter": MAX_ITER, "ftol": LOSS_TOLERANCE},
         )
         self._parameters = (steps * result.x).reshape(self._parameters.shape)
-
-    def _steps(self, l2: float) -> np.ndarray:
-        """Return a step along each axis that makes the objective curve alike along all."""
-        curvature = max(self._curvature, 1e-3)
-        of_axes = np.append(curvature * self._variances + 2 * l2, curvature)
-        return np.repeat(1 / np.sqrt(of_axes), self._objective.n_outputs)
-
-
-def _check_vectors(n_samples: int, weights: np.ndarray, groups: np.ndarray | None) -> None:
-    for name, values in {"sample_weight": weights, "groups": groups}.items():
-        if values is not None and values.shape != (n_samples,):
-            raise InvalidParameterError(
-                f"{name} must have shape ({n_samples},). Got {values.shape} instead."
-            )
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise InvalidParameterError(
-            "sample_weight must be finite and not negative. "
-            f"Got {weights.min()} to {weights.max()} instead."
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,9 @@ from transferclf._printing import say
 from transferclf.exceptions import DivergenceError
 from transferclf.heads.history import History, entries
 from transferclf.training.batches import Samples, epoch_orders, tiled
-from transferclf.training.callbacks import NoCallbacks, told_callbacks
-from transferclf.training.recipe import Recipe
+from transferclf.training.callbacks import told_callbacks
 from transferclf.training.schedules import rates
-from transferclf.training.trainer import Trainer
+from transferclf.training.trainer import Recipe, Trainer
 
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
@@ -40,6 +39,7 @@ class Reached:
     stopped_early: bool = False
 
 
+@dataclass
 class Run:
     """A phase while it runs. Hold the lock of its trainer.
 
@@ -47,25 +47,20 @@ class Run:
     whole.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        recipe: Recipe,
-        samples: Samples,
-        validation: Samples | None,
-        history: History,
-        epochs_done: int = 0,
-    ):
-        self.trainer = trainer
-        self.recipe = recipe
-        self.samples = samples
-        self.validation = validation
-        self._objective = trainer.objective
-        self._n_batches = -(-len(samples) // recipe.batch_size)
+    trainer: Trainer
+    recipe: Recipe
+    samples: Samples
+    validation: Samples | None
+    history: InitVar[History]
+    epochs_done: InitVar[int] = 0
+
+    def __post_init__(self, history: History, epochs_done: int) -> None:
+        self._objective = self.trainer.objective
+        self._n_batches = -(-len(self.samples) // self.recipe.batch_size)
         # The entries are there even if no epoch ends.
         before: History = {"loss": [], self._objective.measure: []}
         before |= {name: list(values) for name, values in history.items()}
-        snapshot, _ = trainer.snapshot()
+        snapshot, _ = self.trainer.state.read()
         self._began = self.reached = Reached(snapshot, before, epochs_done, epochs_done)
 
     def train(self, verbose: int) -> None:
@@ -100,16 +95,21 @@ class Run:
         """
         losses = []
         for state in (self.reached, self._began):
-            self.trainer.restore(state.snapshot)
+            self.trainer.state.write(state.snapshot)
             losses.append(self._loss_and_measure(self._some())[0])
         if not losses[0] <= losses[1]:  # also if it is no number
             self.reached = self._began
 
-    def _end(self, callbacks: CallbackList | NoCallbacks, verbose: int) -> None:
+    def _end(self, callbacks: CallbackList, verbose: int) -> None:
         """Keep the weights that the callbacks have left, which may be those of an earlier epoch."""
-        self._check_scores()
-        snapshot, _ = self.trainer.snapshot()
         done = self.reached.epochs_done
+        # Finite weights can give scores that are not. With validation samples, the check of their
+        # loss after each epoch has found it already.
+        if self.validation is None:
+            scores = self.trainer.scores(self._some().rows)
+            if not np.isfinite(scores).all():
+                raise self._diverged(f"after epoch {done}", self.trainer.learning_rate)
+        snapshot, _ = self.trainer.state.read()
         kept = callbacks.kept_epoch(done)
         is_early = bool(self.trainer.model.stop_training) and done < self.recipe.epochs
         self.reached = replace(self.reached, snapshot=snapshot, kept=kept, stopped_early=is_early)
@@ -128,7 +128,7 @@ class Run:
         order: np.ndarray,
         steps: np.ndarray | None,
         epoch: int,
-        callbacks: CallbackList | NoCallbacks,
+        callbacks: CallbackList,
     ) -> dict[str, float]:
         count = self._n_batches
         now = None if steps is None else steps[epoch * count : (epoch + 1) * count]
@@ -158,7 +158,7 @@ class Run:
 
     def _record(self, epoch: int, logs: dict[str, float]) -> None:
         """Add an epoch: all of it in one assignment, or nothing if that is interrupted."""
-        snapshot, _ = self.trainer.snapshot()
+        snapshot, _ = self.trainer.state.read()
         history = dict(self.reached.history)
         for name in entries(self._objective.measure):
             if name in logs:
@@ -167,17 +167,8 @@ class Run:
 
     def _check_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         losses = [logs[name] for name in ("loss", "val_loss") if name in logs]
-        if not np.isfinite(losses).all() or not self.trainer.snapshot()[1]:
+        if not np.isfinite(losses).all() or not self.trainer.state.read()[1]:
             raise self._diverged(f"in epoch {epoch + 1}", logs["learning_rate"])
-
-    def _check_scores(self) -> None:
-        """Raise DivergenceError if weights that are finite give scores that are not."""
-        # With validation samples, the check of their loss after each epoch has found it already.
-        if self.validation is None:
-            scores = self.trainer.scores(self._some().rows)
-            if not np.isfinite(scores).all():
-                done = f"after epoch {self.reached.epochs_done}"
-                raise self._diverged(done, self.trainer.learning_rate)
 
     def _diverged(self, when: str, rate: float) -> DivergenceError:
         name = "learning_rate" if self.recipe.part != "fine-tuning" else "fine_tune_learning_rate"

@@ -47,11 +47,6 @@ def rates(
 
     Source for "cosine": Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
     Restarts", ICLR 2017.
-
-    Examples
-    --------
-    >>> rates("cosine", 0.1, steps=2).round(3).tolist()
-    [0.10000000149011612, 0.05000000074505806]
     """
     check_schedule(schedule)
     is_keras = _is_keras_schedule(schedule)
@@ -59,7 +54,7 @@ def rates(
         check_number("learning_rate", learning_rate, 0, above=True)
     check_number("steps", steps, 0, whole=True)
     if is_keras:
-        found = _scaled(_of_keras(schedule, steps), learning_rate)
+        found = _of_keras(schedule, learning_rate, steps)
     else:
         found = learning_rate * _fractions(schedule, steps)
     return found.astype(np.float32)
@@ -75,7 +70,9 @@ def _fractions(schedule: object, steps: int) -> np.ndarray:
     return np.ones(steps)
 
 
-def _of_keras(schedule: LearningRateSchedule, steps: int) -> np.ndarray:
+def _of_keras(
+    schedule: LearningRateSchedule, learning_rate: float | None, steps: int
+) -> np.ndarray:
     import keras
 
     def values(step: int | np.ndarray) -> np.ndarray:
@@ -94,10 +91,6 @@ def _of_keras(schedule: LearningRateSchedule, steps: int) -> np.ndarray:
             f"expected learning rates that are finite and not negative. Got {found[wrong[0]]:g} at "
             f"step {wrong[0]} of {type(schedule).__name__} instead."
         )
-    return found
-
-
-def _scaled(found: np.ndarray, learning_rate: float | None) -> np.ndarray:
     if learning_rate is None or not len(found):
         return found
     if found[0] == 0:

@@ -24,10 +24,9 @@ from transferclf.graphs.digests import is_of_keras
 from transferclf.graphs.eager import check_eager
 from transferclf.graphs.forking import check_not_forked
 from transferclf.graphs.isolation import undisturbed
-from transferclf.heads.fitted import Checkpoint
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
-from transferclf.training.steps import State, as_arrays, compiled_epoch, training_step
+from transferclf.training.steps import State, compiled_epoch, training_step
 
 if TYPE_CHECKING:
     import keras
@@ -85,12 +84,36 @@ class Method:
         return type(self.optimizer).from_config(config)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a suffix is trained, in the words of Keras.
+
+    `l1` and `l2` are the weights of the sums of absolute values and of squares of the kernels of
+    dense layers. `dropout` has a rate for each dropout of the suffix. `callbacks` are the user's
+    own objects, not copies. `seed` determines initial weights, orders, dropout and augmentation.
+    """
+
+    method: Method
+    learning_rate: float | None  # None is the optimizer's own
+    epochs: int
+    batch_size: int
+    l1: float = 0.0
+    l2: float = 0.0
+    dropout: tuple[float, ...] = ()
+    schedule: str | keras.optimizers.schedules.LearningRateSchedule | None = None
+    # Epochs without a lower validation loss before training stops; None trains to the end.
+    patience: int | None = None
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
+    seed: int = 0
+    part: str = "head"  # one of heads.history.PARTS
+
+
 class Trainer:
     """A built suffix with its optimizer; use it only while you hold its `lock`.
 
     Without a method it computes scores and features alone. `network` has the hyperparameters and
-    the weights of the head, and `model` is its Keras model. With a method, `first_rate` is the
-    optimizer's own learning rate.
+    the weights of the head, and `model` is its Keras model. With a method, `state` is all that
+    training changes, and `first_rate` is the optimizer's own learning rate.
     """
 
     def __init__(self, suffix: Suffix, method: Method | None = None):
@@ -113,30 +136,17 @@ class Trainer:
                 self.first_rate = self.learning_rate
                 weights = self.network.weights
                 variables = [*weights, *self.model.optimizer.variables, *self._seeds]
-                self._state = State(variables, len(weights))
-                self._at_first, _ = self._state.read()
+                self.state = State(variables, len(weights))
+                self._at_first, _ = self.state.read()
         self._epochs: dict[str, Callable[..., dict[str, Tensor]]] = {}
 
     def restart(self, seed: int, learning_rate: float | None = None) -> None:
         """Forget all that was learned: weights as built, optimizer and random seeds as new."""
         seeds = [np.array([seed, n], state.dtype) for n, state in enumerate(self._seeds)]
-        self._state.write([*self._at_first[: len(self._at_first) - len(seeds)], *seeds])
+        self.state.write([*self._at_first[: len(self._at_first) - len(seeds)], *seeds])
         if learning_rate is not None:
             self.model.optimizer.learning_rate = learning_rate
         self.model.stop_training = False
-
-    def snapshot(self) -> tuple[list[Tensor], bool]:
-        """Return all that training changes, and whether all weights are finite."""
-        return self._state.read()
-
-    def restore(self, snapshot: Sequence[Tensor | np.ndarray]) -> None:
-        """Go back to the state of a snapshot."""
-        self._state.write(snapshot)
-
-    def checkpoint(self, snapshot: Sequence[Tensor]) -> Checkpoint:
-        """Return a snapshot as arrays that outlive this trainer."""
-        method = () if self._method is None else self._method.key
-        return Checkpoint(as_arrays(snapshot), len(self.network.weights), method)
 
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
         """Set all weights."""
