@@ -17,7 +17,7 @@ from transferclf.estimators.transfer import TransferEstimator, warn_of_first_ima
 from transferclf.exceptions import warn
 from transferclf.objectives import announced, objective_for
 from transferclf.objectives.labels import check_apart
-from transferclf.training.learning import learn
+from transferclf.training.learning import Learner
 
 if TYPE_CHECKING:
     import keras
@@ -246,7 +246,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             validation = self._validation_images(validation_data, objective)
             train, held_out, indices = self._split(images, plan)
             keep = partial(self._keep, sample_indices_=indices)
-            head = learn(
+            learner = Learner(
                 plan,
                 train,
                 self._extractor(),
@@ -255,16 +255,12 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
                 keep=keep,
                 verbose=int(parameters.verbose),
             )
-            keep(head, is_finished=True)
+            keep(learner.learn(), is_finished=True)
         return self
 
     @available_if(has_partial_fit)
     def partial_fit(
-        self,
-        X: object,
-        y: object,
-        classes: object = None,
-        sample_weight: object = None,
+        self, X: object, y: object, classes: object = None, sample_weight: object = None
     ) -> TransferClassifier:
         """Train the head on some more images: one epoch by a Keras optimizer.
 
@@ -317,9 +313,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             previous = None if is_first else self.head_
             plan = partial_plan(parameters, self.prefix_, objective, self._seed, previous)
             verbose = int(parameters.verbose)
-            head = learn(plan, images, self._extractor(), previous=previous, verbose=verbose)
+            learner = Learner(plan, images, self._extractor(), previous=previous, verbose=verbose)
             # One epoch is all or nothing: if it is interrupted, the classifier is as it was.
-            self._keep(head, is_partial=True)
+            self._keep(learner.learn(), is_partial=True)
         return self
 
     def decision_function(self, X: object) -> np.ndarray:

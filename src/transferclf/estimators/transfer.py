@@ -158,11 +158,7 @@ class TransferEstimator(BackboneEstimator):
             raise
 
     def _images(
-        self,
-        source: ImageSource,
-        targets: np.ndarray,
-        objective: Objective,
-        sample_weight: object,
+        self, source: ImageSource, targets: np.ndarray, objective: Objective, sample_weight: object
     ) -> Images:
         """Return the images with their targets and weights; class weights are factors of these."""
         weights = check_sample_weight(sample_weight, len(source))

@@ -44,7 +44,12 @@ def with_head(model: keras.Model, head: FittedHead) -> keras.Model:
             layer = whole.get_layer(name)
             if layer.weights:  # constants are not tuned
                 layer.set_weights(values)
-        _free_to_train(whole, {*(layer.name for layer in of_head), *tuned}, head)
+        trained = {*(layer.name for layer in of_head), *tuned}
+        from_scratch = suffix.prefix is not None and suffix.prefix.is_scratch
+        for layer in whole.layers:
+            is_norm = isinstance(layer, layers.BatchNormalization)
+            is_pretrained = is_norm and not from_scratch and not layer.name.startswith("hidden_")
+            layer.trainable = layer.name in trained and not is_pretrained
         # Keras exports only a model that was called.
         whole(np.zeros((1, *inputs.shape[1:]), np.float32), training=False)
     return whole
@@ -74,15 +79,6 @@ class _PlainLayers:
     def last(self, x: keras.KerasTensor) -> keras.KerasTensor:
         suffix, name = self._suffix, _free("predictions", x)
         return layers.Dense(suffix.n_outputs, suffix.objective.activation, name=name)(x)
-
-
-def _free_to_train(whole: keras.Model, trained: set[str], head: FittedHead) -> None:
-    prefix = head.suffix.prefix
-    from_scratch = prefix is not None and prefix.is_scratch
-    for layer in whole.layers:
-        is_norm = isinstance(layer, layers.BatchNormalization)
-        is_pretrained = is_norm and not from_scratch and not layer.name.startswith("hidden_")
-        layer.trainable = layer.name in trained and not is_pretrained
 
 
 def _standardised(

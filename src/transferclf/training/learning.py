@@ -32,34 +32,12 @@ if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
     from transferclf.images.geometry import ResizeMode
 
-Keep = Callable[[FittedHead], None]
-
 # Where l2 is "auto" and no cross-validation says better.
 HIDDEN_L2 = 0.01
 
 # A unit that is all but dead in the images that set the scale may be alive in later ones. Divided
 # by its deviation it would be thousands there, and no gradient step small enough.
 LEAST_SCALE = 1e-3
-
-
-def learn(
-    plan: Plan,
-    images: Images,
-    read: Extractor,
-    *,
-    validation: Images | None = None,
-    previous: FittedHead | None = None,
-    keep: Keep | None = None,
-    verbose: int = 0,
-) -> FittedHead:
-    """Fit a head to images, and layers of the backbone with it.
-
-    `read` gives activations and pixels. `validation` is measured after each epoch and never learned
-    from. `previous` is a head to go on from. If training is interrupted, `keep` is called with the
-    result so far.
-    """
-    learner = _Learner(plan, images, read, validation, previous, keep, verbose)
-    return learner.whole_network() if plan.prefix.is_scratch else learner.in_two_phases()
 
 
 @dataclass(frozen=True)
@@ -71,18 +49,27 @@ class _Data:
 
 
 @dataclass(frozen=True)
-class _Learner:
-    """The arguments of one call of `learn`."""
+class Learner:
+    """What to learn, from which images.
+
+    `read` gives activations and pixels. `validation` is measured after each epoch and never learned
+    from. `previous` is a head to go on from. If training is interrupted, `keep` is called with the
+    result so far.
+    """
 
     plan: Plan
     images: Images
     read: Extractor
-    validation: Images | None
-    previous: FittedHead | None
-    keep: Keep | None
-    verbose: int
+    validation: Images | None = None
+    previous: FittedHead | None = None
+    keep: Callable[[FittedHead], None] | None = None
+    verbose: int = 0
 
-    def whole_network(self) -> FittedHead:
+    def learn(self) -> FittedHead:
+        """Fit a head to the images, and layers of the backbone with it."""
+        return self._whole_network() if self.plan.prefix.is_scratch else self._in_two_phases()
+
+    def _whole_network(self) -> FittedHead:
         """Train all layers from random weights."""
         assert self.plan.head is not None
         recipe = replace(self.plan.head, l2=self.plan.l2 or 0.0)
@@ -95,12 +82,12 @@ class _Learner:
             start = going_on(before, suffix)
         return self._phase(suffix, recipe, data, start)
 
-    def in_two_phases(self) -> FittedHead:
+    def _in_two_phases(self) -> FittedHead:
         """Train the head on the frozen network, then head and layers above the cut together."""
         plan, previous, data = self.plan, self.previous, self._data(self._rows)
         if not plan.prefix.is_cut:
             return self._head(data)
-        if previous is not None and previous.is_head_of(plan.suffix, plan.is_linear):
+        if previous is not None and previous.is_head_of(plan.suffix, plan.head is None):
             head = previous
         else:
             head = self._head(self._after_cut(data))

@@ -78,11 +78,6 @@ class Plan:
     is_partial: bool = False
 
     @property
-    def is_linear(self) -> bool:
-        """Whether the head is linear, fitted by L-BFGS."""
-        return self.head is None
-
-    @property
     def views(self) -> list[View]:
         """The stored views of each training image, without the image itself."""
         if self.augmentation is None or self.prefix.is_empty:

@@ -149,7 +149,8 @@ class Run:
         with np.errstate(all="ignore"):  # scores that are not finite are an error of their own
             shares = samples.weights / samples.weights.sum()
             losses, measures = self._objective.losses(scores, samples.targets)
-            return float(shares @ losses) + self.trainer.penalty(), float(shares @ measures)
+            penalty = float(sum(map(float, self.trainer.model.losses)))
+            return float(shares @ losses) + penalty, float(shares @ measures)
 
     def _some(self) -> Samples:
         """Return a few of the training samples."""

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def training_step(
-    model: keras.Model,
-    augmenter: Augmenter | None,
-    factors: Sequence[float],
-    objective: Objective,
+    model: keras.Model, augmenter: Augmenter | None, factors: Sequence[float], objective: Objective
 ) -> Step:
     """Return one step of training on a batch of rows, targets and weights.
 

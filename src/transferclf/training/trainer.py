@@ -207,10 +207,6 @@ class Trainer:
         """Function from rows to the features (n, d) that the head standardises."""
         return self._forward(self.network.below_head())
 
-    def penalty(self) -> float:
-        """Return the penalties in the loss, with the weights as they are."""
-        return float(sum(map(float, self.model.losses)))
-
     def _compiled_epoch(
         self, data: tuple[Tensor, Tensor, Tensor]
     ) -> Callable[..., dict[str, Tensor]]:
