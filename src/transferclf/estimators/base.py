@@ -171,7 +171,7 @@ class BackboneEstimator(BaseEstimator):
         prefix = self.prefix_
         used = {"backbone", "cache", "engine", "image_size", "pixel_range", "preprocessing"}
         used |= {"random_state", "verbose"}
-        # The record of a registered builder does not know what its model ends in.
+        # The record of a registered builder does not know whether its model ends in a vector.
         ends_in_rows = prefix.backbone.ends_in == "vector" or (
             prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
         )

@@ -48,7 +48,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     pooling : {"avg", "max", "flatten"}, default="avg"
         How the last activation maps become features.
     preprocessing : str, default="auto"
-        Scaling of the pixels, inside the network; "auto" is what the backbone was trained with.
+        Scaling of the pixels, inside the network; "auto" is that of the backbone's training.
         Others are "none", "rescale" (to 0 to 1), "caffe", "tf" and "torch". "standardize" and
         "zca" (whitening) are fitted to the training images, for networks from nothing.
     zca_epsilon : float, default=0.01
@@ -96,7 +96,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Called at the epochs of each phase of a Keras optimizer: these objects, not copies, except
         in clones. `fit` raises their errors. They see the model of the trained part.
     warm_start : bool, default=False
-        Whether `fit` goes on from what the last one learned, also from where it was interrupted.
+        Whether `fit` goes on from the result of the last one, also of an interrupted one.
     trainable_layers : int or str, default=0
         The layers of the backbone to train after the head: the last n, "all", or the layer or
         block of this name ("block5", "conv5_block3") and everything after it. Batch
@@ -120,7 +120,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
         Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
         length of the rows is a square number, else a square RGB image where a third of it is one,
-        else a strip of gray pixels, one pixel high, which is stretched whatever `resize` says.
+        else a strip of gray pixels, one pixel high, which is stretched in spite of `resize`.
     pixel_range : None, "minmax" or (low, high), default=None
         Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
@@ -128,7 +128,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Where activations are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        What runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the frozen part. bfloat16 is faster on some processors and changes features a little.
     random_state : int, RandomState or None, default=None
@@ -284,7 +284,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ------
         AttributeError
             If the head cannot be trained so: `optimizer="lbfgs"`, `class_weight="balanced"`, or
-            layers of the backbone. Its cause says what to change.
+            layers of the backbone. Its cause names the change to make.
         ValueError
             If the classes are not known, or y has others.
         DivergenceError

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     """Turn images into the activations of a frozen convolutional network.
 
-    Every distinct image goes through the network once per process, whatever clones, folds and
-    pipelines ask for it.
+    Every distinct image goes through the network once per process, for all clones, folds and
+    pipelines.
 
     Parameters
     ----------
@@ -48,19 +48,19 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     pooling : {"avg", "max", "flatten"}, default="avg"
         How activation maps become vectors.
     preprocessing : {"auto", "none", "caffe", "tf", "torch"}, default="auto"
-        Scaling of the pixels, inside the network; "auto" is what the backbone was trained with.
+        Scaling of the pixels, inside the network; "auto" is that of the backbone's training.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
-        rows is a square number, else a square RGB image where a third of it is one, else a strip
-        of gray pixels, one pixel high, which is stretched whatever `resize` says.
+        Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
+        length of the rows is a square number, else a square RGB image where a third of it is one,
+        else a strip of gray pixels, one pixel high, which is stretched in spite of `resize`.
     pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
+        Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
     cache : {"memory", None}, path or FeatureStore, default="memory"
         Where features are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        What runs the network; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network. bfloat16 is faster on some processors and changes features a little.
     random_state : int, RandomState or None, default=None

@@ -1,4 +1,4 @@
-"""predict_imagenet: what the networks of keras.applications see in images, in words."""
+"""predict_imagenet: ImageNet's classes in images, by the networks of keras.applications."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def predict_imagenet(
     resize : {"crop", "stretch", "pad"}, default="crop"
         "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
     image_shape : (h, w) or (h, w, c) or None, default=None
-        What each row of a 2-D X is.
+        Shape of the image in each row of a 2-D X.
     pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are; None reads it off X.
+        Numbers of black and white; None reads them off X.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        What runs the network; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network.
     verbose : int, default=0

@@ -191,7 +191,7 @@ class Parameters(BackboneParameters):
 
     @property
     def fit_without_keras(self) -> str | None:
-        """Name of what fits a head on frozen features; None is a Keras optimizer."""
+        """Name of the fit of a head on frozen features; None is a Keras optimizer."""
         if not self.is_linear or not _is_text(self.optimizer, ("auto", *fit_names())):
             return None
         return LBFGS if self.optimizer == "auto" else str(self.optimizer)

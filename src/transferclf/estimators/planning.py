@@ -146,7 +146,7 @@ def _common_recipe(
 
 
 def check_memory(parameters: Parameters, prefix: Prefix, n_outputs: int) -> None:
-    """Raise InvalidParameterError if what is trained cannot fit into memory, before long work.
+    """Raise InvalidParameterError if the trained part cannot fit into memory, before long work.
 
     Layers of a pretrained backbone and a head of the user's own are not counted.
     """

@@ -31,7 +31,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class FittedHead(ABC):
-    """A learned head, whatever it was fitted by.
+    """A learned head of any kind.
 
     A kind of head is a subclass in a file of its own, made by a function that is passed to
     `register_head`. Everything else asks the object and does not look at its class.

@@ -1,4 +1,4 @@
-"""What a history is made of: iterations of L-BFGS, epochs of the head, epochs of fine-tuning."""
+"""Parts of a history: iterations of L-BFGS, epochs of the head, epochs of fine-tuning."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Suffix:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Equal for suffixes of which one can go on from the other's weights."""
+        """Equal for suffixes if one can go on from the weights of the other."""
         below = self.width if self.prefix is None else (self.prefix.digest, self.prefix.pooling)
         penalties = (self.dropout, self.l1, self.l2)
         layers = (self.hidden_units, self.activation, self.batch_norm, self.head, self.map_shape)

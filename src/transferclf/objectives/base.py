@@ -44,7 +44,7 @@ class Objective(ABC):
     activation: ClassVar[str]  # of the last layer of `model_`: Keras' name of the function `link`
     n_outputs: int  # number of scores for each sample
 
-    # --- what y may be
+    # --- checks and encoding of y
 
     @classmethod
     @abstractmethod
@@ -109,9 +109,9 @@ class Objective(ABC):
 
     @abstractmethod
     def strata(self, targets: np.ndarray) -> np.ndarray:
-        """Return the stratum of each sample, by which folds are dealt; int, shape (n,)."""
+        """Return the stratum of each sample, int of shape (n,); folds have all strata alike."""
 
-    # --- the loss, for L-BFGS and for what is measured
+    # --- the loss, for L-BFGS and for measures
 
     @abstractmethod
     def evaluate(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> Evaluated:
@@ -151,7 +151,7 @@ class Objective(ABC):
     def spread(self, targets: np.ndarray | keras.KerasTensor) -> keras.KerasTensor:
         """Return targets as float tensors (n, n_outputs), which mixup and cutmix can mix."""
 
-    # --- what scores mean
+    # --- the meaning of scores
 
     @abstractmethod
     def link(self, scores: np.ndarray) -> np.ndarray:

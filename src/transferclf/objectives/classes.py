@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # While a penalty is chosen, the held-out loss is the cross-entropy of probabilities mixed with so
 # much chance. This bounds the loss of one sample, such as one of a class that the other folds lack,
 # so that it follows accuracy better than plain cross-entropy does. It is smoother than accuracy,
-# which is a lottery where samples are few, and depends on the probabilities.
+# which chance decides where samples are few, and it depends on the probabilities.
 CHANCE = 0.15
 
 # An array of texts has room for the longest in each place.

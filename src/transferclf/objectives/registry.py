@@ -26,7 +26,7 @@ def objective_for(y: object, n_samples: int) -> tuple[Objective, np.ndarray]:
     for kind in reversed(_KINDS.values()):
         if kind.takes(y):
             return kind.encode(y, n_samples)
-    return Classes.encode(y, n_samples)  # its errors say what is expected
+    return Classes.encode(y, n_samples)  # to raise its errors
 
 
 def announced(classes: object, known: Objective | None) -> Objective:

@@ -1,8 +1,8 @@
-"""What an estimator's parameters mean for training: which suffix, by which recipe, on what.
+"""The phases of training that a plan asks for.
 
-First the head is fitted to the features of the whole frozen network; then, if layers of the
-backbone are to be trained, head and layers together on the activations at the cut. A network
-without pretrained weights that is trained as a whole has one phase, on its pixels.
+First the head is fitted to the features of the whole frozen network. Then, if the plan trains
+layers of the backbone, head and layers are trained together on the activations at the cut. A
+network that starts from random weights has one phase, on its pixels.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Data:
 
 @dataclass(frozen=True)
 class Learner:
-    """What to learn, from which images.
+    """A plan with its images.
 
     `read` gives activations and pixels. `validation` is measured after each epoch and never learned
     from. `previous` is a head to go on from. If training is interrupted, `keep` is called with the

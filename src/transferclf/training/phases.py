@@ -40,10 +40,12 @@ class TrainedSuffix(FittedHead):
     kind: ClassVar[str] = "trained"
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of rows, shape (n, n_outputs)."""
         with self._loaded() as trainer:
             return trainer.scores(rows)
 
     def features(self, rows: np.ndarray) -> np.ndarray:
+        """Return the features that the head standardises, shape (n, d)."""
         if not self.is_at_cut:
             return rows
         with self._loaded() as trainer:
@@ -60,15 +62,18 @@ class TrainedSuffix(FittedHead):
 
     @property
     def n_iter_of_head(self) -> int:
+        """Number of iterations and epochs before layers of the backbone were trained."""
         prefix = self.suffix.prefix
         is_tuned = prefix is not None and not prefix.is_scratch
         return self.n_head_iter if is_tuned else self.n_iter
 
     def tuned(self) -> dict[str, list[np.ndarray]]:
+        """Return the weights of the backbone's layers above the cut by name."""
         with self._loaded() as trainer:
             return trainer.network.tail_weights()
 
     def without_checkpoint(self) -> TrainedSuffix:
+        """Return the same head without the checkpoint that only further training needs."""
         return replace(self, checkpoint=None)
 
     @contextmanager
@@ -83,7 +88,7 @@ class TrainedSuffix(FittedHead):
 
 @dataclass(frozen=True)
 class Start:
-    """What a phase starts from.
+    """The start of a phase.
 
     `mean` and `scale`, shape (d,), standardise the features, whose moments so far are `moments`.
     """

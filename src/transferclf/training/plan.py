@@ -1,4 +1,4 @@
-"""What is to be learned, on which images, and how."""
+"""The plan of a fit, and the images with their targets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Images:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be learned, and how; recipes that are not needed are None.
+    """The plan of a fit; recipes that are not needed are None.
 
     `suffix` has the objective and the layers of the head; the rest of it follows from the recipes
     and the data.

@@ -1,4 +1,4 @@
-"""A phase while it runs: its epochs, what is measured after each, and when it ends."""
+"""A phase while it runs: its epochs, the measures after each, and the end."""
 
 from __future__ import annotations
 

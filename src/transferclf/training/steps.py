@@ -1,4 +1,4 @@
-"""What a trainer compiles: batches of training in one call, and reading and setting all state."""
+"""Compiled functions of a trainer: many batches in one call, and reading and setting all state."""
 
 from __future__ import annotations
 
@@ -125,5 +125,5 @@ def as_arrays(values: Sequence[Tensor]) -> list[np.ndarray]:
     import keras
 
     arrays = [keras.ops.convert_to_numpy(value) for value in values]
-    # Some backends give a copy, others a view of what training goes on to change.
+    # Some backends give a copy, others a view of memory that training goes on to change.
     return [array if array.flags.owndata else array.copy() for array in arrays]

@@ -68,7 +68,7 @@ class Method:
 
     @property
     def has_unknown_code(self) -> bool:
-        """Whether the optimizer has code of the user's own, which may read what changes."""
+        """Whether the optimizer has code of the user's own, which may read changing values."""
         kind = type(self.optimizer)
         return kind is not str and not is_of_keras(kind.__module__)
 
@@ -80,7 +80,7 @@ class Method:
             return keras.optimizers.get(self.optimizer)
         config = self.optimizer.get_config()
         if not isinstance(config["learning_rate"], float | int):
-            config["learning_rate"] = 1e-3  # of a schedule, which is followed from outside
+            config["learning_rate"] = 1e-3  # in the place of a schedule, which the recipe follows
         return type(self.optimizer).from_config(config)
 
 
