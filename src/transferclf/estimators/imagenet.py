@@ -171,7 +171,8 @@ def _whole_network(
         engine=engine,
         precision=precision,
     )
-    trained, (height, width) = backbone.weights_sizes or (backbone.image_size,), prefix.size
+    height, width = prefix.size
+    trained = backbone.weights_sizes or (backbone.image_size,)
     if prefix.weights in PRETRAINED and (height != width or height not in trained):
         raise InvalidParameterError(
             f"image_size must be {' or '.join(map(str, trained))} for {backbone.name!r} with its "

@@ -315,7 +315,9 @@ def _check_own_head(parameters: Parameters) -> None:
 
 def _check_optimizer(parameters: Parameters) -> None:
     optimizer = parameters.optimizer
-    if _is_keras_optimizer(optimizer):
+    # Keras is imported already wherever there is an optimizer.
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(optimizer, keras.optimizers.Optimizer):
         if parameters.lr_schedule is not None and schedule_of(optimizer) is not None:
             raise InvalidParameterError(
                 "the optimizer has a schedule of learning rates already: leave lr_schedule=None, "
@@ -335,12 +337,6 @@ def _check_optimizer(parameters: Parameters) -> None:
             f"head={parameters.head!r}, l1={parameters.l1!r} and dropout={parameters.dropout!r}; "
             "use 'auto' or one of Keras' optimizers."
         )
-
-
-def _is_keras_optimizer(optimizer: object) -> bool:
-    # Keras is imported already wherever there is an optimizer.
-    keras = sys.modules.get("keras")
-    return keras is not None and isinstance(optimizer, keras.optimizers.Optimizer)
 
 
 def _is_text(value: object, texts: tuple[str, ...]) -> bool:

@@ -257,7 +257,7 @@ def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
     return result.x
 
 
-@dataclass
+@dataclass(eq=False)
 class LinearProblem:
     """The objective and its gradient over the coefficients and intercepts in one vector."""
 

@@ -59,8 +59,8 @@ def fit_pixel_scaling(
     adds `epsilon` to the variances of pixels on the scale 0 to 1: with a small one, new images that
     differ where the training images hardly do come out far larger.
 
-    ImageError or InvalidParameterError is raised if the pixels, also because they are too large to
-    be whitened, or another parameter cannot be used.
+    ImageError is raised for pixels that cannot be used, InvalidParameterError for images that are
+    too large to be whitened and for other parameters.
     """
     _check_kind(kind)
     check_number("epsilon", epsilon, 0, above=True)

@@ -34,17 +34,13 @@ def oversampled_indices(labels: npt.ArrayLike, seed: int) -> np.ndarray:
     check_seed(seed)
     rng = np.random.default_rng(int(seed))
     _, classes, counts = np.unique(column, return_inverse=True, return_counts=True)
-    repeated = [
-        _repetitions(np.flatnonzero(classes == number), int(counts.max() - count), rng)
-        for number, count in enumerate(counts)
-    ]
+    repeated = []
+    for number, count in enumerate(counts):
+        samples = np.flatnonzero(classes == number)
+        # All samples of the class in turn, then some that are drawn.
+        rounds, rest = divmod(int(counts.max() - count), len(samples))
+        repeated += [np.tile(samples, rounds), rng.choice(samples, rest, replace=False)]
     return np.concatenate([np.arange(len(column)), *repeated])
-
-
-def _repetitions(samples: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Return so many repetitions of these samples: all of them in turn, then some drawn."""
-    rounds, rest = divmod(wanted, len(samples))
-    return np.concatenate([np.tile(samples, rounds), rng.choice(samples, rest, replace=False)])
 
 
 def validation_split(
@@ -70,7 +66,12 @@ def validation_split(
     n_validation = _held_out(len(first), fraction, names, counts)
     splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=int(seed))
     train, validation = next(splitter.split(first, of_groups))
-    _check_train(names, of_groups[train], fraction)
+    left = np.bincount(of_groups[train], minlength=len(names))
+    if left.min() == 0:
+        raise InvalidParameterError(
+            f"a validation fraction of {fraction:g} leaves nothing to train on of some classes: "
+            f"{_shown(names, left, below=1)}. Take at most 0.5."
+        )
     is_validation = np.isin(np.arange(len(first)), validation)[group_of]
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
@@ -112,15 +113,6 @@ def _check_counts(names: np.ndarray, counts: np.ndarray, has_copies: bool) -> No
             f"expected at least two {different} of each class, one to train on and one to "
             f"validate with. Got {_shown(names, counts, below=2)}; add images or leave these "
             "classes out."
-        )
-
-
-def _check_train(names: np.ndarray, classes: np.ndarray, fraction: float) -> None:
-    counts = np.bincount(classes, minlength=len(names))
-    if counts.min() == 0:
-        raise InvalidParameterError(
-            f"a validation fraction of {fraction:g} leaves nothing to train on of some classes: "
-            f"{_shown(names, counts, below=1)}. Take at most 0.5."
         )
 
 

@@ -39,7 +39,7 @@ class Reached:
     stopped_early: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """A phase while it runs. Hold the lock of its trainer.
 
