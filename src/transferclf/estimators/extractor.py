@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transferclf.images.pixels import PixelRange
 
 
+@dataclass(eq=False, repr=False)
 class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     """Turn images into the activations of a frozen convolutional network.
 
@@ -88,38 +90,23 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     (8, 1152)
     """
 
-    def __init__(
-        self,
-        backbone: str | keras.Model = "tiny",
-        *,
-        weights: object = "pretrained",
-        image_size: object = None,
-        resize: ResizeMode = "crop",
-        layer: str | list[str] | None = None,
-        pooling: Pooling = "avg",
-        preprocessing: str = "auto",
-        image_shape: ImageShape = None,
-        pixel_range: PixelRange = None,
-        cache: object = "memory",
-        engine: str = "auto",
-        precision: str = "float32",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.resize = resize
-        self.layer = layer
-        self.pooling = pooling
-        self.preprocessing = preprocessing
-        self.image_shape = image_shape
-        self.pixel_range = pixel_range
-        self.cache = cache
-        self.engine = engine
-        self.precision = precision
-        self.random_state = random_state
-        self.verbose = verbose
+    backbone: str | keras.Model = "tiny"
+    _: KW_ONLY
+    weights: object = "pretrained"
+    image_size: object = None
+    resize: ResizeMode = "crop"
+    layer: str | list[str] | None = None
+    pooling: Pooling = "avg"
+    preprocessing: str = "auto"
+    image_shape: ImageShape = None
+    pixel_range: PixelRange = None
+    cache: object = "memory"
+    engine: str = "auto"
+    precision: str = "float32"
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
+
+    n_features_out_: int = field(init=False)
 
     def fit(self, X: object, y: object = None) -> CNNFeatureExtractor:
         """Check the images and the network, and decide the pixel range.

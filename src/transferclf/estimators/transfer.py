@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,103 +42,57 @@ if TYPE_CHECKING:
 FIRST_IMAGES = 32
 
 
+@dataclass(eq=False, repr=False)
 class TransferEstimator(BackboneEstimator):
     """Base of the estimators that train a head; TransferClassifier documents the parameters."""
 
-    head_: FittedHead
-    augmentation_: Augmentation | None
-    l2_: float
-    n_iter_: int
-    n_head_iter_: int
-    phases_: list[dict[str, object]]
-    _model: keras.Model | None
-    _seed: int
-    _is_partial = False
+    backbone: str | ConvNet | keras.Model = "tiny"
+    _: KW_ONLY
+    weights: object = "pretrained"
+    image_size: object = None
+    resize: ResizeMode = "crop"
+    pooling: Pooling = "avg"
+    preprocessing: str = "auto"
+    zca_epsilon: float = 0.01
+    hidden_units: int | Sequence[int] = ()
+    activation: str = "relu"
+    batch_norm: str | None = None
+    dropout: float | Sequence[float] = 0.0
+    head: OwnHead = None
+    l1: float = 0.0
+    l2: float | str = "auto"
+    optimizer: str | keras.optimizers.Optimizer = "auto"
+    learning_rate: float | None = None
+    lr_schedule: Schedule = None
+    epochs: int = 20
+    batch_size: int = 32
+    max_iter: int = 1000
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 5
+    callbacks: Sequence[keras.callbacks.Callback] | None = None
+    warm_start: bool = False
+    trainable_layers: int | str = 0
+    fine_tune_epochs: int = 10
+    fine_tune_learning_rate: float = 1e-5
+    layer_decay: float | None = None
+    augmentation: str | Augmentation | None = None
+    test_time_augmentation: str | None = None
+    oversample: bool = False
+    class_weight: str | Mapping | None = None
+    image_shape: ImageShape = None
+    pixel_range: PixelRange = None
+    cache: object = "memory"
+    engine: str = "auto"
+    precision: str = "float32"
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
 
-    def __init__(
-        self,
-        backbone: str | ConvNet | keras.Model = "tiny",
-        *,
-        weights: object = "pretrained",
-        image_size: object = None,
-        resize: ResizeMode = "crop",
-        pooling: Pooling = "avg",
-        preprocessing: str = "auto",
-        zca_epsilon: float = 0.01,
-        hidden_units: int | Sequence[int] = (),
-        activation: str = "relu",
-        batch_norm: str | None = None,
-        dropout: float | Sequence[float] = 0.0,
-        head: OwnHead = None,
-        l1: float = 0.0,
-        l2: float | str = "auto",
-        optimizer: str | keras.optimizers.Optimizer = "auto",
-        learning_rate: float | None = None,
-        lr_schedule: Schedule = None,
-        epochs: int = 20,
-        batch_size: int = 32,
-        max_iter: int = 1000,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 5,
-        callbacks: Sequence[keras.callbacks.Callback] | None = None,
-        warm_start: bool = False,
-        trainable_layers: int | str = 0,
-        fine_tune_epochs: int = 10,
-        fine_tune_learning_rate: float = 1e-5,
-        layer_decay: float | None = None,
-        augmentation: str | Augmentation | None = None,
-        test_time_augmentation: str | None = None,
-        oversample: bool = False,
-        class_weight: str | Mapping | None = None,
-        image_shape: ImageShape = None,
-        pixel_range: PixelRange = None,
-        cache: object = "memory",
-        engine: str = "auto",
-        precision: str = "float32",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.resize = resize
-        self.pooling = pooling
-        self.preprocessing = preprocessing
-        self.zca_epsilon = zca_epsilon
-        self.hidden_units = hidden_units
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.head = head
-        self.l1 = l1
-        self.l2 = l2
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.lr_schedule = lr_schedule
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.callbacks = callbacks
-        self.warm_start = warm_start
-        self.trainable_layers = trainable_layers
-        self.fine_tune_epochs = fine_tune_epochs
-        self.fine_tune_learning_rate = fine_tune_learning_rate
-        self.layer_decay = layer_decay
-        self.augmentation = augmentation
-        self.test_time_augmentation = test_time_augmentation
-        self.oversample = oversample
-        self.class_weight = class_weight
-        self.image_shape = image_shape
-        self.pixel_range = pixel_range
-        self.cache = cache
-        self.engine = engine
-        self.precision = precision
-        self.random_state = random_state
-        self.verbose = verbose
+    head_: FittedHead = field(init=False)
+    augmentation_: Augmentation | None = field(init=False)
+    _model: keras.Model | None = field(init=False)
+    _seed: int = field(init=False)
+    _is_partial = False
 
     # --- steps of fit
 
