@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,30 +30,46 @@ from transferclf.images.remarks import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import keras
+    import numpy as np
+
+    from transferclf.backbones.convnet import ConvNet
+    from transferclf.engines.engine import Precision
+    from transferclf.features.store import FeatureStore
     from transferclf.graphs.pooling import Pooling
     from transferclf.images.checking import ImageShape
     from transferclf.images.geometry import ResizeMode
     from transferclf.images.pixels import PixelRange
 
 
+@dataclass(eq=False, repr=False)
 class BackboneEstimator(BaseEstimator):
     """Base of the estimators that put images through a frozen backbone.
 
-    Subclasses name all parameters in their own `__init__`, as scikit-learn asks.
+    Each estimator is a dataclass whose fields are its parameters, so that `__init__` only assigns,
+    as scikit-learn asks.
     """
 
-    # The parameters that this class reads itself; `BackboneParameters` has them all.
-    backbone: object
-    resize: ResizeMode
-    pooling: Pooling
-    image_shape: ImageShape
-    pixel_range: PixelRange
-    cache: object
-    verbose: int
+    backbone: str | ConvNet | keras.Model = "tiny"
+    _: KW_ONLY
+    weights: str | Path | None = "pretrained"
+    image_size: int | tuple[int, int] | None = None
+    resize: ResizeMode = "crop"
+    pooling: Pooling = "avg"
+    preprocessing: str = "auto"
+    image_shape: ImageShape = None
+    pixel_range: PixelRange = None
+    cache: str | Path | FeatureStore | None = "memory"
+    engine: str = "auto"
+    precision: Precision = "float32"
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
 
-    pixel_range_: PixelRange
-    prefix_: Prefix
-    resize_: Any  # a ResizeMode
+    pixel_range_: PixelRange = field(init=False)
+    prefix_: Prefix = field(init=False)
+    resize_: Any = field(init=False)  # a ResizeMode
 
     # scikit-learn's diagram of an estimator links to this page.
     _doc_link_module = "transferclf"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,15 +17,10 @@ from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
-    import keras
-
-    from transferclf.graphs.pooling import Pooling
-    from transferclf.images.checking import ImageShape
-    from transferclf.images.geometry import ResizeMode
-    from transferclf.images.pixels import PixelRange
+    pass
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     """Turn images into the activations of a frozen convolutional network.
 
@@ -90,21 +85,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     (8, 1152)
     """
 
-    backbone: str | keras.Model = "tiny"
-    _: KW_ONLY
-    weights: object = "pretrained"
-    image_size: object = None
-    resize: ResizeMode = "crop"
     layer: str | list[str] | None = None
-    pooling: Pooling = "avg"
-    preprocessing: str = "auto"
-    image_shape: ImageShape = None
-    pixel_range: PixelRange = None
-    cache: object = "memory"
-    engine: str = "auto"
-    precision: str = "float32"
-    random_state: int | np.random.RandomState | None = None
-    verbose: int = 0
 
     n_features_out_: int = field(init=False)
 

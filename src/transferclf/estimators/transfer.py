@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,28 +31,18 @@ if TYPE_CHECKING:
 
     import keras
 
-    from transferclf.backbones.convnet import ConvNet
     from transferclf.estimators.parameters import OwnHead, Schedule
     from transferclf.graphs.pooling import Pooling
-    from transferclf.images.checking import ImageShape
     from transferclf.images.geometry import ResizeMode
-    from transferclf.images.pixels import PixelRange
 
 # `partial_fit` warns if it begins with fewer images.
 FIRST_IMAGES = 32
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class TransferEstimator(BackboneEstimator):
     """Base of the estimators that train a head; TransferClassifier documents the parameters."""
 
-    backbone: str | ConvNet | keras.Model = "tiny"
-    _: KW_ONLY
-    weights: object = "pretrained"
-    image_size: object = None
-    resize: ResizeMode = "crop"
-    pooling: Pooling = "avg"
-    preprocessing: str = "auto"
     zca_epsilon: float = 0.01
     hidden_units: int | Sequence[int] = ()
     activation: str = "relu"
@@ -80,13 +70,6 @@ class TransferEstimator(BackboneEstimator):
     test_time_augmentation: str | None = None
     oversample: bool = False
     class_weight: str | Mapping | None = None
-    image_shape: ImageShape = None
-    pixel_range: PixelRange = None
-    cache: object = "memory"
-    engine: str = "auto"
-    precision: str = "float32"
-    random_state: int | np.random.RandomState | None = None
-    verbose: int = 0
 
     head_: FittedHead = field(init=False)
     augmentation_: Augmentation | None = field(init=False)

@@ -12,7 +12,7 @@ import uuid
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 
@@ -26,7 +26,7 @@ from transferclf.graphs.walking import operations_before, replay
 OwnHead = Callable[[keras.KerasTensor], keras.KerasTensor]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class HeadGraph:
     """The layers of a user's own head, with their initial weights.
 
@@ -36,21 +36,15 @@ class HeadGraph:
     as that of a Lambda layer: such heads share no compiled training function. Otherwise it is "".
     """
 
-    model: keras.Model
+    model: keras.Model = field(compare=False)
     digest: str
-    token: str = ""
+    token: str = field(default="", compare=False)
 
     def on(self, activations: keras.KerasTensor) -> keras.KerasTensor:
         """Return features (n, d) of activations, by new layers with the initial weights."""
         features = replay(copied(self.model), [activations])[0]
         _name_apart(activations, features)
         return features
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HeadGraph) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"model": travelling(self.model)}
