@@ -6,13 +6,12 @@ import numpy as np
 from measuring import Options, start, timing_table, timings_here
 
 import transferclf.heads.linear as linear
-from transferclf.heads.scaling import mean_and_scale
+from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Classes
 from transferclf.training.batches import Samples
 from transferclf.training.phases import Start, fit_phase
-from transferclf.training.recipe import Recipe
-from transferclf.training.trainer import Method
+from transferclf.training.trainer import Method, Recipe
 
 N_FEATURES, N_CLASSES, EPOCHS = 1280, 5, 5
 
@@ -64,7 +63,8 @@ def fit_hidden_head(
     weights = np.ones(len(labels))
     suffix = Suffix(Classes.numbered(n_classes), (128,), l2=True, width=features.shape[1])
     with linear.few_threads(features.size):
-        start = Start(*mean_and_scale(features, weights))
+        moments = Moments.of(features, weights)
+        start = Start(moments.mean, moments.scale())
     fit_phase(suffix, recipe, Samples.of(features, labels, weights), start)
 
 

@@ -265,8 +265,7 @@ def fit_bare_head(
 
     from transferclf.heads.linear import fit_linear
     from transferclf.objectives import Classes
-    from transferclf.training.recipe import Recipe
-    from transferclf.training.trainer import Method
+    from transferclf.training.trainer import Method, Recipe
 
     if head == "linear":
         weights = np.ones(len(labels))

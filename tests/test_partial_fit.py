@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier, load_model, save_model
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
-from transferclf.heads.scaling import FEW_IMAGES, mean_and_scale
+from transferclf.heads.scaling import FEW_IMAGES, Moments
 
 pytestmark = pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
 
@@ -207,7 +207,8 @@ class TestStatistics:
         for part in np.split(np.arange(150), [5, 60, 61, 100]):
             classifier.partial_fit(images[part], labels[part], CLASSES, weights[part])
         features = CNNFeatureExtractor(image_size=32).fit_transform(images)
-        mean, scale = mean_and_scale(features, weights, least=1e-3)
+        moments = Moments.of(features, weights)
+        mean, scale = moments.mean, moments.scale(least=1e-3)
         np.testing.assert_allclose(classifier.head_.mean, mean, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(classifier.head_.scale, scale, rtol=1e-6)
 

@@ -1,1 +1,1 @@
-"""The estimators, one file each, and what they share."""
+"""The estimators, one file each, and their common bases."""

@@ -1,13 +1,14 @@
-"""What TransferClassifier and CNNFeatureExtractor share: from X to features of a frozen network."""
+"""The base of all estimators: from X to features of a frozen network."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from transferclf.backbones.preprocessing import PREPROCESSINGS
@@ -27,50 +28,76 @@ from transferclf.images.remarks import (
     sample,
 )
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
+    import keras
+    import numpy as np
+
+    from transferclf.backbones.convnet import ConvNet
+    from transferclf.engines.engine import Precision
+    from transferclf.features.store import FeatureStore
+    from transferclf.graphs.pooling import Pooling
+    from transferclf.images.checking import ImageShape
+    from transferclf.images.geometry import ResizeMode
+    from transferclf.images.pixels import PixelRange
+
+
+@dataclass(eq=False, repr=False)
 class BackboneEstimator(BaseEstimator):
     """Base of the estimators that put images through a frozen backbone.
 
-    Subclasses name all parameters in their own `__init__`, as scikit-learn asks.
+    Each estimator is a dataclass whose fields are its parameters, so that `__init__` only assigns,
+    as scikit-learn asks.
     """
 
-    backbone: Any
-    weights: Any
-    image_size: Any
-    resize: Any
-    preprocessing: Any
-    pooling: Any
-    image_shape: Any
-    pixel_range: Any
-    cache: Any
-    engine: Any
-    precision: Any
-    random_state: Any
-    verbose: Any
+    backbone: str | ConvNet | keras.Model = "tiny"
+    _: KW_ONLY
+    weights: str | Path | None = "pretrained"
+    image_size: int | tuple[int, int] | None = None
+    resize: ResizeMode = "crop"
+    pooling: Pooling = "avg"
+    preprocessing: str = "auto"
+    image_shape: ImageShape = None
+    pixel_range: PixelRange = None
+    cache: str | Path | FeatureStore | None = "memory"
+    engine: str = "auto"
+    precision: Precision = "float32"
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
 
-    pixel_range_: Any
-    prefix_: Prefix
-    resize_: Any
+    pixel_range_: PixelRange = field(init=False)
+    prefix_: Prefix = field(init=False)
+    resize_: Any = field(init=False)  # a ResizeMode
 
-    # Where the diagram of an estimator links to, as scikit-learn asks for it.
+    # scikit-learn's diagram of an estimator links to this page.
     _doc_link_module = "transferclf"
 
     @property
     def _doc_link_template(self) -> str:
-        page = _documentation()
+        try:
+            addresses = metadata("transferclf").get_all("Project-URL") or []
+        except PackageNotFoundError:
+            return ""
+        page = dict(address.split(", ", 1) for address in addresses).get("Documentation")
         return f"{page}#{{estimator_module}}.{{estimator_name}}" if page else ""
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         # Sequences of paths are one-dimensional, but `one_d_array` would mean that all X are.
         tags.input_tags.two_d_array = True  # rows, with image_shape
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True  # paths
-        tags.input_tags.positive_only = not _takes_negatives(self.pixel_range)
+        try:
+            limits = check_pixel_range(self.pixel_range)
+        except InvalidParameterError:
+            limits = None  # fit will raise it
+        has_negatives = limits == "minmax" or (isinstance(limits, tuple) and limits[0] < 0)
+        tags.input_tags.positive_only = not has_negatives
         return tags
 
-    def _fit_source(self, X: Any) -> ImageSource:
-        """Check the training images and keep what they decide: the pixel range, the row length."""
+    def _fit_source(self, X: object) -> ImageSource:
+        """Check the training images, and keep the pixel range and row length that they decide."""
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range)
         self.pixel_range_ = source.decided_range()
         length = row_length(X)
@@ -79,26 +106,23 @@ class BackboneEstimator(BaseEstimator):
                 self.__dict__.pop(name, None)
         else:
             validate_data(self, X, skip_check_array=True)
-        self.resize_ = "stretch" if self._is_inferred_strip(length) else self.resize
-        return self._with_range(source)
+        is_inferred = isinstance(self.image_shape, str)
+        shape = inferred_shape(length) if is_inferred and length is not None else None
+        # The largest square of a strip would be one pixel.
+        self.resize_ = "stretch" if shape == (1, length) else self.resize
+        return ImageSource(source.items, self.pixel_range_, source.positions)
 
     def _is_same_network(self, before: Prefix | None) -> bool:
-        """Return whether the whole network is the one that it was before."""
+        """Return whether the whole network is the same as before."""
         return before is not None and self.prefix_.whole().digest == before.whole().digest
 
     def _remark_on(self, source: ImageSource) -> None:
-        """Warn of training images that can be used, but perhaps not as they are meant."""
+        """Warn of training images that are valid, but perhaps not meant so."""
         seen = sample(source)
         remark_on_training_images(source, seen)
         remark_on_proportions(seen, self.prefix_.size, self.resize_)
 
-    def _is_inferred_strip(self, length: int | None) -> bool:
-        """Whether a row of this length is taken for a strip; its largest square is one pixel."""
-        if length is None or not isinstance(self.image_shape, str):
-            return False
-        return inferred_shape(length) == (1, length)
-
-    def _check_columns(self, X: Any) -> None:
+    def _check_columns(self, X: object) -> None:
         """Raise ImageError if X and the training images are rows of different columns."""
         if not hasattr(self, "n_features_in_") or row_length(X) is None:
             return
@@ -107,24 +131,34 @@ class BackboneEstimator(BaseEstimator):
         except ValueError as error:
             raise ImageError(str(error)) from None
 
-    def _fit_prefix(self, parameters: BackboneParameters, seed: int, **cut: Any) -> None:
+    def _fit_prefix(
+        self,
+        parameters: BackboneParameters,
+        seed: int,
+        *,
+        layers: tuple[str, ...] = (),
+        trainable_layers: int | str = 0,
+        pooling: Pooling | None = None,
+    ) -> None:
+        """Choose the network and its cut; `pooling` replaces that of the parameters."""
         is_given = parameters.preprocessing in ("auto", *PREPROCESSINGS)
-        options = {
-            "weights": parameters.weights,
-            "image_size": parameters.image_size,
-            "preprocessing": parameters.preprocessing if is_given else "none",
-            "pooling": parameters.pooling,
-            "layers": (),
-            "seed": seed,
-            "engine": parameters.engine,
-            "precision": parameters.precision,
-        }
-        self.prefix_ = choose_prefix(parameters.backbone, **(options | cut))
+        self.prefix_ = choose_prefix(
+            parameters.backbone,
+            weights=parameters.weights,
+            image_size=parameters.image_size,
+            preprocessing=parameters.preprocessing if is_given else "none",
+            pooling=pooling or parameters.pooling,
+            layers=layers,
+            seed=seed,
+            trainable_layers=trainable_layers,
+            engine=parameters.engine,
+            precision=parameters.precision,
+        )
         check_own_model(self.prefix_)
 
-    def __sklearn_clone__(self) -> Any:
-        # Keras copies a model by its description. What that does not say, code of the user's own,
-        # would be lost or cannot be copied at all, so that such a model is shared by clones.
+    def __sklearn_clone__(self) -> Self:
+        # Keras copies a model by its description, which lacks code of the user's own. That would be
+        # lost or cannot be copied at all, so that clones share such a model.
         if not _is_undescribed(self.backbone):
             return super().__sklearn_clone__()
         plain = object.__new__(type(self))
@@ -133,7 +167,7 @@ class BackboneEstimator(BaseEstimator):
         copy.backbone = self.backbone
         return copy
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state = super().__getstate__()
         if not _is_model(self.backbone):
             return state
@@ -141,8 +175,8 @@ class BackboneEstimator(BaseEstimator):
 
         return state | {"backbone": travelling(self.backbone)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if not _is_plain(state.get("backbone")):
+    def __setstate__(self, state: dict[str, object]) -> None:
+        if not isinstance(state.get("backbone"), str | None):
             from transferclf.graphs.copying import arrived
 
             state = state | {"backbone": arrived(state["backbone"])}
@@ -153,7 +187,7 @@ class BackboneEstimator(BaseEstimator):
         prefix = self.prefix_
         used = {"backbone", "cache", "engine", "image_size", "pixel_range", "preprocessing"}
         used |= {"random_state", "verbose"}
-        # The record of a registered builder does not know what its model ends in.
+        # The record of a registered builder does not know whether its model ends in a vector.
         ends_in_rows = prefix.backbone.ends_in == "vector" or (
             prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
         )
@@ -166,36 +200,26 @@ class BackboneEstimator(BaseEstimator):
         }
         return used | {name for name, is_met in conditions.items() if is_met}
 
-    def _extractor(self, resize: Any = None) -> Extractor:
+    def _extractor(self, resize: ResizeMode | None = None) -> Extractor:
         return Extractor(store_for(self.cache), resize or self.resize_, int(self.verbose))
 
-    def _features(self, source: ImageSource) -> np.ndarray:
-        """Rows of shape (len(source), d), each distinct image computed at most once."""
-        return self._extractor().rows(source, self.prefix_)
-
-    def _source_of(self, X: Any) -> ImageSource:
+    def _source_of(self, X: object) -> ImageSource:
+        """Return the checked images of a fitted estimator's method."""
         check_is_fitted(self)
         self._check_columns(X)
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
         remark_on_other_images(source)
         return source
 
-    def _with_range(self, source: ImageSource) -> ImageSource:
-        return ImageSource(source.items, self.pixel_range_, source.positions)
 
-
-def _is_plain(backbone: Any) -> bool:
-    return backbone is None or isinstance(backbone, str)
-
-
-def _is_model(backbone: Any) -> bool:
+def _is_model(backbone: object) -> bool:
     # Keras is imported already wherever there is a Keras model.
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(backbone, keras.Model)
 
 
-def _is_undescribed(backbone: Any) -> bool:
-    """Whether this is a model of which Keras' description does not say all."""
+def _is_undescribed(backbone: object) -> bool:
+    """Return whether this is a model whose description by Keras lacks some of its code."""
     if not _is_model(backbone):
         return False
     from transferclf.graphs.digests import describe
@@ -204,21 +228,3 @@ def _is_undescribed(backbone: Any) -> bool:
         return describe(backbone).has_unknown_code
     except NetworkError:  # not even a description: fit will say so
         return True
-
-
-def _documentation() -> str:
-    """The address that the installed package gives for its documentation, if it does."""
-    try:
-        addresses = metadata("transferclf").get_all("Project-URL") or []
-    except PackageNotFoundError:
-        return ""
-    return dict(address.split(", ", 1) for address in addresses).get("Documentation", "")
-
-
-def _takes_negatives(pixel_range: Any) -> bool:
-    """Whether black may be below zero."""
-    try:
-        limits = check_pixel_range(pixel_range)
-    except InvalidParameterError:
-        return False  # fit will say so
-    return limits == "minmax" or (isinstance(limits, tuple) and limits[0] < 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -17,7 +17,7 @@ from transferclf.estimators.transfer import TransferEstimator, warn_of_first_ima
 from transferclf.exceptions import warn
 from transferclf.objectives import announced, objective_for
 from transferclf.objectives.labels import check_apart
-from transferclf.training.learning import learn
+from transferclf.training.learning import Learner
 
 if TYPE_CHECKING:
     import keras
@@ -48,11 +48,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     pooling : {"avg", "max", "flatten"}, default="avg"
         How the last activation maps become features.
     preprocessing : str, default="auto"
-        Scaling of the pixels, inside the network; "auto" is what the backbone was trained with.
-        "none", "rescale" (to 0 to 1), "caffe", "tf" or "torch" say otherwise. "standardize" and
+        Scaling of the pixels, inside the network; "auto" is that of the backbone's training.
+        Others are "none", "rescale" (to 0 to 1), "caffe", "tf" and "torch". "standardize" and
         "zca" (whitening) are fitted to the training images, for networks from nothing.
     zca_epsilon : float, default=0.01
-        What whitening adds to the variances of pixels on the scale 0 to 1.
+        Added by whitening to the variances of pixels on the scale 0 to 1.
     hidden_units : tuple of int, default=()
         Widths of the head's hidden layers; () is softmax regression.
     activation : str, default="relu"
@@ -63,9 +63,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Rate of dropout after each hidden layer, or on the features where there is none; one for
         all or one for each.
     head : callable, keras.Layer, keras.Sequential or None, default=None
-        Layers of your own in the place of the hidden ones: gets a Keras tensor of what the
-        backbone ends in, mostly a map (n, h, w, c), and returns features (n, d). A function is
-        called in each fit and makes new layers; of a layer or model a copy is trained.
+        Your own layers in the place of the hidden ones, from a Keras tensor of the backbone's last
+        activations, mostly a map (n, h, w, c), to features (n, d). A function makes new layers in
+        each fit; a layer or model is copied.
     l1 : float, default=0.0
         Weight of the sum of absolute values of the head's kernels, beside the mean cross-entropy.
     l2 : float or "auto", default="auto"
@@ -93,12 +93,12 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     patience : int, default=5
         In epochs.
     callbacks : sequence of keras.callbacks.Callback or None, default=None
-        Told of the epochs of each phase by a Keras optimizer: the very objects (clones have
-        copies), and what one raises comes out of `fit`. They see the model of what is trained.
+        Called at the epochs of each phase of a Keras optimizer: these objects, not copies, except
+        in clones. `fit` raises their errors. They see the model of the trained part.
     warm_start : bool, default=False
-        Whether `fit` goes on from what the last one learned, also from where it was interrupted.
+        Whether `fit` goes on from the result of the last one, also of an interrupted one.
     trainable_layers : int or str, default=0
-        What of the backbone is trained after the head: its last n layers, "all", or the layer or
+        The layers of the backbone to train after the head: the last n, "all", or the layer or
         block of this name ("block5", "conv5_block3") and everything after it. Batch
         normalisation keeps its statistics.
     fine_tune_epochs : int, default=10
@@ -118,17 +118,17 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     class_weight : {"balanced"}, dict or None, default=None
         Factor for the samples of each class; "balanced" makes all classes weigh the same.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
-        rows is a square number, else a square RGB image where a third of it is one, else a strip
-        of gray pixels, one pixel high, which is stretched whatever `resize` says.
+        Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
+        length of the rows is a square number, else a square RGB image where a third of it is one,
+        else a strip of gray pixels, one pixel high, which is stretched in spite of `resize`.
     pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
+        Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
     cache : {"memory", None}, path or FeatureStore, default="memory"
         Where activations are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        What runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the frozen part. bfloat16 is faster on some processors and changes features a little.
     random_state : int, RandomState or None, default=None
@@ -150,16 +150,16 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         fine-tuning after those of the head; "val_loss" and "val_accuracy" on validation images,
         and the "learning_rate" of Keras' optimizers.
     phases_ : list of dict
-        What `history_` is made of, one after the other: "part" is "head", "fine-tuning" or
-        "network" (from nothing), "unit" is "iteration" or "epoch", and "length" how many of them
-        there were. "kept" is after how many the weights in use were reached: fewer if early
-        stopping ("stopped_early") brought earlier ones back, 0 for those the phase began with.
+        The parts of `history_` in order: "part" is "head", "fine-tuning" or "network" (from
+        nothing), "unit" is "iteration" or "epoch", and "length" is their number. The weights in use
+        are those after "kept" of them: fewer if early stopping ("stopped_early") restored earlier
+        ones, 0 for those that the phase began with.
     n_iter_, n_head_iter_ : int
         Iterations and epochs that were needed; those before fine-tuning.
     l2_ : float
         The penalty in use.
     sample_indices_ : ndarray of int
-        Which images were learned from, repeated where classes were oversampled.
+        The images that were learned from, repeated where classes were oversampled.
     augmentation_ : Augmentation or None
         How they were varied.
     pixel_range_ : tuple, "minmax" or None
@@ -171,10 +171,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
 
     Notes
     -----
-    Callbacks are told that training begins and ends once for each phase, of the head and of
-    fine-tuning; L-BFGS has no epochs to tell of. The `history` of a `keras.callbacks.History` goes
-    on over phases and fits, its `epoch` is of the last phase. Callbacks that save the network are
-    refused, as only a part of it is trained: :func:`transferclf.save_model` saves all.
+    Training begins and ends for callbacks once in each phase, of the head and of fine-tuning;
+    L-BFGS has no epochs. The `history` of a `keras.callbacks.History` goes on over phases and fits,
+    its `epoch` is of the last phase. Callbacks that save the network are refused, as only a part of
+    it is trained: :func:`transferclf.save_model` saves all.
 
     Examples
     --------
@@ -187,11 +187,16 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     """
 
     def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None
+        self,
+        X: object,
+        y: object = None,
+        sample_weight: object = None,
+        *,
+        validation_data: object = None,
     ) -> TransferClassifier:
         """Learn to tell the classes apart.
 
-        If it is interrupted, the classifier has what the last epoch came to, or is as it was.
+        If it is interrupted, the classifier has the result of the last epoch, or is as it was.
 
         Parameters
         ----------
@@ -202,8 +207,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         sample_weight : array-like of shape (n,) or None, default=None
             Weight of each image; a weight of 2 is the same as the image twice.
         validation_data : (X, y) or None, default=None
-            Images that are measured after each epoch, and decide early stopping; nothing is then
-            held out of X.
+            Images that are measured after each epoch, and decide early stopping; no part of X is
+            then held out.
 
         Returns
         -------
@@ -217,7 +222,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             If y, `sample_weight` or `validation_data` does not fit the images.
         DivergenceError
             If training ends in numbers that are not finite. If the classifier was fitted before,
-            it is as it was; a new one has what the last finite epoch came to, if there was one.
+            it is as it was; a new one has the result of the last finite epoch, if there was one.
 
         Warns
         -----
@@ -241,7 +246,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             validation = self._validation_images(validation_data, objective)
             train, held_out, indices = self._split(images, plan)
             keep = partial(self._keep, sample_indices_=indices)
-            head = learn(
+            learner = Learner(
                 plan,
                 train,
                 self._extractor(),
@@ -250,12 +255,12 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
                 keep=keep,
                 verbose=int(parameters.verbose),
             )
-            keep(head, is_finished=True)
+            keep(learner.learn(), is_finished=True)
         return self
 
     @available_if(has_partial_fit)
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: object, y: object, classes: object = None, sample_weight: object = None
     ) -> TransferClassifier:
         """Train the head on some more images: one epoch by a Keras optimizer.
 
@@ -279,7 +284,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ------
         AttributeError
             If the head cannot be trained so: `optimizer="lbfgs"`, `class_weight="balanced"`, or
-            layers of the backbone. Its cause says what to change.
+            layers of the backbone. Its cause names the change to make.
         ValueError
             If the classes are not known, or y has others.
         DivergenceError
@@ -308,13 +313,13 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             previous = None if is_first else self.head_
             plan = partial_plan(parameters, self.prefix_, objective, self._seed, previous)
             verbose = int(parameters.verbose)
-            head = learn(plan, images, self._extractor(), previous=previous, verbose=verbose)
+            learner = Learner(plan, images, self._extractor(), previous=previous, verbose=verbose)
             # One epoch is all or nothing: if it is interrupted, the classifier is as it was.
-            self._keep(head, is_partial=True)
+            self._keep(learner.learn(), is_partial=True)
         return self
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Scores before the softmax.
+    def decision_function(self, X: object) -> np.ndarray:
+        """Return the scores before the softmax.
 
         Parameters
         ----------
@@ -329,8 +334,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         source = self._source_of(X)
         return self.head_.suffix.objective.decision(self._scores(source))
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of the classes.
+    def predict_proba(self, X: object) -> np.ndarray:
+        """Return the probabilities of the classes.
 
         Parameters
         ----------
@@ -345,8 +350,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         source = self._source_of(X)
         return self.head_.suffix.objective.link(self._scores(source))
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each image.
+    def predict(self, X: object) -> np.ndarray:
+        """Return the most probable class of each image.
 
         Parameters
         ----------
@@ -361,17 +366,13 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         probabilities = self.predict_proba(X)
         return self.head_.suffix.objective.decide(probabilities)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the share of the images that are predicted right.
 
         Parameters
         ----------
         X, y, sample_weight
             As for :meth:`fit`. Images of classes that it did not see count as wrong.
-
-        Returns
-        -------
-        float
 
         Warns
         -----

@@ -1,13 +1,16 @@
-"""Parameters that were set and have no effect: found by what was asked for, and said once."""
+"""Parameters that were set and have no effect: those that no step of fit has read."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transferclf.exceptions import warn
+
+if TYPE_CHECKING:
+    from transferclf.estimators.parameters import Parameters
 
 _BY_KERAS = "a Keras optimizer: with hidden_units, dropout, l1, head or optimizer='adam'"
 _IN_PHASES = f"{_BY_KERAS}, or with trainable_layers"
@@ -15,7 +18,7 @@ _STOPPING = "early_stopping=True where a Keras optimizer trains"
 _TUNING = "trainable_layers on a pretrained backbone"
 _HIDDEN = "hidden_units"
 
-# What uses a parameter; one that is not here is named without.
+# The conditions under which parameters are used, for the warning.
 USED_BY = {
     "activation": _HIDDEN,
     "batch_norm": _HIDDEN,
@@ -42,20 +45,13 @@ USED_BY = {
 
 
 class Asked:
-    """A record of parameters that notes which of them are read.
+    """A record of parameters that collects the `names` of the fields that are read.
 
-    Parameters
-    ----------
-    parameters : Parameters
-        The record; its properties are computed from here, so that what they read is noted.
-
-    Attributes
-    ----------
-    names : set of str
-        The fields that were read so far.
+    Properties of the record are computed from this object, so that the fields that they read are
+    among the names.
     """
 
-    def __init__(self, parameters: Any):
+    def __init__(self, parameters: Parameters):
         self._parameters = parameters
         self.names: set[str] = set()
 
@@ -67,40 +63,27 @@ class Asked:
         return getattr(self._parameters, name)
 
 
-def warn_without_effect(estimator: Any, used: set[str]) -> None:
-    """Warn once of all parameters that differ from their default and are not used.
+def warn_without_effect(estimator: object, used: set[str]) -> None:
+    """Warn once of all parameters that differ from their default and are not among `used`.
 
-    `used` are the parameters on which the result depends. Of a subclass, only the parameters of the
-    estimators of this package are looked at.
+    The further parameters of a subclass outside this package are not looked at.
     """
-    useless = [
-        name
-        for name, default in _defaults(type(estimator)).items()
-        if name not in used and not _equals(getattr(estimator, name, default), default)
-    ]
-    if useless:
-        warn(_message(estimator, useless))
-
-
-def _defaults(kind: type) -> dict[str, Any]:
-    own = next(each for each in kind.__mro__ if each.__module__.startswith("transferclf."))
-    parameters = inspect.signature(own).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters}
-
-
-def _message(estimator: Any, names: list[str]) -> str:
+    kinds = type(estimator).__mro__
+    own = next(kind for kind in kinds if kind.__module__.startswith("transferclf."))
     by_use: dict[str, list[str]] = {}
-    for name in names:
-        shown = f"{name}={_shown(getattr(estimator, name))}"
-        by_use.setdefault(USED_BY.get(name, ""), []).append(shown)
-    parts = [
-        ", ".join(group) + (f" (used by {use})" if use else "") for use, group in by_use.items()
-    ]
-    return f"set without effect on this fit: {'; '.join(parts)}"
+    for name, parameter in inspect.signature(own).parameters.items():
+        value = getattr(estimator, name, parameter.default)
+        if name not in used and not _equals(value, parameter.default):
+            by_use.setdefault(USED_BY.get(name, ""), []).append(f"{name}={_shown(value)}")
+    if by_use:
+        parts = [
+            ", ".join(group) + (f" (used by {use})" if use else "") for use, group in by_use.items()
+        ]
+        warn(f"set without effect on this fit: {'; '.join(parts)}")
 
 
-def _shown(value: Any) -> str:
-    """The value, the same text for each copy of it."""
+def _shown(value: object) -> str:
+    """Return the value as text, the same for each copy of it."""
     if value is None or isinstance(value, bool | int | float | str | np.generic | np.ndarray):
         return repr(value.tolist() if isinstance(value, np.generic | np.ndarray) else value)
     if isinstance(value, list | tuple):
@@ -109,7 +92,7 @@ def _shown(value: Any) -> str:
     return type(value).__name__
 
 
-def _equals(value: Any, default: Any) -> bool:
+def _equals(value: object, default: object) -> bool:
     if isinstance(value, list | tuple | np.ndarray):
         value = tuple(np.asarray(value, dtype=object).tolist())
         return value == (() if default is None else default)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
@@ -14,12 +16,16 @@ from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import InvalidParameterError
 
+if TYPE_CHECKING:
+    pass
 
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     """Turn images into the activations of a frozen convolutional network.
 
-    Every distinct image goes through the network once per process, whatever clones, folds and
-    pipelines ask for it.
+    Every distinct image goes through the network once per process, for all clones, folds and
+    pipelines.
 
     Parameters
     ----------
@@ -39,19 +45,19 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     pooling : {"avg", "max", "flatten"}, default="avg"
         How activation maps become vectors.
     preprocessing : {"auto", "none", "caffe", "tf", "torch"}, default="auto"
-        Scaling of the pixels, inside the network; "auto" is what the backbone was trained with.
+        Scaling of the pixels, inside the network; "auto" is that of the backbone's training.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        What each row of a 2-D X is. "infer" takes a square gray image where the length of the
-        rows is a square number, else a square RGB image where a third of it is one, else a strip
-        of gray pixels, one pixel high, which is stretched whatever `resize` says.
+        Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
+        length of the rows is a square number, else a square RGB image where a third of it is one,
+        else a strip of gray pixels, one pixel high, which is stretched in spite of `resize`.
     pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
+        Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
     cache : {"memory", None}, path or FeatureStore, default="memory"
         Where features are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        What runs the network; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network. bfloat16 is faster on some processors and changes features a little.
     random_state : int, RandomState or None, default=None
@@ -79,40 +85,11 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     (8, 1152)
     """
 
-    def __init__(
-        self,
-        backbone: Any = "tiny",
-        *,
-        weights: Any = "pretrained",
-        image_size: Any = None,
-        resize: str = "crop",
-        layer: Any = None,
-        pooling: str = "avg",
-        preprocessing: str = "auto",
-        image_shape: Any = None,
-        pixel_range: Any = None,
-        cache: Any = "memory",
-        engine: str = "auto",
-        precision: str = "float32",
-        random_state: Any = None,
-        verbose: int = 0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.resize = resize
-        self.layer = layer
-        self.pooling = pooling
-        self.preprocessing = preprocessing
-        self.image_shape = image_shape
-        self.pixel_range = pixel_range
-        self.cache = cache
-        self.engine = engine
-        self.precision = precision
-        self.random_state = random_state
-        self.verbose = verbose
+    layer: str | list[str] | None = None
 
-    def fit(self, X: Any, y: Any = None) -> CNNFeatureExtractor:
+    n_features_out_: int = field(init=False)
+
+    def fit(self, X: object, y: object = None) -> CNNFeatureExtractor:
         """Check the images and the network, and decide the pixel range.
 
         Parameters
@@ -137,10 +114,10 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         warn_without_effect(self, {"layer"} | self._used_of_backbone())
         self._remark_on(source)
         # One image shows early whether everything works, and how many features there are.
-        self.n_features_out_ = self._features(source[:1]).shape[1]
+        self.n_features_out_ = self._extractor().rows(source[:1], self.prefix_).shape[1]
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: object) -> np.ndarray:
         """Return the features of the images.
 
         Parameters
@@ -159,9 +136,9 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         sklearn.exceptions.NotFittedError
             If `fit` was not called.
         """
-        return self._features(self._source_of(X))
+        return self._extractor().rows(self._source_of(X), self.prefix_)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Name the features: backbone, tapped layer, pooling, number.
 
         Parameters
@@ -186,7 +163,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         ]
         return np.array(names, dtype=object)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

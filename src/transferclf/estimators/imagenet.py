@@ -1,17 +1,16 @@
-"""predict_imagenet: what the networks of keras.applications see in images, in words."""
+"""predict_imagenet: ImageNet's classes in images, by the networks of keras.applications."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from transferclf._checks import check_choice, check_number, check_verbose
 from transferclf.backbones.applications import N_CLASSES, KerasApplication
-from transferclf.backbones.record import Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import PRETRAINED, keras_home, keras_models_folder
 from transferclf.engines.engine import Precision
@@ -23,6 +22,10 @@ from transferclf.features.frozen import Prefix
 from transferclf.images import ImageSource, check_images
 from transferclf.images.geometry import RESIZE_MODES, ResizeMode
 from transferclf.images.remarks import remark_on_training_images, sample
+
+if TYPE_CHECKING:
+    from transferclf.images.checking import ImageShape
+    from transferclf.images.pixels import PixelRange
 
 _CLASSES_FILE = "imagenet_class_index.json"
 
@@ -47,22 +50,22 @@ class Prediction(NamedTuple):
 
 def predict_imagenet(
     backbone: str,
-    X: Any,
+    X: object,
     top: int = 5,
     *,
     weights: str | Path | None = "imagenet",
     image_size: int | tuple[int, int] | None = None,
     resize: ResizeMode = "crop",
-    image_shape: tuple[int, ...] | None = None,
-    pixel_range: Any = None,
+    image_shape: ImageShape = None,
+    pixel_range: PixelRange = None,
     engine: str = "auto",
     precision: Precision = "float32",
     verbose: int = 0,
 ) -> list[list[Prediction]]:
-    """Say which of ImageNet's 1000 classes images show, by a network of `keras.applications`.
+    """Return the most probable of ImageNet's 1000 classes, by a network of `keras.applications`.
 
-    The network is taken as it is, with its own classification layer and the preprocessing that
-    it was trained with. Images stream through it in batches.
+    The network has its own classification layer and the preprocessing that it was trained with.
+    Images stream through it in batches.
 
     Parameters
     ----------
@@ -81,11 +84,11 @@ def predict_imagenet(
     resize : {"crop", "stretch", "pad"}, default="crop"
         "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
     image_shape : (h, w) or (h, w, c) or None, default=None
-        What each row of a 2-D X is.
+        Shape of the image in each row of a 2-D X.
     pixel_range : None, "minmax" or (low, high), default=None
-        What black and white are; None reads it off X.
+        Numbers of black and white; None reads them off X.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        What runs the network; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network.
     verbose : int, default=0
@@ -116,7 +119,9 @@ def predict_imagenet(
     transferclf.exceptions.InvalidParameterError: backbone must be a network of \
 keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0'. Got 'tiny' instead.
     """
-    _check_parameters(top, resize, verbose)
+    check_number("top", top, 1, N_CLASSES, whole=True)
+    check_choice("resize", resize, RESIZE_MODES)
+    check_verbose(verbose)
     check_engine(engine, precision)
     prefix = _whole_network(backbone, weights, image_size, engine, precision)
     source = check_images(X, image_shape=image_shape, pixel_range=pixel_range)
@@ -131,8 +136,8 @@ keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0'. Got
 def imagenet_classes() -> list[tuple[str, str]]:
     """Return WordNet number and name of ImageNet's 1000 classes, in the order of the networks.
 
-    They are read from a file among Keras' models, which Keras downloads if it is not there. Raises
-    WeightsError if it is damaged or cannot be had.
+    They are read from a file among Keras' models, which Keras downloads if it is not there.
+    WeightsError is raised if it is damaged or cannot be downloaded.
     """
     # The second where KERAS_HOME may only be read, so that Keras does not look at it.
     places = [folder / _CLASSES_FILE for folder in (keras_models_folder(), keras_home() / "models")]
@@ -140,14 +145,12 @@ def imagenet_classes() -> list[tuple[str, str]]:
     return _downloaded_classes() if file is None else _classes_of(file)
 
 
-def _check_parameters(top: Any, resize: Any, verbose: Any) -> None:
-    check_number("top", top, 1, N_CLASSES, whole=True)
-    check_choice("resize", resize, RESIZE_MODES)
-    check_verbose(verbose)
-
-
 def _whole_network(
-    name: Any, weights: Any, image_size: Any, engine: str, precision: Precision
+    name: object,
+    weights: str | Path | None,
+    image_size: int | tuple[int, int] | None,
+    engine: str,
+    precision: Precision,
 ) -> Prefix:
     """Return the network with its classification layer, as a prefix that ends in its classes."""
     backbone = get_backbone(name) if isinstance(name, str) else None
@@ -168,18 +171,14 @@ def _whole_network(
         engine=engine,
         precision=precision,
     )
-    if prefix.weights in PRETRAINED:
-        _check_trained_size(backbone, prefix.size)
-    return dataclasses.replace(prefix, backbone=backbone.with_top())
-
-
-def _check_trained_size(backbone: Backbone, size: tuple[int, int]) -> None:
+    height, width = prefix.size
     trained = backbone.weights_sizes or (backbone.image_size,)
-    if size[0] != size[1] or size[0] not in trained:
+    if prefix.weights in PRETRAINED and (height != width or height not in trained):
         raise InvalidParameterError(
             f"image_size must be {' or '.join(map(str, trained))} for {backbone.name!r} with its "
-            f"ImageNet weights. Got {size} instead."
+            f"ImageNet weights. Got {prefix.size} instead."
         )
+    return dataclasses.replace(prefix, backbone=backbone.with_top())
 
 
 def _best(row: np.ndarray, names: list[tuple[str, str]], top: int) -> list[Prediction]:

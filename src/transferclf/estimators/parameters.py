@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -35,7 +35,21 @@ from transferclf.images.geometry import RESIZE_MODES
 from transferclf.training.schedules import check_schedule
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import keras
+
+    from transferclf.engines.engine import Precision
+    from transferclf.estimators.transfer import TransferEstimator
+    from transferclf.features.store import FeatureStore
+    from transferclf.graphs.pooling import Pooling
+    from transferclf.images.checking import ImageShape
+    from transferclf.images.geometry import ResizeMode
+    from transferclf.images.pixels import PixelRange
+
+    Optimizer: TypeAlias = str | keras.optimizers.Optimizer
+    Schedule: TypeAlias = str | keras.optimizers.schedules.LearningRateSchedule | None
+    OwnHead: TypeAlias = Callable[[keras.KerasTensor], keras.KerasTensor] | None
 
 TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 
@@ -49,29 +63,25 @@ _SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
 class BackboneParameters:
     """The parameters that all estimators on a frozen backbone have; see CNNFeatureExtractor."""
 
-    backbone: Any
-    weights: Any
-    image_size: Any
-    resize: str
-    pooling: str
+    preprocessings: ClassVar[tuple[str, ...]] = ("auto", *PREPROCESSINGS)
+
+    backbone: str | ConvNet | keras.Model
+    weights: str | Path | None
+    image_size: int | tuple[int, int] | None
+    resize: ResizeMode
+    pooling: Pooling
     preprocessing: str
-    image_shape: Any
-    pixel_range: Any
-    cache: Any
+    image_shape: ImageShape
+    pixel_range: PixelRange
+    cache: str | Path | FeatureStore | None
     engine: str
-    precision: str
+    precision: Precision
     random_state: int | np.random.RandomState | None
     verbose: int
 
     @classmethod
     def of(cls, estimator: object) -> Self:
-        """Return the checked parameters of an estimator.
-
-        Raises
-        ------
-        InvalidParameterError
-            If a parameter has a value it cannot have, by itself or together with others.
-        """
+        """Return the parameters of an estimator, checked singly and in combination."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
     def __post_init__(self) -> None:
@@ -80,34 +90,28 @@ class BackboneParameters:
         store_for(self.cache)
         check_engine(self.engine, self.precision)
         check_image_shape(self.image_shape)
-        check_choice("preprocessing", self.preprocessing, self.preprocessings())
+        check_choice("preprocessing", self.preprocessing, self.preprocessings)
         check_verbose(self.verbose)
         check_random_state(self.random_state)
-
-    @classmethod
-    def preprocessings(cls) -> tuple[str, ...]:
-        """Return the values that `preprocessing` may have."""
-        return ("auto", *PREPROCESSINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(BackboneParameters):
-    """The parameters of TransferClassifier; see there.
+    """The parameters of TransferClassifier as passed by the user; properties interpret them."""
 
-    Fields are as the user passed them. Properties say what they mean.
-    """
+    preprocessings = (*BackboneParameters.preprocessings, *PIXEL_SCALINGS)
 
     zca_epsilon: float
     hidden_units: int | Sequence[int]
     activation: str
     batch_norm: str | None
     dropout: float | Sequence[float]
-    head: Any
+    head: OwnHead
     l1: float
     l2: float | str
-    optimizer: str | keras.optimizers.Optimizer
+    optimizer: Optimizer
     learning_rate: float | None
-    lr_schedule: Any
+    lr_schedule: Schedule
     epochs: int
     batch_size: int
     max_iter: int
@@ -120,7 +124,7 @@ class Parameters(BackboneParameters):
     fine_tune_epochs: int
     fine_tune_learning_rate: float
     layer_decay: float | None
-    augmentation: Any
+    augmentation: str | Augmentation | None
     test_time_augmentation: str | None
     oversample: bool
     class_weight: str | Mapping | None
@@ -130,7 +134,7 @@ class Parameters(BackboneParameters):
         check_head(self.hidden_units, self.activation, self.dropout)
         check_choice("batch_norm", self.batch_norm, (None, "before", "after"))
         check_number("l1", self.l1, 0)
-        if not _is_auto(self.l2):
+        if not isinstance(self.l2, str) or self.l2 != "auto":
             check_number("l2", self.l2, 0, or_else="'auto' or ")
         if self.learning_rate is not None:
             check_number("learning_rate", self.learning_rate, 0, above=True)
@@ -153,11 +157,6 @@ class Parameters(BackboneParameters):
         _check_own_head(self)
         _check_optimizer(self)
 
-    @classmethod
-    def preprocessings(cls) -> tuple[str, ...]:
-        """Return the values that `preprocessing` may have."""
-        return (*super().preprocessings(), *PIXEL_SCALINGS)
-
     @property
     def recipe_of_views(self) -> Augmentation | None:
         """The augmentation as a recipe."""
@@ -178,7 +177,7 @@ class Parameters(BackboneParameters):
     @property
     def penalty(self) -> float | None:
         """`l2` as a number; None is "auto"."""
-        return None if _is_auto(self.l2) else float(self.l2)
+        return None if isinstance(self.l2, str) else float(self.l2)
 
     @property
     def rate(self) -> float | None:
@@ -192,7 +191,7 @@ class Parameters(BackboneParameters):
 
     @property
     def fit_without_keras(self) -> str | None:
-        """Name of what fits a head on frozen features; None is a Keras optimizer."""
+        """Name of the fit of a head on frozen features; None is a Keras optimizer."""
         if not self.is_linear or not _is_text(self.optimizer, ("auto", *fit_names())):
             return None
         return LBFGS if self.optimizer == "auto" else str(self.optimizer)
@@ -204,7 +203,7 @@ class Parameters(BackboneParameters):
         return not has_layers and self.l1 == 0 and not np.any(self.dropout)
 
 
-def check_test_time(test_time_augmentation: Any, augmentation: Augmentation | None) -> None:
+def check_test_time(test_time_augmentation: object, augmentation: Augmentation | None) -> None:
     """Raise InvalidParameterError unless predictions can be averaged so."""
     check_choice("test_time_augmentation", test_time_augmentation, TEST_TIME_AUGMENTATIONS)
     if test_time_augmentation in ("views", "both") and augmentation is None:
@@ -235,7 +234,7 @@ def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> No
         raise InvalidParameterError(
             f"preprocessing={parameters.preprocessing!r} is fitted to the training images, for "
             "networks that start from nothing, such as a ConvNet. A pretrained network needs "
-            "that which it was trained with: 'auto'."
+            "the scaling that it was trained with: 'auto'."
         )
     if prefix.is_scratch and _is_text(parameters.optimizer, fit_names()):
         raise InvalidParameterError(
@@ -244,8 +243,8 @@ def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> No
         )
 
 
-def has_partial_fit(estimator: Any) -> bool:
-    """Return True if the head can be trained batch by batch; raise what says why it cannot."""
+def has_partial_fit(estimator: TransferEstimator) -> bool:
+    """Return True if the head can be trained batch by batch; else raise UnavailableMethodError."""
     if _is_text(estimator.optimizer, fit_names()):
         raise UnavailableMethodError(
             f"partial_fit trains by a Keras optimizer, and optimizer={estimator.optimizer!r} needs "
@@ -266,7 +265,7 @@ def has_partial_fit(estimator: Any) -> bool:
     return True
 
 
-def schedule_of(optimizer: Any) -> Any:
+def schedule_of(optimizer: keras.optimizers.Optimizer) -> Schedule:
     """Return the learning rate schedule that an optimizer was made with, or None."""
     import keras
 
@@ -274,7 +273,7 @@ def schedule_of(optimizer: Any) -> Any:
     return keras.optimizers.schedules.deserialize(config) if isinstance(config, dict) else None
 
 
-def _check_callbacks(callbacks: Any) -> None:
+def _check_callbacks(callbacks: object) -> None:
     if not callbacks and isinstance(callbacks, tuple | list | None):
         return
     # Keras is imported already wherever there is a callback.
@@ -316,7 +315,9 @@ def _check_own_head(parameters: Parameters) -> None:
 
 def _check_optimizer(parameters: Parameters) -> None:
     optimizer = parameters.optimizer
-    if _is_keras_optimizer(optimizer):
+    # Keras is imported already wherever there is an optimizer.
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(optimizer, keras.optimizers.Optimizer):
         if parameters.lr_schedule is not None and schedule_of(optimizer) is not None:
             raise InvalidParameterError(
                 "the optimizer has a schedule of learning rates already: leave lr_schedule=None, "
@@ -338,15 +339,5 @@ def _check_optimizer(parameters: Parameters) -> None:
         )
 
 
-def _is_keras_optimizer(optimizer: Any) -> bool:
-    # Keras is imported already wherever there is an optimizer.
-    keras = sys.modules.get("keras")
-    return keras is not None and isinstance(optimizer, keras.optimizers.Optimizer)
-
-
-def _is_text(value: Any, texts: tuple[str, ...]) -> bool:
+def _is_text(value: object, texts: tuple[str, ...]) -> bool:
     return isinstance(value, str) and value in texts
-
-
-def _is_auto(value: Any) -> bool:
-    return _is_text(value, ("auto",))

@@ -1,9 +1,9 @@
-"""The plan for training that a classifier's parameters mean, and which of them have no effect."""
+"""The plan for training that follows from the parameters of a classifier."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
@@ -15,17 +15,14 @@ from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.memory import MANY_FEATURES, check_fits, fits, n_dense_weights
 from transferclf.training.plan import Plan
-from transferclf.training.recipe import Recipe
-from transferclf.training.trainer import Method
+from transferclf.training.trainer import Method, Recipe
 
 if TYPE_CHECKING:
-    import keras
-
-    from transferclf.heads.own import HeadGraph
+    from transferclf.estimators.effects import Asked
 
 
 def plan_for(
-    parameters: Parameters,
+    parameters: Parameters | Asked,
     prefix: Prefix,
     objective: Objective,
     seed: int,
@@ -34,26 +31,32 @@ def plan_for(
 ) -> Plan:
     """Return the plan of `fit`.
 
-    It reads a parameter only where the result depends on it, which is how a parameter without
-    effect is found out. `has_validation` says that there are validation images, so that none are
-    held out.
+    It reads a parameter only where the result depends on it, so that `Asked` finds the parameters
+    without effect. `has_validation` says that there are validation images, so that none are held
+    out.
     """
     fit = None if prefix.is_scratch else parameters.fit_without_keras
-    is_linear = fit is not None
-    is_tuned = prefix.is_cut and not prefix.is_scratch
     afresh = parameters.recipe_of_views if prefix.is_empty else None
-    head = None if is_linear else _head_recipe(parameters, prefix, seed, afresh)
-    tuning = _fine_tuning(parameters, seed, afresh) if is_tuned else None
-    holds_out = _stops_early(head) or _stops_early(tuning)
+    head = tuning = None
+    if fit is None:
+        is_scratch = prefix.is_scratch
+        head = replace(
+            _common_recipe(parameters, seed, afresh if is_scratch else None),
+            learning_rate=parameters.rate,
+            epochs=int(parameters.epochs),
+            part="network" if is_scratch else "head",
+        )
+    if prefix.is_cut and not prefix.is_scratch:
+        tuning = _fine_tuning(parameters, seed, afresh)
+    stops_early = any(recipe.patience is not None for recipe in (head, tuning) if recipe)
+    holds_out = stops_early and not has_validation
     return replace(
         _untrained_plan(parameters, prefix, objective, seed),
         fit=fit or LBFGS,
         head=head,
         fine_tuning=tuning,
-        max_iter=int(parameters.max_iter) if is_linear else None,
-        validation_fraction=(
-            parameters.validation_fraction if holds_out and not has_validation else None
-        ),
+        max_iter=None if fit is None else int(parameters.max_iter),
+        validation_fraction=parameters.validation_fraction if holds_out else None,
     )
 
 
@@ -67,7 +70,7 @@ def partial_plan(
     """Return the plan of `partial_fit`: one epoch, by the optimizer as it was left."""
     is_going_on = previous is not None and previous.checkpoint is not None
     epochs = previous.epochs_done + 1 if previous is not None and is_going_on else 1
-    # Neither patience nor a schedule has an end to look to.
+    # The number of epochs to come is not known, so that neither patience nor a schedule counts.
     recipe = replace(
         _common_recipe(parameters, seed, None),
         epochs=epochs,
@@ -80,14 +83,17 @@ def partial_plan(
 
 
 def _untrained_plan(
-    parameters: Parameters, prefix: Prefix, objective: Objective, seed: int
+    parameters: Parameters | Asked, prefix: Prefix, objective: Objective, seed: int
 ) -> Plan:
-    """Return what is to be learned, without the recipes."""
+    """Return the plan without recipes."""
     scaling = parameters.preprocessing if parameters.is_scaling_fitted else None
     suffix = Suffix(objective, parameters.units, scaling=scaling)
     if parameters.head is not None:
+        # Only a head of the user's own needs Keras here.
+        from transferclf.heads.own import head_graph
+
         map_shape = prefix.map_shape()
-        graph = _head_graph(parameters.head, map_shape, seed)
+        graph = head_graph(parameters.head, map_shape, seed)
         suffix = replace(suffix, head=graph, map_shape=map_shape, seed=seed)
     if suffix.hidden_units:
         activation, batch_norm = parameters.activation, parameters.batch_norm
@@ -101,31 +107,9 @@ def _untrained_plan(
     return replace(plan, zca_epsilon=float(parameters.zca_epsilon)) if scaling == "zca" else plan
 
 
-def _head_graph(head: Any, map_shape: tuple[int, ...], seed: int) -> HeadGraph:
-    # Only a head of the user's own needs Keras here.
-    from transferclf.heads.own import head_graph
-
-    return head_graph(head, map_shape, seed)
-
-
-def _stops_early(recipe: Recipe | None) -> bool:
-    return recipe is not None and recipe.patience is not None
-
-
-def _head_recipe(
-    parameters: Parameters, prefix: Prefix, seed: int, augmentation: Augmentation | None
+def _fine_tuning(
+    parameters: Parameters | Asked, seed: int, augmentation: Augmentation | None
 ) -> Recipe:
-    """Return the recipe for the head on features, or for a whole network on its pixels."""
-    is_scratch = prefix.is_scratch
-    return replace(
-        _common_recipe(parameters, seed, augmentation if is_scratch else None),
-        learning_rate=parameters.rate,
-        epochs=int(parameters.epochs),
-        part="network" if is_scratch else "head",
-    )
-
-
-def _fine_tuning(parameters: Parameters, seed: int, augmentation: Augmentation | None) -> Recipe:
     recipe = _common_recipe(parameters, seed, augmentation)
     decay = 1.0 if parameters.layer_decay is None else float(parameters.layer_decay)
     return replace(
@@ -137,11 +121,16 @@ def _fine_tuning(parameters: Parameters, seed: int, augmentation: Augmentation |
     )
 
 
-def _common_recipe(parameters: Parameters, seed: int, augmentation: Augmentation | None) -> Recipe:
-    """Return what all training by a Keras optimizer shares; without epochs and learning rate."""
-    optimizer, schedule = _optimizer(parameters.optimizer), parameters.lr_schedule
-    if not isinstance(optimizer, str) and schedule is None:
-        schedule = schedule_of(optimizer)
+def _common_recipe(
+    parameters: Parameters | Asked, seed: int, augmentation: Augmentation | None
+) -> Recipe:
+    """Return a recipe for any training by Keras, without epochs and learning rate."""
+    optimizer, schedule = parameters.optimizer, parameters.lr_schedule
+    if optimizer in ("auto", *fit_names()):
+        optimizer = "adam"
+    elif not isinstance(optimizer, str):
+        optimizer = type(optimizer).from_config(optimizer.get_config())
+        schedule = schedule_of(optimizer) if schedule is None else schedule
     return Recipe(
         method=Method(optimizer, augmentation),
         learning_rate=None,
@@ -156,16 +145,8 @@ def _common_recipe(parameters: Parameters, seed: int, augmentation: Augmentation
     )
 
 
-def _optimizer(
-    optimizer: str | keras.optimizers.Optimizer,
-) -> str | keras.optimizers.Optimizer:
-    if isinstance(optimizer, str):
-        return "adam" if optimizer in ("auto", *fit_names()) else optimizer
-    return type(optimizer).from_config(optimizer.get_config())
-
-
 def check_memory(parameters: Parameters, prefix: Prefix, n_outputs: int) -> None:
-    """Raise InvalidParameterError if what is trained cannot fit into memory, before long work.
+    """Raise InvalidParameterError if the trained part cannot fit into memory, before long work.
 
     Layers of a pretrained backbone and a head of the user's own are not counted.
     """

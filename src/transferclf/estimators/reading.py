@@ -1,23 +1,38 @@
-"""How other rooms get at the images and the features that a fitted estimator uses."""
+"""State of estimators that other rooms read and set, besides parameters and fitted attributes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
+from transferclf.estimators.base import BackboneEstimator
+from transferclf.estimators.parameters import BackboneParameters, Parameters
+from transferclf.estimators.transfer import TransferEstimator
+from transferclf.heads.fitted import FittedHead
 from transferclf.images import ImageSource
 
-if TYPE_CHECKING:
-    from transferclf.estimators.base import BackboneEstimator
-    from transferclf.estimators.classifier import TransferClassifier
 
-
-def images_of(estimator: BackboneEstimator, X: Any) -> ImageSource:
-    """The images in X, checked and read as this fitted estimator reads them."""
+def images_of(estimator: BackboneEstimator, X: object) -> ImageSource:
+    """Return the images in X, checked and read as this fitted estimator reads them."""
     return estimator._source_of(X)
 
 
-def head_features(classifier: TransferClassifier, X: Any) -> np.ndarray:
-    """The features of X that the head of a fitted classifier gets, before standardising: (n, d)."""
+def head_features(classifier: TransferEstimator, X: object) -> np.ndarray:
+    """Return the features of X that the head of a fitted classifier standardises, shape (n, d)."""
     return classifier._head_features(images_of(classifier, X))
+
+
+def check_parameters(estimator: BackboneEstimator) -> None:
+    """Raise InvalidParameterError unless the parameters are valid, singly and in combination."""
+    kind = Parameters if isinstance(estimator, TransferEstimator) else BackboneParameters
+    kind.of(estimator)
+
+
+def seed_of_fit(estimator: TransferEstimator) -> int:
+    """Return the seed that `warm_start` and `partial_fit` go on with."""
+    return int(estimator._seed)
+
+
+def set_learned(estimator: TransferEstimator, head: FittedHead, seed: int) -> None:
+    """Set the head and all fitted attributes that follow from it."""
+    estimator._seed = seed
+    estimator._keep(head)

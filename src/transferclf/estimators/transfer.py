@@ -1,11 +1,11 @@
-"""What the estimators that learn share: their parameters, what fit keeps, scores, `model_`."""
+"""The base of the estimators that learn: their parameters, steps of fit, and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,117 +27,63 @@ from transferclf.objectives.weights import check_sample_weight
 from transferclf.training.plan import Images, Plan, views_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import keras
+
+    from transferclf.estimators.parameters import OwnHead, Schedule
+    from transferclf.graphs.pooling import Pooling
+    from transferclf.images.geometry import ResizeMode
 
 # `partial_fit` warns if it begins with fewer images.
 FIRST_IMAGES = 32
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TransferEstimator(BackboneEstimator):
     """Base of the estimators that train a head; TransferClassifier documents the parameters."""
 
-    head_: FittedHead
-    augmentation_: Augmentation | None
-    l2_: float
-    n_iter_: int
-    n_head_iter_: int
-    phases_: list[dict[str, Any]]
-    _model: keras.Model | None
-    _seed: int
-    _is_partial = False
+    zca_epsilon: float = 0.01
+    hidden_units: int | Sequence[int] = ()
+    activation: str = "relu"
+    batch_norm: str | None = None
+    dropout: float | Sequence[float] = 0.0
+    head: OwnHead = None
+    l1: float = 0.0
+    l2: float | str = "auto"
+    optimizer: str | keras.optimizers.Optimizer = "auto"
+    learning_rate: float | None = None
+    lr_schedule: Schedule = None
+    epochs: int = 20
+    batch_size: int = 32
+    max_iter: int = 1000
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 5
+    callbacks: Sequence[keras.callbacks.Callback] | None = None
+    warm_start: bool = False
+    trainable_layers: int | str = 0
+    fine_tune_epochs: int = 10
+    fine_tune_learning_rate: float = 1e-5
+    layer_decay: float | None = None
+    augmentation: str | Augmentation | None = None
+    test_time_augmentation: str | None = None
+    oversample: bool = False
+    class_weight: str | Mapping | None = None
 
-    def __init__(
-        self,
-        backbone: Any = "tiny",
-        *,
-        weights: Any = "pretrained",
-        image_size: Any = None,
-        resize: str = "crop",
-        pooling: str = "avg",
-        preprocessing: str = "auto",
-        zca_epsilon: float = 0.01,
-        hidden_units: Any = (),
-        activation: str = "relu",
-        batch_norm: str | None = None,
-        dropout: Any = 0.0,
-        head: Any = None,
-        l1: float = 0.0,
-        l2: Any = "auto",
-        optimizer: Any = "auto",
-        learning_rate: float | None = None,
-        lr_schedule: Any = None,
-        epochs: int = 20,
-        batch_size: int = 32,
-        max_iter: int = 1000,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 5,
-        callbacks: Any = None,
-        warm_start: bool = False,
-        trainable_layers: Any = 0,
-        fine_tune_epochs: int = 10,
-        fine_tune_learning_rate: float = 1e-5,
-        layer_decay: float | None = None,
-        augmentation: Any = None,
-        test_time_augmentation: str | None = None,
-        oversample: bool = False,
-        class_weight: Any = None,
-        image_shape: Any = None,
-        pixel_range: Any = None,
-        cache: Any = "memory",
-        engine: str = "auto",
-        precision: str = "float32",
-        random_state: Any = None,
-        verbose: int = 0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.resize = resize
-        self.pooling = pooling
-        self.preprocessing = preprocessing
-        self.zca_epsilon = zca_epsilon
-        self.hidden_units = hidden_units
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.head = head
-        self.l1 = l1
-        self.l2 = l2
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.lr_schedule = lr_schedule
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.callbacks = callbacks
-        self.warm_start = warm_start
-        self.trainable_layers = trainable_layers
-        self.fine_tune_epochs = fine_tune_epochs
-        self.fine_tune_learning_rate = fine_tune_learning_rate
-        self.layer_decay = layer_decay
-        self.augmentation = augmentation
-        self.test_time_augmentation = test_time_augmentation
-        self.oversample = oversample
-        self.class_weight = class_weight
-        self.image_shape = image_shape
-        self.pixel_range = pixel_range
-        self.cache = cache
-        self.engine = engine
-        self.precision = precision
-        self.random_state = random_state
-        self.verbose = verbose
+    head_: FittedHead = field(init=False)
+    augmentation_: Augmentation | None = field(init=False)
+    _model: keras.Model | None = field(init=False)
+    _seed: int = field(init=False)
+    _is_partial = False
 
     # --- steps of fit
 
     @contextmanager
     def _as_before_if_it_fails(self) -> Iterator[None]:
-        """Put everything back if a fit fails, unless training had reached something by then.
+        """Restore all attributes if a fit fails, unless training had some result by then.
 
-        What had been learned before is not given up for what diverges.
+        The result of an earlier fit is restored, too, if training diverges.
         """
         before = dict(self.__dict__)
         try:
@@ -149,9 +95,9 @@ class TransferEstimator(BackboneEstimator):
             raise
 
     def _images(
-        self, source: ImageSource, targets: np.ndarray, objective: Objective, sample_weight: Any
+        self, source: ImageSource, targets: np.ndarray, objective: Objective, sample_weight: object
     ) -> Images:
-        """Return the images with their targets and weights, those of their classes included."""
+        """Return the images with their targets and weights; class weights are factors of these."""
         weights = check_sample_weight(sample_weight, len(source))
         factors = objective.class_factors(self.class_weight, targets)
         if factors is not None:
@@ -163,11 +109,10 @@ class TransferEstimator(BackboneEstimator):
                 )
         return Images(source, targets, weights)
 
-    def _validation_images(self, validation_data: Any, objective: Objective) -> Images | None:
+    def _validation_images(self, validation_data: object, objective: Objective) -> Images | None:
         if validation_data is None:
             return None
-        is_pair = isinstance(validation_data, tuple | list) and len(validation_data) == 2
-        if not is_pair:
+        if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise InvalidParameterError(
                 f"validation_data must be a pair (X, y). Got {type(validation_data).__name__}."
             )
@@ -179,31 +124,31 @@ class TransferEstimator(BackboneEstimator):
         return Images(source, targets, np.ones(len(source)))
 
     def _previous(self, objective: Objective) -> FittedHead | None:
-        """Return what the last fit learned, if this one is to go on from there."""
+        """Return the head of the last fit if this fit is to go on from it."""
         if not self.warm_start or not hasattr(self, "head_"):
             return None
         known = self.head_.suffix.objective
         if not objective.is_same(known):
             raise ValueError(
                 f"warm_start=True goes on with the {known.outputs} of the last fit, "
-                f"{known.description()}. "
-                f"Got {objective.description()} instead."
+                f"{known.description()}. Got {objective.description()} instead."
             )
-        # A checkpoint of partial_fit is no place that a fit was interrupted at.
+        # The checkpoint of partial_fit is not one of an interrupted fit.
         return self.head_.without_checkpoint() if self._is_partial else self.head_
 
-    def _fit_network(self, parameters: Parameters, seed: int, trainable_layers: Any) -> None:
-        """Choose the network and its cut, and check what depends on it."""
-        own_head = {} if parameters.head is None else {"pooling": "flatten"}
-        self._fit_prefix(parameters, seed, trainable_layers=trainable_layers, **own_head)
+    def _fit_network(
+        self, parameters: Parameters, seed: int, trainable_layers: int | str = 0
+    ) -> None:
+        """Choose the network and its cut, and check the parameters that depend on it."""
+        pooling: Pooling | None = None if parameters.head is None else "flatten"
+        self._fit_prefix(parameters, seed, trainable_layers=trainable_layers, pooling=pooling)
         check_with_prefix(parameters, self.prefix_, self.resize_)
         self.augmentation_ = parameters.recipe_of_views
         self._seed = seed
 
     def _plan(self, parameters: Parameters, objective: Objective, has_validation: bool) -> Plan:
         """Return the plan of a fit; warn of parameters that it does not need."""
-        asked: Any = Asked(parameters)
-        prefix = self.prefix_
+        asked, prefix = Asked(parameters), self.prefix_
         plan = plan_for(asked, prefix, objective, self._seed, has_validation=has_validation)
         used = asked.names | self._used_of_backbone()
         used |= {"class_weight", "oversample", "trainable_layers", "warm_start"}
@@ -237,20 +182,12 @@ class TransferEstimator(BackboneEstimator):
         *,
         is_finished: bool = False,
         is_partial: bool = False,
-        **others: Any,
+        **others: object,
     ) -> None:
-        """Set what was learned and all that follows from it in one step that nothing interrupts.
+        """Set the head and all attributes that follow from it, in a step that nothing interrupts.
 
-        Parameters
-        ----------
-        head : FittedHead
-            What was learned.
-        is_finished : bool, default=False
-            Whether nothing is left to go on with, so that the checkpoint is dropped.
-        is_partial : bool, default=False
-            Whether it is of `partial_fit`, which goes on but was not interrupted.
-        **others
-            Further attributes.
+        A finished fit drops the checkpoint. `is_partial` says that the head is of `partial_fit`,
+        whose checkpoint only its next call goes on from. `others` are further attributes.
         """
         head = head.without_checkpoint() if is_finished else head
         self.__dict__.update(
@@ -268,7 +205,7 @@ class TransferEstimator(BackboneEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "head_")
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         state = super().__getstate__()
         # The Keras model is rebuilt from the rest when it is asked for again.
         return state | {"_model": None} if "_model" in state else state
@@ -284,10 +221,10 @@ class TransferEstimator(BackboneEstimator):
         looks = [self._applied(self.head_.scores, source, *look) for look in self._looks()]
         return looks[0] if len(looks) == 1 else self.head_.suffix.objective.mean_scores(looks)
 
-    def _looks(self) -> list[tuple[Any, View | None]]:
-        """Return how each image is resized and varied, for each look at it."""
+    def _looks(self) -> list[tuple[ResizeMode, View | None]]:
+        """Return the resizing and the view of each look at an image."""
         wanted = self.test_time_augmentation
-        looks: list[tuple[Any, View | None]] = []
+        looks: list[tuple[ResizeMode, View | None]] = []
         if wanted != "crops":
             looks.append((self.resize_, None))
         if wanted in ("views", "both") and self.augmentation_ is not None:
@@ -297,17 +234,17 @@ class TransferEstimator(BackboneEstimator):
         return looks
 
     def _head_features(self, source: ImageSource) -> np.ndarray:
-        """Return what the head sees before it standardises it, shape (n, d)."""
+        """Return the features that the head standardises, shape (n, d)."""
         return self._applied(self.head_.features, source, self.resize_)
 
     def _applied(
         self,
         function: Callable[[np.ndarray], np.ndarray],
         source: ImageSource,
-        resize: Any,
+        resize: ResizeMode,
         view: View | None = None,
     ) -> np.ndarray:
-        """Apply a function to the rows below the head; to pixels, batch by batch."""
+        """Apply a function to the rows below the head; to pixels in batches."""
         read, prefix = self._extractor(resize), self._below_head()
         if not prefix.is_empty:
             return function(read.rows(source, prefix, view))
@@ -315,7 +252,7 @@ class TransferEstimator(BackboneEstimator):
         return np.concatenate([function(pixels) for pixels in batches])
 
     def _below_head(self) -> Prefix:
-        """Return what gives the rows: the prefix, or the whole network before fine-tuning.
+        """Return the network of the rows: the prefix, or the whole network before fine-tuning.
 
         Training that was interrupted in its first phase has left a head on frozen features.
         """

@@ -1,1 +1,1 @@
-"""What is trained above the cut, and whole models of both parts."""
+"""Heads and other trained layers above the cut, and whole models of both parts."""

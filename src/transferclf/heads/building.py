@@ -15,17 +15,26 @@ from transferclf.heads.whitening import PixelScaler
 
 
 def build_suffix(suffix: Suffix) -> Network:
-    """Build the trainable network of a suffix: what comes after the cut, and a head on it.
+    """Build the trainable network of a suffix: the layers after the cut, and a head on them.
 
     Its model is from rows (n, d), or pixels (n, h, w, 3), to scores (n, n_outputs). Batch
     normalisation of a pretrained network works by its stored statistics and is not trained.
     """
     with undisturbed(suffix.seed):
-        return _on_tail(suffix, _tail(suffix))
+        tail = _tail(suffix)
+        inputs, features = tail.inputs[0], tail.outputs[0]
+        if suffix.scaling is not None:
+            inputs = keras.Input(inputs.shape[1:], name="raw_pixels")
+            features = replay(tail, [PixelScaler(suffix.scaling)(inputs)])[0]
+        if suffix.map_shape:
+            features = layers.Reshape(suffix.map_shape)(features)
+        x = Standardize(name="transferclf_standardize")(features)
+        scores = head_on(x, suffix, _TunableLayers(suffix))
+        return Network(keras.Model(inputs, scores, name="suffix"), tail.layers)
 
 
 def _tail(suffix: Suffix) -> keras.Model:
-    """From rows to features (n, d)."""
+    """Return the layers from rows to features (n, d)."""
     prefix = suffix.prefix
     if prefix is None:
         rows = keras.Input((suffix.width,), name="features")
@@ -33,25 +42,9 @@ def _tail(suffix: Suffix) -> keras.Model:
     tail = prefix.tail()
     if not prefix.is_scratch:
         for layer in tail.layers:
-            # Statistics of small batches of one's own images would ruin those it came with.
+            # Statistics of small batches of other images would ruin those of the pretraining.
             layer.trainable = not isinstance(layer, layers.BatchNormalization)
     return tail
-
-
-def _on_tail(suffix: Suffix, tail: keras.Model) -> Network:
-    inputs, features = tail.inputs[0], tail.outputs[0]
-    if suffix.scaling is not None:
-        inputs = keras.Input(inputs.shape[1:], name="raw_pixels")
-        features = replay(tail, [PixelScaler(suffix.scaling)(inputs)])[0]
-    model = keras.Model(inputs, _scores(suffix, features), name="suffix")
-    return Network(model, tail.layers)
-
-
-def _scores(suffix: Suffix, features: keras.KerasTensor) -> keras.KerasTensor:
-    if suffix.map_shape:
-        features = layers.Reshape(suffix.map_shape)(features)
-    x = Standardize(name="transferclf_standardize")(features)
-    return head_on(x, suffix, _TunableLayers(suffix))
 
 
 class HeadLayers(Protocol):

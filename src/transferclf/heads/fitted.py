@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -17,31 +17,29 @@ if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of training by a Keras optimizer at the end of an epoch.
+
+    `values` are the weights, the state of the optimizer and that of the random generators. `method`
+    is the key of the `Method` that was used.
+    """
+
+    values: list[np.ndarray]
+    method: tuple[object, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FittedHead(ABC):
-    """A learned head, whatever it was fitted by.
+    """A learned head of any kind.
 
     A kind of head is a subclass in a file of its own, made by a function that is passed to
     `register_head`. Everything else asks the object and does not look at its class.
 
-    Attributes
-    ----------
-    kind : str
-        Name of the kind, also in archives.
-    suffix : Suffix
-        Layers of the head, and of the backbone above the cut where these were trained too.
-    mean, scale : ndarray of shape (d,)
-        Statistics that features are standardised by.
-    weights : list of ndarray
-        Weights of the layers of the head, in the order of the flat model.
-    l2 : float
-        Penalty in use.
-    history : dict of str to list of float
-        Loss and measure after each iteration or epoch.
-    phases : tuple of Phase
-        Parts of the history.
-    moments : Moments or None
-        Moments of the features so far, where `partial_fit` can go on from them.
+    `kind` is the name of the kind, also in archives. `suffix` has the layers of the head, and of
+    the backbone above the cut where these were trained too. `weights` are those of the layers of
+    the head, in the order of the flat model. `mean` and `scale`, shape (d,), standardise the
+    features. `history` has loss and measure after each iteration or epoch.
     """
 
     kind: ClassVar[str]
@@ -53,11 +51,14 @@ class FittedHead(ABC):
     l2: float = 0.0
     history: History = field(default_factory=dict, compare=False)
     phases: Phases = field(default=(), compare=False)
+    # Moments of the features so far, where `partial_fit` can go on from them.
     moments: Moments | None = field(default=None, compare=False, repr=False)
 
-    # What only a head that a Keras optimizer trained has; see TrainedSuffix.
-    checkpoint: Any = field(default=None, compare=False, repr=False)
+    # Set only where a Keras optimizer trained the head; see TrainedSuffix.
+    parameters: list[np.ndarray] = field(default_factory=list)
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
     epochs_done: int = 0
+    n_head_iter: int = 0
     dropout: tuple[float, ...] = ()
     scaling: PixelScaling | None = None
 
@@ -66,7 +67,7 @@ class FittedHead(ABC):
         """Return the scores of rows, shape (n, n_outputs)."""
 
     def features(self, rows: np.ndarray) -> np.ndarray:
-        """Return what the head sees of rows before it standardises them, shape (n, d)."""
+        """Return the features that the head standardises, shape (n, d)."""
         return rows
 
     @property
@@ -84,16 +85,20 @@ class FittedHead(ABC):
         """Number of them before layers of the backbone were trained."""
         return self.n_iter
 
-    @abstractmethod
     def can_start(self, suffix: Suffix) -> bool:
         """Return whether the training of a suffix can start from these weights."""
+        return self.can_resume(suffix)
+
+    def can_resume(self, suffix: Suffix) -> bool:
+        """Return whether the training of a suffix can go on from `parameters` and `checkpoint`."""
+        return False
 
     @abstractmethod
     def is_head_of(self, suffix: Suffix, is_linear: bool) -> bool:
         """Return whether this is a finished head as the plan wants one before fine-tuning."""
 
     def without_checkpoint(self) -> Self:
-        """Return the same head without what is only needed to go on training."""
+        """Return the same head without the checkpoint that only further training needs."""
         return self
 
     def tuned(self) -> Mapping[str, Sequence[np.ndarray]]:

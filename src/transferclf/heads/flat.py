@@ -1,9 +1,6 @@
-"""The whole estimator as one flat Keras model: a backbone's features, and a head on them."""
+"""The whole estimator as one flat Keras model: the backbone, and a head on its features."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,23 +16,12 @@ from transferclf.heads.whitening import scaled
 
 
 def with_head(model: keras.Model, head: FittedHead) -> keras.Model:
-    """Return a flat model: the backbone's features, standardised, and a head up to the link.
+    """Return a flat model from pixels to probabilities or values (n, n_outputs).
 
-    Parameters
-    ----------
-    model : keras.Model
-        From pixels to features (n, d); its weights are copied.
-    head : FittedHead
-        Layers, weights and statistics.
-
-    Returns
-    -------
-    keras.Model
-        From pixels to probabilities or values (n, n_outputs), in layers of Keras' own. Only the
-        head and the layers that were tuned are trainable, batch normalisation of a pretrained
-        network never. Pixels and features are scaled by constants, not by Keras' Normalization
-        layers, which exported models would take as further inputs. The model was called once,
-        because Keras exports none that was not.
+    `model` is from pixels to features (n, d); its weights are copied. The result has only layers of
+    Keras' own. The head and the layers that were tuned are trainable, batch normalisation of a
+    pretrained network never. Pixels and features are scaled by constants, because exported models
+    would take Keras' Normalization layers as further inputs.
     """
     suffix, tuned = head.suffix, head.tuned()
     with undisturbed():
@@ -49,14 +35,22 @@ def with_head(model: keras.Model, head: FittedHead) -> keras.Model:
         below = {id(layer) for layer in keras.Model(inputs, standardised).layers}
         flat = keras.Model(inputs, head_on(standardised, suffix, _PlainLayers(head)))
         of_head = [layer for layer in flat.layers if id(layer) not in below and layer.weights]
-        _set_weights(of_head, head.weights)
+        rest = iter(head.weights)
+        for layer in of_head:
+            layer.set_weights([next(rest) for _ in layer.weights])
         # The backbone's layers are still part of the graphs they came from.
         whole = copied(flat, replace=as_constants())
         for name, values in tuned.items():
             layer = whole.get_layer(name)
             if layer.weights:  # constants are not tuned
                 layer.set_weights(values)
-        _free_to_train(whole, {*(layer.name for layer in of_head), *tuned}, head)
+        trained = {*(layer.name for layer in of_head), *tuned}
+        from_scratch = suffix.prefix is not None and suffix.prefix.is_scratch
+        for layer in whole.layers:
+            is_norm = isinstance(layer, layers.BatchNormalization)
+            is_pretrained = is_norm and not from_scratch and not layer.name.startswith("hidden_")
+            layer.trainable = layer.name in trained and not is_pretrained
+        # Keras exports only a model that was called.
         whole(np.zeros((1, *inputs.shape[1:]), np.float32), training=False)
     return whole
 
@@ -85,22 +79,6 @@ class _PlainLayers:
     def last(self, x: keras.KerasTensor) -> keras.KerasTensor:
         suffix, name = self._suffix, _free("predictions", x)
         return layers.Dense(suffix.n_outputs, suffix.objective.activation, name=name)(x)
-
-
-def _set_weights(layers_of_head: Sequence[Any], weights: Sequence[np.ndarray]) -> None:
-    """Give the layers of a head their weights, one after the other."""
-    rest = iter(weights)
-    for layer in layers_of_head:
-        layer.set_weights([next(rest) for _ in layer.weights])
-
-
-def _free_to_train(whole: keras.Model, trained: set[str], head: FittedHead) -> None:
-    prefix = head.suffix.prefix
-    from_scratch = prefix is not None and prefix.is_scratch
-    for layer in whole.layers:
-        is_norm = isinstance(layer, layers.BatchNormalization)
-        is_pretrained = is_norm and not from_scratch and not layer.name.startswith("hidden_")
-        layer.trainable = layer.name in trained and not is_pretrained
 
 
 def _standardised(

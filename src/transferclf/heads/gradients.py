@@ -11,15 +11,19 @@ to that: this finds only the ways that lead through the layer, in any Keras back
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from transferclf.engines.backend import gradient_at
 from transferclf.graphs.isolation import undisturbed
-from transferclf.graphs.walking import nodes_in_order, replay
+from transferclf.graphs.walking import Operation, nodes_in_order, replay
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
+
+    from transferclf.graphs._private import Node
 
 # Images that go through at a time: gradients need all activations of all of them.
 BATCH_SIZE = 8
@@ -31,8 +35,8 @@ CONVOLUTION_RANK = 4
 def map_layers(model: keras.Model) -> dict[str, tuple[int, int]]:
     """Return height and width of each map of features in a flat model, by layer, in order.
 
-    Layers that are called more than once are left out, and so are pixels and what only scales them:
-    a map of features comes after a convolution.
+    Layers that are called more than once are left out, and so are all layers before the first
+    convolution, such as those that scale the pixels.
 
     Examples
     --------
@@ -80,7 +84,7 @@ def _of_batch(
     zeros = keras.ops.zeros(shape, nudged.inputs[1].dtype)
     images = keras.ops.convert_to_tensor(pixels.astype(np.float32))
 
-    def chosen_scores(nudge: Any) -> tuple[Any, Any]:
+    def chosen_scores(nudge: Tensor) -> tuple[Tensor, Tensor]:
         activations, scores = nudged([images, nudge], training=False)
         # Rows do not depend on each other, so that the gradient of the sum is that of each.
         chosen = keras.ops.one_hot(classes, scores.shape[-1], dtype=scores.dtype)
@@ -90,7 +94,7 @@ def _of_batch(
     return _numbers(activations), _numbers(gradients)
 
 
-def _numbers(tensor: Any) -> np.ndarray:
+def _numbers(tensor: Tensor) -> np.ndarray:
     return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
 
 
@@ -98,14 +102,14 @@ def _nudged(model: keras.Model, layer: str) -> keras.Model:
     """From pixels and what is added to the layer's activations to these and the class scores."""
     pixels = keras.Input(model.inputs[0].shape[1:], name="seen_pixels")
     last, wanted = nodes_in_order(model)[-1].operation, model.get_layer(layer)
-    found: dict[str, Any] = {}
+    found: dict[str, Tensor] = {}
 
-    def replaced(operation: Any) -> Callable[..., Any]:
+    def replaced(operation: keras.Operation) -> Operation:
         if operation is last:
             return _centred_scores(last)
         return nudged if operation is wanted else operation
 
-    def nudged(*args: Any, **kwargs: Any) -> Any:
+    def nudged(*args: object, **kwargs: object) -> Tensor:
         found["activations"] = activations = wanted(*args, **kwargs)
         found["nudge"] = keras.Input(activations.shape[1:], dtype=activations.dtype, name="nudge")
         return keras.layers.Add(name="nudged")([activations, found["nudge"]])
@@ -123,13 +127,13 @@ def _centred_scores(layer: Any) -> Any:
     return scores
 
 
-def _is_after_convolution(node: Any, after_convolution: set[int]) -> bool:
+def _is_after_convolution(node: Node, after_convolution: set[int]) -> bool:
     weights = getattr(node.operation, "weights", ())
     is_convolution = any(len(weight.shape) == CONVOLUTION_RANK for weight in weights)
     return is_convolution or any(id(tensor) in after_convolution for tensor in node.input_tensors)
 
 
-def _is_map(node: Any) -> bool:
+def _is_map(node: Node) -> bool:
     shape = node.outputs[0].shape
     is_model = isinstance(node.operation, keras.Model)  # whose own layers are called in its place
     return len(node.outputs) == 1 and len(shape) == 4 and None not in shape[1:] and not is_model

@@ -1,4 +1,4 @@
-"""What a history is made of: iterations of L-BFGS, epochs of the head, epochs of fine-tuning."""
+"""Parts of a history: iterations of L-BFGS, epochs of the head, epochs of fine-tuning."""
 
 from __future__ import annotations
 
@@ -7,29 +7,18 @@ from dataclasses import dataclass
 
 History = dict[str, list[float]]
 
+# The head on the frozen network, the head and layers of a pretrained network, or a whole network
+# from random weights.
 PARTS = ("head", "fine-tuning", "network")
-UNITS = ("iteration", "epoch")
+UNITS = ("iteration", "epoch")  # of L-BFGS, or of a Keras optimizer
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a history that has one unit and was trained in one go.
+    """A part of a history that has one unit and was trained in one go, `length` units long.
 
-    Attributes
-    ----------
-    part : {"head", "fine-tuning", "network"}
-        What was trained: the head on the frozen network, the head and layers of a pretrained
-        network, or a whole network from random weights.
-    unit : {"iteration", "epoch"}
-        Of L-BFGS, or of a Keras optimizer.
-    length : int
-        How many of them there were.
-    kept : int
-        After how many of them the weights in use were reached: `length`, unless early stopping
-        brought back those of an earlier epoch; 0 if it brought back those that the phase began
-        with.
-    stopped_early : bool
-        Whether training stopped before the last epoch that was asked for.
+    `kept` is the number of units after which the weights in use were reached: `length`, unless
+    early stopping restored those of an earlier epoch; 0 for those that the phase began with.
     """
 
     part: str
@@ -43,21 +32,15 @@ Phases = tuple[Phase, ...]
 
 
 def entries(measure: str) -> tuple[str, ...]:
-    """Return the names of what is kept of each epoch, where `measure` is one of them."""
+    """Return the names of all values of an epoch, where `measure` is one of them."""
     return ("loss", measure, "learning_rate", "val_loss", f"val_{measure}")
 
 
 def phases_of(history: History, n_head_iter: int, parts: Sequence[str]) -> Phases:
-    """Tell the phases of a history by what it holds; epochs have learning rates.
+    """Return the phases of a history, told by its entries; only epochs have learning rates.
 
-    Parameters
-    ----------
-    history : dict of str to list of float
-        What was measured.
-    n_head_iter : int
-        How much of it came before the part that is last.
-    parts : sequence of str
-        What was trained, one part after the other: one or two.
+    `parts` are the one or two parts that were trained, in order. `n_head_iter` is the length of the
+    history before the last one.
     """
     n_all = len(history["loss"])
     n_iterations = n_all - len(history.get("learning_rate", ()))

@@ -5,9 +5,8 @@ It minimises the objective of a Keras `Dense` layer with an L2 kernel regularise
     sum_i w_i * loss_i / sum_i w_i  +  l2 * ||W||^2,
 
 where the loss is that of the `Objective`, for classes the cross-entropy. It is convex, so that both
-reach the same optimum; L-BFGS gets there in a few dozen passes.
-Features are standardised by the training images' mean and deviation first, so that one `l2`
-suits every backbone.
+reach the same optimum; L-BFGS does so in a few dozen passes. Features are standardised by the mean
+and deviation of the training images first, so that one `l2` suits every backbone.
 
 Source: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
 Mathematical Programming 45 (1989), as implemented in SciPy.
@@ -19,8 +18,9 @@ import functools
 import hashlib
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager
+from dataclasses import InitVar, dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import eigh
@@ -35,8 +35,8 @@ from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 
-# Below this many multiplications a pass, BLAS threads cost more than they save: many small
-# products, each of which waits for the slowest thread.
+# Below this many multiplications a pass, BLAS threads cost more than they save: each of many small
+# products waits for the slowest thread.
 SMALL_PROBLEM = 2**30
 
 # Fewer samples than this are rotated into as many axes; with more that takes longer than it saves.
@@ -48,13 +48,12 @@ FOLDS_KEPT = 10
 # Standardised features are held in double precision up to this size, in single beyond it.
 MAX_DOUBLE_BYTES = 2**30
 
-# Rows that are scored at a time.
-BLOCK = 32
+BLOCK = 32  # rows that are scored at a time
 
 # Steps that L-BFGS remembers: twice SciPy's default halves the iterations of hard problems.
 CORRECTIONS = 20
 
-# L-BFGS stops where no partial derivative of the objective is larger.
+# L-BFGS stops where all partial derivatives of the objective are this small.
 GRADIENT_TOLERANCE = 1e-5
 
 
@@ -76,7 +75,7 @@ class LinearHead(FittedHead):
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Return the scores of features, shape (n, n_outputs)."""
-        # BLAS may sum in another order for another number of rows; blocks are all of one.
+        # BLAS may sum in another order for another number of rows. All blocks have the same.
         n_blocks = -(-len(rows) // BLOCK)
         dtype = np.result_type(rows, self.mean, self.scale)
         blocks = np.zeros((n_blocks, BLOCK, len(self.coef)), dtype)
@@ -130,40 +129,12 @@ def fit_linear(
     max_iter: int = 1000,
     validation: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> LinearHead:
-    """Fit a linear head to its optimum.
+    """Fit a linear head to its optimum; warn if `max_iter` iterations were not enough.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Training features.
-    targets : ndarray of shape (n, ...)
-        Targets as the objective encodes them.
-    objective : Objective
-        Number of outputs and loss.
-    l2 : float
-        Weight of the squared norm of the coefficients in the objective.
-    sample_weight : ndarray of shape (n,)
-        Weight of each sample, also in the mean and deviation of the features; a weight of 2 is
-        the same as the sample twice.
-    max_iter : int, default=1000
-        L-BFGS iterations at most.
-    validation : (features, targets, weights) or None, default=None
-        Samples that are not fitted to. The history also has the loss and the measure on them
-        after each iteration.
-
-    Warns
-    -----
-    sklearn.exceptions.ConvergenceWarning
-        If `max_iter` iterations were not enough.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transferclf.objectives import Classes
-    >>> x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
-    >>> head = fit_linear(x, y, Classes.numbered(2), l2=0.01, sample_weight=np.ones(4))
-    >>> head.scores(x).argmax(axis=1)
-    array([0, 0, 1, 1])
+    `features` have shape (n, d), `targets` (n, ...) are as the objective encodes them. A sample of
+    weight 2 is the sample twice, also in the mean and deviation of the features. `validation` are
+    features, targets and weights that are only measured: their loss and measure after each
+    iteration are in the history.
     """
     with few_threads(features.size * objective.n_outputs):
         axes = _known_axes(features, sample_weight)
@@ -186,18 +157,10 @@ def fit_linear(
 
 @dataclass(frozen=True)
 class _Axes:
-    """Standardised features in the axes that they are fitted in.
+    """Standardised features in the axes of the fit: `rows`, shape (n, r).
 
-    Attributes
-    ----------
-    moments : Moments
-        Of the features.
-    scale : ndarray of shape (d,)
-        What they are divided by.
-    rows : ndarray of shape (n, r)
-        The features in these axes.
-    by_samples : ndarray of shape (n, r) or None
-        The axes as combinations of the standardised samples; None are the features' own.
+    `by_samples`, shape (n, r), are the axes as combinations of the standardised samples; None are
+    the axes of the features themselves.
     """
 
     moments: Moments
@@ -206,17 +169,17 @@ class _Axes:
     by_samples: np.ndarray | None = None
 
     def standardised(self, features: np.ndarray) -> np.ndarray:
-        """These or other features in units of their deviation from the mean."""
+        """Return these or other features less the mean, divided by the scale."""
         return (features - self.moments.mean) / self.scale
 
     def back(self, coef: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """Coefficients of the standardised features, from those of the axes."""
+        """Return coefficients of the standardised features, from those of the axes."""
         if self.by_samples is None:
             return coef
         return self.standardised(features).T @ (self.by_samples @ coef)
 
     def rows_of(self, others: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """Other samples' features in these axes, which are those of `features`."""
+        """Return features of other samples in these axes, which were made of `features`."""
         standardised = self.standardised(others).astype(self.rows.dtype, copy=False)
         if self.by_samples is None:
             return standardised
@@ -228,7 +191,7 @@ _axes_lock = threading.Lock()
 
 
 def _known_axes(features: np.ndarray, weights: np.ndarray) -> _Axes:
-    """The axes of these features; a search comes back to the same folds for each setting."""
+    """Return the axes of these features. A search asks for the same folds for each setting."""
     if not _is_rotated(features):
         return _axes_of(features, weights)
     digest = hashlib.sha256(f"{features.dtype} {features.shape} {weights.dtype}".encode())
@@ -248,17 +211,16 @@ def _known_axes(features: np.ndarray, weights: np.ndarray) -> _Axes:
 
 
 def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
-    """As many axes as there are samples, where these are fewer than features.
-
-    With a penalty on their squares the best coefficients are combinations of the samples, and
-    neither the objective nor the path of L-BFGS changes when the axes are rotated; there is only
-    less to multiply.
-    """
+    """Return as many axes as there are samples, where these are fewer than features."""
     moments = Moments.of(features, weights)
     scale = moments.scale()
-    standardised = ((features - moments.mean) / scale).astype(_precision(features), copy=False)
+    precision = np.float64 if features.size * 8 <= MAX_DOUBLE_BYTES else np.float32
+    standardised = ((features - moments.mean) / scale).astype(precision, copy=False)
     if not _is_rotated(features):
         return _Axes(moments, scale, standardised)
+    # With a penalty on their squares the best coefficients are combinations of the samples, and
+    # neither the objective nor the path of L-BFGS changes when the axes are rotated. There is only
+    # less to multiply.
     squares, axes = eigh(standardised @ standardised.T, driver="evd")
     kept = squares > len(axes) * np.finfo(axes.dtype).eps * max(squares[-1], 0)
     lengths, axes = np.sqrt(squares[kept]), axes[:, kept]
@@ -285,7 +247,7 @@ def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
             "ftol": 64 * np.finfo(float).eps,
         },
     )
-    if result.nit == 0:  # zero was the optimum: nothing to be learned from these features
+    if result.nit == 0:  # zero was the optimum: nothing can be learned from these features
         problem.record(result.x)
     if result.status == 1:
         warn(
@@ -295,38 +257,34 @@ def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
     return result.x
 
 
+@dataclass(eq=False)
 class LinearProblem:
     """The objective and its gradient over the coefficients and intercepts in one vector."""
 
-    def __init__(
-        self,
-        features: np.ndarray,
-        targets: np.ndarray,
-        objective: Objective,
-        l2: float,
-        weights: np.ndarray,
-    ):
-        self.features = features
-        self.targets = targets
-        self.objective = objective
-        self.l2 = l2
+    features: np.ndarray
+    targets: np.ndarray
+    objective: Objective
+    l2: float
+    weights: InitVar[np.ndarray]
+
+    def __post_init__(self, weights: np.ndarray) -> None:
         self.shares = weights / weights.sum()
-        self.history: History = {"loss": [], objective.measure: []}
+        self.history: History = {"loss": [], self.objective.measure: []}
         self._last = (np.nan, np.nan)
         self._watched: LinearProblem | None = None
 
     def watch(self, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> None:
-        """Note the objective on these samples too, features in the same axes."""
+        """Record the objective on these samples too, with features in the same axes."""
         self._watched = LinearProblem(rows, targets, self.objective, self.l2, weights)
         self.history |= {"val_loss": [], f"val_{self.objective.measure}": []}
 
     def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients (d, n_outputs) and intercepts (n_outputs,)."""
+        """Return coefficients (d, n_outputs) and intercepts (n_outputs,)."""
         table = parameters.reshape(-1, self.objective.n_outputs)
         return table[:-1], table[-1]
 
     def loss_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """The objective and its derivatives by all parameters."""
+        """Return the objective and its derivatives by all parameters."""
         coef, _ = self.split(parameters)
         loss, measure, by_scores = self._evaluated(parameters)
         self._last = (loss, measure)
@@ -334,7 +292,7 @@ class LinearProblem:
         return loss, np.vstack([by_coef, by_scores.sum(axis=0)]).ravel()
 
     def record(self, parameters: np.ndarray) -> None:
-        """Note where an iteration ended: at the point that was evaluated last."""
+        """Record the end of an iteration, which is the point that was evaluated last."""
         names = iter(self.history.values())
         found = list(self._last)
         if self._watched is not None:
@@ -343,15 +301,11 @@ class LinearProblem:
             values.append(value)
 
     def _evaluated(self, parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
-        """Loss with penalty, measure, and the derivative of the loss by the scores."""
+        """Return loss with penalty, measure, and the derivative of the loss by the scores."""
         coef, intercept = self.split(parameters)
         scores = (self.features @ coef.astype(self.features.dtype)).astype(float) + intercept
         found = self.objective.evaluate(scores, self.targets, self.shares)
         return float(found.loss + self.l2 * np.vdot(coef, coef)), found.measure, found.gradient
-
-
-def _precision(features: np.ndarray) -> type[np.floating]:
-    return np.float64 if features.size * 8 <= MAX_DOUBLE_BYTES else np.float32
 
 
 @functools.cache
@@ -359,7 +313,7 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()  # looks through all loaded libraries: once is enough
 
 
-def few_threads(multiplications: int) -> Any:
-    """A context in which BLAS uses one thread if the problem is small."""
+def few_threads(multiplications: int) -> AbstractContextManager[object]:
+    """Return a context in which BLAS uses one thread if the problem is small."""
     limit = 1 if multiplications <= SMALL_PROBLEM else None
     return _controller().limit(limits=limit, user_api="blas")

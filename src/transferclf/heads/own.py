@@ -1,7 +1,7 @@
 """Heads of the user's own, kept as the graph that they built and not as the code that builds it.
 
-A function may read what changes later: a value of the notebook, an attribute, a file. So it is
-called once in each fit; what is trained, kept with the estimator and looked up is the graph.
+A function may read values that change later: a variable of the notebook, an attribute, a file. So
+it is called once in each fit. The graph is trained, kept with the estimator and compared.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import hashlib
 import json
 import uuid
 import weakref
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import keras
 
@@ -21,56 +22,43 @@ from transferclf.graphs.digests import describe, values_digest
 from transferclf.graphs.isolation import undisturbed
 from transferclf.graphs.walking import operations_before, replay
 
+# From a Keras tensor of activations to one of features (n, d).
+OwnHead = Callable[[keras.KerasTensor], keras.KerasTensor]
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class HeadGraph:
-    """The layers of a user's own head, with the weights that they start from.
+    """The layers of a user's own head, with their initial weights.
 
-    Attributes
-    ----------
-    model : keras.Model
-        From activations (n, h, w, c) to features (n, d). It is copied and never trained.
-    digest : str
-        SHA-256 of its layers and of the values of its weights. Heads of one digest are equal.
-    token : str
-        Another one in each fit where the head has code that its description does not hold, such
-        as a Lambda layer; such heads share no compiled training function. Otherwise "".
+    `model`, from activations (n, h, w, c) to features (n, d), is copied and never trained. `digest`
+    is the SHA-256 of its layers and of the values of its weights; heads of one digest are equal.
+    `token` is another one in each fit if the description of the head lacks some of its code, such
+    as that of a Lambda layer: such heads share no compiled training function. Otherwise it is "".
     """
 
-    model: keras.Model
+    model: keras.Model = field(compare=False)
     digest: str
-    token: str = ""
+    token: str = field(default="", compare=False)
 
     def on(self, activations: keras.KerasTensor) -> keras.KerasTensor:
-        """Features (n, d) of activations, by new layers with the weights that they start from."""
+        """Return features (n, d) of activations, by new layers with the initial weights."""
         features = replay(copied(self.model), [activations])[0]
         _name_apart(activations, features)
         return features
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HeadGraph) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"model": travelling(self.model)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update({name: arrived(value) for name, value in state.items()})
 
 
-def head_graph(head: Any, shape: tuple[int, ...], seed: int) -> HeadGraph:
+def head_graph(head: OwnHead, shape: tuple[int, ...], seed: int) -> HeadGraph:
     """Build the layers of a user's own head, and return them as a graph.
 
-    `head` is a function from a Keras tensor of activations to one of features (n, d), by layers
-    that it makes; or a layer or model that is one, which is copied. `shape` is that of the
-    activations of one image. Initial weights are drawn from `seed`.
-
-    Raises
-    ------
-    NetworkError
-        If the result is no tensor of features, or a function calls layers that it did not make.
+    A function makes layers; a layer or model is copied. `shape` is that of the activations of one
+    image. Initial weights are drawn from `seed`. NetworkError is raised if the result is no tensor
+    of features (n, d), or a function calls layers that it did not make.
     """
     with undisturbed(seed):
         activations = keras.Input(shape, name="head_activations")
@@ -88,16 +76,16 @@ def head_graph(head: Any, shape: tuple[int, ...], seed: int) -> HeadGraph:
         return HeadGraph(model, hashlib.sha256(facts.encode()).hexdigest(), token)
 
 
-def _private(head: Any) -> Any:
-    """The layer, or a copy of it where it would get its first weights by being called."""
+def _private(head: keras.Layer) -> keras.Layer:
+    """Return the layer, or a copy of it where a call would give it its first weights."""
     if head.built:
-        return head  # its weights are where the head starts; the graph is copied later
+        return head  # with the initial weights of the head; the graph is copied later
     if isinstance(head, keras.Sequential):
         return keras.Sequential([_private(layer) for layer in head.layers])
     return copied_layer(head)
 
 
-def _checked(features: Any, activations: keras.KerasTensor) -> keras.KerasTensor:
+def _checked(features: object, activations: keras.KerasTensor) -> keras.KerasTensor:
     if not isinstance(features, keras.KerasTensor):
         raise NetworkError(
             "head must return a Keras tensor: build it of Keras layers. "
@@ -113,18 +101,20 @@ def _checked(features: Any, activations: keras.KerasTensor) -> keras.KerasTensor
 
 
 # Functions that made new layers when they were called a second time.
-_known_to_make: weakref.WeakSet[Any] = weakref.WeakSet()
+_known_to_make: weakref.WeakSet[OwnHead] = weakref.WeakSet()
 
 
 def _check_new_layers(
-    head: Any, activations: keras.KerasTensor, features: keras.KerasTensor
+    head: OwnHead, activations: keras.KerasTensor, features: keras.KerasTensor
 ) -> None:
     """Raise NetworkError if a head calls layers that it did not make.
 
-    Their first weights would be those of whichever fit came first.
+    Their first weights would be those that another fit trained.
     """
-    if _is_known(head):
-        return
+    # Some objects take no weak references, or have no hash. They are checked in each fit.
+    with suppress(TypeError):
+        if head in _known_to_make:
+            return
     again = operations_before(head(activations))
     for key, operation in operations_before(features).items():
         if key in again and getattr(operation, "weights", None):
@@ -133,17 +123,8 @@ def _check_new_layers(
                 f"{operation.name!r} twice instead: make it inside of head, or pass the layer or "
                 "the keras.Sequential itself as head."
             )
-    try:
+    with suppress(TypeError):
         _known_to_make.add(head)
-    except TypeError:  # an object that takes no weak references, or has no hash
-        return
-
-
-def _is_known(head: Any) -> bool:
-    try:
-        return head in _known_to_make
-    except TypeError:
-        return False
 
 
 def _name_apart(activations: keras.KerasTensor, features: keras.KerasTensor) -> None:

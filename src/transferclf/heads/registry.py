@@ -15,22 +15,11 @@ _CLASSES: dict[str, type[FittedHead]] = {LinearHead.kind: LinearHead}
 
 
 def register_head(name: str, fit: Callable[..., FittedHead], head: type[FittedHead]) -> None:
-    """Add a kind of head, which `optimizer=name` asks for from then on.
+    """Add a kind of head; `optimizer=name` then asks for it.
 
-    Parameters
-    ----------
-    name : str
-        Name for `optimizer`.
-    fit : callable
-        Called as `fit_linear` is: `fit(features, targets, objective, l2=..., sample_weight=...,
-        max_iter=..., validation=...)`. Returns the fitted head.
-    head : subclass of FittedHead
-        Its class. An archive holds the fields of FittedHead that are arrays, nothing else.
-
-    Raises
-    ------
-    InvalidParameterError
-        If the name is taken.
+    `fit` is called as `fit_linear` is, `fit(features, targets, objective, l2=...,
+    sample_weight=..., max_iter=..., validation=...)`, and returns the fitted head, whose class is
+    `head`. An archive holds the fields of FittedHead that are arrays, nothing else.
     """
     if name in _FITS or head.kind in _CLASSES:
         raise InvalidParameterError(f"There is a kind of head {name!r} or {head.kind!r} already.")

@@ -1,4 +1,4 @@
-"""What features are standardised by: their mean and deviation, also of images in parts."""
+"""The mean and scale that standardise features, also of images that come in parts."""
 
 from __future__ import annotations
 
@@ -18,18 +18,10 @@ CAUTION = 8
 
 @dataclass(frozen=True)
 class Moments:
-    """Weighted mean and variance of the features of some images.
+    """Weighted mean and variance of the features of some images, shape (d,), float64.
 
-    Attributes
-    ----------
-    mean, variance : ndarray of shape (d,), float64
-        Of each feature.
-    count : float
-        Sum of the weights of all rows.
-    n_images : int
-        Number of images that the rows are of.
-    rounding : float
-        The relative precision of the features.
+    `count` is the sum of the weights of all rows, and `rounding` the relative precision of the
+    features.
     """
 
     mean: np.ndarray
@@ -40,16 +32,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray, weights: np.ndarray, n_images: int | None = None) -> Moments:
-        """Return the moments of these rows.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n, d)
-        weights : ndarray of shape (n,)
-            Weight of each row.
-        n_images : int or None, default=None
-            Number of images that the rows are of; None is a row for each.
-        """
+        """Return the moments of weighted rows of `n_images` images; None is a row for each."""
         scaler = StandardScaler().fit(features, sample_weight=weights)
         rounding = float(np.finfo(np.result_type(features, np.float32)).eps)
         count = len(features) if n_images is None else n_images
@@ -78,11 +61,7 @@ class Moments:
     def scale(self, least: float = 0.0) -> np.ndarray:
         """Return the standard deviation of each feature; 1 where a feature is constant.
 
-        Parameters
-        ----------
-        least : float, default=0.0
-            The smallest deviation to return, as a share of the median deviation of the features
-            that vary.
+        `least` is the smallest one to return, as a share of the median of the features that vary.
         """
         deviation, varies = self._deviation()
         if least and varies.any():
@@ -90,12 +69,9 @@ class Moments:
         return np.where(varies, deviation, 1.0)
 
     def scale_so_far(self, least: float) -> np.ndarray:
-        """Return what to divide features by while more images are to come.
-
-        It is `scale` unless images are few. Too large a scale for the first images is put right by
-        later ones; with too small a scale, random weights give later images scores that take long
-        to be unlearned.
-        """
+        """Return the scale of features while more images are to come; larger for few images."""
+        # Later images correct too large a scale. With too small a scale, random weights would give
+        # later images extreme scores, and training would take long to undo them.
         if self.n_images >= FEW_IMAGES:
             return self.scale(least)
         deviation, varies = self._deviation()
@@ -106,18 +82,7 @@ class Moments:
         return np.maximum(deviation, typical) * (1 + CAUTION / self.n_images)
 
     def _deviation(self) -> tuple[np.ndarray, np.ndarray]:
-        """Standard deviations, and which are more than the rounding of the mean."""
+        """Return standard deviations, and which are more than the rounding of the mean."""
         deviation = np.sqrt(self.variance)
         relative = max(10 * self.rounding, self.n_images * np.finfo(float).eps)
         return deviation, deviation > relative * np.abs(self.mean)
-
-
-def mean_and_scale(
-    features: np.ndarray, weights: np.ndarray, least: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted mean and standard deviation of each feature, float64; 1 where it is constant.
-
-    `least` is the smallest scale, as a share of the median deviation of the features that vary.
-    """
-    moments = Moments.of(features, weights)
-    return moments.mean, moments.scale(least)

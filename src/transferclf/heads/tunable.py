@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -11,6 +11,9 @@ from keras import layers, ops
 
 from transferclf.engines.backend import sum_of_squares
 from transferclf.heads.whitening import PixelScaler, PixelScaling
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
 
 
 class Standardize(layers.Layer):
@@ -22,7 +25,7 @@ class Standardize(layers.Layer):
         self.mean = self.add_weight(width, initializer="zeros", trainable=False, name="mean")
         self.scale = self.add_weight(width, initializer="ones", trainable=False, name="scale")
 
-    def call(self, features: Any) -> Any:
+    def call(self, features: Tensor) -> Tensor:
         """Return standardised features."""
         return (features - self.mean) / self.scale
 
@@ -30,15 +33,15 @@ class Standardize(layers.Layer):
 class TunableDropout(layers.Layer):
     """Dropout at a rate that is a variable; in inference it does nothing."""
 
-    def __init__(self, **arguments: Any):
-        super().__init__(**arguments)
+    def __init__(self) -> None:
+        super().__init__()
         self.seed_generator = keras.random.SeedGenerator(0)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the rate, zero until it is set."""
         self.rate = self.add_weight((), initializer="zeros", trainable=False, name="rate")
 
-    def call(self, features: Any, training: bool = False) -> Any:
+    def call(self, features: Tensor, training: bool = False) -> Tensor:
         """Return the features, some of them zero and the rest larger while training."""
         if not training:
             return features
@@ -49,12 +52,12 @@ class TunableDropout(layers.Layer):
 class _Penalty(keras.regularizers.Regularizer):
     """Sums of absolute values and of squares, weighted by variables."""
 
-    def __init__(self, l1: Any, l2: Any):
+    def __init__(self, l1: keras.Variable | None, l2: keras.Variable | None):
         self.l1 = l1
         self.l2 = l2
 
-    def __call__(self, kernel: Any) -> Any:
-        penalty: Any = 0.0
+    def __call__(self, kernel: Tensor) -> Tensor | float:
+        penalty: Tensor | float = 0.0
         if self.l1 is not None:
             penalty += self.l1 * ops.sum(ops.abs(kernel))
         if self.l2 is not None:
@@ -65,8 +68,8 @@ class _Penalty(keras.regularizers.Regularizer):
 class TunableDense(layers.Dense):
     """A dense layer whose penalties on the kernel are variables."""
 
-    def __init__(self, units: int, *, l1: bool, l2: bool, **arguments: Any):
-        super().__init__(units, **arguments)
+    def __init__(self, units: int, *, l1: bool, l2: bool):
+        super().__init__(units)
         self.has_penalties = (l1, l2)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -78,27 +81,18 @@ class TunableDense(layers.Dense):
         if has_l1 or has_l2:
             self.kernel.regularizer = _Penalty(self.l1, self.l2)
 
-    def _variable(self, name: str) -> Any:
+    def _variable(self, name: str) -> keras.Variable:
         return self.add_weight((), initializer="zeros", trainable=False, name=name)
 
 
 class Network:
     """A built suffix, with its tunable parts to be read and set.
 
-    Parameters
-    ----------
-    model : keras.Model
-        From rows to scores.
-    tail : list of keras.Layer
-        The layers of the model that come before its head.
-
-    Attributes
-    ----------
-    weights : list of keras.Variable
-        All variables of the model, without what is fitted to the pixels, which is large.
+    `model` is from rows to scores. `tail` are its layers before the head. `weights` are all
+    variables of the model, except for the fitted pixel scaling, which is large.
     """
 
-    def __init__(self, model: keras.Model, tail: Sequence[Any]):
+    def __init__(self, model: keras.Model, tail: Sequence[keras.Layer]):
         self.model = model
         own = {id(layer) for layer in tail}
         self._tail = [layer for layer in tail if layer.weights]
@@ -113,7 +107,7 @@ class Network:
         self._head = [variable for layer in others for variable in _learned(layer)]
 
     def set_statistics(self, mean: np.ndarray, scale: np.ndarray) -> None:
-        """Set what features are standardised by."""
+        """Set the mean and scale that standardise features."""
         width = self._standardize.mean.shape
         self._standardize.mean.assign(np.broadcast_to(mean, width))
         self._standardize.scale.assign(np.broadcast_to(scale, width))
@@ -123,65 +117,60 @@ class Network:
     ) -> None:
         """Change the first dense layer so that scores stay as they are with other statistics.
 
-        Parameters
-        ----------
-        mean, scale : ndarray of shape (d,)
-            What features were standardised by while it was trained.
-        new_mean, new_scale : ndarray of shape (d,)
-            What they are standardised by from now on.
+        It was trained with features standardised by `mean` and `scale`, shape (d,), and is to get
+        those standardised by the new ones.
         """
         first = self._dense[0]
-        by_feature = keras.ops.convert_to_numpy(first.kernel) / scale[:, None]
-        bias = keras.ops.convert_to_numpy(first.bias) + (new_mean - mean) @ by_feature
+        by_feature = ops.convert_to_numpy(first.kernel) / scale[:, None]
+        bias = ops.convert_to_numpy(first.bias) + (new_mean - mean) @ by_feature
         first.kernel.assign(by_feature * new_scale[:, None])
         first.bias.assign(bias)
 
-    def set_pixel_scaling(self, scaling: PixelScaling) -> None:
-        """Set what was fitted to the pixels."""
-        for layer in self._scalers:
-            layer.set(scaling)
+    def set_pixel_scaling(self, scaling: PixelScaling | None) -> None:
+        """Set the fitted pixel scaling, if there is one."""
+        if scaling is not None:
+            for layer in self._scalers:
+                layer.set(scaling)
 
-    def set_penalties(self, l1: float, l2: float) -> None:
-        """Set the weights of the penalties of all kernels."""
+    def set_hyperparameters(self, l1: float, l2: float, dropout: Sequence[float]) -> None:
+        """Set the weights of the penalties of all kernels, and the rate of each dropout."""
         for layer in self._dense:
             if layer.l1 is not None:
                 layer.l1.assign(l1)
             if layer.l2 is not None:
                 layer.l2.assign(l2)
+        if self._dropouts:
+            for layer, rate in zip(self._dropouts, dropout, strict=True):
+                layer.rate.assign(rate)
 
-    def set_dropout(self, rates: Sequence[float]) -> None:
-        """Set the rates, one for each dropout."""
-        for layer, rate in zip(self._dropouts, rates, strict=True):
-            layer.rate.assign(rate)
-
-    def kernels(self) -> list[Any]:
-        """The kernels of the head's dense layers."""
+    def kernels(self) -> list[keras.Variable]:
+        """Return the kernels of the head's dense layers."""
         return [layer.kernel for layer in self._dense]
 
     def head_weights(self) -> list[np.ndarray]:
-        """Copies of all that the head has learned."""
-        return [keras.ops.convert_to_numpy(variable).copy() for variable in self._head]
+        """Return copies of all learned weights of the head."""
+        return [ops.convert_to_numpy(variable).copy() for variable in self._head]
 
     def set_head_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Set all that the head has learned."""
+        """Set all learned weights of the head."""
         for variable, value in zip(self._head, weights, strict=True):
             variable.assign(value)
 
     def below_head(self) -> keras.Model:
-        """The same layers as far as the features that the head standardises, (n, d)."""
+        """Return the same layers as far as the features that the head standardises, (n, d)."""
         return keras.Model(self.model.inputs[0], layers.Flatten()(self._standardize.input))
 
     def tail_weights(self) -> dict[str, list[np.ndarray]]:
-        """Weights of the layers before the head, by their names."""
+        """Return the weights of the layers before the head by name."""
         return {layer.name: layer.get_weights() for layer in self._tail}
 
-    def seed_generators(self) -> list[Any]:
-        """What dropout is drawn from, wherever there is any."""
+    def seed_generators(self) -> list[keras.random.SeedGenerator]:
+        """Return the random generators of all dropouts."""
         found = (getattr(layer, "seed_generator", None) for layer in _all_layers(self.model))
         return [generator for generator in found if generator is not None]
 
     def depths(self) -> list[int]:
-        """For each trainable variable, how many layers it is below the head; 0 is in the head."""
+        """Return how many layers each trainable variable is below the head; 0 is in the head."""
         trained = [layer for layer in self._tail if layer.trainable_variables]
         depth = {
             id(variable): len(trained) - number
@@ -191,19 +180,19 @@ class Network:
         return [depth.get(id(variable), 0) for variable in self.model.trainable_variables]
 
 
-def _learned(layer: Any) -> list[Any]:
-    """The weights of a layer of the head, without its hyperparameters."""
+def _learned(layer: keras.Layer) -> list[keras.Variable]:
+    """Return the weights of a layer of the head, without its hyperparameters."""
     if isinstance(layer, TunableDense):
         return [layer.kernel, layer.bias]
     return list(layer.weights)
 
 
-def _all_layers(model: Any) -> Iterator[Any]:
+def _all_layers(model: keras.Model) -> Iterator[keras.Layer]:
     for layer in model.layers:
         yield layer
         if hasattr(layer, "layers"):
             yield from _all_layers(layer)
 
 
-def _of_kind(model: keras.Model, kind: type) -> list[Any]:
+def _of_kind(model: keras.Model, kind: type[keras.Layer]) -> list[keras.Layer]:
     return [layer for layer in model.layers if isinstance(layer, kind)]

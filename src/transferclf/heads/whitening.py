@@ -9,9 +9,9 @@ of features from tiny images" (2009), for small colour images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -25,8 +25,8 @@ from transferclf.graphs.constants import shifted, shifted_and_scaled
 from transferclf.heads.suffix import PIXEL_SCALINGS
 from transferclf.objectives.weights import check_sample_weight
 
-# Values of an image that are whitened against each other: of 64 x 64 in colour. The matrix of
-# these has 600 MB, and the time it takes grows with the third power.
+# Most values of an image that are whitened against each other: those of 64 x 64 colour pixels. The
+# matrix of so many has 600 MB, and its time grows with the third power of the number.
 MAX_WHITENED = 64 * 64 * 3
 
 # Values that are held in double precision at once.
@@ -37,16 +37,11 @@ WHITE = 255.0
 
 @dataclass(frozen=True, eq=False)
 class PixelScaling:
-    """What pixels between 0 and 255 are scaled by, fitted on training images.
+    """The scaling of pixels between 0 and 255, fitted on training images, as float32.
 
-    Attributes
-    ----------
-    kind : {"standardize", "zca"}
-        Each channel standardised, or all values of an image whitened against each other.
-    mean : ndarray of shape (3,) or (h, w, 3), float32
-        What is subtracted: the mean of each channel, or of each value.
-    factor : ndarray of shape (3,) or (h * w * 3, h * w * 3), float32
-        What the rest is multiplied by: one over each deviation, or a symmetric matrix.
+    "standardize" standardises each channel: `mean` and `factor`, one over the deviation, have
+    shape (3,). "zca" whitens all values of an image against each other: `mean` has shape (h, w, 3),
+    and `factor` is a symmetric matrix of h * w * 3 rows.
     """
 
     kind: str
@@ -55,40 +50,33 @@ class PixelScaling:
 
 
 def fit_pixel_scaling(
-    kind: str, pixels: np.ndarray, weights: np.ndarray | None = None, epsilon: float = 0.01
+    kind: str, pixels: np.ndarray, weights: object = None, epsilon: float = 0.01
 ) -> PixelScaling:
-    """Fit the scaling of pixels to training images.
+    """Fit the scaling of pixels (n, h, w, 3) between 0 and 255 to training images.
 
-    Parameters
-    ----------
-    kind : {"standardize", "zca"}
-        "standardize" gives each channel mean 0 and deviation 1; a constant one is only centred.
-        "zca" gives all values of an image covariance 1 and changes the image as little as that
-        allows.
-    pixels : ndarray of shape (n, h, w, 3), uint8 or float32
-        RGB pixels between 0 and 255.
-    weights : ndarray of shape (n,) or None, default=None
-        Weight of each image; a weight of 2 is the image twice.
-    epsilon : float, default=0.01
-        For "zca": added to the variances of pixels on the scale 0 to 1. A small one blows up
-        directions in which the training images hardly differ, and new images that do differ there
-        come out far larger. Use less only with many more images than values in one.
+    "standardize" gives each channel mean 0 and deviation 1; a constant one is only centred. "zca"
+    gives all values of an image covariance 1 and changes the image as little as that allows. It
+    adds `epsilon` to the variances of pixels on the scale 0 to 1: with a small one, new images that
+    differ where the training images hardly do come out far larger.
 
-    Raises
-    ------
-    ImageError, InvalidParameterError
-        If the pixels cannot be used, are too large to be whitened, or another parameter cannot be.
+    ImageError is raised for pixels that cannot be used, InvalidParameterError for images that are
+    too large to be whitened and for other parameters.
     """
     _check_kind(kind)
-    _check_epsilon(epsilon)
+    check_number("epsilon", epsilon, 0, above=True)
     _check_pixels(pixels)
-    shares = _shares(weights, len(pixels))
+    shares = check_sample_weight(weights, len(pixels), "weights")
+    shares = shares / shares.max()  # so that the sum of large ones stays finite
+    shares = shares / shares.sum()
     if kind == "zca":
-        _check_whitened(pixels.shape)
-    mean = _mean(pixels, shares)
+        _whitened_shape(pixels.shape)
+    # The weighted mean of each value of an image, (h * w * 3,).
+    zero = np.zeros(pixels[0].size)
+    mean = np.asarray(sum(part @ rows for rows, part in _centred(pixels, shares, zero)))
     if kind == "standardize":
         return _standardized(pixels, shares, mean)
-    matrix = _whitening_matrix(pixels, shares, mean, float(epsilon)) / WHITE
+    matrix_by = _matrix_by_images if len(pixels) < len(mean) else _matrix_by_values
+    matrix = matrix_by(pixels, shares, mean, float(epsilon)) / WHITE
     mean = mean.reshape(pixels.shape[1:]).astype(np.float32)
     # In rows: a matrix in columns takes half a minute to be handed to the network.
     return PixelScaling("zca", mean, np.ascontiguousarray(matrix, np.float32))
@@ -99,23 +87,15 @@ def _standardized(pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray) -> P
     centre = np.tile(channels, len(mean) // 3)
     squares = sum(part @ rows**2 for rows, part in _centred(pixels, shares, centre))
     scale = np.sqrt(np.reshape(squares, (-1, 3)).mean(axis=0))
-    # What varies by no more than the rounding of its mean is constant; 1 leaves it so.
+    # A channel that varies by no more than the rounding of its mean is constant; 1 leaves it so.
     scale[scale <= 10 * np.finfo(np.float32).eps * np.abs(channels)] = 1.0
     return PixelScaling("standardize", channels.astype(np.float32), (1 / scale).astype(np.float32))
-
-
-def _whitening_matrix(
-    pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray, epsilon: float
-) -> np.ndarray:
-    """(C + epsilon) ** -1/2 of the covariance C of pixels on the scale 0 to 1."""
-    if len(pixels) < len(mean):
-        return _matrix_by_images(pixels, shares, mean, epsilon)
-    return _matrix_by_values(pixels, shares, mean, epsilon)
 
 
 def _matrix_by_values(
     pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray, epsilon: float
 ) -> np.ndarray:
+    """Return (C + epsilon) ** -1/2 of the covariance C of pixels on the scale 0 to 1."""
     covariance = np.zeros((len(mean), len(mean)), order="F")
     for rows, part in _centred(pixels, shares, mean):
         rows *= np.sqrt(part)[:, None] / WHITE
@@ -130,7 +110,7 @@ def _matrix_by_values(
 def _matrix_by_images(
     pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray, epsilon: float
 ) -> np.ndarray:
-    """The same from products of images, where these are fewer than the values of one.
+    """Return the same from products of images, where these are fewer than the values of one.
 
     With X the centred images, X X' = U S U' and r = sqrt(S + epsilon), the matrix is
     (1 - X' U diag(1 / (r (r + sqrt(epsilon)))) U' X) / sqrt(epsilon).
@@ -150,22 +130,16 @@ def _matrix_by_images(
 
 
 def _mirrored(upper: np.ndarray) -> np.ndarray:
-    """A symmetric matrix from its upper triangle, changed in place."""
+    """Return a symmetric matrix from its upper triangle, changed in place."""
     for row in range(len(upper)):
         upper[row + 1 :, row] = upper[row, row + 1 :]
     return upper
 
 
-def _mean(pixels: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Weighted mean of each value of an image, (h * w * 3,)."""
-    zero = np.zeros(pixels[0].size)
-    return np.asarray(sum(part @ rows for rows, part in _centred(pixels, shares, zero)))
-
-
 def _centred(
     pixels: np.ndarray, shares: np.ndarray, centre: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A few images at a time: rows of values less `centre`, as float64, and their shares."""
+    """Yield a few images at a time: rows of values less `centre`, as float64, and their shares."""
     step = max(1, CHUNK // len(centre))
     for start in range(0, len(pixels), step):
         rows = pixels[start : start + step].reshape(-1, len(centre))
@@ -176,41 +150,26 @@ class PixelScaler(layers.Layer):
     """Fitted pixel scaling whose numbers are variables, set from outside.
 
     Until then it changes nothing. See :func:`scaled` for the same in Keras' own layers.
-
-    Parameters
-    ----------
-    kind : {"standardize", "zca"}
-        As in :func:`fit_pixel_scaling`.
-    **arguments
-        Those of Keras' layers.
     """
 
-    def __init__(self, kind: str, **arguments: Any):
+    def __init__(self, kind: str, **arguments: object):
         super().__init__(**arguments)
         _check_kind(kind)
         self.kind = kind
 
-    def build(self, input_shape: tuple[Any, ...]) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the variables, for images of this size."""
-        width = input_shape[-1]
-        is_zca = self.kind == "zca"
-        if is_zca:
-            _check_whitened(input_shape)
-            width = int(np.prod(input_shape[1:]))
-        self.mean = self.add_weight(
-            input_shape[1:] if is_zca else (width,),
-            initializer="zeros",
-            trainable=False,
-            name="mean",
-        )
+        of_mean = of_factor = input_shape[-1:]
+        initial = "ones"
+        if self.kind == "zca":
+            of_mean, initial = _whitened_shape(input_shape), "identity"
+            of_factor = 2 * (math.prod(of_mean),)
+        self.mean = self.add_weight(of_mean, initializer="zeros", trainable=False, name="mean")
         self.factor = self.add_weight(
-            (width, width) if is_zca else (width,),
-            initializer="identity" if is_zca else "ones",
-            trainable=False,
-            name="factor",
+            of_factor, initializer=initial, trainable=False, name="factor"
         )
 
-    def call(self, pixels: Any) -> Any:
+    def call(self, pixels: keras.KerasTensor) -> keras.KerasTensor:
         """Return scaled pixels of the same shape."""
         centred = ops.cast(pixels, self.compute_dtype) - self.mean
         if self.kind == "standardize":
@@ -219,7 +178,7 @@ class PixelScaler(layers.Layer):
         return ops.reshape(rows, (-1, *self.mean.shape))
 
     def set(self, scaling: PixelScaling) -> None:
-        """Set what was fitted, to images of the size that this layer was built for."""
+        """Set a scaling that was fitted to images of the size that this layer was built for."""
         if not self.built:
             raise NetworkError("PixelScaler must be built before it is set: call it on pixels.")
         expected = (self.kind, tuple(self.mean.shape))
@@ -231,8 +190,8 @@ class PixelScaler(layers.Layer):
         self.mean.assign(scaling.mean)
         self.factor.assign(scaling.factor)
 
-    def get_config(self) -> dict[str, Any]:
-        """What the layer is made again from, without its numbers."""
+    def get_config(self) -> dict[str, object]:
+        """Return the arguments that make the layer again, without its numbers."""
         return super().get_config() | {"kind": self.kind}
 
 
@@ -260,20 +219,17 @@ def scaled(pixels: keras.KerasTensor, scaling: PixelScaling) -> keras.KerasTenso
     return layers.Reshape(shape, name="scale_pixels")(rows)
 
 
-def _check_kind(kind: Any) -> None:
+def _check_kind(kind: object) -> None:
     if not isinstance(kind, str) or kind not in PIXEL_SCALINGS:
         choices = " or ".join(map(repr, PIXEL_SCALINGS))
         raise InvalidParameterError(f"Pixel scaling must be {choices}. Got {kind!r} instead.")
 
 
-def _check_epsilon(epsilon: Any) -> None:
-    check_number("epsilon", epsilon, 0, above=True)
-
-
-def _check_pixels(pixels: Any) -> None:
-    is_array = isinstance(pixels, np.ndarray)
-    if not is_array or pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.size == 0:
-        what = f"an array of shape {pixels.shape}" if is_array else repr(pixels)
+def _check_pixels(pixels: object) -> None:
+    if not isinstance(pixels, np.ndarray) or pixels.shape[3:] != (3,) or pixels.size == 0:
+        what = repr(pixels)
+        if isinstance(pixels, np.ndarray):
+            what = f"an array of shape {pixels.shape}"
         raise ImageError(
             f"pixels must be an array of shape (n, h, w, 3) with at least one. Got {what} instead."
         )
@@ -288,23 +244,17 @@ def _check_pixels(pixels: Any) -> None:
             )
 
 
-def _check_whitened(shape: tuple[Any, ...]) -> None:
-    """Raise InvalidParameterError unless images of this shape can be whitened."""
-    if None in shape[1:]:
+def _whitened_shape(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Return the shape of an image; raise InvalidParameterError if it cannot be whitened."""
+    sizes = tuple(size for size in shape[1:] if size is not None)
+    if len(sizes) < len(shape[1:]):
         raise InvalidParameterError(
             f"'zca' needs images of one known size. Got the shape {shape} instead."
         )
-    height, width = shape[1:3]
-    if np.prod(shape[1:]) > MAX_WHITENED:
+    if math.prod(sizes) > MAX_WHITENED:
         raise InvalidParameterError(
             "'zca' multiplies all values of an image by a matrix of as many rows and columns, so "
-            f"that images must have at most 64 x 64 pixels. Got {height} x {width} instead. Use a "
-            "smaller image_size, or 'standardize'."
+            f"that images must have at most 64 x 64 pixels. Got {sizes[0]} x {sizes[1]} instead. "
+            "Use a smaller image_size, or 'standardize'."
         )
-
-
-def _shares(weights: Any, n_images: int) -> np.ndarray:
-    """Return weights that sum to one."""
-    values = check_sample_weight(weights, n_images, "weights")
-    values = values / values.max()  # so that the sum of large ones stays finite
-    return values / values.sum()
+    return sizes

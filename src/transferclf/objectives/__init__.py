@@ -1,4 +1,4 @@
-"""Targets: what y may be, and everything in training and prediction that depends on it."""
+"""Kinds of targets, and everything in training and prediction that depends on them."""
 
 from transferclf.objectives.base import Objective
 from transferclf.objectives.classes import Classes

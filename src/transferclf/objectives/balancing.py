@@ -1,4 +1,4 @@
-"""Which samples are trained on and which are held out: indices only, no pixels are copied.
+"""Oversampling and holding out samples: indices only, no pixels are copied.
 
 Split first and oversample the training part after: a copy of a training image among the
 validation images would be recognised, not classified.
@@ -6,8 +6,8 @@ validation images would be recognised, not classified.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -16,111 +16,68 @@ from sklearn.utils import column_or_1d
 from transferclf._checks import check_number, check_seed
 from transferclf.exceptions import InvalidParameterError
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 # So many classes are named in a message, the smallest first.
 NAMED = 10
 
 
-def oversampled_indices(labels: Any, seed: int) -> np.ndarray:
-    """Repeat samples of the smaller classes until every class has as many as the largest.
+def oversampled_indices(labels: npt.ArrayLike, seed: int) -> np.ndarray:
+    """Return indices of samples that make every class as large as the largest one.
 
-    Parameters
-    ----------
-    labels : array-like of shape (n,)
-        The class of each sample.
-    seed : int
-        Determines which samples of a class are repeated once more than the others.
-
-    Returns
-    -------
-    ndarray of int, shape (n_classes * count of the largest class,)
-        All samples in their order first, then the repetitions, class by class. Within a class, no
-        sample comes twice more often than another.
-
-    Raises
-    ------
-    ValueError
-        If there are no labels, labels are missing or not one-dimensional.
-    InvalidParameterError
-        If `seed` is not a whole number from 0 to 2**32 - 1.
-
-    Examples
-    --------
-    >>> oversampled_indices(["cat", "cat", "dog"], seed=0).tolist()
-    [0, 1, 2, 2]
+    All samples come first in their order, then the repetitions, class by class. Within a class, no
+    sample comes twice more often than another; `seed` determines which come once more. ValueError
+    is raised if there are no labels, labels are missing or not one-dimensional.
     """
-    labels = _checked_labels(labels)
-    rng = np.random.default_rng(_checked_seed(seed))
-    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    repeated = [
-        _repetitions(np.flatnonzero(classes == number), int(counts.max() - count), rng)
-        for number, count in enumerate(counts)
-    ]
-    return np.concatenate([np.arange(len(labels)), *repeated])
-
-
-def _repetitions(samples: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """So many repetitions of these samples: all of them in turn, then some drawn."""
-    rounds, rest = divmod(wanted, len(samples))
-    return np.concatenate([np.tile(samples, rounds), rng.choice(samples, rest, replace=False)])
+    column = _checked_labels(labels)
+    check_seed(seed)
+    rng = np.random.default_rng(int(seed))
+    _, classes, counts = np.unique(column, return_inverse=True, return_counts=True)
+    repeated = []
+    for number, count in enumerate(counts):
+        samples = np.flatnonzero(classes == number)
+        # All samples of the class in turn, then some that are drawn.
+        rounds, rest = divmod(int(counts.max() - count), len(samples))
+        repeated += [np.tile(samples, rounds), rng.choice(samples, rest, replace=False)]
+    return np.concatenate([np.arange(len(column)), *repeated])
 
 
 def validation_split(
-    labels: Any, fraction: float, seed: int, groups: Sequence[Hashable] | np.ndarray | None = None
+    labels: npt.ArrayLike, fraction: float, seed: int, groups: Iterable[Hashable] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out part of the samples for validation, every class in proportion.
+    """Return sorted indices of samples to train on and to hold out, every class in proportion.
 
-    Parameters
-    ----------
-    labels : array-like of shape (n,)
-        The class of each sample.
-    fraction : float
-        How much is held out, above 0 and below 1; of groups, where there are some.
-    seed : int
-        Determines which samples.
-    groups : sequence of hashables, shape (n,), or None, default=None
-        Samples of equal groups stay together. Digests of the images keep copies of one image on
-        one side. A group is of the class of its first sample.
+    `fraction` is the held-out share of the samples, or of the groups. Samples of equal groups stay
+    together: digests of the images keep copies of one image on one side. A group is of the class of
+    its first sample. Every class is in the training part.
 
-    Returns
-    -------
-    train, validation : ndarray of int
-        Indices, each sorted; together all of them. Every class is in `train`.
-
-    Raises
-    ------
-    InvalidParameterError
-        If `fraction` is not between 0 and 1, or leaves too few samples on one side for one of
-        each class; the message says which fraction would do.
-    ValueError
-        If a class has fewer than two samples (or groups), or labels are missing.
-
-    Examples
-    --------
-    >>> train, validation = validation_split([0, 0, 0, 1, 1, 1], 1 / 3, seed=0)
-    >>> len(train), len(validation)
-    (4, 2)
-    >>> _, validation = validation_split(list("aaabbb"), 0.5, seed=0, groups=list("xxyuuv"))
-    >>> [index in validation for index in (0, 1)] in ([True, True], [False, False])
-    True
+    InvalidParameterError is raised if the fraction leaves too few samples on one side for one of
+    each class, and ValueError if a class has fewer than two samples (or groups).
     """
-    labels = _checked_labels(labels)
-    _check_fraction(fraction)
-    seed = _checked_seed(seed)
-    group_of, first = _numbered(range(len(labels)) if groups is None else groups, len(labels))
-    names, classes = np.unique(labels, return_inverse=True)
+    column = _checked_labels(labels)
+    check_number("the validation fraction", fraction, 0, 1, above=True, below=True)
+    check_seed(seed)
+    group_of, first = _numbered(range(len(column)) if groups is None else groups, len(column))
+    names, classes = np.unique(column, return_inverse=True)
     of_groups = classes[first]
     counts = np.bincount(of_groups, minlength=len(names))
-    _check_counts(names, counts, len(first) < len(labels))
+    _check_counts(names, counts, len(first) < len(column))
     n_validation = _held_out(len(first), fraction, names, counts)
-    splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=seed)
+    splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=int(seed))
     train, validation = next(splitter.split(first, of_groups))
-    _check_train(names, of_groups[train], fraction)
+    left = np.bincount(of_groups[train], minlength=len(names))
+    if left.min() == 0:
+        raise InvalidParameterError(
+            f"a validation fraction of {fraction:g} leaves nothing to train on of some classes: "
+            f"{_shown(names, left, below=1)}. Take at most 0.5."
+        )
     is_validation = np.isin(np.arange(len(first)), validation)[group_of]
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
-def _numbered(groups: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """The number of each sample's group, and the first sample of each group."""
+def _numbered(groups: Iterable[Hashable], n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each sample's group, and the first sample of each group."""
     # Not by NumPy, which drops zero bytes at the end of digests.
     numbers: dict[Hashable, int] = {}
     group_of = np.array([numbers.setdefault(group, len(numbers)) for group in groups], int)
@@ -132,7 +89,7 @@ def _numbered(groups: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _held_out(n: int, fraction: float, names: np.ndarray, counts: np.ndarray) -> int:
-    """How many of n are for validation: rounded up, as scikit-learn does."""
+    """Return how many of n to hold out: rounded up, as scikit-learn does."""
     n_validation = int(np.ceil(n * fraction))
     if n_validation < len(counts):
         raise InvalidParameterError(
@@ -159,38 +116,20 @@ def _check_counts(names: np.ndarray, counts: np.ndarray, has_copies: bool) -> No
         )
 
 
-def _check_train(names: np.ndarray, classes: np.ndarray, fraction: float) -> None:
-    counts = np.bincount(classes, minlength=len(names))
-    if counts.min() == 0:
-        raise InvalidParameterError(
-            f"a validation fraction of {fraction:g} leaves nothing to train on of some classes: "
-            f"{_shown(names, counts, below=1)}. Take at most 0.5."
-        )
-
-
 def _shown(names: np.ndarray, counts: np.ndarray, below: float = np.inf) -> str:
-    """The classes with the fewest samples, and how many these are."""
+    """Return the classes with the fewest samples, and how many these are, as text."""
     order = [number for number in np.argsort(counts, kind="stable") if counts[number] < below]
     texts = names.tolist()
     shown = [f"{counts[number]} of {texts[number]!r}" for number in order[:NAMED]]
     return ", ".join(shown) + (f" and {len(order) - NAMED} more" if len(order) > NAMED else "")
 
 
-def _checked_labels(labels: Any) -> np.ndarray:
-    labels = column_or_1d(labels)
-    if len(labels) == 0:
+def _checked_labels(labels: npt.ArrayLike) -> np.ndarray:
+    column: np.ndarray = column_or_1d(labels)
+    if len(column) == 0:
         raise ValueError("expected a label for at least one image. Got none.")
     # NaN differs from itself.
-    missing = [i for i, label in enumerate(labels.tolist()) if label is None or label != label]
+    missing = [i for i, label in enumerate(column.tolist()) if label is None or label != label]
     if missing:
         raise ValueError(f"expected a label for every image. Got none at index {missing[0]}.")
-    return labels
-
-
-def _check_fraction(fraction: Any) -> None:
-    check_number("the validation fraction", fraction, 0, 1, above=True, below=True)
-
-
-def _checked_seed(seed: Any) -> int:
-    check_seed(seed)
-    return int(seed)
+    return column

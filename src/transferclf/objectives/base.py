@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -15,89 +15,57 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 class Evaluated(NamedTuple):
-    """An objective at some scores.
-
-    Attributes
-    ----------
-    loss, measure : float
-        Weighted means over the samples.
-    gradient : ndarray of shape (n, n_outputs)
-        Derivative of the loss by the scores.
-    """
+    """Weighted mean loss and measure, and the derivative of the loss by the scores."""
 
     loss: float
     measure: float
-    gradient: np.ndarray
+    gradient: np.ndarray  # shape (n, n_outputs)
 
 
 class Judged(NamedTuple):
-    """Held-out samples as cross-validation judges them.
+    """Losses and measures of held-out samples, shape (n,), as cross-validation judges them."""
 
-    Attributes
-    ----------
-    losses, measures : ndarray of shape (n,)
-        Of each sample. A single sample must not be able to outweigh all others.
-    curvature : float
-        Mean second derivative of the loss by a score, which scales the steps of the next fit.
-    """
-
-    losses: np.ndarray
+    losses: np.ndarray  # bounded, so that a single sample cannot outweigh all others
     measures: np.ndarray
-    curvature: float
+    curvature: float  # mean second derivative of the loss by a score; scales the next fit's steps
 
 
 class Objective(ABC):
-    """A kind of target, with what is known of it after `encode`.
+    """A kind of target, with all that `encode` found out about it.
 
-    A network gives scores of shape (n, n_outputs). The objective says what they are compared with,
-    by which loss, and what they mean. A kind is a subclass in a file of its own that is passed to
+    A network gives scores of shape (n, n_outputs). The objective defines the encoded targets, the
+    loss of scores, and their meaning. A kind is a subclass in a file of its own that is passed to
     `register_objective`. Objects are immutable and can be pickled.
-
-    Attributes
-    ----------
-    kind : str
-        Name of the kind, also in archives.
-    measure : str
-        Name in the history of what is measured beside the loss.
-    outputs : str
-        Name for the outputs in error messages, such as "classes".
-    activation : str
-        Activation of the last layer of `model_`: Keras' name of the function of `link`.
-    n_outputs : int
-        Number of scores for each sample.
     """
 
-    kind: ClassVar[str]
-    measure: ClassVar[str]
-    outputs: ClassVar[str]
-    activation: ClassVar[str]
-    n_outputs: int
+    kind: ClassVar[str]  # name of the kind, also in archives
+    measure: ClassVar[str]  # name in the history of the measure beside the loss
+    outputs: ClassVar[str]  # name for the outputs in error messages, such as "classes"
+    activation: ClassVar[str]  # of the last layer of `model_`: Keras' name of the function `link`
+    n_outputs: int  # number of scores for each sample
 
-    # --- what y may be
+    # --- checks and encoding of y
 
     @classmethod
     @abstractmethod
-    def takes(cls, y: Any) -> bool:
+    def takes(cls, y: object) -> bool:
         """Return whether y is of this kind; errors are left to `encode`."""
 
     @classmethod
     @abstractmethod
-    def encode(cls, y: Any, n_samples: int) -> tuple[Self, np.ndarray]:
+    def encode(cls, y: object, n_samples: int) -> tuple[Self, np.ndarray]:
         """Check y, and return the objective and the encoded targets, shape (n_samples, ...).
 
-        Raises
-        ------
-        ValueError
-            If y is not one target for each sample, or nothing can be learned from it.
+        ValueError is raised if y is not one target for each sample, or cannot be learned from.
         """
 
     @classmethod
     @abstractmethod
-    def announced(cls, classes: Any) -> Self:
+    def announced(cls, classes: object) -> Self:
         """Return the objective of the `classes` that are passed to the first `partial_fit`."""
 
     @abstractmethod
-    def encode_known(self, y: Any, n_samples: int) -> np.ndarray:
+    def encode_known(self, y: object, n_samples: int) -> np.ndarray:
         """Encode other targets of this objective; raise ValueError for those it does not know."""
 
     @abstractmethod
@@ -106,25 +74,27 @@ class Objective(ABC):
 
     @abstractmethod
     def is_same(self, other: Objective) -> bool:
-        """Return whether a head for one serves the other: the same outputs mean the same."""
+        """Return whether the outputs of both mean the same, so that one head serves both."""
 
     @abstractmethod
     def description(self) -> str:
-        """Return what the outputs are as text for error messages, such as "['cat', 'dog']"."""
+        """Return the outputs as text for error messages, such as "['cat', 'dog']"."""
 
     @abstractmethod
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         """Return fitted attributes of the estimator, such as `classes_`."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """What two objectives share that one compiled training function serves."""
+        """Equal for objectives that can share one compiled training function."""
         return (self.kind, self.n_outputs)
 
     # --- samples
 
     @abstractmethod
-    def class_factors(self, class_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+    def class_factors(
+        self, class_weight: str | Mapping | None, targets: np.ndarray
+    ) -> np.ndarray | None:
         """Return a factor for the weight of each sample by scikit-learn's `class_weight`."""
 
     @abstractmethod
@@ -133,15 +103,15 @@ class Objective(ABC):
 
     @abstractmethod
     def validation_split(
-        self, targets: np.ndarray, fraction: float, seed: int, groups: Sequence[Any]
+        self, targets: np.ndarray, fraction: float, seed: int, groups: Sequence[Hashable]
     ) -> Split:
         """Return the positions to train on and to hold out; equal groups stay together."""
 
     @abstractmethod
     def strata(self, targets: np.ndarray) -> np.ndarray:
-        """Return the stratum of each sample, by which folds are dealt; int, shape (n,)."""
+        """Return the stratum of each sample, int of shape (n,); folds have all strata alike."""
 
-    # --- the loss, for L-BFGS and for what is measured
+    # --- the loss, for L-BFGS and for measures
 
     @abstractmethod
     def evaluate(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> Evaluated:
@@ -178,10 +148,10 @@ class Objective(ABC):
         """Return encoded targets of some value, of the type and shape that `encode` gives."""
 
     @abstractmethod
-    def spread(self, targets: Any) -> Any:
+    def spread(self, targets: np.ndarray | keras.KerasTensor) -> keras.KerasTensor:
         """Return targets as float tensors (n, n_outputs), which mixup and cutmix can mix."""
 
-    # --- what scores mean
+    # --- the meaning of scores
 
     @abstractmethod
     def link(self, scores: np.ndarray) -> np.ndarray:
@@ -193,29 +163,23 @@ class Objective(ABC):
 
     @abstractmethod
     def decision(self, scores: np.ndarray) -> np.ndarray:
-        """Return what `decision_function` gives."""
+        """Return the result of `decision_function`."""
 
     @abstractmethod
     def decide(self, linked: np.ndarray) -> np.ndarray:
-        """Return predictions, given what `link` returned."""
+        """Return predictions from the result of `link`."""
 
-    def remark_on(self, y: Any) -> str:
-        """Return a warning about y that is compared with predictions; empty if there is none."""
+    def remark_on(self, y: object) -> str:
+        """Return a warning about y that `score` compares with predictions; empty if none."""
         return ""
 
     # --- archives
 
     @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it in the types of JSON.
-
-        Raises
-        ------
-        InvalidParameterError
-            If JSON cannot hold it.
-        """
+    def to_json(self) -> dict[str, object]:
+        """Return all of it in the types of JSON; raise InvalidParameterError if that cannot be."""
 
     @classmethod
     @abstractmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the objective of `to_json`; raise InvalidParameterError for what cannot be one."""
+    def from_json(cls, facts: Mapping[str, object]) -> Self:
+        """Return the objective of `to_json`; raise InvalidParameterError if `facts` are wrong."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import keras
 
 # While a penalty is chosen, the held-out loss is the cross-entropy of probabilities mixed with so
-# much chance. It bounds what one sample can cost, as one of a class that the other folds lack, and
-# so follows accuracy better than plain cross-entropy does; and it is smoother than accuracy, which
-# is a lottery where samples are few, and heeds the probabilities, which accuracy does not.
+# much chance. This bounds the loss of one sample, such as one of a class that the other folds lack,
+# so that it follows accuracy better than plain cross-entropy does. It is smoother than accuracy,
+# which chance decides where samples are few, and it depends on the probabilities.
 CHANCE = 0.15
 
 # An array of texts has room for the longest in each place.
@@ -31,13 +31,7 @@ _DTYPE = re.compile(r"<U[1-9][0-9]{0,6}|<[iu][248]|\|[iu]1|\|b1|<f[248]|\|O")
 
 
 class Classes(Objective):
-    """One class for each sample.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_classes,)
-        The classes, sorted; targets are encoded as indices into them.
-    """
+    """One class for each sample; targets are encoded as indices into the sorted `labels`."""
 
     kind: ClassVar[str] = "classes"
     measure: ClassVar[str] = "accuracy"
@@ -50,25 +44,23 @@ class Classes(Objective):
 
     @classmethod
     def numbered(cls, n_classes: int) -> Self:
-        """Return the objective of classes that are called by their numbers."""
+        """Return the objective of classes whose labels are their numbers."""
         return cls(np.arange(n_classes))
 
-    # --- what y may be
-
     @classmethod
-    def takes(cls, y: Any) -> bool:
+    def takes(cls, y: object) -> bool:
         return True
 
     @classmethod
-    def encode(cls, y: Any, n_samples: int) -> tuple[Self, np.ndarray]:
+    def encode(cls, y: object, n_samples: int) -> tuple[Self, np.ndarray]:
         labels, indices = checks.encode_targets(y, n_samples)
         return cls(labels), indices
 
     @classmethod
-    def announced(cls, classes: Any) -> Self:
+    def announced(cls, classes: object) -> Self:
         return cls(checks.first_classes(classes))
 
-    def encode_known(self, y: Any, n_samples: int) -> np.ndarray:
+    def encode_known(self, y: object, n_samples: int) -> np.ndarray:
         return checks.known_targets(y, n_samples, self.labels)
 
     def check_encoded(self, targets: np.ndarray, n_samples: int) -> None:
@@ -89,12 +81,12 @@ class Classes(Objective):
     def description(self) -> str:
         return str(self.labels.tolist())
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         return {"classes_": self.labels}
 
-    # --- samples
-
-    def class_factors(self, class_weight: Any, targets: np.ndarray) -> np.ndarray | None:
+    def class_factors(
+        self, class_weight: str | Mapping | None, targets: np.ndarray
+    ) -> np.ndarray | None:
         factors = class_weights(class_weight, self.labels, targets)
         return None if factors is None else factors[targets]
 
@@ -102,14 +94,12 @@ class Classes(Objective):
         return oversampled_indices(targets, seed)
 
     def validation_split(
-        self, targets: np.ndarray, fraction: float, seed: int, groups: Sequence[Any]
+        self, targets: np.ndarray, fraction: float, seed: int, groups: Sequence[Hashable]
     ) -> Split:
         return validation_split(targets, fraction, seed, groups)
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
         return targets
-
-    # --- the loss, for L-BFGS and for what is measured
 
     def evaluate(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> Evaluated:
         rows = np.arange(len(targets))
@@ -138,8 +128,6 @@ class Classes(Objective):
     def first_curvature(self) -> float:
         return (1 - 1 / self.n_outputs) / self.n_outputs
 
-    # --- the loss, for Keras
-
     def keras_loss(self, are_mixed: bool) -> keras.losses.Loss:
         from keras import losses
 
@@ -155,12 +143,10 @@ class Classes(Objective):
     def no_targets(self, n_samples: int) -> np.ndarray:
         return np.zeros(n_samples, np.int32)
 
-    def spread(self, targets: Any) -> Any:
+    def spread(self, targets: np.ndarray | keras.KerasTensor) -> keras.KerasTensor:
         from keras import ops
 
         return ops.one_hot(targets, self.n_outputs)
-
-    # --- what scores mean
 
     def link(self, scores: np.ndarray) -> np.ndarray:
         return softmax(scores.astype(float), axis=1)
@@ -175,12 +161,10 @@ class Classes(Objective):
     def decide(self, linked: np.ndarray) -> np.ndarray:
         return self.labels[linked.argmax(axis=1)]
 
-    def remark_on(self, y: Any) -> str:
+    def remark_on(self, y: object) -> str:
         return checks.look_alike_remark(y, self.labels)
 
-    # --- archives
-
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         dtype = self.labels.dtype.newbyteorder("<").str
         values = [label.item() if isinstance(label, np.generic) else label for label in self.labels]
         if not _DTYPE.fullmatch(dtype) or not all(map(_is_label, values)):
@@ -196,7 +180,7 @@ class Classes(Objective):
         return {"dtype": dtype, "labels": values}
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+    def from_json(cls, facts: Mapping[str, object]) -> Self:
         if set(facts) != {"dtype", "labels"}:
             raise InvalidParameterError(
                 f"must have dtype and labels. Got {sorted(facts)!r:.80} instead."
@@ -228,15 +212,9 @@ class Classes(Objective):
         return cls(labels)
 
 
-def _is_label(label: Any) -> bool:
+def _is_label(label: object) -> bool:
+    if isinstance(label, str):
+        # JSON has escapes for halves of characters, which no file can hold.
+        return not any("\ud800" <= character <= "\udfff" for character in label)
     # Labels that are whole numbers may be written as floats.
-    is_whole = isinstance(label, bool | int) or (isinstance(label, float) and label.is_integer())
-    return is_whole or _is_text(label)
-
-
-def _is_text(value: Any) -> bool:
-    # JSON has escapes for halves of characters, which no file can hold.
-    try:
-        return isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:
-        return False
+    return isinstance(label, bool | int) or (isinstance(label, float) and label.is_integer())

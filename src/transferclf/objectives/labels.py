@@ -14,15 +14,8 @@ from transferclf._spelling import did_you_mean, known_by_look, shortened, told_a
 from transferclf.exceptions import ImageError
 
 
-def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Check class labels, and return the sorted classes and the index of each label among them.
-
-    Raises
-    ------
-    ValueError
-        If there is not one label per image, labels are missing or continuous, or there are fewer
-        than two classes.
-    """
+def encode_targets(y: object, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Check class labels, and return the sorted classes and the index of each label among them."""
     labels = _labels(y, n_samples)
     classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -33,14 +26,8 @@ def encode_targets(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     return classes, indices
 
 
-def known_targets(y: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
-    """Return the indices of labels among sorted classes.
-
-    Raises
-    ------
-    ValueError
-        If there is not one label per image, or one that is not known.
-    """
+def known_targets(y: object, n_samples: int, classes: np.ndarray) -> np.ndarray:
+    """Return the indices of labels among sorted classes; raise ValueError for others."""
     labels = _labels(y, n_samples)
     unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
     if unknown:
@@ -51,12 +38,10 @@ def known_targets(y: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
     return np.searchsorted(classes, labels)
 
 
-def look_alike_remark(y: Any, classes: np.ndarray) -> str:
-    """Return a warning about labels that are not among the classes but look like one; else "".
-
-    Such labels may be meant, as in a test set with one more class. Most often they are a known
-    class that is written in another way, and all its images count as wrong.
-    """
+def look_alike_remark(y: object, classes: np.ndarray) -> str:
+    """Return a warning about labels that are not among the classes but look like one; else ""."""
+    # A test set may have one more class on purpose. Most often these labels are a known class that
+    # is written in another way.
     known = classes.tolist()
     unknown = sorted(set(np.ravel(np.asarray(y)).tolist()) - set(known), key=str)
     pairs = [told_apart(pair) for pair in known_by_look(unknown, known).items()]
@@ -69,39 +54,38 @@ def look_alike_remark(y: Any, classes: np.ndarray) -> str:
     )
 
 
-def first_classes(classes: Any) -> np.ndarray:
-    """The classes that there will be, sorted; for the first call of `partial_fit`."""
+def first_classes(classes: object) -> np.ndarray:
+    """Return the sorted `classes` that are passed to the first call of `partial_fit`."""
     if classes is None:
         raise ValueError("classes must be passed to the first call of partial_fit.")
     labels = column_or_1d(classes)
-    _refuse_missing(labels)
-    _refuse_mixed(labels)
+    _refuse_missing_and_mixed(labels)
     known = np.unique(labels)
     if len(known) < 2:
         raise ValueError(f"classes must be at least two. Got {known.tolist()}.")
     return known
 
 
-def _labels(y: Any, n_samples: int) -> np.ndarray:
+def _labels(y: object, n_samples: int) -> np.ndarray:
+    """Return y as an array; raise ValueError unless it is one class label for each image."""
     if y is None:
         raise ValueError("TransferClassifier requires y to be passed, but the target y is None.")
     _refuse_several(y)
-    labels = column_or_1d(y, warn=True)
+    labels: np.ndarray = column_or_1d(y, warn=True)
     if len(labels) != n_samples:
         raise ValueError(
             f"X and y must have one label per image. Got inconsistent numbers of samples: "
             f"{n_samples} images and {len(labels)} labels."
         )
-    _refuse_missing(labels)
-    _refuse_mixed(labels)
+    _refuse_missing_and_mixed(labels)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError("y must hold class labels. Got infinite numbers.")
     check_classification_targets(labels)
     return labels
 
 
-def _refuse_several(y: Any) -> None:
-    """Raise ValueError unless y has one label for each image."""
+def _refuse_several(y: object) -> None:
+    """Raise ValueError if y has several labels for one image."""
     expected = "y must be one label for each image, of shape (n,)."
     dense = y.toarray() if hasattr(y, "toarray") else y
     shape = getattr(dense, "shape", None)
@@ -120,8 +104,8 @@ def _refuse_several(y: Any) -> None:
     raise ValueError(f"{expected} {got}: several labels for one image are not supported.")
 
 
-def _first_collection(labels: Any) -> tuple[int, Any] | None:
-    """The first label that is several, and where it is; lists of one each are a column."""
+def _first_collection(labels: Any) -> tuple[int, object] | None:
+    """Return index and value of the first label that is several; lists of one are a column."""
     is_array = isinstance(labels, np.ndarray) and labels.dtype != object
     if is_array or isinstance(labels, str | Mapping) or not hasattr(labels, "__len__"):
         return None
@@ -132,7 +116,7 @@ def _first_collection(labels: Any) -> tuple[int, Any] | None:
     return None
 
 
-def _is_one_hot(y: Any) -> bool:
+def _is_one_hot(y: object) -> bool:
     try:
         table = np.asarray(y, dtype=float)
     except (TypeError, ValueError):  # texts, sets or rows of different lengths
@@ -141,7 +125,8 @@ def _is_one_hot(y: Any) -> bool:
     return bool(is_binary and (table.sum(axis=1) == 1).all())
 
 
-def _argmax_of(y: Any) -> str:
+def _argmax_of(y: object) -> str:
+    """Return the code that turns a one-hot table of this type into labels."""
     if hasattr(y, "toarray"):
         return "y.toarray().argmax(axis=1)"
     if hasattr(y, "idxmax"):
@@ -149,33 +134,29 @@ def _argmax_of(y: Any) -> str:
     return "y.argmax(axis=1)" if hasattr(y, "argmax") else "numpy.argmax(y, axis=1)"
 
 
-def _refuse_missing(labels: np.ndarray) -> None:
-    if labels.dtype.kind not in "fmMO":
-        return
-    missing = [index for index, label in enumerate(labels) if _is_missing(label)]
+def _refuse_missing_and_mixed(labels: np.ndarray) -> None:
+    can_miss = labels.dtype.kind in "fmMO"
+    missing = [index for index, label in enumerate(labels) if can_miss and _is_missing(label)]
     if missing:
         raise ValueError(
             f"y has no label for {len(missing)} of {len(labels)} images (NaN or None), the first "
             f"at index {missing[0]}. Label them or leave these images out."
         )
+    kinds = {"a text" if isinstance(label, str) else "a number" for label in labels.tolist()}
+    if labels.dtype == object and len(kinds) > 1:
+        raise ValueError("y must have labels of one type. Got both texts and numbers.")
 
 
-def _is_missing(label: Any) -> bool:
-    """Whether a label is None or one of the values that differ from themselves: NaN, NaT, NA."""
+def _is_missing(label: object) -> bool:
+    """Return whether a label is None or differs from itself, as NaN, NaT and NA do."""
     try:
         return label is None or bool(label != label)
     except TypeError:  # comparing pandas.NA has no truth value
         return True
 
 
-def _refuse_mixed(labels: np.ndarray) -> None:
-    kinds = {"a text" if isinstance(label, str) else "a number" for label in labels.tolist()}
-    if labels.dtype == object and len(kinds) > 1:
-        raise ValueError("y must have labels of one type. Got both texts and numbers.")
-
-
-def check_apart(X: Any, y: Any) -> None:
-    """Raise ImageError if X is images and labels in one, or a folder: they are passed apart."""
+def check_apart(X: object, y: object) -> None:
+    """Raise ImageError if X is images and labels in one, or a folder: pass them apart."""
     if isinstance(X, Mapping) and "target" in X:
         images = next((name for name in ("images", "data") if name in X), "data")
         raise ImageError(

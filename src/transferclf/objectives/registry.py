@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,39 +13,26 @@ _KINDS: dict[str, type[Objective]] = {Classes.kind: Classes}
 
 
 def register_objective(objective: type[Objective]) -> type[Objective]:
-    """Add a kind of target, which is asked before those that are known already.
+    """Add a kind of target, or replace the one of this name; returns it, as a decorator does.
 
-    Parameters
-    ----------
-    objective : subclass of Objective
-        A kind of the same name is replaced.
-
-    Returns
-    -------
-    type
-        The same class, so that this serves as a decorator.
+    Kinds that were added later are asked first whether they take y.
     """
     _KINDS[objective.kind] = objective
     return objective
 
 
-def objective_for(y: Any, n_samples: int) -> tuple[Objective, np.ndarray]:
+def objective_for(y: object, n_samples: int) -> tuple[Objective, np.ndarray]:
     """Return the objective that takes y, and y encoded."""
     for kind in reversed(_KINDS.values()):
         if kind.takes(y):
             return kind.encode(y, n_samples)
-    return Classes.encode(y, n_samples)  # its errors say what is expected
+    return Classes.encode(y, n_samples)  # to raise its errors
 
 
-def announced(classes: Any, known: Objective | None) -> Objective:
+def announced(classes: object, known: Objective | None) -> Objective:
     """Return the objective of `partial_fit`, given its argument `classes`.
 
-    Parameters
-    ----------
-    classes : array-like or None
-        Needed in the first call, where nothing is known.
-    known : Objective or None
-        The objective of the first call.
+    `known` is the objective of the first call; where it is None, `classes` are needed.
     """
     if known is None:
         return Classes.announced(classes)
@@ -58,8 +44,8 @@ def announced(classes: Any, known: Objective | None) -> Objective:
     return known
 
 
-def restored_objective(kind: str, facts: Mapping[str, Any]) -> Objective:
-    """Return the objective of a kind from what its `to_json` gave."""
+def restored_objective(kind: str, facts: Mapping[str, object]) -> Objective:
+    """Return the objective of a kind, made again from the result of its `to_json`."""
     return _KINDS[kind].from_json(facts)
 
 

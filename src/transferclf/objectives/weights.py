@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from sklearn.utils import compute_class_weight
@@ -13,7 +12,7 @@ from transferclf._spelling import did_you_mean
 from transferclf.exceptions import InvalidParameterError
 
 
-def check_sample_weight(weights: Any, n_samples: int, name: str = "sample_weight") -> np.ndarray:
+def check_sample_weight(weights: object, n_samples: int, name: str = "sample_weight") -> np.ndarray:
     """Return weights as float64 of shape (n_samples,); None is a weight of one each."""
     if weights is None:
         return np.ones(n_samples)
@@ -31,7 +30,7 @@ def check_sample_weight(weights: Any, n_samples: int, name: str = "sample_weight
     return values
 
 
-def _floats(name: str, values: Any) -> np.ndarray:
+def _floats(name: str, values: object) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -41,7 +40,7 @@ def _floats(name: str, values: Any) -> np.ndarray:
 def class_weights(
     class_weight: str | Mapping | None, classes: np.ndarray, indices: np.ndarray
 ) -> np.ndarray | None:
-    """A factor for each class, or None; in the words of scikit-learn's `class_weight`."""
+    """Return a factor for each class by scikit-learn's `class_weight`, or None."""
     if class_weight is None:
         return None
     if isinstance(class_weight, str):

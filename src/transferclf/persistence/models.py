@@ -10,10 +10,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf.augmentation.recipe import Augmentation
-from transferclf.estimators.archived import check_parameters, seed_of_fit, set_learned
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.parameters import check_test_time
+from transferclf.estimators.reading import check_parameters, seed_of_fit, set_learned
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.graphs.digests import version_of
 from transferclf.images.geometry import RESIZE_MODES

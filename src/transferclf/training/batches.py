@@ -1,4 +1,4 @@
-"""Samples, and in which order they come, determined by a seed."""
+"""Samples, and the random order in which each epoch takes them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Samples:
-    """What is trained on, or measured on.
+    """Samples to train on or to measure.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_views * n, ...)
-        Rows of n images: features, activations or pixels; those of each view one after the other,
-        in the order of the images.
-    targets : ndarray of shape (n, ...)
-        Encoded targets of the images.
-    weights : ndarray of shape (n,)
-        Weight of each image.
-    positions : ndarray of int, shape (n_samples,)
-        The images that are samples: each once, or more often where classes are oversampled.
+    `rows`, shape (n_views * n, ...), are features, activations or pixels of n images: first those
+    of one view of all images, then those of the next. `targets` (n, ...) and `weights` (n,) are of
+    the images. `positions` are the images that are samples, repeated where classes are oversampled.
     """
 
     rows: np.ndarray
@@ -38,17 +30,16 @@ class Samples:
         weights: np.ndarray,
         positions: np.ndarray | None = None,
     ) -> Samples:
-        """Samples of which each image is one, unless it is said which."""
-        return cls(
-            rows, targets, weights, np.arange(len(targets)) if positions is None else positions
-        )
+        """Return samples of the images at these positions; None takes each image once."""
+        chosen = np.arange(len(targets)) if positions is None else positions
+        return cls(rows, targets, weights, chosen)
 
     def __len__(self) -> int:
         return len(self.positions)
 
     @property
     def n_views(self) -> int:
-        """How many rows there are of each image."""
+        """Number of rows of each image."""
         return len(self.rows) // len(self.targets)
 
     def unrolled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,32 +53,15 @@ class Samples:
 
 
 def tiled(targets: np.ndarray, times: int) -> np.ndarray:
-    """Return targets of shape (n, ...) so many times, one after the other."""
+    """Return targets of shape (n, ...), repeated as a whole; the same array for once."""
     return np.concatenate([targets] * times) if times != 1 else targets
 
 
 def epoch_orders(samples: Samples, epochs: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield the rows of each epoch: every sample once, in one of its views, in random order.
+    """Yield the row numbers of each epoch, int32: one view of every sample, in random order.
 
-    Parameters
-    ----------
-    samples : Samples
-        What there is.
-    epochs : int
-        How many epochs.
-    seed : int
-        Determines all orders; those of fewer epochs are the first of those of more.
-
-    Yields
-    ------
-    ndarray of int32, shape (n_samples,)
-        Batches are consecutive parts of it, the last one as short as it comes.
-
-    Examples
-    --------
-    >>> samples = Samples.of(np.eye(3), np.array([0, 1, 1]), np.ones(3))
-    >>> [sorted(order.tolist()) for order in epoch_orders(samples, 2, seed=0)]
-    [[0, 1, 2], [0, 1, 2]]
+    Batches are consecutive parts of it. `seed` determines all orders; fewer epochs have the same
+    first orders.
     """
     rng = np.random.default_rng(seed)
     for _ in range(epochs):

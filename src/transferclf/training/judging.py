@@ -25,9 +25,9 @@ def held_out_probabilities(
     """Return probabilities (n, n_classes) of samples by heads that were fitted to all other folds.
 
     `fold_of` is the number of the fold of each sample. Rows of samples whose class no other fold
-    has are NaN. `advance` is told after each fold how many samples more are judged. The heads are
-    fitted with the tolerance that a penalty is chosen with: enough to judge samples, at a small
-    part of the time that the optimum would take.
+    has are NaN. `advance` is called after each fold with the number of newly judged samples. The
+    heads are fitted with the tolerance that a penalty is chosen with: enough to judge samples, in a
+    small part of the time that the optimum would take.
     """
     probabilities = np.full((len(labels), n_classes), np.nan)
     masks = [fold_of == number for number in np.unique(fold_of)]
@@ -38,9 +38,9 @@ def held_out_probabilities(
         rows = principal_rows(features, np.ones(len(labels)))
         try:
             judged = pool.map(lambda mask: _judged(rows, labels, n_classes, mask, l2), masks)
-            for mask, said in zip(masks, judged, strict=True):
-                probabilities[mask] = said
-                advance(len(said))
+            for mask, found in zip(masks, judged, strict=True):
+                probabilities[mask] = found
+                advance(len(found))
         finally:
             pool.shutdown(cancel_futures=True)
     return probabilities
@@ -49,17 +49,14 @@ def held_out_probabilities(
 def _judged(
     rows: np.ndarray, labels: np.ndarray, n_classes: int, is_held_out: np.ndarray, l2: float
 ) -> np.ndarray:
-    """Probabilities of the samples that are held out."""
-    said = np.full((np.count_nonzero(is_held_out), n_classes), np.nan)
+    """Return the probabilities of the held-out samples, NaN where their class is not known."""
+    found = np.full((np.count_nonzero(is_held_out), n_classes), np.nan)
     known = np.unique(labels[~is_held_out])
     if len(known) < 2:
-        return said
+        return found
     # Held-out samples of other classes get a code too, which does not count.
-    codes = np.searchsorted(known, labels)
-    classes = Classes.numbered(len(known))
+    codes, classes = np.searchsorted(known, labels), Classes.numbered(len(known))
     fold = Fold(rows, codes, np.ones(len(labels)), is_held_out, classes)
-    among_known = np.zeros_like(said)
-    among_known[:, known] = classes.link(fold.held_out_scores(l2))
     is_known = np.isin(labels[is_held_out], known)
-    said[is_known] = among_known[is_known]
-    return said
+    found[np.ix_(is_known, known)] = classes.link(fold.held_out_scores(l2))[is_known]
+    return found

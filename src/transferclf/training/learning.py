@@ -1,8 +1,8 @@
-"""What an estimator's parameters mean for training: which suffix, by which recipe, on what.
+"""The phases of training that a plan asks for.
 
-First the head is fitted to the features of the whole frozen network; then, if layers of the
-backbone are to be trained, head and layers together on the activations at the cut. A network
-without pretrained weights that is trained as a whole has one phase, on its pixels.
+First the head is fitted to the features of the whole frozen network. Then, if the plan trains
+layers of the backbone, head and layers are trained together on the activations at the cut. A
+network that starts from random weights has one phase, on its pixels.
 """
 
 from __future__ import annotations
@@ -25,14 +25,12 @@ from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
 from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
 from transferclf.training.plan import Images, Plan, Variant
-from transferclf.training.recipe import Recipe
 from transferclf.training.regularization import choose_l2
+from transferclf.training.trainer import Recipe
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
     from transferclf.images.geometry import ResizeMode
-
-Keep = Callable[[FittedHead], None]
 
 # Where l2 is "auto" and no cross-validation says better.
 HIDDEN_L2 = 0.01
@@ -42,44 +40,41 @@ HIDDEN_L2 = 0.01
 LEAST_SCALE = 1e-3
 
 
-def learn(
-    plan: Plan,
-    images: Images,
-    read: Extractor,
-    *,
-    validation: Images | None = None,
-    previous: FittedHead | None = None,
-    keep: Keep | None = None,
-    verbose: int = 0,
-) -> FittedHead:
-    """Fit a head to images, and layers of the backbone with it.
+@dataclass(frozen=True)
+class _Data:
+    """Samples to train on and to measure."""
 
-    `read` gives activations and pixels. `validation` is measured after each epoch and never learned
-    from. `previous` is a head to go on from. `keep` is called with what was reached if training is
-    interrupted.
-    """
-    learner = _Learner(plan, images, read, validation, previous, keep, verbose)
-    return learner.whole_network() if plan.prefix.is_scratch else learner.in_two_phases()
+    train: Samples
+    validation: Samples | None
 
 
 @dataclass(frozen=True)
-class _Learner:
-    """The arguments of one call of `learn`."""
+class Learner:
+    """A plan with its images.
+
+    `read` gives activations and pixels. `validation` is measured after each epoch and never learned
+    from. `previous` is a head to go on from. If training is interrupted, `keep` is called with the
+    result so far.
+    """
 
     plan: Plan
     images: Images
     read: Extractor
-    validation: Images | None
-    previous: FittedHead | None
-    keep: Keep | None
-    verbose: int
+    validation: Images | None = None
+    previous: FittedHead | None = None
+    keep: Callable[[FittedHead], None] | None = None
+    verbose: int = 0
 
-    def whole_network(self) -> FittedHead:
-        """All layers, from random weights."""
+    def learn(self) -> FittedHead:
+        """Fit a head to the images, and layers of the backbone with it."""
+        return self._whole_network() if self.plan.prefix.is_scratch else self._in_two_phases()
+
+    def _whole_network(self) -> FittedHead:
+        """Train all layers from random weights."""
         assert self.plan.head is not None
         recipe = replace(self.plan.head, l2=self.plan.l2 or 0.0)
         suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
-        data = self._at_cut()
+        data = self._data(self._rows)
         before = self._before(suffix)
         if before is None:
             start = Start(np.zeros(1), np.ones(1), self._pixel_scaling(data.train))
@@ -87,15 +82,22 @@ class _Learner:
             start = going_on(before, suffix)
         return self._phase(suffix, recipe, data, start)
 
-    def in_two_phases(self) -> FittedHead:
-        """The head on the frozen network, then what is above the cut together with it."""
-        data = self._at_cut()
-        if not self.plan.prefix.is_cut:
+    def _in_two_phases(self) -> FittedHead:
+        """Train the head on the frozen network, then head and layers above the cut together."""
+        plan, previous, data = self.plan, self.previous, self._data(self._rows)
+        if not plan.prefix.is_cut:
             return self._head(data)
-        return self._fine_tuned(data, self._known_head() or self._head(self._after_cut(data)))
+        if previous is not None and previous.is_head_of(plan.suffix, plan.head is None):
+            head = previous
+        else:
+            head = self._head(self._after_cut(data))
+        assert plan.fine_tuning is not None
+        recipe = replace(plan.fine_tuning, l2=head.l2)
+        suffix = replace(self._suffix(recipe), prefix=plan.prefix)
+        return self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
 
     def _head(self, data: _Data) -> FittedHead:
-        """A head on features: at its optimum where it is linear."""
+        """Fit a head to features: to its optimum where it is linear."""
         if self.plan.head is not None:
             return self._head_by_keras(data, self.plan.head)
         assert self.plan.max_iter is not None
@@ -138,26 +140,19 @@ class _Learner:
         rows, _, weights = data.train.unrolled()
         recipe = replace(recipe, l2=HIDDEN_L2 if self.plan.l2 is None else self.plan.l2)
         suffix = replace(self._suffix(recipe), width=rows.shape[1])
-        start = self._going_on(suffix)
-        if start is None:
-            if self.previous is not None:
-                _warn_forgotten()
-            start = self._first_start(rows, weights, suffix.map_shape)
-        elif self.plan.is_partial:
-            start = self._with_more(start, rows, weights)
-        return self._phase(suffix, recipe, data, start)
-
-    def _going_on(self, suffix: Suffix) -> Start | None:
-        """The start of a head from what was learned before, if there is anything of its shape."""
         previous = self.previous
-        is_start = previous is not None and previous.can_start(suffix)
-        return going_on(previous, suffix) if previous is not None and is_start else None
-
-    def _fine_tuned(self, data: _Data, head: FittedHead) -> TrainedSuffix:
-        assert self.plan.fine_tuning is not None
-        recipe = replace(self.plan.fine_tuning, l2=head.l2)
-        suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
-        return self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
+        if previous is not None and previous.can_start(suffix):
+            start = going_on(previous, suffix)
+            if self.plan.is_partial:
+                start = self._with_more(start, rows, weights)
+        else:
+            if previous is not None:
+                warn(
+                    "what was learned before is of a head of another shape (its layers, or whether "
+                    "it has dropout, l1 or l2 at all), and training starts anew"
+                )
+            start = self._first_start(rows, weights, suffix.map_shape)
+        return self._phase(suffix, recipe, data, start)
 
     def _phase(self, suffix: Suffix, recipe: Recipe, data: _Data, start: Start) -> TrainedSuffix:
         return fit_phase(
@@ -173,24 +168,23 @@ class _Learner:
     def _first_start(
         self, rows: np.ndarray, weights: np.ndarray, map_shape: tuple[int, ...]
     ) -> Start:
-        """Start from random weights, with what features are standardised by."""
-        if not map_shape:
-            moments = self._moments(rows, weights)
-            return Start(moments.mean, self._first_scale(moments), moments=moments)
-        # Activation maps are standardised channel by channel, for layers of the user's own. What
-        # these do with other statistics cannot be known, so that there are no moments to go on
-        # from: the statistics stay.
-        n_places = int(np.prod(map_shape[:-1]))
-        rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
+        """Start from random weights, with the mean and scale of these features."""
+        if map_shape:
+            # Activation maps are standardised channel by channel, for layers of the user's own.
+            n_places = int(np.prod(map_shape[:-1]))
+            rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
         moments = self._moments(rows, weights)
-        return Start(moments.mean, self._first_scale(moments))
+        rule = moments.scale_so_far if self.plan.is_partial else moments.scale
+        # The effect of other statistics on the user's own layers cannot be known, so that there are
+        # no moments to go on from: the statistics stay.
+        return Start(moments.mean, rule(LEAST_SCALE), moments=None if map_shape else moments)
 
     def _with_more(self, start: Start, rows: np.ndarray, weights: np.ndarray) -> Start:
         """Standardise by these images, too; scores of the head stay as they are."""
         if start.moments is None:
             return start
-        # What `fit` began goes on by its rule: another one would not change the scores, but the
-        # weights and so their penalty.
+        # A head that `fit` began keeps the rule of its scale: another rule would not change the
+        # scores, but the weights and so their penalty.
         is_careful = np.array_equal(start.scale, start.moments.scale_so_far(LEAST_SCALE))
         moments = start.moments.merged(self._moments(rows, weights))
         rule = moments.scale_so_far if is_careful else moments.scale
@@ -204,10 +198,6 @@ class _Learner:
         with few_threads(rows.size):
             return Moments.of(rows, weights, len(self.images.targets))
 
-    def _first_scale(self, moments: Moments) -> np.ndarray:
-        rule = moments.scale_so_far if self.plan.is_partial else moments.scale
-        return rule(LEAST_SCALE)
-
     def _suffix(self, recipe: Recipe) -> Suffix:
         has_dropout = any(recipe.dropout)
         return replace(self.plan.suffix, dropout=has_dropout, l1=recipe.l1 > 0, l2=recipe.l2 > 0)
@@ -215,20 +205,10 @@ class _Learner:
     def _before(self, suffix: Suffix) -> FittedHead | None:
         """Return this very suffix as it was trained before, if it was."""
         previous = self.previous
-        is_same = previous is not None and previous.suffix.shape == suffix.shape
-        return previous if is_same else None
-
-    def _known_head(self) -> FittedHead | None:
-        """Return the head that was fitted before, if fine-tuning can start from it."""
-        previous, plan = self.previous, self.plan
-        is_known = previous is not None and previous.is_head_of(plan.suffix, plan.is_linear)
-        return previous if is_known else None
-
-    def _at_cut(self) -> _Data:
-        """What is at the cut: pixels, activations or features."""
-        return self._data(self._rows)
+        return previous if previous is not None and previous.can_resume(suffix) else None
 
     def _rows(self, images: Images, variant: Variant) -> np.ndarray:
+        """Return the rows at the cut: pixels, activations or features."""
         prefix, read = self.plan.prefix, self._readers[variant.crop]
         if prefix.is_empty:
             return read.pixels(images.source, prefix.size, self._title("pixels", images, variant))
@@ -237,42 +217,38 @@ class _Learner:
 
     @cached_property
     def _readers(self) -> dict[ResizeMode | None, Extractor]:
-        # A reader remembers which content it has read. A file may be replaced between two crops, so
-        # that each crop has a reader of its own.
+        # A reader remembers the contents that it has read. A file may be replaced between two
+        # crops, so that each crop has a reader of its own.
         crops = [variant.crop for variant in self.plan.variants if variant.crop is not None]
         own = {crop: replace(self.read, resize=crop, _looks_of={}) for crop in crops}
         return {None: self.read} | own
 
     def _title(self, what: str, images: Images, variant: Variant) -> str:
-        """Return what progress bars say is computed."""
+        """Return the title of a progress bar."""
         if images is self.validation:
             return f"{what}, validation"
         title = variant.title(len(self.plan.views))
         return f"{what}, {title}" if title else what
 
     def _after_cut(self, data: _Data) -> _Data:
-        """Features of the whole frozen network."""
+        """Return features of the whole frozen network."""
         prefix = self.plan.prefix
 
-        def from_pixels(images: Images, variant: Variant) -> np.ndarray:
-            title = self._title("features", images, variant)
-            read = self._readers[variant.crop]
-            return read.rows(images.source, prefix.whole(), title=title)
-
-        def from_activations(images: Images, variant: Variant) -> np.ndarray:
+        def features(images: Images, variant: Variant) -> np.ndarray:
+            title, read = self._title("features", images, variant), self._readers[variant.crop]
+            if prefix.is_empty:
+                return read.rows(images.source, prefix.whole(), title=title)
             is_training = images is self.images
             samples = data.train if is_training else data.validation
             assert samples is not None
             number = self.plan.variants.index(variant) if is_training else 0
             rows = samples.rows[number * len(images.targets) :][: len(images.targets)]
-            title = self._title("features", images, variant)
-            read = self._readers[variant.crop]
             return read.after_cut(images.source, rows, prefix, variant.view, title)
 
-        return self._data(from_pixels if prefix.is_empty else from_activations)
+        return self._data(features)
 
     def _data(self, rows: Callable[[Images, Variant], np.ndarray]) -> _Data:
-        """Rows of all variations of training images, and of the validation images themselves."""
+        """Return rows of all variants of the training images, and of the validation images."""
         parts = [_finite(rows(self.images, variant)) for variant in self.plan.variants]
         train = self.images.samples(np.concatenate(parts) if len(parts) > 1 else parts[0])
         if self.validation is None:
@@ -289,23 +265,8 @@ class _Learner:
         return fit_pixel_scaling(kind, train.rows, weights, self.plan.zca_epsilon)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """Samples to train on, and to measure on."""
-
-    train: Samples
-    validation: Samples | None
-
-
-def _warn_forgotten() -> None:
-    warn(
-        "what was learned before is of a head of another shape (its layers, or whether it has "
-        "dropout, l1 or l2 at all), and training starts anew"
-    )
-
-
 def _finite(rows: np.ndarray) -> np.ndarray:
-    """The rows, unless the network gives some that nothing can be learned from."""
+    """Return the rows; raise NetworkError if any of them is not finite."""
     if np.isfinite(rows.sum()):
         return rows
     broken = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from transferclf.exceptions import InvalidParameterError
 
 # While a weight is trained there are, in float32: itself, its gradient, two numbers that Adam
-# remembers, and copies of all but the gradient to begin anew from and to go back to.
+# remembers, and copies of all but the gradient to restart from and to go back to.
 BYTES_PER_WEIGHT = 4 * 10
 
 GIGABYTE = 1e9
@@ -31,7 +31,7 @@ def n_dense_weights(widths: Sequence[int]) -> int:
 
 
 def free_memory() -> int | None:
-    """Return how many bytes of memory can be had, or None where the system does not say."""
+    """Return the free memory in bytes, or None where the system does not say it."""
     try:
         facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return int(facts["MemAvailable"].split()[0]) * 1024
@@ -44,13 +44,13 @@ def free_memory() -> int | None:
 
 
 def fits(n_weights: int) -> bool:
-    """Return whether a network of so many weights can be trained in the memory there is."""
+    """Return whether a network of so many weights can be trained in the free memory."""
     free = free_memory()
     return free is None or n_weights * BYTES_PER_WEIGHT <= free
 
 
 def check_fits(n_weights: int, what: str, hint: str) -> None:
-    """Raise InvalidParameterError if a network cannot be trained in the memory there is.
+    """Raise InvalidParameterError if a network cannot be trained in the free memory.
 
     The message names it by `what` and ends in `hint`.
     """

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from transferclf.exceptions import DivergenceError
-from transferclf.heads.fitted import FittedHead
+from transferclf.heads.fitted import Checkpoint, FittedHead
 from transferclf.heads.history import UNITS, History, Phase, Phases
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
-from transferclf.training.recipe import Recipe
 from transferclf.training.running import Run
-from transferclf.training.trainer import Parameters, Trainer, trainer_for
+from transferclf.training.steps import as_arrays
+from transferclf.training.trainer import Recipe, Trainer, trainer_for
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling
@@ -31,26 +31,13 @@ if TYPE_CHECKING:
 class TrainedSuffix(FittedHead):
     """A suffix that a Keras optimizer trained.
 
-    Attributes
-    ----------
-    parameters : list of ndarray
-        All weights of the built suffix; those of the head among them are `weights`.
-    scaling : PixelScaling or None
-        Scaling that was fitted to the pixels.
-    dropout : tuple of float
-        Rates that it was trained with.
-    checkpoint : Checkpoint or None
-        State of training, to go on from there.
-    epochs_done : int
-        Epochs of this phase until then.
-    n_head_iter : int
-        Length of the history before this phase.
+    `parameters` are all weights of the built suffix; those of the head among them are `weights`.
+    `checkpoint` is the state of training, to go on from there, after `epochs_done` epochs of this
+    phase. `n_head_iter` is the length of the history before this phase. `dropout` has the rates of
+    training.
     """
 
     kind: ClassVar[str] = "trained"
-
-    parameters: Parameters
-    n_head_iter: int = 0
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Return the scores of rows, shape (n, n_outputs)."""
@@ -58,13 +45,13 @@ class TrainedSuffix(FittedHead):
             return trainer.scores(rows)
 
     def features(self, rows: np.ndarray) -> np.ndarray:
-        """Return what the head sees of rows before it standardises them, shape (n, d)."""
+        """Return the features that the head standardises, shape (n, d)."""
         if not self.is_at_cut:
             return rows
         with self._loaded() as trainer:
             return trainer.features(rows)
 
-    def can_start(self, suffix: Suffix) -> bool:
+    def can_resume(self, suffix: Suffix) -> bool:
         """Return whether it is this suffix that was trained."""
         return self.suffix.shape == suffix.shape
 
@@ -81,12 +68,12 @@ class TrainedSuffix(FittedHead):
         return self.n_head_iter if is_tuned else self.n_iter
 
     def tuned(self) -> dict[str, list[np.ndarray]]:
-        """Return the weights of the backbone's layers above the cut, by their names."""
+        """Return the weights of the backbone's layers above the cut by name."""
         with self._loaded() as trainer:
             return trainer.network.tail_weights()
 
     def without_checkpoint(self) -> TrainedSuffix:
-        """Return the same, without what is only needed to go on training."""
+        """Return the same head without the checkpoint that only further training needs."""
         return replace(self, checkpoint=None)
 
     @contextmanager
@@ -95,45 +82,27 @@ class TrainedSuffix(FittedHead):
         with trainer.lock:
             trainer.set_parameters(self.parameters)
             trainer.network.set_statistics(self.mean, self.scale)
-            if self.scaling is not None:
-                trainer.network.set_pixel_scaling(self.scaling)
+            trainer.network.set_pixel_scaling(self.scaling)
             yield trainer
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a phase starts from.
+    """The start of a phase.
 
-    Parameters
-    ----------
-    mean, scale : ndarray of shape (d,)
-        What features are standardised by.
-    scaling : PixelScaling or None, default=None
-        What was fitted to the pixels.
-    weights : list of ndarray or None, default=None
-        Of the head; None draws them from the seed.
-    trained : TrainedSuffix or None, default=None
-        The same suffix, trained before: its weights are the start, and where it has a
-        checkpoint, so is that.
-    history : dict of str to list of float
-        What came before.
-    phases : tuple of Phase, default=()
-        What the history is made of.
-    moments : Moments or None, default=None
-        Of the features that are trained on or were before.
-    carried_from : (mean, scale) or None, default=None
-        What features were standardised by in what was learned before, where it is another mean
-        or scale now: the head's first layer is changed so that its scores stay as they are.
+    `mean` and `scale`, shape (d,), standardise the features, whose moments so far are `moments`.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     scaling: PixelScaling | None = None
-    weights: Sequence[np.ndarray] | None = None
-    trained: TrainedSuffix | None = None
+    weights: Sequence[np.ndarray] | None = None  # of the head; None draws them from the seed
+    trained: FittedHead | None = None  # the same suffix, whose training goes on
     history: History = field(default_factory=dict)
     phases: Phases = ()
     moments: Moments | None = None
+    # The former mean and scale, if others standardise from now on: the head's first layer is then
+    # changed so that its scores stay as they are.
     carried_from: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
@@ -144,18 +113,18 @@ class Start:
 
 
 def going_on(head: FittedHead, suffix: Suffix) -> Start:
-    """Return the start from what was learned before: this suffix, or a head for it."""
-    start = Start(
+    """Return the start of a suffix from a learned head, or from its own former training."""
+    is_resumed = head.can_resume(suffix)
+    return Start(
         head.mean,
         head.scale,
+        scaling=head.scaling if is_resumed else None,
         weights=head.weights,
+        trained=head if is_resumed else None,
         history=head.history,
         phases=head.phases,
         moments=head.moments,
     )
-    if not isinstance(head, TrainedSuffix) or not head.can_start(suffix):
-        return start
-    return replace(start, scaling=head.scaling, trained=head)
 
 
 def fit_phase(
@@ -171,13 +140,9 @@ def fit_phase(
     """Train a suffix on stored rows, or on pixels, and return it.
 
     It ends with the best weights where the recipe has patience, else with the last. `validation`
-    are samples whose loss is measured after each epoch. `keep` is called with what was reached if
-    training is interrupted.
-
-    Raises
-    ------
-    DivergenceError
-        If the loss, weights or scores are no longer finite.
+    are samples whose loss is measured after each epoch. If training is interrupted, `keep` is
+    called with the result so far. DivergenceError is raised if the loss, weights or scores are no
+    longer finite.
     """
     trainer = trainer_for(suffix, recipe.method)
     with trainer.lock:
@@ -189,7 +154,7 @@ def fit_phase(
         except BaseException as error:
             if isinstance(error, DivergenceError):
                 run.fall_back()
-            # Without any epoch there is nothing but what was drawn at random.
+            # Before the first epoch ends there are only random weights.
             if keep is not None and run.reached.history["loss"]:
                 keep(_result(run, suffix, start))
             raise
@@ -209,47 +174,44 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
     if start.trained is not None:
         trainer.set_parameters(start.trained.parameters)
         checkpoint = start.trained.checkpoint
-        # What one optimizer remembers means nothing to another.
+        # The state of one optimizer means nothing to another.
         if checkpoint is not None and checkpoint.method == recipe.method.key:
-            trainer.restore(checkpoint.values)
+            trainer.state.write(checkpoint.values)
             if recipe.schedule is None and recipe.learning_rate is not None:
                 trainer.model.optimizer.learning_rate = recipe.learning_rate
     if start.carried_from is not None:
         network.carry_statistics(*start.carried_from, start.mean, start.scale)
     network.set_statistics(start.mean, start.scale)
-    network.set_penalties(recipe.l1, recipe.l2)
-    if suffix.dropout:
-        network.set_dropout(recipe.dropout)
-    if start.scaling is not None:
-        network.set_pixel_scaling(start.scaling)
+    network.set_hyperparameters(recipe.l1, recipe.l2, recipe.dropout)
+    network.set_pixel_scaling(start.scaling)
 
 
 def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
-    """What was reached by the end of the last epoch."""
-    reached, trained = run.reached, start.trained
-    run.trainer.restore(reached.snapshot)
-    checkpoint = run.trainer.checkpoint(reached.snapshot)
+    """Return the suffix as it was at the end of the last epoch."""
+    reached, trained, network = run.reached, start.trained, run.trainer.network
+    run.trainer.state.write(reached.snapshot)
+    values = as_arrays(reached.snapshot)
     n_before = len(start.history.get("loss", ()))
     return TrainedSuffix(
         suffix=suffix,
         mean=start.mean,
         scale=start.scale,
-        weights=run.trainer.network.head_weights(),
+        weights=network.head_weights(),
         l2=run.recipe.l2,
         history=reached.history,
         phases=_phases(run, start),
         moments=start.moments,
-        parameters=checkpoint.parameters,
+        parameters=values[: len(network.weights)],
         scaling=start.scaling,
         dropout=run.recipe.dropout,
-        checkpoint=checkpoint,
+        checkpoint=Checkpoint(values, run.recipe.method.key),
         epochs_done=reached.epochs_done,
         n_head_iter=n_before if trained is None else trained.n_head_iter,
     )
 
 
 def _phases(run: Run, start: Start) -> Phases:
-    """The phases until now: the last one goes on where training went on from a checkpoint."""
+    """Return the phases so far. Training from a checkpoint prolongs the last one."""
     part, reached, before = run.recipe.part, run.reached, start.phases
     earlier = 0
     if start.epochs_done and before:
@@ -261,7 +223,7 @@ def _phases(run: Run, start: Start) -> Phases:
 
 
 def _initial_kernels(shapes: Sequence[tuple[int, int]], seed: int) -> list[np.ndarray]:
-    """Kernels as Keras draws them for dense layers.
+    """Return kernels as Keras draws them for dense layers.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", AISTATS 2010.

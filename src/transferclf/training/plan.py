@@ -1,4 +1,4 @@
-"""What is to be learned, on which images, and how."""
+"""The plan of a fit, and the images with their targets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from transferclf.heads.suffix import Suffix
 from transferclf.images import ImageSource
 from transferclf.images.geometry import ResizeMode
 from transferclf.training.batches import Samples
-from transferclf.training.recipe import Recipe
+from transferclf.training.trainer import Recipe
 
 
 class Variant(NamedTuple):
-    """A stored variation of each image: how it is resized, None as always, and how it is varied."""
+    """A stored variation of each image: its crop, None as always, and its augmented view."""
 
     crop: ResizeMode | None = None
     view: View | None = None
@@ -34,18 +34,10 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """Images with targets.
+    """Images with encoded targets (n, ...) and weights (n,).
 
-    Parameters
-    ----------
-    source : ImageSource
-        The images.
-    targets : ndarray of shape (n, ...)
-        Targets as the objective encodes them.
-    weights : ndarray of shape (n,)
-        Weight of each image.
-    positions : ndarray of int or None, default=None
-        The images that are samples, repeated where classes are oversampled; None is all once.
+    `positions` are the images that are samples, repeated where classes are oversampled; None is
+    each image once.
     """
 
     source: ImageSource
@@ -54,62 +46,36 @@ class Images:
     positions: np.ndarray | None = None
 
     def part(self, chosen: np.ndarray) -> Images:
-        """Some of them."""
+        """Return some of the images."""
         return Images(self.source[chosen], self.targets[chosen], self.weights[chosen])
 
     def samples(self, rows: np.ndarray) -> Samples:
-        """These images as samples, given their rows."""
+        """Return these images as samples, given their rows."""
         return Samples.of(rows, self.targets, self.weights, self.positions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be learned, and how; recipes that are not needed are None.
+    """The plan of a fit; recipes that are not needed are None.
 
-    Parameters
-    ----------
-    prefix : Prefix
-        The network and its cut.
-    suffix : Suffix
-        Objective and layers of the head; the rest follows from the recipes and the data.
-    l2 : float or None
-        Penalty; None chooses it by the data where the head is linear.
-    head : Recipe or None, default=None
-        For the head on the frozen network, or for a whole network from random weights. None is a
-        linear head, fitted by L-BFGS.
-    fine_tuning : Recipe or None, default=None
-        For the head and the layers above the cut.
-    max_iter : int or None, default=None
-        L-BFGS iterations at most.
-    fit : str, default="lbfgs"
-        Name of what fits the head where it is linear.
-    augmentation : Augmentation or None, default=None
-        What training images are varied by.
-    zca_epsilon : float, default=0.01
-        What keeps whitening from dividing by nothing.
-    validation_fraction : float or None, default=None
-        How much of the images is held out.
-    is_partial : bool, default=False
-        Whether the images are a part of those to come, so that what features are standardised by
-        changes with each part.
+    `suffix` has the objective and the layers of the head; the rest of it follows from the recipes
+    and the data.
     """
 
     prefix: Prefix
     suffix: Suffix
-    l2: float | None
+    l2: float | None  # None chooses it by cross-validation where the head is linear
+    # For the head on the frozen network, or for a whole network from random weights. None is a
+    # linear head, fitted by `fit` in at most `max_iter` iterations.
     head: Recipe | None = None
-    fine_tuning: Recipe | None = None
+    fine_tuning: Recipe | None = None  # for the head and the layers above the cut
     max_iter: int | None = None
     fit: str = LBFGS
     augmentation: Augmentation | None = None
     zca_epsilon: float = 0.01
     validation_fraction: float | None = None
+    # Whether more images are to come, which change the mean and scale of the features.
     is_partial: bool = False
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the head is linear, fitted by L-BFGS."""
-        return self.head is None
 
     @property
     def views(self) -> list[View]:
@@ -120,13 +86,13 @@ class Plan:
 
     @cached_property
     def variants(self) -> list[Variant]:
-        """The stored variations of each training image, those that are not varied first."""
+        """The stored variations of each training image, those without augmentation first."""
         has_crops = self.augmentation is not None and self.augmentation.extreme_crops
         crops = EXTREME_CROPS if has_crops else (None,)
         return [Variant(crop, view) for view in (None, *self.views) for crop in crops]
 
 
 def views_of(augmentation: Augmentation) -> list[View]:
-    """The fixed views that a recipe makes of each image; none where it only mixes images."""
+    """Return the fixed views that a recipe makes of each image; none if it only mixes images."""
     numbers = range(1, augmentation.views + 1) if augmentation.varies else ()
     return [View(augmentation, number) for number in numbers]

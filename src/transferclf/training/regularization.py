@@ -1,4 +1,4 @@
-"""The penalty of the linear head, chosen by the data: cross-validation on the training samples.
+"""The penalty of the linear head, chosen by cross-validation on the training samples.
 
 No constant suits all data: photographs of many kinds want a weak penalty, cells that look alike
 a strong one. Each candidate is fitted to all folds but one and judged by that one.
@@ -7,7 +7,7 @@ a strong one. Each candidate is fitted to all folds but one and judged by that o
   ends where the held-out loss has risen twice in a row.
 - All fits are in the principal axes of the features, scaled by how much the objective curves
   along each, so that a handful of L-BFGS steps is enough.
-- Folds are dealt by what the samples are, not by where they stand or by chance: whatever their
+- Folds are dealt by the content of the samples, not by their places or by chance: whatever their
   order, a sample of weight 2 is the sample twice, and one of weight 0 is none. Few samples are
   dealt several times.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -27,10 +26,10 @@ from scipy.sparse.csgraph import connected_components
 from transferclf._printing import say
 from transferclf.exceptions import InvalidParameterError
 from transferclf.heads.linear import LinearProblem, few_threads
-from transferclf.heads.scaling import mean_and_scale
+from transferclf.heads.scaling import Moments
 from transferclf.objectives import Objective
 
-# What is chosen among: half decades. Below them the tolerance of L-BFGS decides, not the penalty.
+# Half decades. Below them the tolerance of L-BFGS decides, not the penalty.
 CANDIDATES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 # The penalty where the samples cannot say: fewer than two classes, or mostly one sample of each.
@@ -38,18 +37,18 @@ DEFAULT_L2 = 0.01
 
 N_FOLDS = 5
 
-# Folds are held out until so many distinct samples have been: more would cost and not tell more.
+# No more folds are held out after so many distinct samples: more would cost and not tell more.
 ENOUGH_HELD_OUT = 4000
 
-# Fewer samples than this are dealt anew, up to so many times: which are together is chance, and of
-# some hundred samples the choice would hang on it.
+# Fewer samples than this are dealt anew, up to so many times: chance decides which are together,
+# and for some hundred samples the choice would depend on it.
 FEW_HELD_OUT, N_DEALS = 1000, 5
 
 # So many candidates in a row no better than the best one end the path.
 PATIENCE = 2
 
-# Losses within this part of each other are a tie, and the stronger penalty, which is tried first,
-# wins: what it gives up is noise, and its coefficients are smaller.
+# Losses within this part of each other are a tie. The stronger penalty, which is tried first, wins:
+# the difference is noise, and its coefficients are smaller.
 TIE = 0.002
 
 # To choose, no optimum is needed: L-BFGS stops where a step gains less than this.
@@ -71,40 +70,31 @@ def choose_l2(
 ) -> float:
     """Choose the penalty of the linear head by cross-validation.
 
-    Nothing is random: the same samples give the same choice, one of `CANDIDATES`. It is 0.01 if
-    there are fewer than two strata (for classes: classes), or most distinct samples are the only
-    ones of theirs.
+    Nothing is random: the same samples give the same choice, one of `CANDIDATES`. It is
+    `DEFAULT_L2` if there are fewer than two strata (for classes: classes), or most distinct samples
+    are the only ones of theirs.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-    targets : ndarray of shape (n, ...)
-        As the objective encodes them.
-    objective : Objective
-        Loss, and strata by which folds are dealt.
-    sample_weight : ndarray of shape (n,)
-        Counts in the fits and in what they are judged by.
-    groups : ndarray of shape (n,) or None, default=None
-        Samples of one group, as views of one image, are held out together. Identical samples of one
-        target always are.
-    verbose : int, default=0
-        1 prints the choice.
-
-    Raises
-    ------
-    InvalidParameterError
-        If the arrays do not fit together or have values that they cannot have.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transferclf.objectives import Classes
-    >>> x = np.array([[0.0], [1.0], [2.0], [3.0], [10.0], [11.0], [12.0], [13.0]])
-    >>> y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    >>> choose_l2(x, y, Classes.numbered(2), sample_weight=np.ones(8))
-    0.0001
+    Samples of one group, as views of one image, are held out together. Identical samples of one
+    target always are. `verbose` prints the choice. InvalidParameterError is raised if the arrays do
+    not fit together or have invalid values.
     """
-    _check(features, targets, objective, sample_weight, groups)
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise InvalidParameterError(
+            "features must be finite numbers of shape (n, d). "
+            f"Got shape {features.shape}, {np.count_nonzero(~np.isfinite(features))} of them not "
+            "finite, instead."
+        )
+    objective.check_encoded(targets, len(features))
+    for name, values in {"sample_weight": sample_weight, "groups": groups}.items():
+        if values is not None and values.shape != (len(features),):
+            raise InvalidParameterError(
+                f"{name} must have shape ({len(features)},). Got {values.shape} instead."
+            )
+    if not (np.isfinite(sample_weight) & (sample_weight >= 0)).all():
+        raise InvalidParameterError(
+            "sample_weight must be finite and not negative. "
+            f"Got {sample_weight.min()} to {sample_weight.max()} instead."
+        )
     samples = _distinct(features, targets, objective, sample_weight, groups)
     if not samples.can_be_split():
         if verbose:
@@ -120,18 +110,10 @@ def choose_l2(
 
 @dataclass(frozen=True)
 class _Samples:
-    """Distinct samples, ordered by stratum and content.
+    """Distinct samples with weights above zero, ordered by stratum and content.
 
-    Attributes
-    ----------
-    features : ndarray of shape (m, d)
-    targets : ndarray of shape (m, ...)
-    strata : ndarray of int, shape (m,)
-        For classes: the class.
-    weights : ndarray of shape (m,)
-        All above zero.
-    units : ndarray of int, shape (m,)
-        Which are held out together, numbered from 0 in order of appearance.
+    Samples of one unit are held out together. Units are numbered from 0 in order of appearance. The
+    strata of classes are the classes.
     """
 
     features: np.ndarray
@@ -141,11 +123,9 @@ class _Samples:
     units: np.ndarray
 
     def can_be_split(self) -> bool:
-        """Return whether the other folds know most strata of a fold.
-
-        A held-out sample of a class that the other folds lack says only that no class should be
-        sure of itself. Where these are more than half, they would choose the penalty.
-        """
+        """Return whether the other folds know most strata of a fold."""
+        # A held-out sample of a class that the other folds lack says only that the head should not
+        # be sure of any class. If these were more than half, they would choose the penalty.
         strata, _ = np.unique(np.stack([self.strata, self.units]), axis=1)
         counts = np.unique(strata, return_counts=True)[1]
         n_known = counts[counts > 1].sum()
@@ -160,7 +140,7 @@ def _distinct(
     weights: np.ndarray,
     groups: np.ndarray | None,
 ) -> _Samples:
-    """Return the samples that count, each once, by stratum and then by digest."""
+    """Return the samples of nonzero weight, each once, by stratum and then by digest."""
     kept, strata = np.flatnonzero(weights), objective.strata(targets)
     rows = np.ascontiguousarray(features[kept])
     digests = np.array([hashlib.sha256(row).hexdigest() for row in rows], dtype="S64")
@@ -180,7 +160,7 @@ def _distinct(
 
 
 def _linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Number of the unit of each distinct sample: groups that share a sample are one."""
+    """Return the number of the unit of each distinct sample: groups that share a sample are one."""
     if not len(samples):
         return samples
     n_samples = samples[-1] + 1
@@ -211,9 +191,9 @@ def _folds(samples: _Samples, objective: Objective) -> list[Fold]:
 
 
 def principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Standardised features in their principal axes, in single precision; shape (m, r)."""
-    mean, scale = mean_and_scale(features, weights)
-    rows = (features - mean) / scale
+    """Return standardised features in their principal axes, in single precision; shape (m, r)."""
+    moments = Moments.of(features, weights)
+    rows = (features - moments.mean) / moments.scale()
     if not 1 < min(rows.shape) <= MAX_AXES:
         return rows.astype(np.float32)
     is_wide = rows.shape[0] < rows.shape[1]
@@ -239,7 +219,7 @@ def _best(folds: list[Fold]) -> tuple[float, float, float]:
 
 
 class Fold:
-    """A fold held out, and the head that the other folds have come to so far."""
+    """A fold held out, and the head that was fitted to the other folds so far."""
 
     def __init__(
         self,
@@ -276,45 +256,20 @@ class Fold:
         total = self._weights.sum() + self.held_out_weight
         l2 *= total / self._weights.sum()
         problem = LinearProblem(*self._training, self._objective, l2, self._weights)
-        steps = self._steps(l2)
+        # Steps along each axis that make the objective curve alike along all.
+        curvature = max(self._curvature, 1e-3)
+        of_axes = np.append(curvature * self._variances + 2 * l2, curvature)
+        steps = np.repeat(1 / np.sqrt(of_axes), self._objective.n_outputs)
 
         def scaled(point: np.ndarray) -> tuple[float, np.ndarray]:
             loss, gradient = problem.loss_and_gradient(steps * point)
             return loss, steps * gradient
 
-        options: dict[str, Any] = {"maxiter": MAX_ITER, "ftol": LOSS_TOLERANCE}
-        start = self._parameters.ravel() / steps
-        result = minimize(scaled, start, method="L-BFGS-B", jac=True, options=options)
+        result = minimize(
+            scaled,
+            self._parameters.ravel() / steps,
+            method="L-BFGS-B",
+            jac=True,
+            options={"maxiter": MAX_ITER, "ftol": LOSS_TOLERANCE},
+        )
         self._parameters = (steps * result.x).reshape(self._parameters.shape)
-
-    def _steps(self, l2: float) -> np.ndarray:
-        """How far to go along each axis for the objective to curve alike along all."""
-        curvature = max(self._curvature, 1e-3)
-        of_axes = np.append(curvature * self._variances + 2 * l2, curvature)
-        return np.repeat(1 / np.sqrt(of_axes), self._objective.n_outputs)
-
-
-def _check(
-    features: np.ndarray,
-    targets: np.ndarray,
-    objective: Objective,
-    weights: np.ndarray,
-    groups: np.ndarray | None,
-) -> None:
-    if features.ndim != 2 or not np.isfinite(features).all():
-        raise InvalidParameterError(
-            "features must be finite numbers of shape (n, d). "
-            f"Got shape {features.shape}, {np.count_nonzero(~np.isfinite(features))} of them not "
-            "finite, instead."
-        )
-    objective.check_encoded(targets, len(features))
-    for name, values in {"sample_weight": weights, "groups": groups}.items():
-        if values is not None and values.shape != (len(features),):
-            raise InvalidParameterError(
-                f"{name} must have shape ({len(features)},). Got {values.shape} instead."
-            )
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise InvalidParameterError(
-            "sample_weight must be finite and not negative. "
-            f"Got {weights.min()} to {weights.max()} instead."
-        )

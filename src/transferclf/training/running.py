@@ -1,10 +1,10 @@
-"""A phase while it runs: its epochs, what is measured after each, and when it ends."""
+"""A phase while it runs: its epochs, the measures after each, and the end."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +13,12 @@ from transferclf.exceptions import DivergenceError
 from transferclf.heads.history import History, entries
 from transferclf.training.batches import Samples, epoch_orders, tiled
 from transferclf.training.callbacks import told_callbacks
-from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
-from transferclf.training.trainer import Trainer
+from transferclf.training.trainer import Recipe, Trainer
+
+if TYPE_CHECKING:
+    from keras import KerasTensor as Tensor
+    from keras.callbacks import CallbackList
 
 # So many samples show after training whether scores are finite: one batch of the compiled network.
 CHECKED = 32
@@ -23,74 +26,52 @@ CHECKED = 32
 
 @dataclass(frozen=True)
 class Reached:
-    """Where training stands at the end of an epoch; replaced as a whole, never changed.
+    """State of training at the end of an epoch; replaced as a whole, never changed.
 
-    Attributes
-    ----------
-    snapshot : list of tensors
-        All that training changes.
-    history : dict of str to list of float
-        Of all epochs until then, and of what came before this phase.
-    epochs_done : int
-        Epochs of this phase until then.
-    kept : int
-        After how many of them the weights of the snapshot were reached.
-    stopped_early : bool
-        Whether a callback has ended training before the last epoch.
+    `snapshot` has the values of all that training changes, and `kept` is the epoch of its weights.
+    `history` also has the epochs before this phase, `epochs_done` only counts those of the phase.
     """
 
-    snapshot: list[Any]
+    snapshot: list[Tensor]
     history: History
     epochs_done: int
     kept: int
     stopped_early: bool = False
 
 
+@dataclass(eq=False)
 class Run:
-    """A phase while it runs; the trainer is its own.
+    """A phase while it runs. Hold the lock of its trainer.
 
-    Attributes
-    ----------
-    reached : Reached
-        What the last epoch that ended has come to. An interruption at any moment leaves it whole.
+    `reached` is the state at the end of the last epoch. An interruption at any moment leaves it
+    whole.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        recipe: Recipe,
-        samples: Samples,
-        validation: Samples | None,
-        history: History,
-        epochs_done: int = 0,
-    ):
-        self.trainer = trainer
-        self.recipe = recipe
-        self.samples = samples
-        self.validation = validation
-        self._objective = trainer.objective
-        # Also where there is no epoch that counts.
+    trainer: Trainer
+    recipe: Recipe
+    samples: Samples
+    validation: Samples | None
+    history: InitVar[History]
+    epochs_done: InitVar[int] = 0
+
+    def __post_init__(self, history: History, epochs_done: int) -> None:
+        self._objective = self.trainer.objective
+        self._n_batches = -(-len(self.samples) // self.recipe.batch_size)
+        # The entries are there even if no epoch ends.
         before: History = {"loss": [], self._objective.measure: []}
         before |= {name: list(values) for name, values in history.items()}
-        snapshot, _ = trainer.snapshot()
+        snapshot, _ = self.trainer.state.read()
         self._began = self.reached = Reached(snapshot, before, epochs_done, epochs_done)
 
     def train(self, verbose: int) -> None:
         """Run the epochs that are left, and leave the trainer with the best or the last weights.
 
-        Raises
-        ------
-        DivergenceError
-            If the loss, weights or scores are no longer finite.
+        DivergenceError is raised if the loss, weights or scores are no longer finite.
         """
-        first = self.reached.epochs_done
+        recipe, model, first = self.recipe, self.trainer.model, self.reached.epochs_done
         data, steps = self._tensors(), self._scheduled_rates()
-        batches = self._n_batches
-        with told_callbacks(
-            self.recipe, self.trainer.model, self._measured, batches, first
-        ) as callbacks:
-            orders = epoch_orders(self.samples, self.recipe.epochs, self.recipe.seed)
-            for epoch, order in enumerate(orders):
+        with told_callbacks(recipe, model, self._measured, self._n_batches, first) as callbacks:
+            for epoch, order in enumerate(epoch_orders(self.samples, recipe.epochs, recipe.seed)):
                 if epoch < first:
                     continue
                 began = perf_counter()
@@ -100,36 +81,54 @@ class Run:
                 callbacks.on_epoch_end(epoch, logs)
                 self._record(epoch, logs)
                 if verbose:
-                    _show(epoch, self.recipe.epochs, perf_counter() - began, logs)
-                if self.trainer.model.stop_training:
+                    seconds = perf_counter() - began
+                    numbers = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
+                    say(f"Epoch {epoch + 1}/{recipe.epochs} - {seconds:.1f}s - {numbers}")
+                if model.stop_training:
                     break
         self._end(callbacks, verbose)
 
     def fall_back(self) -> None:
         """After training diverged: go back to the last epoch, or to the start if that is better.
 
-        The epoch before the one that failed may already have been on the way.
+        The last epoch may already have been on the way to divergence.
         """
         losses = []
         for state in (self.reached, self._began):
-            self.trainer.restore(state.snapshot)
+            self.trainer.state.write(state.snapshot)
             losses.append(self._loss_and_measure(self._some())[0])
         if not losses[0] <= losses[1]:  # also if it is no number
             self.reached = self._began
 
-    def _end(self, callbacks: Any, verbose: int) -> None:
+    def _end(self, callbacks: CallbackList, verbose: int) -> None:
         """Keep the weights that the callbacks have left, which may be those of an earlier epoch."""
-        self._check_scores()
-        snapshot, _ = self.trainer.snapshot()
         done = self.reached.epochs_done
+        # Finite weights can give scores that are not. With validation samples, the check of their
+        # loss after each epoch has found it already.
+        if self.validation is None:
+            scores = self.trainer.scores(self._some().rows)
+            if not np.isfinite(scores).all():
+                raise self._diverged(f"after epoch {done}", self.trainer.learning_rate)
+        snapshot, _ = self.trainer.state.read()
         kept = callbacks.kept_epoch(done)
         is_early = bool(self.trainer.model.stop_training) and done < self.recipe.epochs
         self.reached = replace(self.reached, snapshot=snapshot, kept=kept, stopped_early=is_early)
         if verbose and (is_early or kept < done):
-            _show_end(is_early, done, kept)
+            end = (
+                f"early stopping after epoch {done}" if is_early else f"all {done} epochs are done"
+            )
+            weights = (
+                f"the weights of epoch {kept}" if kept else "the weights before the first epoch"
+            )
+            say(f"{end}; {weights} {'came back' if kept < done else 'are kept'}")
 
     def _epoch(
-        self, data: Any, order: np.ndarray, steps: np.ndarray | None, epoch: int, callbacks: Any
+        self,
+        data: tuple[Tensor, Tensor, Tensor],
+        order: np.ndarray,
+        steps: np.ndarray | None,
+        epoch: int,
+        callbacks: CallbackList,
     ) -> dict[str, float]:
         count = self._n_batches
         now = None if steps is None else steps[epoch * count : (epoch + 1) * count]
@@ -150,16 +149,17 @@ class Run:
         with np.errstate(all="ignore"):  # scores that are not finite are an error of their own
             shares = samples.weights / samples.weights.sum()
             losses, measures = self._objective.losses(scores, samples.targets)
-            return float(shares @ losses) + self.trainer.penalty(), float(shares @ measures)
+            penalty = float(sum(map(float, self.trainer.model.losses)))
+            return float(shares @ losses) + penalty, float(shares @ measures)
 
     def _some(self) -> Samples:
-        """A few of the training samples."""
+        """Return a few of the training samples."""
         samples, some = self.samples, self.samples.positions[:CHECKED]
         return Samples.of(samples.rows[some], samples.targets[some], samples.weights[some])
 
     def _record(self, epoch: int, logs: dict[str, float]) -> None:
-        """Take an epoch in: all of it in one assignment, or nothing if that is interrupted."""
-        snapshot, _ = self.trainer.snapshot()
+        """Add an epoch: all of it in one assignment, or nothing if that is interrupted."""
+        snapshot, _ = self.trainer.state.read()
         history = dict(self.reached.history)
         for name in entries(self._objective.measure):
             if name in logs:
@@ -168,18 +168,8 @@ class Run:
 
     def _check_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         losses = [logs[name] for name in ("loss", "val_loss") if name in logs]
-        if not np.isfinite(losses).all() or not self.trainer.snapshot()[1]:
+        if not np.isfinite(losses).all() or not self.trainer.state.read()[1]:
             raise self._diverged(f"in epoch {epoch + 1}", logs["learning_rate"])
-
-    def _check_scores(self) -> None:
-        """Raise DivergenceError if weights that are finite give scores that are not."""
-        # Where there are validation samples, their loss has shown it after each epoch.
-        if self.validation is None and not self._has_finite_scores():
-            done = f"after epoch {self.reached.epochs_done}"
-            raise self._diverged(done, self.trainer.learning_rate)
-
-    def _has_finite_scores(self) -> bool:
-        return bool(np.isfinite(self.trainer.scores(self._some().rows)).all())
 
     def _diverged(self, when: str, rate: float) -> DivergenceError:
         name = "learning_rate" if self.recipe.part != "fine-tuning" else "fine_tune_learning_rate"
@@ -188,7 +178,7 @@ class Run:
             f"the scores are no longer finite numbers. Set {name} to a tenth of that or less."
         )
 
-    def _tensors(self) -> tuple[Any, Any, Any]:
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         from keras import ops
 
         samples = self.samples
@@ -206,20 +196,5 @@ class Run:
         if schedule is None or schedule == "plateau":
             return None
         if first is None and isinstance(schedule, str):
-            first = self.trainer.first_rate  # that of now may be of an epoch before an interruption
+            first = self.trainer.first_rate  # the present one may be of an interrupted epoch
         return rates(schedule, first, self._n_batches * self.recipe.epochs)
-
-    @property
-    def _n_batches(self) -> int:
-        return -(-len(self.samples) // self.recipe.batch_size)
-
-
-def _show(epoch: int, epochs: int, seconds: float, logs: dict[str, float]) -> None:
-    numbers = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
-    say(f"Epoch {epoch + 1}/{epochs} - {seconds:.1f}s - {numbers}")
-
-
-def _show_end(stopped_early: bool, done: int, kept: int) -> None:
-    said = f"early stopping after epoch {done}" if stopped_early else f"all {done} epochs are done"
-    weights = f"the weights of epoch {kept}" if kept else "the weights before the first epoch"
-    say(f"{said}; {weights} {'came back' if kept < done else 'are kept'}")

@@ -7,7 +7,7 @@ graph to be traced.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,18 +17,15 @@ from transferclf.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
 
-# "plateau" depends on what the training shows, so that it is no function of the step.
+# "plateau" depends on the course of the training, so that it is no function of the step.
 SCHEDULES = ("plateau", "cosine", "exponential")
 
-# What is left of the learning rate after an "exponential" phase.
+# Share of the learning rate that is left after an "exponential" phase.
 EXPONENTIAL_END = 0.01
 
 
-def check_schedule(value: Any) -> None:
-    """Raise InvalidParameterError unless `value` is None, a name or a Keras schedule.
-
-    Keras is not imported here: it is imported already wherever there is such an object.
-    """
+def check_schedule(value: object) -> None:
+    """Raise InvalidParameterError unless `value` is None, a name or a Keras schedule."""
     is_name = isinstance(value, str) and value in SCHEDULES
     if value is not None and not is_name and not _is_keras_schedule(value):
         raise InvalidParameterError(
@@ -43,36 +40,28 @@ def rates(
     """Return the learning rate of each step of a phase, float32 of shape (steps,).
 
     None is constant, and so is "plateau" as long as nothing lowers it. "cosine" is half a cosine
-    down to 0 [1]_, "exponential" goes down to a hundredth; both reach their end with the step after
-    the last one, as schedules of Keras do. A Keras schedule is scaled to begin at `learning_rate`,
-    or left as it is where that is None.
+    down to 0, "exponential" goes down to a hundredth; both reach their end with the step after the
+    last one, as schedules of Keras do. A Keras schedule is scaled to begin at `learning_rate`, or
+    left as it is where that is None. InvalidParameterError is raised if it gives rates that are
+    negative or not finite, or begins at 0 and so cannot be scaled.
 
-    Raises
-    ------
-    InvalidParameterError
-        If a Keras schedule gives rates that are negative or not finite, or begins at 0 and so
-        cannot be scaled.
-
-    References
-    ----------
-    .. [1] Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
-
-    Examples
-    --------
-    >>> rates("cosine", 0.1, steps=2).round(3).tolist()
-    [0.10000000149011612, 0.05000000074505806]
+    Source for "cosine": Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
+    Restarts", ICLR 2017.
     """
     check_schedule(schedule)
-    _check_numbers(learning_rate, steps, may_be_none=_is_keras_schedule(schedule))
-    if _is_keras_schedule(schedule):
-        found = _scaled(_of_keras(schedule, steps), learning_rate)
+    is_keras = _is_keras_schedule(schedule)
+    if learning_rate is not None or not is_keras:
+        check_number("learning_rate", learning_rate, 0, above=True)
+    check_number("steps", steps, 0, whole=True)
+    if is_keras:
+        found = _of_keras(schedule, learning_rate, steps)
     else:
         found = learning_rate * _fractions(schedule, steps)
     return found.astype(np.float32)
 
 
-def _fractions(schedule: Any, steps: int) -> np.ndarray:
-    """What each step has of the first step's rate."""
+def _fractions(schedule: object, steps: int) -> np.ndarray:
+    """Return the share that each step has of the first step's rate."""
     done = np.arange(steps) / max(steps, 1)
     if schedule == "cosine":
         return (1 + np.cos(np.pi * done)) / 2
@@ -81,13 +70,18 @@ def _fractions(schedule: Any, steps: int) -> np.ndarray:
     return np.ones(steps)
 
 
-def _of_keras(schedule: Any, steps: int) -> np.ndarray:
+def _of_keras(
+    schedule: LearningRateSchedule, learning_rate: float | None, steps: int
+) -> np.ndarray:
     import keras
 
-    def values(step: Any) -> np.ndarray:
+    def values(step: int | np.ndarray) -> np.ndarray:
         return np.asarray(keras.ops.convert_to_numpy(schedule(step)), dtype=np.float64)
 
-    if _takes_vectors(schedule):
+    # All steps at once take a millisecond, and so does each single one. But somebody's own schedule
+    # may branch on the step, and so do those of Keras with a warm-up.
+    is_of_keras = type(schedule).__module__.split(".")[0] == "keras"
+    if is_of_keras and getattr(schedule, "warmup_target", None) is None:
         found = np.broadcast_to(values(np.arange(steps)), (steps,))
     else:
         found = np.array([values(step).item() for step in range(steps)], dtype=np.float64)
@@ -97,19 +91,6 @@ def _of_keras(schedule: Any, steps: int) -> np.ndarray:
             f"expected learning rates that are finite and not negative. Got {found[wrong[0]]:g} at "
             f"step {wrong[0]} of {type(schedule).__name__} instead."
         )
-    return found
-
-
-def _takes_vectors(schedule: Any) -> bool:
-    """Whether all steps can be asked for at once, a millisecond for all instead of for each.
-
-    Somebody's own schedule may branch on the step, and so do those of Keras with a warm-up.
-    """
-    is_of_keras = type(schedule).__module__.split(".")[0] == "keras"
-    return is_of_keras and getattr(schedule, "warmup_target", None) is None
-
-
-def _scaled(found: np.ndarray, learning_rate: float | None) -> np.ndarray:
     if learning_rate is None or not len(found):
         return found
     if found[0] == 0:
@@ -120,12 +101,7 @@ def _scaled(found: np.ndarray, learning_rate: float | None) -> np.ndarray:
     return found * (learning_rate / found[0])
 
 
-def _is_keras_schedule(value: Any) -> bool:
+def _is_keras_schedule(value: object) -> bool:
+    # Keras is imported already wherever there is such an object.
     optimizers = getattr(sys.modules.get("keras"), "optimizers", None)
     return optimizers is not None and isinstance(value, optimizers.schedules.LearningRateSchedule)
-
-
-def _check_numbers(learning_rate: Any, steps: Any, may_be_none: bool) -> None:
-    if learning_rate is not None or not may_be_none:
-        check_number("learning_rate", learning_rate, 0, above=True)
-    check_number("steps", steps, 0, whole=True)
