@@ -24,9 +24,8 @@ from transferclf.reports.auditing.findings import COLUMNS, Audit
 from transferclf.reports.auditing.labels import judged_labels
 from transferclf.reports.auditing.naming import missing_classes, similar_names
 from transferclf.reports.auditing.readable import facts_of, features_of_readable, kinds_of
-from transferclf.reports.extras import extra
 from transferclf.reports.predictions import few_of_each_class, n_samples_of
-from transferclf.reports.tables import Row, table_of
+from transferclf.reports.tables import Row, extra, table_of
 
 # An image is odd where its distance is so many deviations above the usual one: Iglewicz and
 # Hoaglin, "How to Detect and Handle Outliers" (1993), propose 3.5.

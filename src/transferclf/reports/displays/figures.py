@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.reports.extras import extra
 from transferclf.reports.names import short_name
+from transferclf.reports.tables import extra
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # Colours that people with any colour vision tell apart; yellow, the faintest on white, comes last.
@@ -32,7 +33,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def pyplot() -> Any:
-    """`matplotlib.pyplot`, imported when something is drawn; ImportError says how to install it."""
+    """Import `matplotlib.pyplot` when something is drawn; ImportError says how to install it."""
     return extra("matplotlib.pyplot")
 
 
@@ -44,7 +45,7 @@ def axes_for(ax: Axes | None = None, figsize: tuple[float, float] = (6.4, 4.8)) 
 
 
 def check_axes(ax: object) -> Axes:
-    """Raise InvalidParameterError unless these are axes."""
+    """Return `ax`, or raise InvalidParameterError if these are no axes."""
     pyplot()
     from matplotlib.axes import Axes
 
@@ -77,13 +78,20 @@ def new_axes(
     return axes.flat[:count]
 
 
+def show(axes: Axes, pixels: np.ndarray, title: str = "", **image_options: Any) -> None:
+    """Show a picture under a title, without ticks."""
+    axes.imshow(pixels, **image_options)
+    axes.set_title(title, fontsize="medium")
+    axes.set(xticks=[], yticks=[])
+
+
 def colour_of(number: int) -> str:
     """Return the colour of the class or run with this number; they repeat after eight."""
     return COLOURS[number % len(COLOURS)]
 
 
 def marker_of(number: int) -> str:
-    """Return its marker; neighbours differ in colour and marker, the first 64 in one of them."""
+    """Return its marker; the first 64 numbers differ in colour or marker, neighbours in both."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
@@ -99,12 +107,12 @@ def legend_width(names: Iterable[object], n_columns: int = 1) -> float:
 
 
 def legend_beside(
-    axes: Axes, handles: Sequence[Any], names: Iterable[object], **options: Any
-) -> Any:
-    """Add a legend to the right of the axes, where it covers no data; names may be of any type."""
+    axes: Axes, handles: Iterable[Artist], names: Iterable[object], n_columns: int = 1
+) -> None:
+    """Add a legend to the right of the axes, where it covers no data."""
+    handles = list(handles)
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-    legend = axes.legend(handles, ["-"] * len(handles), **(place | options))
+    legend = axes.legend(handles, ["-"] * len(handles), ncols=n_columns, **place)
     # Set afterwards, since a legend leaves out labels that begin with an underscore.
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(plain(name))
-    return legend

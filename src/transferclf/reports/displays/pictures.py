@@ -1,10 +1,9 @@
-"""Images to be looked at: found inside of what an estimator is given, and made small enough."""
+"""Images to look at: found inside of what an estimator is given, and made small enough."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.reading import images_of
@@ -16,10 +15,10 @@ from transferclf.reports.predictions import unwrapped
 SIDE = 256
 
 
-def pictures_of(estimator: Any, X: Any, images: Any = None) -> ImageSource:
+def pictures_of(estimator: BaseEstimator, X: object, images: object = None) -> ImageSource:
     """Return the images to show for X, read as the estimator reads X, or `images` if given.
 
-    Raises ImageError where there are no images in X.
+    Raises ImageError if there are no images in X.
     """
     if images is not None:
         return source_of(images)
@@ -33,7 +32,7 @@ def pictures_of(estimator: Any, X: Any, images: Any = None) -> ImageSource:
         raise ImageError(f"{error} Pass the images to be shown as images=...") from None
 
 
-def source_of(images: Any) -> ImageSource:
+def source_of(images: object) -> ImageSource:
     """Return images of any kind, with the pixel range found in them."""
     source = check_images(images)
     return ImageSource(source.items, source.decided_range(), source.positions)
@@ -47,4 +46,9 @@ def picture(source: ImageSource, index: int, side: int = SIDE) -> np.ndarray:
     if scale < 1:
         size = max(1, round(height * scale)), max(1, round(width * scale))
         pixels = resize_image(pixels, size, "stretch")
+    return as_bytes(pixels)
+
+
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels from 0 to 255 rounded to uint8."""
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

@@ -12,8 +12,7 @@ from scipy.stats import t as student
 
 from transferclf._checks import check_number
 from transferclf.exceptions import InvalidParameterError, warn
-from transferclf.reports.extras import extra
-from transferclf.reports.tables import Row, rows_of, table_of
+from transferclf.reports.tables import Row, extra, rows_of, table_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -14,8 +14,7 @@ from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.reports.experiments.folds import Folds
 from transferclf.reports.experiments.runner import MEASURES, Run, check_can_be_kept, scorers_of
 from transferclf.reports.experiments.runs import RUN, RunFolder, begun_runs, known_facts
-from transferclf.reports.extras import extra
-from transferclf.reports.tables import Row, table_of
+from transferclf.reports.tables import Row, extra, table_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame

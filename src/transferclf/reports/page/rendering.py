@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from transferclf.reports.displays.figures import pyplot
-from transferclf.reports.extras import extra
 from transferclf.reports.names import short_name
+from transferclf.reports.tables import extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment

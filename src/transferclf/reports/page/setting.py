@@ -7,10 +7,11 @@ import inspect
 import platform
 from typing import Any
 
-from transferclf.reports.displays.history import PANELS, TrainingHistoryDisplay
+from transferclf.reports.displays.history import TrainingHistoryDisplay
 from transferclf.reports.names import count_text, number_text, short_name
 from transferclf.reports.page.rendering import drawing
 from transferclf.reports.page.subject import Content, Subject, note
+from transferclf.reports.predictions import objective_of
 
 PACKAGES = (
     "transferclf", "keras", "tensorflow", "numpy", "scipy", "scikit-learn", "pillow", "matplotlib",
@@ -35,9 +36,10 @@ def history(subject: Subject) -> Content:
         if name != "learning_rate" and values
     ]
     text = f"In {rounds}: {', '.join(words)}."
+    panels = ("loss", objective_of(subject.classifier).measure)
     curves = {
         metric: TrainingHistoryDisplay.from_estimator(subject.classifier, metrics=[metric])
-        for metric in PANELS
+        for metric in panels
     }
     drawings = [
         drawing(display.figure_, f"Course of the {metric} in training. {text}")

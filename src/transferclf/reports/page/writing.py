@@ -16,12 +16,12 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
 from transferclf.reports.displays.pictures import pictures_of
 from transferclf.reports.evaluation import evaluate
-from transferclf.reports.extras import extra
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.page import audited, images, measures, setting
 from transferclf.reports.page.rendering import drawing, rendered
 from transferclf.reports.page.subject import Content, Subject
 from transferclf.reports.predictions import transfer_classifier
+from transferclf.reports.tables import extra
 
 TITLE_WIDTH = 120
 
