@@ -16,10 +16,13 @@ from transferclf.heads.linear import fit_linear
 from transferclf.objectives import Classes
 from transferclf.reports import audit
 from transferclf.reports.auditing import labels as judging
-from transferclf.reports.auditing.cropping import seen_shares
-from transferclf.reports.auditing.labels import judged_labels
-from transferclf.reports.auditing.naming import missing_classes, similar_names, skeleton
-from transferclf.reports.auditing.readable import Facts
+from transferclf.reports.auditing.labels import (
+    judged_labels,
+    missing_classes,
+    similar_names,
+    skeleton,
+)
+from transferclf.reports.auditing.readable import Facts, seen_shares
 from transferclf.reports.tables import rows_of
 from transferclf.training.judging import held_out_probabilities
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +25,9 @@ def extra(name: str) -> Any:
         ) from None
 
 
-def table_of(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> DataFrame:
+def table_of(rows: Sequence[Row] | DataFrame, columns: Sequence[str]) -> DataFrame:
     """Return a data frame with these columns, also where there are no rows."""
-    return extra("pandas").DataFrame(list(rows), columns=list(columns))
+    return extra("pandas").DataFrame(rows, columns=list(columns))
 
 
 def rows_of(table: DataFrame | Sequence[Mapping[str, object]]) -> list[Row]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy.stats import median_abs_deviation
 from sklearn.base import clone
 
 from transferclf._checks import check_number, check_verbose, refuse
@@ -18,17 +20,25 @@ from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 from transferclf.objectives.labels import known_targets
-from transferclf.reports.auditing.cropping import seen_shares
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
 from transferclf.reports.auditing.findings import COLUMNS, Audit
-from transferclf.reports.auditing.labels import judged_labels
-from transferclf.reports.auditing.naming import missing_classes, similar_names
-from transferclf.reports.auditing.readable import facts_of, features_of_readable, kinds_of
+from transferclf.reports.auditing.labels import judged_labels, missing_classes, similar_names
+from transferclf.reports.auditing.readable import (
+    facts_of,
+    features_of_readable,
+    kinds_of,
+    seen_shares,
+)
 from transferclf.reports.predictions import few_of_each_class, n_samples_of
 from transferclf.reports.tables import Row, extra, table_of
 
-# An image is odd where its distance is so many deviations above the usual one: Iglewicz and
-# Hoaglin, "How to Detect and Handle Outliers" (1993), propose 3.5.
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    Tables = dict[str, list[Row] | DataFrame]
+
+# An image is odd if its distance is so many deviations above the usual one: Iglewicz and Hoaglin,
+# "How to Detect and Handle Outliers" (1993), propose 3.5.
 ODD = 3.5
 
 # Fewer images of a class are too few for a median.
@@ -37,15 +47,12 @@ FEW = 10
 # An image is listed as cut if the network sees less than this share of it.
 CUT = 0.5
 
-# Makes the median absolute deviation of normally distributed numbers their standard deviation.
-_TO_DEVIATION = 1.4826
-
 
 def audit(
-    X: Any,
-    y: Any = None,
+    X: object,
+    y: npt.ArrayLike | None = None,
     *,
-    splits: Any = None,
+    splits: Sequence[object] | np.ndarray | Mapping[object, npt.ArrayLike] | None = None,
     extractor: CNNFeatureExtractor | None = None,
     threshold: float = 0.9,
     n_neighbors: int = 5,
@@ -53,18 +60,18 @@ def audit(
 ) -> Audit:
     """Look for copies, leaks, wrong labels, odd, cut and unreadable images.
 
-    All of it comes from the features of a frozen network, which are stored: a later fit on the same
-    backbone finds them.
+    Images are compared by features of a frozen network. The features are stored, so that a later
+    fit on the same backbone uses them again.
 
     Parameters
     ----------
     X : array-like or sequence of images, n of them
-        Of any kind, all splits together. Unreadable images are listed, and the others looked at.
+        Of any kind, all splits together. Unreadable images are listed, and the others compared.
     y : array-like of shape (n,) or None, default=None
         Class labels.
     splits : array-like of shape (n,), dict or None, default=None
-        The name of the split of each image ("train", "test"); or from these names to positions in
-        X.
+        The name of the split of each image ("train", "test"); or a dict from these names to
+        positions in X.
     extractor : CNNFeatureExtractor or None, default=None
         The source of the features; None is ``CNNFeatureExtractor("tiny")``. Its `resize` and input
         size decide how much of each image is seen.
@@ -72,23 +79,23 @@ def audit(
         The cosine of centred features from which two images are near copies. ``docs/auditing.md``
         says what that finds for the bundled backbone.
     n_neighbors : int, default=5
-        With how many of the nearest images of its label an image is compared, to find odd ones.
+        Odd images are found by the mean distance to so many nearest images of the same label.
     verbose : int, default=0
         1 shows progress, also that of the extraction.
 
     Returns
     -------
     Audit
-        Tables by name; `print` shows the worst of each and what to do about them.
+        Tables by name; `print` shows the worst of each, with advice.
 
     Raises
     ------
     ImportError
         If pandas is not installed.
     ImageError
-        If X is nothing that could be images.
+        If X cannot be images.
     InvalidParameterError
-        If a parameter is none of the above.
+        If a parameter is not as above.
     ValueError
         If there is not one label for each image.
 
@@ -105,7 +112,7 @@ def audit(
     extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, verbose)
-    samples = _samples(X, y, splits, n_samples)
+    samples = _Samples(X, *_coded_labels(y, n_samples), _split_names(splits, n_samples))
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
     extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
     features, source, problems = features_of_readable(X, extractor)
@@ -119,17 +126,31 @@ def audit(
         seen=np.full(n_samples, np.nan),
         groups=np.full(n_samples, -1),
     )
-    rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
-    rows["unreadable"] = [
-        samples.row(index) | {"problem": text} for index, text in sorted(problems.items())
-    ]
-    rows |= _of_names(samples)
+    unreadable = sorted(problems)
+    texts = [problems[position] for position in unreadable]
+    tables: Tables = {"unreadable": samples.rows(unreadable, problem=texts)}
+    if samples.classes is not None:
+        labels = samples.classes[samples.labels].tolist()
+        tables["missing_classes"] = missing_classes(labels, samples.splits)
+        tables["similar_names"] = similar_names(labels)
     if source is not None:
-        rows |= _of_sizes(result, samples, source, extractor)
+        tables |= _of_sizes(result, samples, source, extractor)
         found = _neighbourhood(samples, features, source, threshold, n_neighbors, verbose)
-        rows |= _of_neighbours(result, samples, source, found)
-        rows |= _of_labels(result, samples, source, features, found.groups, int(verbose))
-    result.update({name: table_of(rows[name], columns) for name, columns in COLUMNS.items()})
+        tables |= _of_neighbours(result, samples, source.positions, found)
+        if samples.classes is not None:
+            labelled = (features, samples.labels[source.positions])
+            judged = judged_labels(*labelled, len(samples.classes), found.groups, int(verbose))
+            result.quality[source.positions] = judged.quality
+            chosen = _worst(judged.quality, judged.is_suspect)
+            suggested = judged.suggested[chosen]
+            tables["label_errors"] = samples.rows(
+                source.positions[chosen],
+                suggested=samples.classes[suggested].tolist(),
+                probability=judged.quality[chosen],
+                suggested_probability=judged.probabilities[chosen, suggested],
+            )
+    for name, columns in COLUMNS.items():
+        result[name] = table_of(tables.get(name, []), columns)
     return result
 
 
@@ -137,62 +158,46 @@ def audit(
 class _Samples:
     """The images as they were given, with the class (a position) and the split of each."""
 
-    images: Any
+    images: object
     classes: np.ndarray | None
     labels: np.ndarray
     splits: np.ndarray | None
 
     @cached_property
-    def items(self) -> Any:
-        """The images as a sequence; not asked for before iterators without end were refused."""
-        return self.images if isinstance(self.images, list | tuple) else np.asarray(self.images)
+    def about(self) -> DataFrame:
+        """The columns that identify images; not asked for before endless iterators are refused."""
+        items = self.images if isinstance(self.images, list | tuple) else np.asarray(self.images)
+        labels = None if self.classes is None else self.classes[self.labels].tolist()
+        files = list(map(_file_of, items))
+        columns = {"index": range(len(files)), "file": files, "label": labels, "split": self.splits}
+        return extra("pandas").DataFrame(columns)
 
-    def row(self, index: int) -> Row:
-        """The columns that tell which image a row of a table is about."""
-        item = self.items[index]
-        if isinstance(item, np.ndarray) and item.shape == (1,):
-            item = item[0]  # of a table with one column of paths
-        is_path = isinstance(item, str | os.PathLike)
-        label = None
-        if self.classes is not None:
-            (label,) = self.classes[self.labels[[index]]].tolist()
-        return {
-            "index": int(index),
-            "file": os.fspath(item) if is_path else "",
-            "label": label,
-            "split": None if self.splits is None else self.splits[index],
-        }
+    def rows(self, positions: npt.ArrayLike, **columns: Any) -> DataFrame:
+        """Return the rows of a table about these images, with further columns."""
+        rows = np.asarray(positions, dtype=int)
+        return self.about.iloc[rows].reset_index(drop=True).assign(**columns)
 
 
-def _samples(X: Any, y: Any, splits: Any, n_samples: int) -> _Samples:
-    classes, labels = _coded_labels(y, n_samples)
-    return _Samples(X, classes, labels, _split_names(splits, n_samples))
-
-
-def _of_names(samples: _Samples) -> dict[str, list[Row]]:
-    """The findings of the labels alone."""
-    if samples.classes is None:
-        return {}
-    labels = samples.classes[samples.labels].tolist()
-    splits = None if samples.splits is None else samples.splits.tolist()
-    return {
-        "missing_classes": missing_classes(labels, splits),
-        "similar_names": similar_names(labels),
-    }
+def _file_of(item: object) -> str:
+    if isinstance(item, np.ndarray) and item.shape == (1,):
+        item = item[0]  # of a table with one column of paths
+    return os.fspath(item) if isinstance(item, str | os.PathLike) else ""
 
 
 def _of_sizes(
     result: Audit, samples: _Samples, source: ImageSource, extractor: CNNFeatureExtractor
-) -> dict[str, list[Row]]:
-    """The findings of the sizes of readable images."""
+) -> Tables:
+    """Return the findings of the sizes of readable images."""
     facts = facts_of(source)
     shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
     result.seen[source.positions] = shares
-    cropped = []
-    for i in _worst(shares, shares < CUT):
-        height, width = facts[i].upright
-        sides = {"height": height, "width": width, "seen": float(shares[i])}
-        cropped.append(samples.row(source.positions[i]) | sides)
+    chosen = _worst(shares, shares < CUT)
+    cropped = samples.rows(
+        source.positions[chosen],
+        height=[facts[i].upright[0] for i in chosen],
+        width=[facts[i].upright[1] for i in chosen],
+        seen=shares[chosen],
+    )
     return {"sizes": kinds_of(facts), "cropped": cropped}
 
 
@@ -220,37 +225,29 @@ def _neighbourhood(
 
 
 def _of_neighbours(
-    result: Audit, samples: _Samples, source: ImageSource, found: Neighbourhood
-) -> dict[str, list[Row]]:
-    """The findings of the distances between readable images."""
-    positions = source.positions
+    result: Audit, samples: _Samples, positions: np.ndarray, found: Neighbourhood
+) -> Tables:
+    """Return the findings of the distances between readable images."""
     result.distance[positions], result.groups[positions] = found.distance, found.groups
-    deviations = _deviations(found.distance, samples.labels[positions])
 
-    def pairs(neighbours: Neighbours) -> list[Row]:
+    def pairs(neighbours: Neighbours) -> DataFrame:
         return _pairs(samples, positions, neighbours, found.exact, result.threshold)
 
+    copies = np.flatnonzero(np.bincount(found.exact)[found.exact] > 1)
+    numbers, _ = extra("pandas").factorize(found.exact[copies])
+    order = np.argsort(numbers, kind="stable")
+    near = pairs(found.of_all)
+    deviations = _deviations(found.distance, samples.labels[positions])
+    odd = _worst(-deviations, deviations > ODD)
     return {
-        "exact_duplicates": _copies(samples, positions, found.exact),
-        "near_duplicates": [row for row in pairs(found.of_all) if row["kind"] == "near"],
+        "exact_duplicates": samples.rows(positions[copies[order]], group=numbers[order]),
+        "near_duplicates": near[near["kind"] == "near"].reset_index(drop=True),
         "label_conflicts": pairs(found.of_other_label),
         "leaks": pairs(found.of_other_split),
-        "odd_ones": [
-            samples.row(positions[i]) | {"distance": found.distance[i], "deviations": deviations[i]}
-            for i in _worst(-deviations, deviations > ODD)
-        ],
+        "odd_ones": samples.rows(
+            positions[odd], distance=found.distance[odd], deviations=deviations[odd]
+        ),
     }
-
-
-def _copies(samples: _Samples, positions: np.ndarray, exact: np.ndarray) -> list[Row]:
-    """Rows of the images with copies, those of one group together."""
-    members = np.flatnonzero(np.bincount(exact)[exact] > 1)
-    groups = list(dict.fromkeys(exact[members].tolist()))
-    return [
-        {"group": number} | samples.row(positions[i])
-        for number, group in enumerate(groups)
-        for i in members[exact[members] == group]
-    ]
 
 
 def _pairs(
@@ -259,64 +256,40 @@ def _pairs(
     neighbours: Neighbours,
     exact: np.ndarray,
     threshold: float,
-) -> list[Row]:
-    """Rows of images with their most similar other one, each pair once, exact ones first."""
-    rows = []
-    for i in _worst(-neighbours.similarity, neighbours.similarity >= threshold):
-        other = neighbours.nearest[i]
-        if neighbours.nearest[other] == i and other < i:
-            continue  # the pair is there from its other side
-        about = samples.row(positions[other])
-        row = samples.row(positions[i]) | {f"other_{name}": each for name, each in about.items()}
-        kind = "exact" if exact[i] == exact[other] else "near"
-        rows.append(row | {"similarity": float(neighbours.similarity[i]), "kind": kind})
-    return sorted(rows, key=lambda row: row["kind"])
-
-
-def _of_labels(
-    result: Audit,
-    samples: _Samples,
-    source: ImageSource,
-    features: np.ndarray,
-    groups: np.ndarray,
-    verbose: int,
-) -> dict[str, list[Row]]:
-    """The findings of heads that judge the labels of images that they have not seen."""
-    if samples.classes is None:
-        return {}
-    positions, names = source.positions, samples.classes.tolist()
-    judged = judged_labels(features, samples.labels[positions], len(names), groups, verbose)
-    result.quality[positions] = judged.quality
-    errors = []
-    for i in _worst(judged.quality, judged.is_suspect):
-        suggested = judged.suggested[i]
-        shares = {
-            "suggested": names[suggested],
-            "probability": float(judged.quality[i]),
-            "suggested_probability": float(judged.probabilities[i, suggested]),
-        }
-        errors.append(samples.row(positions[i]) | shares)
-    return {"label_errors": errors}
+) -> DataFrame:
+    """Return images with their most similar other one, each pair once, exact copies first."""
+    nearest, similarity = neighbours.nearest, neighbours.similarity
+    one = _worst(-similarity, similarity >= threshold)
+    # If each is the nearest of the other, the pair is listed from one side.
+    one = one[(nearest[nearest[one]] != one) | (nearest[one] > one)]
+    other = nearest[one]
+    kind = np.where(exact[one] == exact[other], "exact", "near")
+    table = samples.rows(positions[one], similarity=similarity[one], kind=kind)
+    table = table.join(samples.rows(positions[other]).add_prefix("other_"))
+    return table.sort_values("kind", kind="stable", ignore_index=True)
 
 
 def _deviations(distance: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Robust standard deviations of each distance above the median of its class, shape (n,)."""
+    """Return robust standard deviations of each distance above the median of its class, (n,)."""
     deviations = np.full(len(distance), -np.inf)
     for label in np.unique(labels):
         members = np.flatnonzero((labels == label) & np.isfinite(distance))
         if len(members) >= FEW:
             above = distance[members] - np.median(distance[members])
-            usual = _TO_DEVIATION * np.median(np.abs(above))
+            usual = median_abs_deviation(above, scale="normal")
             deviations[members] = above / max(usual, 1e-6)
     return deviations
 
 
 def _worst(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the positions of chosen values, the lowest value first."""
     order = np.argsort(values, kind="stable")
     return order[chosen[order]]
 
 
-def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose: Any) -> None:
+def _check_parameters(
+    extractor: object, threshold: float, n_neighbors: object, verbose: object
+) -> None:
     if extractor is not None and not isinstance(extractor, CNNFeatureExtractor):
         raise InvalidParameterError(
             f"extractor must be a CNNFeatureExtractor or None. Got {extractor!r:.200} instead."
@@ -329,12 +302,12 @@ def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose:
 
 
 @few_of_each_class()
-def _coded_labels(y: Any, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """The classes and the position of each label in them; None and zeros without labels."""
+def _coded_labels(y: npt.ArrayLike | None, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the classes and the position of each label in them; None and zeros without labels."""
     if y is None:
         return None, np.zeros(n_samples, int)
     labels = np.asarray(y)
-    known_targets(labels, n_samples, labels)  # there may be one class only; for the other checks
+    known_targets(labels, n_samples, labels)  # checks y, which may be of one class
     return np.unique(labels.ravel(), return_inverse=True)
 
 
@@ -352,7 +325,7 @@ def _split_names(splits: Any, n_samples: int) -> np.ndarray | None:
     return names
 
 
-def _names_at(splits: Mapping[Any, Any], n_samples: int) -> np.ndarray:
+def _names_at(splits: Mapping[object, npt.ArrayLike], n_samples: int) -> np.ndarray:
     names = np.full(n_samples, None, dtype=object)
     for name, positions in splits.items():
         where = np.asarray(positions)

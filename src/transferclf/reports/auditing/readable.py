@@ -1,33 +1,38 @@
-"""The images of X that can be read, and their sizes and formats."""
+"""The images of X that can be read, their sizes and formats, and the part that a network sees."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from transferclf.exceptions import ImageError
 from transferclf.images.checking import batch_problem, checked_item
+from transferclf.images.geometry import largest_box
 from transferclf.images.kinds import is_iterator
+from transferclf.images.pixels import PixelRange
 from transferclf.images.source import ImageSource, check_images
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row
+
+if TYPE_CHECKING:
+    from transferclf.estimators.extractor import CNNFeatureExtractor
 
 # EXIF orientations with which width and height change places.
 QUARTER_TURNS = range(5, 9)
 
 
 def features_of_readable(
-    X: Any, extractor: Any
+    X: object, extractor: CNNFeatureExtractor
 ) -> tuple[np.ndarray, ImageSource | None, dict[int, str]]:
-    """Return features of the readable images, these images, and problems by position in X.
+    """Fit the extractor; return features of readable images, these images, and problems.
 
-    The extractor is fitted. Where no image is readable, the images are None. An X that as a whole
-    could not be images is an ImageError.
+    Problems are by position in X. The images are None if none is readable. If X as a whole cannot
+    be images, that is an ImageError.
     """
     source, problems = _checked(X, extractor.image_shape, extractor.pixel_range)
     if source is not None:
@@ -36,9 +41,11 @@ def features_of_readable(
         except ImageError:
             failed = _undecodable(source)
             if not failed:
-                raise  # of another kind: not of single images
+                raise  # no single image is at fault
             problems |= {int(source.positions[index]): text for index, text in failed.items()}
-            source = _without(source, failed)
+            sound = np.setdiff1d(np.arange(len(source)), list(failed))
+            positions, items = source.positions[sound], source.items
+            source = ImageSource(items, source.pixel_range, positions) if len(sound) else None
     if source is None:
         return np.empty((0, 1), np.float32), None, problems
     return extractor.fit_transform(_as_given(X, source, problems)), source, problems
@@ -75,10 +82,19 @@ def kinds_of(facts: list[Facts]) -> list[Row]:
     return [dict(zip(names, kind, strict=True)) | {"count": n} for kind, n in kinds.most_common()]
 
 
+def seen_shares(facts: list[Facts], size: tuple[int, int], resize: str) -> np.ndarray:
+    """Return the share of each image's area that a network with this input size sees, (n,)."""
+    if resize != "crop":
+        return np.ones(len(facts))
+    boxes = np.array([largest_box(one.upright, size) for one in facts])
+    left, top, right, bottom = boxes.T
+    return (right - left) * (bottom - top) / [one.width * one.height for one in facts]
+
+
 def _checked(
-    X: Any, image_shape: Any, pixel_range: Any
+    X: object, image_shape: Any, pixel_range: PixelRange
 ) -> tuple[ImageSource | None, dict[int, str]]:
-    """The images that pass all checks without decoding, and problems of the others."""
+    """Return the images that pass all checks without decoding, and problems of the others."""
     try:
         return check_images(X, image_shape=image_shape, pixel_range=pixel_range), {}
     except ImageError:
@@ -99,26 +115,27 @@ def _checked(
 
 
 def _single(X: Any) -> list[Any] | None:
-    """The items of X if each is an image of its own, else None."""
-    if isinstance(X, str | os.PathLike | bytes | Image.Image | dict) or not hasattr(X, "__len__"):
-        return None
-    if is_iterator(X):
+    """Return the items of X if each is an image of its own, else None."""
+    is_one = isinstance(X, str | os.PathLike | bytes | Image.Image | dict)
+    if is_one or not hasattr(X, "__len__") or is_iterator(X):
         return None
     array = X if isinstance(X, list | tuple) else np.asarray(X)
     if isinstance(array, np.ndarray):
-        if array.ndim == 0 or len(array) == 0 or array.ndim == 2:
+        if array.ndim in (0, 2) or len(array) == 0:
             return None
         if array.ndim > 2 and batch_problem(array.shape) is not None:
             return None
     return list(array) or None
 
 
-def _as_given(X: Any, source: ImageSource, problems: dict[int, str]) -> Any:
-    """X itself where nothing is wrong with it, else a list of the sound images."""
+def _as_given(X: object, source: ImageSource, problems: dict[int, str]) -> object:
+    """Return X itself if nothing is wrong with it, else a list of the sound images."""
     return [source.item(index) for index in range(len(source))] if problems else X
 
 
 def _undecodable(source: ImageSource) -> dict[int, str]:
+    """Return the problems of images that cannot be decoded, by their index."""
+
     def problem(index: int) -> str | None:
         try:
             source.load(index)
@@ -131,23 +148,12 @@ def _undecodable(source: ImageSource) -> dict[int, str]:
     return {index: text for index, text in enumerate(problems) if text is not None}
 
 
-def _without(source: ImageSource, failed: dict[int, str]) -> ImageSource | None:
-    sound = np.setdiff1d(np.arange(len(source)), list(failed))
-    if len(sound) == 0:
-        return None
-    return ImageSource(source.items, source.pixel_range, source.positions[sound])
-
-
 def _facts(item: Any) -> Facts:
     if isinstance(item, np.ndarray):
         channels = item.shape[2] if item.ndim == 3 else 1
         return Facts(item.shape[1], item.shape[0], f"{channels} x {item.dtype}", "array")
-    if isinstance(item, Image.Image):
-        return _facts_of_picture(item)
-    with Image.open(item) as image:
-        return _facts_of_picture(image)
-
-
-def _facts_of_picture(image: Image.Image) -> Facts:
-    is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-    return Facts(image.width, image.height, image.mode, image.format or "PIL image", is_turned)
+    if not isinstance(item, Image.Image):
+        with Image.open(item) as image:
+            return _facts(image)
+    is_turned = item.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+    return Facts(item.width, item.height, item.mode, item.format or "PIL image", is_turned)
