@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.exceptions import ImageError, InvalidParameterError
-from transferclf.objectives import Objective
+from transferclf.objectives import Classes, Objective
 from transferclf.objectives.labels import known_targets
 
 # Probabilities of an image may differ from a sum of one by so much: those of float16 still pass.
@@ -69,15 +69,26 @@ def predictions_of(estimator: BaseEstimator, X: object) -> Predictions:
 
 def classes_of(estimator: BaseEstimator) -> np.ndarray:
     """Return the classes of a fitted classifier of one label per sample."""
-    classes = getattr(estimator, "classes_", None)
+    classes, last = getattr(estimator, "classes_", None), unwrapped(estimator)[1]
     if classes is None:
         check_is_fitted(estimator)
+    if isinstance(last, TransferClassifier):
+        check_is_of_classes(type(objective_of(last)), "this report")
     if classes is None or np.ndim(classes) != 1 or isinstance(classes, list):
         raise InvalidParameterError(
             "estimator must be a fitted classifier with one label for each sample, and have "
             f"classes_. Got {type(estimator).__name__} instead."
         )
     return np.asarray(classes)
+
+
+def check_is_of_classes(kind: type[Objective], report: str) -> None:
+    """Raise InvalidParameterError if a report about classes gets another kind of target."""
+    if not issubclass(kind, Classes):
+        raise InvalidParameterError(
+            f"{report} is about classes: expected one class for each sample. "
+            f"Got targets of the kind {kind.kind!r} instead."
+        )
 
 
 @contextmanager

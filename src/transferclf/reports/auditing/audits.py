@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,16 +19,22 @@ from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 from transferclf.objectives.labels import known_targets
+from transferclf.objectives.registry import kind_of
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
 from transferclf.reports.auditing.findings import COLUMNS, Audit
 from transferclf.reports.auditing.labels import judged_labels, missing_classes, similar_names
 from transferclf.reports.auditing.readable import (
     facts_of,
-    features_of_readable,
+    file_of,
     kinds_of,
+    readable_images,
     seen_shares,
 )
-from transferclf.reports.predictions import few_of_each_class, n_samples_of
+from transferclf.reports.predictions import (
+    check_is_of_classes,
+    few_of_each_class,
+    n_samples_of,
+)
 from transferclf.reports.tables import Row, extra, table_of
 
 if TYPE_CHECKING:
@@ -41,11 +46,8 @@ if TYPE_CHECKING:
 # "How to Detect and Handle Outliers" (1993), propose 3.5.
 ODD = 3.5
 
-# Fewer images of a class are too few for a median.
-FEW = 10
-
-# An image is listed as cut if the network sees less than this share of it.
-CUT = 0.5
+FEW = 10  # fewer images of a class are too few for a median
+CUT = 0.5  # an image is listed as cut if the network sees less than this share of it
 
 
 def audit(
@@ -115,7 +117,7 @@ def audit(
     samples = _Samples(X, *_coded_labels(y, n_samples), _split_names(splits, n_samples))
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
     extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
-    features, source, problems = features_of_readable(X, extractor)
+    source, features, positions, problems = readable_images(X, n_samples, extractor)
     result = Audit(
         n_images=n_samples,
         classes=samples.classes,
@@ -134,21 +136,19 @@ def audit(
         tables["missing_classes"] = missing_classes(labels, samples.splits)
         tables["similar_names"] = similar_names(labels)
     if source is not None:
-        tables |= _of_sizes(result, samples, source, extractor)
-        found = _neighbourhood(samples, features, source, threshold, n_neighbors, verbose)
-        tables |= _of_neighbours(result, samples, source.positions, found)
-        if samples.classes is not None:
-            labelled = (features, samples.labels[source.positions])
-            judged = judged_labels(*labelled, len(samples.classes), found.groups, int(verbose))
-            result.quality[source.positions] = judged.quality
-            chosen = _worst(judged.quality, judged.is_suspect)
-            suggested = judged.suggested[chosen]
-            tables["label_errors"] = samples.rows(
-                source.positions[chosen],
-                suggested=samples.classes[suggested].tolist(),
-                probability=judged.quality[chosen],
-                suggested_probability=judged.probabilities[chosen, suggested],
+        tables |= _of_sizes(result, samples, source, positions, extractor)
+        with bar_if(int(verbose), len(source), "images compared") as advance:
+            found = neighbourhood(
+                features,
+                content_digests(source),
+                samples.labels[positions],
+                samples.split_codes[positions],
+                threshold=threshold,
+                n_neighbors=n_neighbors,
+                advance=advance,
             )
+        tables |= _of_neighbours(result, samples, positions, found)
+        tables |= _of_labels(result, samples, positions, features, found.groups, int(verbose))
     for name, columns in COLUMNS.items():
         result[name] = table_of(tables.get(name, []), columns)
     return result
@@ -168,9 +168,16 @@ class _Samples:
         """The columns that identify images; not asked for before endless iterators are refused."""
         items = self.images if isinstance(self.images, list | tuple) else np.asarray(self.images)
         labels = None if self.classes is None else self.classes[self.labels].tolist()
-        files = list(map(_file_of, items))
+        files = list(map(file_of, items))
         columns = {"index": range(len(files)), "file": files, "label": labels, "split": self.splits}
         return extra("pandas").DataFrame(columns)
+
+    @property
+    def split_codes(self) -> np.ndarray:
+        """The split of each image as a number."""
+        if self.splits is None:
+            return np.zeros(len(self.labels), int)
+        return np.unique(self.splits, return_inverse=True)[1]
 
     def rows(self, positions: npt.ArrayLike, **columns: Any) -> DataFrame:
         """Return the rows of a table about these images, with further columns."""
@@ -178,50 +185,25 @@ class _Samples:
         return self.about.iloc[rows].reset_index(drop=True).assign(**columns)
 
 
-def _file_of(item: object) -> str:
-    if isinstance(item, np.ndarray) and item.shape == (1,):
-        item = item[0]  # of a table with one column of paths
-    return os.fspath(item) if isinstance(item, str | os.PathLike) else ""
-
-
 def _of_sizes(
-    result: Audit, samples: _Samples, source: ImageSource, extractor: CNNFeatureExtractor
+    result: Audit,
+    samples: _Samples,
+    source: ImageSource,
+    positions: np.ndarray,
+    extractor: CNNFeatureExtractor,
 ) -> Tables:
     """Return the findings of the sizes of readable images."""
     facts = facts_of(source)
     shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
-    result.seen[source.positions] = shares
+    result.seen[positions] = shares
     chosen = _worst(shares, shares < CUT)
     cropped = samples.rows(
-        source.positions[chosen],
+        positions[chosen],
         height=[facts[i].upright[0] for i in chosen],
         width=[facts[i].upright[1] for i in chosen],
         seen=shares[chosen],
     )
     return {"sizes": kinds_of(facts), "cropped": cropped}
-
-
-def _neighbourhood(
-    samples: _Samples,
-    features: np.ndarray,
-    source: ImageSource,
-    threshold: float,
-    n_neighbors: int,
-    verbose: int,
-) -> Neighbourhood:
-    splits = np.zeros(len(samples.labels), int)
-    if samples.splits is not None:
-        splits = np.unique(samples.splits, return_inverse=True)[1]
-    with bar_if(int(verbose), len(source), "images compared") as advance:
-        return neighbourhood(
-            features,
-            content_digests(source),
-            samples.labels[source.positions],
-            splits[source.positions],
-            threshold=threshold,
-            n_neighbors=n_neighbors,
-            advance=advance,
-        )
 
 
 def _of_neighbours(
@@ -248,6 +230,31 @@ def _of_neighbours(
             positions[odd], distance=found.distance[odd], deviations=deviations[odd]
         ),
     }
+
+
+def _of_labels(
+    result: Audit,
+    samples: _Samples,
+    positions: np.ndarray,
+    features: np.ndarray,
+    groups: np.ndarray,
+    verbose: int,
+) -> Tables:
+    """Return likely label errors, by heads that were fitted without the image and its copies."""
+    classes, labels = samples.classes, samples.labels[positions]
+    if classes is None:
+        return {}
+    judged = judged_labels(features, labels, len(classes), groups, verbose)
+    result.quality[positions] = judged.quality
+    chosen = _worst(judged.quality, judged.is_suspect)
+    suggested = judged.suggested[chosen]
+    errors = samples.rows(
+        positions[chosen],
+        suggested=classes[suggested].tolist(),
+        probability=judged.quality[chosen],
+        suggested_probability=judged.probabilities[chosen, suggested],
+    )
+    return {"label_errors": errors}
 
 
 def _pairs(
@@ -306,6 +313,7 @@ def _coded_labels(y: npt.ArrayLike | None, n_samples: int) -> tuple[np.ndarray |
     """Return the classes and the position of each label in them; None and zeros without labels."""
     if y is None:
         return None, np.zeros(n_samples, int)
+    check_is_of_classes(kind_of(y), "audit")
     labels = np.asarray(y)
     known_targets(labels, n_samples, labels)  # checks y, which may be of one class
     return np.unique(labels.ravel(), return_inverse=True)

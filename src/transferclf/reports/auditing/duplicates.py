@@ -14,11 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from transferclf.images.progress import Advance, unseen
 
-# So many similarities are in memory at a time.
-BLOCK_NUMBERS = 2**23
-
-# The similarity of images with the same content, above all others.
-EXACT = 2.0
+BLOCK_NUMBERS = 2**23  # so many similarities are in memory at a time
+EXACT = 2.0  # the similarity of images with the same content, above all others
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ ORDERS = ("label", "count")
 UPRIGHT_CLASSES = 10
 UPRIGHT_LETTERS = 9
 
-# With more bars, numbers at their ends would be too small to be read.
-NUMBERED_BARS = 80
+NUMBERED_BARS = 80  # with more bars, numbers at their ends would be too small to be read
 
 
 @dataclass(eq=False, repr=False)

@@ -41,8 +41,7 @@ METHODS = ("tsne", "pca")
 N_COMPONENTS = 50
 PERPLEXITY = 30.0
 
-# With fewer points t-SNE is not defined.
-FEWEST_FOR_TSNE = 5
+FEWEST_FOR_TSNE = 5  # with fewer points t-SNE is not defined
 
 # Up to so many points, t-SNE is faster on one thread than on threads that wait for each other.
 FEW_POINTS = 2000
@@ -52,8 +51,7 @@ THUMBNAIL = 64
 THUMBNAIL_POINTS = 24.0
 THUMBNAIL_ROOM = 0.09
 
-# Classes in one column of the legend.
-LEGEND_ROWS = 20
+LEGEND_ROWS = 20  # classes in one column of the legend
 
 
 @dataclass(eq=False, repr=False)

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     from transferclf.estimators.classifier import TransferClassifier
 
-# Side of one picture in a figure, in inches.
-TILE = 2.2
+TILE = 2.2  # side of one picture in a figure, in inches
 
 
 @dataclass(eq=False, repr=False)

@@ -26,11 +26,8 @@ KINDS = ("worst", "confident", "uncertain", "random")
 
 RIGHT, WRONG = COLOURS[2], COLOURS[1]
 
-# Letters of a class name beside its probability, above a picture.
-LETTERS = 14
-
-# Width of a picture, and height of the two lines above it, in inches.
-PICTURE = 1.9
+LETTERS = 14  # letters of a class name beside its probability, above a picture
+PICTURE = 1.9  # width of a picture, and height of the two lines above it, in inches
 LINES = 0.42
 
 

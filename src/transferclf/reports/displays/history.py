@@ -32,17 +32,10 @@ ITERATION, EPOCH = "iteration", "epoch"
 
 SOLID, DASHED = "-", (0, (3, 1))
 
-# Long lines have so many markers, which tell lines apart and do not hide them.
-MARKERS_ON_LINE = 6
-
-# Lines of up to so many points have a marker at each.
-SHORT = 12
-
-# With more runs the legend is long.
-FEW = 8
-
-# Height of a line of the legend, in inches.
-LINE = 0.21
+MARKERS_ON_LINE = 6  # long lines have so many markers, which tell lines apart and do not hide them
+SHORT = 12  # lines of up to so many points have a marker at each
+FEW = 8  # with more runs the legend is long
+LINE = 0.21  # height of a line of the legend, in inches
 
 
 @dataclass(eq=False, repr=False)

@@ -24,8 +24,7 @@ from transferclf.reports.predictions import through, unwrapped
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Side of one picture in a figure, in inches.
-TILE = 2.2
+TILE = 2.2  # side of one picture in a figure, in inches
 
 FRAME = COLOURS[1]
 

@@ -11,8 +11,7 @@ from transferclf.exceptions import ImageError
 from transferclf.images import ImageSource, check_images, resize_image
 from transferclf.reports.predictions import unwrapped
 
-# Longest side of a picture in a figure, in pixels.
-SIDE = 256
+SIDE = 256  # longest side of a picture in a figure, in pixels
 
 
 def pictures_of(estimator: BaseEstimator, X: object, images: object = None) -> ImageSource:

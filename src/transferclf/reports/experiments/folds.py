@@ -16,11 +16,11 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.images.digests import pixels_digest
 from transferclf.images.loading import content_digests
 from transferclf.images.source import check_images
+from transferclf.objectives.registry import kind_of
 from transferclf.reports.experiments.values import digest_of
-from transferclf.reports.predictions import n_samples_of
+from transferclf.reports.predictions import check_is_of_classes, n_samples_of
 
-# Deals the folds where `cv` is a number.
-SEED = 0
+SEED = 0  # deals the folds where `cv` is a number
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -38,6 +38,7 @@ class Folds:
     """The data and their splits; `digest` is of samples, their order, labels and splits."""
 
     def __init__(self, X: Any, y: npt.ArrayLike, cv: object, validation_data: Any):
+        check_is_of_classes(kind_of(y), "run_experiments")
         self.X, self.y = X, _labels(X, y, "X")
         self.splits: list[Split] = []
         self.held_out: tuple[Any, np.ndarray] | None = None

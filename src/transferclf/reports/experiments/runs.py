@@ -27,8 +27,7 @@ try:
 except ImportError:  # Windows: two processes may do the same fold, with the same result
     fcntl = None  # type: ignore[assignment]
 
-# Raised when older versions could not read the files.
-FORMAT = 1
+FORMAT = 1  # raised when older versions could not read the files
 
 RUN = "run.json"
 MODEL = "model.transferclf"

@@ -25,13 +25,11 @@ KINDS = {
     "uncertain": ("Least certain", "Right or wrong, the two most probable classes are close."),
 }
 
-# With fewer images there is nothing to arrange.
-FEWEST_TO_EMBED = 5
+FEWEST_TO_EMBED = 5  # with fewer images there is nothing to arrange
 
 OPACITY = 0.5
 
-# Sizes of images that are listed, the most frequent first.
-N_SIZES = 8
+N_SIZES = 8  # sizes of images that are listed, the most frequent first
 
 COUNTED = {
     "exact_duplicates": "exact copies",

@@ -23,11 +23,8 @@ from transferclf.reports.tables import Row
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# So many pairs of confused classes are listed.
-N_PAIRS = 15
-
-# A matrix of more classes cannot be read.
-MATRIX_CLASSES = 60
+N_PAIRS = 15  # so many pairs of confused classes are listed
+MATRIX_CLASSES = 60  # A matrix of more classes cannot be read
 
 # The colour of a whole row in one cell; black on it has a contrast above 5.
 FULL_CELL = np.array([77, 156, 201])
@@ -37,8 +34,7 @@ PACKAGES = (
     "transferclf", "keras", "tensorflow", "numpy", "scipy", "scikit-learn", "pillow", "matplotlib",
 )  # fmt: skip
 
-# Letters of a parameter's value: enough for all but arrays and long lists.
-VALUE_WIDTH = 160
+VALUE_WIDTH = 160  # letters of a parameter's value: enough for all but arrays and long lists
 
 
 def summary(subject: Subject) -> Content:

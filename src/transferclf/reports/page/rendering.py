@@ -27,12 +27,10 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 82
 
-# Drawings of more bytes are embedded as pixels, which take less.
-MAX_DRAWING = 150_000
+MAX_DRAWING = 150_000  # drawings of more bytes are embedded as pixels, which take less
 DOTS_PER_INCH = 130
 
-# Letters of a name on a line of text.
-NAME_WIDTH = 60
+NAME_WIDTH = 60  # letters of a name on a line of text
 
 # Texts stay texts, in the reader's fonts. With a fixed salt the same figure gives the same bytes.
 _AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "transferclf"}

@@ -17,8 +17,7 @@ from transferclf.reports.page.rendering import Embedded, picture
 # The values that a section gives to its template. A "note" replaces the whole section.
 Content = Mapping[str, object]
 
-# Longer side of a picture, in pixels of the file.
-SIDE = 192
+SIDE = 192  # longer side of a picture, in pixels of the file
 
 
 @dataclass(frozen=True)
