@@ -196,7 +196,7 @@ def test_its_validation_images_are_measured(points):
 
 
 def test_the_course_of_its_training_is_drawn_by_its_measure(points):
-    classifier = tiny(validation_fraction=0.25).fit(IMAGES, points)
+    classifier = tiny().fit(IMAGES, points, validation_data=(IMAGES[:6], points[:6]))
     display = TrainingHistoryDisplay.from_estimator(classifier, name="run")
     assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "distance"]
     drawn = display.lines_["run", "val_distance"].get_ydata()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +15,13 @@ from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
-from transferclf.images.source import ImageSource
 from transferclf.objectives.labels import known_targets
 from transferclf.objectives.registry import kind_of
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
 from transferclf.reports.auditing.findings import COLUMNS, Audit
 from transferclf.reports.auditing.labels import judged_labels, missing_classes, similar_names
 from transferclf.reports.auditing.readable import (
+    Readable,
     facts_of,
     file_of,
     kinds_of,
@@ -94,12 +92,8 @@ def audit(
     ------
     ImportError
         If pandas is not installed.
-    ImageError
-        If X cannot be images.
-    InvalidParameterError
-        If a parameter is not as above.
-    ValueError
-        If there is not one label for each image.
+    ImageError, InvalidParameterError, ValueError
+        If X cannot be images, a parameter is not as above, or an image has no label.
 
     Examples
     --------
@@ -114,142 +108,134 @@ def audit(
     extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, verbose)
-    samples = _Samples(X, *_coded_labels(y, n_samples), _split_names(splits, n_samples))
+    classes, labels = _coded_labels(y, n_samples)
+    names = _split_names(splits, n_samples)
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
     extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
-    source, features, positions, problems = readable_images(X, n_samples, extractor)
+    readable = readable_images(X, n_samples, extractor)
+    about = _about(X, None if classes is None else classes[labels].tolist(), names)
     result = Audit(
         n_images=n_samples,
-        classes=samples.classes,
-        splits=None if samples.splits is None else sorted(set(samples.splits.tolist())),
+        classes=classes,
+        splits=None if names is None else sorted(set(names.tolist())),
         threshold=threshold,
         quality=np.full(n_samples, np.nan),
         distance=np.full(n_samples, np.nan),
         seen=np.full(n_samples, np.nan),
         groups=np.full(n_samples, -1),
     )
-    unreadable = sorted(problems)
-    texts = [problems[position] for position in unreadable]
-    tables: Tables = {"unreadable": samples.rows(unreadable, problem=texts)}
-    if samples.classes is not None:
-        labels = samples.classes[samples.labels].tolist()
-        tables["missing_classes"] = missing_classes(labels, samples.splits)
-        tables["similar_names"] = similar_names(labels)
-    if source is not None:
-        tables |= _of_sizes(result, samples, source, positions, extractor)
-        with bar_if(int(verbose), len(source), "images compared") as advance:
-            found = neighbourhood(
-                features,
-                content_digests(source),
-                samples.labels[positions],
-                samples.split_codes[positions],
-                threshold=threshold,
-                n_neighbors=n_neighbors,
-                advance=advance,
-            )
-        tables |= _of_neighbours(result, samples, positions, found)
-        tables |= _of_labels(result, samples, positions, features, found.groups, int(verbose))
+    unreadable = sorted(readable.problems)
+    texts = [readable.problems[position] for position in unreadable]
+    known = [] if classes is None else about["label"].tolist()
+    tables: Tables = {
+        "unreadable": _rows(about, unreadable, problem=texts),
+        "missing_classes": missing_classes(known, names),
+        "similar_names": similar_names(known),
+    }
+    if readable.source is not None:
+        labels, verbose = labels[readable.positions], int(verbose)
+        about = about.iloc[readable.positions]
+        tables |= _of_sizes(result, about, readable, extractor)
+        found = _compared(readable, about, labels, threshold, n_neighbors, verbose)
+        tables |= _of_neighbours(result, about, found, labels, readable.positions)
+        tables |= _of_labels(result, about, found.groups, labels, readable, verbose)
     for name, columns in COLUMNS.items():
         result[name] = table_of(tables.get(name, []), columns)
     return result
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """The images as they were given, with the class (a position) and the split of each."""
+def _about(X: object, labels: list[object] | None, splits: np.ndarray | None) -> DataFrame:
+    """Return the columns that identify each image."""
+    files = list(map(file_of, X if isinstance(X, list | tuple) else np.asarray(X)))
+    columns = {"index": range(len(files)), "file": files, "label": labels, "split": splits}
+    return extra("pandas").DataFrame(columns)
 
-    images: object
-    classes: np.ndarray | None
-    labels: np.ndarray
-    splits: np.ndarray | None
 
-    @cached_property
-    def about(self) -> DataFrame:
-        """The columns that identify images; not asked for before endless iterators are refused."""
-        items = self.images if isinstance(self.images, list | tuple) else np.asarray(self.images)
-        labels = None if self.classes is None else self.classes[self.labels].tolist()
-        files = list(map(file_of, items))
-        columns = {"index": range(len(files)), "file": files, "label": labels, "split": self.splits}
-        return extra("pandas").DataFrame(columns)
+def _rows(about: DataFrame, chosen: list[int] | np.ndarray, **columns: Any) -> DataFrame:
+    """Return the rows of a table about chosen images, with further columns."""
+    return about.iloc[chosen].reset_index(drop=True).assign(**columns)
 
-    @property
-    def split_codes(self) -> np.ndarray:
-        """The split of each image as a number."""
-        if self.splits is None:
-            return np.zeros(len(self.labels), int)
-        return np.unique(self.splits, return_inverse=True)[1]
 
-    def rows(self, positions: npt.ArrayLike, **columns: Any) -> DataFrame:
-        """Return the rows of a table about these images, with further columns."""
-        rows = np.asarray(positions, dtype=int)
-        return self.about.iloc[rows].reset_index(drop=True).assign(**columns)
+def _compared(
+    readable: Readable,
+    about: DataFrame,
+    labels: np.ndarray,
+    threshold: float,
+    n_neighbors: int,
+    verbose: int,
+) -> Neighbourhood:
+    assert readable.source is not None
+    splits = np.unique(about["split"].astype(str), return_inverse=True)[1]
+    with bar_if(verbose, len(labels), "images compared") as advance:
+        return neighbourhood(
+            readable.features,
+            content_digests(readable.source),
+            labels,
+            splits,
+            threshold=threshold,
+            n_neighbors=n_neighbors,
+            advance=advance,
+        )
 
 
 def _of_sizes(
-    result: Audit,
-    samples: _Samples,
-    source: ImageSource,
-    positions: np.ndarray,
-    extractor: CNNFeatureExtractor,
+    result: Audit, about: DataFrame, readable: Readable, extractor: CNNFeatureExtractor
 ) -> Tables:
     """Return the findings of the sizes of readable images."""
-    facts = facts_of(source)
+    assert readable.source is not None
+    facts = facts_of(readable.source)
     shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
-    result.seen[positions] = shares
+    result.seen[readable.positions] = shares
     chosen = _worst(shares, shares < CUT)
-    cropped = samples.rows(
-        positions[chosen],
-        height=[facts[i].upright[0] for i in chosen],
-        width=[facts[i].upright[1] for i in chosen],
-        seen=shares[chosen],
-    )
+    heights, widths = np.array([one.upright for one in facts])[chosen].T
+    cropped = _rows(about, chosen, height=heights, width=widths, seen=shares[chosen])
     return {"sizes": kinds_of(facts), "cropped": cropped}
 
 
 def _of_neighbours(
-    result: Audit, samples: _Samples, positions: np.ndarray, found: Neighbourhood
+    result: Audit,
+    about: DataFrame,
+    found: Neighbourhood,
+    labels: np.ndarray,
+    positions: np.ndarray,
 ) -> Tables:
     """Return the findings of the distances between readable images."""
     result.distance[positions], result.groups[positions] = found.distance, found.groups
-
-    def pairs(neighbours: Neighbours) -> DataFrame:
-        return _pairs(samples, positions, neighbours, found.exact, result.threshold)
-
     copies = np.flatnonzero(np.bincount(found.exact)[found.exact] > 1)
     numbers, _ = extra("pandas").factorize(found.exact[copies])
     order = np.argsort(numbers, kind="stable")
-    near = pairs(found.of_all)
-    deviations = _deviations(found.distance, samples.labels[positions])
+    near = _pairs(about, found.of_all, found.exact, result.threshold)
+    deviations = _deviations(found.distance, labels)
     odd = _worst(-deviations, deviations > ODD)
+    distances = {"distance": found.distance[odd], "deviations": deviations[odd]}
     return {
-        "exact_duplicates": samples.rows(positions[copies[order]], group=numbers[order]),
+        "exact_duplicates": _rows(about, copies[order], group=numbers[order]),
         "near_duplicates": near[near["kind"] == "near"].reset_index(drop=True),
-        "label_conflicts": pairs(found.of_other_label),
-        "leaks": pairs(found.of_other_split),
-        "odd_ones": samples.rows(
-            positions[odd], distance=found.distance[odd], deviations=deviations[odd]
-        ),
+        "label_conflicts": _pairs(about, found.of_other_label, found.exact, result.threshold),
+        "leaks": _pairs(about, found.of_other_split, found.exact, result.threshold),
+        "odd_ones": _rows(about, odd, **distances),
     }
 
 
 def _of_labels(
     result: Audit,
-    samples: _Samples,
-    positions: np.ndarray,
-    features: np.ndarray,
+    about: DataFrame,
     groups: np.ndarray,
+    labels: np.ndarray,
+    readable: Readable,
     verbose: int,
 ) -> Tables:
     """Return likely label errors, by heads that were fitted without the image and its copies."""
-    classes, labels = samples.classes, samples.labels[positions]
+    classes = result.classes
     if classes is None:
         return {}
-    judged = judged_labels(features, labels, len(classes), groups, verbose)
-    result.quality[positions] = judged.quality
+    judged = judged_labels(readable.features, labels, len(classes), groups, verbose)
+    result.quality[readable.positions] = judged.quality
     chosen = _worst(judged.quality, judged.is_suspect)
     suggested = judged.suggested[chosen]
-    errors = samples.rows(
-        positions[chosen],
+    errors = _rows(
+        about,
+        chosen,
         suggested=classes[suggested].tolist(),
         probability=judged.quality[chosen],
         suggested_probability=judged.probabilities[chosen, suggested],
@@ -258,11 +244,7 @@ def _of_labels(
 
 
 def _pairs(
-    samples: _Samples,
-    positions: np.ndarray,
-    neighbours: Neighbours,
-    exact: np.ndarray,
-    threshold: float,
+    about: DataFrame, neighbours: Neighbours, exact: np.ndarray, threshold: float
 ) -> DataFrame:
     """Return images with their most similar other one, each pair once, exact copies first."""
     nearest, similarity = neighbours.nearest, neighbours.similarity
@@ -271,8 +253,8 @@ def _pairs(
     one = one[(nearest[nearest[one]] != one) | (nearest[one] > one)]
     other = nearest[one]
     kind = np.where(exact[one] == exact[other], "exact", "near")
-    table = samples.rows(positions[one], similarity=similarity[one], kind=kind)
-    table = table.join(samples.rows(positions[other]).add_prefix("other_"))
+    table = _rows(about, one, similarity=similarity[one], kind=kind)
+    table = table.join(_rows(about, other).add_prefix("other_"))
     return table.sort_values("kind", kind="stable", ignore_index=True)
 
 

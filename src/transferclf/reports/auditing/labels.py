@@ -125,7 +125,7 @@ def _folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
 
 def missing_classes(labels: list[object], splits: Iterable[str] | None) -> list[Row]:
     """Return rows of the classes that are not in every split, the largest class first."""
-    if splits is None:
+    if splits is None or not labels:
         return []
     names, there = dict.fromkeys(splits), set(zip(labels, splits, strict=True))
     rows = []

@@ -135,10 +135,8 @@ class EmbeddingDisplay:
 
         Raises
         ------
-        InvalidParameterError
-            If the estimator has no features, or a parameter is not as above.
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
+        InvalidParameterError, sklearn.exceptions.NotFittedError
+            If the estimator has no features or is not fitted, or a parameter is not as above.
         ValueError
             If y has not one label per image.
         """
@@ -214,16 +212,12 @@ class EmbeddingDisplay:
             None makes a new figure.
         thumbnails : bool, default=False
             Whether to draw small pictures, framed in the colour of their class, as many as have
-            room.
+            room; without images that is an InvalidParameterError.
         legend : bool, default=True
             Whether there is a legend beside the points.
         **scatter_options
             For `matplotlib.axes.Axes.scatter`.
 
-        Raises
-        ------
-        InvalidParameterError
-            If there are to be thumbnails and no images.
         """
         if thumbnails and self.images is None:
             raise InvalidParameterError("thumbnails=True needs images. Got images=None.")

@@ -118,12 +118,8 @@ class GradCAMDisplay:
         InvalidParameterError
             If the estimator has no network of this package, has no such class or layer, or the
             number of `ax` is not that of the images.
-        NetworkError
-            If the network has no map.
-        ImportError
-            If matplotlib is not installed.
-        ImageError
-            If images cannot be read.
+        NetworkError, ImageError, ImportError
+            If the network has no map, images cannot be read, or matplotlib is not installed.
         """
         pyplot()  # fail early if matplotlib is missing
         steps, classifier = transfer_classifier(estimator)

@@ -27,8 +27,7 @@ KINDS = ("worst", "confident", "uncertain", "random")
 RIGHT, WRONG = COLOURS[2], COLOURS[1]
 
 LETTERS = 14  # letters of a class name beside its probability, above a picture
-PICTURE = 1.9  # width of a picture, and height of the two lines above it, in inches
-LINES = 0.42
+PICTURE, LINES = 1.9, 0.42  # width of a picture, and height of the lines above it, in inches
 
 
 @dataclass(eq=False, repr=False)
@@ -116,10 +115,8 @@ class ImageGridDisplay:
         ------
         InvalidParameterError
             If a parameter is not as above, or there are no probabilities to choose by.
-        ImageError
-            If X is no images and `images` is None.
         ValueError
-            If y has not one known label per image.
+            If y has not one known label per image, or X is no images and `images` is None.
         """
         _check_choice(kind, n_images, random_state)
         # Check labels and images before the long work of predicting.

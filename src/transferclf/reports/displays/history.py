@@ -103,10 +103,8 @@ class TrainingHistoryDisplay:
 
         Raises
         ------
-        InvalidParameterError
-            If there is no TransferClassifier in the estimator.
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
+        InvalidParameterError, sklearn.exceptions.NotFittedError
+            If there is no TransferClassifier in the estimator, or it is not fitted.
         """
         _, classifier = transfer_classifier(estimator)
         run = classifier.prefix_.backbone.name if name is None else name

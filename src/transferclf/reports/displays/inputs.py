@@ -93,12 +93,8 @@ class NetworkInputDisplay:
         ------
         InvalidParameterError
             If there is no estimator of this package in `estimator`.
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
-        ImageError
-            If images cannot be read, or there are none.
-        ImportError
-            If matplotlib is not installed.
+        sklearn.exceptions.NotFittedError, ImageError, ImportError
+            If it is not fitted, images cannot be read, or matplotlib is not installed.
         """
         pyplot()  # fail early if matplotlib is missing
         reader, source = _reader(estimator, X)

@@ -166,10 +166,8 @@ def load_experiments(directory: str | os.PathLike[str]) -> DataFrame:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such directory.
-    InvalidParameterError
-        If there are no runs in it.
+    FileNotFoundError, InvalidParameterError
+        If there is no such directory, or no run in it.
 
     Examples
     --------

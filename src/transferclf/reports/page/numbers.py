@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 N_PAIRS = 15  # so many pairs of confused classes are listed
-MATRIX_CLASSES = 60  # A matrix of more classes cannot be read
+MATRIX_CLASSES = 60  # a matrix of more classes cannot be read
 
 # The colour of a whole row in one cell; black on it has a contrast above 5.
 FULL_CELL = np.array([77, 156, 201])

@@ -102,14 +102,10 @@ def report(
 
     Raises
     ------
-    InvalidParameterError
-        If the estimator is no classifier, or a parameter has a value that it cannot have.
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
-    ValueError
-        If y has not one known label per image.
-    ImageError
-        If images cannot be read.
+    InvalidParameterError, sklearn.exceptions.NotFittedError
+        If the estimator is no fitted classifier, or a parameter is not as above.
+    ValueError, ImageError
+        If y has not one known label per image, or images cannot be read.
     OSError
         If there is no such folder, or the file cannot be written.
     ImportError
