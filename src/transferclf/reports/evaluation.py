@@ -29,7 +29,7 @@ from transferclf.reports.predictions import (
 )
 from transferclf.reports.tables import Row
 
-N_CONFUSED = 5  # so many of the most confused pairs of classes are printed
+N_CONFUSED = 5  # pairs of confused classes that are printed
 
 # Values for each sample, left out of `to_dict` unless they are asked for.
 PER_SAMPLE = ("y_true", "y_pred", "y_proba")

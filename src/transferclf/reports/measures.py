@@ -40,7 +40,7 @@ def of_scores(
         return {"top_k": {}, "roc_auc": None}
     labels, shares = np.arange(scores.shape[1]), {}
     for k in (k for k in top_k if k < len(labels)):
-        if k == 1:  # of equal scores the first wins, as in `predict`
+        if k == 1:  # the first of equal scores wins, as in `predict`
             share = metrics.accuracy_score(true, scores.argmax(axis=1), sample_weight=weights)
         else:
             share = metrics.top_k_accuracy_score(

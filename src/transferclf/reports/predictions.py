@@ -20,7 +20,7 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.objectives import Classes, Objective
 from transferclf.objectives.labels import known_targets
 
-# Probabilities of an image may differ from a sum of one by so much: those of float16 still pass.
+# How far the probabilities of an image may be from a sum of one. Those of float16 still pass.
 TOLERANCE = 5e-3
 
 

@@ -15,6 +15,7 @@ from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
+from transferclf.images.source import ImageSource
 from transferclf.objectives.labels import known_targets
 from transferclf.objectives.registry import kind_of
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
     Tables = dict[str, list[Row] | DataFrame]
 
-# An image is odd if its distance is so many deviations above the usual one: Iglewicz and Hoaglin,
-# "How to Detect and Handle Outliers" (1993), propose 3.5.
+# An image is odd if its distance is more deviations above the median than this: Iglewicz and
+# Hoaglin, "How to Detect and Handle Outliers" (1993), propose 3.5.
 ODD = 3.5
 
 FEW = 10  # fewer images of a class are too few for a median
@@ -113,7 +114,8 @@ def audit(
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
     extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
     readable = readable_images(X, n_samples, extractor)
-    about = _about(X, None if classes is None else classes[labels].tolist(), names)
+    known = None if classes is None else classes[labels].tolist()
+    about = _about(X, label=known, code=labels, split=names)
     result = Audit(
         n_images=n_samples,
         classes=classes,
@@ -126,29 +128,26 @@ def audit(
     )
     unreadable = sorted(readable.problems)
     texts = [readable.problems[position] for position in unreadable]
-    known = [] if classes is None else about["label"].tolist()
     tables: Tables = {
         "unreadable": _rows(about, unreadable, problem=texts),
-        "missing_classes": missing_classes(known, names),
-        "similar_names": similar_names(known),
+        "missing_classes": missing_classes(known or [], names),
+        "similar_names": similar_names(known or []),
     }
     if readable.source is not None:
-        labels, verbose = labels[readable.positions], int(verbose)
         about = about.iloc[readable.positions]
-        tables |= _of_sizes(result, about, readable, extractor)
-        found = _compared(readable, about, labels, threshold, n_neighbors, verbose)
-        tables |= _of_neighbours(result, about, found, labels, readable.positions)
-        tables |= _of_labels(result, about, found.groups, labels, readable, verbose)
+        tables |= _of_sizes(result, about, readable.source, extractor)
+        found = _compared(about, readable, threshold, n_neighbors, int(verbose))
+        tables |= _of_neighbours(result, about, found)
+        tables |= _of_labels(result, about, readable.features, found.groups, int(verbose))
     for name, columns in COLUMNS.items():
         result[name] = table_of(tables.get(name, []), columns)
     return result
 
 
-def _about(X: object, labels: list[object] | None, splits: np.ndarray | None) -> DataFrame:
-    """Return the columns that identify each image."""
+def _about(X: object, **columns: Any) -> DataFrame:
+    """Return the columns that identify each image; "code" is the class as a number."""
     files = list(map(file_of, X if isinstance(X, list | tuple) else np.asarray(X)))
-    columns = {"index": range(len(files)), "file": files, "label": labels, "split": splits}
-    return extra("pandas").DataFrame(columns)
+    return extra("pandas").DataFrame({"index": range(len(files)), "file": files} | columns)
 
 
 def _rows(about: DataFrame, chosen: list[int] | np.ndarray, **columns: Any) -> DataFrame:
@@ -157,20 +156,15 @@ def _rows(about: DataFrame, chosen: list[int] | np.ndarray, **columns: Any) -> D
 
 
 def _compared(
-    readable: Readable,
-    about: DataFrame,
-    labels: np.ndarray,
-    threshold: float,
-    n_neighbors: int,
-    verbose: int,
+    about: DataFrame, readable: Readable, threshold: float, n_neighbors: int, verbose: int
 ) -> Neighbourhood:
     assert readable.source is not None
     splits = np.unique(about["split"].astype(str), return_inverse=True)[1]
-    with bar_if(verbose, len(labels), "images compared") as advance:
+    with bar_if(verbose, len(about), "images compared") as advance:
         return neighbourhood(
             readable.features,
             content_digests(readable.source),
-            labels,
+            about["code"].to_numpy(),
             splits,
             threshold=threshold,
             n_neighbors=n_neighbors,
@@ -179,33 +173,27 @@ def _compared(
 
 
 def _of_sizes(
-    result: Audit, about: DataFrame, readable: Readable, extractor: CNNFeatureExtractor
+    result: Audit, about: DataFrame, source: ImageSource, extractor: CNNFeatureExtractor
 ) -> Tables:
     """Return the findings of the sizes of readable images."""
-    assert readable.source is not None
-    facts = facts_of(readable.source)
+    facts = facts_of(source)
     shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
-    result.seen[readable.positions] = shares
+    result.seen[about["index"]] = shares
     chosen = _worst(shares, shares < CUT)
     heights, widths = np.array([one.upright for one in facts])[chosen].T
     cropped = _rows(about, chosen, height=heights, width=widths, seen=shares[chosen])
     return {"sizes": kinds_of(facts), "cropped": cropped}
 
 
-def _of_neighbours(
-    result: Audit,
-    about: DataFrame,
-    found: Neighbourhood,
-    labels: np.ndarray,
-    positions: np.ndarray,
-) -> Tables:
+def _of_neighbours(result: Audit, about: DataFrame, found: Neighbourhood) -> Tables:
     """Return the findings of the distances between readable images."""
-    result.distance[positions], result.groups[positions] = found.distance, found.groups
+    result.distance[about["index"]] = found.distance
+    result.groups[about["index"]] = found.groups
     copies = np.flatnonzero(np.bincount(found.exact)[found.exact] > 1)
     numbers, _ = extra("pandas").factorize(found.exact[copies])
     order = np.argsort(numbers, kind="stable")
     near = _pairs(about, found.of_all, found.exact, result.threshold)
-    deviations = _deviations(found.distance, labels)
+    deviations = _deviations(found.distance, about["code"].to_numpy())
     odd = _worst(-deviations, deviations > ODD)
     distances = {"distance": found.distance[odd], "deviations": deviations[odd]}
     return {
@@ -218,19 +206,14 @@ def _of_neighbours(
 
 
 def _of_labels(
-    result: Audit,
-    about: DataFrame,
-    groups: np.ndarray,
-    labels: np.ndarray,
-    readable: Readable,
-    verbose: int,
+    result: Audit, about: DataFrame, features: np.ndarray, groups: np.ndarray, verbose: int
 ) -> Tables:
     """Return likely label errors, by heads that were fitted without the image and its copies."""
     classes = result.classes
     if classes is None:
         return {}
-    judged = judged_labels(readable.features, labels, len(classes), groups, verbose)
-    result.quality[readable.positions] = judged.quality
+    judged = judged_labels(features, about["code"].to_numpy(), len(classes), groups, verbose)
+    result.quality[about["index"]] = judged.quality
     chosen = _worst(judged.quality, judged.is_suspect)
     suggested = judged.suggested[chosen]
     errors = _rows(

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from transferclf.images.progress import Advance, unseen
 
-BLOCK_NUMBERS = 2**23  # so many similarities are in memory at a time
+BLOCK_NUMBERS = 2**23  # similarities in memory at a time
 EXACT = 2.0  # the similarity of images with the same content, above all others
 
 

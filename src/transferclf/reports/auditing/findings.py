@@ -1,4 +1,4 @@
-"""Audit: the findings about a set of images, as tables and as a text that says what to do."""
+"""Audit: the findings about a set of images, as tables and as a text with advice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transferclf.reports.tables import Row, rows_of
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# So much is printed: rows of a table, last parts of a path, copies of one image.
+# Printed at most: rows of a table, last parts of a path, copies of one image.
 SHOWN, PARTS, COPIES = 5, 3, 4
 
 _IMAGE = ("index", "file", "label", "split")
@@ -119,10 +119,9 @@ class Audit(Bunch):
     """
 
     def __str__(self) -> str:
-        texts = list(filter(None, (_section(*section) for section in _sections(self))))
-        sizes = _section("sizes", "kind", self.sizes, _size_line)
-        parts = [_head_text(self), *(texts or ["Nothing was found."]), sizes]
-        return printable("\n\n".join(filter(None, parts)))
+        *texts, sizes = [_section(*section) for section in _sections(self)]
+        found = list(filter(None, texts)) or ["Nothing was found."]
+        return printable("\n\n".join(filter(None, [_head_text(self), *found, sizes])))
 
     def __repr__(self) -> str:
         counts = (f"{name}={len(self[name])}" for name in COLUMNS if name != "sizes")
@@ -143,8 +142,12 @@ def _sections(audit: Audit) -> list[tuple]:
     n_copies = f"{count_text(len(audit.exact_duplicates), 'image')} in "
     exact = n_copies + count_text(len(copies), "group")
     lacking = count_text(len(audit.missing_classes), "class", "classes")
+    seen = audit.seen[~np.isnan(audit.seen)]
+    usual = f"{np.median(seen):.0%}" if len(seen) else "all"
     return [
-        ("unreadable", "image", audit.unreadable, _problem_line, "Repair or remove them."),
+        ("unreadable", "image", audit.unreadable,
+         lambda row: f"{_named(row)}: {short_name(row['problem'], 100)}",
+         "Repair or remove them."),
         ("leaks between splits", "pair", audit.leaks, _pair_line,
          "Scores on the second split are too good: remove them from one, or split by `groups`."),
         ("classes that are not in every split", lacking, audit.missing_classes, _class_line,
@@ -157,9 +160,15 @@ def _sections(audit: Audit) -> list[tuple]:
         ("exact duplicates", exact, copies, _copies_line, "Keep one of each group."),
         ("near duplicates", "pair", audit.near_duplicates, _pair_line,
          "Keep them on one side when splitting: `groups` is for GroupKFold."),
-        ("odd ones out", "image", audit.odd_ones, _odd_line,
+        ("odd ones out", "image", audit.odd_ones,
+         lambda row: f"{_placed(row)}: {row['deviations']:.1f} deviations",
          "Look at them: another subject, a drawing, an empty picture?"),
-        ("cut by more than half", "image", audit.cropped, _cropped_line, _crop_advice(audit)),
+        ("cut by more than half", "image", audit.cropped,
+         lambda row: f"{_placed(row)}: {_sides(row)}, {row['seen']:.0%} of it is seen",
+         f'The network sees {usual} of the median image. resize="pad" shows the whole image '
+         'between borders, resize="stretch" shows it distorted.'),
+        ("sizes", "kind", audit.sizes,
+         lambda row: f"{row['count']:,} of {_sides(row)}, {row['mode']}, {row['format']}"),
     ]  # fmt: skip
 
 
@@ -204,10 +213,6 @@ def _placed(row: Row, prefix: str = "") -> str:
     return f"{_named(row, prefix)} ({text})" if text else _named(row, prefix)
 
 
-def _problem_line(row: Row) -> str:
-    return f"{_named(row)}: {short_name(row['problem'], 100)}"
-
-
 def _pair_line(row: Row) -> str:
     sign = "=" if row["kind"] == "exact" else f"~ {row['similarity']:.3f} ~"
     return f"{_placed(row)} {sign} {_placed(row, 'other_')}"
@@ -223,33 +228,16 @@ def _label_line(row: Row) -> str:
     return f"{_placed(row)}: rather {short_name(row['suggested'])} ({shares})"
 
 
-def _odd_line(row: Row) -> str:
-    return f"{_placed(row)}: {row['deviations']:.1f} deviations"
-
-
 def _class_line(row: Row) -> str:
     label, there, missing = (short_name(row[name]) for name in ("label", "splits", "missing_from"))
     return f"{label} ({count_text(row['count'], 'image')} in {there}): not in {missing}"
+
+
+def _sides(row: Row) -> str:
+    return f"{row['width']} x {row['height']}"
 
 
 def _names_line(row: Row) -> str:
     # Letters beyond ASCII are escaped: two ways to write one letter look the same.
     one, other = (short_name(ascii(row[name]), 40) for name in ("label", "other_label"))
     return f"{one} ({row['count']:,}) ~ {other} ({row['other_count']:,})"
-
-
-def _cropped_line(row: Row) -> str:
-    return f"{_placed(row)}: {row['width']} x {row['height']}, {row['seen']:.0%} of it is seen"
-
-
-def _size_line(row: Row) -> str:
-    return f"{row['count']:,} of {row['width']} x {row['height']}, {row['mode']}, {row['format']}"
-
-
-def _crop_advice(audit: Audit) -> str:
-    seen = audit.seen[~np.isnan(audit.seen)]
-    usual = f"{np.median(seen):.0%}" if len(seen) else "all"
-    return (
-        f'The network sees {usual} of the median image. resize="pad" shows the whole image '
-        'between borders, resize="stretch" shows it distorted.'
-    )

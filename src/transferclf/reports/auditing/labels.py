@@ -20,7 +20,7 @@ from transferclf.training.regularization import choose_l2
 
 N_FOLDS = 5
 
-# The penalty is chosen on about so many images. More take longer and find hardly more errors.
+# Images on which the penalty is chosen. More take longer and find hardly more errors.
 PENALTY_IMAGES = 3000
 
 # Separators that take the place of a space in names of folders.
@@ -28,7 +28,7 @@ _NO_SEPARATORS = str.maketrans("", "", "-_.")
 
 
 class Judgement(NamedTuple):
-    """How likely the labels of n images are right.
+    """Probabilities that the labels of n images are right.
 
     `quality` is the out-of-fold probability of the label, and `probabilities` has those of all
     classes. They are NaN for the only image of a class. `suggested` is the most probable other

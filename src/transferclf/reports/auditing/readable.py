@@ -39,7 +39,7 @@ def readable_images(X: Any, n_samples: int, extractor: CNNFeatureExtractor) -> R
     If X as a whole cannot be images, that is an ImageError.
     """
     given, positions, problems = X, np.arange(n_samples), dict[int, str]()
-    while len(positions):
+    while True:
         try:
             features = extractor.fit_transform(given)
             return Readable(images_of(extractor, given), features, positions, problems)
@@ -52,7 +52,8 @@ def readable_images(X: Any, n_samples: int, extractor: CNNFeatureExtractor) -> R
                 problems[int(positions[index])] = text.removeprefix(f"image {place}: ")
             sound = np.setdiff1d(np.arange(len(positions)), error.indices)
             given, positions = [items[index] for index in sound], positions[sound]
-    return Readable(None, np.empty((0, 1), np.float32), positions, problems)
+            if len(positions) == 0:
+                return Readable(None, np.empty((0, 1), np.float32), positions, problems)
 
 
 def file_of(item: object) -> str:

@@ -18,15 +18,7 @@ from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.reading import head_features
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
-from transferclf.reports.displays.figures import (
-    GREY,
-    axes_for,
-    colour_of,
-    legend_beside,
-    legend_width,
-    marker_of,
-)
-from transferclf.reports.displays.pictures import picture, pictures_of, source_of
+from transferclf.reports.displays import figures
 from transferclf.reports.predictions import through, unwrapped
 
 if TYPE_CHECKING:
@@ -36,14 +28,14 @@ if TYPE_CHECKING:
 
 METHODS = ("tsne", "pca")
 
-# t-SNE compares so many principal components, which removes noise.
+# t-SNE compares this number of principal components, which removes noise.
 # Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008.
 N_COMPONENTS = 50
 PERPLEXITY = 30.0
 
 FEWEST_FOR_TSNE = 5  # with fewer points t-SNE is not defined
 
-# Up to so many points, t-SNE is faster on one thread than on threads that wait for each other.
+# Up to this number of points, one thread is faster than threads that wait for each other.
 FEW_POINTS = 2000
 
 # Side of a thumbnail: in pixels, in points of the figure, and its room as a share of the plane.
@@ -143,7 +135,7 @@ class EmbeddingDisplay:
         _check_method(method, perplexity)
         features = seen_features(estimator, X)
         if options.get("thumbnails"):
-            images = pictures_of(estimator, X, images)
+            images = figures.pictures_of(estimator, X, images)
         options |= {"method": method, "perplexity": perplexity, "random_state": random_state}
         return cls.from_features(features, y, images=images, ax=ax, **options)
 
@@ -187,7 +179,7 @@ class EmbeddingDisplay:
             raise ValueError(
                 f"y must have one label per image, shape ({len(rows)},). Got {labels.shape}."
             )
-        source = None if images is None else source_of(images)
+        source = None if images is None else figures.source_of(images)
         if source is not None and len(source) != len(rows):
             raise ValueError(f"Expected {len(rows)} images, as X has. Got {len(source)} images.")
         if method == "pca":
@@ -224,16 +216,20 @@ class EmbeddingDisplay:
         # Without labels all points are of one class, None.
         y = np.full(len(self.embedding), None) if self.y is None else np.asarray(self.y)
         classes = [None] if self.y is None else np.unique(y).tolist()
-        colours = [GREY] if self.y is None else [colour_of(k) for k in range(len(classes))]
+        colours = (
+            [figures.GREY]
+            if self.y is None
+            else [figures.colour_of(k) for k in range(len(classes))]
+        )
         has_legend = legend and self.y is not None
         n_columns = -(-len(classes) // LEGEND_ROWS) if has_legend else 0
-        width = legend_width(classes, n_columns)
-        self.figure_, self.ax_ = axes_for(ax, (5.2 + width, 5.2))
+        width = figures.legend_width(classes, n_columns)
+        self.figure_, self.ax_ = figures.axes_for(ax, (5.2 + width, 5.2))
         self.scatters_ = {}
         for number, label in enumerate(classes):
             style = {
                 "color": colours[number],
-                "marker": marker_of(number),
+                "marker": figures.marker_of(number),
                 "s": 34 if len(self.embedding) <= 1000 else 14,
                 "linewidths": 0.4,
                 "edgecolors": "#303030",  # makes yellow visible on white
@@ -248,7 +244,7 @@ class EmbeddingDisplay:
         self.ax_.set(xticks=[], yticks=[], xlabel=self.axis_names[0], ylabel=self.axis_names[1])
         self.ax_.margins(0.06)
         if has_legend:
-            legend_beside(self.ax_, self.scatters_.values(), classes, n_columns)
+            figures.legend_beside(self.ax_, self.scatters_.values(), classes, n_columns)
         return self
 
     def _draw_thumbnails(self, colours: dict[Any, str], labels: list[object]) -> None:
@@ -256,7 +252,7 @@ class EmbeddingDisplay:
 
         assert self.images is not None
         for index in self.thumbnail_indices_.tolist():
-            pixels = picture(self.images, index, THUMBNAIL)
+            pixels = figures.picture(self.images, index, THUMBNAIL)
             image = OffsetImage(pixels, zoom=THUMBNAIL_POINTS / max(pixels.shape[:2]))
             frame = {"edgecolor": colours[labels[index]], "linewidth": 1.6}
             box = AnnotationBbox(image, self.embedding[index], pad=0.08, bboxprops=frame)

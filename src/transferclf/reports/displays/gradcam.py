@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network found what speaks for a class.
+"""Grad-CAM: the parts of an image that speak for a class.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
 Localization", ICCV 2017. Each channel of a layer's map is weighted by the mean of the gradient of
@@ -20,8 +20,7 @@ from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.images.loading import load_all
 from transferclf.images.source import ImageSource
-from transferclf.reports.displays.figures import given_axes, new_axes, plain, pyplot, show
-from transferclf.reports.displays.pictures import as_bytes
+from transferclf.reports.displays import figures
 from transferclf.reports.predictions import objective_of, through, transfer_classifier
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ TILE = 2.2  # side of one picture in a figure, in inches
 
 @dataclass(eq=False, repr=False)
 class GradCAMDisplay:
-    """Heat maps over images: what in them speaks for a class, or another output of the network.
+    """Heat maps over images: the parts that speak for a class, or another output of the network.
 
     Parameters
     ----------
@@ -121,7 +120,7 @@ class GradCAMDisplay:
         NetworkError, ImageError, ImportError
             If the network has no map, images cannot be read, or matplotlib is not installed.
         """
-        pyplot()  # fail early if matplotlib is missing
+        figures.pyplot()  # fail early if matplotlib is missing
         steps, classifier = transfer_classifier(estimator)
         X = through(steps, X)
         source = images_of(classifier, X)
@@ -158,15 +157,17 @@ class GradCAMDisplay:
         if ax is None:
             # The colour bar takes half a picture.
             n_columns = min(n_columns or 5, n_images)
-            axes = new_axes(n_images, n_columns, (TILE, TILE + 0.4), extra_width=TILE / 2)
+            axes = figures.new_axes(n_images, n_columns, (TILE, TILE + 0.4), extra_width=TILE / 2)
         else:
-            axes = given_axes(ax, n_images, f"as many axes as there are images, {n_images}")
+            axes = figures.given_axes(ax, n_images, f"as many axes as there are images, {n_images}")
         for axis, image, heat, class_, value in zip(
             axes, self.images, self.heatmaps, self.classes, self.probabilities, strict=True
         ):
             # Each cell of the map lies over the part of the image that it came from.
             extent = (0, image.shape[1], image.shape[0], 0)
-            show(axis, image, f"{plain(class_)}\n{value:{self.number_format}}", extent=extent)
+            figures.show(
+                axis, image, f"{figures.plain(class_)}\n{value:{self.number_format}}", extent=extent
+            )
             options = {"interpolation": "bilinear", "alpha": alpha, "cmap": cmap}
             overlay = axis.imshow(heat, extent=extent, vmin=0, vmax=1, **options)
         self.axes_ = axes
@@ -197,7 +198,7 @@ def heat_display(
     maps = np.maximum((weights * activations).sum(axis=-1), 0)
     largest = maps.max(axis=(1, 2), keepdims=True)
     return GradCAMDisplay(
-        as_bytes(seen),
+        figures.as_bytes(seen),
         maps / np.where(largest > 0, largest, 1),
         classes=objective.output_names()[chosen],
         probabilities=values[np.arange(len(chosen)), chosen],
@@ -234,7 +235,7 @@ def _chosen_layer(model: keras.Model, layer: str | None) -> str:
             "none: its layers see each image as one row of numbers."
         )
     if layer is None:
-        # A map of one cell says nothing about where; then the last that says something.
+        # A map of one cell does not say where. Take the last larger map, if there is one.
         return ([name for name, sides in maps.items() if max(sides) > 1] or list(maps))[-1]
     if layer not in maps:
         raise InvalidParameterError(

@@ -12,8 +12,7 @@ from sklearn.base import BaseEstimator
 from transferclf._checks import check_choice, check_number, check_random_state, seed_from
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
-from transferclf.reports.displays.figures import COLOURS, check_axes, new_axes, plain, show
-from transferclf.reports.displays.pictures import picture, pictures_of, source_of
+from transferclf.reports.displays import figures
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = ("worst", "confident", "uncertain", "random")
 
-RIGHT, WRONG = COLOURS[2], COLOURS[1]
+RIGHT, WRONG = figures.COLOURS[2], figures.COLOURS[1]
 
 LETTERS = 14  # letters of a class name beside its probability, above a picture
 PICTURE, LINES = 1.9, 0.42  # width of a picture, and height of the lines above it, in inches
@@ -121,7 +120,7 @@ class ImageGridDisplay:
         _check_choice(kind, n_images, random_state)
         # Check labels and images before the long work of predicting.
         label_indices(y, n_samples_of(X), classes_of(estimator))
-        source = pictures_of(estimator, X, images)
+        source = figures.pictures_of(estimator, X, images)
         said = predictions_of(estimator, X)
         options |= {"kind": kind, "n_images": n_images, "random_state": random_state, "ax": ax}
         return cls.from_predictions(
@@ -155,7 +154,7 @@ class ImageGridDisplay:
             As for :meth:`from_estimator`, which raises the same errors.
         """
         _check_choice(kind, n_images, random_state)
-        source = source_of(images)
+        source = figures.source_of(images)
         evaluation = Evaluation.from_predictions(y_true, y_pred, y_proba, classes=classes, top_k=())
         if len(source) != evaluation.n_samples:
             raise ValueError(
@@ -184,7 +183,7 @@ class ImageGridDisplay:
         if n_columns is None:
             n_columns = 6 if count > 16 else 4
         check_number("n_columns", n_columns, 1, whole=True, or_else="None or ")
-        pictures = [picture(self.images, index) for index in self.indices_.tolist()]
+        pictures = [figures.picture(self.images, index) for index in self.indices_.tolist()]
         cells = _cells(ax, min(n_columns, count), pictures)
         self.figure_ = cells[0].figure
         self.axes_ = np.array(cells[: len(self.indices_)], dtype=object)
@@ -192,7 +191,7 @@ class ImageGridDisplay:
             cells[0].set_axis_off()
             cells[0].text(0.5, 0.5, self.empty, ha="center", va="center")
         for cell, index, pixels in zip(self.axes_, self.indices_.tolist(), pictures, strict=True):
-            show(cell, pixels, **({"interpolation": "nearest"} | image_options))
+            figures.show(cell, pixels, **({"interpolation": "nearest"} | image_options))
             cell.set_title(self._title(index), fontsize="small", loc="left")
             is_right = self.evaluation.y_true[index] == self.evaluation.y_pred[index]
             cell.spines[:].set(color=RIGHT if is_right else WRONG, linewidth=2.5)
@@ -206,7 +205,7 @@ class ImageGridDisplay:
             if evaluation.y_proba is not None:
                 column = np.flatnonzero(evaluation.classes == labels[index])[0]
                 share = f" {evaluation.y_proba[index, column]:.2f}"
-            lines.append(f"{word} {plain(labels[index], LETTERS)}{share}")
+            lines.append(f"{word} {figures.plain(labels[index], LETTERS)}{share}")
         return "\n".join(lines)
 
 
@@ -248,11 +247,11 @@ def _cells(ax: Axes | None, n_columns: int, pictures: list[np.ndarray]) -> list[
     if ax is None:
         tallest = max((len(pixels) / pixels.shape[1] for pixels in pictures), default=0.5)
         height = LINES + PICTURE * min(max(tallest, 0.4), 1.6)
-        return list(new_axes(count, n_columns, (PICTURE, height)))
-    check_axes(ax).set_axis_off()
+        return list(figures.new_axes(count, n_columns, (PICTURE, height)))
+    figures.check_axes(ax).set_axis_off()
     width, height = 1 / n_columns, 1 / -(-count // n_columns)
     places = [divmod(number, n_columns) for number in range(count)]
-    # Three quarters of the height are for the picture, the rest is for its two lines and a margin.
+    # Three quarters of the height are for the picture, the rest for its two lines and a margin.
     return [
         ax.inset_axes((column * width, 1 - (row + 1) * height, width * 0.92, height * 0.75))
         for row, column in places

@@ -10,15 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.reports.displays.figures import (
-    GREY,
-    colour_of,
-    given_axes,
-    legend_beside,
-    legend_width,
-    marker_of,
-    pyplot,
-)
+from transferclf.reports.displays import figures
 from transferclf.reports.predictions import transfer_classifier
 
 if TYPE_CHECKING:
@@ -32,9 +24,9 @@ ITERATION, EPOCH = "iteration", "epoch"
 
 SOLID, DASHED = "-", (0, (3, 1))
 
-MARKERS_ON_LINE = 6  # long lines have so many markers, which tell lines apart and do not hide them
-SHORT = 12  # lines of up to so many points have a marker at each
-FEW = 8  # with more runs the legend is long
+MARKERS_ON_LINE = 6  # of a long line: they tell lines apart and do not hide them
+SHORT = 12  # a line of at most 12 points has a marker at each
+FEW = 8  # runs; the legend of more runs is long
 LINE = 0.21  # height of a line of the legend, in inches
 
 
@@ -230,25 +222,25 @@ class TrainingHistoryDisplay:
         boundary = (self.boundaries or {}).get(name, 0)
         for unit, part in parts.items():
             if part.start < boundary < part.stop:
-                style = {"color": colour_of(number), "linestyle": ":", "linewidth": 1.5}
+                style = {"color": figures.colour_of(number), "linestyle": ":", "linewidth": 1.5}
                 line = by_unit[unit].axvline(boundary - part.start + 0.5, **style)
                 self.boundary_lines_[name, panel] = line
 
     def _style(self, number: int) -> dict[str, Any]:
-        marker = marker_of(number) if len(self.histories) > 1 else "."
-        return {"color": colour_of(number), "marker": marker, "markersize": 5}
+        marker = figures.marker_of(number) if len(self.histories) > 1 else "."
+        return {"color": figures.colour_of(number), "marker": marker, "markersize": 5}
 
     def _add_legend(self, axes: Axes) -> None:
         from matplotlib.lines import Line2D
 
         styles = {name: self._style(number) for number, name in enumerate(self.histories)}
-        entries = [*styles.items(), ("training", {"color": GREY, "linestyle": SOLID})]
+        entries = [*styles.items(), ("training", {"color": figures.GREY, "linestyle": SOLID})]
         if any(entry.startswith("val_") for _, entry in (*self.lines_, *self.head_lines_)):
-            entries.append(("validation", {"color": GREY, "linestyle": DASHED}))
+            entries.append(("validation", {"color": figures.GREY, "linestyle": DASHED}))
         if self.boundary_lines_:
-            entries.append(("fine-tuning begins", {"color": GREY, "linestyle": ":"}))
+            entries.append(("fine-tuning begins", {"color": figures.GREY, "linestyle": ":"}))
         handles = [Line2D([], [], **style) for _, style in entries]
-        legend_beside(axes, handles, [name for name, _ in entries])
+        figures.legend_beside(axes, handles, [name for name, _ in entries])
 
 
 def _checked_run(name: object, run: History | BaseEstimator) -> tuple[History, int | None]:
@@ -286,7 +278,7 @@ def _drawn(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return for each unit the numbers of the steps, from 1, and the values of an entry."""
     values = np.asarray(history.get(entry, ()), dtype=float)
-    # Fewer values than steps, as after a warm start, are those of the last steps.
+    # If there are fewer values than steps, as after a warm start, they are of the last steps.
     first = len(history["loss"]) - len(values)
     steps = np.arange(first, first + len(values))
     drawn = {}
@@ -305,26 +297,22 @@ def _axes(
         width = 4.2 if n_units == 1 else 5.6
         # The legend has a line for each run, and up to three more.
         height = max(3.8 if len(names) <= FEW else 5.0, LINE * (len(names) + 3) + 0.8)
-        size = (width * count + max(2.2, legend_width(names)), height)
-        figure, axes = pyplot().subplots(
+        size = (width * count + max(2.2, figures.legend_width(names)), height)
+        figure, axes = figures.pyplot().subplots(
             1, count * n_units, figsize=size, layout="constrained", squeeze=False
         )
         cells = axes.reshape(count, n_units)
     else:
-        given = given_axes(ax, count, f"None or one axes for each of the {count} panels")
-        figure = given[0].figure
-        cells = np.array([_divided(axes, n_units) for axes in given])
+        given = figures.given_axes(ax, count, f"None or one axes for each of the {count} panels")
+        figure, cells = given[0].figure, given.reshape(count, 1)
+        if n_units > 1:  # side by side in the room of one
+            width = 1 / n_units
+            places = [(unit * width, 0, width * 0.94, 1) for unit in range(n_units)]
+            for axes in given:
+                axes.set_axis_off()
+            cells = np.array([[axes.inset_axes(place) for place in places] for axes in given])
     for first, *others in cells:
         for other in others:
             other.sharey(first)
             other.tick_params(labelleft=False)
     return figure, cells
-
-
-def _divided(axes: Axes, n_parts: int) -> list[Axes]:
-    """Return axes side by side in the room of one."""
-    if n_parts == 1:
-        return [axes]
-    axes.set_axis_off()
-    width = 1 / n_parts
-    return [axes.inset_axes((part * width, 0, width * 0.94, 1)) for part in range(n_parts)]

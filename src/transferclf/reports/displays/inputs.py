@@ -17,8 +17,7 @@ from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.geometry import largest_box
 from transferclf.images.source import ImageSource
-from transferclf.reports.displays.figures import COLOURS, given_axes, new_axes, pyplot, show
-from transferclf.reports.displays.pictures import as_bytes, picture
+from transferclf.reports.displays import figures
 from transferclf.reports.predictions import through, unwrapped
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 TILE = 2.2  # side of one picture in a figure, in inches
 
-FRAME = COLOURS[1]
+FRAME = figures.COLOURS[1]
 
 
 @dataclass(eq=False, repr=False)
@@ -96,17 +95,17 @@ class NetworkInputDisplay:
         sklearn.exceptions.NotFittedError, ImageError, ImportError
             If it is not fitted, images cannot be read, or matplotlib is not installed.
         """
-        pyplot()  # fail early if matplotlib is missing
+        figures.pyplot()  # fail early if matplotlib is missing
         reader, source = _reader(estimator, X)
         size, resize = reader.prefix_.size, reader.resize_
-        images = [picture(source, index) for index in range(len(source))]
+        images = [figures.picture(source, index) for index in range(len(source))]
         inputs = [source.load(index, size, resize) for index in range(len(source))]
         boxes = []
         for image in images:
             height, width = image.shape[:2]
             whole = (0.0, 0.0, float(width), float(height))
             boxes.append(largest_box((height, width), size) if resize == "crop" else whole)
-        display = cls(images, as_bytes(np.stack(inputs)), np.array(boxes))
+        display = cls(images, figures.as_bytes(np.stack(inputs)), np.array(boxes))
         return display.plot(ax=ax, n_columns=n_columns)
 
     def plot(
@@ -121,38 +120,36 @@ class NetworkInputDisplay:
         n_columns : int or None, default=None
             Images in a row of that figure; None is up to two.
         """
+        from matplotlib.patches import Rectangle
+
         check_number("n_columns", n_columns or 1, 1, whole=True, or_else="None or ")
         sides = np.array([image.shape[:2] for image in self.images], dtype=float)
         left, top, right, bottom = np.asarray(self.boxes, dtype=float).T
         self.seen_ = (right - left) * (bottom - top) / sides.prod(axis=1)
         n_images = len(self.images)
         if ax is None:
-            axes = new_axes(2 * n_images, 2 * min(n_columns or 2, n_images), (TILE, TILE + 0.4))
+            axes = figures.new_axes(
+                2 * n_images, 2 * min(n_columns or 2, n_images), (TILE, TILE + 0.4)
+            )
         else:
             expected = f"None or {2 * n_images} axes, two for each image"
-            axes = given_axes(ax, 2 * n_images, expected)
+            axes = figures.given_axes(ax, 2 * n_images, expected)
         self.axes_ = axes.reshape(n_images, 2)
         self.figure_ = self.axes_[0, 0].figure
         for number, (of_image, of_input) in enumerate(self.axes_):
-            self._plot_image(of_image, number)
-            height, width = self.inputs[number].shape[:2]
-            share = self.seen_[number]
-            # 99.6 % is not all.
+            image, given, share = self.images[number], self.inputs[number], self.seen_[number]
+            extent = (0, image.shape[1], image.shape[0], 0)
+            figures.show(of_image, image, f"image {number}", extent=extent)
+            if share < 1:
+                left, top, right, bottom = self.boxes[number]
+                frame = Rectangle((left, top), right - left, bottom - top, fill=False)
+                frame.set(edgecolor=FRAME, linewidth=2.5)
+                of_image.add_patch(frame)
+            # Round down: 99.6 % is not all of it.
             part = "all of it" if share >= 1 else f"{min(math.floor(share * 100), 99)}% of it"
-            title = f"{part}, {width} x {height} pixels"
-            show(of_input, self.inputs[number], title, interpolation="nearest")
+            title = f"{part}, {given.shape[1]} x {given.shape[0]} pixels"
+            figures.show(of_input, given, title, interpolation="nearest")
         return self
-
-    def _plot_image(self, axes: Axes, number: int) -> None:
-        from matplotlib.patches import Rectangle
-
-        height, width = self.images[number].shape[:2]
-        show(axes, self.images[number], f"image {number}", extent=(0, width, height, 0))
-        if self.seen_[number] < 1:
-            left, top, right, bottom = self.boxes[number]
-            frame = Rectangle((left, top), right - left, bottom - top, fill=False)
-            frame.set(edgecolor=FRAME, linewidth=2.5)
-            axes.add_patch(frame)
 
 
 def _reader(estimator: BaseEstimator, X: object) -> tuple[BackboneEstimator, ImageSource]:

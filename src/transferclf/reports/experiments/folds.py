@@ -20,7 +20,7 @@ from transferclf.objectives.registry import kind_of
 from transferclf.reports.experiments.values import digest_of
 from transferclf.reports.predictions import check_is_of_classes, n_samples_of
 
-SEED = 0  # deals the folds where `cv` is a number
+SEED = 0  # deals the folds if `cv` is a number
 
 Split = tuple[np.ndarray, np.ndarray]
 

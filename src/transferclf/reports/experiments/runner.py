@@ -30,7 +30,7 @@ from transferclf.reports.tables import Row
 
 Scorer = Callable[[BaseEstimator, object, np.ndarray], float]
 
-# Measures of every fold; None where a classifier has no numbers for one.
+# Measures of every fold; None if a classifier cannot be measured so.
 MEASURES = (
     "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc", "loss",
     "calibration_error",

@@ -244,7 +244,7 @@ def _table(runs: Sequence[tuple[RunFolder, Row]]) -> DataFrame:
     n_folds = max(facts["folds"] for _, facts in runs)
     of_folds = [f"split{number}_{name}" for name in metrics for number in range(n_folds)]
     of_all = [f"{kind}_{name}" for name in metrics for kind in ("mean", "std")]
-    # Runs without a mean come last; of equal ones the first begun comes first.
+    # Runs without a mean come last. Equal runs stay in the order in which they were begun.
     rows.sort(key=lambda row: math.inf if (mean := row.get(of_all[0])) is None else -mean)
     return table_of(rows, ["name", *of_all, *_ABOUT, *of_folds])
 

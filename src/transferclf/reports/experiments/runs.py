@@ -27,15 +27,15 @@ try:
 except ImportError:  # Windows: two processes may do the same fold, with the same result
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 1  # raised when older versions could not read the files
+FORMAT = 1  # increased when older versions cannot read the files
 
 RUN = "run.json"
 MODEL = "model.transferclf"
 
 _AGAIN = "Its part of the run is done again"
 
-_LONGEST = 40  # characters of a name that go into the folder's
-_DIGITS = 12  # of each digest
+_LONGEST = 40  # characters of a run's name in the name of its folder
+_DIGITS = 12  # of each digest in the name of a folder
 _OURS = re.compile(f"(-[0-9a-f]{{{_DIGITS}}}){{2}}$")
 
 

@@ -152,7 +152,7 @@ def _keras_object(value: Any, name: str) -> Facts:
         config = value.get_config()
     except (NetworkError, NotImplementedError, TypeError, ValueError) as error:
         raise _refused(name, value, str(error)) from None
-    config.pop("name", None)  # Keras counts names on: another one each time
+    config.pop("name", None)  # Keras gives each object another name
     return {"keras": _name(type(value)), "config": _described(config, name)}
 
 

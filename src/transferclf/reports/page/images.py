@@ -88,7 +88,7 @@ def gradcam(subject: Subject) -> Content:
     if subject.classifier is None:
         return subject.needs_network("a heat map")
     evaluation, room = subject.evaluation, min(subject.n_images, subject.evaluation.n_samples)
-    # The worst errors, half of the images, and then any others.
+    # The worst errors take up to half of the room, and any other images the rest.
     wrong = chosen_images(evaluation, "worst", (room + 1) // 2)
     others = chosen_images(evaluation, "random", room)
     indices = np.concatenate([wrong, others[~np.isin(others, wrong)]])[:room].astype(int)
@@ -125,17 +125,10 @@ def _heat_map(display: GradCAMDisplay, row: int) -> Embedded:
     if not heat.any():
         return picture(overlaid, f"Nothing in it speaks for {label}", SIDE)
     top, left = np.unravel_index(heat.argmax(), heat.shape)
-    words = (
-        _part(top, heat.shape[0], ("top", "middle", "bottom")),
-        _part(left, heat.shape[1], ("left", "middle", "right")),
-    )
-    place = "the middle" if words == ("middle", "middle") else " ".join(words)
+    row_word = ("top", "middle", "bottom")[int(3 * (top + 0.5) / heat.shape[0])]
+    column_word = ("left", "middle", "right")[int(3 * (left + 0.5) / heat.shape[1])]
+    place = f"{row_word} {column_word}".replace("middle middle", "the middle")
     return picture(overlaid, f"Heat map for {label}, hottest at {place}", SIDE)
-
-
-def _part(place: int, length: int, words: tuple[str, str, str]) -> str:
-    """Return the word for the third of the length that the place is in."""
-    return words[int(3 * (place + 0.5) / length)]
 
 
 def embedding(subject: Subject) -> Content:
@@ -208,10 +201,9 @@ def _shown(subject: Subject, row: Row, remark: str = "") -> Row:
 
 
 def _doubtful(subject: Subject, row: Row) -> Row:
-    suggested = row["suggested"]
+    shown = _shown(subject, row, f", perhaps {name_text(row['suggested'])}")
     shares = {name: f"{row[name]:.0%}" for name in ("probability", "suggested_probability")}
-    shown = _shown(subject, row, f", perhaps {name_text(suggested)}")
-    return shown | {"suggested": suggested} | shares
+    return shown | {"suggested": row["suggested"]} | shares
 
 
 def _odd(subject: Subject, row: Row) -> Row:

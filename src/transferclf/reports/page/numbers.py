@@ -6,7 +6,6 @@ import importlib.metadata
 import inspect
 import platform
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +19,8 @@ from transferclf.reports.page.subject import Content, Subject, note
 from transferclf.reports.predictions import objective_of
 from transferclf.reports.tables import Row
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-N_PAIRS = 15  # so many pairs of confused classes are listed
-MATRIX_CLASSES = 60  # a matrix of more classes cannot be read
+N_PAIRS = 15  # pairs of confused classes that are listed
+MATRIX_CLASSES = 60  # with more classes, a matrix cannot be read
 
 # The colour of a whole row in one cell; black on it has a contrast above 5.
 FULL_CELL = np.array([77, 156, 201])
@@ -120,9 +116,21 @@ def _matrix(evaluation: Evaluation) -> list[Row]:
 
 def calibration(subject: Subject) -> Content:
     """Return how often predictions are right, by their probability."""
+    from sklearn.calibration import CalibrationDisplay
+
     evaluation = subject.evaluation
     if evaluation.y_proba is None:
         return note(f"Left out: {subject.kind} gives no probabilities.")
+    is_right = (evaluation.y_true == evaluation.y_pred).astype(int)
+    figure, axes = axes_for(figsize=(4.6, 4.2))
+    confidence = np.clip(evaluation.y_proba.max(axis=1), 0, 1)
+    CalibrationDisplay.from_predictions(
+        is_right, confidence, n_bins=N_BINS, pos_label=1, ax=axes, color=COLOURS[0]
+    )
+    axes.set(xlabel="probability of the predicted class", ylabel="share of right predictions")
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
+    axes.lines[0].set_color(GREY)
     error = evaluation.calibration_error
     alt = (
         "Share of right predictions by the probability of the predicted class, of "
@@ -134,23 +142,7 @@ def calibration(subject: Subject) -> Content:
         "says; below it they are too confident. The mean distance from it, weighted by the "
         f"images, is {error:.1%}."
     )
-    return {"text": text, "drawings": [drawing(_calibration_curve(evaluation), alt)]}
-
-
-def _calibration_curve(evaluation: Evaluation) -> Figure:
-    from sklearn.calibration import CalibrationDisplay
-
-    is_right = (evaluation.y_true == evaluation.y_pred).astype(int)
-    figure, axes = axes_for(figsize=(4.6, 4.2))
-    confidence = np.clip(evaluation.y_proba.max(axis=1), 0, 1)
-    CalibrationDisplay.from_predictions(
-        is_right, confidence, n_bins=N_BINS, pos_label=1, ax=axes, color=COLOURS[0]
-    )
-    axes.set(xlabel="probability of the predicted class", ylabel="share of right predictions")
-    if (legend := axes.get_legend()) is not None:
-        legend.remove()
-    axes.lines[0].set_color(GREY)
-    return figure
+    return {"text": text, "drawings": [drawing(figure, alt)]}
 
 
 def history(subject: Subject) -> Content:
@@ -186,7 +178,7 @@ def classifier(subject: Subject) -> Content:
     rows: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
     for name, value in estimator.get_params(deep=False).items():
         default = parameters[name].default if name in parameters else None
-        # By their texts: arrays and most other objects are never the default.
+        # Compare texts: arrays and most other objects never equal the default.
         is_default = type(value) is type(default) and repr(value) == repr(default)
         rows[is_default].append((name, short_name(repr(value), VALUE_WIDTH)))
     n_defaults = count_text(len(rows[True]), "parameter")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from transferclf._checks import check_flag, check_number
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
-from transferclf.reports.displays.pictures import pictures_of
+from transferclf.reports.displays.figures import pictures_of
 from transferclf.reports.evaluation import evaluate
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.page import images, numbers
@@ -28,38 +28,23 @@ from transferclf.reports.tables import extra
 TITLE_WIDTH = 120
 
 
-class Display(Protocol):
-    """A display class that :func:`report` can show."""
-
-    def from_estimator(self, estimator: BaseEstimator, X: object, y: npt.ArrayLike, /) -> Any:
-        """Return a display that was drawn into its `figure_`."""
-
-
-class Section(NamedTuple):
-    """A part of the page: its template shows the values that `contents` returns."""
-
-    id: str
-    heading: str
-    template: str
-    contents: Callable[[Subject], Content]
-
+# Id, heading, template and the function that returns the values for the template.
+Section = tuple[str, str, str, Callable[[Subject], Content]]
 
 # The sections in the order of the page.
-SECTIONS = (
-    Section("summary", "Summary", "summary.html", numbers.summary),
-    Section("classes", "Class by class", "classes.html", numbers.per_class),
-    Section("confusion", "What is taken for what", "confusion.html", numbers.confusion),
-    Section("errors", "Images to look at", "errors.html", images.pictures),
-    Section("gradcam", "Where the network looks", "gradcam.html", images.gradcam),
-    Section(
-        "calibration", "How far to trust the probabilities", "drawings.html", numbers.calibration
-    ),
-    Section("history", "Training", "drawings.html", numbers.history),
-    Section("embedding", "How the network sees the images", "drawings.html", images.embedding),
-    Section("balance", "Images of each class", "balance.html", numbers.balance),
-    Section("audit", "The data themselves", "audit.html", images.audit_findings),
-    Section("classifier", "Parameters", "parameters.html", numbers.classifier),
-    Section("environment", "Versions", "versions.html", numbers.environment),
+SECTIONS: tuple[Section, ...] = (
+    ("summary", "Summary", "summary.html", numbers.summary),
+    ("classes", "Class by class", "classes.html", numbers.per_class),
+    ("confusion", "What is taken for what", "confusion.html", numbers.confusion),
+    ("errors", "Images to look at", "errors.html", images.pictures),
+    ("gradcam", "Where the network looks", "gradcam.html", images.gradcam),
+    ("calibration", "How far to trust the probabilities", "drawings.html", numbers.calibration),
+    ("history", "Training", "drawings.html", numbers.history),
+    ("embedding", "How the network sees the images", "drawings.html", images.embedding),
+    ("balance", "Images of each class", "balance.html", numbers.balance),
+    ("audit", "The data themselves", "audit.html", images.audit_findings),
+    ("classifier", "Parameters", "parameters.html", numbers.classifier),
+    ("environment", "Versions", "versions.html", numbers.environment),
 )
 
 
@@ -72,7 +57,7 @@ def report(
     title: str | None = None,
     n_images: int = 12,
     audit: bool = True,
-    displays: Mapping[str, Display] | None = None,
+    displays: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a page about a fitted classifier: how good it is, where it errs, and on what data.
 
@@ -140,28 +125,30 @@ def report(
         extra(library)  # fail early if one is missing
     subject = _subject(estimator, X, y, n_images, audit)
     heading = short_name(title or f"Report on {subject.name}", TITLE_WIDTH)
-    added = enumerate((displays or {}).items(), 1)
+    added = [_added_section(*item, y) for item in enumerate((displays or {}).items(), 1)]
     sections = [
         {"id": id_, "heading": name, "template": template, "content": contents(subject)}
-        for id_, name, template, contents in (
-            *SECTIONS,
-            *(_further_section(number, *display, y) for number, display in added),
-        )
+        for id_, name, template, contents in (*SECTIONS, *added)
     ]
-    subtitle = _subtitle(subject)
+    now = datetime.now().astimezone()
+    n_classes = count_text(len(subject.evaluation.classes), "class", "classes")
+    size = f"{count_text(subject.evaluation.n_samples, 'image')}, {n_classes}"
+    subtitle = f"{size}. Written on {now.day} {now:%B %Y at %H:%M}."
     content = rendered("page.html", title=heading, subtitle=subtitle, sections=sections)
     with replaced(place) as file:
         file.write(content.encode())
 
 
-def _further_section(number: int, heading: str, display: Display, y: npt.ArrayLike) -> Section:
+def _added_section(number: int, added: tuple[str, Any], y: npt.ArrayLike) -> Section:
+    """Return the section of a display that the caller added."""
+    heading, display = added
     name = short_name(heading, TITLE_WIDTH)
 
     def contents(subject: Subject) -> Content:
         drawn = display.from_estimator(subject.estimator, subject.X, y)
         return {"text": "", "drawings": [drawing(drawn.figure_, f"Display of {name}")]}
 
-    return Section(f"display{number}", name, "drawings.html", contents)
+    return f"display{number}", name, "drawings.html", contents
 
 
 def _check_options(title: object, n_images: int, audit: bool, displays: object) -> None:
@@ -194,10 +181,3 @@ def _subject(
         steps, classifier = transfer_classifier(estimator)
     about = (evaluation, shown, no_images, steps, classifier)
     return Subject(estimator, X, *about, n_images=n_images, audit=audit)
-
-
-def _subtitle(subject: Subject) -> str:
-    evaluation, now = subject.evaluation, datetime.now().astimezone()
-    n_classes = count_text(len(evaluation.classes), "class", "classes")
-    n_images = count_text(evaluation.n_samples, "image")
-    return f"{n_images}, {n_classes}. Written on {now.day} {now:%B %Y at %H:%M}."
