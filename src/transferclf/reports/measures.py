@@ -67,19 +67,13 @@ def of_probabilities(
         # scikit-learn warns about sums that differ from one by rounding.
         exact = y_proba / y_proba.sum(axis=1, dtype=float, keepdims=True)
         loss = float(metrics.log_loss(true, exact, labels=labels, sample_weight=weights))
-    return {"loss": loss, "calibration_error": _calibration_error(true, y_proba, weights)}
-
-
-def _calibration_error(true: np.ndarray, y_proba: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return the expected calibration error.
-
-    Bins are open below and closed above, as in the paper.
-    """
+    # The expected calibration error; bins are open below and closed above, as in the paper.
     confidence = y_proba.max(axis=1).astype(float)
     surplus = confidence - (y_proba.argmax(axis=1) == true)
     shares = np.full(len(true), 1 / len(true)) if weights is None else weights / weights.sum()
     bins = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
-    return float(np.abs(np.bincount(bins, shares * surplus, N_BINS)).sum())
+    error = float(np.abs(np.bincount(bins, shares * surplus, N_BINS)).sum())
+    return {"loss": loss, "calibration_error": error}
 
 
 def per_class(

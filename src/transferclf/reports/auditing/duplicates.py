@@ -28,11 +28,6 @@ class Neighbours:
     nearest: np.ndarray
     similarity: np.ndarray
 
-    @classmethod
-    def none_yet(cls, n: int) -> Neighbours:
-        """Return n images without neighbours."""
-        return cls(np.full(n, -1), np.full(n, -np.inf))
-
     def note(self, rows: np.ndarray, similarity: np.ndarray) -> None:
         """Fill in some images, by their similarities to all images."""
         nearest = similarity.argmax(axis=1)
@@ -76,7 +71,7 @@ def neighbourhood(
     unit = _unit(features)
     n = len(unit)
     groups, distance = np.arange(n, dtype=np.int32), np.full(n, np.nan)
-    of_all, of_label, of_split = (Neighbours.none_yet(n) for _ in range(3))
+    of_all, of_label, of_split = (Neighbours(np.full(n, -1), np.full(n, -np.inf)) for _ in range(3))
     found = Neighbourhood(of_all, of_label, of_split, groups, exact, distance)
     step = max(BLOCK_NUMBERS // max(n, 1), 1)
     for start in range(0, n, step):

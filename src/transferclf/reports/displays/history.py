@@ -153,8 +153,8 @@ class TrainingHistoryDisplay:
         ax : matplotlib.axes.Axes, sequence of them or None, default=None
             One for each metric; None makes a new figure. Two panels share the room of one axes.
         metrics : str, sequence of str or None, default=None
-            The metrics to draw, such as "loss"; None is all of them: for classes "loss" and
-            "accuracy".
+            The metrics to draw, such as "loss"; None is "loss" and "accuracy", or the measure of
+            another kind of target.
         legend : bool, default=True
             Whether the last panel has a legend beside it.
         **line_options
@@ -183,15 +183,16 @@ class TrainingHistoryDisplay:
 
     def _panels(self, metrics: str | Sequence[str] | None) -> tuple[str, ...]:
         """Return the metrics to draw. Histories name what their objective measures."""
-        entries = [entry for history in self.histories.values() for entry in history]
-        known = dict.fromkeys(["loss", *(entry.removeprefix("val_") for entry in entries)])
-        known.pop("learning_rate", None)
-        if len(known) == 1:
-            known["accuracy"] = None
+        known, usual = {"loss": None, "accuracy": None}, {"loss": None}
+        for history in self.histories.values():
+            measures = dict.fromkeys(entry.removeprefix("val_") for entry in history)
+            others = [name for name in measures if name not in ("loss", "learning_rate")]
+            known |= dict.fromkeys(others)
+            usual |= dict.fromkeys(["accuracy"] if not others or "accuracy" in others else others)
         if metrics is None:
-            return tuple(known)
+            return tuple(usual)
         panels = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-        if not panels or not set(panels) <= {*known, "accuracy"}:
+        if not panels or not set(panels) <= set(known):
             raise InvalidParameterError(
                 f"metrics must be some of {tuple(known)}. Got {metrics!r} instead."
             )
