@@ -302,14 +302,12 @@ def _names_at(splits: Mapping[object, npt.ArrayLike], n_samples: int) -> np.ndar
     names = np.full(n_samples, None, dtype=object)
     for name, positions in splits.items():
         where = np.asarray(positions)
-        if where.dtype.kind not in "biu" or (where.dtype == bool and len(where) != n_samples):
-            raise InvalidParameterError(
-                f"splits[{name!r}] must be positions in X. Got {where.dtype} instead."
-            )
-        if where.dtype != bool and not ((where >= 0) & (where < n_samples)).all():
+        is_mask = where.dtype == bool and len(where) == n_samples
+        is_inside = where.dtype.kind in "iu" and ((where >= 0) & (where < n_samples)).all()
+        if not is_mask and not is_inside:
             raise InvalidParameterError(
                 f"splits[{name!r}] must be positions from 0 to {n_samples - 1}. "
-                f"Got {where.min()} to {where.max()}."
+                f"Got {positions!r:.200} instead."
             )
         names[where] = str(name)
     missing = [index for index, name in enumerate(names) if name is None]

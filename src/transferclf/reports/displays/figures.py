@@ -20,18 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Colours that people with any colour vision tell apart; yellow, the faintest on white, comes last.
+# Blue, vermilion, bluish green, reddish purple, orange, sky blue, black and yellow: colours that
+# people with any colour vision tell apart. Yellow, the faintest on white, comes last.
 # Source: Okabe and Ito, "Color Universal Design", 2008.
 COLOURS = (
-    "#0072B2",  # blue
-    "#D55E00",  # vermilion
-    "#009E73",  # bluish green
-    "#CC79A7",  # reddish purple
-    "#E69F00",  # orange
-    "#56B4E9",  # sky blue
-    "#000000",  # black
-    "#F0E442",  # yellow
-)
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
+)  # fmt: skip
 GREY = "#5F5F5F"
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
