@@ -159,7 +159,7 @@ def _compared(
     about: DataFrame, readable: Readable, threshold: float, n_neighbors: int, verbose: int
 ) -> Neighbourhood:
     assert readable.source is not None
-    splits = np.unique(about["split"].astype(str), return_inverse=True)[1]
+    splits, _ = extra("pandas").factorize(about["split"])
     with bar_if(verbose, len(about), "images compared") as advance:
         return neighbourhood(
             readable.features,
