@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 from head_helpers import probabilities
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
@@ -120,6 +120,7 @@ def test_names_that_are_different(labels):
     assert similar_names(labels) == []
 
 
+@example("\xa0")
 @given(st.text(min_size=1, max_size=12))
 def test_ways_to_write_a_name_have_one_skeleton(name):
     bones = skeleton(name)

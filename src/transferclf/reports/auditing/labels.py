@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -153,10 +154,10 @@ def similar_names(labels: list[object]) -> list[Row]:
 def skeleton(label: object) -> str:
     """Return the look of a name without hyphens, underscores and full stops.
 
-    Names of separators alone, such as "-" and "_", are compared as they are. So are numbers:
-    -1 and 1 do not look alike.
+    Names of separators or blanks alone, such as "-" and " ", are compared as they are. So are
+    numbers: -1 and 1 do not look alike.
     """
     if not isinstance(label, str):
         return f"{type(label).__name__} {label}"
     text = look(label)
-    return text.translate(_NO_SEPARATORS) or text or label
+    return text.translate(_NO_SEPARATORS) or text or unicodedata.normalize("NFKC", label)
