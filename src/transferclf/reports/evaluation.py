@@ -69,10 +69,8 @@ def evaluate(
 
     Raises
     ------
-    InvalidParameterError
-        If `estimator` is no classifier, or a `top_k` is no whole number of at least 1.
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
+    InvalidParameterError, sklearn.exceptions.NotFittedError
+        If `estimator` is no fitted classifier, or a `top_k` is no whole number of at least 1.
     ValueError
         If y has not one known label per image, or probabilities do not sum up to one.
 
@@ -184,10 +182,9 @@ class Evaluation(Bunch):
 
         Raises
         ------
-        InvalidParameterError
-            If there are neither predictions nor probabilities, or `top_k` is not of whole numbers.
-        ValueError
-            If lengths, labels or probabilities do not fit.
+        InvalidParameterError, ValueError
+            If there are neither predictions nor probabilities, `top_k` is not of whole numbers, or
+            lengths, labels or probabilities do not fit.
 
         Warns
         -----

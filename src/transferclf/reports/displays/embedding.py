@@ -163,10 +163,8 @@ class EmbeddingDisplay:
 
         Raises
         ------
-        InvalidParameterError
-            If a parameter is not as above.
-        ValueError
-            If features are not finite numbers (n, d), or y has not one label for each row.
+        InvalidParameterError, ValueError
+            If a parameter is not as above, such as features with NaN.
         """
         _check_method(method, perplexity)
         rows = np.asarray(features)
