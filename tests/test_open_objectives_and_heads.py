@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from image_helpers import striped_images
@@ -10,12 +11,23 @@ from transferclf import TransferClassifier, load_model, save_model
 from transferclf.exceptions import InvalidParameterError
 from transferclf.heads import registry as heads
 from transferclf.heads.fitted import FittedHead
+from transferclf.heads.gradients import layer_gradients
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Classes, Objective, objective_for, register_objective
 from transferclf.objectives import registry as objectives
 from transferclf.objectives.base import Evaluated, Judged
-from transferclf.reports import evaluate
+from transferclf.reports import (
+    GradCAMDisplay,
+    ImageGridDisplay,
+    TrainingHistoryDisplay,
+    audit,
+    evaluate,
+    report,
+    run_experiments,
+)
+
+mpl.use("Agg")
 
 N, SIDE = 24, 32
 IMAGES = striped_images(N, np.random.default_rng(1))
@@ -181,6 +193,49 @@ def test_its_validation_images_are_measured(points):
     classifier = tiny(validation_fraction=0.25, **options).fit(IMAGES, points)
     assert len(classifier.sample_indices_) == 18
     assert {"val_loss", "val_distance"} <= set(classifier.history_)
+
+
+def test_the_course_of_its_training_is_drawn_by_its_measure(points):
+    classifier = tiny().fit(IMAGES, points, validation_data=(IMAGES[:6], points[:6]))
+    display = TrainingHistoryDisplay.from_estimator(classifier, name="run")
+    assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "distance"]
+    drawn = display.lines_["run", "val_distance"].get_ydata()
+    np.testing.assert_array_equal(drawn, classifier.history_["val_distance"])
+
+
+def test_grad_cam_takes_the_score_of_one_of_its_outputs(points):
+    classifier = tiny().fit(IMAGES, points)
+    of_second = GradCAMDisplay.from_estimator(classifier, IMAGES[:4], class_=1)
+    values = classifier.predict(IMAGES[:4])
+    np.testing.assert_allclose(of_second.probabilities, values[:, 1], atol=1e-5)
+    titles = [axes.get_title() for axes in of_second.axes_]
+    assert titles == [f"1\n{value:.3g}" for value in of_second.probabilities]
+    of_highest = GradCAMDisplay.from_estimator(classifier, IMAGES[:4])
+    np.testing.assert_array_equal(of_highest.classes, values.argmax(axis=1))
+    # Unlike before a softmax, the mean of the weights of all outputs says something.
+    model = classifier.model_
+    activations, gradients = layer_gradients(model, of_second.layer, IMAGES[:4], np.ones(4, int))
+    other = layer_gradients(model, of_second.layer, IMAGES[:4], np.zeros(4, int))[1]
+    assert np.abs(gradients + other).max() > 0.01 * np.abs(gradients).max()
+    maps = np.maximum((gradients.mean(axis=(1, 2), keepdims=True) * activations).sum(axis=-1), 0)
+    expected = maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+    np.testing.assert_allclose(of_second.heatmaps, expected, atol=1e-5)
+
+
+def test_reports_about_classes_say_so_at_once(points, tmp_path):
+    classifier = tiny().fit(IMAGES, points)
+    told = "is about classes: expected one class for each sample. Got .* kind 'points'"
+    with pytest.raises(InvalidParameterError, match=told):
+        evaluate(classifier, IMAGES, points)
+    with pytest.raises(InvalidParameterError, match=told):
+        report(classifier, IMAGES, points, tmp_path / "page.html")
+    with pytest.raises(InvalidParameterError, match=told):
+        ImageGridDisplay.from_estimator(classifier, IMAGES, points)
+    with pytest.raises(InvalidParameterError, match=f"audit {told}"):
+        audit(IMAGES, points)
+    with pytest.raises(InvalidParameterError, match=f"run_experiments {told}"):
+        run_experiments({"a": tiny()}, IMAGES, points, directory=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
 
 
 def test_classes_take_what_no_other_kind_takes(points):

@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 from head_helpers import probabilities
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
@@ -16,10 +16,13 @@ from transferclf.heads.linear import fit_linear
 from transferclf.objectives import Classes
 from transferclf.reports import audit
 from transferclf.reports.auditing import labels as judging
-from transferclf.reports.auditing.cropping import seen_shares
-from transferclf.reports.auditing.labels import judged_labels
-from transferclf.reports.auditing.naming import missing_classes, similar_names, skeleton
-from transferclf.reports.auditing.readable import Facts
+from transferclf.reports.auditing.labels import (
+    judged_labels,
+    missing_classes,
+    similar_names,
+    skeleton,
+)
+from transferclf.reports.auditing.readable import Facts, seen_shares
 from transferclf.reports.tables import rows_of
 from transferclf.training.judging import held_out_probabilities
 
@@ -117,6 +120,7 @@ def test_names_that_are_different(labels):
     assert similar_names(labels) == []
 
 
+@example("\xa0")
 @given(st.text(min_size=1, max_size=12))
 def test_ways_to_write_a_name_have_one_skeleton(name):
     bones = skeleton(name)

@@ -249,3 +249,11 @@ def test_what_has_no_history():
         TrainingHistoryDisplay.from_estimator(pipeline)
     with pytest.raises(InvalidParameterError, match="metrics must be some of"):
         TrainingHistoryDisplay.from_histories({"run": HISTORY}, metrics=("f1",))
+
+
+def test_other_entries_of_a_history_are_drawn_where_they_are_asked_for():
+    history = HISTORY | {"f1": [0.1, 0.2, 0.3, 0.4]}
+    display = TrainingHistoryDisplay.from_histories({"run": history})
+    assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "accuracy"]
+    display = TrainingHistoryDisplay.from_histories({"run": history}, metrics="f1")
+    assert points(display.lines_["run", "f1"]) == ([1, 2, 3, 4], history["f1"])

@@ -1,11 +1,11 @@
-"""How the class scores of a network depend on the activations of one of its layers.
+"""How the scores of a network depend on the activations of one of its layers.
 
-The scores are those before the softmax, less their mean over the classes. A softmax takes no notice
-of what is added to all scores, so that heads trained from random weights add anything there; maps
-of two networks that always predict the same are to be the same.
+Scores are the numbers before the last activation. Before a softmax, their mean over the classes is
+taken off: a softmax does not change if one number is added to all scores, and two networks that
+always predict the same should have the same maps.
 
-Something that is zero is added to the layer's activations, and the gradient is taken with respect
-to that: this finds only the ways that lead through the layer, in any Keras backend.
+Zeros are added to the layer's activations, and the gradient is taken with respect to these zeros.
+So only paths through the layer count, in any Keras backend.
 """
 
 from __future__ import annotations
@@ -60,25 +60,25 @@ def map_layers(model: keras.Model) -> dict[str, tuple[int, int]]:
 
 
 def layer_gradients(
-    model: keras.Model, layer: str, pixels: np.ndarray, classes: np.ndarray
+    model: keras.Model, layer: str, pixels: np.ndarray, outputs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the activations of a layer, and the gradients of class scores with respect to them.
+    """Return the activations of a layer, and the gradients of scores with respect to them.
 
-    `model` is flat, from pixels between 0 and 255 to probabilities, and ends in a dense layer with
-    a softmax. `classes` is the index of the class whose score is looked at, for each image. Both
-    results have shape (n, map height, map width, channels), float32.
+    `model` is flat, takes pixels between 0 and 255, and ends in a dense layer. `outputs` is the
+    index of an output for each image. Both results have shape (n, map height, map width,
+    channels), float32.
     """
     with undisturbed():
         nudged = _nudged(model, layer)
     starts = range(0, len(pixels), BATCH_SIZE)
     parts = [slice(start, start + BATCH_SIZE) for start in starts]
-    results = [_of_batch(nudged, pixels[part], classes[part]) for part in parts]
+    results = [_of_batch(nudged, pixels[part], outputs[part]) for part in parts]
     activations, gradients = zip(*results, strict=True)
     return np.concatenate(activations), np.concatenate(gradients)
 
 
 def _of_batch(
-    nudged: keras.Model, pixels: np.ndarray, classes: np.ndarray
+    nudged: keras.Model, pixels: np.ndarray, outputs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     shape = (len(pixels), *nudged.inputs[1].shape[1:])
     zeros = keras.ops.zeros(shape, nudged.inputs[1].dtype)
@@ -87,7 +87,7 @@ def _of_batch(
     def chosen_scores(nudge: Tensor) -> tuple[Tensor, Tensor]:
         activations, scores = nudged([images, nudge], training=False)
         # Rows do not depend on each other, so that the gradient of the sum is that of each.
-        chosen = keras.ops.one_hot(classes, scores.shape[-1], dtype=scores.dtype)
+        chosen = keras.ops.one_hot(outputs, scores.shape[-1], dtype=scores.dtype)
         return keras.ops.sum(scores * chosen), activations
 
     gradients, activations = gradient_at(chosen_scores, zeros)
@@ -99,14 +99,14 @@ def _numbers(tensor: Tensor) -> np.ndarray:
 
 
 def _nudged(model: keras.Model, layer: str) -> keras.Model:
-    """From pixels and what is added to the layer's activations to these and the class scores."""
+    """From pixels and what is added to the layer's activations to these and the scores."""
     pixels = keras.Input(model.inputs[0].shape[1:], name="seen_pixels")
     last, wanted = nodes_in_order(model)[-1].operation, model.get_layer(layer)
     found: dict[str, Tensor] = {}
 
     def replaced(operation: keras.Operation) -> Operation:
         if operation is last:
-            return _centred_scores(last)
+            return _scores(last)
         return nudged if operation is wanted else operation
 
     def nudged(*args: object, **kwargs: object) -> Tensor:
@@ -118,12 +118,14 @@ def _nudged(model: keras.Model, layer: str) -> keras.Model:
     return keras.Model([pixels, found["nudge"]], [found["activations"], scores])
 
 
-def _centred_scores(layer: Any) -> Any:
-    """What this layer computes before its softmax, less the mean over the classes."""
+def _scores(layer: Any) -> Any:
+    """Return this layer without its activation; scores before a softmax have the mean zero."""
     scores = type(layer).from_config(layer.get_config() | {"activation": "linear"})
     scores.build(tuple(layer.kernel.shape[:1]))
     weights = layer.get_weights()
-    scores.set_weights([weight - weight.mean(axis=-1, keepdims=True) for weight in weights])
+    if layer.activation is keras.activations.softmax:
+        weights = [weight - weight.mean(axis=-1, keepdims=True) for weight in weights]
+    scores.set_weights(weights)
     return scores
 
 

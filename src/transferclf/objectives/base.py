@@ -80,6 +80,10 @@ class Objective(ABC):
     def description(self) -> str:
         """Return the outputs as text for error messages, such as "['cat', 'dog']"."""
 
+    def output_names(self) -> np.ndarray:
+        """Return what the outputs are called, shape (n_outputs,): their numbers, or labels."""
+        return np.arange(self.n_outputs)
+
     @abstractmethod
     def attributes(self) -> dict[str, object]:
         """Return fitted attributes of the estimator, such as `classes_`."""

@@ -81,6 +81,9 @@ class Classes(Objective):
     def description(self) -> str:
         return str(self.labels.tolist())
 
+    def output_names(self) -> np.ndarray:
+        return self.labels
+
     def attributes(self) -> dict[str, object]:
         return {"classes_": self.labels}
 

@@ -21,12 +21,17 @@ def register_objective(objective: type[Objective]) -> type[Objective]:
     return objective
 
 
-def objective_for(y: object, n_samples: int) -> tuple[Objective, np.ndarray]:
-    """Return the objective that takes y, and y encoded."""
+def kind_of(y: object) -> type[Objective]:
+    """Return the kind of target that takes y."""
     for kind in reversed(_KINDS.values()):
         if kind.takes(y):
-            return kind.encode(y, n_samples)
-    return Classes.encode(y, n_samples)  # to raise its errors
+            return kind
+    return Classes  # its errors say what is expected
+
+
+def objective_for(y: object, n_samples: int) -> tuple[Objective, np.ndarray]:
+    """Return the objective that takes y, and y encoded."""
+    return kind_of(y).encode(y, n_samples)
 
 
 def announced(classes: object, known: Objective | None) -> Objective:

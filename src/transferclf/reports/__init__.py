@@ -7,7 +7,7 @@ matplotlib, pandas) are imported where they are needed.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transferclf.reports.auditing.audits import Audit as Audit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transferclf.reports.experiments.running import run_experiments as run_experiments
     from transferclf.reports.page.writing import report as report
 
-# No module has the name of what it holds: importing it would put the module in its place.
+# No module has the name of an object in it: importing the module would replace the object.
 _HOME = {
     "Audit": "transferclf.reports.auditing.audits",
     "ClassBalanceDisplay": "transferclf.reports.displays.balance",
@@ -45,25 +45,10 @@ _HOME = {
     "run_experiments": "transferclf.reports.experiments.running",
 }
 
-__all__ = [
-    "Audit",
-    "ClassBalanceDisplay",
-    "EmbeddingDisplay",
-    "Evaluation",
-    "GradCAMDisplay",
-    "ImageGridDisplay",
-    "NetworkInputDisplay",
-    "TrainingHistoryDisplay",
-    "audit",
-    "compare",
-    "evaluate",
-    "load_experiments",
-    "report",
-    "run_experiments",
-]
+__all__ = list(_HOME)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn import metrics
+from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
 from transferclf._checks import is_number
@@ -26,39 +27,38 @@ from transferclf.reports.predictions import (
     n_samples_of,
     predictions_of,
 )
+from transferclf.reports.tables import Row
 
-# How many of the most confused pairs of classes are printed.
-N_CONFUSED = 5
+N_CONFUSED = 5  # pairs of confused classes that are printed
 
 # Values for each sample, left out of `to_dict` unless they are asked for.
 PER_SAMPLE = ("y_true", "y_pred", "y_proba")
 
 
 def evaluate(
-    estimator: Any,
-    X: Any,
-    y: Any,
+    estimator: BaseEstimator,
+    X: object,
+    y: npt.ArrayLike,
     *,
     top_k: int | Sequence[int] = (1, 3, 5),
-    sample_weight: Any = None,
+    sample_weight: npt.ArrayLike | None = None,
 ) -> Evaluation:
     """Measure how good a classifier is, by scikit-learn's own measures.
 
-    Any fitted classifier will do. A TransferClassifier, also in a pipeline or a search, looks at
-    the images once.
+    A TransferClassifier, also in a pipeline or a search, looks at the images once.
 
     Parameters
     ----------
     estimator : estimator
-        A fitted classifier. Without `predict_proba` there is no loss and no calibration error, and
-        `decision_function` ranks the classes for ROC AUC and top-k accuracy.
+        Any fitted classifier. Without `predict_proba` there is no loss and no calibration error,
+        and `decision_function` ranks the classes for ROC AUC and top-k accuracy.
     X : array-like or sequence of images, n of them
         Whatever the estimator takes.
     y : array-like of shape (n,)
-        The true labels; not all classes need to be there.
+        The true labels; some classes may be missing.
     top_k : int or sequence of int, default=(1, 3, 5)
-        For which k to count the images whose true class is among the k best; those that are not
-        below the number of classes are left out.
+        For each k below the number of classes, count the images whose true class is among the k
+        best.
     sample_weight : array-like of shape (n,) or None, default=None
         Weight of each image.
 
@@ -69,12 +69,10 @@ def evaluate(
 
     Raises
     ------
-    InvalidParameterError
-        If `estimator` is no classifier, or `top_k` is not of whole numbers of at least 1.
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
+    InvalidParameterError, sklearn.exceptions.NotFittedError
+        If `estimator` is no fitted classifier, or a `top_k` is no whole number of at least 1.
     ValueError
-        If y has not one known label per image, or probabilities are not what they should be.
+        If y has not one known label per image, or probabilities do not sum up to one.
 
     Examples
     --------
@@ -108,33 +106,32 @@ class Evaluation(Bunch):
     n_samples : int
         Number of images.
     classes : ndarray of shape (n_classes,)
-        All classes, in the order of all that follows.
+        All classes, in the order of all tables.
     loss : float or None
         Mean cross-entropy in nats, probabilities clipped as scikit-learn's `log_loss` does; None
         where there are no probabilities.
     accuracy : float
-        Share of the images that are predicted right.
+        Share of right predictions.
     top_k : dict of int to float
         Share of the images whose true class is among the k best; empty without scores.
     balanced_accuracy : float
-        Mean of the recalls of the classes that y has.
+        Mean of the recalls of the classes in y.
     f1_macro, f1_weighted : float
-        Means of the F1 scores of all classes that are true or predicted somewhere: plain, and
-        weighted by support.
+        Means of the F1 scores of all true or predicted classes: plain, and weighted by support.
     roc_auc : float or None
-        Mean over the classes of the area under the curve of one against the rest; of the classes
-        that y has, and None if these are fewer than two or there are no scores.
+        Mean, over the classes in y, of the area under the curve of one against the rest; None if
+        these are fewer than two or there are no scores.
     per_class : dict of str to ndarray of shape (n_classes,)
         "class", "precision", "recall", "f1" and "support", which is the number of images (with
-        weights, their sum). Undefined values, as the recall of a class that y has not, are NaN.
+        weights, their sum). Undefined values, such as the recall of a class not in y, are NaN.
     confusion_matrix : ndarray of shape (n_classes, n_classes)
         Number (or weight) of images of each true class (row) by predicted class (column).
     calibration_error : float or None
         Mean distance between confidence and accuracy over 15 bins of equal width, weighted by the
-        images in each; from 0 (confidence is what it says) to 1.
+        images in each; 0 is best, 1 is worst.
     confused : list of dict
-        The wrong pairs, the most frequent first: "true", "predicted", "count" and "share", which
-        is of the images of the true class.
+        The wrong pairs, the most frequent first: "true", "predicted", "count", and "share" of the
+        images of the true class.
     y_true, y_pred : ndarray of shape (n_samples,)
         Labels.
     y_proba : ndarray of shape (n_samples, n_classes) or None
@@ -157,14 +154,14 @@ class Evaluation(Bunch):
     @classmethod
     def from_predictions(
         cls,
-        y_true: Any,
-        y_pred: Any = None,
-        y_proba: Any = None,
+        y_true: npt.ArrayLike,
+        y_pred: npt.ArrayLike | None = None,
+        y_proba: npt.ArrayLike | None = None,
         *,
-        y_score: Any = None,
-        classes: Any = None,
+        y_score: npt.ArrayLike | None = None,
+        classes: npt.ArrayLike | None = None,
         top_k: int | Sequence[int] = (1, 3, 5),
-        sample_weight: Any = None,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> Evaluation:
         """Measure predictions that were made before.
 
@@ -177,22 +174,17 @@ class Evaluation(Bunch):
         y_proba : array-like of shape (n, n_classes) or None, default=None
             Probabilities; for two classes also those of the second, of shape (n,).
         y_score : array-like of shape (n, n_classes) or None, default=None
-            What classes are ranked by; None takes the probabilities.
+            Scores that rank the classes; None takes the probabilities.
         classes : array-like of shape (n_classes,) or None, default=None
             The classes of the columns; None takes all labels that there are, sorted.
         top_k, sample_weight
             As for :func:`evaluate`.
 
-        Returns
-        -------
-        Evaluation
-
         Raises
         ------
-        InvalidParameterError
-            If there are neither predictions nor probabilities, or `top_k` is not of whole numbers.
-        ValueError
-            If lengths, labels or probabilities do not fit.
+        InvalidParameterError, ValueError
+            If there are neither predictions nor probabilities, `top_k` is not of whole numbers, or
+            lengths, labels or probabilities do not fit.
 
         Warns
         -----
@@ -210,24 +202,18 @@ class Evaluation(Bunch):
         said = Predictions(known, np.asarray(y_pred), probabilities, scores)
         return _evaluation(y_true, said, counts, sample_weight)
 
-    def to_dict(self, *, per_sample: bool = False) -> dict[str, Any]:
-        """The measures as plain lists, dicts and numbers, as JSON has them.
+    def to_dict(self, *, per_sample: bool = False) -> dict[str, object]:
+        """Return the measures as plain lists, dicts and numbers, as JSON has them.
+
+        Keys are strings, also those of `top_k`, and undefined values are None.
 
         Parameters
         ----------
         per_sample : bool, default=False
-            Whether `y_true`, `y_pred` and `y_proba` are there too.
-
-        Returns
-        -------
-        dict
-            Keys are strings, also those of `top_k`, and undefined values are None.
+            Whether to include `y_true`, `y_pred` and `y_proba`.
         """
-        return {
-            name: jsonable(value)
-            for name, value in self.items()
-            if per_sample or name not in PER_SAMPLE
-        }
+        left_out = () if per_sample else PER_SAMPLE
+        return {name: jsonable(value) for name, value in self.items() if name not in left_out}
 
     def __str__(self) -> str:
         parts = [_head_text(self), _table_text(self), _pairs_text(self)]
@@ -238,57 +224,58 @@ class Evaluation(Bunch):
 
 
 @few_of_each_class()
-def _evaluation(y: Any, said: Predictions, top_k: list[int], sample_weight: Any) -> Evaluation:
+def _evaluation(
+    y: npt.ArrayLike, said: Predictions, top_k: list[int], sample_weight: npt.ArrayLike | None
+) -> Evaluation:
     classes, n_samples = said.classes, len(said.y_pred)
     true = label_indices(y, n_samples, classes)
     predicted = label_indices(said.y_pred, n_samples, classes)
     weights = None if sample_weight is None else check_sample_weight(sample_weight, n_samples)
+    for what, values in (("Scores", said.y_score), ("Probabilities", said.y_proba)):
+        if values is not None and len(values) != n_samples:
+            raise ValueError(
+                f"{what} must have one row per label. "
+                f"Got {len(values)} rows and {n_samples} labels."
+            )
     # With one more label than there is, scikit-learn does not warn where there is only one.
     matrix = metrics.confusion_matrix(
         true, predicted, labels=np.arange(len(classes) + 1), sample_weight=weights
     )[:-1, :-1]
-    ranked: dict[str, Any] = {"top_k": {}, "roc_auc": None}
-    if said.y_score is not None:
-        _check_rows("Scores", said.y_score, n_samples)
-        ranked = of_scores(true, said.y_score, top_k, weights)
-    probable: dict[str, Any] = {"loss": None, "calibration_error": None}
-    if said.y_proba is not None:
-        _check_rows("Probabilities", said.y_proba, n_samples)
-        probable = of_probabilities(true, said.y_proba, weights)
     return Evaluation(
         n_samples=n_samples,
         classes=classes,
         **of_labels(true, predicted, weights),
-        **ranked,
-        **probable,
+        **of_scores(true, said.y_score, top_k, weights),
+        **of_probabilities(true, said.y_proba, weights),
         per_class=per_class(true, predicted, classes, weights),
         confusion_matrix=matrix,
-        confused=_confused(matrix, classes),
+        confused=_confused(matrix, classes.tolist()),
         y_true=classes[true],
         y_pred=classes[predicted],
         y_proba=said.y_proba,
     )
 
 
-def _confused(matrix: np.ndarray, classes: np.ndarray) -> list[dict[str, Any]]:
+def _confused(matrix: np.ndarray, labels: list[object]) -> list[Row]:
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
-    support, labels = matrix.sum(axis=1), classes.tolist()
     order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
     return [
         {
             "true": labels[row],
             "predicted": labels[column],
             "count": wrong[row, column].item(),
-            "share": float(wrong[row, column] / support[row]),
+            "share": float(wrong[row, column] / matrix[row].sum()),
         }
         for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
     ]
 
 
-def _known_classes(y_true: Any, y_pred: Any, classes: Any) -> np.ndarray:
+def _known_classes(
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike | None, classes: npt.ArrayLike | None
+) -> np.ndarray:
     if classes is None:
-        labels = [np.asarray(y_true), *([] if y_pred is None else [np.asarray(y_pred)])]
+        labels = [np.asarray(y) for y in (y_true, y_pred) if y is not None]
         try:
             known = np.unique(np.concatenate(labels))
         except TypeError:
@@ -304,74 +291,64 @@ def _known_classes(y_true: Any, y_pred: Any, classes: Any) -> np.ndarray:
     return known
 
 
-def _checked_scores(y_score: Any, n_classes: int) -> np.ndarray:
+def _checked_scores(y_score: npt.ArrayLike, n_classes: int) -> np.ndarray:
     scores = np.asarray(y_score, dtype=float)
-    if scores.ndim != 2 or scores.shape[1] != n_classes or np.isnan(scores).any():
+    has_nan = np.isnan(scores).any()
+    if scores.ndim != 2 or scores.shape[1] != n_classes or has_nan:
         raise ValueError(
             f"Scores must be numbers of shape (n, {n_classes}), one column for each class. "
-            f"Got shape {scores.shape}{', with NaN' if np.isnan(scores).any() else ''} instead."
+            f"Got shape {scores.shape}{', with NaN' if has_nan else ''} instead."
         )
     return scores
 
 
-def _check_rows(what: str, values: np.ndarray, n_samples: int) -> None:
-    if len(values) != n_samples:
-        raise ValueError(
-            f"{what} must have one row per label. Got {len(values)} rows and {n_samples} labels."
-        )
-
-
 def _checked_top_k(top_k: int | Sequence[int]) -> list[int]:
-    numbers: Any = [top_k] if isinstance(top_k, Integral) else top_k
-    is_sequence = isinstance(numbers, Iterable) and not isinstance(numbers, str)
-    counts: list[Any] = list(numbers) if is_sequence else [None]
-    for k in counts:
-        if not is_number(k, whole=True) or k < 1:
-            raise InvalidParameterError(
-                f"top_k must be whole numbers of at least 1, such as (1, 3, 5). Got {top_k!r}."
-            )
+    is_several = isinstance(top_k, Iterable) and not isinstance(top_k, str)
+    counts: list[Any] = [*top_k] if is_several else [top_k]  # type: ignore[misc]
+    if not all(is_number(k, whole=True) and k >= 1 for k in counts):
+        raise InvalidParameterError(
+            f"top_k must be whole numbers of at least 1, such as (1, 3, 5). Got {top_k!r}."
+        )
     return sorted({int(k) for k in counts})
 
 
 def _head_text(evaluation: Evaluation) -> str:
-    """The measures of all images together."""
+    """Return the measures of all images together."""
     size = count_text(evaluation.n_samples, "sample")
     n_classes = count_text(len(evaluation.classes), "class", "classes")
-    ranked = [(f"top-{k}", share) for k, share in evaluation.top_k.items() if k > 1]
+    ranked = {f"top-{k}": share for k, share in evaluation.top_k.items() if k > 1}
     lines = [
-        [("accuracy", evaluation.accuracy), *ranked, ("balanced", evaluation.balanced_accuracy)],
-        [("F1 macro", evaluation.f1_macro), ("weighted", evaluation.f1_weighted)],
-        [
-            ("loss", evaluation.loss),
-            ("ROC AUC", evaluation.roc_auc),
-            ("calibration error", evaluation.calibration_error),
-        ],
+        {"accuracy": evaluation.accuracy} | ranked | {"balanced": evaluation.balanced_accuracy},
+        {"F1 macro": evaluation.f1_macro, "weighted": evaluation.f1_weighted},
+        {
+            "loss": evaluation.loss,
+            "ROC AUC": evaluation.roc_auc,
+            "calibration error": evaluation.calibration_error,
+        },
     ]
-    texts = ["   ".join(f"{name} {number_text(value)}" for name, value in line) for line in lines]
+    texts = [
+        "   ".join(f"{name} {number_text(value)}" for name, value in line.items()) for line in lines
+    ]
     return "\n".join([f"{size}, {n_classes}", *texts])
 
 
 def _table_text(evaluation: Evaluation) -> str:
-    """The measures of each class."""
-    table = evaluation.per_class
-    names = [short_name(name) for name in table["class"].tolist()]
-    width = max(map(len, [*names, "class"]))
+    """Return the measures of each class."""
+    names, *columns = evaluation.per_class.values()
+    labels = [short_name(name) for name in names.tolist()]
+    width = max(map(len, [*labels, "class"]))
     lines = [f"{'class':<{width}}  precision  recall     F1  support"]
-    measures = zip(*(table[name] for name in ("precision", "recall", "f1", "support")), strict=True)
-    for name, (precision, recall, f1, support) in zip(names, measures, strict=True):
+    for label, precision, recall, f1, support in zip(labels, *columns, strict=True):
         values = f"{number_text(precision):>9}  {number_text(recall):>6}  {number_text(f1):>5}"
-        lines.append(f"{name:<{width}}  {values}  {support:>7,.6g}")
+        lines.append(f"{label:<{width}}  {values}  {support:>7,.6g}")
     return "\n".join(lines)
 
 
 def _pairs_text(evaluation: Evaluation) -> str:
-    """The pairs of classes that are confused most often."""
-    pairs = evaluation.confused[:N_CONFUSED]
-    if not pairs:
-        return ""
+    """Return the pairs of classes that are confused most often."""
     lines = [
         f"  {short_name(pair['true'])} taken for {short_name(pair['predicted'])}: "
         f"{pair['count']:,.6g} ({pair['share']:.0%})"
-        for pair in pairs
+        for pair in evaluation.confused[:N_CONFUSED]
     ]
-    return "\n".join(["most confused", *lines])
+    return "\n".join(["most confused", *lines]) if lines else ""

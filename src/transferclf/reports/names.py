@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,8 @@ def short_name(name: object, width: int = 28) -> str:
     """Return a name on one line of at most `width` characters.
 
     Line breaks, control characters and marks that turn the direction of text become spaces.
-    Surrogates, which stand for bytes that are no text, become the replacement character. The
-    middle of long names becomes three dots, since names that are alike often differ at the end.
+    Surrogates, which are not valid text, become the replacement character. Long names lose their
+    middle, since similar names often differ at the end.
     """
     text = "".join(map(_shown, str(name)))
     text = " ".join(text.split())
@@ -30,19 +29,19 @@ def _shown(letter: str) -> str:
 
 
 def count_text(number: float, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 image", "1,200 images"."""
+    """Return a number with its noun: "1 image", "1,200 images"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def number_text(value: float | None) -> str:
-    """A number with three digits, or a dash where it is not defined."""
+    """Return a number with three digits, or a dash where it is not defined."""
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: object) -> object:
     """Return a value as JSON can hold it.
 
-    Numbers that are not finite become None, other objects their text.
+    Numbers that are not finite become None, and other objects become their text.
     """
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
@@ -52,6 +51,7 @@ def jsonable(value: Any) -> Any:
         return [jsonable(each) for each in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    # Half of a surrogate pair, as names of files may have, is no text for a file.
-    is_plain = value is None or isinstance(value, bool | int)
-    return value if is_plain else str(value).encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, bool | int):
+        return value
+    # File names may hold surrogates, which cannot be written to a file.
+    return str(value).encode("utf-8", "replace").decode()

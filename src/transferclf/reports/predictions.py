@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.objectives import Classes, Objective
 from transferclf.objectives.labels import known_targets
 
-# How far from one the probabilities of an image may sum up: those of float16 still pass.
+# How far the probabilities of an image may be from a sum of one. Those of float16 still pass.
 TOLERANCE = 5e-3
 
 
@@ -34,39 +37,58 @@ class Predictions:
     y_score: np.ndarray | None = None
 
 
-def predictions_of(estimator: Any, X: Any) -> Predictions:
+def predictions_of(estimator: BaseEstimator, X: object) -> Predictions:
     """Return the predictions of any fitted classifier.
 
-    A TransferClassifier, also the last step of a pipeline or the best of a search, is asked once,
-    and predicts the class with the highest probability, as its `predict` does. Others may predict
-    another class, and are asked for both.
+    A TransferClassifier predicts the most probable class, so that its network runs once, also at
+    the end of a pipeline or inside of a search. Other classifiers may predict another class.
     """
-    classes = classes_of(estimator)
+    classes, last = classes_of(estimator), unwrapped(estimator)[1]
     if hasattr(estimator, "predict_proba"):
         y_proba = checked_probabilities(estimator.predict_proba(X), len(classes))
-        if predicts_the_most_probable(estimator):
-            return Predictions(classes, classes[y_proba.argmax(axis=1)], y_proba, y_proba)
+        predicts_the_most_probable = (
+            isinstance(last, TransferClassifier)
+            and type(last).predict is TransferClassifier.predict
+            and type(last).predict_proba is TransferClassifier.predict_proba
+        )
+        if predicts_the_most_probable:
+            return Predictions(classes, objective_of(last).decide(y_proba), y_proba, y_proba)
         return Predictions(classes, np.asarray(estimator.predict(X)), y_proba, y_proba)
     y_score = None
     # Scores of pairs of classes do not rank classes. Three classes have three pairs, so that the
     # number of columns does not tell.
-    is_of_pairs = getattr(unwrapped(estimator)[1], "decision_function_shape", None) == "ovo"
+    is_of_pairs = getattr(last, "decision_function_shape", None) == "ovo"
     if hasattr(estimator, "decision_function") and not (is_of_pairs and len(classes) > 2):
-        y_score = _columns(np.asarray(estimator.decision_function(X)), len(classes))
+        y_score = np.asarray(estimator.decision_function(X))
+        if y_score.ndim == 1:
+            y_score = np.column_stack([-y_score, y_score])
+        if y_score.shape[1] != len(classes):
+            y_score = None
     return Predictions(classes, np.asarray(estimator.predict(X)), None, y_score)
 
 
-def classes_of(estimator: Any) -> np.ndarray:
+def classes_of(estimator: BaseEstimator) -> np.ndarray:
     """Return the classes of a fitted classifier of one label per sample."""
-    classes = getattr(estimator, "classes_", None)
+    classes, last = getattr(estimator, "classes_", None), unwrapped(estimator)[1]
     if classes is None:
         check_is_fitted(estimator)
+    if isinstance(last, TransferClassifier):
+        check_is_of_classes(type(objective_of(last)), "this report")
     if classes is None or np.ndim(classes) != 1 or isinstance(classes, list):
         raise InvalidParameterError(
             "estimator must be a fitted classifier with one label for each sample, and have "
             f"classes_. Got {type(estimator).__name__} instead."
         )
     return np.asarray(classes)
+
+
+def check_is_of_classes(kind: type[Objective], report: str) -> None:
+    """Raise InvalidParameterError if a report about classes gets another kind of target."""
+    if not issubclass(kind, Classes):
+        raise InvalidParameterError(
+            f"{report} is about classes: expected one class for each sample. "
+            f"Got targets of the kind {kind.kind!r} instead."
+        )
 
 
 @contextmanager
@@ -78,7 +100,7 @@ def few_of_each_class() -> Iterator[None]:
 
 
 @few_of_each_class()
-def label_indices(labels: Any, n_samples: int, classes: np.ndarray) -> np.ndarray:
+def label_indices(labels: npt.ArrayLike | None, n_samples: int, classes: np.ndarray) -> np.ndarray:
     """Return the position of each label in `classes`; an unknown label is a ValueError."""
     if labels is None:
         raise InvalidParameterError("Expected one label per sample. Got None instead.")
@@ -86,10 +108,10 @@ def label_indices(labels: Any, n_samples: int, classes: np.ndarray) -> np.ndarra
     return order[known_targets(labels, n_samples, classes[order])]
 
 
-def checked_probabilities(y_proba: Any, n_classes: int) -> np.ndarray:
+def checked_probabilities(y_proba: npt.ArrayLike, n_classes: int) -> np.ndarray:
     """Return probabilities as an array of shape (n, n_classes), or raise ValueError.
 
-    For two classes, those of the second alone will do, shape (n,).
+    For two classes, the probabilities of the second suffice, shape (n,).
     """
     values = np.asarray(y_proba)
     if values.ndim == 1 and n_classes == 2:
@@ -111,20 +133,10 @@ def checked_probabilities(y_proba: Any, n_classes: int) -> np.ndarray:
     return values
 
 
-def predicts_the_most_probable(estimator: Any) -> bool:
-    """Return whether `predict` gives the most probable class, so that it need not be called."""
-    last = unwrapped(estimator)[1]
-    return (
-        isinstance(last, TransferClassifier)
-        and type(last).predict is TransferClassifier.predict
-        and type(last).predict_proba is TransferClassifier.predict_proba
-    )
+def unwrapped(estimator: BaseEstimator) -> tuple[list[Pipeline], BaseEstimator]:
+    """Return the steps that transform X, and the last estimator after them.
 
-
-def unwrapped(estimator: Any) -> tuple[list[Pipeline], Any]:
-    """Return the last estimator inside of pipelines, searches and frozen estimators.
-
-    Before it, the steps that transform X for it, one after the other.
+    The last estimator is looked for inside of pipelines, searches and frozen estimators.
     """
     steps: list[Pipeline] = []
     while True:
@@ -140,26 +152,33 @@ def unwrapped(estimator: Any) -> tuple[list[Pipeline], Any]:
             return steps, estimator
 
 
-def transfer_classifier(estimator: Any) -> tuple[list[Pipeline], TransferClassifier]:
-    """Return the fitted TransferClassifier inside of an estimator, after the steps before it."""
+def transfer_classifier(estimator: BaseEstimator) -> tuple[list[Pipeline], TransferClassifier]:
+    """Return the steps that transform X, and the fitted TransferClassifier after them."""
     steps, last = unwrapped(estimator)
     if not isinstance(last, TransferClassifier):
+        outer, inner = type(estimator).__name__, type(last).__name__
         raise InvalidParameterError(
             "estimator must be a TransferClassifier, or a pipeline, search or frozen estimator "
-            f"that ends in one. Got {_described(estimator, last)} instead."
+            "that ends in one. "
+            f"Got {inner if outer == inner else f'{outer} with {inner} inside'} instead."
         )
     check_is_fitted(last)
     return steps, last
 
 
-def through(steps: list[Pipeline], X: Any) -> Any:
+def objective_of(classifier: TransferClassifier) -> Objective:
+    """Return what a fitted classifier knows of its target."""
+    return classifier.head_.suffix.objective
+
+
+def through(steps: Sequence[Pipeline], X: Any) -> Any:
     """Return X transformed by these steps."""
     for step in steps:
         X = step.transform(X)
     return X
 
 
-def n_samples_of(X: Any) -> int:
+def n_samples_of(X: object) -> int:
     """Return the number of samples in X; an X without a length is an ImageError."""
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) > 0:
@@ -167,15 +186,3 @@ def n_samples_of(X: Any) -> int:
     if not hasattr(X, "__len__") or isinstance(X, str | bytes):
         raise ImageError(f"X must be a sequence or an array. Got one {type(X).__name__} instead.")
     return len(X)
-
-
-def _described(estimator: Any, last: Any) -> str:
-    outer, inner = type(estimator).__name__, type(last).__name__
-    return inner if outer == inner else f"{outer} with {inner} inside"
-
-
-def _columns(y_score: np.ndarray, n_classes: int) -> np.ndarray | None:
-    """Return scores with a column for each class; None where there are other columns."""
-    if y_score.ndim == 1:
-        y_score = np.column_stack([-y_score, y_score])
-    return y_score if y_score.shape[1] == n_classes else None

@@ -1,12 +1,12 @@
-"""Tables that reports return: data frames of pandas, and their rows as plain dicts."""
+"""Tables that reports return, and the libraries of the extra `reports`, imported when used."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from transferclf.reports.extras import extra
+import numpy as np
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -14,16 +14,29 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def table_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
-    """A data frame with these columns, also where there are no rows."""
-    return extra("pandas").DataFrame(list(rows), columns=list(columns))
+def extra(name: str) -> Any:
+    """Import a module of the extra `reports`; the ImportError says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ImportError(
+            f"This part of transferclf.reports needs {name.partition('.')[0]}, which is not "
+            'installed. Install it by: pip install "transferclf[reports]"'
+        ) from None
 
 
-def rows_of(table: DataFrame | Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The rows of a data frame, or of a list of dicts, as dicts with None in the place of NaN."""
-    rows = table if isinstance(table, Sequence) else table.to_dict("records")
-    return [{str(name): _none_for_nan(value) for name, value in row.items()} for row in rows]
+def table_of(rows: Sequence[Row] | DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Return a data frame with these columns, also where there are no rows."""
+    return extra("pandas").DataFrame(rows, columns=list(columns))
 
 
-def _none_for_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def rows_of(table: DataFrame | Sequence[Mapping[str, object]]) -> list[Row]:
+    """Return the rows of a table as dicts, with None in the place of NaN."""
+    rows: Any = table if isinstance(table, Sequence) else table.to_dict("records")
+    return [
+        {
+            str(name): None if isinstance(value, float) and np.isnan(value) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]

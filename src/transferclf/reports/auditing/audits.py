@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy.stats import median_abs_deviation
 from sklearn.base import clone
 
 from transferclf._checks import check_number, check_verbose, refuse
@@ -18,35 +17,43 @@ from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 from transferclf.objectives.labels import known_targets
-from transferclf.reports.auditing.cropping import seen_shares
+from transferclf.objectives.registry import kind_of
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
 from transferclf.reports.auditing.findings import COLUMNS, Audit
-from transferclf.reports.auditing.labels import judged_labels
-from transferclf.reports.auditing.naming import missing_classes, similar_names
-from transferclf.reports.auditing.readable import facts_of, features_of_readable, kinds_of
-from transferclf.reports.extras import extra
-from transferclf.reports.predictions import few_of_each_class, n_samples_of
-from transferclf.reports.tables import Row, table_of
+from transferclf.reports.auditing.labels import judged_labels, missing_classes, similar_names
+from transferclf.reports.auditing.readable import (
+    Readable,
+    facts_of,
+    file_of,
+    kinds_of,
+    readable_images,
+    seen_shares,
+)
+from transferclf.reports.predictions import (
+    check_is_of_classes,
+    few_of_each_class,
+    n_samples_of,
+)
+from transferclf.reports.tables import Row, extra, table_of
 
-# An image is odd where its distance is so many deviations above the usual one: Iglewicz and
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    Tables = dict[str, list[Row] | DataFrame]
+
+# An image is odd if its distance is more deviations above the median than this: Iglewicz and
 # Hoaglin, "How to Detect and Handle Outliers" (1993), propose 3.5.
 ODD = 3.5
 
-# Fewer images of a class are too few for a median.
-FEW = 10
-
-# An image is listed as cut if the network sees less than this share of it.
-CUT = 0.5
-
-# Makes the median absolute deviation of normally distributed numbers their standard deviation.
-_TO_DEVIATION = 1.4826
+FEW = 10  # fewer images of a class are too few for a median
+CUT = 0.5  # an image is listed as cut if the network sees less than this share of it
 
 
 def audit(
-    X: Any,
-    y: Any = None,
+    X: object,
+    y: npt.ArrayLike | None = None,
     *,
-    splits: Any = None,
+    splits: Sequence[object] | np.ndarray | Mapping[object, npt.ArrayLike] | None = None,
     extractor: CNNFeatureExtractor | None = None,
     threshold: float = 0.9,
     n_neighbors: int = 5,
@@ -54,18 +61,18 @@ def audit(
 ) -> Audit:
     """Look for copies, leaks, wrong labels, odd, cut and unreadable images.
 
-    All of it comes from the features of a frozen network, which are stored: a later fit on the same
-    backbone finds them.
+    Images are compared by features of a frozen network. The features are stored, so that a later
+    fit on the same backbone uses them again.
 
     Parameters
     ----------
     X : array-like or sequence of images, n of them
-        Of any kind, all splits together. Unreadable images are listed, and the others looked at.
+        Of any kind, all splits together. Unreadable images are listed, and the others compared.
     y : array-like of shape (n,) or None, default=None
         Class labels.
     splits : array-like of shape (n,), dict or None, default=None
-        The name of the split of each image ("train", "test"); or from these names to positions in
-        X.
+        The name of the split of each image ("train", "test"); or a dict from these names to
+        positions in X.
     extractor : CNNFeatureExtractor or None, default=None
         The source of the features; None is ``CNNFeatureExtractor("tiny")``. Its `resize` and input
         size decide how much of each image is seen.
@@ -73,25 +80,21 @@ def audit(
         The cosine of centred features from which two images are near copies. ``docs/auditing.md``
         says what that finds for the bundled backbone.
     n_neighbors : int, default=5
-        With how many of the nearest images of its label an image is compared, to find odd ones.
+        Odd images are found by the mean distance to so many nearest images of the same label.
     verbose : int, default=0
         1 shows progress, also that of the extraction.
 
     Returns
     -------
     Audit
-        Tables by name; `print` shows the worst of each and what to do about them.
+        Tables by name; `print` shows the worst of each, with advice.
 
     Raises
     ------
     ImportError
         If pandas is not installed.
-    ImageError
-        If X is nothing that could be images.
-    InvalidParameterError
-        If a parameter is none of the above.
-    ValueError
-        If there is not one label for each image.
+    ImageError, InvalidParameterError, ValueError
+        If X cannot be images, a parameter is not as above, or an image has no label.
 
     Examples
     --------
@@ -106,218 +109,159 @@ def audit(
     extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, verbose)
-    samples = _samples(X, y, splits, n_samples)
+    classes, labels = _coded_labels(y, n_samples)
+    names = _split_names(splits, n_samples)
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
     extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
-    features, source, problems = features_of_readable(X, extractor)
+    readable = readable_images(X, n_samples, extractor)
+    known = None if classes is None else classes[labels].tolist()
+    about = _about(X, label=known, code=labels, split=names)
     result = Audit(
         n_images=n_samples,
-        classes=samples.classes,
-        splits=None if samples.splits is None else sorted(set(samples.splits.tolist())),
+        classes=classes,
+        splits=None if names is None else sorted(set(names.tolist())),
         threshold=threshold,
         quality=np.full(n_samples, np.nan),
         distance=np.full(n_samples, np.nan),
         seen=np.full(n_samples, np.nan),
         groups=np.full(n_samples, -1),
     )
-    rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
-    rows["unreadable"] = [
-        samples.row(index) | {"problem": text} for index, text in sorted(problems.items())
-    ]
-    rows |= _of_names(samples)
-    if source is not None:
-        rows |= _of_sizes(result, samples, source, extractor)
-        found = _neighbourhood(samples, features, source, threshold, n_neighbors, verbose)
-        rows |= _of_neighbours(result, samples, source, found)
-        rows |= _of_labels(result, samples, source, features, found.groups, int(verbose))
-    result.update({name: table_of(rows[name], columns) for name, columns in COLUMNS.items()})
+    unreadable = sorted(readable.problems)
+    texts = [readable.problems[position] for position in unreadable]
+    tables: Tables = {
+        "unreadable": _rows(about, unreadable, problem=texts),
+        "missing_classes": missing_classes(known or [], names),
+        "similar_names": similar_names(known or []),
+    }
+    if readable.source is not None:
+        about = about.iloc[readable.positions]
+        tables |= _of_sizes(result, about, readable.source, extractor)
+        found = _compared(about, readable, threshold, n_neighbors, int(verbose))
+        tables |= _of_neighbours(result, about, found)
+        tables |= _of_labels(result, about, readable.features, found.groups, int(verbose))
+    for name, columns in COLUMNS.items():
+        result[name] = table_of(tables.get(name, []), columns)
     return result
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """The images as they were given, with the class (a position) and the split of each."""
-
-    images: Any
-    classes: np.ndarray | None
-    labels: np.ndarray
-    splits: np.ndarray | None
-
-    @cached_property
-    def items(self) -> Any:
-        """The images as a sequence; not asked for before iterators without end were refused."""
-        return self.images if isinstance(self.images, list | tuple) else np.asarray(self.images)
-
-    def row(self, index: int) -> Row:
-        """The columns that tell which image a row of a table is about."""
-        item = self.items[index]
-        if isinstance(item, np.ndarray) and item.shape == (1,):
-            item = item[0]  # of a table with one column of paths
-        is_path = isinstance(item, str | os.PathLike)
-        label = None
-        if self.classes is not None:
-            (label,) = self.classes[self.labels[[index]]].tolist()
-        return {
-            "index": int(index),
-            "file": os.fspath(item) if is_path else "",
-            "label": label,
-            "split": None if self.splits is None else self.splits[index],
-        }
+def _about(X: object, **columns: Any) -> DataFrame:
+    """Return the columns that identify each image; "code" is the class as a number."""
+    files = list(map(file_of, X if isinstance(X, list | tuple) else np.asarray(X)))
+    return extra("pandas").DataFrame({"index": range(len(files)), "file": files} | columns)
 
 
-def _samples(X: Any, y: Any, splits: Any, n_samples: int) -> _Samples:
-    classes, labels = _coded_labels(y, n_samples)
-    return _Samples(X, classes, labels, _split_names(splits, n_samples))
+def _rows(about: DataFrame, chosen: list[int] | np.ndarray, **columns: Any) -> DataFrame:
+    """Return the rows of a table about chosen images, with further columns."""
+    return about.iloc[chosen].reset_index(drop=True).assign(**columns)
 
 
-def _of_names(samples: _Samples) -> dict[str, list[Row]]:
-    """The findings of the labels alone."""
-    if samples.classes is None:
-        return {}
-    labels = samples.classes[samples.labels].tolist()
-    splits = None if samples.splits is None else samples.splits.tolist()
-    return {
-        "missing_classes": missing_classes(labels, splits),
-        "similar_names": similar_names(labels),
-    }
-
-
-def _of_sizes(
-    result: Audit, samples: _Samples, source: ImageSource, extractor: CNNFeatureExtractor
-) -> dict[str, list[Row]]:
-    """The findings of the sizes of readable images."""
-    facts = facts_of(source)
-    shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
-    result.seen[source.positions] = shares
-    cropped = []
-    for i in _worst(shares, shares < CUT):
-        height, width = facts[i].upright
-        sides = {"height": height, "width": width, "seen": float(shares[i])}
-        cropped.append(samples.row(source.positions[i]) | sides)
-    return {"sizes": kinds_of(facts), "cropped": cropped}
-
-
-def _neighbourhood(
-    samples: _Samples,
-    features: np.ndarray,
-    source: ImageSource,
-    threshold: float,
-    n_neighbors: int,
-    verbose: int,
+def _compared(
+    about: DataFrame, readable: Readable, threshold: float, n_neighbors: int, verbose: int
 ) -> Neighbourhood:
-    splits = np.zeros(len(samples.labels), int)
-    if samples.splits is not None:
-        splits = np.unique(samples.splits, return_inverse=True)[1]
-    with bar_if(int(verbose), len(source), "images compared") as advance:
+    assert readable.source is not None
+    splits, _ = extra("pandas").factorize(about["split"])
+    with bar_if(verbose, len(about), "images compared") as advance:
         return neighbourhood(
-            features,
-            content_digests(source),
-            samples.labels[source.positions],
-            splits[source.positions],
+            readable.features,
+            content_digests(readable.source),
+            about["code"].to_numpy(),
+            splits,
             threshold=threshold,
             n_neighbors=n_neighbors,
             advance=advance,
         )
 
 
-def _of_neighbours(
-    result: Audit, samples: _Samples, source: ImageSource, found: Neighbourhood
-) -> dict[str, list[Row]]:
-    """The findings of the distances between readable images."""
-    positions = source.positions
-    result.distance[positions], result.groups[positions] = found.distance, found.groups
-    deviations = _deviations(found.distance, samples.labels[positions])
+def _of_sizes(
+    result: Audit, about: DataFrame, source: ImageSource, extractor: CNNFeatureExtractor
+) -> Tables:
+    """Return the findings of the sizes of readable images."""
+    facts = facts_of(source)
+    shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
+    result.seen[about["index"]] = shares
+    chosen = _worst(shares, shares < CUT)
+    heights, widths = np.array([one.upright for one in facts])[chosen].T
+    cropped = _rows(about, chosen, height=heights, width=widths, seen=shares[chosen])
+    return {"sizes": kinds_of(facts), "cropped": cropped}
 
-    def pairs(neighbours: Neighbours) -> list[Row]:
-        return _pairs(samples, positions, neighbours, found.exact, result.threshold)
 
+def _of_neighbours(result: Audit, about: DataFrame, found: Neighbourhood) -> Tables:
+    """Return the findings of the distances between readable images."""
+    result.distance[about["index"]] = found.distance
+    result.groups[about["index"]] = found.groups
+    copies = np.flatnonzero(np.bincount(found.exact)[found.exact] > 1)
+    numbers, _ = extra("pandas").factorize(found.exact[copies])
+    order = np.argsort(numbers, kind="stable")
+    near = _pairs(about, found.of_all, found.exact, result.threshold)
+    deviations = _deviations(found.distance, about["code"].to_numpy())
+    odd = _worst(-deviations, deviations > ODD)
+    distances = {"distance": found.distance[odd], "deviations": deviations[odd]}
     return {
-        "exact_duplicates": _copies(samples, positions, found.exact),
-        "near_duplicates": [row for row in pairs(found.of_all) if row["kind"] == "near"],
-        "label_conflicts": pairs(found.of_other_label),
-        "leaks": pairs(found.of_other_split),
-        "odd_ones": [
-            samples.row(positions[i]) | {"distance": found.distance[i], "deviations": deviations[i]}
-            for i in _worst(-deviations, deviations > ODD)
-        ],
+        "exact_duplicates": _rows(about, copies[order], group=numbers[order]),
+        "near_duplicates": near[near["kind"] == "near"].reset_index(drop=True),
+        "label_conflicts": _pairs(about, found.of_other_label, found.exact, result.threshold),
+        "leaks": _pairs(about, found.of_other_split, found.exact, result.threshold),
+        "odd_ones": _rows(about, odd, **distances),
     }
 
 
-def _copies(samples: _Samples, positions: np.ndarray, exact: np.ndarray) -> list[Row]:
-    """Rows of the images with copies, those of one group together."""
-    members = np.flatnonzero(np.bincount(exact)[exact] > 1)
-    groups = list(dict.fromkeys(exact[members].tolist()))
-    return [
-        {"group": number} | samples.row(positions[i])
-        for number, group in enumerate(groups)
-        for i in members[exact[members] == group]
-    ]
-
-
-def _pairs(
-    samples: _Samples,
-    positions: np.ndarray,
-    neighbours: Neighbours,
-    exact: np.ndarray,
-    threshold: float,
-) -> list[Row]:
-    """Rows of images with their most similar other one, each pair once, exact ones first."""
-    rows = []
-    for i in _worst(-neighbours.similarity, neighbours.similarity >= threshold):
-        other = neighbours.nearest[i]
-        if neighbours.nearest[other] == i and other < i:
-            continue  # the pair is there from its other side
-        about = samples.row(positions[other])
-        row = samples.row(positions[i]) | {f"other_{name}": each for name, each in about.items()}
-        kind = "exact" if exact[i] == exact[other] else "near"
-        rows.append(row | {"similarity": float(neighbours.similarity[i]), "kind": kind})
-    return sorted(rows, key=lambda row: row["kind"])
-
-
 def _of_labels(
-    result: Audit,
-    samples: _Samples,
-    source: ImageSource,
-    features: np.ndarray,
-    groups: np.ndarray,
-    verbose: int,
-) -> dict[str, list[Row]]:
-    """The findings of heads that judge the labels of images that they have not seen."""
-    if samples.classes is None:
+    result: Audit, about: DataFrame, features: np.ndarray, groups: np.ndarray, verbose: int
+) -> Tables:
+    """Return likely label errors, by heads that were fitted without the image and its copies."""
+    classes = result.classes
+    if classes is None:
         return {}
-    positions, names = source.positions, samples.classes.tolist()
-    judged = judged_labels(features, samples.labels[positions], len(names), groups, verbose)
-    result.quality[positions] = judged.quality
-    errors = []
-    for i in _worst(judged.quality, judged.is_suspect):
-        suggested = judged.suggested[i]
-        shares = {
-            "suggested": names[suggested],
-            "probability": float(judged.quality[i]),
-            "suggested_probability": float(judged.probabilities[i, suggested]),
-        }
-        errors.append(samples.row(positions[i]) | shares)
+    judged = judged_labels(features, about["code"].to_numpy(), len(classes), groups, verbose)
+    result.quality[about["index"]] = judged.quality
+    chosen = _worst(judged.quality, judged.is_suspect)
+    suggested = judged.suggested[chosen]
+    errors = _rows(
+        about,
+        chosen,
+        suggested=classes[suggested].tolist(),
+        probability=judged.quality[chosen],
+        suggested_probability=judged.probabilities[chosen, suggested],
+    )
     return {"label_errors": errors}
 
 
+def _pairs(
+    about: DataFrame, neighbours: Neighbours, exact: np.ndarray, threshold: float
+) -> DataFrame:
+    """Return images with their most similar other one, each pair once, exact copies first."""
+    nearest, similarity = neighbours.nearest, neighbours.similarity
+    one = _worst(-similarity, similarity >= threshold)
+    # If each is the nearest of the other, the pair is listed from one side.
+    one = one[(nearest[nearest[one]] != one) | (nearest[one] > one)]
+    other = nearest[one]
+    kind = np.where(exact[one] == exact[other], "exact", "near")
+    table = _rows(about, one, similarity=similarity[one], kind=kind)
+    table = table.join(_rows(about, other).add_prefix("other_"))
+    return table.sort_values("kind", kind="stable", ignore_index=True)
+
+
 def _deviations(distance: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Robust standard deviations of each distance above the median of its class, shape (n,)."""
+    """Return robust standard deviations of each distance above the median of its class, (n,)."""
     deviations = np.full(len(distance), -np.inf)
     for label in np.unique(labels):
         members = np.flatnonzero((labels == label) & np.isfinite(distance))
         if len(members) >= FEW:
             above = distance[members] - np.median(distance[members])
-            usual = _TO_DEVIATION * np.median(np.abs(above))
+            usual = median_abs_deviation(above, scale="normal")
             deviations[members] = above / max(usual, 1e-6)
     return deviations
 
 
 def _worst(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the positions of chosen values, the lowest value first."""
     order = np.argsort(values, kind="stable")
     return order[chosen[order]]
 
 
-def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose: Any) -> None:
+def _check_parameters(
+    extractor: object, threshold: float, n_neighbors: object, verbose: object
+) -> None:
     if extractor is not None and not isinstance(extractor, CNNFeatureExtractor):
         raise InvalidParameterError(
             f"extractor must be a CNNFeatureExtractor or None. Got {extractor!r:.200} instead."
@@ -330,12 +274,13 @@ def _check_parameters(extractor: Any, threshold: Any, n_neighbors: Any, verbose:
 
 
 @few_of_each_class()
-def _coded_labels(y: Any, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """The classes and the position of each label in them; None and zeros without labels."""
+def _coded_labels(y: npt.ArrayLike | None, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the classes and the position of each label in them; None and zeros without labels."""
     if y is None:
         return None, np.zeros(n_samples, int)
+    check_is_of_classes(kind_of(y), "audit")
     labels = np.asarray(y)
-    known_targets(labels, n_samples, labels)  # there may be one class only; for the other checks
+    known_targets(labels, n_samples, labels)  # checks y, which may be of one class
     return np.unique(labels.ravel(), return_inverse=True)
 
 
@@ -353,18 +298,16 @@ def _split_names(splits: Any, n_samples: int) -> np.ndarray | None:
     return names
 
 
-def _names_at(splits: Mapping[Any, Any], n_samples: int) -> np.ndarray:
+def _names_at(splits: Mapping[object, npt.ArrayLike], n_samples: int) -> np.ndarray:
     names = np.full(n_samples, None, dtype=object)
     for name, positions in splits.items():
         where = np.asarray(positions)
-        if where.dtype.kind not in "biu" or (where.dtype == bool and len(where) != n_samples):
-            raise InvalidParameterError(
-                f"splits[{name!r}] must be positions in X. Got {where.dtype} instead."
-            )
-        if where.dtype != bool and not ((where >= 0) & (where < n_samples)).all():
+        is_mask = where.dtype == bool and len(where) == n_samples
+        is_inside = where.dtype.kind in "iu" and ((where >= 0) & (where < n_samples)).all()
+        if not is_mask and not is_inside:
             raise InvalidParameterError(
                 f"splits[{name!r}] must be positions from 0 to {n_samples - 1}. "
-                f"Got {where.min()} to {where.max()}."
+                f"Got {positions!r:.200} instead."
             )
         names[where] = str(name)
     missing = [index for index, name in enumerate(names) if name is None]

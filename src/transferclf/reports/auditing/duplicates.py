@@ -1,6 +1,6 @@
 """Neighbours among images by their features: copies and near copies.
 
-Similarities are computed block by block, so that memory grows with the number of images only.
+Similarities are computed block by block, so that memory grows linearly with the number of images.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from transferclf.images.progress import Advance, unseen
 
-# Similarities that are in memory at a time.
-BLOCK_NUMBERS = 2**23
-
-# What images with the same content have, above all others.
-EXACT = 2.0
+BLOCK_NUMBERS = 2**23  # similarities in memory at a time
+EXACT = 2.0  # the similarity of images with the same content, above all others
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,13 @@ class Neighbours:
 
     nearest: np.ndarray
     similarity: np.ndarray
+
+    def note(self, rows: np.ndarray, similarity: np.ndarray) -> None:
+        """Fill in some images, by their similarities to all images."""
+        nearest = similarity.argmax(axis=1)
+        values = similarity[np.arange(len(rows)), nearest]
+        self.nearest[rows] = np.where(values > -np.inf, nearest, -1)
+        self.similarity[rows] = np.minimum(values, 1)
 
 
 @dataclass(frozen=True)
@@ -66,67 +70,43 @@ def neighbourhood(
     exact = np.unique(np.array(digests), return_inverse=True)[1].ravel()
     unit = _unit(features)
     n = len(unit)
-    found = Neighbourhood(
-        of_all=_none_yet(n),
-        of_other_label=_none_yet(n),
-        of_other_split=_none_yet(n),
-        groups=np.arange(n, dtype=np.int32),
-        exact=exact,
-        distance=np.full(n, np.nan),
-    )
+    groups, distance = np.arange(n, dtype=np.int32), np.full(n, np.nan)
+    of_all, of_label, of_split = (Neighbours(np.full(n, -1), np.full(n, -np.inf)) for _ in range(3))
+    found = Neighbourhood(of_all, of_label, of_split, groups, exact, distance)
     step = max(BLOCK_NUMBERS // max(n, 1), 1)
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n))
         similarity = np.clip(unit[rows] @ unit.T, -1, 1)
         similarity[exact[rows][:, None] == exact] = EXACT
         similarity[np.arange(len(rows)), rows] = -np.inf
-        _join(found.groups, rows, similarity >= threshold)
+        _join(groups, rows, similarity >= threshold)
+        found.of_all.note(rows, similarity)
         is_same = labels[rows][:, None] == labels
-        _measure(found.distance, rows, np.where(is_same, similarity, -np.inf), n_neighbors)
-        _note(found.of_all, rows, similarity)
-        _note(found.of_other_label, rows, np.where(is_same, -np.inf, similarity))
+        distance[rows] = _mean_distance(np.where(is_same, similarity, -np.inf), n_neighbors)
+        found.of_other_label.note(rows, np.where(is_same, -np.inf, similarity))
         is_same = splits[rows][:, None] == splits
-        _note(found.of_other_split, rows, np.where(is_same, -np.inf, similarity))
+        found.of_other_split.note(rows, np.where(is_same, -np.inf, similarity))
         advance(len(rows))
     return found
-
-
-def _none_yet(n: int) -> Neighbours:
-    return Neighbours(np.full(n, -1), np.full(n, -np.inf))
 
 
 def _join(groups: np.ndarray, rows: np.ndarray, is_alike: np.ndarray) -> None:
     """Unite the groups of images that are alike."""
     one, other = np.nonzero(is_alike)
-    if len(one) == 0:
-        return
-    pairs = (groups[rows[one]], groups[other])
-    graph = coo_matrix((np.ones(len(one), np.int8), pairs), shape=(len(groups), len(groups)))
-    groups[:] = connected_components(graph, directed=False)[1][groups]
+    if len(one) > 0:
+        pairs = (groups[rows[one]], groups[other])
+        graph = coo_matrix((np.ones(len(one), np.int8), pairs), shape=(len(groups), len(groups)))
+        groups[:] = connected_components(graph, directed=False)[1][groups]
 
 
-def _note(found: Neighbours, rows: np.ndarray, similarity: np.ndarray) -> None:
-    """Fill in the most similar image of some images."""
-    nearest = similarity.argmax(axis=1)
-    values = similarity[np.arange(len(rows)), nearest]
-    is_there = values > -np.inf
-    found.nearest[rows[is_there]] = nearest[is_there]
-    found.similarity[rows] = np.minimum(values, 1)
-
-
-def _measure(
-    distances: np.ndarray, rows: np.ndarray, similarity: np.ndarray, n_neighbors: int
-) -> None:
-    """Fill in the mean distance (1 - cosine) of some images to the nearest ones."""
+def _mean_distance(similarity: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Return the mean distance (1 - cosine) to the nearest images; NaN if there are none."""
     count = min(n_neighbors, similarity.shape[1] - 1)
-    if count < 1:
-        return
-    nearest = np.partition(similarity, -count, axis=1)[:, -count:]
+    nearest = np.partition(similarity, -count, axis=1)[:, -count:] if count else similarity
     is_there = nearest > -np.inf
     distance = np.where(is_there, 1 - np.minimum(nearest, 1), 0).sum(axis=1)
     counts = is_there.sum(axis=1)
-    has = counts > 0
-    distances[rows[has]] = distance[has] / counts[has]
+    return np.where(counts > 0, distance / np.maximum(counts, 1), np.nan)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

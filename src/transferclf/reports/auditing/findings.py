@@ -1,10 +1,10 @@
-"""Audit: the findings about a set of images, as tables and as a text that says what to do."""
+"""Audit: the findings about a set of images, as tables and as a text with advice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -13,14 +13,11 @@ from transferclf._printing import printable
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.tables import Row, rows_of
 
-# Rows of each table that are printed.
-SHOWN = 5
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-# Of each path, whose beginning is mostly the same.
-PARTS = 3
-
-# Copies of one image that are printed.
-COPIES = 4
+# Printed at most: rows of a table, last parts of a path, copies of one image.
+SHOWN, PARTS, COPIES = 5, 3, 4
 
 _IMAGE = ("index", "file", "label", "split")
 _PAIR = (
@@ -44,13 +41,13 @@ COLUMNS = {
 class Audit(Bunch):
     """The findings about a set of images; made by :func:`audit`.
 
-    The tables are data frames of pandas. "index" is the position in X, "file" the path if there is
-    one; "label" and "split" are as given.
+    The tables are data frames of pandas. "index" is the position in X and "file" the path, if there
+    is one; "label" and "split" are as given.
 
     Attributes
     ----------
     n_images : int
-        Number of images, with those that cannot be read.
+        Number of images, including those that cannot be read.
     classes : ndarray of shape (n_classes,) or None
         The labels.
     splits : list of str or None
@@ -66,8 +63,8 @@ class Audit(Bunch):
         Pairs of labels that differ only in case, spaces, separators or Unicode form: "label",
         "count", "other_label" and "other_count".
     cropped : DataFrame
-        Images of which ``resize="crop"`` cuts off more than half: "width", "height", and the share
-        of the area that is "seen", the lowest first.
+        Images that ``resize="crop"`` cuts by more than half: "width", "height", and the share of
+        the area that is "seen", the lowest first.
     sizes : DataFrame
         "width", "height", "mode" and "format" of the images as they came, and the "count".
     exact_duplicates : DataFrame
@@ -87,24 +84,24 @@ class Audit(Bunch):
         Images unlike others of their label: mean "distance" (1 - cosine) to the nearest of them,
         and its "deviations" above the median.
     quality : ndarray of shape (n,)
-        Probability of each label by a head that has seen neither the image nor a copy. NaN without
-        labels, with one class, and for the only image of a class.
+        Probability of each label by a head that was fitted without the image and its copies. NaN
+        without labels, with one class, and for the only image of a class.
     distance : ndarray of shape (n,)
         The distance by which odd ones are found, for all images.
     seen : ndarray of shape (n,)
         The share of each image's area that the network sees: below 1 where ``resize="crop"`` cuts
         something off. NaN for unreadable ones.
     groups : ndarray of int, shape (n,)
-        Number of the group of copies and near copies that each image is in, -1 for unreadable ones;
-        for `sklearn.model_selection.GroupKFold`, so that no copy is on the other side.
+        Number of each image's group of copies and near copies, -1 for unreadable ones. Pass it to
+        `sklearn.model_selection.GroupKFold`, which keeps copies on one side.
 
     Notes
     -----
     Label errors are found by confident learning: Northcutt, Jiang and Chuang, Journal of Artificial
-    Intelligence Research 70 (2021). The score of odd ones is the mean distance to the nearest
-    neighbours of Angiulli and Pizzuti, "Fast Outlier Detection in High Dimensional Spaces", PKDD
-    2002. An image is odd where its distance from the median of its class is 3.5 times the scaled
-    median absolute deviation (Iglewicz and Hoaglin 1993).
+    Intelligence Research 70 (2021). The mean distance to the nearest neighbours is from Angiulli
+    and Pizzuti, "Fast Outlier Detection in High Dimensional Spaces", PKDD 2002. An image is odd if
+    its distance is more than 3.5 times the scaled median absolute deviation above the median of its
+    class (Iglewicz and Hoaglin 1993).
 
     Examples
     --------
@@ -122,7 +119,9 @@ class Audit(Bunch):
     """
 
     def __str__(self) -> str:
-        return printable("\n\n".join(filter(None, [_head_text(self), *_section_texts(self)])))
+        *texts, sizes = [_section(*section) for section in _sections(self)]
+        found = list(filter(None, texts)) or ["Nothing was found."]
+        return printable("\n\n".join(filter(None, [_head_text(self), *found, sizes])))
 
     def __repr__(self) -> str:
         counts = (f"{name}={len(self[name])}" for name in COLUMNS if name != "sizes")
@@ -137,13 +136,18 @@ def _head_text(audit: Audit) -> str:
     return f"{count_text(audit.n_images, 'image')}, {n_classes}, {n_splits}"
 
 
-def _section_texts(audit: Audit) -> list[str]:
+def _sections(audit: Audit) -> list[tuple]:
+    """Return title, noun, table, text of a row and advice for each kind of finding."""
     copies = grouped(rows_of(audit.exact_duplicates))
     n_copies = f"{count_text(len(audit.exact_duplicates), 'image')} in "
     exact = n_copies + count_text(len(copies), "group")
     lacking = count_text(len(audit.missing_classes), "class", "classes")
-    sections: list[tuple[str, str, Sequence[Any], Callable[[Any], str], str]] = [
-        ("unreadable", "image", audit.unreadable, _problem_line, "Repair or remove them."),
+    seen = audit.seen[~np.isnan(audit.seen)]
+    usual = f"{np.median(seen):.0%}" if len(seen) else "all"
+    return [
+        ("unreadable", "image", audit.unreadable,
+         lambda row: f"{_named(row)}: {short_name(row['problem'], 100)}",
+         "Repair or remove them."),
         ("leaks between splits", "pair", audit.leaks, _pair_line,
          "Scores on the second split are too good: remove them from one, or split by `groups`."),
         ("classes that are not in every split", lacking, audit.missing_classes, _class_line,
@@ -156,35 +160,46 @@ def _section_texts(audit: Audit) -> list[str]:
         ("exact duplicates", exact, copies, _copies_line, "Keep one of each group."),
         ("near duplicates", "pair", audit.near_duplicates, _pair_line,
          "Keep them on one side when splitting: `groups` is for GroupKFold."),
-        ("odd ones out", "image", audit.odd_ones, _odd_line,
+        ("odd ones out", "image", audit.odd_ones,
+         lambda row: f"{_placed(row)}: {row['deviations']:.1f} deviations",
          "Look at them: another subject, a drawing, an empty picture?"),
-        ("cut by more than half", "image", audit.cropped, _cropped_line, _crop_advice(audit)),
+        ("cut by more than half", "image", audit.cropped,
+         lambda row: f"{_placed(row)}: {_sides(row)}, {row['seen']:.0%} of it is seen",
+         f'The network sees {usual} of the median image. resize="pad" shows the whole image '
+         'between borders, resize="stretch" shows it distorted.'),
+        ("sizes", "kind", audit.sizes,
+         lambda row: f"{row['count']:,} of {_sides(row)}, {row['mode']}, {row['format']}"),
     ]  # fmt: skip
-    texts = [_section(*section) for section in sections]
-    if not any(texts):
-        texts.append("Nothing was found.")
-    return [*texts, _sizes_text(audit)]
 
 
-def _section(title: str, noun: str, table: Any, line_of: Callable[[Any], str], advice: str) -> str:
+def _section(
+    title: str,
+    noun: str,
+    table: DataFrame | list[list[Row]],
+    line_of: Callable[..., str],
+    *advice: str,
+) -> str:
+    """Return the findings in one table as text; empty if there are none."""
     rows = table if isinstance(table, list) else rows_of(table)
     if not rows:
         return ""
     count = noun if " " in noun else count_text(len(rows), noun)
-    more = [f"... and {len(rows) - SHOWN:,} more"] if len(rows) > SHOWN else []
-    lines = [*map(line_of, rows[:SHOWN]), *more, advice]
+    kind = " kinds" if noun == "kind" else ""
+    more = [f"... and {len(rows) - SHOWN:,} more{kind}"] if len(rows) > SHOWN else []
+    lines = [*map(line_of, rows[:SHOWN]), *more, *advice]
     return "\n".join([f"{title}: {count}", *(f"  {line}" for line in lines)])
 
 
 def grouped(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each group of copies, the largest group first."""
-    groups: dict[Any, list[Row]] = {}
+    """Return the rows of each group of copies, the largest group first."""
+    groups: dict[int, list[Row]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(row)
     return sorted(groups.values(), key=len, reverse=True)
 
 
 def _named(row: Row, prefix: str = "") -> str:
+    """Return the file of an image, or its number."""
     file = row[f"{prefix}file"]
     if not file:
         return f"image {row[f'{prefix}index']}"
@@ -192,13 +207,10 @@ def _named(row: Row, prefix: str = "") -> str:
 
 
 def _placed(row: Row, prefix: str = "") -> str:
+    """Return the file of an image with its label and split, if there are any."""
     places = [row[f"{prefix}label"], row[f"{prefix}split"]]
     text = ", ".join(short_name(place) for place in places if place is not None)
     return f"{_named(row, prefix)} ({text})" if text else _named(row, prefix)
-
-
-def _problem_line(row: Row) -> str:
-    return f"{_named(row)}: {short_name(row['problem'], 100)}"
 
 
 def _pair_line(row: Row) -> str:
@@ -212,14 +224,8 @@ def _copies_line(rows: Sequence[Row]) -> str:
 
 
 def _label_line(row: Row) -> str:
-    return (
-        f"{_placed(row)}: rather {short_name(row['suggested'])} "
-        f"({row['suggested_probability']:.2f} against {row['probability']:.2f})"
-    )
-
-
-def _odd_line(row: Row) -> str:
-    return f"{_placed(row)}: {row['deviations']:.1f} deviations"
+    shares = f"{row['suggested_probability']:.2f} against {row['probability']:.2f}"
+    return f"{_placed(row)}: rather {short_name(row['suggested'])} ({shares})"
 
 
 def _class_line(row: Row) -> str:
@@ -227,32 +233,11 @@ def _class_line(row: Row) -> str:
     return f"{label} ({count_text(row['count'], 'image')} in {there}): not in {missing}"
 
 
+def _sides(row: Row) -> str:
+    return f"{row['width']} x {row['height']}"
+
+
 def _names_line(row: Row) -> str:
     # Letters beyond ASCII are escaped: two ways to write one letter look the same.
     one, other = (short_name(ascii(row[name]), 40) for name in ("label", "other_label"))
     return f"{one} ({row['count']:,}) ~ {other} ({row['other_count']:,})"
-
-
-def _cropped_line(row: Row) -> str:
-    return f"{_placed(row)}: {row['width']} x {row['height']}, {row['seen']:.0%} of it is seen"
-
-
-def _crop_advice(audit: Audit) -> str:
-    seen = audit.seen[~np.isnan(audit.seen)]
-    usual = f"{np.median(seen):.0%}" if len(seen) else "all"
-    return (
-        f'The network sees {usual} of the median image. resize="pad" shows the whole image '
-        'between borders, resize="stretch" shows it distorted.'
-    )
-
-
-def _sizes_text(audit: Audit) -> str:
-    rows = rows_of(audit.sizes)
-    if not rows:
-        return ""
-    shown = [
-        f"  {row['count']:,} of {row['width']} x {row['height']}, {row['mode']}, {row['format']}"
-        for row in rows[:SHOWN]
-    ]
-    more = [f"  ... and {len(rows) - SHOWN:,} more kinds"] if len(rows) > SHOWN else []
-    return "\n".join([f"sizes: {count_text(len(rows), 'kind')}", *shown, *more])

@@ -1,30 +1,39 @@
-"""Labels that are likely wrong, by heads that have not seen the image."""
+"""Findings about labels: likely wrong ones, classes that a split lacks, names that look alike."""
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
+from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from transferclf._printing import say
+from transferclf._spelling import look
 from transferclf.images.progress import bar_if
 from transferclf.objectives import Classes
+from transferclf.reports.tables import Row
 from transferclf.training.judging import held_out_probabilities
 from transferclf.training.regularization import choose_l2
 
 N_FOLDS = 5
 
-# The penalty is chosen on about so many images: more take longer and find hardly more errors.
+# Images on which the penalty is chosen. More take longer and find hardly more errors.
 PENALTY_IMAGES = 3000
+
+# Separators that take the place of a space in names of folders.
+_NO_SEPARATORS = str.maketrans("", "", "-_.")
 
 
 class Judgement(NamedTuple):
-    """How likely the labels of n images are right.
+    """Probabilities that the labels of n images are right.
 
-    `quality` is the probability of the label and `probabilities` those of all classes, out of
-    fold; NaN where nothing can be said. `suggested` is the most probable other class.
+    `quality` is the out-of-fold probability of the label, and `probabilities` has those of all
+    classes. They are NaN for the only image of a class. `suggested` is the most probable other
+    class.
     """
 
     quality: np.ndarray
@@ -34,21 +43,22 @@ class Judgement(NamedTuple):
 
 
 def judged_labels(
-    features: np.ndarray,
-    labels: np.ndarray,
-    n_classes: int,
-    groups: np.ndarray,
-    verbose: int = 0,
+    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray, verbose: int = 0
 ) -> Judgement:
     """Return how likely each label is right; images of one group are in one fold.
 
-    The linear head is fitted to four fifths of the images and judges the last fifth, five times.
-    A label is suspect where some other class is at least as probable as it is, on average, for
-    the images with that class as their label: Northcutt, Jiang and Chuang, "Confident Learning:
-    Estimating Uncertainty in Dataset Labels", Journal of Artificial Intelligence Research 70
-    (2021).
+    A linear head is fitted to four fifths of the images and judges the others, five times. Labels
+    are suspect by confident learning: Northcutt, Jiang and Chuang, "Confident Learning: Estimating
+    Uncertainty in Dataset Labels", Journal of Artificial Intelligence Research 70 (2021).
     """
-    probabilities = _out_of_fold(features, labels, n_classes, groups, verbose)
+    probabilities = np.full((len(labels), n_classes), np.nan)
+    fold_of = _folds(labels, groups)
+    if fold_of is not None:
+        l2 = _penalty(features, labels, n_classes, groups, verbose)
+        with bar_if(verbose, len(labels), "labels judged") as advance:
+            probabilities = held_out_probabilities(
+                features, labels, n_classes, fold_of, l2=l2, advance=advance
+            )
     own, others = _own_and_others(probabilities, labels)
     is_known, is_suspect = ~np.isnan(own), np.zeros(len(labels), dtype=bool)
     if is_known.any():
@@ -59,9 +69,9 @@ def judged_labels(
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return which labels are likely wrong, by out-of-fold probabilities without NaN.
 
-    A label is suspect where the most probable other class is more probable than the label, and
-    some other class is at least as probable as it is, on average, for images with its label.
-    Classes that no label has do not count.
+    A label is suspect if the most probable other class is more probable than the label, and some
+    other class is at least as probable as it usually is for images with its label. Classes without
+    images do not count.
     """
     known, codes = np.unique(labels, return_inverse=True)
     among_known = probabilities[:, known]
@@ -78,22 +88,10 @@ def _own_and_others(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.n
     return probabilities[rows, labels], others
 
 
-def _out_of_fold(
-    features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray, verbose: int
-) -> np.ndarray:
-    """Out-of-fold probabilities; NaN where no head knows the class of the image."""
-    fold_of = _folds(labels, groups)
-    if fold_of is None:
-        return np.full((len(labels), n_classes), np.nan)
-    l2 = _penalty(features, labels, n_classes, groups, verbose)
-    with bar_if(verbose, len(labels), "labels judged") as advance:
-        return held_out_probabilities(features, labels, n_classes, fold_of, l2=l2, advance=advance)
-
-
 def _penalty(
     features: np.ndarray, labels: np.ndarray, n_classes: int, groups: np.ndarray, verbose: int
 ) -> float:
-    """The penalty of the heads, chosen on a stratified part of the images."""
+    """Return the penalty of the heads, chosen on a stratified part of the images."""
     n_images = len(labels)
     order = np.lexsort((np.random.default_rng(0).random(n_images), labels))
     part = np.sort(order[:: max(n_images // PENALTY_IMAGES, 1)])
@@ -112,7 +110,7 @@ def _penalty(
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
-    """The fold of each image, stratified, groups kept whole; None where two are impossible."""
+    """Return the fold of each image, stratified, groups kept whole; None for less than two."""
     largest = np.bincount(labels).max(initial=0)
     n_folds = min(N_FOLDS, int(largest), len(np.unique(groups)))
     if n_folds < 2:
@@ -120,7 +118,46 @@ def _folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
     fold_of = np.full(len(labels), -1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes that are not in every fold
+        warnings.simplefilter("ignore", UserWarning)  # about classes that are not in every fold
         for number, (_, held_out) in enumerate(splitter.split(labels[:, None], labels, groups)):
             fold_of[held_out] = number
     return fold_of
+
+
+def missing_classes(labels: list[object], splits: Iterable[str] | None) -> list[Row]:
+    """Return rows of the classes that are not in every split, the largest class first."""
+    if splits is None or not labels:
+        return []
+    names, there = dict.fromkeys(splits), set(zip(labels, splits, strict=True))
+    rows = []
+    for label, count in Counter(labels).most_common():
+        having = [name for name in names if (label, name) in there]
+        missing = [name for name in names if (label, name) not in there]
+        if missing:
+            about = {"splits": ", ".join(having), "missing_from": ", ".join(missing)}
+            rows.append({"label": label, "count": count} | about)
+    return rows
+
+
+def similar_names(labels: list[object]) -> list[Row]:
+    """Return rows of pairs of labels that look alike, the label of more images first."""
+    groups: dict[str, list[tuple[object, int]]] = {}
+    for label, count in Counter(labels).most_common():
+        groups.setdefault(skeleton(label), []).append((label, count))
+    return [
+        {"label": label, "count": count, "other_label": other, "other_count": other_count}
+        for (label, count), *others in groups.values()
+        for other, other_count in others
+    ]
+
+
+def skeleton(label: object) -> str:
+    """Return the look of a name without hyphens, underscores and full stops.
+
+    Names of separators or blanks alone, such as "-" and " ", are compared as they are. So are
+    numbers: -1 and 1 do not look alike.
+    """
+    if not isinstance(label, str):
+        return f"{type(label).__name__} {label}"
+    text = look(label)
+    return text.translate(_NO_SEPARATORS) or text or unicodedata.normalize("NFKC", label)

@@ -1,46 +1,67 @@
-"""The images of X that can be read, and their sizes and formats."""
+"""The images of X that can be read, their sizes and formats, and the part that a network sees."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from transferclf.estimators.reading import images_of
 from transferclf.exceptions import ImageError
 from transferclf.images.checking import batch_problem, checked_item, is_iterator
 from transferclf.images.source import ImageSource, check_images
+from transferclf.images.geometry import largest_box
+from transferclf.images.problems import Problem
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row
 
-# EXIF orientations with which width and height change places.
-QUARTER_TURNS = range(5, 9)
+if TYPE_CHECKING:
+    from transferclf.estimators.extractor import CNNFeatureExtractor
+
+QUARTER_TURNS = range(5, 9)  # EXIF orientations with which width and height change places
 
 
-def features_of_readable(
-    X: Any, extractor: Any
-) -> tuple[np.ndarray, ImageSource | None, dict[int, str]]:
-    """Return features of the readable images, these images, and problems by position in X.
+class Readable(NamedTuple):
+    """The images of X that can be read, their features and positions, and problems by position."""
 
-    The extractor is fitted. Where no image is readable, the images are None. An X that as a whole
-    could not be images is an ImageError.
+    source: ImageSource | None
+    features: np.ndarray
+    positions: np.ndarray
+    problems: dict[int, str]
+
+
+def readable_images(X: Any, n_samples: int, extractor: CNNFeatureExtractor) -> Readable:
+    """Fit the extractor to all images that can be read.
+
+    If X as a whole cannot be images, that is an ImageError.
     """
-    source, problems = _checked(X, extractor.image_shape, extractor.pixel_range)
-    if source is not None:
+    given, positions, problems = X, np.arange(n_samples), dict[int, str]()
+    while True:
         try:
-            return extractor.fit_transform(_as_given(X, source, problems)), source, problems
-        except ImageError:
-            failed = _undecodable(source)
-            if not failed:
-                raise  # of another kind: not of single images
-            problems |= {int(source.positions[index]): text for index, text in failed.items()}
-            source = _without(source, failed)
-    if source is None:
-        return np.empty((0, 1), np.float32), None, problems
-    return extractor.fit_transform(_as_given(X, source, problems)), source, problems
+            features = extractor.fit_transform(given)
+            return Readable(images_of(extractor, given), features, positions, problems)
+        except ImageError as error:
+            if not error.indices:
+                raise  # no single image is at fault
+            items = given if isinstance(given, list | tuple) else np.asarray(given)
+            for index, text in zip(error.indices, error.problems, strict=True):
+                place = Problem(index, error, file_of(items[index]) or None).place
+                problems[int(positions[index])] = text.removeprefix(f"image {place}: ")
+            sound = np.setdiff1d(np.arange(len(positions)), error.indices)
+            given, positions = [items[index] for index in sound], positions[sound]
+            if len(positions) == 0:
+                return Readable(None, np.empty((0, 1), np.float32), positions, problems)
+
+
+def file_of(item: object) -> str:
+    """Return the path of an image, or an empty text if it is no file."""
+    if isinstance(item, np.ndarray) and item.shape == (1,):
+        item = item[0]  # of a table with one column of paths
+    return os.fsdecode(item) if isinstance(item, str | os.PathLike) else ""
 
 
 class Facts(NamedTuple):
@@ -74,79 +95,21 @@ def kinds_of(facts: list[Facts]) -> list[Row]:
     return [dict(zip(names, kind, strict=True)) | {"count": n} for kind, n in kinds.most_common()]
 
 
-def _checked(
-    X: Any, image_shape: Any, pixel_range: Any
-) -> tuple[ImageSource | None, dict[int, str]]:
-    """The images that pass all checks without decoding, and problems of the others."""
-    try:
-        return check_images(X, image_shape=image_shape, pixel_range=pixel_range), {}
-    except ImageError:
-        items = _single(X)
-        if items is None:
-            raise
-    checked: list[Any] = [None] * len(items)
-    problems: dict[int, str] = {}
-    for position, item in enumerate(items):
-        try:
-            checked[position] = checked_item(item, pixel_range)
-        except ImageError as error:
-            problems[position] = str(error)
-    if not problems:  # each is right, and only all of them together are not
-        check_images(X, image_shape=image_shape, pixel_range=pixel_range)
-    sound = np.setdiff1d(np.arange(len(items)), list(problems))
-    return (ImageSource(checked, pixel_range, sound) if len(sound) else None), problems
-
-
-def _single(X: Any) -> list[Any] | None:
-    """The items of X if each is an image of its own, else None."""
-    if isinstance(X, str | os.PathLike | bytes | Image.Image | dict) or not hasattr(X, "__len__"):
-        return None
-    if is_iterator(X):
-        return None
-    array = X if isinstance(X, list | tuple) else np.asarray(X)
-    if isinstance(array, np.ndarray):
-        if array.ndim == 0 or len(array) == 0 or array.ndim == 2:
-            return None
-        if array.ndim > 2 and batch_problem(array.shape) is not None:
-            return None
-    return list(array) or None
-
-
-def _as_given(X: Any, source: ImageSource, problems: dict[int, str]) -> Any:
-    """X itself where nothing is wrong with it, else a list of the sound images."""
-    return [source.item(index) for index in range(len(source))] if problems else X
-
-
-def _undecodable(source: ImageSource) -> dict[int, str]:
-    def problem(index: int) -> str | None:
-        try:
-            source.load(index)
-        except ImageError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(thread_count()) as pool:
-        problems = list(pool.map(problem, range(len(source))))
-    return {index: text for index, text in enumerate(problems) if text is not None}
-
-
-def _without(source: ImageSource, failed: dict[int, str]) -> ImageSource | None:
-    sound = np.setdiff1d(np.arange(len(source)), list(failed))
-    if len(sound) == 0:
-        return None
-    return ImageSource(source.items, source.pixel_range, source.positions[sound])
+def seen_shares(facts: list[Facts], size: tuple[int, int], resize: str) -> np.ndarray:
+    """Return the share of each image's area that a network with this input size sees, (n,)."""
+    if resize != "crop":
+        return np.ones(len(facts))
+    boxes = np.array([largest_box(one.upright, size) for one in facts])
+    left, top, right, bottom = boxes.T
+    return (right - left) * (bottom - top) / [one.width * one.height for one in facts]
 
 
 def _facts(item: Any) -> Facts:
     if isinstance(item, np.ndarray):
         channels = item.shape[2] if item.ndim == 3 else 1
         return Facts(item.shape[1], item.shape[0], f"{channels} x {item.dtype}", "array")
-    if isinstance(item, Image.Image):
-        return _facts_of_picture(item)
-    with Image.open(item) as image:
-        return _facts_of_picture(image)
-
-
-def _facts_of_picture(image: Image.Image) -> Facts:
-    is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-    return Facts(image.width, image.height, image.mode, image.format or "PIL image", is_turned)
+    if not isinstance(item, Image.Image):
+        with Image.open(item) as image:
+            return _facts(image)
+    is_turned = item.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+    return Facts(item.width, item.height, item.mode, item.format or "PIL image", is_turned)

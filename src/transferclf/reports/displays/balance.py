@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils import column_or_1d
 
 from transferclf._checks import check_choice
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 
 ORDERS = ("label", "count")
 
-# With more classes, or longer names, bars lie, so that names can be read.
+# With more classes, or longer names, bars are horizontal, so that names can be read.
 UPRIGHT_CLASSES = 10
 UPRIGHT_LETTERS = 9
 
-# With more bars, numbers at their ends would be too small to be read.
-NUMBERED_BARS = 80
+NUMBERED_BARS = 80  # with more bars, numbers at their ends would be too small to be read
 
 
+@dataclass(eq=False, repr=False)
 class ClassBalanceDisplay:
     """Bars of the number of images of each class, side by side for several splits.
 
@@ -55,13 +57,17 @@ class ClassBalanceDisplay:
     ([2, 1], [0, 1])
     """
 
-    def __init__(self, counts: Mapping[str, Any], classes: Any):
-        self.counts = counts
-        self.classes = classes
+    counts: Mapping[str, npt.ArrayLike]
+    classes: Sequence[object] | np.ndarray
 
     @classmethod
     def from_targets(
-        cls, targets: Any, *, classes: Any = None, ax: Axes | None = None, **options: Any
+        cls,
+        targets: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        *,
+        classes: npt.ArrayLike | None = None,
+        ax: Axes | None = None,
+        **options: Any,
     ) -> ClassBalanceDisplay:
         """Count labels and draw the counts.
 
@@ -70,13 +76,9 @@ class ClassBalanceDisplay:
         targets : array-like of shape (n,), or dict of str to array-like
             Labels, or those of each split by its name.
         classes : array-like of shape (n_classes,) or None, default=None
-            All classes, also those without images; None takes those that there are, sorted.
+            All classes, also those without images; None takes those in `targets`, sorted.
         ax, **options
             As for :meth:`plot`.
-
-        Returns
-        -------
-        ClassBalanceDisplay
 
         Raises
         ------
@@ -108,14 +110,14 @@ class ClassBalanceDisplay:
         normalize: bool = False,
         **bar_options: Any,
     ) -> ClassBalanceDisplay:
-        """Draw into new axes, or into some that are there.
+        """Draw into new axes, or into given ones; return self.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
             None makes a new figure, as long as the classes need.
         horizontal : bool or None, default=None
-            Whether bars lie; None is where there are more than ten classes or long names.
+            Whether bars are horizontal; None is for more than ten classes or long names.
         order : {"label", "count"}, default="label"
             Order of the classes: as in `classes`, or the most frequent first.
         normalize : bool, default=False
@@ -123,23 +125,28 @@ class ClassBalanceDisplay:
             different sizes.
         **bar_options
             For `matplotlib.axes.Axes.bar` or `barh`.
-
-        Returns
-        -------
-        self
         """
         check_choice("order", order, ORDERS)
         table = np.array([np.asarray(counts) for counts in self.counts.values()])
-        chosen = _order(table, order)
-        labels = list(self.classes)
-        self.classes_shown_ = [labels[number] for number in chosen]
+        chosen = np.arange(table.shape[1])
+        if order == "count":
+            chosen = np.argsort(-table.sum(axis=0), kind="stable")
+        self.classes_shown_ = [list(self.classes)[number] for number in chosen]
         names = [plain(label) for label in self.classes_shown_]
         if horizontal is None:
-            horizontal = _is_better_horizontal(names)
-        self.figure_, self.ax_ = axes_for(ax, _size(table.shape, horizontal))
-        values = _shares(table) if normalize else table
-        self._draw_bars(values[:, chosen], names, horizontal, bar_options)
-        self._label_axes("share of the images" if normalize else "images", horizontal)
+            longest = max(map(len, names))
+            horizontal = len(names) > UPRIGHT_CLASSES or longest > UPRIGHT_LETTERS
+        self.figure_, axes = axes_for(ax, _size(len(table), len(names), horizontal))
+        self.ax_ = axes
+        if normalize:  # a split without images has shares of 0
+            table = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+        self._draw_bars(table[:, chosen], names, horizontal, bar_options)
+        what = "share of the images" if normalize else "images"
+        axes.set(**{"xlabel" if horizontal else "ylabel": what})
+        axes.grid(axis="x" if horizontal else "y", alpha=0.3)
+        axes.set_axisbelow(True)
+        if len(self.counts) > 1:
+            legend_beside(axes, [bars[0] for bars in self.bars_.values()], self.bars_)
         return self
 
     def _draw_bars(
@@ -147,26 +154,22 @@ class ClassBalanceDisplay:
     ) -> None:
         axes, places, width = self.ax_, np.arange(len(names)), 0.8 / len(table)
         draw = axes.barh if horizontal else axes.bar
+        number_format = "{:.1%}" if table.dtype.kind == "f" else "{:,}"
         self.bars_ = {}
         for number, (split, values) in enumerate(zip(self.counts, table, strict=True)):
             moved = places + (number - (len(table) - 1) / 2) * width
             bars = draw(moved, values, width, **({"color": colour_of(number)} | bar_options))
             self.bars_[split] = bars
             if table.size <= NUMBERED_BARS:
-                texts = _numbers(values)
+                texts = [number_format.format(value) for value in values]
                 axes.bar_label(bars, texts, padding=2, fontsize="x-small")
-        (axes.set_yticks if horizontal else axes.set_xticks)(places, names)
         if horizontal:
+            axes.set_yticks(places, names)
             axes.set_ylim(len(names) - 0.5, -0.5)  # the first class on top
-        axes.margins(x=0.1) if horizontal else axes.margins(y=0.1)
-
-    def _label_axes(self, what: str, horizontal: bool) -> None:
-        axes = self.ax_
-        axes.set(**{"xlabel" if horizontal else "ylabel": what})
-        axes.grid(axis="x" if horizontal else "y", alpha=0.3)
-        axes.set_axisbelow(True)
-        if len(self.counts) > 1:
-            legend_beside(axes, [bars[0] for bars in self.bars_.values()], self.bars_)
+            axes.margins(x=0.1)
+        else:
+            axes.set_xticks(places, names)
+            axes.margins(y=0.1)
 
 
 def _sorted(labels: set[Any]) -> list[Any]:
@@ -176,30 +179,8 @@ def _sorted(labels: set[Any]) -> list[Any]:
         return sorted(labels, key=lambda label: (type(label).__name__, str(label)))
 
 
-def _order(table: np.ndarray, order: str) -> np.ndarray:
-    if order == "label":
-        return np.arange(table.shape[1])
-    return np.argsort(-table.sum(axis=0), kind="stable")
-
-
-def _shares(table: np.ndarray) -> np.ndarray:
-    """Counts divided by those of the split; a split without images has none."""
-    return table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-
-
-def _numbers(values: np.ndarray) -> list[str]:
-    if values.dtype.kind == "f":
-        return [f"{value:.1%}" for value in values]
-    return [f"{value:,}" for value in values]
-
-
-def _is_better_horizontal(names: Sequence[str]) -> bool:
-    return len(names) > UPRIGHT_CLASSES or max(map(len, names)) > UPRIGHT_LETTERS
-
-
-def _size(shape: tuple[int, ...], horizontal: bool) -> tuple[float, float]:
-    """Size of a figure in inches for so many splits and classes."""
-    n_splits, n_classes = shape
+def _size(n_splits: int, n_classes: int, horizontal: bool) -> tuple[float, float]:
+    """Return the size of a figure in inches for so many splits and classes."""
     # Each bar needs the height of the number beside it.
     length = 1.0 + n_classes * max(0.24, 0.14 * n_splits + 0.06)
     if horizontal:

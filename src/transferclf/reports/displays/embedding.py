@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
@@ -16,42 +18,35 @@ from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.reading import head_features
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
-from transferclf.reports.displays.figures import (
-    GREY,
-    axes_for,
-    colour_of,
-    legend_beside,
-    legend_width,
-    marker_of,
-)
-from transferclf.reports.displays.pictures import picture, pictures_of, source_of
+from transferclf.reports.displays import figures
 from transferclf.reports.predictions import through, unwrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    RandomState = int | np.random.RandomState | None
+
 METHODS = ("tsne", "pca")
 
-# t-SNE looks at distances between so many principal components, which takes noise out of them.
+# t-SNE compares this number of principal components, which removes noise.
 # Source: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008.
 N_COMPONENTS = 50
 PERPLEXITY = 30.0
 
-# With fewer points there are no neighbours to speak of, and t-SNE is not defined.
-FEWEST_FOR_TSNE = 5
+FEWEST_FOR_TSNE = 5  # with fewer points t-SNE is not defined
 
+# Up to this number of points, one thread is faster than threads that wait for each other.
 FEW_POINTS = 2000
 
-# Sides of a thumbnail: in pixels of the image, in points of the figure, and of the room it needs,
-# as a share of the plane.
+# Side of a thumbnail: in pixels, in points of the figure, and its room as a share of the plane.
 THUMBNAIL = 64
 THUMBNAIL_POINTS = 24.0
 THUMBNAIL_ROOM = 0.09
 
-# Classes in one column of the legend.
-LEGEND_ROWS = 20
+LEGEND_ROWS = 20  # classes in one column of the legend
 
 
+@dataclass(eq=False, repr=False)
 class EmbeddingDisplay:
     """Images as points of a plane, close together where a network sees them alike.
 
@@ -88,29 +83,22 @@ class EmbeddingDisplay:
     ((50, 2), 10)
     """
 
-    def __init__(
-        self,
-        embedding: np.ndarray,
-        y: Any = None,
-        images: ImageSource | None = None,
-        axis_names: tuple[str, str] = ("", ""),
-    ):
-        self.embedding = embedding
-        self.y = y
-        self.images = images
-        self.axis_names = axis_names
+    embedding: np.ndarray
+    y: npt.ArrayLike | None = None
+    images: ImageSource | None = None
+    axis_names: tuple[str, str] = ("", "")
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
+        estimator: BaseEstimator,
+        X: object,
+        y: npt.ArrayLike | None = None,
         *,
         method: str = "tsne",
         perplexity: float | None = None,
-        random_state: int | np.random.RandomState | None = 0,
-        images: Any = None,
+        random_state: RandomState = 0,
+        images: object = None,
         ax: Axes | None = None,
         **options: Any,
     ) -> EmbeddingDisplay:
@@ -137,40 +125,30 @@ class EmbeddingDisplay:
         ax, **options
             As for :meth:`plot`.
 
-        Returns
-        -------
-        EmbeddingDisplay
-
         Raises
         ------
-        InvalidParameterError
-            If the estimator has no features, or a parameter is not as above.
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
+        InvalidParameterError, sklearn.exceptions.NotFittedError
+            If the estimator has no features or is not fitted, or a parameter is not as above.
         ValueError
             If y has not one label per image.
         """
         _check_method(method, perplexity)
         features = seen_features(estimator, X)
         if options.get("thumbnails"):
-            images = pictures_of(estimator, X, images)
-        how: dict[str, Any] = {
-            "method": method,
-            "perplexity": perplexity,
-            "random_state": random_state,
-        }
-        return cls.from_features(features, y, images=images, ax=ax, **how, **options)
+            images = figures.pictures_of(estimator, X, images)
+        options |= {"method": method, "perplexity": perplexity, "random_state": random_state}
+        return cls.from_features(features, y, images=images, ax=ax, **options)
 
     @classmethod
     def from_features(
         cls,
-        features: Any,
-        y: Any = None,
+        features: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
         *,
         method: str = "tsne",
         perplexity: float | None = None,
-        random_state: int | np.random.RandomState | None = 0,
-        images: Any = None,
+        random_state: RandomState = 0,
+        images: object = None,
         ax: Axes | None = None,
         **options: Any,
     ) -> EmbeddingDisplay:
@@ -183,16 +161,10 @@ class EmbeddingDisplay:
         y, method, perplexity, random_state, images, ax, **options
             As for :meth:`from_estimator`.
 
-        Returns
-        -------
-        EmbeddingDisplay
-
         Raises
         ------
-        InvalidParameterError
-            If a parameter is not as above.
-        ValueError
-            If features are not finite numbers (n, d), or y has not one label for each row.
+        InvalidParameterError, ValueError
+            If a parameter is not as above, such as features with NaN.
         """
         _check_method(method, perplexity)
         rows = np.asarray(features)
@@ -205,7 +177,7 @@ class EmbeddingDisplay:
             raise ValueError(
                 f"y must have one label per image, shape ({len(rows)},). Got {labels.shape}."
             )
-        source = None if images is None else source_of(images)
+        source = None if images is None else figures.source_of(images)
         if source is not None and len(source) != len(rows):
             raise ValueError(f"Expected {len(rows)} images, as X has. Got {len(source)} images.")
         if method == "pca":
@@ -222,7 +194,7 @@ class EmbeddingDisplay:
         legend: bool = True,
         **scatter_options: Any,
     ) -> EmbeddingDisplay:
-        """Draw into new axes, or into given ones.
+        """Draw into new axes, or into given ones; return self.
 
         Parameters
         ----------
@@ -230,85 +202,79 @@ class EmbeddingDisplay:
             None makes a new figure.
         thumbnails : bool, default=False
             Whether to draw small pictures, framed in the colour of their class, as many as have
-            room.
+            room; without images that is an InvalidParameterError.
         legend : bool, default=True
             Whether there is a legend beside the points.
         **scatter_options
             For `matplotlib.axes.Axes.scatter`.
 
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        InvalidParameterError
-            If there are to be thumbnails and no images.
         """
         if thumbnails and self.images is None:
             raise InvalidParameterError("thumbnails=True needs images. Got images=None.")
-        classes = [None] if self.y is None else np.unique(self.y).tolist()
-        n_columns = -(-len(classes) // LEGEND_ROWS) if self.y is not None and legend else 0
-        width = legend_width(classes, n_columns)
-        self.figure_, self.ax_ = axes_for(ax, (5.2 + width, 5.2))
-        self.scatters_ = {
-            label: self._draw_class(number, label, scatter_options)
-            for number, label in enumerate(classes)
-        }
+        # Without labels all points are of one class, None.
+        y = np.full(len(self.embedding), None) if self.y is None else np.asarray(self.y)
+        classes = [None] if self.y is None else np.unique(y).tolist()
+        colours = (
+            [figures.GREY]
+            if self.y is None
+            else [figures.colour_of(k) for k in range(len(classes))]
+        )
+        has_legend = legend and self.y is not None
+        n_columns = -(-len(classes) // LEGEND_ROWS) if has_legend else 0
+        width = figures.legend_width(classes, n_columns)
+        self.figure_, self.ax_ = figures.axes_for(ax, (5.2 + width, 5.2))
+        self.scatters_ = {}
+        for number, label in enumerate(classes):
+            style = {
+                "color": colours[number],
+                "marker": figures.marker_of(number),
+                "s": 34 if len(self.embedding) <= 1000 else 14,
+                "linewidths": 0.4,
+                "edgecolors": "#303030",  # makes yellow visible on white
+            }
+            points = self.embedding[y == label]
+            self.scatters_[label] = self.ax_.scatter(*points.T, **(style | scatter_options))
         self.thumbnail_indices_ = np.array([], dtype=int)
         if thumbnails:
             self.thumbnail_indices_ = _apart(self.embedding)
-            self._draw_thumbnails({label: number for number, label in enumerate(classes)})
-        # Only which points are close means anything, not where the axes have their zero.
+            self._draw_thumbnails(dict(zip(classes, colours, strict=True)), y.tolist())
+        # Only distances between points mean anything, not where the axes have their zero.
         self.ax_.set(xticks=[], yticks=[], xlabel=self.axis_names[0], ylabel=self.axis_names[1])
         self.ax_.margins(0.06)
-        if legend and self.y is not None:
-            legend_beside(self.ax_, list(self.scatters_.values()), classes, ncols=n_columns)
+        if has_legend:
+            figures.legend_beside(self.ax_, self.scatters_.values(), classes, n_columns)
         return self
 
-    def _draw_class(self, number: int, label: Any, scatter_options: Mapping[str, Any]) -> Any:
-        points = self.embedding if self.y is None else self.embedding[self.y == label]
-        style = {
-            "color": GREY if self.y is None else colour_of(number),
-            "marker": marker_of(number),
-            "s": 34 if len(self.embedding) <= 1000 else 14,
-            "linewidths": 0.4,
-            "edgecolors": "#303030",  # without which yellow is lost on white
-        }
-        return self.ax_.scatter(points[:, 0], points[:, 1], **(style | dict(scatter_options)))
-
-    def _draw_thumbnails(self, numbers: Mapping[Any, int]) -> None:
+    def _draw_thumbnails(self, colours: dict[Any, str], labels: list[object]) -> None:
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
         assert self.images is not None
-        labels = [None] * len(self.embedding) if self.y is None else self.y.tolist()
         for index in self.thumbnail_indices_.tolist():
-            pixels = picture(self.images, index, THUMBNAIL)
-            colour = GREY if self.y is None else colour_of(numbers[labels[index]])
+            pixels = figures.picture(self.images, index, THUMBNAIL)
             image = OffsetImage(pixels, zoom=THUMBNAIL_POINTS / max(pixels.shape[:2]))
-            frame = {"edgecolor": colour, "linewidth": 1.6}
+            frame = {"edgecolor": colours[labels[index]], "linewidth": 1.6}
             box = AnnotationBbox(image, self.embedding[index], pad=0.08, bboxprops=frame)
             self.ax_.add_artist(box)
 
 
-def seen_features(estimator: Any, X: Any) -> np.ndarray:
+def seen_features(estimator: BaseEstimator, X: object) -> np.ndarray:
     """Return the features that the last step of a fitted estimator gets, shape (n, d).
 
-    These are the features of the head of a TransferClassifier, before standardising, or those that
-    a CNNFeatureExtractor gives, or those that reach the last step of another pipeline.
+    For a TransferClassifier these are the features of its head before standardising, and for a
+    CNNFeatureExtractor those that it gives.
     """
     steps, last = unwrapped(estimator)
-    if isinstance(last, TransferClassifier):
-        return head_features(last, through(steps, X))
-    if isinstance(last, CNNFeatureExtractor):
-        return last.transform(through(steps, X))
-    if not steps:
+    if not steps and not isinstance(last, TransferClassifier | CNNFeatureExtractor):
         raise InvalidParameterError(
             "estimator must be a TransferClassifier, a CNNFeatureExtractor or a pipeline whose "
             f"last step gets features. Got {type(last).__name__}; from_features draws features."
         )
-    features = through(steps, X)
-    return features.toarray() if hasattr(features, "toarray") else np.asarray(features)
+    rows = through(steps, X)
+    if isinstance(last, TransferClassifier):
+        return head_features(last, rows)
+    if isinstance(last, CNNFeatureExtractor):
+        return last.transform(rows)
+    return rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
 
 
 def _check_method(method: str, perplexity: float | None) -> None:
@@ -317,41 +283,33 @@ def _check_method(method: str, perplexity: float | None) -> None:
         check_number("perplexity", perplexity, 0, above=True, or_else="None or ")
 
 
-def _by_pca(
-    rows: np.ndarray, random_state: int | np.random.RandomState | None
-) -> tuple[np.ndarray, tuple[str, str]]:
-    """Two principal components, and axis names with their shares of the variance."""
+def _by_pca(rows: np.ndarray, random_state: RandomState) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return two principal components, and axis names with their shares of the variance."""
     pca, points = _components(rows, 2, random_state)
-    shares = np.zeros(2)
-    if pca is not None:
-        shares[: len(pca.explained_variance_ratio_)] = pca.explained_variance_ratio_
-    names = tuple(f"component {n} ({share:.0%})" for n, share in enumerate(shares, 1))
-    return np.pad(points, [(0, 0), (0, 2 - points.shape[1])]), (names[0], names[1])
+    first, second = (0.0, 0.0) if pca is None else (*pca.explained_variance_ratio_, 0.0)[:2]
+    names = (f"component 1 ({first:.0%})", f"component 2 ({second:.0%})")
+    return np.pad(points, [(0, 0), (0, 2 - points.shape[1])]), names
 
 
 def _by_tsne(
-    rows: np.ndarray, perplexity: float | None, random_state: int | np.random.RandomState | None
+    rows: np.ndarray, perplexity: float | None, random_state: RandomState
 ) -> tuple[np.ndarray, tuple[str, str]]:
     n_points = len(rows)
     pca, points = _components(rows, N_COMPONENTS, random_state)
     if n_points < FEWEST_FOR_TSNE or pca is None:
         return _by_pca(rows, random_state)
-    most = (n_points - 1) / 3
-    chosen = min(PERPLEXITY, most) if perplexity is None else min(perplexity, n_points - 1.0)
-    tsne = TSNE(
-        perplexity=chosen,
-        init="pca" if points.shape[1] >= 2 else "random",
-        random_state=random_state,
-    )
-    # Threads that wait for each other cost far more than they bring where points are few.
+    if perplexity is None:
+        perplexity = min(PERPLEXITY, (n_points - 1) / 3)
+    start = "pca" if points.shape[1] >= 2 else "random"
+    tsne = TSNE(perplexity=min(perplexity, n_points - 1.0), init=start, random_state=random_state)
     with threadpool_limits(1 if n_points <= FEW_POINTS else None):
         return tsne.fit_transform(points), ("t-SNE 1", "t-SNE 2")
 
 
 def _components(
-    rows: np.ndarray, count: int, random_state: int | np.random.RandomState | None
+    rows: np.ndarray, count: int, random_state: RandomState
 ) -> tuple[PCA | None, np.ndarray]:
-    """At most so many principal components; None where all rows are the same."""
+    """Return at most so many principal components; None for the PCA if all rows are the same."""
     rows = rows.astype(float)
     if (rows == rows[0]).all():
         return None, np.zeros((len(rows), 1))
@@ -360,12 +318,12 @@ def _components(
 
 
 def _apart(points: np.ndarray) -> np.ndarray:
-    """Indices of points that are far enough apart for a thumbnail each; the first come first."""
+    """Return indices of points that are far enough apart for a thumbnail each, by first come."""
     extent = np.ptp(points, axis=0)
     scaled = points / np.where(extent > 0, extent, 1)
     chosen: list[int] = []
     for index, point in enumerate(scaled):
-        # Thumbnails are square, so what counts is the larger of the two distances.
+        # Thumbnails are square, so the larger of the two distances counts.
         if not chosen or np.abs(scaled[chosen] - point).max(axis=1).min() >= THUMBNAIL_ROOM:
             chosen.append(index)
     return np.array(chosen)

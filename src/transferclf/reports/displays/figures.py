@@ -1,4 +1,4 @@
-"""What all displays share: matplotlib imported late, axes, colours and plain text."""
+"""What all displays share: matplotlib imported late, axes, colours, plain text and pictures."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
-from transferclf.exceptions import InvalidParameterError
-from transferclf.reports.extras import extra
+from transferclf.estimators.base import BackboneEstimator
+from transferclf.estimators.reading import images_of
+from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.images import ImageSource, check_images, resize_image
 from transferclf.reports.names import short_name
+from transferclf.reports.predictions import unwrapped
+from transferclf.reports.tables import extra
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Colours that people with any colour vision tell apart; yellow, the faintest on white, comes last.
+# Blue, vermilion, bluish green, reddish purple, orange, sky blue, black and yellow: colours that
+# people with any colour vision tell apart. Yellow, the faintest on white, comes last.
 # Source: Okabe and Ito, "Color Universal Design", 2008.
 COLOURS = (
-    "#0072B2",  # blue
-    "#D55E00",  # vermilion
-    "#009E73",  # bluish green
-    "#CC79A7",  # reddish purple
-    "#E69F00",  # orange
-    "#56B4E9",  # sky blue
-    "#000000",  # black
-    "#F0E442",  # yellow
-)
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
+)  # fmt: skip
 GREY = "#5F5F5F"
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SIDE = 256  # longest side of a picture in a figure, in pixels
 
 
 def pyplot() -> Any:
-    """`matplotlib.pyplot`, imported when something is drawn; ImportError says how to install it."""
+    """Import `matplotlib.pyplot` when something is drawn; ImportError says how to install it."""
     return extra("matplotlib.pyplot")
 
 
@@ -44,7 +45,7 @@ def axes_for(ax: Axes | None = None, figsize: tuple[float, float] = (6.4, 4.8)) 
 
 
 def check_axes(ax: object) -> Axes:
-    """Raise InvalidParameterError unless these are axes."""
+    """Return `ax`, or raise InvalidParameterError if these are no axes."""
     pyplot()
     from matplotlib.axes import Axes
 
@@ -77,13 +78,20 @@ def new_axes(
     return axes.flat[:count]
 
 
+def show(axes: Axes, pixels: np.ndarray, title: str = "", **image_options: Any) -> None:
+    """Show a picture under a title, without ticks."""
+    axes.imshow(pixels, **image_options)
+    axes.set_title(title, fontsize="medium")
+    axes.set(xticks=[], yticks=[])
+
+
 def colour_of(number: int) -> str:
     """Return the colour of the class or run with this number; they repeat after eight."""
     return COLOURS[number % len(COLOURS)]
 
 
 def marker_of(number: int) -> str:
-    """Return its marker; neighbours differ in colour and marker, the first 64 in one of them."""
+    """Return its marker; the first 64 numbers differ in colour or marker, neighbours in both."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
@@ -99,12 +107,51 @@ def legend_width(names: Iterable[object], n_columns: int = 1) -> float:
 
 
 def legend_beside(
-    axes: Axes, handles: Sequence[Any], names: Iterable[object], **options: Any
-) -> Any:
-    """Add a legend to the right of the axes, where it covers no data; names may be of any type."""
+    axes: Axes, handles: Iterable[Artist], names: Iterable[object], n_columns: int = 1
+) -> None:
+    """Add a legend to the right of the axes, where it covers no data."""
+    handles = list(handles)
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-    legend = axes.legend(handles, ["-"] * len(handles), **(place | options))
+    legend = axes.legend(handles, ["-"] * len(handles), ncols=n_columns, **place)
     # Set afterwards, since a legend leaves out labels that begin with an underscore.
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(plain(name))
-    return legend
+
+
+def pictures_of(estimator: BaseEstimator, X: object, images: object = None) -> ImageSource:
+    """Return the images to show for X, read as the estimator reads X, or `images` if given.
+
+    Raises ImageError if there are no images in X.
+    """
+    if images is not None:
+        return source_of(images)
+    steps, last = unwrapped(estimator)
+    first = steps[0].steps[0][1] if steps else last
+    if isinstance(first, BackboneEstimator):
+        return images_of(first, X)
+    try:
+        return source_of(X)
+    except ImageError as error:
+        raise ImageError(f"{error} Pass the images to be shown as images=...") from None
+
+
+def source_of(images: object) -> ImageSource:
+    """Return images of any kind, with the pixel range found in them."""
+    source = check_images(images)
+    return ImageSource(source.items, source.decided_range(), source.positions)
+
+
+def picture(source: ImageSource, index: int, side: int = SIDE) -> np.ndarray:
+    """Return one image as uint8 of shape (h, w, 3), its longer side at most `side` pixels."""
+    pixels = source.load(index)
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale < 1:
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        pixels = resize_image(pixels, size, "stretch")
+    return as_bytes(pixels)
+
+
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels from 0 to 255 rounded to uint8."""
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

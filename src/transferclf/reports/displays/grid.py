@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
 
-from transferclf._checks import (
-    check_choice,
-    check_number,
-    check_random_state,
-    seed_from,
-)
+from transferclf._checks import check_choice, check_number, check_random_state, seed_from
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
-from transferclf.reports.displays.figures import COLOURS, check_axes, new_axes, plain
-from transferclf.reports.displays.pictures import picture, pictures_of, source_of
+from transferclf.reports.displays import figures
 from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    RandomState = int | np.random.RandomState | None
+
 KINDS = ("worst", "confident", "uncertain", "random")
 
-# The text in the place of an empty grid.
-EMPTY = {"worst": "no errors", "confident": "no errors"}
+RIGHT, WRONG = figures.COLOURS[2], figures.COLOURS[1]
 
-RIGHT, WRONG = COLOURS[2], COLOURS[1]
-
-# Letters of a class name beside its probability, above a picture.
-LETTERS = 14
-
-# Width of a picture, and height of the two lines above it, in inches.
-PICTURE = 1.9
-LINES = 0.42
+LETTERS = 14  # letters of a class name beside its probability, above a picture
+PICTURE, LINES = 1.9, 0.42  # width of a picture, and height of the lines above it, in inches
 
 
+@dataclass(eq=False, repr=False)
 class ImageGridDisplay:
     """A grid of images with true and predicted class and their probabilities.
 
@@ -47,7 +40,7 @@ class ImageGridDisplay:
     images : ImageSource
         All images; only those that are shown are decoded.
     indices : ndarray of int, shape (n_images,)
-        The images to show, in the order of the grid.
+        The images to show, row by row.
     evaluation : Evaluation
         The predictions for all of them.
     empty : str, default="no images"
@@ -76,29 +69,22 @@ class ImageGridDisplay:
     (6, (6,))
     """
 
-    def __init__(
-        self,
-        images: ImageSource,
-        indices: np.ndarray,
-        evaluation: Evaluation,
-        empty: str = "no images",
-    ):
-        self.images = images
-        self.indices = indices
-        self.evaluation = evaluation
-        self.empty = empty
+    images: ImageSource
+    indices: np.ndarray
+    evaluation: Evaluation
+    empty: str = "no images"
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: BaseEstimator,
+        X: object,
+        y: npt.ArrayLike,
         *,
         kind: str = "worst",
         n_images: int = 12,
-        images: Any = None,
-        random_state: int | np.random.RandomState | None = 0,
+        images: object = None,
+        random_state: RandomState = 0,
         ax: Axes | None = None,
         **options: Any,
     ) -> ImageGridDisplay:
@@ -124,49 +110,35 @@ class ImageGridDisplay:
         ax, **options
             As for :meth:`plot`.
 
-        Returns
-        -------
-        ImageGridDisplay
-
         Raises
         ------
         InvalidParameterError
             If a parameter is not as above, or there are no probabilities to choose by.
-        ImageError
-            If X is no images and `images` is None.
         ValueError
-            If y has not one known label per image.
+            If y has not one known label per image, or X is no images and `images` is None.
         """
         _check_choice(kind, n_images, random_state)
         # Check labels and images before the long work of predicting.
         label_indices(y, n_samples_of(X), classes_of(estimator))
-        source = pictures_of(estimator, X, images)
+        source = figures.pictures_of(estimator, X, images)
         said = predictions_of(estimator, X)
+        options |= {"kind": kind, "n_images": n_images, "random_state": random_state, "ax": ax}
         return cls.from_predictions(
-            source,
-            y,
-            said.y_pred,
-            said.y_proba,
-            classes=said.classes,
-            kind=kind,
-            n_images=n_images,
-            random_state=random_state,
-            ax=ax,
-            **options,
+            source, y, said.y_pred, said.y_proba, classes=said.classes, **options
         )
 
     @classmethod
     def from_predictions(
         cls,
-        images: Any,
-        y_true: Any,
-        y_pred: Any = None,
-        y_proba: Any = None,
+        images: object,
+        y_true: npt.ArrayLike,
+        y_pred: npt.ArrayLike | None = None,
+        y_proba: npt.ArrayLike | None = None,
         *,
-        classes: Any = None,
+        classes: npt.ArrayLike | None = None,
         kind: str = "worst",
         n_images: int = 12,
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: RandomState = 0,
         ax: Axes | None = None,
         **options: Any,
     ) -> ImageGridDisplay:
@@ -176,36 +148,26 @@ class ImageGridDisplay:
         ----------
         images : array-like or sequence of images, n of them
             See :func:`transferclf.images.check_images`.
-        y_true : array-like of shape (n,)
-            The true labels.
-        y_pred : array-like of shape (n,) or None, default=None
-            The predicted labels; None takes the most probable classes.
-        y_proba : array-like of shape (n, n_classes) or None, default=None
-            Probabilities.
-        classes : array-like of shape (n_classes,) or None, default=None
-            The classes of the columns; None takes all labels that there are, sorted.
+        y_true, y_pred, y_proba, classes
+            As for :meth:`transferclf.reports.Evaluation.from_predictions`.
         kind, n_images, random_state, ax, **options
             As for :meth:`from_estimator`, which raises the same errors.
-
-        Returns
-        -------
-        ImageGridDisplay
         """
         _check_choice(kind, n_images, random_state)
-        source = source_of(images)
+        source = figures.source_of(images)
         evaluation = Evaluation.from_predictions(y_true, y_pred, y_proba, classes=classes, top_k=())
         if len(source) != evaluation.n_samples:
             raise ValueError(
                 f"Expected one image per label, {evaluation.n_samples}. Got {len(source)} images."
             )
         indices = chosen_images(evaluation, kind, n_images, random_state)
-        empty = EMPTY.get(kind, "no images")
+        empty = "no errors" if kind in ("worst", "confident") else "no images"
         return cls(source, indices, evaluation, empty).plot(ax=ax, **options)
 
     def plot(
         self, *, ax: Axes | None = None, n_columns: int | None = None, **image_options: Any
     ) -> ImageGridDisplay:
-        """Draw into a new figure, or into given axes.
+        """Draw into a new figure, or into given axes; return self.
 
         Parameters
         ----------
@@ -215,48 +177,40 @@ class ImageGridDisplay:
             Pictures in a row; None is 4, or 6 where there are more than 16.
         **image_options
             For `matplotlib.axes.Axes.imshow`.
-
-        Returns
-        -------
-        self
         """
         self.indices_ = np.asarray(self.indices, dtype=int)
         count = max(1, len(self.indices_))
         if n_columns is None:
             n_columns = 6 if count > 16 else 4
         check_number("n_columns", n_columns, 1, whole=True, or_else="None or ")
-        n_columns = min(n_columns, count)
-        shape = (-(-count // n_columns), n_columns)
-        pictures = [picture(self.images, index) for index in self.indices_.tolist()]
-        cells = _cells(ax, shape, pictures)
+        pictures = [figures.picture(self.images, index) for index in self.indices_.tolist()]
+        cells = _cells(ax, min(n_columns, count), pictures)
         self.figure_ = cells[0].figure
         self.axes_ = np.array(cells[: len(self.indices_)], dtype=object)
         if len(self.indices_) == 0:
             cells[0].set_axis_off()
             cells[0].text(0.5, 0.5, self.empty, ha="center", va="center")
         for cell, index, pixels in zip(self.axes_, self.indices_.tolist(), pictures, strict=True):
-            cell.imshow(pixels, **({"interpolation": "nearest"} | image_options))
+            figures.show(cell, pixels, **({"interpolation": "nearest"} | image_options))
             cell.set_title(self._title(index), fontsize="small", loc="left")
-            cell.set(xticks=[], yticks=[])
             is_right = self.evaluation.y_true[index] == self.evaluation.y_pred[index]
             cell.spines[:].set(color=RIGHT if is_right else WRONG, linewidth=2.5)
         return self
 
     def _title(self, index: int) -> str:
-        """Two lines over a picture: the true class and the predicted one."""
-        evaluation = self.evaluation
-        labels = {"true": evaluation.y_true[index], "pred.": evaluation.y_pred[index]}
-        return "\n".join(
-            f"{word} {plain(label, LETTERS)}{_probability(evaluation, index, label)}"
-            for word, label in labels.items()
-        )
+        """Return two lines over a picture: the true class and the predicted one."""
+        evaluation, lines = self.evaluation, []
+        for word, labels in (("true", evaluation.y_true), ("pred.", evaluation.y_pred)):
+            share = ""
+            if evaluation.y_proba is not None:
+                column = np.flatnonzero(evaluation.classes == labels[index])[0]
+                share = f" {evaluation.y_proba[index, column]:.2f}"
+            lines.append(f"{word} {figures.plain(labels[index], LETTERS)}{share}")
+        return "\n".join(lines)
 
 
 def chosen_images(
-    evaluation: Evaluation,
-    kind: str,
-    n_images: int,
-    random_state: int | np.random.RandomState | None = 0,
+    evaluation: Evaluation, kind: str, n_images: int, random_state: RandomState = 0
 ) -> np.ndarray:
     """Return indices of the images to show, in the order of :meth:`from_estimator`'s kinds."""
     n_samples = evaluation.n_samples
@@ -269,47 +223,35 @@ def chosen_images(
             f"kind={kind!r} needs probabilities, which this estimator does not give. "
             "kind='random' does without."
         )
-    samples = np.arange(n_samples)
     if kind == "uncertain":
         ranked = np.sort(y_proba, axis=1)
         best, second = ranked[:, -1], ranked[:, -2:-1].sum(axis=1)
         return np.argsort(best - second, kind="stable")[:n_images]
-    of_true, of_predicted = (
-        y_proba[samples, label_indices(labels, n_samples, evaluation.classes)]
-        for labels in (evaluation.y_true, evaluation.y_pred)
-    )
+    labels = evaluation.y_true if kind == "worst" else evaluation.y_pred
+    columns = label_indices(labels, n_samples, evaluation.classes)
+    of_label = y_proba[np.arange(n_samples), columns]
+    rank = of_label if kind == "worst" else -of_label
     wrong = np.flatnonzero(evaluation.y_true != evaluation.y_pred)
-    rank = of_true if kind == "worst" else -of_predicted
     return wrong[np.argsort(rank[wrong], kind="stable")][:n_images]
 
 
-def _check_choice(
-    kind: str, n_images: int, random_state: int | np.random.RandomState | None
-) -> None:
+def _check_choice(kind: str, n_images: int, random_state: RandomState) -> None:
     check_choice("kind", kind, KINDS)
     check_number("n_images", n_images, 1, whole=True)
     check_random_state(random_state)
 
 
-def _probability(evaluation: Evaluation, index: int, label: Any) -> str:
-    if evaluation.y_proba is None:
-        return ""
-    column = int(np.flatnonzero(evaluation.classes == label)[0])
-    return f" {evaluation.y_proba[index, column]:.2f}"
-
-
-def _cells(ax: Axes | None, shape: tuple[int, int], pictures: list[np.ndarray]) -> list[Axes]:
-    """Axes for the pictures, row by row: of a new figure, or inside of the given axes."""
-    n_rows, n_columns = shape
+def _cells(ax: Axes | None, n_columns: int, pictures: list[np.ndarray]) -> list[Axes]:
+    """Return axes for the pictures, row by row: of a new figure, or inside of the given axes."""
     count = max(1, len(pictures))
     if ax is None:
         tallest = max((len(pixels) / pixels.shape[1] for pixels in pictures), default=0.5)
         height = LINES + PICTURE * min(max(tallest, 0.4), 1.6)
-        return list(new_axes(count, n_columns, (PICTURE, height)))
-    check_axes(ax).set_axis_off()
-    # Three quarters of the room for the picture, the rest for its two lines and a margin.
-    width, height = 1 / n_columns, 1 / n_rows
+        return list(figures.new_axes(count, n_columns, (PICTURE, height)))
+    figures.check_axes(ax).set_axis_off()
+    width, height = 1 / n_columns, 1 / -(-count // n_columns)
     places = [divmod(number, n_columns) for number in range(count)]
+    # Three quarters of the height are for the picture, the rest for its two lines and a margin.
     return [
         ax.inset_axes((column * width, 1 - (row + 1) * height, width * 0.92, height * 0.75))
         for row, column in places

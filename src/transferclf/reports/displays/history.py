@@ -3,73 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.reports.displays.figures import (
-    GREY,
-    colour_of,
-    given_axes,
-    legend_beside,
-    legend_width,
-    marker_of,
-    pyplot,
-)
+from transferclf.reports.displays import figures
 from transferclf.reports.predictions import transfer_classifier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-PANELS = ("loss", "accuracy")
+    History = Mapping[str, Sequence[float]]
 
-# Units of the steps of training.
-ITERATION, EPOCH = UNITS = ("iteration", "epoch")
+# Units of the steps of training, each with a panel of its own.
+ITERATION, EPOCH = "iteration", "epoch"
 
-# Markers on a line, whatever its length, so that they tell lines apart and do not hide them.
-MARKERS_ON_LINE = 6
+SOLID, DASHED = "-", (0, (3, 1))
 
-# Up to here one epoch more makes a visible difference, and each has its point.
-SHORT = 12
-
-
-# Above this, lines are many and the legend is long.
-FEW = 8
-
-# Height of a line of the legend, in inches.
-LINE = 0.21
+MARKERS_ON_LINE = 6  # of a long line: they tell lines apart and do not hide them
+SHORT = 12  # a line of at most 12 points has a marker at each
+FEW = 8  # runs; the legend of more runs is long
+LINE = 0.21  # height of a line of the legend, in inches
 
 
+@dataclass(eq=False, repr=False)
 class TrainingHistoryDisplay:
     """Loss and accuracy after each epoch, or iteration of L-BFGS.
 
     Lines of training images are solid, those of validation images dashed. Iterations of L-BFGS and
     epochs have panels of their own with one scale of values, since a head may take hundreds of
-    iterations and fine-tuning ten epochs. Where a head was trained by epochs too, a vertical line
-    stands where fine-tuning begins. Make a display by :meth:`from_estimator` or
+    iterations and fine-tuning ten epochs. If the head was trained by epochs, too, a vertical line
+    shows where fine-tuning begins. Make a display by :meth:`from_estimator` or
     :meth:`from_histories`.
 
     Parameters
     ----------
     histories : dict of str to dict of str to list of float
-        The `history_` of each run: "loss" and "accuracy", and "val_loss" and "val_accuracy" where
-        there were validation images.
+        The `history_` of each run: "loss" and "accuracy" (or another measure), and "val_loss" and
+        "val_accuracy" if there were validation images.
     boundaries : dict of str to int, or None, default=None
-        The number of epochs before fine-tuning, as `n_head_iter_` says it, of runs with two phases.
+        The number of epochs before fine-tuning (`n_head_iter_`), for runs with two phases.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib.axes.Axes
-        From left to right: for each metric one, or two where there are iterations of L-BFGS and
-        epochs, these second.
+        From left to right: one for each metric, or two, iterations of L-BFGS and then epochs.
     figure_ : matplotlib.figure.Figure
     lines_ : dict of (str, str) to matplotlib.lines.Line2D
-        The line of each run and entry of its history, such as `lines_["run", "val_loss"]`; of its
-        epochs, where a run has iterations too.
+        The line of each run and entry of its history, such as `lines_["run", "val_loss"]`. For a
+        run with iterations and epochs, the line of its epochs.
     head_lines_ : dict of (str, str) to matplotlib.lines.Line2D
-        The lines of the iterations of runs that have epochs too.
+        The lines of iterations, for runs with iterations and epochs.
     boundary_lines_ : dict of (str, str) to matplotlib.lines.Line2D
         The vertical lines, by run and metric.
 
@@ -82,18 +70,13 @@ class TrainingHistoryDisplay:
     [1.0, 0.6, 0.5]
     """
 
-    def __init__(
-        self,
-        histories: Mapping[str, Mapping[str, Sequence[float]]],
-        boundaries: Mapping[str, int] | None = None,
-    ):
-        self.histories = histories
-        self.boundaries = boundaries
+    histories: Mapping[str, History]
+    boundaries: Mapping[str, int] | None = None
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: BaseEstimator,
         *,
         name: str | None = None,
         ax: Axes | Sequence[Axes] | None = None,
@@ -110,16 +93,10 @@ class TrainingHistoryDisplay:
         ax, **options
             As for :meth:`plot`.
 
-        Returns
-        -------
-        TrainingHistoryDisplay
-
         Raises
         ------
-        InvalidParameterError
-            If there is no TransferClassifier in the estimator.
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
+        InvalidParameterError, sklearn.exceptions.NotFittedError
+            If there is no TransferClassifier in the estimator, or it is not fitted.
         """
         _, classifier = transfer_classifier(estimator)
         run = classifier.prefix_.backbone.name if name is None else name
@@ -128,7 +105,7 @@ class TrainingHistoryDisplay:
     @classmethod
     def from_histories(
         cls,
-        histories: Mapping[str, Any],
+        histories: Mapping[str, History | BaseEstimator],
         *,
         boundaries: Mapping[str, int] | None = None,
         ax: Axes | Sequence[Axes] | None = None,
@@ -142,13 +119,9 @@ class TrainingHistoryDisplay:
             For each run its `history_`, or the estimator that has one.
         boundaries : dict of str to int, or None, default=None
             For each run the number of epochs before fine-tuning. Estimators, and histories of a
-            head by L-BFGS, tell it themselves.
+            head by L-BFGS, need none.
         ax, **options
             As for :meth:`plot`.
-
-        Returns
-        -------
-        TrainingHistoryDisplay
 
         Raises
         ------
@@ -169,29 +142,27 @@ class TrainingHistoryDisplay:
         self,
         *,
         ax: Axes | Sequence[Axes] | None = None,
-        metrics: Sequence[str] = PANELS,
+        metrics: str | Sequence[str] | None = None,
         legend: bool = True,
         **line_options: Any,
     ) -> TrainingHistoryDisplay:
-        """Draw into new axes, or into given ones.
+        """Draw into new axes, or into given ones; return self.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, sequence of them or None, default=None
             One for each metric; None makes a new figure. Two panels share the room of one axes.
-        metrics : sequence of {"loss", "accuracy"}, default=("loss", "accuracy")
-            The metrics to draw.
+        metrics : str, sequence of str or None, default=None
+            The metrics to draw, such as "loss"; None is "loss" and "accuracy", or the measure of
+            another kind of target.
         legend : bool, default=True
             Whether the last panel has a legend beside it.
         **line_options
             For `matplotlib.axes.Axes.plot`.
-
-        Returns
-        -------
-        self
         """
-        panels = _checked_panels(metrics)
-        units = self._units()
+        panels = self._panels(metrics)
+        found = {unit for history in self.histories.values() for unit in _parts(history)}
+        units = [unit for unit in (ITERATION, EPOCH) if unit in found] or [EPOCH]
         self.figure_, cells = _axes(ax, len(panels), len(units), list(self.histories))
         self.axes_ = cells.ravel()
         self.lines_: dict[tuple[str, str], Line2D] = {}
@@ -210,10 +181,22 @@ class TrainingHistoryDisplay:
             self._add_legend(self.axes_[-1])
         return self
 
-    def _units(self) -> list[str]:
-        """The units of the runs' steps; each has a panel."""
-        parts = [part for history in self.histories.values() for part in _parts(history)]
-        return [unit for unit in UNITS if unit in parts] or [EPOCH]
+    def _panels(self, metrics: str | Sequence[str] | None) -> tuple[str, ...]:
+        """Return the metrics to draw. Histories name what their objective measures."""
+        known, usual = {"loss": None, "accuracy": None}, {"loss": None}
+        for history in self.histories.values():
+            measures = dict.fromkeys(entry.removeprefix("val_") for entry in history)
+            others = [name for name in measures if name not in ("loss", "learning_rate")]
+            known |= dict.fromkeys(others)
+            usual |= dict.fromkeys(["accuracy"] if not others or "accuracy" in others else others)
+        if metrics is None:
+            return tuple(usual)
+        panels = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+        if not panels or not set(panels) <= set(known):
+            raise InvalidParameterError(
+                f"metrics must be some of {tuple(known)}. Got {metrics!r} instead."
+            )
+        return panels
 
     def _draw_run(
         self,
@@ -225,58 +208,44 @@ class TrainingHistoryDisplay:
     ) -> None:
         history = self.histories[name]
         parts = _parts(history)
-        # Where there are validation images, they are what to look at.
-        alpha = 0.6 if len(history.get(f"val_{panel}", ())) else 1.0
-        for entry, dashes in ((panel, "-"), (f"val_{panel}", (0, (3, 1)))):
-            style = self._style(number) | {"linestyle": dashes}
-            style["alpha"] = alpha if entry == panel else 1.0
+        has_validation = len(history.get(f"val_{panel}", ())) > 0
+        for entry, dashes in ((panel, SOLID), (f"val_{panel}", DASHED)):
+            style = self._style(number) | {"linewidth": 1.5, "linestyle": dashes}
+            # Validation images say more than training images, whose lines are faint beside theirs.
+            style["alpha"] = 0.6 if has_validation and entry == panel else 1.0
             for unit, (steps, values) in _drawn(history, entry, parts).items():
-                style["markevery"] = _every(len(values), number)
+                # Runs have their markers at different places.
+                every = 1 if len(values) <= SHORT else len(values) // MARKERS_ON_LINE
+                style["markevery"] = (number % every, every)
                 (line,) = by_unit[unit].plot(steps, values, **(style | line_options))
                 is_head = len(parts) > 1 and unit == ITERATION
                 (self.head_lines_ if is_head else self.lines_)[name, entry] = line
-        self._draw_boundary(by_unit, panel, number, name)
-
-    def _draw_boundary(self, by_unit: dict[str, Axes], panel: str, number: int, name: str) -> None:
-        """A vertical line where fine-tuning begins, if that is within one panel."""
         boundary = (self.boundaries or {}).get(name, 0)
-        for unit, part in _parts(self.histories[name]).items():
+        for unit, part in parts.items():
             if part.start < boundary < part.stop:
-                self.boundary_lines_[name, panel] = by_unit[unit].axvline(
-                    boundary - part.start + 0.5,
-                    color=colour_of(number),
-                    linestyle=":",
-                    linewidth=1.5,
-                )
+                style = {"color": figures.colour_of(number), "linestyle": ":", "linewidth": 1.5}
+                line = by_unit[unit].axvline(boundary - part.start + 0.5, **style)
+                self.boundary_lines_[name, panel] = line
 
     def _style(self, number: int) -> dict[str, Any]:
-        marker = self._marker(number)
-        return {"color": colour_of(number), "linewidth": 1.5, "marker": marker, "markersize": 5}
-
-    def _marker(self, number: int) -> str:
-        return marker_of(number) if len(self.histories) > 1 else "."
+        marker = figures.marker_of(number) if len(self.histories) > 1 else "."
+        return {"color": figures.colour_of(number), "marker": marker, "markersize": 5}
 
     def _add_legend(self, axes: Axes) -> None:
         from matplotlib.lines import Line2D
 
-        def handle(**style: Any) -> Any:
-            return Line2D([], [], **({"color": GREY} | style))
-
-        entries = []
-        for number, name in enumerate(self.histories):
-            colour, marker = colour_of(number), self._marker(number)
-            entries.append((name, handle(color=colour, marker=marker, markersize=5)))
-        entries.append(("training", handle(linestyle="-")))
+        styles = {name: self._style(number) for number, name in enumerate(self.histories)}
+        entries = [*styles.items(), ("training", {"color": figures.GREY, "linestyle": SOLID})]
         if any(entry.startswith("val_") for _, entry in (*self.lines_, *self.head_lines_)):
-            entries.append(("validation", handle(linestyle=(0, (3, 1)))))
+            entries.append(("validation", {"color": figures.GREY, "linestyle": DASHED}))
         if self.boundary_lines_:
-            entries.append(("fine-tuning begins", handle(linestyle=":")))
-        names, handles = zip(*entries, strict=True)
-        legend_beside(axes, handles, names)
+            entries.append(("fine-tuning begins", {"color": figures.GREY, "linestyle": ":"}))
+        handles = [Line2D([], [], **style) for _, style in entries]
+        figures.legend_beside(axes, handles, [name for name, _ in entries])
 
 
-def _checked_run(name: Any, run: Any) -> tuple[dict[str, list[float]], int | None]:
-    """The history of a run, and the number of steps before fine-tuning, if there was any."""
+def _checked_run(name: object, run: History | BaseEstimator) -> tuple[History, int | None]:
+    """Return the history of a run, and the number of steps before fine-tuning, if there is any."""
     if not isinstance(run, Mapping):
         if not hasattr(run, "fit"):
             raise InvalidParameterError(
@@ -290,29 +259,27 @@ def _checked_run(name: Any, run: Any) -> tuple[dict[str, list[float]], int | Non
             f"Run {name!r} must be a history: lists of numbers, with one named 'loss'. "
             f"Got {list(run)} instead."
         )
-    n_before = len(run["loss"]) - len(_rates(run))
-    return dict(run), n_before if _rates(run) and n_before else None
+    parts = _parts(run)
+    return dict(run), parts[EPOCH].start if len(parts) == 2 else None
 
 
-def _rates(history: Mapping[str, Sequence[float]]) -> list[float]:
-    """The learning rates, which only epochs by Keras' optimizers have."""
-    return list(history.get("learning_rate", ()))
+def _parts(history: History) -> dict[str, range]:
+    """Return the positions of iterations of L-BFGS and of the epochs after them, by unit.
 
-
-def _parts(history: Mapping[str, Sequence[float]]) -> dict[str, range]:
-    """The positions of iterations of L-BFGS and of the epochs after them, by unit."""
-    n_steps, n_epochs = len(history["loss"]), len(_rates(history))
+    Only epochs by Keras' optimizers have learning rates.
+    """
+    n_steps, n_epochs = len(history["loss"]), len(history.get("learning_rate", ()))
     n_iterations = max(n_steps - n_epochs, 0)
     parts = {ITERATION: range(n_iterations), EPOCH: range(n_iterations, n_steps)}
     return {unit: part for unit, part in parts.items() if part}
 
 
 def _drawn(
-    history: Mapping[str, Sequence[float]], entry: str, parts: dict[str, range]
+    history: History, entry: str, parts: dict[str, range]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each unit the numbers of the steps, from 1, and the values of an entry."""
+    """Return for each unit the numbers of the steps, from 1, and the values of an entry."""
     values = np.asarray(history.get(entry, ()), dtype=float)
-    # Where only the last epochs were measured, as after a warm start, they are the last.
+    # If there are fewer values than steps, as after a warm start, they are of the last steps.
     first = len(history["loss"]) - len(values)
     steps = np.arange(first, first + len(values))
     drawn = {}
@@ -323,47 +290,30 @@ def _drawn(
     return drawn
 
 
-def _checked_panels(metrics: Any) -> tuple[str, ...]:
-    panels = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    if not panels or not set(panels) <= set(PANELS):
-        raise InvalidParameterError(f"metrics must be some of {PANELS}. Got {metrics!r} instead.")
-    return panels
-
-
 def _axes(
     ax: Axes | Sequence[Axes] | None, count: int, n_units: int, names: list[str]
 ) -> tuple[Any, np.ndarray]:
-    """The figure, and axes of shape (count, n_units): those of a row share their scale."""
+    """Return the figure, and axes of shape (count, n_units), where rows share their scale."""
     if ax is None:
         width = 4.2 if n_units == 1 else 5.6
         # The legend has a line for each run, and up to three more.
         height = max(3.8 if len(names) <= FEW else 5.0, LINE * (len(names) + 3) + 0.8)
-        size = (width * count + max(2.2, legend_width(names)), height)
-        figure, axes = pyplot().subplots(
+        size = (width * count + max(2.2, figures.legend_width(names)), height)
+        figure, axes = figures.pyplot().subplots(
             1, count * n_units, figsize=size, layout="constrained", squeeze=False
         )
         cells = axes.reshape(count, n_units)
     else:
-        given = given_axes(ax, count, f"None or one axes for each of the {count} panels")
-        figure = given[0].figure
-        cells = np.array([_divided(axes, n_units) for axes in given])
+        given = figures.given_axes(ax, count, f"None or one axes for each of the {count} panels")
+        figure, cells = given[0].figure, given.reshape(count, 1)
+        if n_units > 1:  # side by side in the room of one
+            width = 1 / n_units
+            places = [(unit * width, 0, width * 0.94, 1) for unit in range(n_units)]
+            for axes in given:
+                axes.set_axis_off()
+            cells = np.array([[axes.inset_axes(place) for place in places] for axes in given])
     for first, *others in cells:
         for other in others:
             other.sharey(first)
             other.tick_params(labelleft=False)
     return figure, cells
-
-
-def _divided(axes: Axes, n_parts: int) -> list[Axes]:
-    """Axes side by side in the room of one."""
-    if n_parts == 1:
-        return [axes]
-    axes.set_axis_off()
-    width = 1 / n_parts
-    return [axes.inset_axes((part * width, 0, width * 0.94, 1)) for part in range(n_parts)]
-
-
-def _every(n_values: int, number: int) -> tuple[int, int]:
-    """First point with a marker, and every which; runs have them at different places."""
-    step = 1 if n_values <= SHORT else n_values // MARKERS_ON_LINE
-    return number % step, step

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import check_number
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError
-from transferclf.images.geometry import Box, largest_box
-from transferclf.reports.displays.figures import COLOURS, given_axes, new_axes, pyplot
-from transferclf.reports.displays.pictures import picture
+from transferclf.images.geometry import largest_box
+from transferclf.images.source import ImageSource
+from transferclf.reports.displays import figures
 from transferclf.reports.predictions import through, unwrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Side of one picture in a figure, in inches.
-TILE = 2.2
+TILE = 2.2  # side of one picture in a figure, in inches
 
-FRAME = COLOURS[1]
+FRAME = figures.COLOURS[1]
 
 
+@dataclass(eq=False, repr=False)
 class NetworkInputDisplay:
     """Photographs beside the inputs of a network: resized, and cropped, padded or stretched.
 
@@ -62,16 +64,15 @@ class NetworkInputDisplay:
     ((3, 32, 32, 3), [0.625, 0.625, 0.625])
     """
 
-    def __init__(self, images: Any, inputs: np.ndarray, boxes: np.ndarray):
-        self.images = images
-        self.inputs = inputs
-        self.boxes = boxes
+    images: Sequence[np.ndarray]
+    inputs: np.ndarray
+    boxes: np.ndarray
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: object,
         *,
         ax: Axes | Sequence[Axes] | None = None,
         n_columns: int | None = None,
@@ -87,35 +88,30 @@ class NetworkInputDisplay:
         ax, n_columns
             As for :meth:`plot`.
 
-        Returns
-        -------
-        NetworkInputDisplay
-
         Raises
         ------
         InvalidParameterError
             If there is no estimator of this package in `estimator`.
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
-        ImageError
-            If images cannot be read, or there are none.
-        ImportError
-            If matplotlib is not installed.
+        sklearn.exceptions.NotFittedError, ImageError, ImportError
+            If it is not fitted, images cannot be read, or matplotlib is not installed.
         """
-        pyplot()  # say early that it is not installed
-        reader, X = _reader(estimator, X)
-        source = images_of(reader, X)
+        figures.pyplot()  # fail early if matplotlib is missing
+        reader, source = _reader(estimator, X)
         size, resize = reader.prefix_.size, reader.resize_
-        images = [picture(source, index) for index in range(len(source))]
+        images = [figures.picture(source, index) for index in range(len(source))]
         inputs = [source.load(index, size, resize) for index in range(len(source))]
-        boxes = [_seen_box(image.shape[:2], size, resize) for image in images]
-        rounded = np.clip(np.rint(np.stack(inputs)), 0, 255).astype(np.uint8)
-        return cls(images, rounded, np.array(boxes)).plot(ax=ax, n_columns=n_columns)
+        boxes = []
+        for image in images:
+            height, width = image.shape[:2]
+            whole = (0.0, 0.0, float(width), float(height))
+            boxes.append(largest_box((height, width), size) if resize == "crop" else whole)
+        display = cls(images, figures.as_bytes(np.stack(inputs)), np.array(boxes))
+        return display.plot(ax=ax, n_columns=n_columns)
 
     def plot(
         self, *, ax: Axes | Sequence[Axes] | None = None, n_columns: int | None = None
     ) -> NetworkInputDisplay:
-        """Plot each photograph, and to the right of it the input of the network.
+        """Plot each photograph, and to the right of it the input of the network; return self.
 
         Parameters
         ----------
@@ -123,71 +119,50 @@ class NetworkInputDisplay:
             Two for each image; None makes a figure.
         n_columns : int or None, default=None
             Images in a row of that figure; None is up to two.
-
-        Returns
-        -------
-        self
         """
+        from matplotlib.patches import Rectangle
+
         check_number("n_columns", n_columns or 1, 1, whole=True, or_else="None or ")
         sides = np.array([image.shape[:2] for image in self.images], dtype=float)
         left, top, right, bottom = np.asarray(self.boxes, dtype=float).T
         self.seen_ = (right - left) * (bottom - top) / sides.prod(axis=1)
         n_images = len(self.images)
         if ax is None:
-            axes = new_axes(2 * n_images, 2 * min(n_columns or 2, n_images), (TILE, TILE + 0.4))
+            axes = figures.new_axes(
+                2 * n_images, 2 * min(n_columns or 2, n_images), (TILE, TILE + 0.4)
+            )
         else:
             expected = f"None or {2 * n_images} axes, two for each image"
-            axes = given_axes(ax, 2 * n_images, expected)
+            axes = figures.given_axes(ax, 2 * n_images, expected)
         self.axes_ = axes.reshape(n_images, 2)
         self.figure_ = self.axes_[0, 0].figure
         for number, (of_image, of_input) in enumerate(self.axes_):
-            self._plot_image(of_image, number)
-            self._plot_input(of_input, number)
+            image, given, share = self.images[number], self.inputs[number], self.seen_[number]
+            extent = (0, image.shape[1], image.shape[0], 0)
+            figures.show(of_image, image, f"image {number}", extent=extent)
+            if share < 1:
+                left, top, right, bottom = self.boxes[number]
+                frame = Rectangle((left, top), right - left, bottom - top, fill=False)
+                frame.set(edgecolor=FRAME, linewidth=2.5)
+                of_image.add_patch(frame)
+            # Round down: 99.6 % is not all of it.
+            part = "all of it" if share >= 1 else f"{min(math.floor(share * 100), 99)}% of it"
+            title = f"{part}, {given.shape[1]} x {given.shape[0]} pixels"
+            figures.show(of_input, given, title, interpolation="nearest")
         return self
 
-    def _plot_image(self, axes: Axes, number: int) -> None:
-        from matplotlib.patches import Rectangle
 
-        height, width = self.images[number].shape[:2]
-        axes.imshow(self.images[number], extent=(0, width, height, 0))
-        if self.seen_[number] < 1:
-            left, top, right, bottom = self.boxes[number]
-            sides = (right - left, bottom - top)
-            axes.add_patch(
-                Rectangle((left, top), *sides, fill=False, edgecolor=FRAME, linewidth=2.5)
-            )
-        axes.set_title(f"image {number}", fontsize="medium")
-        axes.set(xticks=[], yticks=[])
-
-    def _plot_input(self, axes: Axes, number: int) -> None:
-        height, width = self.inputs[number].shape[:2]
-        axes.imshow(self.inputs[number], interpolation="nearest")
-        share = self.seen_[number]
-        # 99.6 % is not all.
-        part = "all of it" if share >= 1 else f"{min(math.floor(share * 100), 99)}% of it"
-        axes.set_title(f"{part}, {width} x {height} pixels", fontsize="medium")
-        axes.set(xticks=[], yticks=[])
-
-
-def _reader(estimator: Any, X: Any) -> tuple[BackboneEstimator, Any]:
-    """The estimator inside of this one that reads images, and X as it comes to it."""
-    steps, last = unwrapped(estimator)
+def _reader(estimator: BaseEstimator, X: object) -> tuple[BackboneEstimator, ImageSource]:
+    """Return the estimator of this package that reads images, and the images that it gets."""
+    steps, reader = unwrapped(estimator)
     for number, part in enumerate(steps):
-        first = part.steps[0][1]
-        if isinstance(first, BackboneEstimator):
-            check_is_fitted(first)
-            return first, through(steps[:number], X)
-    if not isinstance(last, BackboneEstimator):
+        if isinstance(part.steps[0][1], BackboneEstimator):
+            steps, reader = steps[:number], part.steps[0][1]
+            break
+    if not isinstance(reader, BackboneEstimator):
         raise InvalidParameterError(
             "estimator must be a TransferClassifier or CNNFeatureExtractor, or a pipeline, search "
             f"or frozen estimator with one. Got {type(estimator).__name__} instead."
         )
-    check_is_fitted(last)
-    return last, through(steps, X)
-
-
-def _seen_box(source: tuple[int, int], size: tuple[int, int], resize: str) -> Box:
-    """The part of an image of this height and width that a network gets, in its pixels."""
-    if resize != "crop":
-        return (0.0, 0.0, float(source[1]), float(source[0]))
-    return largest_box(source, size)
+    check_is_fitted(reader)
+    return reader, images_of(reader, through(steps, X))

@@ -1,1 +1,1 @@
-"""Named runs that are never done twice, and which of their differences hold up."""
+"""Named runs that are kept and not repeated, and tests of their differences."""

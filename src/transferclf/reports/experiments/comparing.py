@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import t as student
 
 from transferclf._checks import check_number
 from transferclf.exceptions import InvalidParameterError, warn
-from transferclf.reports.extras import extra
-from transferclf.reports.tables import Row, rows_of, table_of
+from transferclf.reports.tables import Row, extra, rows_of, table_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,8 +29,8 @@ def compare(
 ) -> DataFrame:
     """Test which differences between runs hold up.
 
-    The best mean wins by chance often enough. Runs on the same folds are compared fold by fold, by
-    a t-test whose variance is corrected for the training samples that the folds share.
+    The best mean is often best by chance. Runs on the same folds are compared fold by fold, by a
+    t-test whose variance is corrected for the training samples that the folds share.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def compare(
     ImportError
         If pandas is not installed.
     InvalidParameterError
-        If there is only one fold, or fewer than two runs, or they are of different data or folds,
-        or the table has no such metric.
+        If there is one fold, or fewer than two runs, or they are of different data or folds, or
+        the table has no such metric.
 
     Warns
     -----
@@ -71,10 +71,9 @@ def compare(
         t = m / sqrt((1/k + q) s²)
 
     is compared with Student's distribution of k - 1 degrees of freedom, on both sides. The
-    uncorrected test divides by sqrt(s²/k), as if the folds were independent, and finds differences
-    that are not there far too often: Nadeau and Bengio, "Inference for the Generalization Error",
-    Machine Learning 52 (2003). With five folds, small differences do not hold, which does not mean
-    that there are none.
+    uncorrected test divides by sqrt(s²/k), as if the folds were independent, and too often finds
+    differences that are not there: Nadeau and Bengio, "Inference for the Generalization Error",
+    Machine Learning 52 (2003). With five folds, small differences do not hold even if they exist.
 
     P-values are adjusted by Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
     Scandinavian Journal of Statistics 6 (1979).
@@ -107,7 +106,7 @@ def compare(
 
 
 def corrected_t_test(
-    differences: Sequence[float] | np.ndarray, n_train: float, n_test: float, alpha: float = 0.05
+    differences: npt.ArrayLike, n_train: float, n_test: float, alpha: float = 0.05
 ) -> tuple[float, float]:
     """Return p and the half width of the confidence interval of the corrected t-test.
 
@@ -149,26 +148,28 @@ def _pair(one: Row, other: Row, metric: str, alpha: float) -> Row:
 
 
 def _sorted_by(rows: Sequence[Row]) -> str:
-    means = [name for name in (rows[0] if rows else ()) if name.startswith("mean_")]
-    if not means:
-        raise InvalidParameterError(
-            "table must be what run_experiments or load_experiments returns. Got "
-            f"{f'a table with the columns {list(rows[0])}' if rows else 'a table without rows'}."
-        )
-    return means[0].removeprefix("mean_")
+    """Return the metric by which a table is sorted: its first mean."""
+    columns = list(rows[0]) if rows else []
+    for name in columns:
+        if name.startswith("mean_"):
+            return name.removeprefix("mean_")
+    raise InvalidParameterError(
+        "table must be what run_experiments or load_experiments returns. "
+        f"Got a table {f'with the columns {columns}' if rows else 'without rows'}."
+    )
 
 
 def _scores(row: Row, metric: str) -> list[float]:
     """Return the scores of all folds, or [] where one is missing."""
-    scores: list[Any] = []
-    while (name := f"split{len(scores)}_{metric}") in row:
-        scores.append(row[name])
+    n_columns = next(k for k in itertools.count() if f"split{k}_{metric}" not in row)
     # Tables have as many columns as the run with most folds.
-    scores = scores[: int(row.get("n_folds") or len(scores))]
+    n_folds = min(int(row.get("n_folds") or n_columns), n_columns)
+    scores = [row[f"split{number}_{metric}"] for number in range(n_folds)]
     return [] if None in scores else scores
 
 
 def _comparable(rows: Sequence[Row], metric: str) -> list[Row]:
+    """Return the rows with scores, or raise InvalidParameterError if they cannot be compared."""
     if not any(f"split0_{metric}" in row for row in rows):
         raise InvalidParameterError(
             f"the table has no scores of {metric!r}: choose another metric."

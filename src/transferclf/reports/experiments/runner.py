@@ -7,10 +7,10 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
@@ -24,12 +24,13 @@ from transferclf.reports.evaluation import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
 from transferclf.reports.experiments.runs import RunFolder
 from transferclf.reports.experiments.values import described, digest_of
-from transferclf.reports.names import jsonable, short_name
+from transferclf.reports.names import short_name
 from transferclf.reports.predictions import Predictions, predictions_of, unwrapped
+from transferclf.reports.tables import Row
 
-Scorer = Callable[[Any, Any, Any], float]
+Scorer = Callable[[BaseEstimator, object, np.ndarray], float]
 
-# Measures of every fold; None where a classifier has no numbers for one.
+# Measures of every fold; None if a classifier cannot be measured so.
 MEASURES = (
     "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc", "loss",
     "calibration_error",
@@ -43,18 +44,13 @@ class Run:
     """
 
     def __init__(
-        self,
-        name: str,
-        estimator: Any,
-        folds: Folds,
-        scoring: Any,
-        directory: Path,
+        self, name: str, estimator: BaseEstimator, folds: Folds, scoring: object, directory: Path
     ):
         self.name, self.estimator, self.folds = name, estimator, folds
         self.scorers = scorers_of(scoring)
         parameters = described(estimator, f"run {name!r}")
         measured = described(scoring, "scoring")
-        self.facts: dict[str, Any] = {
+        self.facts: Row = {
             "parameters": parameters,
             "data": folds.digest,
             "folds": len(folds),
@@ -68,16 +64,14 @@ class Run:
     def advance(self, *, wait: bool, keep_model: bool, verbose: int) -> None:
         """Do the missing folds; skip folds that another process has locked, or wait for them."""
         for number in range(len(self.folds)):
-            if self.error is None and not self._is_done(number):
-                with self.folder.claimed(f"fold-{number:03}", wait) as is_ours:
-                    if is_ours and not self._is_done(number):
-                        self._try(partial(self._do, number, keep_model, verbose))
-        is_whole = len(self._done) == len(self.folds)
-        if keep_model and is_whole and self.error is None and not self.folder.model.exists():
-            with self.folder.claimed("model", wait) as is_ours:
-                if is_ours and not self.folder.model.exists():
-                    self._try(self._refit)
-        if is_whole and self.error is None:
+            is_done = partial(self._is_done, number)
+            work = partial(self._do, number, keep_model, verbose)
+            self._try(f"fold-{number:03}", is_done, work, wait)
+        if len(self._done) < len(self.folds):
+            return
+        if keep_model:
+            self._try("model", self.folder.model.exists, self._refit, wait)
+        if self.error is None:
             self.folder.keep_failure(None)
 
     def _is_done(self, number: int) -> bool:
@@ -85,15 +79,22 @@ class Run:
             self._done.add(number)
         return number in self._done
 
-    def _try(self, work: Callable[[], None]) -> None:
-        """Do some work; an exception ends this run only, Ctrl-C ends all."""
-        try:
-            work()
-        except Exception as error:
-            self.error = error
-            text = "".join(traceback.format_exception(error))
-            facts = {"error": type(error).__name__, "message": str(error), "traceback": text}
-            self.folder.keep_failure(facts | {"fold": len(self._done)})
+    def _try(
+        self, what: str, is_done: Callable[[], bool], work: Callable[[], None], wait: bool
+    ) -> None:
+        """Do some missing work; an exception ends this run only, Ctrl-C ends all."""
+        if self.error is not None or is_done():
+            return
+        with self.folder.claimed(what, wait) as is_ours:
+            if not is_ours or is_done():
+                return
+            try:
+                work()
+            except Exception as error:
+                self.error = error
+                text = "".join(traceback.format_exception(error))
+                facts = {"error": type(error).__name__, "message": str(error), "traceback": text}
+                self.folder.keep_failure(facts | {"fold": len(self._done)})
 
     def _do(self, number: int, keep_model: bool, verbose: int) -> None:
         fold = self.folds.fold(number)
@@ -104,8 +105,7 @@ class Run:
         seconds = {"fit": middle - begin, "predict": time.perf_counter() - middle}
         if keep_model and self.folds.held_out is not None:
             self._save(fitted)  # this model was judged, and fitted to all of X
-        n_train, n_test = self.folds.sizes(number)
-        sizes = {"n_train": n_train, "n_test": n_test}
+        sizes = {"n_train": len(fold.y_train), "n_test": len(fold.y_test)}
         self.folder.keep_fold(number, facts | sizes | {"seconds": seconds, "versions": versions()})
         self._done.add(number)
         if verbose:
@@ -118,11 +118,11 @@ class Run:
     def _refit(self) -> None:
         self._save(clone(self.estimator).fit(self.folds.X, self.folds.y))
 
-    def _save(self, fitted: Any) -> None:
+    def _save(self, fitted: BaseEstimator) -> None:
         save_model(getattr(fitted, "best_estimator_", fitted), self.folder.model)
 
 
-def check_can_be_kept(name: str, estimator: Any) -> None:
+def check_can_be_kept(name: str, estimator: BaseEstimator) -> None:
     """Raise InvalidParameterError if `save_model` would not save this estimator's model."""
     is_search = isinstance(estimator, GridSearchCV | RandomizedSearchCV)
     inner = estimator.estimator if is_search else estimator
@@ -134,21 +134,18 @@ def check_can_be_kept(name: str, estimator: Any) -> None:
     parameter_facts(inner)
 
 
-def scorers_of(scoring: Any) -> dict[str, Scorer]:
-    """Return scorers by name; anything that scikit-learn does not take is an error."""
+def scorers_of(scoring: object) -> dict[str, Scorer]:
+    """Return scorers by name; an invalid one is an InvalidParameterError."""
     if scoring is None:
         return {}
     if isinstance(scoring, dict):
         return {str(name): _scorer(one) for name, one in scoring.items()}
     several = scoring if isinstance(scoring, list | tuple | set) else [scoring]
-    return {_name_of(one): _scorer(one) for one in several}
+    names = [one if isinstance(one, str) else getattr(one, "__name__", "score") for one in several]
+    return dict(zip(names, map(_scorer, several), strict=True))
 
 
-def _name_of(scoring: Any) -> str:
-    return scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
-
-
-def _scorer(scoring: Any) -> Scorer:
+def _scorer(scoring: object) -> Scorer:
     try:
         scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
     except ValueError as error:
@@ -161,7 +158,7 @@ def _scorer(scoring: Any) -> Scorer:
     return scorer
 
 
-def _measured(fitted: Any, fold: Fold, scorers: Mapping[str, Scorer]) -> dict[str, Any]:
+def _measured(fitted: BaseEstimator, fold: Fold, scorers: Mapping[str, Scorer]) -> Row:
     evaluation = _evaluation(predictions_of(fitted, fold.X_test), fold.y_test)
     metrics = {name: evaluation[name] for name in MEASURES}
     metrics |= {f"top_{k}": share for k, share in evaluation.top_k.items() if k > 1}
@@ -169,12 +166,13 @@ def _measured(fitted: Any, fold: Fold, scorers: Mapping[str, Scorer]) -> dict[st
         name: float(score(fitted, fold.X_test, fold.y_test)) for name, score in scorers.items()
     }
     last = unwrapped(fitted)[1]
+    mean = getattr(getattr(last, "head_", None), "mean", None)  # of the features of a head
     return {
-        "metrics": jsonable(metrics),
+        "metrics": metrics,
         "evaluation": evaluation.to_dict(),
         "history": getattr(last, "history_", None),
         "epochs": _number(getattr(last, "n_iter_", None)),
-        "n_features": _n_features(last),
+        "n_features": _number(getattr(last, "n_features_in_", None)) if mean is None else len(mean),
         "best_params": getattr(fitted, "best_params_", None),
     }
 
@@ -197,12 +195,6 @@ def _evaluation(said: Predictions, y: np.ndarray) -> Evaluation:
     return Evaluation.from_predictions(y, said.y_pred, proba, y_score=score, classes=classes)
 
 
-def _n_features(estimator: Any) -> int | None:
-    """Return the number of features of the head, or the columns of other estimators."""
-    head = getattr(estimator, "head_", None)
-    mean = getattr(head, "mean", None)
-    return len(mean) if mean is not None else _number(getattr(estimator, "n_features_in_", None))
-
-
-def _number(value: Any) -> Any:
+def _number(value: npt.ArrayLike | None) -> float | None:
+    """Return the largest of several numbers, such as the iterations for each class."""
     return None if value is None else np.max(value).item()

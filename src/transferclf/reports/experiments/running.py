@@ -9,42 +9,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
 
 from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.reports.experiments.folds import Folds
 from transferclf.reports.experiments.runner import MEASURES, Run, check_can_be_kept, scorers_of
 from transferclf.reports.experiments.runs import RUN, RunFolder, begun_runs, known_facts
-from transferclf.reports.extras import extra
-from transferclf.reports.tables import Row, table_of
+from transferclf.reports.tables import Row, extra, table_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# Of each run, after its scores.
+# The columns after the means: facts about each run.
 _ABOUT = (
     "seconds", "epochs", "n_features", "n_folds", "n_train", "n_test", "data", "error", "folder",
 )  # fmt: skip
 
-_FINISHED = ""
-
 
 def run_experiments(
-    estimators: Mapping[str, Any],
-    X: Any,
-    y: Any,
+    estimators: Mapping[str, BaseEstimator],
+    X: object,
+    y: npt.ArrayLike,
     *,
-    cv: Any = 5,
-    validation_data: Any = None,
+    cv: object = 5,
+    validation_data: tuple[object, npt.ArrayLike] | None = None,
     directory: str | os.PathLike[str],
-    scoring: Any = None,
+    scoring: object = None,
     keep_models: bool = False,
     verbose: int = 0,
 ) -> DataFrame:
     """Fit and judge several classifiers on the same folds, and keep every result.
 
-    Each fold is written to a file when it ends. A fold that is there already, of the same
-    parameters and data, is not done again: after a crash, or with one estimator more, call it once
-    more. Several processes may share a directory, and then the work.
+    Each fold is written to a file when it ends. A fold of the same parameters and data is not done
+    again: after a crash, or to add an estimator, call this function again. Several processes may
+    share a directory, and then the work.
 
     Parameters
     ----------
@@ -58,16 +57,16 @@ def run_experiments(
         A number of stratified folds, shuffled with the seed 0; a splitter of scikit-learn that
         draws the same folds each time; or positions.
     validation_data : (X, y) or None, default=None
-        Test samples: everything in `X` is then trained on, once, and `cv` is not used.
+        Test samples. Each classifier is then fitted once, to all of `X`, and `cv` is not used.
     directory : str or path-like
-        The folder of the results; made where it is missing.
+        The folder of the results; made if it is missing.
     scoring : str, callable, sequence or dict of these, or None, default=None
         Scorers of scikit-learn, besides the measures of :func:`transferclf.reports.evaluate`. The
         table is sorted by the first; None sorts by accuracy.
     keep_models : bool, default=False
-        Whether each run, when its folds are done, is fitted once more to all of `X` and saved by
-        :func:`transferclf.save_model`, as ``model.transferclf`` in the run's folder. With
-        `validation_data` that is the model that was judged.
+        Whether to fit each run again, to all of `X`, and save it by
+        :func:`transferclf.save_model` as ``model.transferclf`` in the run's folder. With
+        `validation_data` the judged model is saved.
     verbose : int, default=0
         1 prints a line for each fold.
 
@@ -85,17 +84,17 @@ def run_experiments(
     ImportError
         If pandas is not installed; before any work.
     InvalidParameterError
-        If a parameter is none of the above, or models are to be kept that `save_model` does not
-        save, or an estimator or a scorer holds a function of your own, or anything else that a
-        later process could not know again; before any work.
+        If a parameter is not as above, or `save_model` cannot save a model, or an estimator or a
+        scorer holds a function of your own, or another object that a later process cannot
+        recognize; before any work.
     ImageReadError
         If image files cannot be read; all of them are named.
 
     Warns
     -----
     TransferclfWarning
-        If runs failed: the others went on, and a failed fold is tried again by the next call. If a
-        name was run before with other parameters or data: its old results stay in their folder.
+        If runs failed: the others went on, and the next call tries failed folds again. If a name
+        was run before with other parameters or data: the old results stay in their folder.
 
     See Also
     --------
@@ -105,8 +104,8 @@ def run_experiments(
     Notes
     -----
     Parameters are compared by value, as `transferclf.reports.experiments.values` says; data by the
-    contents of images, their order, the labels and the folds. Versions of packages are written
-    down, but do not make a run another one.
+    contents of images, their order, the labels and the folds. Versions of packages are recorded,
+    but not compared.
 
     Examples
     --------
@@ -130,13 +129,24 @@ def run_experiments(
     folds = Folds(X, y, cv, validation_data)
     runs = [Run(name, each, folds, scoring, where) for name, each in estimators.items()]
     for run in runs:
-        _warn_of_others(run)
+        others = run.folder.siblings()
+        if others and not (run.folder.path / RUN).exists():
+            warn(
+                f"{run.name!r} was run before with {_difference(run, others[0])}. Those results "
+                f"stay in {others[0]}, but the table has the new ones"
+            )
         run.folder.begin(run.facts)
-    # What another process is at is passed over first, so that processes share the work.
+    # At first, skip folds that another process has locked, so that processes share the work.
     for wait in (False, True):
         for run in runs:
             run.advance(wait=wait, keep_model=keep_models, verbose=verbose)
-    _warn_of_failures(runs)
+    errors = {run.name: run.error for run in runs if run.error}
+    failed = [f"{name!r} ({type(error).__name__}: {error})" for name, error in errors.items()]
+    if failed:
+        warn(
+            f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}. The tracebacks are in "
+            "error.json in their folders; the next call tries them again"
+        )
     return _table([(run.folder, run.facts) for run in runs])
 
 
@@ -151,15 +161,13 @@ def load_experiments(directory: str | os.PathLike[str]) -> DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As from :func:`run_experiments`, with the latest run of each name. Runs that are not
-        finished have no means, and say under "error" how far they are.
+        As from :func:`run_experiments`, with the latest run of each name. Unfinished runs have no
+        means; "error" says how many folds are finished.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such directory.
-    InvalidParameterError
-        If there are no runs in it.
+    FileNotFoundError, InvalidParameterError
+        If there is no such directory, or no run in it.
 
     Examples
     --------
@@ -185,7 +193,7 @@ def load_experiments(directory: str | os.PathLike[str]) -> DataFrame:
     return _table(runs)
 
 
-def _check_estimators(estimators: Any, keep_models: bool) -> None:
+def _check_estimators(estimators: object, keep_models: bool) -> None:
     if not isinstance(estimators, Mapping) or not estimators:
         raise InvalidParameterError(
             "estimators must be a dict from names to estimators, with at least one. "
@@ -203,7 +211,7 @@ def _check_estimators(estimators: Any, keep_models: bool) -> None:
             check_can_be_kept(name, estimator)
 
 
-def _checked_directory(directory: Any) -> Path:
+def _checked_directory(directory: object) -> Path:
     if not isinstance(directory, str | os.PathLike) or not os.fspath(directory):
         raise InvalidParameterError(f"directory must be a path. Got {directory!r} instead.")
     path = Path(os.fsdecode(directory))
@@ -213,17 +221,8 @@ def _checked_directory(directory: Any) -> Path:
     return path
 
 
-def _warn_of_others(run: Run) -> None:
-    """Warn if the name was that of another run before."""
-    others = run.folder.siblings()
-    if others and not (run.folder.path / RUN).exists():
-        warn(
-            f"{run.name!r} was run before with {_difference(run, others[0])}. Those results stay "
-            f"in {others[0]}, but the table has the new ones"
-        )
-
-
 def _difference(run: Run, other: Path) -> str:
+    """Return how a run differs from the one in another folder."""
     before = known_facts(other / RUN) or {}
     if before.get("data") != run.facts["data"]:
         return "other data or folds"
@@ -235,70 +234,41 @@ def _difference(run: Run, other: Path) -> str:
     return f"other parameters ({', '.join(names)})" if names else "other scoring"
 
 
-def _warn_of_failures(runs: Sequence[Run]) -> None:
-    failed = [
-        f"{run.name!r} ({type(run.error).__name__}: {run.error})" for run in runs if run.error
-    ]
-    if failed:
-        warn(
-            f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}. The tracebacks are in "
-            "error.json in their folders; the next call tries them again"
-        )
-
-
-def _table(runs: Sequence[tuple[RunFolder, dict[str, Any]]]) -> DataFrame:
+def _table(runs: Sequence[tuple[RunFolder, Row]]) -> DataFrame:
     rows = [_row(folder, facts) for folder, facts in runs]
     metric = runs[-1][1]["metric"]
+    means = {name for row in rows for name in row if name.startswith("mean_")}
+    found = {name.removeprefix("mean_") for name in means} - {metric}
+    ordered = [name for name in MEASURES if name in found]
+    metrics = [metric, *ordered, *sorted(found - {*ordered})]
     n_folds = max(facts["folds"] for _, facts in runs)
-    found = {name for row in rows for name in row["splits"]}
-    measured = [*MEASURES, *sorted(found - {*MEASURES, metric})]
-    metrics = [metric, *(name for name in measured if name in found and name != metric)]
-    columns = ["name"]
-    for name in metrics:
-        columns += [f"mean_{name}", f"std_{name}"]
-    columns += _ABOUT
-    columns += [f"split{number}_{name}" for name in metrics for number in range(n_folds)]
-    flat = [_flat(row, metrics) for row in rows]
-    # Runs without a mean come last; of equal ones the first begun comes first.
-    flat.sort(key=lambda row: math.inf if (mean := row[f"mean_{metric}"]) is None else -mean)
-    return table_of(flat, columns)
+    of_folds = [f"split{number}_{name}" for name in metrics for number in range(n_folds)]
+    of_all = [f"{kind}_{name}" for name in metrics for kind in ("mean", "std")]
+    # Runs without a mean come last. Equal runs stay in the order in which they were begun.
+    rows.sort(key=lambda row: math.inf if (mean := row.get(of_all[0])) is None else -mean)
+    return table_of(rows, ["name", *of_all, *_ABOUT, *of_folds])
 
 
-def _row(folder: RunFolder, facts: dict[str, Any]) -> Row:
+def _row(folder: RunFolder, facts: Row) -> Row:
+    """Return the row of a run; means are None unless all folds have the score."""
     folds = [folder.fold(number) for number in range(facts["folds"])]
     done = [fold for fold in folds if fold is not None]
-    names = {name for fold in done for name in fold["metrics"]}
-    return {
-        "name": folder.name,
-        "splits": {name: [fold and fold["metrics"].get(name) for fold in folds] for name in names},
-        "seconds": _mean([fold["seconds"]["fit"] for fold in done]),
-        "epochs": _mean([fold["epochs"] for fold in done]),
-        "n_features": _mean([fold["n_features"] for fold in done]),
-        "n_folds": facts["folds"],
-        "n_train": _mean([fold["n_train"] for fold in done]),
-        "n_test": _mean([fold["n_test"] for fold in done]),
-        "data": facts["data"],
-        "error": _problem(folder, len(done), len(folds)),
-        "folder": str(folder.path),
-    }
-
-
-def _problem(folder: RunFolder, done: int, total: int) -> str:
-    failure = folder.failure()
+    failure, error = folder.failure(), ""
     if failure is not None:
-        return f"{failure['error']}: {failure['message']}"
-    return _FINISHED if done == total else f"{done} of {total} folds are finished"
-
-
-def _flat(row: Row, metrics: Sequence[str]) -> Row:
-    flat = {name: value for name, value in row.items() if name != "splits"}
-    for name in metrics:
-        scores = row["splits"].get(name, [None] * row["n_folds"])
-        flat |= {f"split{number}_{name}": score for number, score in enumerate(scores)}
-        is_whole = None not in scores
-        flat[f"mean_{name}"] = _mean(scores) if is_whole else None
-        flat[f"std_{name}"] = float(np.std(scores, ddof=1)) if is_whole and scores[1:] else None
-    return flat
+        error = f"{failure['error']}: {failure['message']}"
+    elif len(done) < len(folds):
+        error = f"{len(done)} of {len(folds)} folds are finished"
+    row = {"name": folder.name, "n_folds": len(folds), "data": facts["data"], "error": error}
+    row |= {"folder": str(folder.path), "seconds": _mean([fold["seconds"]["fit"] for fold in done])}
+    for name in ("epochs", "n_features", "n_train", "n_test"):
+        row[name] = _mean([fold[name] for fold in done])
+    for name in {name for fold in done for name in fold["metrics"]}:
+        scores: list[Any] = [fold and fold["metrics"].get(name) for fold in folds]
+        row |= {f"split{number}_{name}": score for number, score in enumerate(scores)}
+        row[f"mean_{name}"] = mean = _mean(scores)
+        varies = mean is not None and len(scores) > 1
+        row[f"std_{name}"] = float(np.std(scores, ddof=1)) if varies else None
+    return row
 
 
 def _mean(values: Sequence[Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""Parameters by value: the key of a run, so that a changed one is never taken for the old one.
+"""Parameters by value: the key of a run, so that changed parameters make another run.
 
 ===========================  ===============================================================
 plain values, containers     themselves; the order of a dict or set does not matter
@@ -13,10 +13,10 @@ other objects                `joblib.hash`: what pickle would write
 ===========================  ===============================================================
 
 Functions and classes of installed packages count by their names. A function of the user's own is
-refused, also inside of another object: its name does not tell what it does. So is an object that
-cannot be pickled.
+refused, also inside of another object, since its code may change under its name. So is an object
+that cannot be pickled.
 
-Left out is what changes no result: `verbose`, `n_jobs`, the `memory` of a pipeline, and `cache`.
+`verbose`, `n_jobs`, the `memory` of a pipeline, and `cache` change no result and are left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from transferclf.backbones.record import Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.exceptions import InvalidParameterError, NetworkError, UnknownBackboneError
@@ -47,13 +46,11 @@ from transferclf.graphs.digests import file_digest, model_digest
 # A value as JSON has it.
 Facts = dict[str, Any] | list[Any] | str | float | None
 
-_WITHOUT_EFFECT = {"verbose", "n_jobs"}
 
+def described(value: object, name: str) -> Facts:
+    """Return a value as JSON has it; equal values are described equally, in every process.
 
-def described(value: Any, name: str) -> Facts:
-    """A value as JSON has it; equal values are described equally, in every process.
-
-    `name` says whose value it is, for the InvalidParameterError about one that cannot be told.
+    A value that a later process could not recognize is an InvalidParameterError about `name`.
     """
     try:
         return _described(value, name)
@@ -62,7 +59,7 @@ def described(value: Any, name: str) -> Facts:
 
 
 def digest_of(facts: Facts) -> str:
-    """SHA-256 of what JSON can hold, whatever the order of its keys."""
+    """Return the SHA-256 of JSON values; the order of keys does not matter."""
     return hashlib.sha256(_canonical(facts).encode()).hexdigest()
 
 
@@ -72,14 +69,21 @@ def _described(value: Any, name: str) -> Facts:
     if isinstance(value, list | tuple | set | frozenset | dict):
         return _container(value, name)
     if isinstance(value, np.ndarray):
-        return _array(value, name)
+        facts = {"array": list(value.shape), "dtype": str(value.dtype)}
+        if value.dtype.hasobject:
+            return facts | {"values": _described(value.ravel().tolist(), name)}
+        return facts | {"sha256": hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}
     if isinstance(value, PurePath):
         return {"path": str(value)}
     if isinstance(value, type):
         return {"class": _name(value)}
     if hasattr(value, "get_params"):
         return _estimator(value, name)
-    return _keras_object(value, name) if _is_keras(value) else _hashed(value, name)
+    # If Keras was never imported, no class comes from it.
+    modules = {base.__module__.split(".")[0] for base in type(value).__mro__}
+    if "keras" in sys.modules and "keras" in modules and hasattr(value, "get_config"):
+        return _keras_object(value, name)
+    return _hashed(value, name)
 
 
 def _plain(value: Any) -> Facts:
@@ -103,22 +107,15 @@ def _container(value: Any, name: str) -> Facts:
     return items if kind is list else {"tuple" if kind is tuple else _name(kind): items}
 
 
-def _array(value: np.ndarray, name: str) -> Facts:
-    facts = {"array": list(value.shape), "dtype": str(value.dtype)}
-    if value.dtype.hasobject:
-        return facts | {"values": _described(value.ravel().tolist(), name)}
-    return facts | {"sha256": hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}
-
-
 def _estimator(value: Any, name: str) -> Facts:
-    params = value.get_params(deep=False)
     if isinstance(value, FrozenEstimator):
         return {"frozen": _hashed(value.estimator, name)}
-    left_out = set(_WITHOUT_EFFECT)
+    params = value.get_params(deep=False)
+    left_out = {"verbose", "n_jobs"}
     found: dict[str, Facts] = {}
     if isinstance(value, BackboneEstimator):
         left_out.add("cache")
-        found = _read_from_elsewhere(params)
+        found = _read_from_elsewhere(params["weights"], params["backbone"])
     if isinstance(value, Pipeline | FeatureUnion):
         left_out.add("memory")
     for each in sorted(set(params) - left_out - set(found)):
@@ -126,40 +123,24 @@ def _estimator(value: Any, name: str) -> Facts:
     return {"class": _name(type(value)), "parameters": dict(sorted(found.items()))}
 
 
-def _read_from_elsewhere(params: dict[str, Any]) -> dict[str, Facts]:
-    """What parameters of ours only name: the bytes of a weights file, a registered network."""
+def _read_from_elsewhere(weights: object, backbone: object) -> dict[str, Facts]:
+    """Return the contents that parameters only name: a weights file, a registered network."""
     found: dict[str, Facts] = {}
-    weights, backbone = params["weights"], params["backbone"]
     if isinstance(weights, str | os.PathLike) and os.path.isfile(weights):
         found["weights"] = {"file": file_digest(Path(weights))}
-    if isinstance(backbone, str) and (record := _own_record(backbone)) is not None:
-        found["backbone"] = [record.name, record.preprocessing, _network_digest(record)]
-    return found
-
-
-def _own_record(name: str) -> Backbone | None:
-    """The record of a network that the user registered."""
     try:
-        record = get_backbone(name)
+        record = get_backbone(backbone) if isinstance(backbone, str) else None
     except UnknownBackboneError:  # fit will say so
-        return None
-    return None if isinstance(record.builder, str) else record
+        record = None
+    if record is not None and not isinstance(record.builder, str):
+        from transferclf.graphs.isolation import undisturbed
 
-
-def _network_digest(record: Backbone) -> str:
-    """Digest of the network that a builder builds at its own size, always from the same seed."""
-    from transferclf.graphs.isolation import undisturbed
-
-    with undisturbed():
-        return model_digest(record.build(input_shape=(record.image_size, record.image_size, 3)))
-
-
-def _is_keras(value: Any) -> bool:
-    """Whether the class comes from Keras; where it was never imported, nothing does."""
-    if "keras" not in sys.modules:
-        return False
-    modules = {base.__module__.split(".")[0] for base in type(value).__mro__}
-    return "keras" in modules and hasattr(value, "get_config")
+        # Digest of the network at its own size, always from the same seed.
+        with undisturbed():
+            side = record.image_size
+            digest = model_digest(record.build(input_shape=(side, side, 3)))
+        found["backbone"] = [record.name, record.preprocessing, digest]
+    return found
 
 
 def _keras_object(value: Any, name: str) -> Facts:
@@ -171,37 +152,36 @@ def _keras_object(value: Any, name: str) -> Facts:
         config = value.get_config()
     except (NetworkError, NotImplementedError, TypeError, ValueError) as error:
         raise _refused(name, value, str(error)) from None
-    config.pop("name", None)  # counted on: another one each time
+    config.pop("name", None)  # Keras gives each object another name
     return {"keras": _name(type(value)), "config": _described(config, name)}
 
 
-def _hashed(value: Any, name: str) -> Facts:
-    """What joblib makes of an object that holds no function of the user's own."""
+def _hashed(value: object, name: str) -> Facts:
+    """Return joblib's hash of an object that holds no function of the user's own."""
     try:
         _OwnFunctions(io.BytesIO()).dump(value)
         return {"object": _name(type(value)), "hash": joblib.hash(value, hash_name="sha1")}
-    except Exception as error:  # what cannot be pickled says so by any error
+    except Exception as error:  # pickling may fail with any error
         raise _refused(name, value, str(error)) from None
 
 
 class _OwnFunctions(pickle.Pickler):
-    """Refuses functions whose code no installed version tells."""
+    """Refuses functions that are in no installed package: their code may change."""
 
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, FunctionType) and not _is_installed(value.__module__):
-            raise pickle.PicklingError(
-                f"the code of the function {value.__qualname__!r} may change under its name"
-            )
+    def reducer_override(self, value: object) -> Any:
+        if isinstance(value, FunctionType):
+            module = value.__module__ or ""
+            file = getattr(sys.modules.get(module), "__file__", None) or ""
+            is_ours = module.partition(".")[0] == "transferclf"
+            is_installed = "site-packages" in file or file.startswith(sys.base_prefix)
+            if not is_ours and not is_installed:
+                raise pickle.PicklingError(
+                    f"the code of the function {value.__qualname__!r} may change under its name"
+                )
         return NotImplemented
 
 
-def _is_installed(module: str | None) -> bool:
-    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
-    own = (module or "").partition(".")[0] == "transferclf"
-    return own or "site-packages" in file or file.startswith(sys.base_prefix)
-
-
-def _refused(name: str, value: Any, reason: str) -> InvalidParameterError:
+def _refused(name: str, value: object, reason: str) -> InvalidParameterError:
     return InvalidParameterError(
         f"{name}: expected a value that can be told from others in a later process. "
         f"Got {value!r:.100}: {reason}. Use an object of a class with get_params, such as a "
@@ -210,7 +190,7 @@ def _refused(name: str, value: Any, reason: str) -> InvalidParameterError:
     )
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     module = getattr(value, "__module__", None) or "builtins"
     return f"{module}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 

@@ -1,22 +1,23 @@
-"""Sections of images: errors, heat maps, and the embedding."""
+"""Sections of images: errors, heat maps, the embedding, and findings about the data."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import NetworkError
+from transferclf.reports.auditing.audits import audit
+from transferclf.reports.auditing.findings import grouped
 from transferclf.reports.displays.embedding import EmbeddingDisplay
 from transferclf.reports.displays.gradcam import GradCAMDisplay, heat_display
 from transferclf.reports.displays.grid import chosen_images
 from transferclf.reports.names import count_text
-from transferclf.reports.page.rendering import drawing, name_text, picture
+from transferclf.reports.page.rendering import Embedded, drawing, name_text, picture
 from transferclf.reports.page.subject import SIDE, Content, Subject, note
 from transferclf.reports.predictions import label_indices, through
-from transferclf.reports.tables import Row
+from transferclf.reports.tables import Row, rows_of
 
 KINDS = {
     "worst": ("Worst errors", "Errors whose true class has the lowest probability."),
@@ -24,50 +25,53 @@ KINDS = {
     "uncertain": ("Least certain", "Right or wrong, the two most probable classes are close."),
 }
 
-# With fewer there is nothing to arrange.
-FEWEST_TO_EMBED = 5
+FEWEST_TO_EMBED = 5  # with fewer images there is nothing to arrange
 
 OPACITY = 0.5
 
+N_SIZES = 8  # sizes of images that are listed, the most frequent first
+
+COUNTED = {
+    "exact_duplicates": "exact copies",
+    "near_duplicates": "near copies",
+    "label_conflicts": "alike, other label",
+    "label_errors": "doubtful labels",
+    "odd_ones": "odd ones",
+}
+
 
 def pictures(subject: Subject) -> Content:
-    """Images that are wrong or nearly so, with their probabilities."""
+    """Return images that are wrong or nearly so, with their probabilities."""
+    evaluation = subject.evaluation
     if subject.images is None:
         return note(subject.no_images)
-    if subject.evaluation.y_proba is None:
+    if evaluation.y_proba is None:
         return note(f"Left out: {subject.kind} gives no probabilities.")
-    n_errors = sum(pair["count"] for pair in subject.evaluation.confused)
+    n_errors = sum(pair["count"] for pair in evaluation.confused)
     kinds = []
     for kind, (heading, text) in KINDS.items():
-        # Where all errors are shown, another order of them shows nothing more.
+        # If all errors are shown, another order of them shows nothing more.
         if kind == "confident" and n_errors <= subject.n_images:
             continue
-        chosen = chosen_images(subject.evaluation, kind, subject.n_images).tolist()
-        images = [_captioned(subject, index) for index in chosen]
+        images = []
+        for index in chosen_images(evaluation, kind, subject.n_images).tolist():
+            true, predicted = evaluation.y_true[index], evaluation.y_pred[index]
+            about = {
+                "picture": subject.picture(index, _alt(subject, index)),
+                "predicted": predicted,
+                "probability": _probability(subject, index, predicted),
+                "is_wrong": true != predicted,
+                "true": true,
+                "true_probability": _probability(subject, index, true),
+                "name": subject.image_name(index),
+            }
+            images.append(about)
         kinds.append({"heading": heading, "text": text, "images": images})
     return {"kinds": kinds}
 
 
-def _captioned(subject: Subject, index: int) -> Row:
-    """One image with its predicted and its true class."""
-    true, predicted = _labels(subject, index)
-    return {
-        "picture": subject.picture(index, _alt(subject, index)),
-        "predicted": predicted,
-        "probability": _probability(subject, index, predicted),
-        "is_wrong": true != predicted,
-        "true": true,
-        "true_probability": _probability(subject, index, true),
-        "name": subject.image_name(index),
-    }
-
-
-def _labels(subject: Subject, index: int) -> tuple[Any, Any]:
-    return subject.evaluation.y_true[index], subject.evaluation.y_pred[index]
-
-
 def _alt(subject: Subject, index: int) -> str:
-    true, predicted = _labels(subject, index)
+    true, predicted = subject.evaluation.y_true[index], subject.evaluation.y_pred[index]
     return (
         f"Image {index}, of class {name_text(true)}, predicted as {name_text(predicted)} "
         f"with a probability of {_probability(subject, index, predicted)}"
@@ -75,82 +79,60 @@ def _alt(subject: Subject, index: int) -> str:
 
 
 def _probability(subject: Subject, index: int, label: object) -> str:
-    return f"{subject.evaluation.y_proba[index, subject.column(label)]:.0%}"
+    column = np.flatnonzero(subject.evaluation.classes == label)[0]
+    return f"{subject.evaluation.y_proba[index, column]:.0%}"
 
 
 def gradcam(subject: Subject) -> Content:
-    """Heat maps of some images: for the predicted class and, of errors, for the true one."""
+    """Return heat maps of some images: for the predicted class and, of errors, the true one."""
     if subject.classifier is None:
         return subject.needs_network("a heat map")
-    indices = _looked_at(subject)
+    evaluation, room = subject.evaluation, min(subject.n_images, subject.evaluation.n_samples)
+    # The worst errors take up to half of the room, and any other images the rest.
+    wrong = chosen_images(evaluation, "worst", (room + 1) // 2)
+    others = chosen_images(evaluation, "random", room)
+    indices = np.concatenate([wrong, others[~np.isin(others, wrong)]])[:room].astype(int)
     source = images_of(subject.classifier, through(subject.steps, subject.X))[indices]
-    evaluation = subject.evaluation
-    columns = [
-        label_indices(labels[indices], len(indices), evaluation.classes)
-        for labels in (evaluation.y_pred, evaluation.y_true)
-    ]
-    try:
-        displays = [
-            heat_display(subject.classifier, source, column, evaluation.y_proba[indices])
-            for column in columns
-        ]
-    except NetworkError as error:
-        return note(f"Left out: {error}")
-    images = [
-        _heat_maps(subject, displays, row, index) for row, index in enumerate(indices.tolist())
-    ]
+    displays = []
+    for labels in (evaluation.y_pred, evaluation.y_true):
+        columns = label_indices(labels[indices], len(indices), evaluation.classes)
+        values = evaluation.y_proba[indices]
+        try:
+            displays.append(heat_display(subject.classifier, source, columns, values))
+        except NetworkError as error:
+            return note(f"Left out: {error}")
+    images = []
+    for row, index in enumerate(indices.tolist()):
+        is_wrong = evaluation.y_pred[index] != evaluation.y_true[index]
+        shown = displays if is_wrong else displays[:1]
+        pictures = [picture(displays[0].images[row], _alt(subject, index), SIDE)]
+        pictures += [_heat_map(one, row) for one in shown]
+        maps = [(one.classes[row], f"{one.probabilities[row]:.0%}") for one in shown]
+        images.append({"pictures": pictures, "maps": maps})
     return {"layer": displays[0].layer, "images": images}
 
 
-def _looked_at(subject: Subject) -> np.ndarray:
-    """The worst errors, half of what there is room for, and then any other images."""
-    evaluation, room = subject.evaluation, min(subject.n_images, subject.evaluation.n_samples)
-    wrong = chosen_images(evaluation, "worst", (room + 1) // 2)
-    others = chosen_images(evaluation, "random", room)
-    rest = others[~np.isin(others, wrong)]
-    return np.concatenate([wrong, rest])[:room].astype(int)
-
-
-def _heat_maps(subject: Subject, displays: list[GradCAMDisplay], row: int, index: int) -> Row:
-    is_wrong = displays[0].classes[row] != displays[1].classes[row]
-    shown = displays if is_wrong else displays[:1]
-    pictures = [picture(shown[0].images[row], _alt(subject, index), SIDE)]
-    pictures += [picture(_overlaid(one, row), _heat_alt(one, row), SIDE) for one in shown]
-    maps = [(one.classes[row], f"{one.probabilities[row]:.0%}") for one in shown]
-    return {"pictures": pictures, "maps": maps}
-
-
-def _overlaid(display: GradCAMDisplay, row: int) -> np.ndarray:
-    """The image under its map."""
+def _heat_map(display: GradCAMDisplay, row: int) -> Embedded:
+    """Return an image under its map."""
     from matplotlib import colormaps
 
-    image = display.images[row]
-    heat = Image.fromarray(display.heatmaps[row].astype(np.float32))
+    image, heat = display.images[row], display.heatmaps[row]
     size = image.shape[1], image.shape[0]
-    values = np.asarray(heat.resize(size, Image.Resampling.BILINEAR))
-    colours = colormaps["viridis"](values)[..., :3] * 255
-    return np.rint((1 - OPACITY) * image + OPACITY * colours).astype(np.uint8)
-
-
-def _heat_alt(display: GradCAMDisplay, row: int) -> str:
-    heat = display.heatmaps[row]
+    large = Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    colours = colormaps["viridis"](np.asarray(large))[..., :3] * 255
+    overlaid = np.rint((1 - OPACITY) * image + OPACITY * colours).astype(np.uint8)
     label = name_text(display.classes[row])
     if not heat.any():
-        return f"Nothing in it speaks for {label}"
+        return picture(overlaid, f"Nothing in it speaks for {label}", SIDE)
     top, left = np.unravel_index(heat.argmax(), heat.shape)
-    place = (
-        f"{_part(top, len(heat), 'top', 'bottom')} {_part(left, heat.shape[1], 'left', 'right')}"
-    )
-    return f"Heat map for {label}, hottest at {place.replace('middle middle', 'the middle')}"
-
-
-def _part(place: int, length: int, first: str, last: str) -> str:
-    share = (place + 0.5) / length
-    return first if share < 1 / 3 else last if share > 2 / 3 else "middle"
+    row_word = ("top", "middle", "bottom")[int(3 * (top + 0.5) / heat.shape[0])]
+    column_word = ("left", "middle", "right")[int(3 * (left + 0.5) / heat.shape[1])]
+    place = f"{row_word} {column_word}".replace("middle middle", "the middle")
+    return picture(overlaid, f"Heat map for {label}, hottest at {place}", SIDE)
 
 
 def embedding(subject: Subject) -> Content:
-    """The images as points, near each other where the network sees them alike."""
+    """Return the images as points, close together where the network sees them alike."""
     if subject.classifier is None:
         return subject.needs_network("an embedding")
     n_images, y = subject.evaluation.n_samples, subject.evaluation.y_true
@@ -166,3 +148,91 @@ def embedding(subject: Subject) -> Content:
         "are alike. Distances between far groups mean little."
     )
     return {"text": text, "drawings": [drawing(display.figure_, alt)]}
+
+
+def audit_findings(subject: Subject) -> Content:
+    """Return copies among the images, likely wrong labels, and images unlike all others."""
+    if subject.images is None:
+        return note(subject.no_images)
+    if not subject.audit:
+        return note("Left out, as audit=False says.")
+    found = audit(subject.X, subject.evaluation.y_true, extractor=_extractor(subject))
+    findings = [
+        {
+            "heading": heading,
+            "kind": kind,
+            "rows": [captioned(subject, row) for row in rows_of(found[name])[: subject.n_images]],
+        }
+        for name, heading, kind, captioned in (
+            ("label_errors", "Doubtful labels", "doubtful", _doubtful),
+            ("label_conflicts", "Alike, with another label", "pair", _pair),
+            ("near_duplicates", "Near copies", "pair", _pair),
+            ("odd_ones", "Odd ones", "odd", _odd),
+        )
+    ]
+    groups = grouped(rows_of(found.exact_duplicates))[: subject.n_images]
+    copies = [_copies(subject, rows) for rows in groups]
+    findings.append({"heading": "Exact copies", "kind": "copies", "rows": copies})
+    counts = [(name, f"{len(found[key]):,}") for key, name in COUNTED.items()]
+    return {"counts": counts, "findings": findings, "sizes": _sizes(rows_of(found.sizes))}
+
+
+def _extractor(subject: Subject) -> CNNFeatureExtractor:
+    """Return the bundled network, reading X as the classifier does.
+
+    The thresholds of an audit were measured for the bundled network.
+    """
+    classifier = subject.classifier
+    if classifier is None or subject.steps:
+        return CNNFeatureExtractor()
+    return CNNFeatureExtractor(
+        image_shape=classifier.image_shape,
+        pixel_range=classifier.pixel_range_,
+        cache=classifier.cache,
+    )
+
+
+def _shown(subject: Subject, row: Row, remark: str = "") -> Row:
+    """Return the picture, label and name of an image, in a row of an audit."""
+    index, label = row["index"], row["label"]
+    alt = f"Image {index}, labelled {name_text(label)}{remark}"
+    name = subject.image_name(index)
+    return {"pictures": [subject.picture(index, alt)], "label": label, "name": name}
+
+
+def _doubtful(subject: Subject, row: Row) -> Row:
+    shown = _shown(subject, row, f", perhaps {name_text(row['suggested'])}")
+    shares = {name: f"{row[name]:.0%}" for name in ("probability", "suggested_probability")}
+    return shown | {"suggested": row["suggested"]} | shares
+
+
+def _odd(subject: Subject, row: Row) -> Row:
+    return _shown(subject, row, ", unlike others of its class")
+
+
+def _pair(subject: Subject, row: Row) -> Row:
+    one = _shown(subject, row)
+    other = _shown(subject, {"index": row["other_index"], "label": row["other_label"]})
+    kind = "the same" if row["kind"] == "exact" else f"similarity {row['similarity']:.2f}"
+    pictures = one["pictures"] + other["pictures"]
+    others = {"other_label": other["label"], "other_name": other["name"]}
+    return one | others | {"pictures": pictures, "kind": kind}
+
+
+def _copies(subject: Subject, rows: list[Row]) -> Row:
+    """Return one picture of several copies, with all their names."""
+    number = count_text(len(rows), "image")
+    names = ", ".join(subject.image_name(row["index"]) for row in rows)
+    return _shown(subject, rows[0], f", one of {number} alike") | {"number": number, "names": names}
+
+
+def _sizes(kinds: list[Row]) -> list[Row]:
+    rows = [
+        row | {"sides": f"{row['width']} x {row['height']}", "count": f"{row['count']:,}"}
+        for row in kinds[:N_SIZES]
+    ]
+    if rest := kinds[N_SIZES:]:
+        count = f"{sum(row['count'] for row in rest):,}"
+        sides = count_text(len(rest), "other kind")
+        rows.append({"sides": sides, "mode": "", "format": "", "count": count})
+    return rows

@@ -1,7 +1,7 @@
 """Rendering of the page: Jinja2 templates that escape all values, and images as data addresses.
 
-No value is ever marked as safe, so that no text from outside becomes markup. Browsers are told to
-run no script and to fetch nothing.
+No value is marked as safe, so that no text from outside becomes markup. Browsers are told to run no
+script and to fetch nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -19,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from transferclf.reports.displays.figures import pyplot
-from transferclf.reports.extras import extra
 from transferclf.reports.names import short_name
+from transferclf.reports.tables import extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,12 +27,10 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 82
 
-# A drawing with more than this many bytes is smaller as pixels.
-MAX_DRAWING = 150_000
+MAX_DRAWING = 150_000  # drawings of more bytes are embedded as pixels, which take less
 DOTS_PER_INCH = 130
 
-# Names are cut at so many letters where there is room for a line of text.
-NAME_WIDTH = 60
+NAME_WIDTH = 60  # letters of a name on a line of text
 
 # Texts stay texts, in the reader's fonts. With a fixed salt the same figure gives the same bytes.
 _AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "transferclf"}
@@ -50,13 +47,13 @@ class Embedded:
 
 
 def rendered(template: str, **values: object) -> str:
-    """The text of a template with these values."""
+    """Return the text of a template with these values."""
     return environment().get_template(template).render(values)
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this package; every value is escaped, and a missing one is an error."""
+    """Return the templates of this package; values are escaped, and a missing one is an error."""
     jinja2 = extra("jinja2")
     folder = files("transferclf.reports.page").joinpath("templates")
     loader = jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8"))
@@ -72,12 +69,12 @@ def environment() -> Environment:
 
 
 def name_text(name: object, width: int = NAME_WIDTH) -> str:
-    """A name from outside as one line of text that is never empty."""
+    """Return a name from outside as one line of text that is never empty."""
     return short_name(name, width) or "(empty)"
 
 
 def picture(pixels: np.ndarray, alt: str, side: int) -> Embedded:
-    """An image (h, w, 3) of uint8 for the page, its longer side at most `side` pixels."""
+    """Return an image (h, w, 3) of uint8 for the page, its longer side at most `side` pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side))
     content = io.BytesIO()
@@ -87,25 +84,23 @@ def picture(pixels: np.ndarray, alt: str, side: int) -> Embedded:
 
 
 def drawing(figure: Figure, alt: str) -> Embedded:
-    """A figure of matplotlib for the page: lines where they are small, else pixels. Closes it."""
+    """Return a figure for the page, and close it: lines if they take few bytes, else pixels."""
     import matplotlib
+
+    def saved(**options: Any) -> bytes:
+        content = io.BytesIO()
+        figure.savefig(content, bbox_inches="tight", **options)
+        return content.getvalue()
 
     try:
         with warnings.catch_warnings(), matplotlib.rc_context(_AS_TEXT):
             warnings.filterwarnings("ignore", message="Glyph")
-            content = _saved(figure, {"format": "svg", "metadata": {"Date": None}})
+            content = saved(format="svg", metadata={"Date": None})
             if len(content) <= MAX_DRAWING:
                 return Embedded(_address(content, "image/svg+xml"), alt)
-            content = _saved(figure, {"format": "png", "dpi": DOTS_PER_INCH})
-        return Embedded(_address(content, "image/png"), alt)
+            return Embedded(_address(saved(format="png", dpi=DOTS_PER_INCH), "image/png"), alt)
     finally:
         pyplot().close(figure)
-
-
-def _saved(figure: Figure, options: Mapping[str, Any]) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, bbox_inches="tight", **options)
-    return content.getvalue()
 
 
 def _address(content: bytes, kind: str) -> str:

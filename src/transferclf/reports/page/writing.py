@@ -7,57 +7,51 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from transferclf._checks import check_flag, check_number
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
-from transferclf.reports.displays.pictures import pictures_of
+from transferclf.reports.displays.figures import pictures_of
 from transferclf.reports.evaluation import evaluate
-from transferclf.reports.extras import extra
 from transferclf.reports.names import count_text, short_name
-from transferclf.reports.page import audited, images, measures, setting
+from transferclf.reports.page import images, numbers
 from transferclf.reports.page.rendering import drawing, rendered
 from transferclf.reports.page.subject import Content, Subject
 from transferclf.reports.predictions import transfer_classifier
+from transferclf.reports.tables import extra
 
 TITLE_WIDTH = 120
 
 
-class Section(NamedTuple):
-    """A part of the page: its template shows what `contents` finds out about the subject."""
-
-    id: str
-    heading: str
-    template: str
-    contents: Callable[[Subject], Content]
-
+# Id, heading, template and the function that returns the values for the template.
+Section = tuple[str, str, str, Callable[[Subject], Content]]
 
 # The sections in the order of the page.
-SECTIONS = (
-    Section("summary", "Summary", "summary.html", measures.summary),
-    Section("classes", "Class by class", "classes.html", measures.per_class),
-    Section("confusion", "What is taken for what", "confusion.html", measures.confusion),
-    Section("errors", "Images to look at", "errors.html", images.pictures),
-    Section("gradcam", "Where the network looks", "gradcam.html", images.gradcam),
-    Section(
-        "calibration", "How far to trust the probabilities", "drawings.html", measures.calibration
-    ),
-    Section("history", "Training", "drawings.html", setting.history),
-    Section("embedding", "How the network sees the images", "drawings.html", images.embedding),
-    Section("balance", "Images of each class", "balance.html", measures.balance),
-    Section("audit", "The data themselves", "audit.html", audited.audit_findings),
-    Section("classifier", "Parameters", "parameters.html", setting.classifier),
-    Section("environment", "Versions", "versions.html", setting.environment),
+SECTIONS: tuple[Section, ...] = (
+    ("summary", "Summary", "summary.html", numbers.summary),
+    ("classes", "Class by class", "classes.html", numbers.per_class),
+    ("confusion", "What is taken for what", "confusion.html", numbers.confusion),
+    ("errors", "Images to look at", "errors.html", images.pictures),
+    ("gradcam", "Where the network looks", "gradcam.html", images.gradcam),
+    ("calibration", "How far to trust the probabilities", "drawings.html", numbers.calibration),
+    ("history", "Training", "drawings.html", numbers.history),
+    ("embedding", "How the network sees the images", "drawings.html", images.embedding),
+    ("balance", "Images of each class", "balance.html", numbers.balance),
+    ("audit", "The data themselves", "audit.html", images.audit_findings),
+    ("classifier", "Parameters", "parameters.html", numbers.classifier),
+    ("environment", "Versions", "versions.html", numbers.environment),
 )
 
 
 def report(
-    estimator: Any,
-    X: Any,
-    y: Any,
+    estimator: BaseEstimator,
+    X: object,
+    y: npt.ArrayLike,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
@@ -67,42 +61,36 @@ def report(
 ) -> None:
     """Write a page about a fitted classifier: how good it is, where it errs, and on what data.
 
-    One HTML file that opens without a network, has no script, and fetches nothing. Names of
-    classes and files are shown as text, whatever they are. The images are predicted once.
+    The page is one HTML file that opens without a network, has no script, and fetches nothing.
+    Names of classes and files are always shown as text. The images are predicted once.
 
     Parameters
     ----------
     estimator : estimator
-        A fitted classifier. Training, embedding, heat maps and the look at the data need a
-        TransferClassifier, also in a pipeline or a search; for others the page says so.
+        A fitted classifier. Training, embedding and heat maps need a TransferClassifier, also in a
+        pipeline or a search; for others the page says so.
     X : array-like or sequence of images, n of them
-        Whatever the estimator takes; best images that it was not fitted to.
+        Whatever the estimator takes, best images that it was not fitted to.
     y : array-like of shape (n,)
         The true labels.
     path : str or path-like
-        The file; its folder must be there. It takes the place of one that is there when it is
-        complete.
+        The file, in a folder that exists. An old file is replaced when the page is complete.
     title : str or None, default=None
-        Heading of the page; None is made of the estimator's name.
+        Heading of the page; None makes one from the estimator's name.
     n_images : int, default=12
         How many images are shown of each kind, at most.
     audit : bool, default=True
-        Whether to look for copies and likely wrong labels among the images, which takes a while
-        for many images.
+        Whether to look for copies and likely wrong labels, which takes a while for many images.
     displays : dict of str to display class, or None, default=None
         Further sections, by their headings. Each class has ``from_estimator(estimator, X, y)``,
         as the displays of this package and of scikit-learn, and leaves its drawing in `figure_`.
 
     Raises
     ------
-    InvalidParameterError
-        If the estimator is no classifier, or a parameter has a value that it cannot have.
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
-    ValueError
-        If y has not one known label per image.
-    ImageError
-        If images cannot be read.
+    InvalidParameterError, sklearn.exceptions.NotFittedError
+        If the estimator is no fitted classifier, or a parameter is not as above.
+    ValueError, ImageError
+        If y has not one known label per image, or images cannot be read.
     OSError
         If there is no such folder, or the file cannot be written.
     ImportError
@@ -127,46 +115,43 @@ def report(
     >>> path.read_text().startswith("<!DOCTYPE html>")
     True
     """
-    place = _checked_place(path)
-    _check_options(title, n_images, audit, displays)
-    for library in ("matplotlib", "jinja2", "pandas"):
-        extra(library)  # fail early if one is missing
-    subject = _subject(estimator, X, y, n_images, audit)
-    heading = short_name(title or f"Report on {subject.name}", TITLE_WIDTH)
-    sections = [
-        {"id": id_, "heading": name, "template": template, "content": contents(subject)}
-        for id_, name, template, contents in (*SECTIONS, *_further_sections(displays or {}, y))
-    ]
-    subtitle = _subtitle(subject)
-    content = rendered("page.html", title=heading, subtitle=subtitle, sections=sections)
-    with replaced(place) as file:
-        file.write(content.encode())
-
-
-def _further_sections(displays: Mapping[str, Any], y: Any) -> list[Section]:
-    """A section for each further display class."""
-
-    def section(number: int, heading: str, display: Any) -> Section:
-        def contents(subject: Subject) -> Content:
-            drawn = display.from_estimator(subject.estimator, subject.X, y)
-            return {"text": "", "drawings": [drawing(drawn.figure_, f"Display of {name}")]}
-
-        name = short_name(heading, TITLE_WIDTH)
-        return Section(f"display{number}", name, "drawings.html", contents)
-
-    return [section(number, *item) for number, item in enumerate(displays.items(), 1)]
-
-
-def _checked_place(path: Any) -> Path:
     place = Path(path)
     if place.is_dir():
         raise IsADirectoryError(f"path must be a file. Got the folder {place} instead.")
     if not place.parent.is_dir():
         raise FileNotFoundError(f"path must be in a folder that is there. {place.parent} is not.")
-    return place
+    _check_options(title, n_images, audit, displays)
+    for library in ("matplotlib", "jinja2", "pandas"):
+        extra(library)  # fail early if one is missing
+    subject = _subject(estimator, X, y, n_images, audit)
+    heading = short_name(title or f"Report on {subject.name}", TITLE_WIDTH)
+    added = [_added_section(*item, y) for item in enumerate((displays or {}).items(), 1)]
+    sections = [
+        {"id": id_, "heading": name, "template": template, "content": contents(subject)}
+        for id_, name, template, contents in (*SECTIONS, *added)
+    ]
+    now = datetime.now().astimezone()
+    n_classes = count_text(len(subject.evaluation.classes), "class", "classes")
+    size = f"{count_text(subject.evaluation.n_samples, 'image')}, {n_classes}"
+    subtitle = f"{size}. Written on {now.day} {now:%B %Y at %H:%M}."
+    content = rendered("page.html", title=heading, subtitle=subtitle, sections=sections)
+    with replaced(place) as file:
+        file.write(content.encode())
 
 
-def _check_options(title: Any, n_images: Any, audit: Any, displays: Any) -> None:
+def _added_section(number: int, added: tuple[str, Any], y: npt.ArrayLike) -> Section:
+    """Return the section of a display that the caller added."""
+    heading, display = added
+    name = short_name(heading, TITLE_WIDTH)
+
+    def contents(subject: Subject) -> Content:
+        drawn = display.from_estimator(subject.estimator, subject.X, y)
+        return {"text": "", "drawings": [drawing(drawn.figure_, f"Display of {name}")]}
+
+    return f"display{number}", name, "drawings.html", contents
+
+
+def _check_options(title: object, n_images: int, audit: bool, displays: object) -> None:
     if title is not None and not isinstance(title, str):
         raise InvalidParameterError(f"title must be a text or None. Got {title!r} instead.")
     check_flag("audit", audit)
@@ -181,7 +166,9 @@ def _check_options(title: Any, n_images: Any, audit: Any, displays: Any) -> None
         )
 
 
-def _subject(estimator: Any, X: Any, y: Any, n_images: int, audit: bool) -> Subject:
+def _subject(
+    estimator: BaseEstimator, X: object, y: npt.ArrayLike, n_images: int, audit: bool
+) -> Subject:
     evaluation = evaluate(estimator, X, y)
     shown, no_images = None, ""
     steps: list[Pipeline] = []
@@ -192,21 +179,5 @@ def _subject(estimator: Any, X: Any, y: Any, n_images: int, audit: bool) -> Subj
         no_images = "X is no images, so that none can be shown."
     with suppress(InvalidParameterError):
         steps, classifier = transfer_classifier(estimator)
-    return Subject(
-        estimator=estimator,
-        X=X,
-        evaluation=evaluation,
-        images=shown,
-        no_images=no_images,
-        steps=steps,
-        classifier=classifier,
-        n_images=n_images,
-        audit=audit,
-    )
-
-
-def _subtitle(subject: Subject) -> str:
-    evaluation, now = subject.evaluation, datetime.now().astimezone()
-    n_classes = count_text(len(evaluation.classes), "class", "classes")
-    n_images = count_text(evaluation.n_samples, "image")
-    return f"{n_images}, {n_classes}. Written on {now.day} {now:%B %Y at %H:%M}."
+    about = (evaluation, shown, no_images, steps, classifier)
+    return Subject(estimator, X, *about, n_images=n_images, audit=audit)
