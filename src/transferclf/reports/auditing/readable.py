@@ -12,10 +12,9 @@ from PIL import ExifTags, Image
 
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import ImageError
-from transferclf.images.checking import batch_problem, checked_item, is_iterator
-from transferclf.images.source import ImageSource, check_images
 from transferclf.images.geometry import largest_box
 from transferclf.images.problems import Problem
+from transferclf.images.source import ImageSource
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row
 
