@@ -79,7 +79,11 @@ def neighbourhood(
         similarity = np.clip(unit[rows] @ unit.T, -1, 1)
         similarity[exact[rows][:, None] == exact] = EXACT
         similarity[np.arange(len(rows)), rows] = -np.inf
-        _join(groups, rows, similarity >= threshold)
+        one, other = np.nonzero(similarity >= threshold)
+        if len(one) > 0:  # unite the groups of images that are alike
+            pairs = (groups[rows[one]], groups[other])
+            graph = coo_matrix((np.ones(len(one), np.int8), pairs), shape=(n, n))
+            groups[:] = connected_components(graph, directed=False)[1][groups]
         found.of_all.note(rows, similarity)
         is_same = labels[rows][:, None] == labels
         distance[rows] = _mean_distance(np.where(is_same, similarity, -np.inf), n_neighbors)
@@ -88,15 +92,6 @@ def neighbourhood(
         found.of_other_split.note(rows, np.where(is_same, -np.inf, similarity))
         advance(len(rows))
     return found
-
-
-def _join(groups: np.ndarray, rows: np.ndarray, is_alike: np.ndarray) -> None:
-    """Unite the groups of images that are alike."""
-    one, other = np.nonzero(is_alike)
-    if len(one) > 0:
-        pairs = (groups[rows[one]], groups[other])
-        graph = coo_matrix((np.ones(len(one), np.int8), pairs), shape=(len(groups), len(groups)))
-        groups[:] = connected_components(graph, directed=False)[1][groups]
 
 
 def _mean_distance(similarity: np.ndarray, n_neighbors: int) -> np.ndarray:
