@@ -23,12 +23,6 @@ def taken(X, positions):
     return X[positions] if isinstance(X, np.ndarray) else [X[i] for i in positions]
 
 
-def extreme_square_crops(image):
-    """The largest squares at both ends of an image (h, w[, c])."""
-    side = min(image.shape[:2])
-    return image[:side, :side], image[image.shape[0] - side :, image.shape[1] - side :]
-
-
 def striped_images(n, rng):
     """Stripes that run across (class 0) or down (class 1), or noise (class 2), in turns."""
     wave = np.where(np.arange(32) % 8 < 4, 200, 50).astype(np.uint8)

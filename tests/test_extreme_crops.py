@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from head_helpers import probabilities
-from image_helpers import extreme_square_crops, striped_images
+from image_helpers import striped_images
 from scipy.special import log_softmax
 
 from transferclf import Augmentation, ConvNet, TransferClassifier, load_model, save_model
 from transferclf.augmentation.views import View
 from transferclf.exceptions import InvalidParameterError
 from transferclf.heads.linear import fit_linear
-from transferclf.images import check_images, resize_image
+from transferclf.images import check_images, extreme_square_crops, resize_image
 from transferclf.images.loading import content_digests
 from transferclf.objectives import Classes
 from transferclf.training.regularization import choose_l2

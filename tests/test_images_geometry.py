@@ -7,11 +7,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from image_helpers import extreme_square_crops
 from PIL import Image
 
 from transferclf.exceptions import InvalidParameterError
-from transferclf.images import check_images, resize_image
+from transferclf.images import check_images, extreme_square_crops, resize_image
 from transferclf.images.geometry import (
     RESIZE_MODES,
     average_blocks,
@@ -234,6 +233,33 @@ class TestEnds:
         assert reduction_factor(shape, 64) > 1
         assert max(errors.values()) <= 1.5
         assert max(errors.values()) <= 2 * errors["crop"]
+
+
+class TestExtremeSquareCrops:
+    @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([(), (1,), (3,)]))
+    @settings(max_examples=100, deadline=None)
+    def test_squares_at_both_ends(self, height, width, channels):
+        image = np.arange(height * width).reshape(height, width, *[1] * len(channels))
+        image = np.broadcast_to(image, (height, width, *channels))
+        first, last = extreme_square_crops(image)
+        side = min(height, width)
+        assert first.shape == last.shape == (side, side, *channels)
+        assert np.shares_memory(first, image)
+        assert np.shares_memory(last, image)
+        assert (first[0, 0] == image[0, 0]).all()
+        assert (last[-1, -1] == image[-1, -1]).all()
+        seen = np.union1d(first, last)
+        assert (len(seen) == height * width) == (max(height, width) <= 2 * side)
+
+    def test_left_and_right_of_a_wide_image(self):
+        first, last = extreme_square_crops(np.arange(10).reshape(2, 5))
+        np.testing.assert_array_equal(first, [[0, 1], [5, 6]])
+        np.testing.assert_array_equal(last, [[3, 4], [8, 9]])
+
+    def test_top_and_bottom_of_a_tall_image(self):
+        first, last = extreme_square_crops(np.arange(10).reshape(5, 2))
+        np.testing.assert_array_equal(first, [[0, 1], [2, 3]])
+        np.testing.assert_array_equal(last, [[6, 7], [8, 9]])
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 600))

@@ -1,7 +1,7 @@
 """Pixels: reading, scaling and resizing images. Nothing here imports Keras."""
 
 from transferclf.images.decoding import decode_image
-from transferclf.images.geometry import resize_image
+from transferclf.images.geometry import extreme_square_crops, resize_image
 from transferclf.images.source import ImageSource, check_images
 
-__all__ = ["ImageSource", "check_images", "decode_image", "resize_image"]
+__all__ = ["ImageSource", "check_images", "decode_image", "extreme_square_crops", "resize_image"]

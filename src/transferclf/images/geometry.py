@@ -102,6 +102,17 @@ def largest_box(source: tuple[int, int], target: tuple[int, int], place: float =
     return (left, top, min(left + width, source[1]), min(top + height, source[0]))
 
 
+def extreme_square_crops(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two largest squares of an image (h, w[, c]), as views.
+
+    They are the left and right end of a wide image, top and bottom of a tall one. Together they
+    show every pixel of an image up to twice as long as wide, undistorted.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    return image[:side, :side], image[height - side :, width - side :]
+
+
 def _resample(image: Picture, size: tuple[int, int], box: Box) -> Picture:
     if sides(image) == size:
         return image
