@@ -50,9 +50,7 @@ class OnnxRuntimeEngine(Engine):
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.log_severity_level = 3  # errors, which are also raised
             content = _onnx_model(graph).SerializeToString()
-            session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
         pixels, output = graph.pixels, graph.output
         return lambda images: session.run([output], {pixels: images})[0]
 

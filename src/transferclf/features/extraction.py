@@ -185,9 +185,8 @@ class _Extraction:
                 break
             assert self.rows is not None
             repeats = first != positions
-            is_known = np.array(
-                [self.keys[before] == key for before, key in zip(first, expected, strict=True)]
-            )
+            pairs = zip(first, expected, strict=True)
+            is_known = np.array([self.keys[before] == key for before, key in pairs])
             copies, originals = positions[repeats & is_known], first[repeats & is_known]
             for chunk in self._chunks(np.arange(len(copies))):
                 self.rows[copies[chunk]] = self.rows[originals[chunk]]

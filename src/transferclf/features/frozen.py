@@ -262,9 +262,7 @@ class Prefix:
             )
         shape = tuple(outputs[0].shape[1:])
         if None in shape:
-            raise NetworkError(
-                f"expected {name!r} to end in activations of a fixed size, got {shape}"
-            )
+            raise NetworkError(f"expected {name!r} to end in maps of a fixed size, got {shape}")
         return shape
 
     def whole(self) -> Prefix:

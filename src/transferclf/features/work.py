@@ -183,9 +183,8 @@ def activation_keys(
     def key(look: Look) -> bytes:
         # All square crops of a square image are the image itself.
         mode = "crop" if is_crop_of_square and look.size[0] == look.size[1] else resize
-        return hashlib.sha256(
-            look.digest + f"{before}{mode}{after}{look.decoder}".encode()
-        ).digest()
+        facts = f"{before}{mode}{after}{look.decoder}"
+        return hashlib.sha256(look.digest + facts.encode()).digest()
 
     return [key(look) for look in looks]
 

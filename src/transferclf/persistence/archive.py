@@ -184,9 +184,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise ArchiveError(f"{name[:100]!r} is no name of a member of an archive.")
         is_stored = entry.compress_type == zipfile.ZIP_STORED
         if not is_stored or entry.compress_size != entry.file_size or entry.flag_bits:
-            raise ArchiveError(
-                f"{name} must be neither compressed nor encrypted: it may be a bomb."
-            )
+            raise ArchiveError(f"{name} must be neither compressed nor encrypted.")
     if FACTS not in members:
         raise ArchiveError(f"this is no archive of transferclf: it has no {FACTS}.")
     if sum(entry.file_size for entry in entries) > archive.start_dir:
@@ -221,9 +219,7 @@ class StoredArrays:
         for name, array in self._declared.items():
             size = members[f"{name}.npy"].file_size
             if not 0 <= size - array.count * array.dtype.itemsize <= _MAX_HEADER_BYTES:
-                raise ArchiveError(
-                    f"{name} must have shape {array.shape}. Got a member of {size} bytes instead."
-                )
+                raise ArchiveError(f"{name} must have shape {array.shape}. Got {size} bytes.")
         self.n_arrays = len(self._declared)
         self.n_numbers = sum(array.count for array in self._declared.values())
 

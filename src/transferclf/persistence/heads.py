@@ -186,9 +186,7 @@ def _restored_suffix(
     phases = _restored_phases(facts, common.history, n_head_iter, parts)
     facts.finish()
     if suffix.prefix is None and len(common.mean) != suffix.width:
-        raise ArchiveError(
-            f"head/mean must have shape ({suffix.width},). Got {common.mean.shape} instead."
-        )
+        raise ArchiveError(f"head/mean must have shape ({suffix.width},). Got {common.mean.shape}.")
     scaling = _scaling(suffix.scaling, arrays, prefix.size)
     _check_bounds(suffix, arrays)
     parameters = arrays.take_all("head/parameters", n_parameters)

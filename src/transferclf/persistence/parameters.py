@@ -99,9 +99,7 @@ def check_activation(value: object) -> None:
     """Raise InvalidParameterError unless the activation, if there is one, is one of Keras."""
     name = getattr(value, "activation", "relu")
     if name not in ACTIVATIONS:
-        raise InvalidParameterError(
-            f"an archive can only hold activations of Keras' own. Got {name!r} instead."
-        )
+        raise InvalidParameterError(f"an archive holds only Keras' own activations. Got {name!r}.")
 
 
 def restored_parameters(facts: Facts, known: set[str]) -> dict[str, Any]:
