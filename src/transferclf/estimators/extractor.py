@@ -136,7 +136,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         sklearn.exceptions.NotFittedError
             If `fit` was not called.
         """
-        return self._extractor().rows(self._source_of(X), self.prefix_)
+        source = self._source_of(X)
+        return self._extractor().rows(source, self.prefix_)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Name the features: backbone, tapped layer, pooling, number.

@@ -29,7 +29,6 @@ from transferclf.training.regularization import choose_l2
 from transferclf.training.trainer import Recipe
 
 if TYPE_CHECKING:
-    from transferclf.heads.whitening import PixelScaling
     from transferclf.images.geometry import ResizeMode
 
 # Where l2 is "auto" and no cross-validation says better.
@@ -76,11 +75,15 @@ class Learner:
         suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
         data = self._data(self._rows)
         before = self._before(suffix)
-        if before is None:
-            start = Start(np.zeros(1), np.ones(1), self._pixel_scaling(data.train))
-        else:
-            start = going_on(before, suffix)
-        return self._phase(suffix, recipe, data, start)
+        if before is not None:
+            return self._phase(suffix, recipe, data, going_on(before, suffix))
+        scaling = None
+        if suffix.scaling is not None:
+            from transferclf.heads.whitening import fit_pixel_scaling
+
+            rows, weights = data.train.rows, np.tile(data.train.weights, data.train.n_views)
+            scaling = fit_pixel_scaling(suffix.scaling, rows, weights, self.plan.zca_epsilon)
+        return self._phase(suffix, recipe, data, Start(np.zeros(1), np.ones(1), scaling))
 
     def _in_two_phases(self) -> FittedHead:
         """Train the head on the frozen network, then head and layers above the cut together."""
@@ -254,15 +257,6 @@ class Learner:
         if self.validation is None:
             return _Data(train, None)
         return _Data(train, self.validation.samples(_finite(rows(self.validation, Variant()))))
-
-    def _pixel_scaling(self, train: Samples) -> PixelScaling | None:
-        kind = self.plan.suffix.scaling
-        if kind is None:
-            return None
-        from transferclf.heads.whitening import fit_pixel_scaling
-
-        weights = np.tile(train.weights, train.n_views)
-        return fit_pixel_scaling(kind, train.rows, weights, self.plan.zca_epsilon)
 
 
 def _finite(rows: np.ndarray) -> np.ndarray:
