@@ -109,7 +109,7 @@ def said(classifier, X=IMAGES, y=LABELS, **arguments):
     """
     with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patched:
         warnings.simplefilter("always")
-        patched.setattr("transferclf.estimators.classifier.learn", stop)
+        patched.setattr("transferclf.training.learning.Learner.learn", stop)
         with pytest.raises(NotTrainedError):
             classifier.fit(X, y, **arguments)
     texts = [str(each.message) for each in caught if each.category is TransferclfWarning]
