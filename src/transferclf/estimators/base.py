@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transferclf.backbones.convnet import ConvNet
     from transferclf.engines.engine import Precision
     from transferclf.features.store import FeatureStore
-    from transferclf.graphs.pooling import Pooling
+    from transferclf.graphs.rows import Pooling
     from transferclf.images.checking import ImageShape
     from transferclf.images.geometry import ResizeMode
     from transferclf.images.pixels import PixelRange

@@ -11,9 +11,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
-from transferclf.estimators.parameters import Parameters, has_partial_fit
+from transferclf.estimators.parameters import Parameters
 from transferclf.estimators.planning import check_memory, partial_plan
-from transferclf.estimators.transfer import TransferEstimator, warn_of_first_images
+from transferclf.estimators.transfer import (
+    TransferEstimator,
+    has_partial_fit,
+    warn_of_first_images,
+)
 from transferclf.exceptions import warn
 from transferclf.objectives import announced, objective_for
 from transferclf.objectives.labels import check_apart

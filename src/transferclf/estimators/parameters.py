@@ -25,7 +25,7 @@ from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.preprocessing import PREPROCESSINGS
 from transferclf.backbones.record import POOLINGS
 from transferclf.engines.registry import check_engine
-from transferclf.exceptions import InvalidParameterError, UnavailableMethodError
+from transferclf.exceptions import InvalidParameterError
 from transferclf.features import store_for
 from transferclf.features.frozen import Prefix
 from transferclf.heads.registry import LBFGS, fit_names
@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     import keras
 
     from transferclf.engines.engine import Precision
-    from transferclf.estimators.transfer import TransferEstimator
     from transferclf.features.store import FeatureStore
-    from transferclf.graphs.pooling import Pooling
+    from transferclf.graphs.rows import Pooling
     from transferclf.images.checking import ImageShape
     from transferclf.images.geometry import ResizeMode
     from transferclf.images.pixels import PixelRange
@@ -241,28 +240,6 @@ def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> No
             f"optimizer={parameters.optimizer!r} fits softmax regression on a frozen network only; "
             "take 'auto' or one of Keras' optimizers."
         )
-
-
-def has_partial_fit(estimator: TransferEstimator) -> bool:
-    """Return True if the head can be trained batch by batch; else raise UnavailableMethodError."""
-    if _is_text(estimator.optimizer, fit_names()):
-        raise UnavailableMethodError(
-            f"partial_fit trains by a Keras optimizer, and optimizer={estimator.optimizer!r} needs "
-            "all images at once; take 'auto' or one of Keras' optimizers."
-        )
-    if isinstance(estimator.class_weight, str):
-        raise UnavailableMethodError(
-            "class_weight='balanced' needs all labels at once, and partial_fit sees some; pass a "
-            "dict."
-        )
-    is_named = isinstance(estimator.trainable_layers, str)
-    if is_named or estimator.trainable_layers != 0 or isinstance(estimator.backbone, ConvNet):
-        raise UnavailableMethodError(
-            "partial_fit trains the head on a frozen backbone: leave trainable_layers=0. "
-            f"Got backbone={estimator.backbone!r}, "
-            f"trainable_layers={estimator.trainable_layers!r}."
-        )
-    return True
 
 
 def schedule_of(optimizer: keras.optimizers.Optimizer) -> Schedule:

@@ -12,13 +12,20 @@ import numpy as np
 from transferclf._checks import seed_from
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.views import EXTREME_CROPS, View
+from transferclf.backbones.convnet import ConvNet
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import Asked, warn_without_effect
 from transferclf.estimators.parameters import Parameters, check_test_time, check_with_prefix
 from transferclf.estimators.planning import check_memory, plan_for
-from transferclf.exceptions import DivergenceError, InvalidParameterError, warn
+from transferclf.exceptions import (
+    DivergenceError,
+    InvalidParameterError,
+    UnavailableMethodError,
+    warn,
+)
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
+from transferclf.heads.registry import fit_names
 from transferclf.images import ImageSource, check_images
 from transferclf.images.loading import content_digests
 from transferclf.images.remarks import remark_on_other_images
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     import keras
 
     from transferclf.estimators.parameters import OwnHead, Schedule
-    from transferclf.graphs.pooling import Pooling
+    from transferclf.graphs.rows import Pooling
     from transferclf.images.geometry import ResizeMode
 
 # `partial_fit` warns if it begins with fewer images.
@@ -258,6 +265,28 @@ class TransferEstimator(BackboneEstimator):
         """
         is_at_cut = self.head_.is_at_cut or not self.prefix_.is_cut
         return self.prefix_ if is_at_cut else self.prefix_.whole()
+
+
+def has_partial_fit(estimator: TransferEstimator) -> bool:
+    """Return True if the head can be trained batch by batch; else raise UnavailableMethodError."""
+    if isinstance(estimator.optimizer, str) and estimator.optimizer in fit_names():
+        raise UnavailableMethodError(
+            f"partial_fit trains by a Keras optimizer, and optimizer={estimator.optimizer!r} needs "
+            "all images at once; take 'auto' or one of Keras' optimizers."
+        )
+    if isinstance(estimator.class_weight, str):
+        raise UnavailableMethodError(
+            "class_weight='balanced' needs all labels at once, and partial_fit sees some; pass a "
+            "dict."
+        )
+    is_named = isinstance(estimator.trainable_layers, str)
+    if is_named or estimator.trainable_layers != 0 or isinstance(estimator.backbone, ConvNet):
+        raise UnavailableMethodError(
+            "partial_fit trains the head on a frozen backbone: leave trainable_layers=0. "
+            f"Got backbone={estimator.backbone!r}, "
+            f"trainable_layers={estimator.trainable_layers!r}."
+        )
+    return True
 
 
 def warn_of_first_images(images: Images, objective: Objective) -> None:
