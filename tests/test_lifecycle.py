@@ -236,9 +236,9 @@ def test_pickles_predict_the_same_in_a_process_that_starts_anew(tmp_path, in_ano
 
 
 def test_the_error_is_also_a_runtime_error(monkeypatch):
-    from transferclf.graphs import forking
+    from transferclf.graphs import isolation
 
-    monkeypatch.setattr(forking, "_was_running", True)
+    monkeypatch.setattr(isolation, "_ran_before_fork", True)
     shared_store().clear()
     for case in CASES:
         with pytest.raises(RuntimeError, match="before this process was forked"):
