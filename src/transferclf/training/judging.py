@@ -58,5 +58,6 @@ def _judged(
     codes, classes = np.searchsorted(known, labels), Classes.numbered(len(known))
     fold = Fold(rows, codes, np.ones(len(labels)), is_held_out, classes)
     is_known = np.isin(labels[is_held_out], known)
+    found[is_known] = 0  # of classes that no other fold has
     found[np.ix_(is_known, known)] = classes.link(fold.held_out_scores(l2))[is_known]
     return found
