@@ -168,7 +168,7 @@ class KerasApplication(PretrainedBackbone):
 
 
 def as_for_imagenet(model: keras.Model, backbone: Backbone) -> keras.Model:
-    """Add the scaling that Keras gives an EfficientNet only if it loads the ImageNet weights itself.
+    """Add the scaling that Keras gives an EfficientNet when Keras loads its ImageNet weights.
 
     The first generation was trained on pixels divided by the deviation and then by its root.
     """

@@ -74,7 +74,7 @@ class _Segment:
 class DiskEntries:
     """Activations by digest in a folder, bounded in bytes; not safe to use from several threads.
 
-    Trouble with the disk raises nothing. `trouble` is the message of the last one.
+    Errors of the disk are not raised; `trouble` is the last message.
     """
 
     def __init__(self, path: str, max_bytes: int):

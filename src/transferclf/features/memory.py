@@ -62,7 +62,7 @@ class MemoryEntries:
 
 
 def in_dtype(activation: np.ndarray, dtype: str) -> np.ndarray:
-    """Return one activation as it is kept: float16 if `dtype` is and no value is too large."""
+    """Return one activation as it is kept: float16 if `dtype` is "float16" and all values fit."""
     exact = np.asarray(activation, np.float32)
     if dtype == "float32":
         return exact

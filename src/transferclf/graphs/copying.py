@@ -57,7 +57,7 @@ def copied(model: keras.Model, replace: Replace = lambda layer: None) -> keras.M
             made[id(operation)] = other
         return made[id(operation)]
 
-    copy = with_replaced(model, copy_of)
+    copy = with_replaced(model, copy_of, keeps_names=True)
     for original, layer in pairs:
         layer.set_weights(original.get_weights())
     _finalize(copy)

@@ -37,7 +37,7 @@ _LOWERED = (
 def fold_batch_norm(model: keras.Model) -> keras.Model:
     """Return a flat model that computes the same in inference mode with fewer layers.
 
-    The other layers are shared.
+    Layers that are not folded are shared with the given model.
     """
     model = functional(model)
     partners = _foldable_pairs(model)

@@ -83,14 +83,18 @@ def replay(
     return run_nodes(nodes_in_order(model), model.inputs, inputs, model.outputs, replace)
 
 
-def with_replaced(model: keras.Model, replace: Callable[[Operation], Operation]) -> keras.Model:
+def with_replaced(
+    model: keras.Model, replace: Callable[[Operation], Operation], *, keeps_names: bool = False
+) -> keras.Model:
     """Return a flat model of the same name in which some operations are replaced.
 
-    The other layers are shared. A new layer is built by its call.
+    The other layers are shared. A new layer is built by its call. `keeps_names` gives the inputs
+    their names, which a layer of a nested model may have too.
     """
+    names = [maker_of(x)[0].name if keeps_names else None for x in model.inputs]
     inputs = [
-        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=maker_of(x)[0].name)
-        for x in model.inputs
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
+        for x, name in zip(model.inputs, names, strict=True)
     ]
     return keras.Model(packed(inputs), packed(replay(model, inputs, replace)), name=model.name)
 

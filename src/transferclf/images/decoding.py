@@ -138,7 +138,7 @@ def _of_file(
 
 
 def is_turned(image: Image.Image, quarter: bool = False) -> bool:
-    """Whether the EXIF orientation turns or mirrors an image; with `quarter`, on its side."""
+    """Whether the EXIF orientation turns or mirrors an image; with `quarter`, by 90 degrees."""
     return _orientation(image) in (range(5, 9) if quarter else range(2, 9))
 
 
@@ -256,7 +256,7 @@ def _contents(image: ImageFile.ImageFile) -> Contents | None:
                 return Contents(file.read())
             finally:
                 file.seek(position)
-        except (AttributeError, OSError, ValueError):  # the file is closed, or cannot be read again
+        except Exception:  # the file is closed or damaged; loading the image raises what it is
             return None
 
 

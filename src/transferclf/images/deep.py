@@ -137,7 +137,7 @@ def _scale(numbers: Numbers, channels: slice, pixel_range: PixelRange) -> Scale:
 
 
 def strips(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Return the first row of each strip of about 2**19 pixels, and the row after its last."""
+    """Return (first row, row after the last) of each strip of about 2**19 pixels."""
     count = max(STRIP // width, 1)
     return ((top, min(top + count, height)) for top in range(0, height, count))
 

@@ -105,12 +105,13 @@ class LargeContents(Contents):
         """Return one block. Raise OSError if it is not the one that was digested."""
         if self._held[0] != number:
             block = self._read_at(number * BLOCK, BLOCK)
-            # Beyond the end there are no digests and no bytes.
-            known = self._digests[number : number + 1]
-            found = [hashlib.sha256(block).digest()] if block else []
-            if self._digests and found != known:
-                self.has_changed = True
-                raise OSError("the file changed while it was read")
+            if self._digests:
+                # Beyond the end there are no digests and no bytes.
+                known = self._digests[number : number + 1]
+                found = [hashlib.sha256(block).digest()] if block else []
+                if found != known:
+                    self.has_changed = True
+                    raise OSError("the file changed while it was read")
             self._held = (number, block)
         return self._held[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -154,7 +155,10 @@ def _read_object(value: dict[str, object], name: str, depth: int) -> object:
         made = {key: each for key, each in pairs if isinstance(key, str | int | float)}
         if len(made) == len(values):
             return made
-    raise ArchiveError(f"{name} is no object of a known kind. Got {kind[:100]!r} instead.")
+    raise ArchiveError(
+        f"{name} must be an object of a known kind with a value of that kind. Got "
+        f"{reprlib.repr(value)} instead."
+    )
 
 
 def restored_fields(kind: type[Set], facts: Facts, depth: int = 1) -> Set:

@@ -191,14 +191,16 @@ def _check_weights(prefix: Prefix, kind: str, digest: str) -> None:
 def _with_values(prefix: Prefix, facts: Facts, arrays: StoredArrays) -> Prefix:
     """Return the prefix with a model that has the weights of the archive."""
     from transferclf.graphs.copying import set_weights
+    from transferclf.graphs.isolation import undisturbed
 
     count, is_imagenet = facts.whole("count", 1), facts.flag("imagenet_graph")
     expected = prefix.backbone.parameters
     if expected is None or not expected <= arrays.n_numbers:
         raise ArchiveError(f"expected {expected} weights of {prefix.backbone.name!r} at least.")
-    model = build_backbone(prefix.backbone, None, prefix.size, seed=0)
-    if is_imagenet:
-        model = as_for_imagenet(model, prefix.backbone)
+    with undisturbed():  # both count the same names of layers
+        model = build_backbone(prefix.backbone, None, prefix.size, seed=0)
+        if is_imagenet:
+            model = as_for_imagenet(model, prefix.backbone)
     values = arrays.take_all("backbone", count)
     if [value.shape for value in values] != [tuple(it.shape) for it in model.weights]:
         raise ArchiveError(f"the arrays are no weights of {model.name!r}: their shapes are others.")
