@@ -7,7 +7,7 @@ TensorFlow nor scikit-learn, and TensorFlow is imported only when a network has 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transferclf.augmentation.recipe import Augmentation as Augmentation
@@ -42,10 +42,24 @@ _HOME = {
     "save_model": "transferclf.persistence",
 }
 
-__all__ = list(_HOME)
+__all__ = [
+    "Augmentation",
+    "CNNFeatureExtractor",
+    "ConvNet",
+    "FeatureStore",
+    "TransferClassifier",
+    "get_backbone",
+    "list_backbones",
+    "load_image_folder",
+    "load_image_table",
+    "load_model",
+    "predict_imagenet",
+    "register_backbone",
+    "save_model",
+]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

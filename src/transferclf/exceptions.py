@@ -27,6 +27,22 @@ from collections.abc import Sequence
 
 from transferclf._printing import printable
 
+__all__ = [
+    "ArchiveError",
+    "DivergenceError",
+    "ForkedProcessError",
+    "ImageError",
+    "ImageReadError",
+    "InvalidParameterError",
+    "MissingImageError",
+    "NetworkError",
+    "TransferclfError",
+    "TransferclfWarning",
+    "UnavailableMethodError",
+    "UnknownBackboneError",
+    "WeightsError",
+]
+
 
 class TransferclfError(Exception):
     """Base class of all errors that transferclf raises on purpose."""

@@ -206,7 +206,7 @@ class ConvNet(ParameterSet):
         return x
 
     def _rates(self) -> tuple[list[float], list[float], float]:
-        """Return the dropout of each block, of each dense layer, and, without these, after pooling."""
+        """Return the dropout of each block, of each dense layer, or else after pooling."""
         n_blocks, n_dense = len(self.filters), len(self._units)
         if isinstance(self.dropout, Sequence | np.ndarray):
             rates = [float(rate) for rate in self.dropout]
@@ -215,8 +215,9 @@ class ConvNet(ParameterSet):
         return [0.0] * n_blocks, [rate] * n_dense, rate
 
     def _checked_shape(self, input_shape: object) -> tuple[int, int, int]:
-        is_array = isinstance(input_shape, np.ndarray) and input_shape.ndim == 1
-        sides = input_shape if is_array or isinstance(input_shape, Sequence) else ()
+        is_scalar = isinstance(input_shape, np.ndarray) and input_shape.ndim == 0
+        is_sequence = isinstance(input_shape, Sequence | np.ndarray) and not is_scalar
+        sides = cast(Sequence[int], input_shape) if is_sequence else ()
         if len(sides) != 3 or not all(is_number(n, whole=True) and n >= 1 for n in sides):
             raise NetworkError(
                 "input_shape must be three whole numbers of at least 1: height, width and "

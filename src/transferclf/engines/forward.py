@@ -29,9 +29,9 @@ class Forward:
     of the other size, it agrees to the rounding of float32, because kernels may sum in another
     order there.
 
-    `function` takes a batch of fixed size. `engine` is the name of the engine, never "auto". Up to `few` images
-    go through one by one, which is faster; more go 32 at a time. The attribute `images_seen` counts
-    the images so far, without padding.
+    `function` takes a batch of fixed size. `engine` is the name of the engine, never
+    "auto". Up to `few` images go through one by one, which is faster; more go 32 at a time. The
+    attribute `images_seen` counts the images so far, without padding.
     """
 
     def __init__(self, function: Function, engine: str = "keras", few: int = FEW):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
 from transferclf.estimators.parameters import Parameters
@@ -24,9 +24,10 @@ from transferclf.objectives.labels import check_apart
 from transferclf.training.learning import Learner
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TransferClassifier(ClassifierMixin, TransferEstimator):
     """Classify images by a pretrained network and a head trained on its features.
 
@@ -387,13 +388,3 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         if remark := self.head_.suffix.objective.remark_on(y):
             warn(remark)
         return accuracy
-
-    @property
-    def model_(self) -> keras.Model:
-        """The whole classifier as one flat Keras model, from pixels (0 to 255) to probabilities."""
-        check_is_fitted(self)
-        if self._model is None:
-            from transferclf.heads.flat import with_head
-
-            self._model = with_head(self.prefix_.whole().build(), self.head_)
-        return self._model

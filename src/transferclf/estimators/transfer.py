@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
 from transferclf.augmentation.recipe import Augmentation
@@ -216,6 +217,16 @@ class TransferEstimator(BackboneEstimator):
         state = super().__getstate__()
         # The Keras model is rebuilt from the rest when it is asked for again.
         return state | {"_model": None} if "_model" in state else state
+
+    @property
+    def model_(self) -> keras.Model:
+        """The whole estimator as one flat Keras model, from pixels (0 to 255) to results."""
+        check_is_fitted(self)
+        if self._model is None:
+            from transferclf.heads.flat import with_head
+
+            self._model = with_head(self.prefix_.whole().build(), self.head_)
+        return self._model
 
     # --- scores
 

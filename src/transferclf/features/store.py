@@ -107,7 +107,8 @@ class FeatureStore:
         dtype: str = "float32",
     ):
         expected = "expected path to be the name of a folder or None"
-        self.path = None if path is None else _folder(path, expected)
+        hint = "; None keeps features in memory"
+        self.path = None if path is None else _folder(path, expected, hint)
         self.max_bytes = _checked_max_bytes(max_bytes, on_disk=path is not None)
         if dtype not in DTYPES:
             raise InvalidParameterError(
@@ -240,11 +241,11 @@ class FeatureStore:
         return f"FeatureStore({self.path!r}, max_bytes={self.max_bytes}, dtype={self.dtype!r})"
 
 
-def _folder(path: object, expected: str) -> str:
-    """Return the name of a folder without ~. `expected` begins the message for anything else."""
+def _folder(path: object, expected: str, hint: str = "") -> str:
+    """Return the name of a folder without ~. `expected` and `hint` are of the error otherwise."""
     name = os.fsdecode(path) if isinstance(path, str | os.PathLike) else ""
     if not name or "\0" in name:
-        raise InvalidParameterError(f"{expected}, got {path!r}")
+        raise InvalidParameterError(f"{expected}, got {path!r}{hint}")
     expanded = os.path.expanduser(name)
     if expanded == name and name.partition(os.sep)[0] == "~":
         raise InvalidParameterError(

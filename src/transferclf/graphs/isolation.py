@@ -20,7 +20,6 @@ from transferclf.graphs._private import (
     fresh_keras_state,
     is_tensorflow_running,
 )
-from transferclf.images.threads import thread_limit
 
 # Threads of TensorFlow within one operation, and for operations side by side.
 VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -77,6 +76,8 @@ def limit_threads() -> None:
     worker processes it would use the whole machine. Variables that the user has set for TensorFlow
     and pools that have started stay as they are.
     """
+    from transferclf.images.threads import thread_limit
+
     limit = thread_limit()
     if limit is not None:
         for variable in VARIABLES:

@@ -55,7 +55,7 @@ class FittedHead(ABC):
     moments: Moments | None = field(default=None, compare=False, repr=False)
 
     # Set only where a Keras optimizer trained the head; see TrainedSuffix.
-    parameters: list[np.ndarray] = field(default_factory=list)
+    parameters: Sequence[np.ndarray] = ()
     checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
     epochs_done: int = 0
     n_head_iter: int = 0

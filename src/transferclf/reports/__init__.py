@@ -7,7 +7,7 @@ matplotlib, pandas) are imported where they are needed.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transferclf.reports.auditing.audits import Audit as Audit
@@ -45,10 +45,25 @@ _HOME = {
     "run_experiments": "transferclf.reports.experiments.running",
 }
 
-__all__ = list(_HOME)
+__all__ = [
+    "Audit",
+    "ClassBalanceDisplay",
+    "EmbeddingDisplay",
+    "Evaluation",
+    "GradCAMDisplay",
+    "ImageGridDisplay",
+    "NetworkInputDisplay",
+    "TrainingHistoryDisplay",
+    "audit",
+    "compare",
+    "evaluate",
+    "load_experiments",
+    "report",
+    "run_experiments",
+]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

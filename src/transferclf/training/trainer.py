@@ -128,7 +128,7 @@ class Trainer:
             recipe = None if method is None else method.augmentation
             self._augmenter = None if recipe is None else Augmenter(recipe)
             own = [] if self._augmenter is None else [self._augmenter.seed_generator]
-            self._seeds = [it.state for it in (*own, *self.network.seed_generators())]
+            self._seeds = [it.state for it in (*self.network.seed_generators(), *own)]
             if method is not None:
                 _compile(self.model, method, suffix.objective)
                 self.first_rate = self.learning_rate

@@ -302,12 +302,13 @@ def _names_at(splits: Mapping[object, npt.ArrayLike], n_samples: int) -> np.ndar
     names = np.full(n_samples, None, dtype=object)
     for name, positions in splits.items():
         where = np.asarray(positions)
+        where = where if where.size else where.astype(int)
         is_mask = where.dtype == bool and len(where) == n_samples
         is_inside = where.dtype.kind in "iu" and ((where >= 0) & (where < n_samples)).all()
         if not is_mask and not is_inside:
             raise InvalidParameterError(
-                f"splits[{name!r}] must be positions from 0 to {n_samples - 1}. "
-                f"Got {positions!r:.200} instead."
+                f"splits[{name!r}] must be positions from 0 to {n_samples - 1}, or a mask of "
+                f"{n_samples}. Got {positions!r:.200} instead."
             )
         names[where] = str(name)
     missing = [index for index, name in enumerate(names) if name is None]

@@ -13,8 +13,9 @@ from PIL import ExifTags, Image
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import ImageError
 from transferclf.images.geometry import largest_box
+from transferclf.images.loading import failures
 from transferclf.images.problems import Problem
-from transferclf.images.source import ImageSource
+from transferclf.images.source import ImageSource, check_images
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row
 
@@ -46,14 +47,41 @@ def readable_images(X: Any, n_samples: int, extractor: CNNFeatureExtractor) -> R
         except ImageError as error:
             if not error.indices:
                 raise  # no single image is at fault
-            items = given if isinstance(given, list | tuple) else np.asarray(given)
-            for index, text in zip(error.indices, error.problems, strict=True):
-                place = Problem(index, error, file_of(items[index]) or None).place
-                problems[int(positions[index])] = text.removeprefix(f"image {place}: ")
-            sound = np.setdiff1d(np.arange(len(positions)), error.indices)
-            given, positions = [items[index] for index in sound], positions[sound]
-            if len(positions) == 0:
-                return Readable(None, np.empty((0, 1), np.float32), positions, problems)
+            given = given if isinstance(given, list | tuple) else np.asarray(given)
+            faults = _problems_in(error, given)
+        sound = np.setdiff1d(np.arange(len(positions)), list(faults))
+        # A fit ends at the first damaged file that it decodes. All others are found at once here.
+        damaged = _undecodable(_at(given, sound), extractor)
+        faults |= {int(sound[index]): text for index, text in damaged.items()}
+        problems |= {int(positions[index]): text for index, text in faults.items()}
+        sound = np.setdiff1d(np.arange(len(positions)), list(faults))
+        given, positions = _at(given, sound), positions[sound]
+        if len(positions) == 0:
+            return Readable(None, np.empty((0, 1), np.float32), positions, problems)
+
+
+def _at(items: Any, positions: np.ndarray) -> Any:
+    return items[positions] if isinstance(items, np.ndarray) else [items[i] for i in positions]
+
+
+def _problems_in(error: ImageError, items: Any) -> dict[int, str]:
+    """Return the problems of an error by position, without the places that they begin with."""
+    found = {}
+    for index, text in zip(error.indices, error.problems, strict=True):
+        place = Problem(index, error, file_of(items[index]) or None).place
+        found[index] = text.removeprefix(f"image {place}: ")
+    return found
+
+
+def _undecodable(X: Any, extractor: CNNFeatureExtractor) -> dict[int, str]:
+    """Return the problems of images that cannot be decoded; none if X fails its first checks."""
+    try:
+        source = check_images(
+            X, image_shape=extractor.image_shape, pixel_range=extractor.pixel_range
+        )
+    except ImageError:
+        return {}  # the next fit raises it again
+    return {index: str(error) for index, error in failures(source, range(len(source))).items()}
 
 
 def file_of(item: object) -> str:

@@ -186,7 +186,7 @@ class TrainingHistoryDisplay:
         known, usual = {"loss": None, "accuracy": None}, {"loss": None}
         for history in self.histories.values():
             measures = dict.fromkeys(entry.removeprefix("val_") for entry in history)
-            others = [name for name in measures if name not in ("loss", "learning_rate")]
+            others = [name for name in measures if name not in ("loss", "learning_rate", "lr")]
             known |= dict.fromkeys(others)
             usual |= dict.fromkeys(["accuracy"] if not others or "accuracy" in others else others)
         if metrics is None:

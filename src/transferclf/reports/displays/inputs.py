@@ -120,8 +120,6 @@ class NetworkInputDisplay:
         n_columns : int or None, default=None
             Images in a row of that figure; None is up to two.
         """
-        from matplotlib.patches import Rectangle
-
         check_number("n_columns", n_columns or 1, 1, whole=True, or_else="None or ")
         sides = np.array([image.shape[:2] for image in self.images], dtype=float)
         left, top, right, bottom = np.asarray(self.boxes, dtype=float).T
@@ -134,6 +132,8 @@ class NetworkInputDisplay:
         else:
             expected = f"None or {2 * n_images} axes, two for each image"
             axes = figures.given_axes(ax, 2 * n_images, expected)
+        from matplotlib.patches import Rectangle
+
         self.axes_ = axes.reshape(n_images, 2)
         self.figure_ = self.axes_[0, 0].figure
         for number, (of_image, of_input) in enumerate(self.axes_):

@@ -97,8 +97,9 @@ def _splits(y: np.ndarray, cv: Any) -> list[Split]:
             f"Got {type(cv).__name__} instead."
         )
     splitter = check_cv(cv, y, classifier=True)
+    X = np.zeros((len(y), 1))  # a splitter has no use for pixels
     splits, again = (
-        [(_positions(train), _positions(test)) for train, test in splitter.split(y[:, None], y)]
+        [(_positions(train), _positions(test)) for train, test in splitter.split(X, y)]
         for _ in range(2)
     )
     for number, (split, other) in enumerate(zip(splits, again, strict=False)):
