@@ -140,7 +140,7 @@ def test_min_image_size_is_the_smallest_that_works(n_blocks, n_more, kernel_size
     [
         *((), (16, 16), (16, 16, 3, 1), 16, "abc", None, {16, 17, 3}),
         *((None, None, 3), (16, 16, 0), (16, 16.0, 3), (True, 16, 3), (-16, 16, 3)),
-        *((16, np.nan, 3), (16, 16, "3")),
+        *((16, np.nan, 3), (16, 16, "3"), np.array(5), np.ones((3, 1), int)),
     ],
 )
 def test_shapes_that_cannot_be(shape):

@@ -18,6 +18,7 @@ from keras.src.backend import config
 from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
+from transferclf import TransferClassifier, save_model
 from transferclf.backbones import applications, tiny, weights
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.registry import get_backbone
@@ -532,3 +533,29 @@ def test_all_of_it_in_a_new_process(folder, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_efficientnet_is_loaded_from_an_archive_in_another_process(
+    efficientnet, tmp_path, in_another_process
+):
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    fitted = TransferClassifier(
+        "efficientnet_b0", weights=efficientnet, image_size=32, l2=0.1, random_state=0
+    ).fit(images, [0, 1] * 3)
+    save_model(fitted, tmp_path / "a.model")
+    np.save(tmp_path / "images.npy", images)
+    in_another_process(
+        """
+        import sys
+        import numpy as np
+        from transferclf import load_model
+        images = np.load(sys.argv[1] + "/images.npy")
+        loaded = load_model(sys.argv[1] + "/a.model")
+        np.save(sys.argv[1] + "/found.npy", loaded.predict_proba(images))
+        """,
+        str(tmp_path),
+    )
+    np.testing.assert_allclose(
+        np.load(tmp_path / "found.npy"), fitted.predict_proba(images), atol=1e-5
+    )

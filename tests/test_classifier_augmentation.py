@@ -16,6 +16,7 @@ from transferclf.heads.linear import LinearHead, fit_linear
 from transferclf.images import check_images, resize_image
 from transferclf.images.loading import content_digests
 from transferclf.objectives import Classes
+from transferclf.training import trainer as trainers
 from transferclf.training.batches import Samples, epoch_orders
 
 N, SIDE = 24, 32
@@ -329,3 +330,14 @@ def test_a_weight_of_two_is_the_image_and_its_views_twice(images, labels):
     twice = np.concatenate([np.arange(N), np.arange(9)])
     doubled = tiny(augmentation=TURNED).fit(images[twice], labels[twice]).predict_proba(images)
     np.testing.assert_allclose(weighed, doubled, atol=1e-4)
+
+
+def test_the_seeds_of_dropout_come_before_that_of_augmentation(images, labels):
+    """The order decides which random numbers dropout gets, and what a checkpoint restores."""
+    TransferClassifier(
+        ConvNet((2,), dense_units=()), image_size=8, hidden_units=(3,), dropout=0.3, epochs=1,
+        augmentation="light", random_state=0,
+    ).fit(images, labels)  # fmt: skip
+    trainer = list(trainers._trainers.values())[-1]
+    assert len(trainer._seeds) == 2
+    assert trainer._seeds[-1] is trainer._augmenter.seed_generator.state

@@ -109,6 +109,13 @@ def test_nested_models_are_folded_where_they_stand_alone():
     assert_same(model, fold_batch_norm(model))
 
 
+def test_a_layer_of_a_nested_model_may_have_the_name_of_an_input():
+    inputs = keras.Input(SHAPE, name="images")
+    inner = keras.Sequential([keras.Input(SHAPE), layers.ReLU(name="images")])
+    model = randomised(keras.Model(inputs, conv()(inner(inputs))))
+    assert_same(model, fold_batch_norm(model))
+
+
 def test_sequential():
     model = keras.Sequential([keras.Input(SHAPE), conv(), layers.BatchNormalization()])
     randomised(model)

@@ -1,6 +1,7 @@
 """Paths that are no ordinary files: each is said in one line, and nothing waits."""
 
 import errno
+import gzip
 import io
 import os
 import socket
@@ -261,3 +262,14 @@ def test_what_is_larger_than_memory_allows_is_read_in_blocks(path, monkeypatch):
     with contents_of(str(path)) as contents:
         assert isinstance(contents, LargeContents)
         np.testing.assert_array_equal(np.asarray(Image.open(contents.file())), decode_image(path))
+
+
+@pytest.mark.parametrize("read", [decode_image, lambda image: check_images([image]).load(0)])
+def test_a_compressed_file_that_is_cut_short_is_said(tmp_path, read):
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    whole = gzip.compress(file.getvalue())
+    (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
+    with gzip.open(tmp_path / "cut.gz") as opened, pytest.raises(ImageReadError):
+        read(Image.open(opened))

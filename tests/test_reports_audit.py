@@ -1,8 +1,10 @@
 """What is planted among images is found, and hard cases do not stop the audit."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from image_helpers import in_kind
 from PIL import Image, ImageEnhance, ImageFilter
@@ -287,6 +289,43 @@ def test_missing_files_and_things_that_are_no_images_are_named(tmp_path, rng):
     assert [row["index"] for row in rows_of(audit(bad).unreadable)] == [2]
 
 
+@pytest.fixture
+def paths(tmp_path, rng):
+    """Twelve files, of which the first five are cut short."""
+    paths = [str(tmp_path / f"{number}.png") for number in range(12)]
+    for number, image in enumerate(drawn(12, rng)):
+        Image.fromarray(np.asarray(image)).save(paths[number])
+        if number < 5:
+            whole = Path(paths[number]).read_bytes()
+            Path(paths[number]).write_bytes(whole[: len(whole) // 2])
+    return paths
+
+
+@pytest.mark.parametrize("kind", ["list", "column", "frame"])
+def test_the_sound_files_of_any_table_are_looked_at(paths, kind):
+    column = np.array(paths, dtype=object)[:, None]
+    X = {"list": paths, "column": column, "frame": pd.DataFrame(column, columns=["path"])}[kind]
+    found = audit(X, ["a", "b"] * 6)
+    assert [row["index"] for row in rows_of(found.unreadable)] == [0, 1, 2, 3, 4]
+    assert np.isfinite(found.distance[5:]).all()
+    assert (found.groups[5:] >= 0).all()
+
+
+def test_many_damaged_files_take_two_fits(paths, monkeypatch):
+    fits, fit = [], CNNFeatureExtractor.fit
+    monkeypatch.setattr(
+        CNNFeatureExtractor, "fit", lambda self, X, y=None: fits.append(len(X)) or fit(self, X, y)
+    )
+    audit(paths)
+    assert fits == [12, 7]
+
+
+def test_a_split_may_be_empty(rng):
+    images = drawn(4, rng)
+    found = audit(images, splits={"train": [0, 1, 2, 3], "test": []})
+    assert len(found.leaks) == 0
+
+
 @pytest.mark.parametrize("X", ["photo.png", np.zeros((4, 30)), np.zeros((0, 8, 8)), [], 3])
 def test_what_is_no_x_at_all_is_an_error(X):
     with pytest.raises((ImageError, MissingImageError)):
@@ -300,6 +339,7 @@ def test_what_is_no_x_at_all_is_an_error(X):
         ({"splits": {"a": [0, 1]}}, "1 are in none, the first is image 2"),
         ({"splits": {"a": [0, 7]}}, "positions from 0 to 2"),
         ({"splits": {"a": ["x"]}}, "must be positions"),
+        ({"splits": {"a": [True] * 4}}, "or a mask of 3"),
         ({"extractor": "tiny"}, "CNNFeatureExtractor or None. Got 'tiny'"),
         ({"threshold": 1.5}, "at most 1"),
         ({"n_neighbors": 0}, "n_neighbors"),

@@ -14,7 +14,13 @@ from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import GridSearchCV, ShuffleSplit, StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_val_score,
+)
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -291,6 +297,21 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path, arguments, message):
     with pytest.raises(InvalidParameterError, match=message):
         run_experiments(**given)
     assert list(tmp_path.iterdir()) == []
+
+
+class Halves(KFold):
+    """Folds of a splitter that wants numbers, whatever the labels are."""
+
+    def split(self, X, y=None, groups=None):
+        assert np.asarray(X, dtype=float).shape == (150, 1)
+        return super().split(X, y, groups)
+
+
+def test_a_splitter_gets_numbers_also_where_labels_are_names(tmp_path):
+    names = np.array(["a", "b", "c"])[Y]
+    cv = Halves(2, shuffle=True, random_state=0)
+    table = run_experiments({"a": GaussianNB()}, X, names, cv=cv, directory=tmp_path)
+    assert rows_of(table)[0]["error"] == ""
 
 
 def test_validation_data_take_the_place_of_folds(tmp_path):

@@ -257,3 +257,9 @@ def test_other_entries_of_a_history_are_drawn_where_they_are_asked_for():
     assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "accuracy"]
     display = TrainingHistoryDisplay.from_histories({"run": history}, metrics="f1")
     assert points(display.lines_["run", "f1"]) == ([1, 2, 3, 4], history["f1"])
+
+
+def test_the_learning_rate_of_other_programs_is_no_measure():
+    history = {"loss": [1.0, 0.5], "lr": [0.1, 0.1]}
+    display = TrainingHistoryDisplay.from_histories({"run": history})
+    assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "accuracy"]

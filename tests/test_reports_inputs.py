@@ -1,5 +1,7 @@
 """What a network gets of each photograph, beside the photograph."""
 
+import sys
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -138,3 +140,11 @@ def test_what_cannot_be_shown(images, fitted, estimator, X, options, error, mess
     X = images[:X] if isinstance(X, int) else X
     with pytest.raises(error, match=message):
         NetworkInputDisplay.from_estimator(estimator, X, **options)
+
+
+def test_what_is_missing_for_drawing_is_named(images, fitted, monkeypatch):
+    display = NetworkInputDisplay.from_estimator(fitted["crop"], images[:1])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"transferclf\[reports\]"):
+        display.plot()
