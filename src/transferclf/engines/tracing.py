@@ -20,8 +20,9 @@ class Traced(NamedTuple):
     """A TensorFlow graph whose weights are inputs.
 
     Runtimes convert such a small graph in a second and get the weights afterwards. With a hundred
-    megabytes of weights in the graph it takes ten. `pixels` and `output` are the names of the input
-    for images and of the output. `weights` has the values of the other inputs by name.
+    megabytes of weights in the graph the conversion takes ten seconds. `pixels` and `output` are
+    the names of the input for images and of the output. `weights` has the values of the other
+    inputs by name.
     """
 
     graph: tf.Graph

@@ -56,6 +56,24 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Scaling of the pixels, inside the network; "auto" is that of the backbone's training.
         Others are "none", "rescale" (to 0 to 1), "caffe", "tf" and "torch". "standardize" and
         "zca" (whitening) are fitted to the training images, for networks from nothing.
+    image_shape : (h, w), (h, w, c), "infer" or None, default=None
+        Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
+        length of the rows is a square number, else a square RGB image where a third of it is one,
+        else a strip of gray pixels, one pixel high, which is always stretched.
+    pixel_range : None, "minmax" or (low, high), default=None
+        Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
+        16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
+    cache : {"memory", None}, path or FeatureStore, default="memory"
+        Where activations are kept: in one bounded store of this process; in a folder, for other
+        processes and later runs too; in a store of your own; or nowhere.
+    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
+        Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Of the frozen part. bfloat16 is faster on some processors and changes features a little.
+    random_state : int, RandomState or None, default=None
+        Determines random weights (`weights=None`, hidden layers), dropout and order of images.
+    verbose : int, default=0
+        1 shows progress.
     zca_epsilon : float, default=0.01
         Added by whitening to the variances of pixels on the scale 0 to 1.
     hidden_units : tuple of int, default=()
@@ -65,8 +83,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     batch_norm : {None, "before", "after"}, default=None
         Batch normalisation in the hidden layers, before or after the activation.
     dropout : float or sequence of float, default=0.0
-        Rate of dropout after each hidden layer, or on the features where there is none; one for
-        all or one for each.
+        Rate after each hidden layer, one for all or for each; without these, on the features.
     head : callable, keras.Layer, keras.Sequential or None, default=None
         Your own layers in the place of the hidden ones, from a Keras tensor of the backbone's last
         activations, mostly a map (n, h, w, c), to features (n, d). A function makes new layers in
@@ -98,8 +115,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     patience : int, default=5
         In epochs.
     callbacks : sequence of keras.callbacks.Callback or None, default=None
-        Called at the epochs of each phase of a Keras optimizer: these objects, not copies, except
-        in clones. `fit` raises their errors. They see the model of the trained part.
+        Called at the epochs of each phase of a Keras optimizer. The objects themselves are called;
+        clones have copies. `fit` raises their errors. They see the model of the trained part.
     warm_start : bool, default=False
         Whether `fit` goes on from the result of the last one, also of an interrupted one.
     trainable_layers : int or str, default=0
@@ -116,31 +133,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         How training images are varied: afresh in each epoch where all layers are trained, else in
         fixed views whose activations are stored too.
     test_time_augmentation : {None, "views", "crops", "both"}, default=None
-        Whether predictions are means over the views of an image, over its two extreme crops, or
-        over both.
+        Whether predictions are means over an image's views, its two extreme crops, or both.
     oversample : bool, default=False
         Whether images of smaller classes are repeated up to the size of the largest.
     class_weight : {"balanced"}, dict or None, default=None
         Factor for the samples of each class; "balanced" makes all classes weigh the same.
-    image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
-        length of the rows is a square number, else a square RGB image where a third of it is one,
-        else a strip of gray pixels, one pixel high, which is stretched in spite of `resize`.
-    pixel_range : None, "minmax" or (low, high), default=None
-        Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
-        16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
-    cache : {"memory", None}, path or FeatureStore, default="memory"
-        Where activations are kept: in one bounded store of this process; in a folder, for other
-        processes and later runs too; in a store of your own; or nowhere.
-    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
-        Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Of the frozen part. bfloat16 is faster on some processors and changes features a little.
-    random_state : int, RandomState or None, default=None
-        Determines random weights (`weights=None`), the initial weights of hidden layers, dropout
-        and the order of the images.
-    verbose : int, default=0
-        1 shows progress.
 
     Attributes
     ----------
@@ -151,14 +148,13 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         probabilities; built when first asked for. It can be exported as it is, by its `save` and
         by `export` to a SavedModel, ONNX and LiteRT.
     history_ : dict of str to list of float
-        "loss" and "accuracy" on the training images after each iteration or epoch, those of
-        fine-tuning after those of the head; "val_loss" and "val_accuracy" on validation images,
-        and the "learning_rate" of Keras' optimizers.
+        "loss" and "accuracy" on training images after each iteration or epoch, fine-tuning last;
+        "val_loss" and "val_accuracy" on validation images; "learning_rate" of Keras' optimizers.
     phases_ : list of dict
         The parts of `history_` in order: "part" is "head", "fine-tuning" or "network" (from
-        nothing), "unit" is "iteration" or "epoch", and "length" is their number. The weights in use
-        are those after "kept" of them: fewer if early stopping ("stopped_early") restored earlier
-        ones, 0 for those that the phase began with.
+        nothing), "unit" is "iteration" or "epoch", and "length" is their number. "kept" is the
+        number of them after which the weights in use were reached: fewer if early stopping
+        ("stopped_early") restored earlier ones, 0 for those that the phase began with.
     n_iter_, n_head_iter_ : int
         Iterations and epochs that were needed; those before fine-tuning.
     l2_ : float
@@ -378,6 +374,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ----------
         X, y, sample_weight
             As for :meth:`fit`. Images of classes that it did not see count as wrong.
+
+        Returns
+        -------
+        float
+            From 0 to 1, weighted by `sample_weight`.
 
         Warns
         -----

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -15,9 +15,6 @@ from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import InvalidParameterError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -40,8 +37,6 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         backbone's own.
     resize : {"crop", "stretch", "pad"}, default="crop"
         "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
-    layer : str, list of str or None, default=None
-        Layers to tap; the features of several stand side by side. None is the network's output.
     pooling : {"avg", "max", "flatten"}, default="avg"
         How activation maps become vectors.
     preprocessing : {"auto", "none", "caffe", "tf", "torch"}, default="auto"
@@ -49,7 +44,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
         Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
         length of the rows is a square number, else a square RGB image where a third of it is one,
-        else a strip of gray pixels, one pixel high, which is stretched in spite of `resize`.
+        else a strip of gray pixels, one pixel high, which is always stretched.
     pixel_range : None, "minmax" or (low, high), default=None
         Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.
@@ -64,6 +59,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         Determines random weights (`weights=None`).
     verbose : int, default=0
         1 shows progress.
+    layer : str, list of str or None, default=None
+        Layers to tap; the features of several stand side by side. None is the network's output.
 
     Attributes
     ----------
@@ -85,7 +82,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     (8, 1152)
     """
 
-    layer: str | list[str] | None = None
+    layer: str | Sequence[str] | None = None
 
     n_features_out_: int = field(init=False)
 

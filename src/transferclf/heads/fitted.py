@@ -36,10 +36,36 @@ class FittedHead(ABC):
     A kind of head is a subclass in a file of its own, made by a function that is passed to
     `register_head`. Everything else asks the object and does not look at its class.
 
-    `kind` is the name of the kind, also in archives. `suffix` has the layers of the head, and of
-    the backbone above the cut where these were trained too. `weights` are those of the layers of
-    the head, in the order of the flat model. `mean` and `scale`, shape (d,), standardise the
-    features. `history` has loss and measure after each iteration or epoch.
+    Attributes
+    ----------
+    kind : str
+        Name of the kind, also in archives.
+    suffix : Suffix
+        Layers of the head, and of the backbone above the cut where these were trained too.
+    mean, scale : ndarray of shape (d,)
+        Statistics that standardise the features.
+    weights : list of ndarray
+        Weights of the layers of the head, in the order of the flat model.
+    l2 : float, default=0.0
+        Penalty in use.
+    history : dict of str to list of float, default={}
+        Loss and measure after each iteration or epoch.
+    phases : tuple of Phase, default=()
+        Parts of the history.
+    moments : Moments or None, default=None
+        Moments of the features so far, where `partial_fit` can go on from them.
+    parameters : list of ndarray, default=[]
+        All weights of the built suffix. This field and the next ones are for Keras' optimizers.
+    checkpoint : Checkpoint or None, default=None
+        State of training, to go on from there.
+    epochs_done : int, default=0
+        Epochs of the last phase before `checkpoint`.
+    n_head_iter : int, default=0
+        Length of the history before the last phase.
+    dropout : tuple of float, default=()
+        Rates of dropout in training.
+    scaling : PixelScaling or None, default=None
+        Scaling of the pixels, if it was fitted to the training images.
     """
 
     kind: ClassVar[str]
@@ -51,7 +77,6 @@ class FittedHead(ABC):
     l2: float = 0.0
     history: History = field(default_factory=dict, compare=False)
     phases: Phases = field(default=(), compare=False)
-    # Moments of the features so far, where `partial_fit` can go on from them.
     moments: Moments | None = field(default=None, compare=False, repr=False)
 
     # Set only where a Keras optimizer trained the head; see TrainedSuffix.

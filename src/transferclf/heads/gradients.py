@@ -99,7 +99,7 @@ def _numbers(tensor: Tensor) -> np.ndarray:
 
 
 def _nudged(model: keras.Model, layer: str) -> keras.Model:
-    """From pixels and what is added to the layer's activations to these and the scores."""
+    """Return a model from pixels and a nudge to the layer's activations and the scores."""
     pixels = keras.Input(model.inputs[0].shape[1:], name="seen_pixels")
     last, wanted = nodes_in_order(model)[-1].operation, model.get_layer(layer)
     found: dict[str, Tensor] = {}

@@ -17,9 +17,21 @@ _CLASSES: dict[str, type[FittedHead]] = {LinearHead.kind: LinearHead}
 def register_head(name: str, fit: Callable[..., FittedHead], head: type[FittedHead]) -> None:
     """Add a kind of head; `optimizer=name` then asks for it.
 
-    `fit` is called as `fit_linear` is, `fit(features, targets, objective, l2=...,
-    sample_weight=..., max_iter=..., validation=...)`, and returns the fitted head, whose class is
-    `head`. An archive holds the fields of FittedHead that are arrays, nothing else.
+    Parameters
+    ----------
+    name : str
+        Name for `optimizer`.
+    fit : callable
+        Called as `fit_linear` is: `fit(features, targets, objective, l2=..., sample_weight=...,
+        max_iter=..., validation=...)`. Returns the fitted head.
+    head : subclass of FittedHead
+        Class of the fitted head. An archive holds its mean, scale, weights, l2, history and
+        moments, nothing else.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the name, or the `kind` of the class, is taken.
     """
     if name in _FITS or head.kind in _CLASSES:
         raise InvalidParameterError(f"There is a kind of head {name!r} or {head.kind!r} already.")

@@ -172,10 +172,39 @@ def check_images(
 ) -> ImageSource:
     """Check images of any kind and return them as one lazy sequence. Nothing is decoded or copied.
 
-    X is an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with `image_shape`, or a sequence
-    of paths, PIL images or arrays. "infer" is :func:`inferred_shape`, and None refuses rows.
-    `pixel_range` is black and white. None decides it by type and values, and "minmax" stretches
-    each image on its own. An ImageError names all images at fault.
+    Parameters
+    ----------
+    X : array-like or sequence of images
+        An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with `image_shape`;
+        or a list, 1-D object array or pandas Series of paths, of PIL images or of arrays of
+        different sizes. An ImageSource is returned as it is.
+    image_shape : (h, w), (h, w, c), "infer" or None, default=None
+        Shape of the image in each row of a 2-D X. "infer" takes a square gray or RGB image if the
+        length of the rows allows it, else a strip of gray pixels. None refuses rows.
+    pixel_range : None, "minmax" or (low, high), default=None
+        Numbers of black and white. None takes 0 to 255 for 8-bit, 0 to 65535 for 16-bit integers, 0
+        to 1 or 0 to 255 for floats. "minmax" stretches each image on its own.
+
+    Returns
+    -------
+    ImageSource
+        The images; each is decoded when it is loaded.
+
+    Raises
+    ------
+    ImageError
+        If X is empty, has a shape, type or values that no image has, or paths do not exist. All
+        images at fault are named.
+    InvalidParameterError
+        If `image_shape` or `pixel_range` is not as above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transferclf.images import check_images
+    >>> source = check_images(np.zeros((4, 8, 8), np.uint8))
+    >>> len(source), source[1:3].load(0).shape
+    (4, (8, 8, 3))
     """
     if isinstance(X, ImageSource):
         return X

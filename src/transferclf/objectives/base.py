@@ -36,13 +36,26 @@ class Objective(ABC):
     A network gives scores of shape (n, n_outputs). The objective defines the encoded targets, the
     loss of scores, and their meaning. A kind is a subclass in a file of its own that is passed to
     `register_objective`. Objects are immutable and can be pickled.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the kind, also in archives.
+    measure : str
+        Name in the history of the measure beside the loss.
+    outputs : str
+        Name for the outputs in error messages, such as "classes".
+    activation : str
+        Activation of the last layer of `model_`: Keras' name of the function `link`.
+    n_outputs : int
+        Number of scores for each sample.
     """
 
-    kind: ClassVar[str]  # name of the kind, also in archives
-    measure: ClassVar[str]  # name in the history of the measure beside the loss
-    outputs: ClassVar[str]  # name for the outputs in error messages, such as "classes"
-    activation: ClassVar[str]  # of the last layer of `model_`: Keras' name of the function `link`
-    n_outputs: int  # number of scores for each sample
+    kind: ClassVar[str]
+    measure: ClassVar[str]
+    outputs: ClassVar[str]
+    activation: ClassVar[str]
+    n_outputs: int
 
     # --- checks and encoding of y
 
@@ -81,7 +94,7 @@ class Objective(ABC):
         """Return the outputs as text for error messages, such as "['cat', 'dog']"."""
 
     def output_names(self) -> np.ndarray:
-        """Return what the outputs are called, shape (n_outputs,): their numbers, or labels."""
+        """Return the names of the outputs, shape (n_outputs,): their numbers, or labels."""
         return np.arange(self.n_outputs)
 
     @abstractmethod
@@ -113,7 +126,7 @@ class Objective(ABC):
 
     @abstractmethod
     def strata(self, targets: np.ndarray) -> np.ndarray:
-        """Return the stratum of each sample, int of shape (n,); folds have all strata alike."""
+        """Return the stratum of each sample, int (n,); each fold gets its share of each stratum."""
 
     # --- the loss, for L-BFGS and for measures
 

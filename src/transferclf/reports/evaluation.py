@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
-from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
 from transferclf._checks import is_number
@@ -36,7 +35,7 @@ PER_SAMPLE = ("y_true", "y_pred", "y_proba")
 
 
 def evaluate(
-    estimator: BaseEstimator,
+    estimator: object,
     X: object,
     y: npt.ArrayLike,
     *,
@@ -69,8 +68,10 @@ def evaluate(
 
     Raises
     ------
-    InvalidParameterError, sklearn.exceptions.NotFittedError
-        If `estimator` is no fitted classifier, or a `top_k` is no whole number of at least 1.
+    InvalidParameterError
+        If `estimator` is no classifier, or a `top_k` is no whole number of at least 1.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
     ValueError
         If y has not one known label per image, or probabilities do not sum up to one.
 
@@ -180,11 +181,18 @@ class Evaluation(Bunch):
         top_k, sample_weight
             As for :func:`evaluate`.
 
+        Returns
+        -------
+        Evaluation
+            The measures by name, as :func:`evaluate` returns them.
+
         Raises
         ------
-        InvalidParameterError, ValueError
+        InvalidParameterError
             If there are neither predictions nor probabilities, `top_k` is not of whole numbers, or
-            lengths, labels or probabilities do not fit.
+            `classes` are not different labels.
+        ValueError
+            If lengths, labels or probabilities do not fit.
 
         Warns
         -----
@@ -205,12 +213,15 @@ class Evaluation(Bunch):
     def to_dict(self, *, per_sample: bool = False) -> dict[str, object]:
         """Return the measures as plain lists, dicts and numbers, as JSON has them.
 
-        Keys are strings, also those of `top_k`, and undefined values are None.
-
         Parameters
         ----------
         per_sample : bool, default=False
             Whether to include `y_true`, `y_pred` and `y_proba`.
+
+        Returns
+        -------
+        dict of str to object
+            Keys are strings, also those of `top_k`, and undefined values are None.
         """
         left_out = () if per_sample else PER_SAMPLE
         return {name: jsonable(value) for name, value in self.items() if name not in left_out}

@@ -34,8 +34,8 @@ def told_callbacks(
     have closed, so that the estimator can be copied and pickled.
 
     `measured` returns the measures of the present weights on validation samples, or an empty dict.
-    Tell the result of epochs and, if it `watches_batches`, of batches. After the ``with`` block
-    `kept_epoch(done)` returns the epoch whose weights the model has.
+    Call the yielded list at epochs and, if `watches_batches`, at batches. After the ``with`` block
+    its `kept_epoch(done)` returns the epoch whose weights the model has.
     """
     import keras
 

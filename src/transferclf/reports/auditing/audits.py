@@ -93,8 +93,12 @@ def audit(
     ------
     ImportError
         If pandas is not installed.
-    ImageError, InvalidParameterError, ValueError
-        If X cannot be images, a parameter is not as above, or an image has no label.
+    ImageError
+        If X cannot be images.
+    InvalidParameterError
+        If a parameter is not as above.
+    ValueError
+        If there is not one label for each image.
 
     Examples
     --------

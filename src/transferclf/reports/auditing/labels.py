@@ -70,8 +70,8 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return which labels are likely wrong, by out-of-fold probabilities without NaN.
 
     A label is suspect if the most probable other class is more probable than the label, and some
-    other class is at least as probable as it usually is for images with its label. Classes without
-    images do not count.
+    other class is at least as probable as that class is on average for images with its label.
+    Classes without images do not count.
     """
     known, codes = np.unique(labels, return_inverse=True)
     among_known = probabilities[:, known]
@@ -110,7 +110,7 @@ def _penalty(
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
-    """Return the fold of each image, stratified, groups kept whole; None for less than two."""
+    """Return stratified folds that keep groups whole, (n,); None if two folds are impossible."""
     largest = np.bincount(labels).max(initial=0)
     n_folds = min(N_FOLDS, int(largest), len(np.unique(groups)))
     if n_folds < 2:

@@ -80,6 +80,11 @@ class ClassBalanceDisplay:
         ax, **options
             As for :meth:`plot`.
 
+        Returns
+        -------
+        ClassBalanceDisplay
+            The display, drawn.
+
         Raises
         ------
         InvalidParameterError
@@ -110,14 +115,14 @@ class ClassBalanceDisplay:
         normalize: bool = False,
         **bar_options: Any,
     ) -> ClassBalanceDisplay:
-        """Draw into new axes, or into given ones; return self.
+        """Draw into new axes, or into given ones.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
             None makes a new figure, as long as the classes need.
         horizontal : bool or None, default=None
-            Whether bars are horizontal; None is for more than ten classes or long names.
+            None: horizontal if there are more than ten classes or long names.
         order : {"label", "count"}, default="label"
             Order of the classes: as in `classes`, or the most frequent first.
         normalize : bool, default=False
@@ -125,6 +130,11 @@ class ClassBalanceDisplay:
             different sizes.
         **bar_options
             For `matplotlib.axes.Axes.bar` or `barh`.
+
+        Returns
+        -------
+        ClassBalanceDisplay
+            This display.
         """
         check_choice("order", order, ORDERS)
         table = np.array([np.asarray(counts) for counts in self.counts.values()])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
@@ -91,7 +90,7 @@ class EmbeddingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: BaseEstimator,
+        estimator: object,
         X: object,
         y: npt.ArrayLike | None = None,
         *,
@@ -125,10 +124,17 @@ class EmbeddingDisplay:
         ax, **options
             As for :meth:`plot`.
 
+        Returns
+        -------
+        EmbeddingDisplay
+            The display, drawn.
+
         Raises
         ------
-        InvalidParameterError, sklearn.exceptions.NotFittedError
-            If the estimator has no features or is not fitted, or a parameter is not as above.
+        InvalidParameterError
+            If the estimator has no features, or a parameter is not as above.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
         ValueError
             If y has not one label per image.
         """
@@ -161,10 +167,17 @@ class EmbeddingDisplay:
         y, method, perplexity, random_state, images, ax, **options
             As for :meth:`from_estimator`.
 
+        Returns
+        -------
+        EmbeddingDisplay
+            The display, drawn.
+
         Raises
         ------
-        InvalidParameterError, ValueError
-            If a parameter is not as above, such as features with NaN.
+        InvalidParameterError
+            If a parameter is not as above.
+        ValueError
+            If features are not finite numbers (n, d), or y has not one label for each row.
         """
         _check_method(method, perplexity)
         rows = np.asarray(features)
@@ -194,7 +207,7 @@ class EmbeddingDisplay:
         legend: bool = True,
         **scatter_options: Any,
     ) -> EmbeddingDisplay:
-        """Draw into new axes, or into given ones; return self.
+        """Draw into new axes, or into given ones.
 
         Parameters
         ----------
@@ -202,12 +215,21 @@ class EmbeddingDisplay:
             None makes a new figure.
         thumbnails : bool, default=False
             Whether to draw small pictures, framed in the colour of their class, as many as have
-            room; without images that is an InvalidParameterError.
+            room.
         legend : bool, default=True
             Whether there is a legend beside the points.
         **scatter_options
             For `matplotlib.axes.Axes.scatter`.
 
+        Returns
+        -------
+        EmbeddingDisplay
+            This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If thumbnails are to be drawn, but there are no images.
         """
         if thumbnails and self.images is None:
             raise InvalidParameterError("thumbnails=True needs images. Got images=None.")
@@ -257,7 +279,7 @@ class EmbeddingDisplay:
             self.ax_.add_artist(box)
 
 
-def seen_features(estimator: BaseEstimator, X: object) -> np.ndarray:
+def seen_features(estimator: object, X: object) -> np.ndarray:
     """Return the features that the last step of a fitted estimator gets, shape (n, d).
 
     For a TransferClassifier these are the features of its head before standardising, and for a
@@ -318,7 +340,7 @@ def _components(
 
 
 def _apart(points: np.ndarray) -> np.ndarray:
-    """Return indices of points that are far enough apart for a thumbnail each, by first come."""
+    """Return indices of points far enough apart for thumbnails; earlier points are preferred."""
     extent = np.ptp(points, axis=0)
     scaled = points / np.where(extent > 0, extent, 1)
     chosen: list[int] = []

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.reading import images_of
@@ -91,7 +90,10 @@ def colour_of(number: int) -> str:
 
 
 def marker_of(number: int) -> str:
-    """Return its marker; the first 64 numbers differ in colour or marker, neighbours in both."""
+    """Return the marker of the class or run with this number.
+
+    The first 64 numbers differ in colour or marker, neighbours in both.
+    """
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
@@ -118,7 +120,7 @@ def legend_beside(
         text.set_text(plain(name))
 
 
-def pictures_of(estimator: BaseEstimator, X: object, images: object = None) -> ImageSource:
+def pictures_of(estimator: object, X: object, images: object = None) -> ImageSource:
     """Return the images to show for X, read as the estimator reads X, or `images` if given.
 
     Raises ImageError if there are no images in X.

@@ -13,7 +13,6 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from transferclf._spelling import did_you_mean
 from transferclf.estimators.reading import images_of
@@ -83,7 +82,7 @@ class GradCAMDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: BaseEstimator,
+        estimator: object,
         X: object,
         *,
         class_: Any = None,
@@ -112,13 +111,22 @@ class GradCAMDisplay:
         ax, n_columns, alpha, cmap
             As for :meth:`plot`.
 
+        Returns
+        -------
+        GradCAMDisplay
+            The display, drawn.
+
         Raises
         ------
         InvalidParameterError
             If the estimator has no network of this package, has no such class or layer, or the
             number of `ax` is not that of the images.
-        NetworkError, ImageError, ImportError
-            If the network has no map, images cannot be read, or matplotlib is not installed.
+        NetworkError
+            If the network has no map.
+        ImageError
+            If images cannot be read.
+        ImportError
+            If matplotlib is not installed.
         """
         figures.pyplot()  # fail early if matplotlib is missing
         steps, classifier = transfer_classifier(estimator)
@@ -140,7 +148,7 @@ class GradCAMDisplay:
         alpha: float = 0.5,
         cmap: str | Colormap = "viridis",
     ) -> GradCAMDisplay:
-        """Plot each image under its map, with the class and its probability; return self.
+        """Plot each image under its map, with the class and its probability.
 
         Parameters
         ----------
@@ -152,6 +160,11 @@ class GradCAMDisplay:
             How much of the image the map covers, from 0 to 1.
         cmap : str or matplotlib.colors.Colormap, default="viridis"
             Colours from 0 to 1.
+
+        Returns
+        -------
+        GradCAMDisplay
+            This display.
         """
         n_images = len(self.images)
         if ax is None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
 
 from transferclf._checks import check_choice, check_number, check_random_state, seed_from
 from transferclf.exceptions import InvalidParameterError
@@ -77,7 +76,7 @@ class ImageGridDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: BaseEstimator,
+        estimator: object,
         X: object,
         y: npt.ArrayLike,
         *,
@@ -110,12 +109,19 @@ class ImageGridDisplay:
         ax, **options
             As for :meth:`plot`.
 
+        Returns
+        -------
+        ImageGridDisplay
+            The display, drawn.
+
         Raises
         ------
         InvalidParameterError
             If a parameter is not as above, or there are no probabilities to choose by.
+        ImageError
+            If X is no images and `images` is None.
         ValueError
-            If y has not one known label per image, or X is no images and `images` is None.
+            If y has not one known label per image.
         """
         _check_choice(kind, n_images, random_state)
         # Check labels and images before the long work of predicting.
@@ -152,6 +158,11 @@ class ImageGridDisplay:
             As for :meth:`transferclf.reports.Evaluation.from_predictions`.
         kind, n_images, random_state, ax, **options
             As for :meth:`from_estimator`, which raises the same errors.
+
+        Returns
+        -------
+        ImageGridDisplay
+            The display, drawn.
         """
         _check_choice(kind, n_images, random_state)
         source = figures.source_of(images)
@@ -167,7 +178,7 @@ class ImageGridDisplay:
     def plot(
         self, *, ax: Axes | None = None, n_columns: int | None = None, **image_options: Any
     ) -> ImageGridDisplay:
-        """Draw into a new figure, or into given axes; return self.
+        """Draw into a new figure, or into given axes.
 
         Parameters
         ----------
@@ -177,6 +188,11 @@ class ImageGridDisplay:
             Pictures in a row; None is 4, or 6 where there are more than 16.
         **image_options
             For `matplotlib.axes.Axes.imshow`.
+
+        Returns
+        -------
+        ImageGridDisplay
+            This display.
         """
         self.indices_ = np.asarray(self.indices, dtype=int)
         count = max(1, len(self.indices_))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.displays import figures
@@ -76,7 +75,7 @@ class TrainingHistoryDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: BaseEstimator,
+        estimator: object,
         *,
         name: str | None = None,
         ax: Axes | Sequence[Axes] | None = None,
@@ -93,10 +92,17 @@ class TrainingHistoryDisplay:
         ax, **options
             As for :meth:`plot`.
 
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display, drawn.
+
         Raises
         ------
-        InvalidParameterError, sklearn.exceptions.NotFittedError
-            If there is no TransferClassifier in the estimator, or it is not fitted.
+        InvalidParameterError
+            If there is no TransferClassifier in the estimator.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
         """
         _, classifier = transfer_classifier(estimator)
         run = classifier.prefix_.backbone.name if name is None else name
@@ -105,7 +111,7 @@ class TrainingHistoryDisplay:
     @classmethod
     def from_histories(
         cls,
-        histories: Mapping[str, History | BaseEstimator],
+        histories: Mapping[str, object],
         *,
         boundaries: Mapping[str, int] | None = None,
         ax: Axes | Sequence[Axes] | None = None,
@@ -122,6 +128,11 @@ class TrainingHistoryDisplay:
             head by L-BFGS, need none.
         ax, **options
             As for :meth:`plot`.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display, drawn.
 
         Raises
         ------
@@ -146,7 +157,7 @@ class TrainingHistoryDisplay:
         legend: bool = True,
         **line_options: Any,
     ) -> TrainingHistoryDisplay:
-        """Draw into new axes, or into given ones; return self.
+        """Draw into new axes, or into given ones.
 
         Parameters
         ----------
@@ -159,6 +170,11 @@ class TrainingHistoryDisplay:
             Whether the last panel has a legend beside it.
         **line_options
             For `matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            This display.
         """
         panels = self._panels(metrics)
         found = {unit for history in self.histories.values() for unit in _parts(history)}
@@ -244,7 +260,7 @@ class TrainingHistoryDisplay:
         figures.legend_beside(axes, handles, [name for name, _ in entries])
 
 
-def _checked_run(name: object, run: History | BaseEstimator) -> tuple[History, int | None]:
+def _checked_run(name: object, run: object) -> tuple[History, int | None]:
     """Return the history of a run, and the number of steps before fine-tuning, if there is any."""
     if not isinstance(run, Mapping):
         if not hasattr(run, "fit"):

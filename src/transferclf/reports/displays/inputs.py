@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import check_number
@@ -71,7 +70,7 @@ class NetworkInputDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: BaseEstimator,
+        estimator: object,
         X: object,
         *,
         ax: Axes | Sequence[Axes] | None = None,
@@ -88,12 +87,21 @@ class NetworkInputDisplay:
         ax, n_columns
             As for :meth:`plot`.
 
+        Returns
+        -------
+        NetworkInputDisplay
+            The display, drawn.
+
         Raises
         ------
         InvalidParameterError
             If there is no estimator of this package in `estimator`.
-        sklearn.exceptions.NotFittedError, ImageError, ImportError
-            If it is not fitted, images cannot be read, or matplotlib is not installed.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        ImageError
+            If images cannot be read, or there are none.
+        ImportError
+            If matplotlib is not installed.
         """
         figures.pyplot()  # fail early if matplotlib is missing
         reader, source = _reader(estimator, X)
@@ -111,7 +119,7 @@ class NetworkInputDisplay:
     def plot(
         self, *, ax: Axes | Sequence[Axes] | None = None, n_columns: int | None = None
     ) -> NetworkInputDisplay:
-        """Plot each photograph, and to the right of it the input of the network; return self.
+        """Plot each photograph, and to the right of it the input of the network.
 
         Parameters
         ----------
@@ -119,6 +127,11 @@ class NetworkInputDisplay:
             Two for each image; None makes a figure.
         n_columns : int or None, default=None
             Images in a row of that figure; None is up to two.
+
+        Returns
+        -------
+        NetworkInputDisplay
+            This display.
         """
         check_number("n_columns", n_columns or 1, 1, whole=True, or_else="None or ")
         sides = np.array([image.shape[:2] for image in self.images], dtype=float)
@@ -152,7 +165,7 @@ class NetworkInputDisplay:
         return self
 
 
-def _reader(estimator: BaseEstimator, X: object) -> tuple[BackboneEstimator, ImageSource]:
+def _reader(estimator: object, X: object) -> tuple[BackboneEstimator, ImageSource]:
     """Return the estimator of this package that reads images, and the images that it gets."""
     steps, reader = unwrapped(estimator)
     for number, part in enumerate(steps):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
 
 from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.reports.experiments.folds import Folds
@@ -28,7 +27,7 @@ _ABOUT = (
 
 
 def run_experiments(
-    estimators: Mapping[str, BaseEstimator],
+    estimators: Mapping[str, object],
     X: object,
     y: npt.ArrayLike,
     *,
@@ -166,8 +165,12 @@ def load_experiments(directory: str | os.PathLike[str]) -> DataFrame:
 
     Raises
     ------
-    FileNotFoundError, InvalidParameterError
-        If there is no such directory, or no run in it.
+    ImportError
+        If pandas is not installed.
+    FileNotFoundError
+        If there is no such directory.
+    InvalidParameterError
+        If there is no run in it.
 
     Examples
     --------

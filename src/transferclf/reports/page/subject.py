@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from transferclf.estimators.classifier import TransferClassifier
@@ -24,7 +23,7 @@ SIDE = 192  # longer side of a picture, in pixels of the file
 class Subject:
     """A fitted classifier with its predictions for some images."""
 
-    estimator: BaseEstimator
+    estimator: object
     X: object
     evaluation: Evaluation
     images: ImageSource | None

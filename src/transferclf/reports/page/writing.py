@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from transferclf._checks import check_flag, check_number
@@ -49,7 +48,7 @@ SECTIONS: tuple[Section, ...] = (
 
 
 def report(
-    estimator: BaseEstimator,
+    estimator: object,
     X: object,
     y: npt.ArrayLike,
     path: str | os.PathLike[str],
@@ -87,10 +86,14 @@ def report(
 
     Raises
     ------
-    InvalidParameterError, sklearn.exceptions.NotFittedError
-        If the estimator is no fitted classifier, or a parameter is not as above.
-    ValueError, ImageError
-        If y has not one known label per image, or images cannot be read.
+    InvalidParameterError
+        If the estimator is no classifier, or a parameter is not as above.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    ValueError
+        If y has not one known label per image.
+    ImageError
+        If images cannot be read.
     OSError
         If there is no such folder, or the file cannot be written.
     ImportError
@@ -166,9 +169,7 @@ def _check_options(title: object, n_images: int, audit: bool, displays: object) 
         )
 
 
-def _subject(
-    estimator: BaseEstimator, X: object, y: npt.ArrayLike, n_images: int, audit: bool
-) -> Subject:
+def _subject(estimator: object, X: object, y: npt.ArrayLike, n_images: int, audit: bool) -> Subject:
     evaluation = evaluate(estimator, X, y)
     shown, no_images = None, ""
     steps: list[Pipeline] = []
