@@ -85,7 +85,7 @@ class Owner(BaseEstimator):
         self.augmentation = augmentation
 
 
-def test_parameters_are_the_very_objects():
+def test_parameters_are_stored_as_given():
     colours = ["red"]
     assert Stripes(colours=colours).get_params()["colours"] is colours
     assert Stripes().get_params(deep=False) == {"width": 3, "colours": ("red",)}
@@ -100,7 +100,7 @@ def test_parameters_are_set_all_or_none():
     assert stripes.width == 5
 
 
-def test_scikit_learn_reaches_into_them():
+def test_scikit_learn_sets_nested_parameters():
     owner = Owner(Augmentation(rotation=5))
     assert owner.get_params()["augmentation__rotation"] == 5
     owner.set_params(augmentation__rotation=10)
@@ -114,7 +114,7 @@ def test_scikit_learn_reaches_into_them():
     assert "Augmentation" in owner._repr_html_()
 
 
-def test_they_are_cloned_by_themselves():
+def test_clone_copies_parameters():
     recipe = Augmentation(rotation=5, views=2)
     assert clone(recipe) == recipe
     assert clone(recipe) is not recipe
@@ -148,7 +148,7 @@ def test_different_values_have_different_digests():
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, b"bytes", {1}, [object()], 1j])
-def test_what_has_no_digest_is_refused(value):
+def test_values_without_a_digest_are_refused(value):
     with pytest.raises(InvalidParameterError, match="expected numbers, strings"):
         _ = Stripes(value).digest
 
@@ -167,7 +167,7 @@ def test_presets_are_copies_that_pass_their_check(name):
     assert PRESETS[name].rotation != 99
 
 
-def test_recipes_are_taken_as_they_are():
+def test_recipes_are_returned_unchanged():
     recipe = Augmentation(mixup=0.2)
     assert augmentation_from(recipe) is recipe
     assert augmentation_from(None) is None
@@ -175,7 +175,7 @@ def test_recipes_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("value", ["Medium", "", 1, True, [], {"rotation": 1}, Augmentation, 0.0])
-def test_other_values_are_no_recipe(value):
+def test_values_that_are_no_recipe_are_refused(value):
     with pytest.raises(InvalidParameterError, match="augmentation must be None, 'light'"):
         augmentation_from(value)
 
@@ -192,7 +192,7 @@ NUMBERS = ("rotation", "shift", "zoom", "shear", "brightness", "contrast", "satu
 @pytest.mark.parametrize(
     "value", [-1, np.nan, np.inf, -np.inf, True, "1", None, [1], np.ones(1), 1j, -(10**400)]
 )
-def test_hostile_numbers_are_refused(name, value):
+def test_invalid_numbers_are_refused(name, value):
     with pytest.raises(InvalidParameterError, match=f"{name} of Augmentation must be a "):
         augmentation_from(dataclasses.replace(FLIPS, **{name: value}))
 
@@ -223,14 +223,14 @@ def test_values_beyond_their_range_are_refused(name, value):
         augmentation_from(dataclasses.replace(EVERYTHING, **{name: value}))
 
 
-def test_the_ends_of_the_ranges_are_taken():
+def test_the_ends_of_the_ranges_are_accepted():
     most = Augmentation(180, 0.999, 0.999, 60, np.True_, False, 1, 1, 1, 180, 255, 100, 100, 1)
     most.check()
     varied = View(most, 1).of(images(3), digests(3))
     assert 0 <= varied.min() < varied.max() <= 255
 
 
-def test_numbers_of_any_kind_are_taken():
+def test_numbers_of_any_type_are_accepted():
     recipe = Augmentation(np.float32(3), noise=Fraction(1, 2), views=np.int64(7))
     recipe.check()
     plain = Augmentation(3.0, noise=0.5, views=7)
@@ -248,7 +248,7 @@ def test_a_recipe_that_changes_nothing_is_refused(recipe):
 # --- what is done to pixels
 
 
-def test_no_amounts_change_nothing():
+def test_amounts_of_zero_change_no_pixel():
     pixels = images(3)
     np.testing.assert_array_equal(varied(pixels), pixels)
     np.testing.assert_array_equal(moved(pixels[:1]), pixels[:1])
@@ -265,13 +265,13 @@ def test_flips_are_exact(height, width):
 
 
 @pytest.mark.parametrize("side", [8, 9])
-def test_a_quarter_turn_is_that_of_numpy(side):
+def test_a_quarter_turn_equals_numpys_rot90(side):
     pixels = images(1, side, side)
     turned = np.rot90(pixels, axes=(1, 2))[:, 1:-1, 1:-1]
     np.testing.assert_allclose(moved(pixels, rotation=90)[:, 1:-1, 1:-1], turned, atol=0.01)
 
 
-def test_half_a_turn_is_two_flips_also_of_an_oblong():
+def test_half_a_turn_of_an_oblong_equals_two_flips():
     pixels = images(1)
     turned = pixels[:, ::-1, ::-1][:, 1:-1, 1:-1]
     np.testing.assert_allclose(moved(pixels, rotation=180)[:, 1:-1, 1:-1], turned, atol=0.01)
@@ -302,7 +302,7 @@ def test_zoom_magnifies_about_the_centre():
     np.testing.assert_array_equal(small[:, 2:7, 2:7], pixels[:, ::2, ::2])
 
 
-def test_the_smallest_zoom_is_still_a_picture():
+def test_the_smallest_zoom_gives_finite_pixels():
     small = moved(images(1), zoom=-1)
     assert np.isfinite(small).all()
     assert small.max() > 0
@@ -316,7 +316,7 @@ def test_shear_moves_rows_by_their_height():
         np.testing.assert_allclose(sheared[0, row, 4:-4], expected[4:-4], atol=0.01)
 
 
-def test_one_resampling_is_the_steps_after_each_other():
+def test_one_resampling_agrees_with_separate_steps():
     # A smooth picture, so that resampling twice loses little.
     y, x = np.mgrid[:40, :60]
     pixels = np.stack([3 * x + y, 2 * y + x, 200 - x - y], axis=-1)[None].astype(np.float32)
@@ -329,7 +329,7 @@ def test_one_resampling_is_the_steps_after_each_other():
     np.testing.assert_allclose(once[inner], by_steps[inner], atol=0.5)
 
 
-def test_brightness_and_contrast_are_factors():
+def test_brightness_and_contrast_multiply_pixels():
     pixels = images(2).astype(np.float32)
     bright = varied(pixels, (Brightness, column(-0.5, 1)))
     np.testing.assert_array_equal(bright[0], pixels[0] / 2)
@@ -345,12 +345,12 @@ def recoloured(pixels, saturation=0.0, hue=0.0):
     return varied(pixels, (Colour, np.array([[saturation, hue]], np.float32)))
 
 
-def test_gray_has_no_colour_to_change():
+def test_gray_images_keep_their_colour():
     gray = np.repeat(images(1)[..., :1], 3, axis=-1)
     np.testing.assert_allclose(recoloured(gray, 0.7, 77), gray, atol=0.01)
 
 
-def test_saturation_scales_what_a_pixel_has_beside_its_gray():
+def test_saturation_scales_the_distance_from_gray():
     pixels = 100 + images(1) / 10
     gray = (pixels @ [0.299, 0.587, 0.114])[..., None]
     for saturation in (-1, -0.4, 0, 0.5):
@@ -370,7 +370,7 @@ def test_hue_turns_colours_and_keeps_lightness():
     np.testing.assert_allclose(third, pixels, atol=0.01)
 
 
-def test_a_third_of_a_turn_makes_green_of_red():
+def test_a_third_of_a_hue_turn_makes_red_green():
     red = np.array([[[[120, 60, 60]]]])
     assert {recoloured(red, hue=angle).argmax() for angle in (120, -120)} == {1, 2}
 
@@ -383,7 +383,7 @@ def test_noise_is_added_last_and_clipped():
     np.testing.assert_array_equal(varied(pixels, (Noise, -2 * noise)), 0 * pixels)
 
 
-def test_draws_of_the_caller_are_left_alone():
+def test_amounts_of_the_caller_are_not_changed():
     drawn = np.array([[20, 0.1, 0.1, 0.2, 10, -1, 1]], np.float32)
     before = drawn.copy()
     varied(images(1), (Geometry, drawn))
@@ -417,7 +417,7 @@ class Draws:
         return f"noise {deviation:g}"
 
 
-def test_what_a_step_draws_does_not_depend_on_which_others_are_on():
+def test_draws_of_a_step_do_not_depend_on_other_steps():
     everything = EVERYTHING.draw(Draws())
     assert everything == [[0, 1, 2, 3, 4, 5, 6], [8], [7], [9, 10], "noise 4"]
     assert EVERYTHING.n_amounts() == 11
@@ -425,7 +425,7 @@ def test_what_a_step_draws_does_not_depend_on_which_others_are_on():
     assert Augmentation(contrast=0.1, noise=2).draw(Draws()) == [[8], "noise 2"]
 
 
-def test_keras_settings_of_the_caller_do_not_matter():
+def test_keras_settings_do_not_change_pixels():
     pixels = images(2)
     keras.config.set_image_data_format("channels_first")
     keras.config.set_floatx("float16")
@@ -492,7 +492,7 @@ def test_views_differ_by_number_recipe_and_image():
     assert len({result.tobytes() for result in results}) == len(results)
 
 
-def test_a_view_is_its_digest():
+def test_views_are_equal_by_their_digest():
     view = View(Augmentation(rotation=5), 1)
     same = View(Augmentation(rotation=np.float64(5), views=9, mixup=0.5, cutmix=1), np.int64(1))
     assert view == same
@@ -506,14 +506,14 @@ def test_a_view_is_its_digest():
     assert len({view.digest, *(other.digest for other in others)}) == len(changes) + 1
 
 
-def test_views_that_only_mixing_tells_apart_are_the_same_pixels():
+def test_mixing_does_not_change_the_pixels_of_a_view():
     pixels = images(2)
     mixing = dataclasses.replace(EVERYTHING, mixup=0.3, views=7)
     one, other = (View(each, 1).of(pixels, digests(2)) for each in (EVERYTHING, mixing))
     np.testing.assert_array_equal(one, other)
 
 
-def test_a_view_keeps_the_recipe_it_was_made_of():
+def test_a_view_keeps_a_copy_of_its_recipe():
     recipe = Augmentation(rotation=5)
     view = View(recipe, 1)
     recipe.set_params(rotation=50)
@@ -523,17 +523,17 @@ def test_a_view_keeps_the_recipe_it_was_made_of():
 
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.0, "1", None, np.nan])
-def test_numbers_of_no_view_are_refused(number):
+def test_invalid_view_numbers_are_refused(number):
     with pytest.raises(InvalidParameterError, match="number of a view"):
         View(FLIPS, number)
 
 
-def test_views_of_a_wrong_recipe_are_refused():
+def test_views_refuse_an_invalid_recipe():
     with pytest.raises(InvalidParameterError, match="rotation"):
         View(Augmentation(rotation=-1), 1)
 
 
-def test_views_take_whole_and_other_pixels_and_leave_them_alone():
+def test_views_accept_integers_and_floats_and_do_not_change_them():
     whole = images(2)
     floats = whole.astype(np.float32)
     for pixels in (whole, floats):
@@ -548,14 +548,14 @@ def test_views_take_whole_and_other_pixels_and_leave_them_alone():
     assert one.max() <= 255
 
 
-def test_views_take_images_that_are_not_contiguous():
+def test_views_accept_images_that_are_not_contiguous():
     pixels = images(4)
     turned = pixels.transpose(0, 2, 1, 3)[::2]
     one = View(EVERYTHING, 1).of(turned, digests(2))
     np.testing.assert_array_equal(one, View(EVERYTHING, 1).of(turned.copy(), digests(2)))
 
 
-def test_no_images_have_no_views():
+def test_views_of_no_images_are_empty():
     assert View(EVERYTHING, 1).of(images(0), []).shape == (0, 9, 12, 3)
 
 
@@ -624,7 +624,7 @@ def test_batches_of_any_size_are_varied_in_a_graph(in_a_graph, n):
     assert weights.shape == (n,)
 
 
-def test_every_call_differs_and_the_state_begins_anew(in_a_graph):
+def test_calls_differ_and_a_new_augmenter_repeats_them(in_a_graph):
     augmenter, function = in_a_graph
     runs = []
     for seed in (1, 1, 2):
@@ -651,13 +651,13 @@ def test_it_works_inside_a_compiled_loop():
     np.testing.assert_allclose(result[:, 1], 1, atol=1e-6)
 
 
-def test_whole_pixels_and_classes_may_be_given():
+def test_an_augmenter_accepts_integer_pixels_and_classes():
     pixels, labels, _ = batch(3)
     result = Augmenter(FLIPS)(pixels.astype(np.uint8), labels.astype(int), np.ones(3, int))
     assert {keras.backend.standardize_dtype(each.dtype) for each in result} == {"float32"}
 
 
-def test_without_mixing_labels_and_weights_stay():
+def test_labels_and_weights_stay_the_same_without_mixing():
     data = batch(3)
     _, labels, weights = numbers(Augmenter(EVERYTHING)(*data))
     np.testing.assert_array_equal(labels, data[1])
@@ -700,7 +700,7 @@ def test_cutmix_pastes_one_box():
             assert len(np.unique(box)) == 1
 
 
-def test_with_both_some_are_blended_and_some_pasted_into():
+def test_mixup_and_cutmix_each_change_some_images():
     pixels, levels = grey_levels(64)
     both = Augmentation(mixup=1.0, cutmix=1.0)
     mixed, labels, _ = numbers(Augmenter(both)(pixels, np.eye(64), np.ones(64)))
@@ -711,7 +711,7 @@ def test_with_both_some_are_blended_and_some_pasted_into():
     np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), labels @ levels, atol=0.01)
 
 
-def test_weights_are_mixed_and_labels_go_by_what_they_bring():
+def test_mixed_labels_are_weighted_by_sample_weights():
     pixels, levels = grey_levels(16)
     given = np.random.default_rng(0).uniform(0.5, 3, 16)
     given[3] = 0
@@ -736,7 +736,7 @@ def test_images_without_weight_keep_labels_that_sum_to_one():
 
 
 @pytest.mark.parametrize("alpha", [1e-300, 1e-4, 0.01, 0.2, 1.0, 100.0])
-def test_shares_are_draws_of_the_beta_distribution(alpha):
+def test_shares_follow_the_beta_distribution(alpha):
     n = 2000
     augmenter = Augmenter(Augmentation(mixup=alpha))
     shares = ops.convert_to_numpy(augmenter._beta(n, alpha))
@@ -748,7 +748,7 @@ def test_shares_are_draws_of_the_beta_distribution(alpha):
     assert abs(shares.std() - deviation) < 0.1 * deviation
 
 
-def test_an_augmenter_keeps_the_recipe_it_was_made_of():
+def test_an_augmenter_keeps_a_copy_of_its_recipe():
     recipe = Augmentation(horizontal_flip=True)
     augmenter = Augmenter(recipe)
     recipe.set_params(brightness=1.0)
@@ -763,7 +763,7 @@ def keras_seed():
     return ops.convert_to_numpy(keras.src.random.seed_generator.global_seed_generator().state)
 
 
-def test_no_random_state_but_its_own_is_touched():
+def test_global_random_states_stay_the_same():
     keras_before = keras_seed()
     random_before, numpy_before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     name = keras.src.utils.naming.auto_name("seed_generator")
@@ -777,7 +777,7 @@ def test_no_random_state_but_its_own_is_touched():
     assert int(following.rsplit("_", 1)[1]) == int((name + "_0").split("_")[2]) + 1
 
 
-def test_a_recipe_needs_no_keras():
+def test_recipes_and_views_import_no_keras():
     code = """
         import sys
         from transferclf.augmentation.recipe import Augmentation, augmentation_from

@@ -74,7 +74,7 @@ def test_all_networks_of_keras_are_registered():
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_record_is_what_keras_says(name, asked, monkeypatch):
+def test_record_agrees_with_keras(name, asked, monkeypatch):
     sizes = []
     original = imagenet_utils.obtain_input_shape
 
@@ -96,7 +96,7 @@ def test_record_is_what_keras_says(name, asked, monkeypatch):
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_keras_takes_nothing_smaller(name, asked):
+def test_keras_refuses_smaller_images(name, asked):
     backbone = get_backbone(name)
     side = backbone.min_image_size - 1
     with pytest.raises(ValueError, match=r"(?i)input size must be at least"):
@@ -135,7 +135,7 @@ def test_the_other_networks_have_one_file_for_all_sizes():
     assert backbone.weights_file_for((64, 96)) == backbone.weights_file_for((224, 224))
 
 
-def test_tiny_says_what_it_is():
+def test_record_of_tiny_is_right():
     backbone = get_backbone("tiny")
     model = build_backbone(backbone, None, (backbone.min_image_size,) * 2, seed=0)
     assert backbone.is_bundled
@@ -178,13 +178,13 @@ def test_case_dashes_and_underscores_do_not_matter(spelling, name):
 @pytest.mark.parametrize(
     ("wrong", "nearest"), [("resnet5", "resnet50"), ("moblenet", "mobilenet"), ("vgg-61", "vgg16")]
 )
-def test_unknown_name_names_the_nearest(wrong, nearest):
+def test_error_of_an_unknown_name_proposes_the_nearest(wrong, nearest):
     with pytest.raises(UnknownBackboneError, match=rf"no backbone '{wrong}'.*'{nearest}'"):
         get_backbone(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["qqqqqq", "", None, 5])
-def test_a_name_like_no_other_gets_no_hint(wrong):
+def test_error_of_an_unlike_name_proposes_none(wrong):
     with pytest.raises(UnknownBackboneError, match=r"list_backbones\(\)") as caught:
         get_backbone(wrong)
     assert "did you mean" not in str(caught.value)
@@ -194,7 +194,7 @@ def test_a_name_like_no_other_gets_no_hint(wrong):
 
 
 @pytest.mark.parametrize("name", ["tiny", "mobilenet_v2_035", "resnet50"])
-def test_records_are_values(name):
+def test_records_compare_by_value(name):
     backbone = get_backbone(name)
     copied = pickle.loads(pickle.dumps(backbone))
     assert copied == backbone
@@ -211,7 +211,7 @@ def test_options_reach_the_builder():
     assert received.build(input_shape=(1, 1, 3)) == {"alpha": 2, "input_shape": (1, 1, 3)}
 
 
-def test_builders_given_as_text_are_imported():
+def test_builders_given_as_strings_are_imported():
     for name in list_backbones():
         module, function = get_backbone(name).builder.split(":")
         assert callable(getattr(importlib.import_module(module), function))
@@ -235,7 +235,7 @@ def test_registered_backbone_is_like_the_others():
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("name", ["resnet50", "ResNet-50", "tiny"])
-def test_a_name_is_registered_once(name):
+def test_a_registered_name_cannot_be_registered_again(name):
     with pytest.raises(InvalidParameterError, match="already"):
         register_backbone(name, edges)
 
@@ -295,7 +295,7 @@ def test_the_same_definition_may_be_registered_again(make):
         {"builder": functools.partial(edges_again())},
     ],
 )
-def test_another_definition_of_a_name_says_how_to_replace_it(changes):
+def test_error_of_a_second_definition_says_how_to_replace(changes):
     first = {"builder": edges_again(), "image_size": 16}
     before = register_backbone("mine", **first)
     with pytest.raises(InvalidParameterError, match=r"'mine' already.*overwrite=True\) to replace"):
@@ -307,7 +307,7 @@ def test_another_definition_of_a_name_says_how_to_replace_it(changes):
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("name", ["tiny", "VGG-16", "MobileNetV2"])
-def test_what_comes_with_the_package_is_never_replaced(name):
+def test_backbones_of_the_package_are_never_replaced(name):
     before = get_backbone(name)
     with pytest.raises(InvalidParameterError, match="comes with this package and cannot"):
         register_backbone(name, edges, overwrite=True)
@@ -325,7 +325,7 @@ def test_what_comes_with_the_package_is_never_replaced(name):
         ({"name": "a/b"}, "without '/'. Got 'a/b'"),
     ],
 )
-def test_what_cannot_be_registered(arguments, message):
+def test_invalid_backbones_cannot_be_registered(arguments, message):
     before = list_backbones()
     with pytest.raises(InvalidParameterError, match=message):
         register_backbone(**({"name": "edges", "builder": edges} | arguments))

@@ -91,7 +91,7 @@ def test_global_pooling_without_dense_layers(dropout, last):
     assert model.output_shape == (None, 8)
 
 
-def test_one_rate_is_that_of_dense_layers_only():
+def test_one_dropout_rate_applies_to_dense_layers_only():
     model = built(ConvNet((4, 4), dense_units=(5, 6), dropout=0.5))
     assert [name for name in names(model) if "dropout" in name] == [
         "dense1_dropout",
@@ -104,13 +104,13 @@ def test_one_rate_is_that_of_dense_layers_only():
     [("relu", "HeNormal"), ("gelu", "HeNormal"), ("tanh", "GlorotUniform")],
 )
 @pytest.mark.parametrize("batch_norm", [None, "before"])
-def test_weights_start_as_the_activation_needs(activation, initializer, batch_norm):
+def test_the_activation_sets_the_weight_initializer(activation, initializer, batch_norm):
     model = built(ConvNet((4,), activation=activation, batch_norm=batch_norm))
     for name in ("block1_conv1", "dense1"):
         assert type(model.get_layer(name).kernel_initializer).__name__ == initializer
 
 
-def test_normalisation_is_where_it_is_said(rng):
+def test_batch_norm_sets_the_place_of_normalisation(rng):
     pixels = rng.normal(size=(64, *SHAPE)).astype("float32")
     for batch_norm in ("before", "after"):
         model = built(ConvNet((), dense_units=(32,), batch_norm=batch_norm))
@@ -143,7 +143,7 @@ def test_min_image_size_is_the_smallest_that_works(n_blocks, n_more, kernel_size
         *((16, np.nan, 3), (16, 16, "3"), np.array(5), np.ones((3, 1), int)),
     ],
 )
-def test_shapes_that_cannot_be(shape):
+def test_invalid_shapes_are_refused(shape):
     with pytest.raises(NetworkError, match="input_shape must be three whole numbers"):
         ConvNet(filters=(4,)).build(shape)
 
@@ -196,7 +196,7 @@ print(hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights()
 """
 
 
-def test_weights_are_those_of_the_seed():
+def test_the_seed_determines_the_weights():
     network = ConvNet((4, 4), 2, dense_units=8)
     first, again, other = (built(network, seed=seed).get_weights() for seed in (7, 7, 8))
     for a, b, c in zip(first, again, other, strict=True):
@@ -215,7 +215,7 @@ def test_weights_are_the_same_in_another_process(capsys, in_another_process):
     assert capsys.readouterr().out == in_another_process(WEIGHTS)
 
 
-def test_building_and_checking_disturb_nothing():
+def test_building_and_checking_change_no_global_state():
     name, state = keras.layers.Dense(1).name, random.getstate()
     built(ConvNet((4,), batch_norm="before"))
     ConvNet(activation="gelu").check()
@@ -236,7 +236,7 @@ def test_cloned_by_scikit_learn():
     assert network.kernel_size == 3
 
 
-def test_making_one_checks_nothing():
+def test_init_checks_no_parameters():
     units = [-1]
     assert ConvNet(dense_units=units).dense_units is units
 
@@ -257,7 +257,7 @@ def test_making_one_checks_nothing():
         *(("activation", value) for value in ("glu", "threshold")),
     ],
 )
-def test_values_that_cannot_be(parameter, value):
+def test_invalid_values_are_refused(parameter, value):
     network = ConvNet(**{parameter: value})
     with pytest.raises(InvalidParameterError, match=rf"(?s){parameter} .*must be .*Got .* instead"):
         network.check()
@@ -265,19 +265,19 @@ def test_values_that_cannot_be(parameter, value):
         network.build(SHAPE)
 
 
-def test_nothing_at_all_is_no_network():
+def test_a_network_without_layers_is_refused():
     with pytest.raises(InvalidParameterError, match="at least one width where filters=()"):
         ConvNet(filters=(), dense_units=()).check()
 
 
-def test_numbers_of_dropout_rates_are_named():
+def test_error_names_the_number_of_dropout_rates():
     with pytest.raises(
         InvalidParameterError, match="one number or 3: one for each of 2 blocks, then one for each"
     ):
         ConvNet(filters=(4, 4), dropout=(0.1, 0.2)).check()
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_numbers_of_numpy_are_accepted():
     network = ConvNet(
         np.array([4, 8]), np.int64(2), np.int32(5), dropout=np.float32(0.5), dense_units=np.int8(3)
     )

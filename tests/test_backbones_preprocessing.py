@@ -50,7 +50,7 @@ def test_pixels_are_scaled_as_keras_does(name, pixels):
 
 
 @pytest.mark.parametrize("preprocessing", ["caffe", "tf", "torch"])
-def test_modes_are_those_of_keras(preprocessing, pixels):
+def test_modes_agree_with_keras(preprocessing, pixels):
     expected = keras.applications.imagenet_utils.preprocess_input(pixels.copy(), mode=preprocessing)
     np.testing.assert_allclose(scaled(pixels, preprocessing), expected, atol=1e-4)
 
@@ -61,7 +61,7 @@ def test_the_modes_differ(pixels):
 
 
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
-def test_input_is_not_touched(preprocessing, pixels):
+def test_input_is_not_changed(preprocessing, pixels):
     kept = pixels.copy()
     kept.setflags(write=False)
     scaled(kept, preprocessing)
@@ -76,7 +76,7 @@ def test_tiny_is_scaled_to_one(pixels):
 
 
 @pytest.mark.parametrize("wrong", ["imagenet", "TF", "auto", None])
-def test_unknown_preprocessing(wrong):
+def test_unknown_preprocessing_is_refused(wrong):
     with pytest.raises(
         InvalidParameterError, match=f"preprocessing must be one of .* Got {wrong!r}"
     ):

@@ -27,7 +27,7 @@ def test_every_weight_of_the_network_is_in_the_file():
 
 
 @pytest.mark.parametrize("side", [32, 33, 64, 71, 96])
-def test_any_size_works(side, rng):
+def test_the_network_accepts_any_size(side, rng):
     model = build_tiny()
     load_tiny_weights(model)
     maps = model.predict(rng.uniform(-1, 1, (2, side, side, 3)), verbose=0)

@@ -101,7 +101,7 @@ def test_home_may_be_written_with_a_tilde(monkeypatch, tmp_path):
     assert keras_models_folder() == tmp_path / "here" / "models"
 
 
-def test_folder_that_keras_has_yet_to_make_counts(monkeypatch, tmp_path):
+def test_folder_may_not_exist_yet(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "not" / "yet"))
     assert keras_models_folder() == tmp_path / "not" / "yet" / "models"
 
@@ -131,7 +131,7 @@ def test_read_only_home_still_has_its_files(keras_home, no_writing):
     assert pretrained_file(backbone, SIZE) == keras_home / "models" / name
 
 
-def test_networks_without_a_file():
+def test_networks_without_a_weights_file_have_no_path():
     assert pretrained_file(Backbone("any", "module:function"), SIZE) is None
     bundled = pretrained_file(TINY, SIZE)
     assert bundled.is_file()
@@ -158,7 +158,7 @@ def test_file_is_read_once_while_it_stays_the_same(tmp_path, monkeypatch):
     assert file_digest(path) == digest
 
 
-def test_a_file_replaced_by_one_of_the_same_length_and_time_is_another(tmp_path, monkeypatch):
+def test_digest_changes_with_a_replaced_file_of_equal_length_and_time(tmp_path, monkeypatch):
     path, other = tmp_path / "file", tmp_path / "other"
     for number, settled in enumerate((0, digests.SETTLED)):
         monkeypatch.setattr(digests, "SETTLED", settled)
@@ -172,7 +172,7 @@ def test_a_file_replaced_by_one_of_the_same_length_and_time_is_another(tmp_path,
         assert file_digest(path) == hashlib.sha256(b"two%d" % number).hexdigest()
 
 
-def test_a_file_rewritten_in_place_at_once_is_another(tmp_path):
+def test_digest_changes_with_a_file_rewritten_in_place(tmp_path):
     path = tmp_path / "file"
     for content in (b"aaaa", b"bbbb", b"cccc"):
         path.write_bytes(content)
@@ -181,7 +181,7 @@ def test_a_file_rewritten_in_place_at_once_is_another(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder"])
-def test_digest_of_what_is_no_file(tmp_path, kind):
+def test_digest_of_a_path_without_a_file_is_an_error(tmp_path, kind):
     path = tmp_path / "gone" if kind == "missing" else tmp_path
     with pytest.raises(WeightsError, match=r"cannot be read.*'pretrained'") as caught:
         file_digest(path)
@@ -199,7 +199,7 @@ def own_model(units=4, value=None, name="own"):
     return model
 
 
-def test_model_digest_is_of_values():
+def test_equal_models_have_equal_digests():
     assert model_digest(own_model()) == model_digest(own_model())
 
 
@@ -212,7 +212,7 @@ def test_model_digest_ignores_training():
 
 
 @pytest.mark.parametrize("change", ["architecture", "one weight", "activation"])
-def test_model_digest_sees(change):
+def test_model_digest_changes_with(change):
     changed = own_model(units=5) if change == "architecture" else own_model()
     if change == "one weight":
         kernel = np.arange(8.0).reshape(2, 4)
@@ -223,7 +223,7 @@ def test_model_digest_sees(change):
     assert model_digest(changed) != model_digest(own_model())
 
 
-def test_model_digest_of_a_layer_that_cannot_be_described():
+def test_model_digest_of_a_layer_without_config():
     class Secretive(keras.layers.Layer):
         def get_config(self):
             raise NotImplementedError("no config here")
@@ -255,7 +255,7 @@ def test_random_weights_follow_the_seed(name):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2_035", "tiny"])
-def test_random_weights_leave_the_random_state_alone(name):
+def test_random_weights_do_not_change_random_states(name):
     generator = keras.src.random.seed_generator.global_seed_generator()
     states = random.getstate(), str(np.random.get_state()), np.asarray(generator.state)  # noqa: NPY002
     build_backbone(get_backbone(name), None, SIZE, seed=0)
@@ -292,7 +292,7 @@ def test_weights_from_a_file_for_tiny(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mine.weights.h5", FILE])
-def test_weights_of_another_architecture(folder, name):
+def test_weights_of_another_architecture_are_refused(folder, name):
     wider = get_backbone("mobilenet_v2_050")
     with pytest.raises(WeightsError, match=r"do not fit backbone 'mobilenet_v2_050'") as caught:
         build_backbone(wider, folder / name, SIZE, seed=0)
@@ -301,14 +301,14 @@ def test_weights_of_another_architecture(folder, name):
 
 @pytest.mark.parametrize("name", ["text.weights.h5", "text.h5", "text.npz"])
 @pytest.mark.parametrize("backbone", [MOBILENET, TINY], ids=["mobilenet", "tiny"])
-def test_weights_from_what_is_no_weights_file(tmp_path, backbone, name):
+def test_files_without_weights_are_refused(tmp_path, backbone, name):
     (tmp_path / name).write_text("no weights")
     with pytest.raises(WeightsError, match=f"{name} is damaged.*backbone '{backbone.name}'"):
         build_backbone(backbone, tmp_path / name, SIZE, seed=0)
 
 
 @pytest.mark.parametrize("backbone", [MOBILENET, TINY], ids=["mobilenet", "tiny"])
-def test_weights_from_a_file_that_is_not_there(tmp_path, backbone):
+def test_a_missing_weights_file_is_an_error(tmp_path, backbone):
     with pytest.raises(WeightsError, match="There is no weights file") as caught:
         build_backbone(backbone, tmp_path / "gone.h5", SIZE, seed=0)
     assert str(tmp_path / "gone.h5") in str(caught.value)
@@ -318,7 +318,7 @@ def test_weights_from_a_file_that_is_not_there(tmp_path, backbone):
 # --- pretrained weights
 
 
-def test_pretrained_weights_in_the_cache(keras_home, network, folder):
+def test_pretrained_weights_are_read_from_the_cache(keras_home, network, folder):
     shutil.copy(folder / FILE, keras_home / "models")
     for name in ("pretrained", "imagenet"):
         assert_same_weights(build_backbone(MOBILENET, name, SIZE, seed=0), network)
@@ -331,7 +331,7 @@ def test_pretrained_weights_are_downloaded(keras_home, network, folder, monkeypa
     assert (keras_home / "models" / FILE).read_bytes() == (folder / FILE).read_bytes()
 
 
-def test_pretrained_weights_that_cannot_be_had(keras_home):
+def test_unavailable_pretrained_weights_are_an_error(keras_home):
     with pytest.raises(WeightsError, match=r"URL fetch failure.*KERAS_HOME.*backbone='tiny'") as e:
         build_backbone(MOBILENET, "pretrained", SIZE, seed=0)
     assert f"{keras_home / 'models' / FILE} is not there" in str(e.value)
@@ -340,7 +340,7 @@ def test_pretrained_weights_that_cannot_be_had(keras_home):
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
-def test_damaged_pretrained_weights(keras_home, folder, damage):
+def test_damaged_pretrained_weights_are_refused(keras_home, folder, damage):
     content = (folder / FILE).read_bytes()
     content = {"cut": content[: len(content) // 2], "text": b"<html>", "empty": b""}[damage]
     (keras_home / "models" / FILE).write_bytes(content)
@@ -360,9 +360,7 @@ def narrow_stem(monkeypatch):
 
 
 @pytest.mark.parametrize("by_path", [False, True])
-def test_sound_weights_that_do_not_fit_what_this_keras_builds(
-    by_path, keras_home, folder, monkeypatch
-):
+def test_error_of_weights_for_another_keras_version(by_path, keras_home, folder, monkeypatch):
     file = keras_home / "models" / FILE
     file.write_bytes((folder / FILE).read_bytes())
     narrow_stem(monkeypatch)
@@ -377,9 +375,7 @@ def test_sound_weights_that_do_not_fit_what_this_keras_builds(
     assert "damaged" not in said
 
 
-def test_a_file_that_keras_refuses_by_its_digest_is_not_said_to_fit(
-    keras_home, folder, monkeypatch
-):
+def test_error_of_a_file_with_a_wrong_digest(keras_home, folder, monkeypatch):
     (keras_home / "models" / FILE).write_bytes((folder / FILE).read_bytes())
     real = mobilenet_v2.file_utils.get_file
 
@@ -392,7 +388,7 @@ def test_a_file_that_keras_refuses_by_its_digest_is_not_said_to_fit(
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes"), TypeError("unknown"), KeyError("name")])
-def test_a_network_that_cannot_be_built_for_a_file_is_one_error(error, folder, monkeypatch):
+def test_failure_to_build_a_network_is_one_error(error, folder, monkeypatch):
     def fail(*arguments, **options):
         raise error
 
@@ -401,14 +397,14 @@ def test_a_network_that_cannot_be_built_for_a_file_is_one_error(error, folder, m
         build_backbone(MOBILENET, folder / FILE, SIZE, seed=0)
 
 
-def test_damaged_weights_of_tiny(tmp_path, monkeypatch):
+def test_damaged_weights_of_tiny_are_refused(tmp_path, monkeypatch):
     (tmp_path / "tiny_weights.npz").write_bytes(b"damaged")
     monkeypatch.setattr(tiny, "WEIGHTS_PATH", tmp_path / "tiny_weights.npz")
     with pytest.raises(WeightsError, match="'tiny' are damaged"):
         build_backbone(TINY, "pretrained", SIZE, seed=0)
 
 
-def test_weights_of_tiny_are_not_those_it_starts_from():
+def test_pretrained_weights_of_tiny_differ_from_random_ones():
     pretrained, fresh = (build_backbone(TINY, which, SIZE, 0) for which in ("pretrained", None))
     assert any(
         not np.array_equal(a, b)
@@ -416,7 +412,9 @@ def test_weights_of_tiny_are_not_those_it_starts_from():
     )
 
 
-def test_pretrained_weights_in_a_read_only_home(keras_home, network, folder, tmp_path, monkeypatch):
+def test_pretrained_weights_are_read_from_a_read_only_home(
+    keras_home, network, folder, tmp_path, monkeypatch
+):
     shutil.copy(folder / FILE, keras_home / "models")
     for module in (weights, applications):
         monkeypatch.setattr(module, "keras_models_folder", lambda: tmp_path / "elsewhere")
@@ -453,7 +451,7 @@ def outputs_by_keras(efficientnet):
 
 
 @pytest.mark.slow
-def test_efficientnet_is_that_of_keras_wherever_its_file_is(
+def test_efficientnet_agrees_with_keras_for_any_path_of_its_file(
     efficientnet, outputs_by_keras, keras_home, tmp_path, monkeypatch
 ):
     official, mine = outputs_by_keras
@@ -470,7 +468,7 @@ def test_efficientnet_is_that_of_keras_wherever_its_file_is(
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5 * np.ptp(expected))
 
 
-def test_efficientnet_has_another_digest_where_it_is_another_function(efficientnet, keras_home):
+def test_digest_of_efficientnet_changes_with_its_function(efficientnet, keras_home):
     shutil.copy(efficientnet, keras_home / "models")
     pretrained, official, mine = (
         Prefix(get_backbone("efficientnet_b0"), which, 0, SIZE, "none", "avg").digest
@@ -496,7 +494,7 @@ def test_channels_must_come_last(monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_of_it_in_a_new_process(folder, tmp_path):
+def test_weights_load_in_a_new_process(folder, tmp_path):
     """KERAS_HOME does not exist yet, and Keras is imported late."""
     code = f"""
         import sys

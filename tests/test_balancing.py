@@ -60,7 +60,7 @@ class TestOversampling:
     def test_balanced_classes_are_left_as_they_are(self):
         assert oversampled_indices([1, 0, 0, 1], 0).tolist() == [0, 1, 2, 3]
 
-    def test_whole_repetitions_first(self):
+    def test_whole_repetitions_come_first(self):
         assert sorted(oversampled_indices([0] * 6 + [1] * 3, 0)[9:]) == [6, 7, 8]
 
     @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ class TestOversampling:
         assert oversampled_indices(labels, 0).tolist() == [0, 1, 2, 2]
 
     @pytest.mark.parametrize("seed", WRONG_SEEDS)
-    def test_wrong_seed(self, seed):
+    def test_wrong_seeds_are_refused(self, seed):
         with pytest.raises(InvalidParameterError, match=r"seed must be a whole number from 0"):
             oversampled_indices([0, 1], seed)
 
@@ -94,7 +94,7 @@ class TestOversampling:
             (3, "1d"),
         ],
     )
-    def test_wrong_labels(self, labels, message):
+    def test_wrong_labels_are_refused(self, labels, message):
         with pytest.raises(ValueError, match=message):
             oversampled_indices(labels, 0)
 
@@ -211,26 +211,26 @@ class TestValidationSplit:
     @pytest.mark.parametrize(
         "fraction", [0, 1, 0.0, 1.0, -0.1, 1.5, np.nan, np.inf, True, None, "0.1", [0.1]]
     )
-    def test_wrong_fraction(self, fraction):
+    def test_wrong_fractions_are_refused(self, fraction):
         with pytest.raises(InvalidParameterError, match="above 0 and below 1. Got "):
             validation_split([0, 0, 1, 1], fraction, 0)
 
     @pytest.mark.parametrize("seed", WRONG_SEEDS)
-    def test_wrong_seed(self, seed):
+    def test_wrong_seeds_are_refused(self, seed):
         with pytest.raises(InvalidParameterError, match="seed must be a whole number"):
             validation_split([0, 0, 1, 1], 0.5, seed)
 
-    def test_a_class_of_one(self):
+    def test_a_class_of_one_is_refused(self):
         with pytest.raises(
             ValueError, match="two images of each class.* 1 of 'bird', 1 of 'fish';"
         ):
             validation_split(["cat", "cat", "cat", "fish", "bird"], 0.5, 0)
 
-    def test_a_class_whose_images_are_all_the_same(self):
+    def test_a_class_of_one_repeated_image_is_refused(self):
         with pytest.raises(ValueError, match="two different images of each class.* 1 of 'dog';"):
             validation_split(["cat"] * 4 + ["dog"] * 3, 0.5, 0, groups=[1, 2, 3, 4, 5, 5, 5])
 
-    def test_a_class_that_has_only_copies_of_another(self):
+    def test_a_class_of_copies_of_another_is_refused(self):
         with pytest.raises(ValueError, match="Got 0 of 1;"):
             validation_split([0, 0, 1, 1], 0.5, 0, groups=["a", "b", "a", "b"])
 
@@ -238,28 +238,28 @@ class TestValidationSplit:
         with pytest.raises(ValueError, match="1 of 9 and 90 more;"):
             validation_split(np.arange(100), 0.5, 0)
 
-    def test_too_few_to_validate_with(self):
+    def test_too_few_validation_images_are_refused(self):
         message = r"0\.01 is 1 of 100 images, too few .* \(10 of 0, .*Take at least 0\.1\."
         with pytest.raises(InvalidParameterError, match=message):
             validation_split(np.arange(100) % 10, 0.01, 0)
         assert len(validation_split(np.arange(100) % 10, 0.1, 0)[1]) == 10
 
-    def test_too_few_to_train_on(self):
+    def test_too_few_training_images_are_refused(self):
         with pytest.raises(InvalidParameterError, match=r"leaves 1 of 4 .*Take at most 0\.5\."):
             validation_split([0, 0, 1, 1], 0.75, 0)
 
-    def test_a_class_that_would_not_be_trained(self):
+    def test_a_class_without_training_images_is_refused(self):
         with pytest.raises(
             InvalidParameterError, match=r"some classes: 0 of 'rare'\. Take at most"
         ):
             validation_split(["often"] * 98 + ["rare"] * 2, 0.9, 0)
 
     @pytest.mark.parametrize("groups", [[], [1], range(5), "abc"])
-    def test_wrong_number_of_groups(self, groups):
+    def test_a_wrong_number_of_groups_is_refused(self, groups):
         with pytest.raises(ValueError, match="expected one group for each of 4 images. Got"):
             validation_split([0, 0, 1, 1], 0.5, 0, groups)
 
     @pytest.mark.parametrize("labels", [[], [0, None, 0, 1], [[0, 0, 1, 1]]])
-    def test_wrong_labels(self, labels):
+    def test_wrong_labels_are_refused(self, labels):
         with pytest.raises(ValueError, match="expected a label|1d"):
             validation_split(labels, 0.5, 0)

@@ -86,7 +86,7 @@ def test_a_claim_holds_on_its_side_of_the_bound(measuring, measured, bound, at_l
 
 
 @pytest.mark.parametrize("at_least", [True, False])
-def test_no_number_keeps_no_promise(measuring, at_least):
+def test_a_claim_about_nan_does_not_hold(measuring, at_least):
     assert not measuring.Claim("x", float("nan"), 1.0, at_least).holds
 
 
@@ -122,7 +122,7 @@ def test_claims_say_whether_they_hold(measuring):
         (1.5, 1.5, True, "1.50"),
     ],
 )
-def test_a_claim_that_is_missed_by_little_is_not_shown_as_its_bound(
+def test_a_value_just_off_its_bound_is_not_shown_as_the_bound(
     measuring, measured, bound, at_least, shown
 ):
     (row,) = measuring.claims_table([measuring.Claim("x", measured, bound, at_least)]).splitlines()[
@@ -131,7 +131,7 @@ def test_a_claim_that_is_missed_by_little_is_not_shown_as_its_bound(
     assert row.split(" | ")[2] == shown
 
 
-def test_no_claims_are_no_table(measuring):
+def test_table_of_no_claims_is_empty(measuring):
     assert measuring.claims_table([]) == ""
 
 
@@ -142,7 +142,7 @@ def test_numbers_keep_three_digits(measuring, value):
     assert float(measuring.number(value)) == pytest.approx(value, rel=6e-3)
 
 
-def test_memory_is_that_of_this_process(measuring):
+def test_memory_is_measured_for_this_process(measuring):
     before = measuring.resident_bytes()
     # More than the C library ever gives out of memory that this process has had before (32 MB).
     held = np.ones(60_000_000, np.uint8)
@@ -151,7 +151,7 @@ def test_memory_is_that_of_this_process(measuring):
     assert held.all()
 
 
-def test_the_summary_counts_claims_and_names_those_that_do_not_hold(run, measuring):
+def test_the_summary_counts_claims_and_names_missed_ones(run, measuring):
     claims = [measuring.Claim("good", 3.0, 2.0), measuring.Claim("bad", 1.0, 2.0)]
     sections = [f"## First\n\n{measuring.claims_table(claims)}", "## Second\n\nno claims"]
     text = run.summary(sections)
@@ -163,7 +163,7 @@ def test_the_summary_counts_claims_and_names_those_that_do_not_hold(run, measuri
 PAGE = BENCHMARKS.parent / "docs" / "benchmarks.md"
 
 
-def test_the_page_is_what_run_writes_from_its_own_tables(run):
+def test_run_rewrites_the_page_from_its_tables(run):
     text = PAGE.read_text(encoding="utf-8")
     page = run.read_page(text)
     assert [*page.sections] == [*run.SCRIPTS]
@@ -184,7 +184,7 @@ def run_with(run, monkeypatch, *arguments):
     run.main()
 
 
-def test_a_section_that_is_measured_again_changes_the_headline(run, tmp_path, monkeypatch):
+def test_a_new_section_changes_the_headline(run, tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     run_with(run, monkeypatch, "--only", "store", "heads", "memory", "--output", page)
     first = page.read_text()
@@ -199,7 +199,7 @@ def test_a_section_that_is_measured_again_changes_the_headline(run, tmp_path, mo
     assert "1 of 3 claims hold." in page.read_text()
 
 
-def test_a_section_of_another_machine_says_so(run, tmp_path, monkeypatch):
+def test_a_section_names_another_machine(run, tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     monkeypatch.setattr(run, "machine_facts", lambda: "- one core\n- keras 3.15.1\n")
     run_with(run, monkeypatch, "--only", "heads", "store", "--output", page)
@@ -222,20 +222,20 @@ def test_claims_of_a_page_can_be_counted_again(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["--only"], ["--only", "sotre"], ["--only", "run"]])
-def test_a_run_of_nothing_is_an_error(run, monkeypatch, capsys, arguments):
+def test_a_run_of_no_known_script_is_an_error(run, monkeypatch, capsys, arguments):
     with pytest.raises(SystemExit):
         run_with(run, monkeypatch, *arguments)
     assert "--only without names" in (said := capsys.readouterr().err) or "store" in said
 
 
-def test_the_machine_is_described_and_not_named(run):
+def test_the_description_of_the_machine_has_no_name(run):
     facts = run.machine_facts()
     assert "numpy" in facts
     assert platform.node() not in facts
     assert str(BENCHMARKS.parent) not in facts
 
 
-def test_a_script_that_fails_is_said_to(run, tmp_path, monkeypatch):
+def test_the_section_of_a_failed_script_says_so(run, tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text('"""What it shows."""\nprint("before")\n1 / 0\n')
     monkeypatch.setattr(run, "__file__", str(tmp_path / "run.py"))
     text = run.section("broken", ["--quick"])
@@ -253,7 +253,7 @@ def scripts():
 
 
 @pytest.mark.parametrize("name", scripts())
-def test_what_a_script_uses_is_there(name):
+def test_every_script_imports_and_has_a_main(name):
     module = importlib.import_module(name)
     assert callable(module.main)
     assert module.__doc__.splitlines()[0].endswith(".")

@@ -62,7 +62,7 @@ class Pruning(keras.callbacks.Callback):
             raise PrunedError
 
 
-def test_a_history_and_an_object_of_ones_own_are_filled():
+def test_a_history_and_a_callback_of_the_caller_are_filled():
     history, notes = keras.callbacks.History(), Notes()
     fitted = tiny(history, notes).fit(IMAGES, LABELS)
     assert history.history == fitted.history_
@@ -72,7 +72,7 @@ def test_a_history_and_an_object_of_ones_own_are_filled():
 
 
 @pytest.mark.slow
-def test_a_history_goes_on_over_phases_and_fits():
+def test_a_history_continues_over_phases_and_fits():
     history = keras.callbacks.History()
     how = {"trainable_layers": "top", "fine_tune_epochs": 2}
     fitted = tiny(history, **how).fit(IMAGES, LABELS)
@@ -89,7 +89,7 @@ def test_a_logger_has_a_line_for_each_epoch(tmp_path):
     assert losses == pytest.approx(fitted.history_["loss"])
 
 
-def test_what_prunes_ends_the_fit_with_a_state_to_use():
+def test_a_pruning_callback_ends_the_fit_with_a_usable_state():
     pruning = Pruning(1)
     classifier = tiny(pruning)
     with pytest.raises(PrunedError):
@@ -151,7 +151,7 @@ def test_newer_versions_of_keras_pickle_all_of_these(tmp_path):
 
 
 @pytest.mark.parametrize("error", [PrunedError, KeyboardInterrupt])
-def test_after_a_failure_too(error, tmp_path):
+def test_an_estimator_can_be_used_after_a_failure(error, tmp_path):
     def fail(epoch, logs):
         raise error
 
@@ -166,7 +166,7 @@ def test_after_a_failure_too(error, tmp_path):
     clone(classifier.set_params(callbacks=[notes, logger])).fit(IMAGES, LABELS)
 
 
-def test_what_fails_at_the_end_does_not_hide_what_failed_first():
+def test_an_error_at_the_end_does_not_hide_the_first_one():
     def fail(*_):
         raise ZeroDivisionError
 
@@ -176,7 +176,7 @@ def test_what_fails_at_the_end_does_not_hide_what_failed_first():
         tiny(keras.callbacks.LambdaCallback(on_train_end=fail)).fit(IMAGES, LABELS)
 
 
-def test_no_callback_keeps_the_trainers_model_alive():
+def test_callbacks_do_not_keep_the_trainers_model_alive():
     trainers._trainers.clear()
     seen = []
 
@@ -202,7 +202,7 @@ def test_clones_in_a_search_have_copies():
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_the_weights_that_early_stopping_of_ones_own_restores_are_kept(early):
+def test_weights_restored_by_keras_early_stopping_are_kept(early):
     # The largest loss is that of the first epoch.
     stopping = keras.callbacks.EarlyStopping(
         "loss", mode="max", patience=1 if early else 9, restore_best_weights=True
@@ -227,7 +227,7 @@ def test_the_weights_that_early_stopping_of_ones_own_restores_are_kept(early):
     ids=["model", "weights", "backup", "subclass"],
 )
 @pytest.mark.parametrize("backbone", ["tiny", ConvNet((2,))])
-def test_what_saves_a_part_of_the_network_is_refused_before_any_work(saving, backbone):
+def test_saving_callbacks_are_refused_before_any_work(saving, backbone):
     classifier = tiny(Notes(), saving).set_params(backbone=backbone)
     with pytest.raises(InvalidParameterError, match=r"early_stopping=True.*save_model") as caught:
         classifier.fit(["there is no such file.png"] * N, LABELS)

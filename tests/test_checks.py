@@ -66,7 +66,7 @@ def test_all_other_activations_of_keras_work_in_networks_and_heads(name):
         (("1", 0), "a finite number of at least 0. Got '1' instead"),
     ],
 )
-def test_numbers_out_of_bounds(arguments, expected):
+def test_numbers_out_of_bounds_are_refused(arguments, expected):
     assert refusal(check_number, "rate", *arguments) == f"rate must be {expected}."
 
 
@@ -82,14 +82,14 @@ def test_bounds_may_be_left_out():
             check_number("rate", value, 0, 1, **options)
 
 
-def test_numbers_within_bounds():
+def test_numbers_within_bounds_are_accepted():
     for value in (0, 1, 0.5, np.float32(0.25), Fraction(1, 3)):
         check_number("rate", value, 0, 1)
     check_number("rate", np.int64(3), 1, whole=True)
     check_number("rate", 10**400, 0, whole=True)
 
 
-def test_choices_flags_and_levels():
+def test_checks_of_choices_flags_and_levels():
     check_choice("order", None, (None, "size"))
     check_flag("shuffle", np.bool_(False))
     check_verbose(True)
@@ -102,7 +102,7 @@ def test_choices_flags_and_levels():
     assert "verbose must be a whole number of at least 0" in refusal(check_verbose, 0.5)
 
 
-def test_widths_rates_and_seeds():
+def test_checks_of_widths_rates_and_seeds():
     check_widths("filters", np.array([4, 8]))
     check_rates("dropout", 0.5, 2, "one for each layer")
     check_rates("dropout", (0, np.float32(0.5)), 2, "one for each layer")

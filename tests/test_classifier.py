@@ -80,7 +80,7 @@ def count_passes(monkeypatch):
 # What it learns ------------------------------------------------------------------------------
 
 
-def test_it_learns_and_says_so_in_the_words_of_scikit_learn(images, labels):
+def test_it_learns_and_has_the_attributes_of_scikit_learn(images, labels):
     classifier = tiny()
     assert classifier.fit(images, labels) is classifier
     assert classifier.score(images, labels) == 1.0
@@ -94,7 +94,7 @@ def test_it_learns_and_says_so_in_the_words_of_scikit_learn(images, labels):
 
 
 @pytest.mark.parametrize("values", [("a", "b"), (7, -3), (True, False), (0, 1)])
-def test_two_classes_of_any_label(images, values):
+def test_two_classes_may_have_labels_of_any_type(images, values):
     y = np.array(values)[np.arange(N) % 2]
     classifier = tiny().fit(images, y)
     assert classifier.classes_.tolist() == sorted(values)
@@ -137,7 +137,7 @@ def test_a_class_weight_is_a_weight_of_its_samples(images, labels):
     )
 
 
-def test_missing_labels_of_pandas(images, labels):
+def test_missing_labels_of_pandas_are_refused(images, labels):
     pd = pytest.importorskip("pandas")
     y = pd.Series(labels, dtype="string")
     assert tiny().fit(images, y).classes_.tolist() == ["across", "down", "noise"]
@@ -163,7 +163,7 @@ def test_a_grid_search_puts_every_distinct_image_through_the_network_once(
     assert sum(seen) == N
 
 
-def test_paths_go_through_once_too_and_refits_need_no_network(files, labels, monkeypatch):
+def test_paths_go_through_once_and_refits_need_no_network(files, labels, monkeypatch):
     seen = count_passes(monkeypatch)
     cross_val_score(tiny(), files, labels, cv=3)
     assert sum(seen) == N
@@ -173,7 +173,7 @@ def test_paths_go_through_once_too_and_refits_need_no_network(files, labels, mon
     tiny(l2=0.5).fit(files, labels)
 
 
-def test_without_a_cache_nothing_is_kept(images, labels):
+def test_features_are_not_kept_without_a_cache(images, labels):
     tiny(cache=None).fit(images, labels)
     assert shared_store().info().entries == 0
 
@@ -197,7 +197,7 @@ def test_the_kind_of_input_does_not_matter(images, labels, files):
         assert_rows_agree(classifier.predict_proba(X), expected, kind)
 
 
-def test_rows_are_images_with_a_shape(images, labels):
+def test_rows_of_pixels_are_read_with_image_shape(images, labels):
     rows = images.reshape(N, -1)
     classifier = tiny(image_shape=(32, 32, 3)).fit(rows, labels)
     assert classifier.n_features_in_ == 32 * 32 * 3
@@ -228,7 +228,7 @@ def test_the_pixel_range_is_decided_at_fit(images, labels):
     assert tiny().fit(images, labels).pixel_range_ == (0, 255)
 
 
-def test_floats_on_another_scale_than_in_fit_are_warned_of(images, labels):
+def test_floats_on_another_scale_than_in_fit_raise_a_warning(images, labels):
     floats = images.astype(np.float32) + 0.25
     classifier = tiny().fit(floats, labels)
     assert classifier.pixel_range_ == (0, 255)
@@ -237,7 +237,7 @@ def test_floats_on_another_scale_than_in_fit_are_warned_of(images, labels):
         classifier.predict(floats / 256)
 
 
-def test_dark_floats_are_read_as_they_are_with_a_warning(images, labels):
+def test_dark_floats_are_not_rescaled_and_raise_a_warning(images, labels):
     with pytest.warns(TransferclfWarning, match=r"pixel_range=\(0, 15\)"):
         tiny().fit(np.round(images / 255 * 16), labels)
 
@@ -277,7 +277,7 @@ def test_refitting_gives_a_new_model(images, labels):
     assert classifier.fit(images, np.roll(labels, 1)).model_ is not first
 
 
-def test_a_keras_model_of_ones_own(images, labels):
+def test_a_keras_model_is_a_backbone(images, labels):
     import keras
 
     inputs = keras.Input((32, 32, 3))
@@ -299,7 +299,7 @@ def test_a_keras_model_of_ones_own(images, labels):
 # The rules of estimators ---------------------------------------------------------------------
 
 
-def test_predicting_changes_nothing(images, labels):
+def test_predicting_does_not_change_the_estimator(images, labels):
     classifier = tiny().fit(images, labels)
     before = {name: id(value) for name, value in vars(classifier).items()}
     classifier.predict(images)
@@ -308,7 +308,7 @@ def test_predicting_changes_nothing(images, labels):
     assert {name: id(value) for name, value in vars(classifier).items()} == before
 
 
-def test_parameters_set_after_fitting_wait_for_the_next_fit(images, labels):
+def test_parameters_set_after_fitting_apply_to_the_next_fit(images, labels):
     wide = np.concatenate([images, np.roll(images, 1, axis=0)], axis=2)
     classifier = tiny().fit(wide, labels)
     before = classifier.predict_proba(wide)
@@ -317,7 +317,7 @@ def test_parameters_set_after_fitting_wait_for_the_next_fit(images, labels):
     assert not np.allclose(classifier.fit(wide, labels).predict_proba(wide), before)
 
 
-def test_fit_leaves_parameters_and_inputs_alone(images, labels):
+def test_fit_does_not_change_parameters_and_inputs(images, labels):
     images.flags.writeable = labels.flags.writeable = False
     classifier = tiny(class_weight={"down": 2.0})
     before = copy.deepcopy(classifier.get_params())
@@ -326,13 +326,13 @@ def test_fit_leaves_parameters_and_inputs_alone(images, labels):
     assert classifier.get_params() == before
 
 
-def test_fitting_again_gives_the_same(images, labels):
+def test_fitting_again_gives_equal_predictions(images, labels):
     classifier = tiny().fit(images, labels)
     first = classifier.predict_proba(images)
     np.testing.assert_array_equal(classifier.fit(images, labels).predict_proba(images), first)
 
 
-def test_cloning_forgets_and_copies_nothing_else(images, labels):
+def test_clones_have_the_parameters_and_are_not_fitted(images, labels):
     classifier = tiny(l2=0.5).fit(images, labels)
     fresh = clone(classifier)
     assert fresh.get_params() == classifier.get_params()
@@ -341,7 +341,7 @@ def test_cloning_forgets_and_copies_nothing_else(images, labels):
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy], ids=["pickle", "deepcopy"])
-def test_copies_predict_the_same(images, labels, copied):
+def test_copies_give_equal_predictions(images, labels, copied):
     classifier = tiny().fit(images, labels)
     _ = classifier.model_  # is not pickled along
     twin = copied(classifier)
@@ -356,13 +356,13 @@ def test_copies_predict_the_same(images, labels, copied):
     )
 
 
-def test_it_stands_in_pipelines(images, labels):
+def test_it_works_in_pipelines(images, labels):
     darken = FunctionTransformer(lambda X: X // 2)
     pipeline = make_pipeline(darken, tiny()).fit(images, labels)
     assert pipeline.score(images, labels) == 1.0
 
 
-def test_random_weights_follow_random_state_and_touch_no_other(images, labels):
+def test_random_weights_follow_random_state_and_change_no_global_state(images, labels):
     import keras
 
     random.seed(1)
@@ -380,7 +380,7 @@ def test_random_weights_follow_random_state_and_touch_no_other(images, labels):
 
 
 @pytest.mark.slow
-def test_random_state_may_be_a_generator_of_scikit_learn_or_nothing(images, labels):
+def test_random_state_may_be_a_random_state_object_or_none(images, labels):
     first, again = (
         tiny(weights=None, random_state=np.random.RandomState(4)).fit(images, labels)
         for _ in range(2)
@@ -396,7 +396,7 @@ def test_clones_with_the_same_seed_share_random_features(images, labels, monkeyp
     assert sum(seen) == N
 
 
-def test_verbose_tells_what_happens(images, labels, capsys):
+def test_verbose_prints_the_steps(images, labels, capsys):
     tiny().fit(images, labels)
     assert capsys.readouterr().out == ""
     tiny(verbose=1, cache=None).fit(images, labels)
@@ -405,7 +405,7 @@ def test_verbose_tells_what_happens(images, labels, capsys):
     assert "linear head" in shown
 
 
-def test_tags_are_true():
+def test_tags_describe_the_classifier():
     tags = TransferClassifier().__sklearn_tags__()
     assert tags.estimator_type == "classifier"
     assert tags.input_tags.positive_only
@@ -436,7 +436,7 @@ def wrong_floats(value):
     ],
 )
 @pytest.mark.usefixtures("no_network")
-def test_images_that_are_none(X, match):
+def test_values_that_are_no_images_raise_an_error(X, match):
     with pytest.raises(ImageError, match=match):
         tiny().fit(X, ["a", "b"] * (len(X) // 2))
 
@@ -455,7 +455,7 @@ def test_images_that_are_none(X, match):
     ],
 )
 @pytest.mark.usefixtures("no_network")
-def test_targets_that_are_none(images, y, match):
+def test_values_that_are_no_targets_raise_an_error(images, y, match):
     with pytest.raises(ValueError, match=match):
         tiny().fit(images, y)
 
@@ -495,13 +495,13 @@ def test_targets_that_are_none(images, y, match):
     ],
 )
 @pytest.mark.usefixtures("no_network")
-def test_parameters_that_cannot_be(images, labels, options, match):
+def test_invalid_parameters_are_refused(images, labels, options, match):
     with pytest.raises(InvalidParameterError, match=match):
         tiny().set_params(**options).fit(images, labels)
 
 
 @pytest.mark.usefixtures("no_network")
-def test_an_unknown_backbone_names_the_nearest(images, labels):
+def test_error_of_an_unknown_backbone_names_the_nearest(images, labels):
     with pytest.raises(UnknownBackboneError, match="did you mean 'resnet50'"):
         TransferClassifier("resnet5").fit(images, labels)
 
@@ -517,7 +517,7 @@ def test_an_unknown_backbone_names_the_nearest(images, labels):
     ],
 )
 @pytest.mark.usefixtures("no_network")
-def test_sample_weights_that_cannot_be(images, labels, weights, match):
+def test_invalid_sample_weights_are_refused(images, labels, weights, match):
     with pytest.raises(ValueError, match=match):
         tiny().fit(images, labels, sample_weight=weights)
 
@@ -531,7 +531,7 @@ def test_missing_files_are_all_named(files, labels):
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_truncated_and_a_false_image_are_reported_together(files, labels, images):
+def test_a_truncated_and_an_invalid_image_are_reported_together(files, labels, images):
     Image.fromarray(images[5]).save(files[5].with_suffix(".jpg"), quality=95)
     whole = files[5].with_suffix(".jpg").read_bytes()
     files[5] = files[5].with_suffix(".jpg")
@@ -543,7 +543,7 @@ def test_a_truncated_and_a_false_image_are_reported_together(files, labels, imag
     assert "truncated" in str(it.value)
 
 
-def test_a_decompression_bomb(files, labels, monkeypatch):
+def test_a_decompression_bomb_is_refused(files, labels, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageReadError, match="decompression bomb"):
         tiny().fit(files, labels)
@@ -562,19 +562,21 @@ def test_small_images_are_enlarged(labels, rng):
 
 
 @pytest.mark.usefixtures("no_network")
-def test_weights_that_are_not_there(images, labels, tmp_path):
+def test_missing_weights_are_an_error(images, labels, tmp_path):
     with pytest.raises(WeightsError, match=r"none\.h5"):
         tiny(weights=tmp_path / "none.h5").fit(images, labels)
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
-def test_before_fitting(images, method):
+def test_predicting_before_fitting_is_an_error(images, method):
     with pytest.raises(NotFittedError):
         getattr(tiny(), method)(images)
     assert not hasattr(tiny(), "model_")
 
 
-def test_files_are_known_whatever_the_classifier_was_fitted_on(images, labels, files, monkeypatch):
+def test_stored_features_of_files_serve_a_classifier_fitted_to_arrays(
+    images, labels, files, monkeypatch
+):
     tiny().fit(files, labels)
     seen = count_passes(monkeypatch)
     tiny().fit(images, labels).predict(files)

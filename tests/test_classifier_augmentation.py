@@ -91,7 +91,7 @@ def test_folds_and_grid_points_share_the_views(images, labels):
 
 
 @pytest.mark.parametrize("changes", [{}, {"hidden_units": (32,), "epochs": 15}])
-def test_who_was_trained_on_views_knows_them(changes):
+def test_training_on_views_raises_their_score(changes):
     digits = load_digits()
     gray, answers = (digits.images * 15).astype(np.uint8), digits.target
     upside_down, truth = gray[150:300, ::-1], answers[150:300]
@@ -103,7 +103,7 @@ def test_who_was_trained_on_views_knows_them(changes):
     assert plain.augmentation_ is None
 
 
-def test_linear_heads_of_views_are_those_of_all_their_features(images, labels):
+def test_linear_heads_are_fitted_to_the_features_of_all_views(images, labels):
     varied = tiny(augmentation=TURNED).fit(images, labels)
     assert isinstance(varied.head_, LinearHead)
     every = [varied.prefix_.forward()(view) for view in looks_at(images)]
@@ -144,7 +144,7 @@ def test_every_epoch_has_every_sample_once_in_one_of_its_views(data):
     np.testing.assert_array_equal(fewer, orders[:2])
 
 
-def test_copies_of_an_image_come_in_views_of_their_own():
+def test_copies_of_an_image_have_different_views():
     positions = np.array([0, 1, 1, 1])
     samples = Samples.of(np.zeros((10, 1)), np.array([0, 1]), np.ones(2), positions)
     views = [np.sort(order[order % 2 == 1] // 2) for order in epoch_orders(samples, 60, seed=0)]
@@ -170,7 +170,7 @@ def test_pixels_are_varied_afresh_in_every_epoch(images, labels, augmentation):
     assert losses == again.history_["loss"] != other.history_["loss"]
 
 
-def test_everything_may_be_mixed_where_all_layers_are_trained(images, labels):
+def test_training_of_all_layers_may_mix_images(images, labels):
     import keras
 
     inputs = keras.Input((SIDE, SIDE, 3))
@@ -204,7 +204,7 @@ def wide(rng):
 @pytest.mark.parametrize("make", [tiny, plain_net])
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("looks", ["views", "crops", "both"])
-def test_predictions_are_means_over_all_looks(wide, make, n_classes, looks):
+def test_predictions_average_all_looks(wide, make, n_classes, looks):
     labels = np.array(["a", "b", "c"])[np.arange(N) % n_classes]
     fitted = make(augmentation=TURNED, test_time_augmentation=looks).fit(wide, labels)
     seen_as = looks_at(wide) if looks != "crops" else []
@@ -231,7 +231,7 @@ def test_predictions_are_means_over_all_looks(wide, make, n_classes, looks):
     assert fitted.__dict__ == before
 
 
-def test_views_of_a_recipe_that_only_mixes_are_none(images, labels):
+def test_mixing_alone_adds_no_views_to_predictions(images, labels):
     mixing = Augmentation(mixup=0.3)
     fitted = plain_net(augmentation=mixing).fit(images, labels)
     plain = fitted.predict_proba(images)
@@ -257,7 +257,7 @@ def test_views_in_predictions_need_an_augmentation(images, labels):
             fitted.set_params(test_time_augmentation=looks).predict(images)
 
 
-def test_changing_the_recipe_after_fitting_waits_for_the_next_fit(images, labels):
+def test_a_new_recipe_applies_to_the_next_fit(images, labels):
     recipe = Augmentation(rotation=30, shift=0.1, views=2)
     fitted = tiny(augmentation=recipe, test_time_augmentation="views").fit(images, labels)
     before = fitted.predict_proba(images)
@@ -272,7 +272,7 @@ def uneven():
 
 
 @pytest.mark.parametrize("make", [tiny, plain_net])
-def test_oversampled_classes_are_of_one_size(images, uneven, make):
+def test_oversampled_classes_have_equal_sizes(images, uneven, make):
     fitted = make(oversample=True).fit(images, uneven)
     assert np.bincount(uneven[fitted.sample_indices_]).tolist() == [12, 12, 12]
     assert set(fitted.sample_indices_) == set(range(N))
@@ -297,7 +297,7 @@ def test_copies_never_cross_to_the_validation_images(images, uneven, make):
 
 
 @pytest.mark.parametrize("augmentation", [None, TURNED])
-def test_oversampling_is_fitting_on_the_images_again(images, uneven, augmentation):
+def test_oversampling_equals_fitting_on_repeated_images(images, uneven, augmentation):
     fitted = tiny(oversample=True, augmentation=augmentation).fit(images, uneven)
     chosen = fitted.sample_indices_
     again = tiny(augmentation=augmentation).fit(images[chosen], uneven[chosen])
@@ -314,7 +314,7 @@ def test_oversampling_is_fitting_on_the_images_again(images, uneven, augmentatio
     ],
     ids=["pixels", "pixels afresh", "linear", "hidden"],
 )
-def test_weights_of_classes_are_weights_of_their_samples(images, labels, classifier, rng):
+def test_class_weights_act_as_sample_weights(images, labels, classifier, rng):
     labels = rng.permutation(labels)  # nothing to be seen, so that all is left to the weights
     plain = classifier.fit(images, labels).predict_proba(images)
     by_sample = classifier.fit(images, labels, np.where(labels == 1, 30.0, 1)).predict_proba(images)
@@ -324,7 +324,7 @@ def test_weights_of_classes_are_weights_of_their_samples(images, labels, classif
     assert heavy[others, 1].mean() > plain[others, 1].mean() + 0.01
 
 
-def test_a_weight_of_two_is_the_image_and_its_views_twice(images, labels):
+def test_a_weight_of_two_equals_the_image_and_its_views_twice(images, labels):
     weights = np.where(np.arange(N) < 9, 2.0, 1.0)
     weighed = tiny(augmentation=TURNED).fit(images, labels, weights).predict_proba(images)
     twice = np.concatenate([np.arange(N), np.arange(9)])
@@ -332,7 +332,7 @@ def test_a_weight_of_two_is_the_image_and_its_views_twice(images, labels):
     np.testing.assert_allclose(weighed, doubled, atol=1e-4)
 
 
-def test_the_seeds_of_dropout_come_before_that_of_augmentation(images, labels):
+def test_dropout_seeds_are_drawn_before_the_augmentation_seed(images, labels):
     """The order decides which random numbers dropout gets, and what a checkpoint restores."""
     TransferClassifier(
         ConvNet((2,), dense_units=()), image_size=8, hidden_units=(3,), dropout=0.3, epochs=1,

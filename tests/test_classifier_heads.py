@@ -64,7 +64,7 @@ def test_every_optimizer_trains(images, labels, optimizer):
 
 
 @pytest.mark.slow
-def test_auto_is_the_optimum_where_there_is_one(images, labels):
+def test_auto_finds_the_optimum_of_a_convex_loss(images, labels):
     linear = tiny(hidden_units=(), epochs=20).fit(images, labels)
     assert isinstance(linear.head_, LinearHead)
     by_adam = tiny(hidden_units=(), optimizer="adam", epochs=400, learning_rate=3e-3, l2=0.1)
@@ -90,7 +90,7 @@ def test_a_search_over_heads_passes_images_once(images, labels):
     assert probe.prefix_.forward().images_seen - before == N - 1
 
 
-def test_same_seed_same_head(images, labels):
+def test_equal_seeds_give_equal_heads(images, labels):
     seeds = (0, 1, 0, np.random.RandomState(3), np.random.RandomState(3))
     found = [
         tiny(dropout=0.5, epochs=2, random_state=seed).fit(images, labels).predict_proba(images)
@@ -103,7 +103,7 @@ def test_same_seed_same_head(images, labels):
     assert scores[0] == scores[1]
 
 
-def test_weights_matter(images, labels, rng):
+def test_sample_and_class_weights_have_an_effect(images, labels, rng):
     labels = rng.permutation(labels)  # nothing to be seen, so that all is left to the weights
     plain = tiny(epochs=40, l2=0.5).fit(images, labels).predict_proba(images)
     heavy = tiny(epochs=40, l2=0.5, class_weight={"down": 20}).fit(images, labels)
@@ -115,13 +115,13 @@ def test_weights_matter(images, labels, rng):
     )
 
 
-def test_pickled_before_and_after(images, labels):
+def test_heads_are_pickled_before_and_after_fitting(images, labels):
     classifier = pickle.loads(pickle.dumps(tiny())).fit(images, labels)
     again = pickle.loads(pickle.dumps(classifier))
     np.testing.assert_array_equal(again.predict_proba(images), classifier.predict_proba(images))
 
 
-def test_new_parameters_do_not_change_what_was_fitted(images, labels):
+def test_new_parameters_do_not_change_a_fitted_head(images, labels):
     classifier = tiny(dropout=0.2).fit(images, labels)
     before = classifier.predict_proba(images)
     classifier.set_params(hidden_units=(3, 3), activation="sigmoid", dropout=(0.1, 0.1))
@@ -169,7 +169,7 @@ def test_verbose_shows_the_epochs(images, labels, capsys):
         ({"fine_tune_learning_rate": -1e-3}, "fine_tune_learning_rate must be"),
     ],
 )
-def test_parameters_that_cannot_be_are_refused_before_any_work(images, labels, changes, message):
+def test_invalid_parameters_are_refused_before_any_work(images, labels, changes, message):
     paths = ["there is no such file.png"] * N
     with pytest.raises(InvalidParameterError, match=message):
         tiny(**changes).fit(paths, labels)

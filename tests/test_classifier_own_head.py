@@ -91,7 +91,7 @@ def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, cha
 
 
 @pytest.mark.slow
-def test_another_head_needs_no_other_pass_over_the_images(images, labels):
+def test_a_second_head_needs_no_second_pass_over_the_images(images, labels):
     first = tiny(epochs=2).fit(images, labels)
     before = first.prefix_.forward().images_seen
     grid = {"head": [averaged, normalised], "learning_rate": [1e-3, 1e-2]}
@@ -148,7 +148,7 @@ def test_its_batch_normalisation_learns(images, labels):
     assert np.abs(keras.ops.convert_to_numpy(norm.gamma) - 1).max() > 1e-3
 
 
-def test_pickled_cloned_and_predicting_again(images, labels):
+def test_pickles_and_clones_give_equal_predictions(images, labels):
     from transferclf.training import trainer
 
     fitted = tiny(head=normalised, epochs=3).fit(images, labels)
@@ -167,7 +167,7 @@ def test_pickled_cloned_and_predicting_again(images, labels):
 
 
 @pytest.mark.slow
-def test_it_stands_on_networks_from_nothing_and_on_views(images, labels):
+def test_it_works_on_networks_from_scratch_and_on_views(images, labels):
     def flat(features):
         return layers.Dense(6, activation="tanh")(layers.Flatten()(features))
 
@@ -196,7 +196,7 @@ def test_a_callable_object_is_a_head_too(images, labels):
     assert fitted.model_.layers[-2].units == 5
 
 
-def test_names_of_its_layers_may_be_those_of_others(images, labels):
+def test_its_layers_may_have_names_of_other_layers(images, labels):
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 255)(inputs)
     x = layers.Conv2D(4, 3, strides=2, name="conv")(x)
@@ -213,7 +213,7 @@ def test_names_of_its_layers_may_be_those_of_others(images, labels):
     )
 
 
-def test_a_layer_of_a_former_call_is_none_of_this_one(images, labels):
+def test_a_layer_shared_between_calls_is_refused(images, labels):
     dense = layers.Dense(4)
     classifier = tiny(head=lambda maps: dense(averaged(maps)), epochs=2)
     with pytest.raises(NetworkError, match="make it inside of head"):
@@ -236,7 +236,7 @@ def failing(maps):
         (lambda: None, TypeError, "argument"),
     ],
 )
-def test_functions_that_build_no_head(images, labels, head, error, message):
+def test_functions_that_build_no_head_are_refused(images, labels, head, error, message):
     classifier = tiny(head=head, epochs=2)
     with pytest.raises(error, match=message):
         classifier.fit(images, labels)
@@ -261,7 +261,7 @@ def reading(maps):
 
 
 @pytest.mark.slow
-def test_what_a_head_reads_may_change_between_fits_and_after_them(images, labels, monkeypatch):
+def test_values_read_by_a_head_may_change_between_fits(images, labels, monkeypatch):
     first = tiny(head=reading, epochs=2).fit(images, labels)
     before = first.predict_proba(images)
     again = tiny(head=reading, epochs=2).fit(images, labels)
@@ -282,7 +282,7 @@ def test_what_a_head_reads_may_change_between_fits_and_after_them(images, labels
     assert off(loaded, images) < 1e-5
 
 
-def test_code_that_the_graph_does_not_hold_shares_no_training(images, labels, monkeypatch):
+def test_heads_with_lambda_layers_share_no_compiled_training(images, labels, monkeypatch):
     def scaled(maps):
         return layers.Lambda(lambda x: x * Settings.factor)(averaged(maps))
 
@@ -299,7 +299,7 @@ def sequential():
 
 
 @pytest.mark.slow
-def test_a_layer_or_a_sequential_model_is_a_head_of_which_a_copy_is_trained(images, labels):
+def test_fit_trains_a_copy_of_a_layer_or_sequential_model(images, labels):
     shared = sequential()
     first = tiny(head=shared, epochs=2).fit(images, labels)
     assert not shared.built
@@ -316,7 +316,7 @@ def test_a_layer_or_a_sequential_model_is_a_head_of_which_a_copy_is_trained(imag
 
 
 @pytest.mark.slow
-def test_a_built_model_as_a_head_starts_from_its_weights_and_keeps_them(images, labels):
+def test_fit_starts_from_the_weights_of_a_built_model_and_keeps_them(images, labels):
     shared = sequential()
     shared.build((None, 1, 1, 1152))
     kernel = np.random.default_rng(5).normal(size=(1152, 8)).astype(np.float32)
@@ -329,7 +329,7 @@ def test_a_built_model_as_a_head_starts_from_its_weights_and_keeps_them(images, 
 
 
 @pytest.mark.slow
-def test_a_head_of_models_within_models_is_flat(images, labels):
+def test_a_head_of_nested_models_becomes_flat(images, labels):
     def nested(maps):
         return keras.Sequential([sequential(), layers.Dense(4)])(maps)
 
@@ -351,6 +351,6 @@ def test_a_head_of_models_within_models_is_flat(images, labels):
         {"optimizer": "lbfgs"},
     ],
 )
-def test_what_cannot_go_with_it_or_be_it_is_refused_before_any_work(labels, changes):
+def test_invalid_heads_and_conflicting_parameters_are_refused(labels, changes):
     with pytest.raises(InvalidParameterError, match="head"):
         tiny(**changes).fit(["there is no such file.png"] * N, labels)

@@ -110,7 +110,7 @@ def take_start(model, own, start):
 
 
 @pytest.mark.slow
-def test_one_seed_one_network(images, labels):
+def test_equal_seeds_give_equal_networks(images, labels):
     network = ConvNet(filters=(4,), dropout=0.5, dense_units=(8,))
     found = [
         small(backbone=network, random_state=seed).fit(images, labels).predict_proba(images)
@@ -120,7 +120,7 @@ def test_one_seed_one_network(images, labels):
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
-def test_neither_the_network_nor_global_states_are_touched(images, labels):
+def test_fit_changes_neither_the_network_nor_global_states(images, labels):
     network = ConvNet(filters=(4,), dense_units=(8,))
     before = dict(network.__dict__)
     keras.utils.set_random_seed(3)
@@ -131,7 +131,7 @@ def test_neither_the_network_nor_global_states_are_touched(images, labels):
     assert network.__dict__ == before
 
 
-def test_batch_normalisation_of_a_network_from_nothing_is_trained(images, labels):
+def test_batch_normalisation_of_a_network_from_scratch_is_trained(images, labels):
     network = ConvNet(filters=(4,), batch_norm="after", dense_units=())
     fitted = small(backbone=network, learning_rate=0.01).fit(images, labels)
     agrees_with_its_model(fitted, images)
@@ -143,7 +143,7 @@ def test_batch_normalisation_of_a_network_from_nothing_is_trained(images, labels
 
 
 @pytest.mark.slow
-def test_a_keras_application_from_nothing_is_one_phase(images, labels):
+def test_a_keras_application_from_scratch_trains_in_one_phase(images, labels):
     fitted = TransferClassifier(
         "mobilenet_025",
         weights=None,
@@ -187,7 +187,7 @@ def test_scaling_counts_weights(images, labels):
 
 
 @pytest.mark.parametrize("kind", ["standardize", "zca", "rescale", "none"])
-def test_scaling_travels_with_what_was_fitted(images, labels, kind):
+def test_scaling_is_part_of_archives_and_pickles(images, labels, kind):
     from transferclf.training import trainer
 
     fitted = small(preprocessing=kind).fit(images, labels)
@@ -204,14 +204,14 @@ def test_scaling_travels_with_what_was_fitted(images, labels, kind):
     np.testing.assert_array_equal(fitted.predict_proba(images), before)
 
 
-def test_scaling_is_of_the_images_and_not_of_their_variations(images, labels):
+def test_scaling_is_fitted_to_images_without_augmentation(images, labels):
     how = {"preprocessing": "standardize", "augmentation": Augmentation(brightness=0.9)}
     fitted = small(**how, oversample=True).fit(images, labels)
     by_hand = fit_pixel_scaling("standardize", pixels_of(images))
     np.testing.assert_allclose(fitted.head_.scaling.mean, by_hand.mean, rtol=1e-5)
 
 
-def test_ones_own_model_may_get_pixels_from_zero_to_one(images, labels):
+def test_preprocessing_rescales_pixels_for_a_keras_model(images, labels):
     inputs = keras.Input((SIDE, SIDE, 3))
     own = keras.Model(inputs, layers.Conv2D(4, 3, activation="relu")(inputs))
     fitted = TransferClassifier(own, preprocessing="rescale", l2=0.1).fit(images, labels)
@@ -221,7 +221,7 @@ def test_ones_own_model_may_get_pixels_from_zero_to_one(images, labels):
     agrees_with_its_model(fitted, images)
 
 
-def test_too_large_to_be_whitened(images, labels):
+def test_images_too_large_to_be_whitened_are_refused(images, labels):
     with pytest.raises(InvalidParameterError, match="at most 64 x 64"):
         small(preprocessing="zca", image_size=65).fit(images, labels)
 
@@ -259,7 +259,7 @@ def test_any_kind_of_image_trains_the_same_network(images, labels, any_kind):
 
 
 @pytest.mark.parametrize("X", [[], np.zeros((0, SIDE, SIDE, 3), np.uint8)])
-def test_no_image_is_no_question(images, labels, X):
+def test_predicting_no_images_is_an_error(images, labels, X):
     fitted = small(epochs=1).fit(images, labels)
     for method in (fitted.predict, fitted.predict_proba, fitted.decision_function):
         with pytest.raises(ImageError, match="at least one image"):
@@ -315,7 +315,7 @@ PLAIN = ConvNet(filters=(4,), dense_units=())
         ({"preprocessing": "whiten"}, "preprocessing must be one of"),
     ],
 )
-def test_parameters_that_cannot_be_are_refused_before_a_file_is_looked_for(changes, message):
+def test_invalid_parameters_are_refused_before_files_are_opened(changes, message):
     classifier = TransferClassifier("tiny", image_size=32, **changes)
     with pytest.raises(InvalidParameterError, match=message):
         classifier.fit(["there is no such file.png"] * N, np.arange(N) % 3)
@@ -345,7 +345,7 @@ def test_parameters_that_cannot_be_are_refused_before_a_file_is_looked_for(chang
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_a_file_is_read(changes, message, tmp_path):
+def test_conflicting_parameters_are_refused_before_files_are_read(changes, message, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     classifier = TransferClassifier(**({"backbone": "tiny", "image_size": 32} | changes))
     X, y = [tmp_path / "broken.png"] * 6, np.arange(6) % 3
@@ -355,6 +355,6 @@ def test_what_does_not_go_together_is_refused_before_a_file_is_read(changes, mes
         TransferClassifier("tiny", image_size=32).fit(X, y)
 
 
-def test_layers_that_are_not_there(images, labels):
+def test_unknown_layer_names_are_refused(images, labels):
     with pytest.raises(NetworkError, match="names no layer or block"):
         TransferClassifier("tiny", image_size=32, trainable_layers="blok").fit(images, labels)

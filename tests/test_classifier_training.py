@@ -124,7 +124,7 @@ class TestEarlyStopping:
         assert (np.diff(fitted.history_["val_loss"]) < 0).all()
 
     @pytest.mark.parametrize("patience", [2, 3])
-    def test_what_destroys_the_head_is_undone(self, noise, labels, network, patience):
+    def test_fine_tuning_that_destroys_the_head_is_undone(self, noise, labels, network, patience):
         fitted = tuned(network, early_stopping=True, validation_fraction=0.3, patience=patience)
         fitted.set_params(fine_tune_learning_rate=3.0, fine_tune_epochs=9).fit(noise, labels)
         kept, out = fitted.sample_indices_, held_out(fitted)
@@ -145,9 +145,7 @@ class TestEarlyStopping:
         assert np.bincount(labels[held_out(fitted)]).tolist() == [6, 4, 2]
         assert len(np.unique(fitted.sample_indices_)) == len(fitted.sample_indices_) == 24
 
-    def test_other_pixels_or_labels_there_change_no_weights(
-        self, images, labels, monkeypatch, noise
-    ):
+    def test_held_out_pixels_and_labels_change_no_weights(self, images, labels, monkeypatch, noise):
         patient = tiny(early_stopping=True, validation_fraction=0.25, patience=99, l2=0.0)
         fitted = patient.fit(images, labels)
         out = held_out(fitted)
@@ -169,7 +167,7 @@ class TestEarlyStopping:
             assert not sides[0] & sides[1]
             assert len(sides[1]) == 5
 
-    def test_a_class_of_which_all_images_are_the_same_is_refused(self, images):
+    def test_a_class_of_one_repeated_image_is_refused(self, images):
         images[24:] = images[24]
         with pytest.raises(ValueError, match="two different images of each class"):
             tiny(early_stopping=True).fit(images, np.repeat([0, 1, 2], 12))
@@ -187,12 +185,12 @@ class TestEarlyStopping:
             tiny(early_stopping=True, validation_fraction=fraction).fit(paths, labels)
 
     @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2, np.nan, True, "0.1", None])
-    def test_what_is_no_fraction_is_refused_before_any_work(self, labels, fraction):
+    def test_invalid_fractions_are_refused_before_any_work(self, labels, fraction):
         paths = ["there is no such file.png"] * N
         with pytest.raises(InvalidParameterError, match="validation_fraction must be"):
             tiny(validation_fraction=fraction).fit(paths, labels)
 
-    def test_nothing_is_held_out_for_l_bfgs(self, images, labels):
+    def test_l_bfgs_holds_out_no_images(self, images, labels):
         plain = tiny(hidden_units=(), l2=0.1, **L_BFGS).fit(images, labels)
         stopping = clone(plain).set_params(early_stopping=True)
         with pytest.warns(TransferclfWarning, match="without effect on this fit: early_stopping"):
@@ -209,13 +207,13 @@ class TestEarlyStopping:
         assert np.bincount(labels[held_out(fitted)]).tolist() == [9, 3]
 
     @pytest.mark.parametrize("flag", [1, "yes", None])
-    def test_it_is_true_or_false(self, images, labels, flag):
+    def test_values_other_than_true_and_false_are_refused(self, images, labels, flag):
         with pytest.raises(InvalidParameterError, match="early_stopping must be True or False"):
             tiny(early_stopping=flag).fit(images, labels)
 
 
 class TestValidationData:
-    def test_it_is_measured_and_all_of_x_is_learned_from(self, images, labels, noise):
+    def test_it_is_measured_and_all_of_x_is_used_for_training(self, images, labels, noise):
         fitted = tiny(early_stopping=True, patience=99).fit(
             images, labels, validation_data=(noise, labels)
         )
@@ -230,7 +228,7 @@ class TestValidationData:
         assert_same_weights(watched, tiny().fit(images, labels))
 
     @pytest.mark.parametrize("hidden_units", [(), (8,)])
-    def test_the_loss_is_that_of_scikit_learn_and_the_penalty(self, images, labels, hidden_units):
+    def test_the_loss_is_scikit_learns_log_loss_and_the_penalty(self, images, labels, hidden_units):
         fitted = tiny(hidden_units=hidden_units, l2=0.05, **({} if hidden_units else L_BFGS))
         others = striped_images(N, np.random.default_rng(9))[1:]
         fitted.fit(images, labels, validation_data=(others, labels[1:]))
@@ -240,18 +238,18 @@ class TestValidationData:
         right = fitted.score(others, labels[1:])
         assert fitted.history_["val_accuracy"][-1] == pytest.approx(right)
 
-    def test_after_fine_tuning_too(self, images, labels, noise, network):
+    def test_it_is_measured_during_fine_tuning(self, images, labels, noise, network):
         fitted = tuned(network).fit(images, labels, validation_data=[noise, labels])
         assert len(fitted.history_["val_loss"]) == fitted.n_iter_ == fitted.n_head_iter_ + 3
         last = fitted.history_["val_loss"][-1]
         assert last == pytest.approx(measured(fitted, noise, labels), rel=1e-4)
 
-    def test_one_image_of_one_class_will_do(self, images, labels):
+    def test_one_image_of_one_class_is_enough(self, images, labels):
         fitted = tiny(epochs=2).fit(images, labels, validation_data=(images[:1], labels[:1]))
         assert set(fitted.history_["val_accuracy"]) <= {0.0, 1.0}
 
     @pytest.mark.parametrize("wrong", ["three", {}, 3, (1,), (1, 2, 3), np.zeros((2, 2)), True, ""])
-    def test_what_is_no_pair_is_refused(self, images, labels, wrong):
+    def test_values_that_are_no_pair_are_refused(self, images, labels, wrong):
         with pytest.raises(InvalidParameterError, match=r"must be a pair \(X, y\)"):
             tiny().fit(images, labels, validation_data=wrong)
 
@@ -294,7 +292,7 @@ def keras_losses(images, labels, optimizer, epochs, callbacks=(), l2=0.01):
 
 
 class TestSchedules:
-    def test_names(self, images, labels):
+    def test_named_schedules_give_their_rates(self, images, labels):
         expected = {
             "cosine": 0.01 * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2,
             "exponential": 0.01 * 0.01 ** (np.arange(4) / 4),
@@ -305,19 +303,19 @@ class TestSchedules:
             np.testing.assert_allclose(fitted.history_["learning_rate"], rates, rtol=1e-5)
 
     @pytest.mark.slow
-    def test_each_phase_begins_anew(self, images, labels, network):
+    def test_each_phase_restarts_the_schedule(self, images, labels, network):
         fitted = tuned(network, hidden_units=(4,), epochs=2, lr_schedule="cosine")
         fitted.set_params(learning_rate=0.1, fine_tune_epochs=2).fit(images, labels)
         np.testing.assert_allclose(fitted.history_["learning_rate"], [0.1, 0.05, 1e-3, 5e-4], 1e-5)
 
     @pytest.mark.parametrize("watched", [False, True])
-    def test_plateau_takes_a_fifth_where_the_loss_stalls(self, images, labels, watched):
+    def test_plateau_divides_the_rate_by_five_when_the_loss_stalls(self, images, labels, watched):
         still = tiny(lr_schedule="plateau", optimizer="sgd", learning_rate=1e-9, epochs=9)
         still.fit(images, labels, validation_data=(images, labels) if watched else None)
         expected = 1e-9 * np.array([1, 1, 1, 1, 0.2, 0.2, 0.2, 0.04, 0.04])
         np.testing.assert_allclose(still.history_["learning_rate"], expected, rtol=1e-5)
 
-    def test_plateau_leaves_the_rate_where_the_loss_falls(self, images, labels):
+    def test_plateau_keeps_the_rate_while_the_loss_falls(self, images, labels):
         fitted = tiny(lr_schedule="plateau", epochs=9).fit(images, labels)
         assert len(set(fitted.history_["learning_rate"])) == 1
 
@@ -347,7 +345,7 @@ class TestSchedules:
         ],
         ids=["cosine", "object", "own", "plateau"],
     )
-    def test_the_losses_are_those_of_keras(self, images, labels, parameters, optimizer, callbacks):
+    def test_the_losses_agree_with_keras(self, images, labels, parameters, optimizer, callbacks):
         made = [keras.callbacks.ReduceLROnPlateau(*arguments) for arguments in callbacks]
         expected = keras_losses(images, labels, optimizer(), 12, made)
         fitted = tiny(epochs=12, **parameters).fit(images, labels)
@@ -360,18 +358,18 @@ class TestSchedules:
         fitted = tiny(lr_schedule=falling, learning_rate=0.01, epochs=3).fit(images, labels)
         np.testing.assert_allclose(fitted.history_["learning_rate"], [1e-2, 1e-3, 1e-4], rtol=1e-5)
 
-    def test_two_schedules_are_one_too_many(self, images, labels):
+    def test_two_schedules_are_refused(self, images, labels):
         optimizer = keras.optimizers.SGD(schedules.CosineDecay(0.1, 30))
         for second in ("plateau", schedules.CosineDecay(0.1, 30)):
             with pytest.raises(InvalidParameterError, match="has a schedule of learning rates"):
                 tiny(optimizer=optimizer, lr_schedule=second).fit(images, labels)
 
     @pytest.mark.parametrize("wrong", ["linear", "", 0.1, True, object(), ["cosine"]])
-    def test_what_is_no_schedule_is_refused(self, images, labels, wrong):
+    def test_invalid_schedules_are_refused(self, images, labels, wrong):
         with pytest.raises(InvalidParameterError, match="lr_schedule must be"):
             tiny(lr_schedule=wrong).fit(images, labels)
 
-    def test_no_value_is_compiled_anew(self, images, labels, monkeypatch):
+    def test_new_values_need_no_compilation(self, images, labels, monkeypatch):
         fitted = tiny(dropout=0.1, l1=1e-4, epochs=2).fit(images, labels)
         trainers._trainers.clear()
         compiled = []
@@ -403,12 +401,12 @@ class TestSchedules:
 
 class TestOptimizers:
     @pytest.mark.parametrize("name", ["sgd", "adagrad", "rmsprop", "lion"])
-    def test_no_learning_rate_is_the_optimizers_own(self, images, labels, name):
+    def test_the_default_rate_is_the_optimizers_own(self, images, labels, name):
         fitted = tiny(optimizer=name, epochs=1).fit(images, labels)
         own = float(keras.optimizers.get(name).learning_rate)
         assert fitted.history_["learning_rate"] == [pytest.approx(own)]
 
-    def test_an_object_is_copied(self, images, labels):
+    def test_an_optimizer_object_is_copied(self, images, labels):
         optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
         first = tiny(optimizer=optimizer).fit(images, labels)
         assert not optimizer.built
@@ -417,7 +415,7 @@ class TestOptimizers:
         assert_same_weights(first, clone(first).fit(images, labels))
         assert first.history_["learning_rate"] == [pytest.approx(0.05)] * 4
 
-    def test_one_that_has_trained_starts_as_new(self, images, labels):
+    def test_an_optimizer_that_has_trained_starts_anew(self, images, labels):
         used = keras.optimizers.SGD(0.05, momentum=0.9)
         weights = keras.Variable(np.ones(3))
         used.apply([np.ones(3, np.float32)], [weights])
@@ -438,14 +436,14 @@ class TestOptimizers:
         by_name = tiny(optimizer="sgd", learning_rate=0.02).fit(images, labels)
         assert by_name.history_["loss"][-1] in last
 
-    def test_a_learning_rate_beside_it_counts(self, images, labels):
+    def test_learning_rate_replaces_the_optimizers_rate(self, images, labels):
         optimizer = keras.optimizers.SGD(0.5)
         fitted = tiny(optimizer=optimizer, learning_rate=0.01).fit(images, labels)
         plain = tiny(optimizer="sgd", learning_rate=0.01).fit(images, labels)
         assert_same_weights(fitted, plain)
         assert float(optimizer.learning_rate) == 0.5
 
-    def test_pickled(self, images, labels):
+    def test_an_optimizer_object_is_pickled(self, images, labels):
         optimizer = keras.optimizers.SGD(schedules.CosineDecay(0.1, 12), momentum=0.9)
         unfitted = pickle.loads(pickle.dumps(tiny(optimizer=optimizer)))
         fitted = tiny(optimizer=optimizer).fit(images, labels)
@@ -461,13 +459,13 @@ class TestOptimizers:
         assert fitted.history_["learning_rate"] == pytest.approx([0.5, 1e-3])
 
     @pytest.mark.parametrize("wrong", [keras.optimizers.SGD, 3, True, {}, ["adam"], b"adam"])
-    def test_what_is_no_optimizer_is_refused(self, images, labels, wrong):
+    def test_invalid_optimizers_are_refused(self, images, labels, wrong):
         with pytest.raises(InvalidParameterError, match="optimizer must be one of"):
             tiny(optimizer=wrong).fit(images, labels)
 
 
 class TestHeads:
-    def test_l1_makes_zeros(self, images, labels):
+    def test_l1_sets_weights_to_zero(self, images, labels):
         shares = []
         for l1 in (1e-6, 0.05):
             fitted = tiny(hidden_units=(), l1=l1, l2=0, epochs=150, learning_rate=3e-3)
@@ -479,7 +477,7 @@ class TestHeads:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("batch_norm", ["before", "after"])
-    def test_batch_normalisation(self, images, labels, batch_norm):
+    def test_batch_normalisation_is_trained(self, images, labels, batch_norm):
         fitted = tiny(batch_norm=batch_norm, epochs=8, dropout=0.1).fit(images, labels)
         probabilities = fitted.predict_proba(images)
         whole = fitted.model_.predict(images.astype(np.float32), verbose=0)
@@ -493,7 +491,7 @@ class TestHeads:
         moving = [w for w in fitted.head_.weights if w.shape == (8,)]
         assert any(np.abs(w).max() > 0.01 and not np.allclose(w, 1) for w in moving)
 
-    def test_dropout_for_each_layer(self, images, labels):
+    def test_dropout_may_be_set_for_each_layer(self, images, labels):
         losses = set()
         for rates in ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5), 0.5):
             fitted = tiny(hidden_units=(8, 8), dropout=rates, epochs=2).fit(images, labels)
@@ -505,7 +503,7 @@ class TestHeads:
 
 
 class TestFineTuning:
-    def test_what_is_below_the_cut_stays_bit_for_bit(self, images, labels, network):
+    def test_layers_below_the_cut_keep_every_bit(self, images, labels, network):
         fitted = tuned(network, fine_tune_learning_rate=0.01).fit(images, labels)
         moved = set()
         for layer in [layer for layer in network.layers if layer.weights]:
@@ -551,7 +549,7 @@ class TestFineTuning:
         assert ratios[0] < ratios[1] < ratios[2] < 0.5
 
     @pytest.mark.parametrize("wrong", [0, -0.5, 1.1, np.nan, np.inf, True, "0.5", (0.5,)])
-    def test_a_decay_that_cannot_be_is_refused(self, images, labels, network, wrong):
+    def test_invalid_decays_are_refused(self, images, labels, network, wrong):
         with pytest.raises(InvalidParameterError, match="layer_decay must be"):
             tuned(network, layer_decay=wrong).fit(images, labels)
 
@@ -591,7 +589,7 @@ class Diary(keras.callbacks.Callback):
 
 
 class TestCallbacks:
-    def test_they_are_told_what_keras_tells(self, images, labels):
+    def test_callbacks_are_called_as_by_keras(self, images, labels):
         ours, theirs = [], []
         diary = Diary(ours)
         fitted = tiny(optimizer="sgd", epochs=2, callbacks=[diary])
@@ -615,7 +613,7 @@ class TestCallbacks:
         two, three = ([("epoch begins", n) for n in range(count)] for count in (2, 3))
         assert told == [*two, ("train ends",), *three, ("train ends",)]
 
-    def test_hooks_given_as_functions(self, images, labels):
+    def test_hooks_may_be_given_as_functions(self, images, labels):
         batches, epochs = [], []
         listening = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: epochs.append(epoch),
@@ -625,12 +623,12 @@ class TestCallbacks:
         assert batches == [0, 1, 2, 0, 1, 2]
         assert epochs == [0, 1]
 
-    def test_early_stopping_of_ones_own(self, images, labels):
+    def test_early_stopping_of_keras_ends_the_fit(self, images, labels):
         stopping = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=2)
         fitted = tiny(epochs=9, callbacks=[stopping]).fit(images, labels)
         assert fitted.n_iter_ == 3 == stopping.stopped_epoch + 1
 
-    def test_best_weights_of_ones_own(self, images, labels):
+    def test_keras_early_stopping_restores_the_best_weights(self, images, labels):
         best = keras.callbacks.EarlyStopping(
             "loss", mode="max", patience=2, restore_best_weights=True
         )
@@ -638,7 +636,7 @@ class TestCallbacks:
         assert fitted.n_iter_ == 3
         assert_same_weights(fitted, tiny(epochs=1).fit(images, labels))
 
-    def test_a_scheduler_of_ones_own(self, images, labels):
+    def test_a_keras_scheduler_sets_the_rate(self, images, labels):
         halving = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.1 / 2**epoch)
         fitted = tiny(callbacks=[halving], optimizer="sgd").fit(images, labels)
         np.testing.assert_allclose(fitted.history_["learning_rate"], [0.1, 0.05, 0.025, 0.0125])
@@ -648,7 +646,7 @@ class TestCallbacks:
         ).fit(images, labels)
         assert_same_weights(fitted, scheduled)
 
-    def test_l_bfgs_has_no_epochs_to_tell_of(self, images, labels):
+    def test_callbacks_with_l_bfgs(self, images, labels):
         lines = []
         head = tiny(hidden_units=(), callbacks=[Diary(lines)], **L_BFGS)
         with pytest.warns(TransferclfWarning, match=r"callbacks=\[Diary\] \(used by a Keras opt"):
@@ -668,13 +666,13 @@ class TestCallbacks:
             {"stop": keras.callbacks.Callback()},
         ],
     )
-    def test_what_is_no_sequence_of_callbacks_is_refused(self, images, labels, wrong):
+    def test_values_that_are_no_callbacks_are_refused(self, images, labels, wrong):
         with pytest.raises(InvalidParameterError, match="callbacks must be None or a sequence"):
             tiny(callbacks=wrong).fit(images, labels)
 
 
 @pytest.mark.slow
-def test_the_callers_random_numbers_go_on_undisturbed(images, labels, network):
+def test_fit_does_not_change_the_callers_random_numbers(images, labels, network):
     convnet = ConvNet((4,), dense_units=(), dropout=0.1, batch_norm="before")
 
     def drawn():
@@ -696,7 +694,7 @@ def test_the_callers_random_numbers_go_on_undisturbed(images, labels, network):
     assert [first, drawn()] == expected
 
 
-def test_an_unreadable_image_leaves_a_fitted_estimator_as_it_was(images, labels, tmp_path):
+def test_an_unreadable_image_does_not_change_a_fitted_estimator(images, labels, tmp_path):
     paths = written(images, tmp_path)
     paths[20].write_bytes(paths[20].read_bytes()[:60])
     for classifier in (tiny().fit(images, labels), tiny(warm_start=True).fit(images, labels)):

@@ -112,7 +112,7 @@ def test_the_kind_does_not_matter(name, kinds, fitted):
 
 @on_all
 @of_all_kinds
-def test_asking_changes_nothing(name, kind, kinds, labels, fitted):
+def test_predicting_does_not_change_the_estimator(name, kind, kinds, labels, fitted):
     estimator = fitted(name, kind)
     before, hashed = dict(vars(estimator)), joblib.hash(estimator)
     outputs(estimator, kinds[kind])
@@ -125,7 +125,7 @@ def test_asking_changes_nothing(name, kind, kinds, labels, fitted):
 
 @on_all
 @of_all_kinds
-def test_order_and_company(name, kind, kinds, fitted):
+def test_rows_do_not_depend_on_order_and_company(name, kind, kinds, fitted):
     """No bit changes where features are stored and the head is linear; else little changes."""
     estimator, X = fitted(name, kind), kinds[kind]
     assert_same_rows = np.testing.assert_array_equal if name in EXACT else assert_rows_agree
@@ -211,7 +211,7 @@ def test_pickles_before_and_after_fitting(name, kind, kinds, labels, fitted):
 
 
 @on_all
-def test_memory_that_may_only_be_read(name, images, labels, tmp_path, fitted):
+def test_read_only_memory_gives_equal_results(name, images, labels, tmp_path, fitted):
     assert not images.flags.writeable
     path = tmp_path / "images.joblib"
     joblib.dump((images, labels), path)
@@ -223,7 +223,7 @@ def test_memory_that_may_only_be_read(name, images, labels, tmp_path, fitted):
 
 @on_all
 @of_all_kinds
-def test_clones_forget(name, kind, kinds, fitted):
+def test_clones_are_not_fitted(name, kind, kinds, fitted):
     estimator = fitted(name, kind)
     fresh = clone(estimator)
     assert joblib.hash(fresh.get_params()) == joblib.hash(estimator.get_params())
@@ -249,7 +249,7 @@ def frames(request):
 
 
 @pytest.mark.parametrize("name", ["linear", "extractor"])
-def test_series_and_columns_of_paths(name, frames, kinds, labels, fitted):
+def test_series_and_columns_of_paths_are_accepted(name, frames, kinds, labels, fitted):
     paths = kinds["paths"]
     expected = outputs(fitted(name, "paths"), paths)
     table = frames.DataFrame({"path": paths})
@@ -262,7 +262,7 @@ def test_series_and_columns_of_paths(name, frames, kinds, labels, fitted):
 
 
 @pytest.mark.parametrize("name", ["linear", "hidden layer", "extractor"])
-def test_tables_of_rows(name, frames, images, labels, fitted):
+def test_tables_of_rows_give_equal_results(name, frames, images, labels, fitted):
     rows = images.reshape(N, -1)
     columns = [f"pixel_{number}" for number in range(rows.shape[1])]
     table = frames.DataFrame(dict(zip(columns, rows.T, strict=True)))
@@ -279,7 +279,7 @@ def test_tables_of_rows(name, frames, images, labels, fitted):
     assert_same(outputs(estimator, images), outputs(fitted(name, "arrays"), images))
 
 
-def test_fitting_to_images_forgets_the_columns(images, labels):
+def test_fitting_to_images_removes_the_column_names(images, labels):
     pd = pytest.importorskip("pandas")
     table = pd.DataFrame(images.reshape(N, -1)).rename(columns=str)
     classifier = tiny(l2=0.01, image_shape=(32, 32, 3)).fit(table, labels)
@@ -296,7 +296,7 @@ def test_fitting_to_images_forgets_the_columns(images, labels):
 
 @pytest.mark.parametrize("name", ["linear", "extractor"])
 @pytest.mark.parametrize("shape", [(32, 32, 3), (32, 32)])
-def test_inferred_shapes_are_those_that_would_be_given(name, shape, images, labels):
+def test_inferred_shapes_equal_given_ones(name, shape, images, labels):
     rows = (images if len(shape) == 3 else images[..., 0]).reshape(N, -1)
     inferred, given = (
         clone(ESTIMATORS[name]).set_params(image_shape=how).fit(rows, labels)
@@ -307,7 +307,7 @@ def test_inferred_shapes_are_those_that_would_be_given(name, shape, images, labe
     assert inferred.get_params()["image_shape"] == "infer"
 
 
-def test_strips_are_stretched_so_that_all_of_them_is_seen(labels):
+def test_strips_are_stretched_and_not_cropped(labels):
     strips = np.zeros((N, 30), np.uint8)
     strips[:, 0], strips[:, -1] = (np.arange(N) % 3 == 1) * 250, (np.arange(N) % 3 == 2) * 250
     classifier = tiny(l2=0.01, image_shape="infer", resize="crop").fit(strips, labels)
@@ -317,7 +317,7 @@ def test_strips_are_stretched_so_that_all_of_them_is_seen(labels):
     assert tiny(l2=0.01, image_shape="infer").fit(strips[:, :25], labels).resize_ == "crop"
 
 
-def test_rows_of_another_length_than_in_fit(images, labels):
+def test_rows_of_another_length_than_in_fit_are_refused(images, labels):
     gray = images[..., 0].reshape(N, -1)
     classifier = tiny(l2=0.01, image_shape="infer").fit(gray, labels)
     message = "X has 900 features, but TransferClassifier is expecting 1024 features as input"
@@ -331,7 +331,7 @@ def test_rows_of_another_length_than_in_fit(images, labels):
         extractor.transform(gray[:, :900])
 
 
-def test_what_is_no_image_is_refused_after_fitting_to_rows_too(images, labels):
+def test_values_that_are_no_images_are_refused_after_fitting_to_rows(images, labels):
     gray = images[..., 0].reshape(N, -1)
     classifier = tiny(l2=0.01, image_shape="infer").fit(gray, labels)
     for wrong, message in [

@@ -25,7 +25,7 @@ SPLITS = ("train", "valid", "test")
 
 
 class TestFolder:
-    def test_class_folders(self, tmp_path):
+    def test_class_folders_become_paths_and_labels(self, tmp_path):
         make(tmp_path, "dog/a.png", "cat/b.png", "cat/a.png")
         bunch = load_image_folder(tmp_path)
         assert bunch.target_names == ["cat", "dog"]
@@ -38,13 +38,13 @@ class TestFolder:
         assert bunch["DESCR"] == f"3 images of 2 classes in {tmp_path}"
         assert len(check_images(bunch.data)) == 3
 
-    def test_path_as_str_and_relative(self, tmp_path, monkeypatch):
+    def test_the_path_may_be_a_relative_string(self, tmp_path, monkeypatch):
         make(tmp_path, "photos/cat/a.png")
         monkeypatch.chdir(tmp_path)
         bunch = load_image_folder("photos")
         assert bunch.data.tolist() == [os.path.join("photos", "cat", "a.png")]
 
-    def test_files_in_natural_order_and_classes_in_that_of_classes_(self, tmp_path):
+    def test_files_are_in_natural_and_classes_in_sorted_order(self, tmp_path):
         make(tmp_path, *(f"c{c}/img{i}.png" for c in (10, 9, 1) for i in (10, 2, 1)))
         bunch = load_image_folder(tmp_path)
         assert bunch.filenames[:3].tolist() == ["c1/img1.png", "c1/img2.png", "c1/img10.png"]
@@ -70,7 +70,7 @@ class TestFolder:
             assert bunch.target_names == expected.target_names
             assert bunch.filenames.tolist() == expected.filenames.tolist()
 
-    def test_unicode_spaces_and_capitals(self, tmp_path):
+    def test_names_may_have_unicode_spaces_and_capitals(self, tmp_path):
         make(tmp_path, "Äpfel grün/写真 1.png", "naïve class/b.PNG", "naïve class/c.JPeG")
         bunch = load_image_folder(tmp_path)
         assert bunch.target_names == ["naïve class", "Äpfel grün"]
@@ -103,7 +103,7 @@ class TestFolder:
             bunch = load_image_folder(tmp_path)
         assert bunch.filenames.tolist() == ["cat/a.png"]
 
-    def test_all_that_is_left_out_is_reported_at_once(self, tmp_path):
+    def test_all_skipped_files_are_reported_in_one_warning(self, tmp_path):
         make(tmp_path, "cat/a.png", "cat/notes.txt", "stray.png")
         (tmp_path / "empty" / "nested").mkdir(parents=True)
         with pytest.warns(TransferclfWarning) as caught:
@@ -126,7 +126,7 @@ class TestFolder:
         with pytest.warns(TransferclfWarning, match=r"^30 things .*cat/4\.txt.* and 25 more$"):
             load_image_folder(tmp_path)
 
-    def test_a_large_class_is_listed_without_a_look_at_each_file(self, tmp_path):
+    def test_listing_a_large_class_makes_few_calls(self, tmp_path):
         """Two hundred calls of small functions for each file, under a second for these."""
         make(tmp_path, "cat/a.png")
         for index in range(3000):
@@ -139,15 +139,15 @@ class TestFolder:
         assert [Path(name).as_posix() for name in bunch.filenames] == names
         assert bunch.target.tolist() == ["cat"] * 3001
 
-    def test_no_such_folder(self, tmp_path):
+    def test_a_missing_folder_is_an_error(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="expected a folder of class folders, got"):
             load_image_folder(tmp_path / "none")
 
-    def test_a_file(self, tmp_path):
+    def test_a_file_is_refused(self, tmp_path):
         with pytest.raises(NotADirectoryError, match=r"expected a folder .*a\.png"):
             load_image_folder(make(tmp_path, "a.png") / "a.png")
 
-    def test_an_empty_folder(self, tmp_path):
+    def test_an_empty_folder_is_refused(self, tmp_path):
         with pytest.raises(ImageError, match=r"No images in .*expected CLASS/IMAGE"):
             load_image_folder(tmp_path)
 
@@ -159,7 +159,7 @@ class TestFolder:
             (["cat/nested/a.png"], "1 image in folders below the class folders"),
         ],
     )
-    def test_no_images_where_they_belong(self, tmp_path, names, reason):
+    def test_a_folder_without_images_is_refused(self, tmp_path, names, reason):
         with pytest.raises(ImageError, match=r"No images in .*SPLIT/CLASS/IMAGE with split=") as e:
             load_image_folder(make(tmp_path, *names))
         assert reason in str(e.value)
@@ -167,18 +167,18 @@ class TestFolder:
     @pytest.mark.parametrize(
         "path", [None, 3, 1.5, b"photos", ["photos"], {"photos"}, object(), Image, np.zeros(2)]
     )
-    def test_what_is_no_path(self, path):
+    def test_values_that_are_no_path_are_refused(self, path):
         with pytest.raises(InvalidParameterError, match="path must be a str or a Path. Got"):
             load_image_folder(path)
 
     @pytest.mark.parametrize(
         "path", ["", "\0", "x" * 5000, "~nobody-of-this-name/x", "a\nb", "\ud800"]
     )
-    def test_paths_that_lead_nowhere(self, path):
+    def test_invalid_paths_are_missing_folders(self, path):
         with pytest.raises(FileNotFoundError, match="expected a folder of class folders"):
             load_image_folder(path)
 
-    def test_the_home_folder(self, tmp_path, monkeypatch):
+    def test_a_tilde_is_the_home_folder(self, tmp_path, monkeypatch):
         make(tmp_path, "photos/cat/a.png")
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -194,29 +194,29 @@ class TestSplits:
         names = ("cat/1.png", "dog/2.png", "emu/3.png")
         return make(tmp_path, *(f"{split}/{name}" for split in SPLITS for name in names))
 
-    def test_one(self, root):
+    def test_one_split_is_read(self, root):
         bunch = load_image_folder(root, split="train")
         assert bunch.target.tolist() == ["cat", "dog", "emu"]
         assert bunch.filenames.tolist() == ["train/cat/1.png", "train/dog/2.png", "train/emu/3.png"]
 
     @pytest.mark.parametrize("kind", [list, tuple, np.array])
-    def test_several_in_the_order_given(self, root, kind):
+    def test_several_splits_are_read_in_the_given_order(self, root, kind):
         bunch = load_image_folder(root, split=kind(["valid", "train"]))
         assert bunch.target.tolist() == ["cat", "dog", "emu"] * 2
         assert bunch.filenames[0] == "valid/cat/1.png"
 
-    def test_must_be_said(self, root):
+    def test_a_folder_of_splits_needs_split(self, root):
         with pytest.raises(ValueError, match=r"holds the splits \['test', 'train', 'valid'\]: say"):
             load_image_folder(root)
 
     @pytest.mark.parametrize("name", ["Train", "VAL", "validation", "Testing"])
-    def test_are_noticed_in_other_writings(self, tmp_path, name):
+    def test_other_spellings_of_splits_are_recognised(self, tmp_path, name):
         make(tmp_path, f"{name}/cat/a.png")
         with pytest.raises(ValueError, match="holds the splits"):
             load_image_folder(tmp_path)
         assert load_image_folder(tmp_path, split=name).target.tolist() == ["cat"]
 
-    def test_may_have_other_names(self, root):
+    def test_splits_may_have_other_names(self, root):
         make(root, "test_simple/dog/7.png", "notes/figures/1.png")
         with pytest.warns(TransferclfWarning, match=r"'cat', 'emu' in test and train and valid"):
             bunch = load_image_folder(root, split="test_simple")
@@ -225,15 +225,15 @@ class TestSplits:
     @pytest.mark.parametrize(
         "split", ["tets", ["train", "tets"], [], ["train", "train"], "", [3], 3, [None], {}]
     )
-    def test_unknown(self, root, split):
+    def test_unknown_splits_are_refused(self, root, split):
         with pytest.raises(ValueError, match=r"split must be among \['test', 'train', 'valid'\]"):
             load_image_folder(root, split=split)
 
-    def test_near_matches_of_splits_are_proposed(self, root):
+    def test_errors_propose_near_matches_of_splits(self, root):
         with pytest.raises(ValueError, match=r"Got 'Test' instead. Did you mean 'test' for 'Test'"):
             load_image_folder(root, split="Test")
 
-    def test_asked_of_plain_class_folders(self, tmp_path):
+    def test_split_is_refused_for_plain_class_folders(self, tmp_path):
         make(tmp_path, "cat/a.png")
         with pytest.raises(ValueError, match=r"has no splits.*Leave split out"):
             load_image_folder(tmp_path, split="train")
@@ -242,7 +242,7 @@ class TestSplits:
         make(tmp_path, "train/a.png", "bus/b.png")
         assert load_image_folder(tmp_path).target_names == ["bus", "train"]
 
-    def test_strays_are_reported(self, root):
+    def test_files_beside_the_splits_are_reported(self, root):
         make(root, "train/stray1.png", "stray2.png")
         with pytest.warns(TransferclfWarning) as caught:
             load_image_folder(root, split="train")
@@ -253,7 +253,7 @@ class TestSplits:
     @pytest.mark.parametrize(
         "name", [".cache", "__MACOSX", "__macosx", "@eaDir", ".ipynb_checkpoints", "$RECYCLE.BIN"]
     )
-    def test_what_systems_make_is_no_split_and_no_class(self, root, name):
+    def test_folders_of_the_system_are_no_splits_and_no_classes(self, root, name):
         make(root, f"{name}/train/cat/a.png", f"{name}/cat/a.png", f"train/{name}/a.png")
         make(root, f"train/cat/{name}/b.png", "train/cat/Thumbs.db", "train/cat/desktop.ini")
         assert len(load_image_folder(root, split="train").data) == 3
@@ -263,7 +263,7 @@ class TestSplits:
             load_image_folder(root, split=name)
 
 
-def test_formats_that_are_registered_later_are_noticed(tmp_path, monkeypatch):
+def test_formats_registered_later_are_recognised(tmp_path, monkeypatch):
     for registry in ("OPEN", "EXTENSION", "MIME"):
         monkeypatch.setattr(Image, registry, dict(getattr(Image, registry)))
     monkeypatch.setattr(Image, "ID", list(Image.ID))
@@ -284,7 +284,7 @@ def test_formats_that_are_registered_later_are_noticed(tmp_path, monkeypatch):
         load_image_table(table, "file", "label")
 
 
-def test_extensions_are_those_that_pillow_can_decode():
+def test_extensions_are_decoded_by_pillow():
     extensions = image_extensions()
     assert {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"} <= extensions
     assert {".mpo", ".jp2", ".ppm"} <= extensions
@@ -301,7 +301,7 @@ class TestTable:
         table.write_bytes(text.encode() if isinstance(text, str) else text)
         return load_image_table(table, image_column="file", label_column="label", **options)
 
-    def test_paths_and_labels(self, root):
+    def test_a_table_gives_paths_and_labels(self, root):
         bunch = self.load(root, "file,label\nb.png,dog\nsub/c.png,cat\na.png,dog\n")
         assert bunch.target_names == ["cat", "dog"]
         assert bunch.target.tolist() == ["dog", "cat", "dog"]
@@ -330,21 +330,21 @@ class TestTable:
             ('file;label;"what, when, and, where"\na.png;dog;"x, y, z"\n', "labels.csv"),
         ],
     )
-    def test_every_way_to_write_it(self, root, text, name):
+    def test_separators_and_encodings_are_recognised(self, root, text, name):
         bunch = self.load(root, text, name)
         assert bunch.target.tolist() == ["dog"]
         assert bunch.filenames.tolist() == ["a.png"]
 
-    def test_quoted_separators_and_quotes(self, root):
+    def test_fields_may_have_quoted_separators_and_quotes(self, root):
         make(root, "one, two.png")
         bunch = self.load(root, 'file,label\n"one, two.png","a ""big"", brown dog"\n')
         assert bunch.target.tolist() == ['a "big", brown dog']
         assert bunch.filenames.tolist() == ["one, two.png"]
 
-    def test_quotes_after_a_space(self, root):
+    def test_quotes_may_follow_a_space(self, root):
         assert self.load(root, 'file, label\n"a.png", "dog, big"\n').target.tolist() == ["dog, big"]
 
-    def test_classes_in_the_order_of_classes_(self, root):
+    def test_classes_are_in_sorted_order(self, root):
         bunch = self.load(root, "file,label\na.png,c9\nb.png,c10\nsub/c.png,c09\n")
         assert bunch.target_names == ["c09", "c10", "c9"] == np.unique(bunch.target).tolist()
 
@@ -353,13 +353,13 @@ class TestTable:
             bunch = self.load(root, "\n".join(["file,label", *lines]))
             assert bunch.target_names == ["001", "01", "1"]
 
-    def test_relative_to_root(self, root, tmp_path):
+    def test_files_are_relative_to_root(self, root, tmp_path):
         other = make(tmp_path / "elsewhere", "x.png")
         for given in (other, str(other)):
             bunch = self.load(root, "file,label\nx.png,dog\n", root=given)
             assert bunch.data.tolist() == [str(other / "x.png")]
 
-    def test_absolute_paths(self, root, tmp_path):
+    def test_paths_may_be_absolute(self, root, tmp_path):
         other = make(tmp_path / "elsewhere", "x.png")
         nowhere = tmp_path / "nowhere"
         bunch = self.load(root, f"file,label\n{other / 'x.png'},dog\n", root=nowhere)
@@ -367,7 +367,7 @@ class TestTable:
         assert bunch.filenames.tolist() == [(other / "x.png").as_posix()]
 
     @pytest.mark.parametrize("column", ["file", "label"])
-    def test_missing_column(self, root, column):
+    def test_a_missing_column_is_an_error(self, root, column):
         text = "file,label\na.png,dog\n".replace(column, "other")
         with pytest.raises(ValueError, match=rf"labels\.csv has no column '{column}'; it has \['"):
             self.load(root, text)
@@ -391,12 +391,12 @@ class TestTable:
         with pytest.raises(ValueError, match=r"1 lines of labels\.csv have no 'file': 3"):
             self.load(root, "file,label\na.png,dog\n,cat\n")
 
-    def test_header_only(self, root):
+    def test_a_table_of_a_header_only_is_refused(self, root):
         with pytest.raises(ValueError, match=r"labels\.csv has no lines below its header"):
             self.load(root, "file,label\n")
 
     @pytest.mark.parametrize("text", ["", "\n", "\ufeff"])
-    def test_empty_table(self, root, text):
+    def test_an_empty_table_is_refused(self, root, text):
         with pytest.raises(ValueError, match=r"has no column '(file|label)'; it has \[\]"):
             self.load(root, text)
 
@@ -405,14 +405,14 @@ class TestTable:
             with pytest.raises(ValueError, match=r"expected labels\.csv to be text in UTF-8"):
                 self.load(root, "file,label\na.png,Bär\n".encode(encoding))
 
-    def test_unicode(self, root):
+    def test_a_table_may_have_unicode_names(self, root):
         assert self.load(root, "file,label\na.png,Bär 熊\n").target.tolist() == ["Bär 熊"]
 
-    def test_no_such_table(self, root):
+    def test_a_missing_table_is_an_error(self, root):
         with pytest.raises(FileNotFoundError, match=r"none\.csv"):
             load_image_table(root / "none.csv", image_column="file", label_column="label")
 
-    def test_table_as_str(self, root, monkeypatch):
+    def test_the_path_of_a_table_may_be_a_string(self, root, monkeypatch):
         (root / "labels.csv").write_text("file,label\na.png,dog\n")
         monkeypatch.chdir(root)
         bunch = load_image_table("labels.csv", image_column="file", label_column="label")

@@ -38,16 +38,16 @@ class TestForms:
             ("tart", "tart/3.png"),
         ]
 
-    def test_so_they_are_across_splits(self, tmp_path):
+    def test_equal_names_across_splits_are_one_class(self, tmp_path):
         make(tmp_path, f"train/{NFD}/1.png", f"test/{NFC}/2.png")
         bunch = load_image_folder(tmp_path, split=["train", "test"])
         assert bunch.target.tolist() == [NFC, NFC]
 
-    def test_so_they_are_in_a_table(self, tmp_path):
+    def test_equal_names_in_a_table_are_one_class(self, tmp_path):
         bunch = load_image_table(table_of(tmp_path, NFC, NFD), "file", "label")
         assert bunch.target.tolist() == [NFC, NFC]
 
-    def test_splits_and_classes_may_be_asked_for_in_either_form(self, tmp_path):
+    def test_split_and_classes_accept_either_form(self, tmp_path):
         make(tmp_path, f"{NFD}/{NFC}/1.png", f"{NFD}/tart/1.png")
         for form in (NFC, NFD):
             bunch = load_image_folder(tmp_path, split=form, classes=[form])
@@ -77,7 +77,7 @@ class TestLookAlikes:
             ["\u202edog", "dog"],
         ],
     )
-    def test_are_classes_of_their_own_with_one_warning(self, tmp_path, alike):
+    def test_look_alikes_are_different_classes_with_one_warning(self, tmp_path, alike):
         make(tmp_path, *(f"{name}/1.png" for name in [*alike, "cat"]))
         with pytest.warns(TransferclfWarning) as caught:
             bunch = load_image_folder(tmp_path)
@@ -88,12 +88,12 @@ class TestLookAlikes:
         assert pair.count("'") == 2 * len(alike)
         assert caught[0].filename == __file__
 
-    def test_are_told_apart_where_they_print_the_same(self, tmp_path):
+    def test_the_warning_escapes_names_that_print_the_same(self, tmp_path):
         make(tmp_path, "\u00b5m/1.png", "\u03bcm/1.png")
         with pytest.warns(TransferclfWarning, match=r"'\\xb5m' and '\\u03bcm'"):
             load_image_folder(tmp_path)
 
-    def test_of_rows_of_a_table(self, tmp_path):
+    def test_look_alikes_in_a_table_raise_a_warning(self, tmp_path):
         table = table_of(tmp_path, "dog", "Dog", "cat", "d og")
         with pytest.warns(TransferclfWarning) as caught:
             bunch = load_image_table(table, "file", "label")
@@ -101,16 +101,16 @@ class TestLookAlikes:
         assert "classes of labels.csv with names that differ only" in told(caught)
         assert "'Dog' and 'd og' and 'dog'" in told(caught)
 
-    def test_white_space_around_a_label_of_a_table_is_none_of_it(self, tmp_path):
+    def test_white_space_around_labels_of_a_table_is_removed(self, tmp_path):
         table = table_of(tmp_path, " dog", "dog\t", "\u00a0dog ", "dog\0")
         assert load_image_table(table, "file", "label").target.tolist() == ["dog"] * 4
 
-    def test_many_are_shortened(self, tmp_path):
+    def test_many_look_alikes_are_shortened(self, tmp_path):
         make(tmp_path, *(f"{name}/1.png" for n in range(9) for name in (f"c{n}", f"C{n}")))
         with pytest.warns(TransferclfWarning, match=r"'C4' and 'c4' and 4 more"):
             load_image_folder(tmp_path)
 
-    def test_that_are_asked_for_are_meant(self, tmp_path):
+    def test_look_alikes_named_in_classes_raise_no_warning(self, tmp_path):
         make(tmp_path, "a/1.png", "A/2.png", "b/3.png")
         bunch = load_image_folder(tmp_path, classes=["a", "A"])
         assert bunch.target_names == ["a", "A"]
@@ -118,7 +118,7 @@ class TestLookAlikes:
 
 
 class TestClassesOfSplits:
-    def test_are_those_of_the_split_that_is_read(self, tmp_path):
+    def test_target_names_are_the_classes_of_the_split_read(self, tmp_path):
         """So that target_names are the classes_ of a classifier that is fitted to it."""
         make(tmp_path, "train/ant/1.png", "train/cat/1.png", "test/cat/1.png", "test/bee/1.png")
         for split, names in {
@@ -131,7 +131,7 @@ class TestClassesOfSplits:
             assert bunch.target_names == names == np.unique(bunch.target).tolist()
 
     @pytest.mark.parametrize("split", ["train", "valid", ["valid", "test"]])
-    def test_that_only_some_have_are_said_in_one_warning(self, tmp_path, split):
+    def test_one_warning_names_classes_missing_in_some_splits(self, tmp_path, split):
         trained = ("ant", "bee", "cat", "dog", "oak")
         make(tmp_path, *(f"train/{name}/1.png" for name in trained))
         make(tmp_path, *(f"valid/{name}/1.png" for name in ("ant", "dog", "oak")))
@@ -147,7 +147,7 @@ class TestClassesOfSplits:
         assert "'ant'" not in message
         assert caught[0].filename == __file__
 
-    def test_look_alikes_that_all_splits_have(self, tmp_path):
+    def test_look_alikes_in_all_splits_are_classes(self, tmp_path):
         make(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "test") for name in "aA"))
         with pytest.warns(TransferclfWarning) as caught:
             load_image_folder(tmp_path, split="test")
@@ -160,7 +160,7 @@ class TestClassesOfSplits:
         with pytest.warns(TransferclfWarning, match="'dog' in train, not in test"):
             assert load_image_folder(tmp_path, split="train").target_names == ["cat", "dog"]
 
-    def test_folders_beside_the_splits_are_none(self, tmp_path):
+    def test_folders_beside_the_splits_are_no_classes(self, tmp_path):
         make(tmp_path, "train/cat/1.png", "test/cat/1.png", "notes/figures/1.png", "code/src/a.py")
         assert load_image_folder(tmp_path, split="train").target_names == ["cat"]
 
@@ -176,19 +176,19 @@ class TestAskedFor:
         return make(tmp_path, *(f"{name}/{n}.png" for name in ("cat", "dog", "emu") for n in "12"))
 
     @pytest.mark.parametrize("kind", [list, tuple, np.array, iter])
-    def test_restrict_and_order(self, root, kind):
+    def test_classes_restrict_and_order_the_target_names(self, root, kind):
         bunch = load_image_folder(root, classes=kind(["emu", "cat"]))
         assert bunch.target_names == ["emu", "cat"]
         assert all(type(name) is str for name in bunch.target_names)
         assert bunch.target.tolist() == ["cat", "cat", "emu", "emu"]
         assert bunch.filenames[0] == "cat/1.png"
 
-    def test_the_others_are_left_out_without_a_warning(self, root):
+    def test_other_classes_are_left_out_without_a_warning(self, root):
         make(root, "notes/a.txt", "fox/nested/1.png")
         (root / "empty").mkdir()
         assert len(load_image_folder(root, classes=["dog"]).data) == 2
 
-    def test_unknown_ones_are_named_with_those_there_are(self, root):
+    def test_the_error_names_unknown_and_existing_classes(self, root):
         with pytest.raises(InvalidParameterError) as raised:
             load_image_folder(root, classes=["Dog", "cat", "emo", "xyz"])
         message = str(raised.value)
@@ -201,18 +201,18 @@ class TestAskedFor:
         ["cat", b"cat", [], (), 3, [3], [None], ["cat", 1], {"cat": 0}, object(), [["cat"]]],
         ids=lambda classes: type(classes).__name__,
     )
-    def test_what_is_no_sequence_of_names_is_refused(self, root, classes):
+    def test_values_that_are_no_sequence_of_names_are_refused(self, root, classes):
         with pytest.raises(InvalidParameterError, match="classes must be a sequence of names"):
             load_image_folder(root, classes=classes)
 
     @pytest.mark.parametrize("classes", [["cat", "dog", "cat"], [NFC, NFD]])
-    def test_twice(self, root, classes):
+    def test_repeated_classes_are_refused(self, root, classes):
         with pytest.raises(
             InvalidParameterError, match=r"different names. Got '.*' more than once"
         ):
             load_image_folder(root, classes=classes)
 
-    def test_one_that_the_split_lacks_but_another_has(self, tmp_path):
+    def test_a_class_of_another_split_only(self, tmp_path):
         make(tmp_path, "train/oak/1.png", "train/elm/1.png", "test/Oak/1.png", "test/elm/1.png")
         with pytest.warns(TransferclfWarning) as caught:
             bunch = load_image_folder(tmp_path, split="test", classes=["oak", "elm"])
@@ -221,23 +221,23 @@ class TestAskedFor:
         assert "'oak' in train, not in test" in told(caught)
         assert "'Oak' (test) and 'oak' (train)" in told(caught)
 
-    def test_others_may_differ_between_splits(self, tmp_path):
+    def test_other_classes_may_differ_between_splits(self, tmp_path):
         make(tmp_path, "train/oak/1.png", "train/elm/1.png", "test/Oak/1.png", "test/elm/1.png")
         assert load_image_folder(tmp_path, split="test", classes=["elm"]).target_names == ["elm"]
 
-    def test_none_of_them_in_the_split(self, tmp_path):
+    def test_a_split_without_the_given_classes_is_refused(self, tmp_path):
         make(tmp_path, "train/oak/1.png", "test/Oak/1.png")
         with pytest.raises(ImageError, match=r"classes 'oak' in .* Did you mean 'Oak' for 'oak'\?"):
             load_image_folder(tmp_path, split="test", classes=["oak"])
 
-    def test_one_without_images(self, root):
+    def test_a_given_class_without_images(self, root):
         (root / "fox").mkdir()
         with pytest.warns(TransferclfWarning, match="fox holds no images"):
             bunch = load_image_folder(root, classes=["fox", "cat"])
         assert bunch.target_names == ["fox", "cat"]
         assert bunch.target.tolist() == ["cat", "cat"]
 
-    def test_of_a_table(self, tmp_path):
+    def test_classes_restrict_a_table(self, tmp_path):
         table = table_of(tmp_path, "dog", "cat", "dog", "Dog")
         (tmp_path / "1.png").unlink()  # a file of a class that is not asked for
         bunch = load_image_table(table, "file", "label", classes=["dog"])
@@ -245,7 +245,7 @@ class TestAskedFor:
         assert bunch.target_names == ["dog"]
         assert bunch.filenames.tolist() == ["0.png", "2.png"]
 
-    def test_of_a_table_that_lacks_them(self, tmp_path):
+    def test_classes_missing_in_a_table_are_refused(self, tmp_path):
         table = table_of(tmp_path, "dog", "cat")
         with pytest.raises(InvalidParameterError) as raised:
             load_image_table(table, "file", "label", classes=["dogs", "cat"])

@@ -53,7 +53,7 @@ class TestRecursive:
         assert bunch.data.tolist() == [str(root / name) for name in groups]
         assert bunch["DESCR"] == f"7 images of 2 classes in {root}"
 
-    def test_splits(self, root, tmp_path):
+    def test_groups_of_splits(self, root, tmp_path):
         other = tmp_path / "other"
         for split in ("train", "test"):
             make(other, f"{split}/cat/s1/1.png", f"{split}/cat/2.png")
@@ -61,33 +61,33 @@ class TestRecursive:
         assert bunch.groups.tolist() == ["train/cat/2.png", "s1", "test/cat/2.png", "s1"]
         assert bunch.target.tolist() == ["cat"] * 4
 
-    def test_classes_of_which_a_split_has_nested_images_only(self, tmp_path):
+    def test_classes_with_nested_images_only(self, tmp_path):
         make(tmp_path, "train/cat/s1/1.png", "test/cat/1.png", "test/dog/s1/1.png")
         with pytest.warns(TransferclfWarning, match="'dog' in test, not in train"):
             load_image_folder(tmp_path, split="train", recursive=True)
 
-    def test_the_same_session_in_two_unicode_forms(self, tmp_path):
+    def test_one_session_in_two_unicode_forms_is_one_group(self, tmp_path):
         forms = [unicodedata.normalize(form, "août") for form in ("NFC", "NFD")]
         make(tmp_path, f"cat/{forms[0]}/1.png", f"dog/{forms[1]}/1.png", f"dog/{forms[1]}.png")
         bunch = load_image_folder(tmp_path, recursive=True)
         assert bunch.groups.tolist() == [forms[0], f"dog/{forms[0]}.png", forms[0]]
 
-    def test_without_folders_each_image_is_its_own_group(self, tmp_path):
+    def test_images_without_folders_are_their_own_groups(self, tmp_path):
         make(tmp_path, "cat/1.png", "cat/2.png", "dog/1.png")
         bunch = load_image_folder(tmp_path, recursive=True)
         assert bunch.groups.tolist() == bunch.filenames.tolist()
 
-    def test_hidden_folders_at_any_depth(self, root):
+    def test_hidden_folders_are_ignored_at_any_depth(self, root):
         make(root, "cat/s2/.thumbs/1.png", "cat/s2/__MACOSX/1.png", "dog/@eaDir/1.png")
         assert len(load_image_folder(root, recursive=True).data) == 7
 
-    def test_what_is_left_out_has_its_whole_name(self, root):
+    def test_skipped_files_are_reported_with_their_whole_path(self, root):
         make(root, "cat/s2/raw/notes.txt")
         with pytest.warns(TransferclfWarning) as caught:
             load_image_folder(root, recursive=True)
         assert "cat/s2/raw/notes.txt has no known image extension" in told(caught)
 
-    def test_a_class_whose_folders_are_empty(self, root):
+    def test_a_class_of_empty_folders(self, root):
         (root / "emu" / "s1").mkdir(parents=True)
         for recursive in (False, True):
             with pytest.warns(TransferclfWarning) as caught:
@@ -97,7 +97,7 @@ class TestRecursive:
 
     @needs_links
     @pytest.mark.parametrize("to", [".", "..", "../..", "cat", "cat/s2", "dog"])
-    def test_links_that_lead_back(self, root, to):
+    def test_links_to_parents_are_not_followed_twice(self, root, to):
         """Nothing is read twice for a class, nor what is of other classes through the root."""
         (root / "cat" / "s2" / "loop").symlink_to(root / "cat" / "s2" / to)
         (root / "cat" / "zz").symlink_to(root / to if to in ("cat", "cat/s2") else root)
@@ -128,7 +128,7 @@ class TestRecursive:
         assert bunch.groups.tolist() == ["dog/top.png", "s2", "s7"]
 
     @pytest.mark.skipif(sys.platform != "linux", reason="paths are shorter there")
-    def test_very_deep(self, tmp_path, monkeypatch):
+    def test_very_deep_folders_are_read(self, tmp_path, monkeypatch):
         make(tmp_path, "cat/1.png")
         monkeypatch.chdir(tmp_path / "cat")
         for _ in range(1200):
@@ -139,11 +139,11 @@ class TestRecursive:
         _remove_deep(tmp_path / "cat")
 
     @pytest.mark.parametrize("recursive", ["yes", 2, None, [True], 0.0])
-    def test_is_true_or_false(self, root, recursive):
+    def test_recursive_must_be_true_or_false(self, root, recursive):
         with pytest.raises(InvalidParameterError, match="recursive must be True or False"):
             load_image_folder(root, recursive=recursive)
 
-    def test_classes_that_are_called_like_splits(self, tmp_path):
+    def test_classes_may_have_the_names_of_splits(self, tmp_path):
         make(tmp_path, "train/s1/1.png", "bus/s1/1.png")
         with pytest.raises(ValueError, match=r"holds the splits .*If they are classes"):
             load_image_folder(tmp_path, recursive=True)
@@ -164,7 +164,7 @@ def _remove_deep(folder):
 
 
 class TestLeftOut:
-    def test_images_are_counted(self, root):
+    def test_skipped_images_are_counted(self, root):
         with pytest.warns(TransferclfWarning) as caught:
             bunch = load_image_folder(root)
         assert bunch.filenames.tolist() == ["cat/top.png", "dog/top.png"]
@@ -174,16 +174,16 @@ class TestLeftOut:
         )
         assert "groups" not in bunch
 
-    def test_one_image(self, tmp_path):
+    def test_one_skipped_image_is_counted(self, tmp_path):
         make(tmp_path, "cat/1.png", "cat/s1/1.png", "cat/s1/notes.txt", "dog/1.png", "dog/s1/b.txt")
         with pytest.warns(TransferclfWarning, match=r"^1 image in folders .*\(cat/s1\)"):
             load_image_folder(tmp_path)
 
-    def test_nothing_is_said_of_folders_without_images(self, tmp_path):
+    def test_folders_without_images_raise_no_warning(self, tmp_path):
         make(tmp_path, "cat/1.png", "cat/labels/1.txt", "cat/.cache/1.png")
         assert len(load_image_folder(tmp_path).data) == 1
 
-    def test_all_of_them(self, tmp_path):
+    def test_the_error_counts_images_if_all_are_skipped(self, tmp_path):
         make(tmp_path, "cat/s1/1.png", "dog/s1/1.png")
         with pytest.raises(
             ImageError, match=r"No images .*; 2 images in folders below .*recursive"

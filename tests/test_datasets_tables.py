@@ -58,7 +58,7 @@ class TestFileNames:
             ("a.png\\", "a.png"),
         ],
     )
-    def test_that_can_only_mean_one_file(self, root, name, file):
+    def test_names_with_one_match_are_found_with_a_warning(self, root, name, file):
         with pytest.warns(TransferclfWarning) as caught:
             bunch = load(root, ["b.png", name])
         assert bunch.filenames.tolist() == ["b.png", file]
@@ -68,32 +68,32 @@ class TestFileNames:
         assert message.endswith(f"{name!r} is {file!r}")
         assert caught[0].filename == __file__
 
-    def test_are_counted_and_some_are_shown(self, root):
+    def test_the_warning_counts_names_and_shows_some(self, root):
         make(root, *(f"{n}.png" for n in range(8)))
         with pytest.warns(TransferclfWarning, match=r"^9 of 10 .*'4' is '4\.png' and 3 more$"):
             load(root, ["a.png", "0", *(str(n) for n in range(8))])
 
-    def test_that_are_there_as_they_stand_are_taken_so(self, root):
+    def test_existing_files_are_taken_under_their_name(self, root):
         make(root, "a", "sub\\c.png", "~x.png", "B.png")
         names = ["a", "sub\\c.png", "~x.png", "B.png", "b.png"]
         assert load(root, names).data.tolist() == [str(root / name) for name in names]
 
     @pytest.mark.parametrize("name", ["~/photos/a.png", "~\\photos\\a.png", "~/photos/a"])
-    def test_in_the_home_folder(self, root, tmp_path, monkeypatch, name):
+    def test_a_tilde_in_a_file_name_is_the_home_folder(self, root, tmp_path, monkeypatch, name):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
         with pytest.warns(TransferclfWarning, match=r"^1 of 1 files"):
             bunch = load(root, [name])
         assert bunch.data.tolist() == [str(root / "a.png")]
 
-    def test_of_root_and_table_in_the_home_folder(self, root, tmp_path, monkeypatch):
+    def test_a_tilde_in_root_and_table_is_the_home_folder(self, root, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
         (tmp_path / "t.csv").write_text("file,label\na.png,x\n")
         bunch = load_image_table("~/t.csv", "file", "label", root="~/photos")
         assert bunch.data.tolist() == [str(root / "a.png")]
 
-    def test_in_another_unicode_form(self, root):
+    def test_names_in_another_unicode_form_are_found(self, root):
         on_disk, in_table = (unicodedata.normalize(form, "Föhre/Näh") for form in ("NFD", "NFC"))
         make(root, f"{on_disk}.png")
         with pytest.warns(TransferclfWarning):
@@ -117,7 +117,7 @@ class TestFileNames:
         ],
         ids=lambda name: str(name)[:20],
     )
-    def test_that_may_mean_several_or_none(self, root, name, options):
+    def test_names_with_several_or_no_matches_are_missing(self, root, name, options):
         make(root, "e.png", "e.gif", "notes.txt", "f.PNG", "F.png")
         with pytest.raises(MissingImageError) as raised:
             load(root, ["a.png", name])
@@ -131,12 +131,12 @@ class TestFileNames:
         assert raised.value.indices == [1]
         assert raised.value.problems == [text]
 
-    def test_other_capitals_do_not_matter_where_one_has_the_same(self, root):
+    def test_a_match_with_equal_capitals_wins(self, root):
         make(root, "E.jpg", "e.png")
         with pytest.warns(TransferclfWarning):
             assert load(root, ["e", "E"]).filenames.tolist() == ["e.png", "E.jpg"]
 
-    def test_many_missing_files_are_a_count_and_the_first_few(self, root):
+    def test_the_error_counts_missing_files_and_shows_a_few(self, root):
         names = [f"gone{n}.png" for n in range(500)]
         with pytest.raises(MissingImageError) as raised:
             load(root, [*names, "a.png"])
@@ -148,7 +148,7 @@ class TestFileNames:
         assert raised.value.indices == list(range(500))
         assert raised.value.problems[499] == f"{root / 'gone499.png'} (line 501)"
 
-    def test_all_of_them_missing_is_no_case_for_going_on(self, root):
+    def test_the_error_gives_no_advice_if_all_files_are_missing(self, root):
         with pytest.raises(MissingImageError) as raised:
             load(root, ["x.png", "y.png"])
         assert len(str(raised.value).splitlines()) == 3
@@ -164,7 +164,7 @@ class TestFileNames:
         rest = frame.drop(frame.index[[*raised.value.indices, 2]])
         assert load_image_table(rest, "f", "k", root=root).target.tolist() == ["q", "s"]
 
-    def test_a_root_that_is_not_there(self, root):
+    def test_a_missing_root_is_an_error(self, root):
         with pytest.raises(MissingImageError, match=r"nowhere; there is no such folder, and root="):
             load(root, ["a.png"], root=root / "nowhere")
 
@@ -193,7 +193,7 @@ class TestFileNames:
 
 class TestFrames:
     @FRAMES
-    def test_in_the_place_of_a_file(self, root, frame):
+    def test_a_frame_equals_its_file(self, root, frame):
         table = frame({"n": [1, 2, 3], "file": ["b.png", "sub/c.png", "a.png"], "k": list("yxy")})
         bunch = load_image_table(table, "file", "k", root=root)
         assert bunch.target.tolist() == ["y", "x", "y"]
@@ -202,7 +202,7 @@ class TestFrames:
         assert bunch["DESCR"] == f"3 images of 2 classes in {root}"
 
     @FRAMES
-    def test_files_start_from_the_current_folder(self, root, frame, monkeypatch):
+    def test_files_are_relative_to_the_current_folder(self, root, frame, monkeypatch):
         monkeypatch.chdir(root)
         bunch = load_image_table(frame({"f": ["sub/c.png"], "k": ["x"]}), "f", "k")
         assert bunch.data.tolist() == [str(Path("sub", "c.png"))]
@@ -215,7 +215,7 @@ class TestFrames:
             bunch = load_image_table(table, "id", "k", root=root, classes=["3", "0"])
         assert bunch.target.tolist() == ["0", "3"]
 
-    def test_the_types_of_pandas(self, root):
+    def test_types_of_pandas_are_read(self, root):
         names = ["a.png", "b.png"]
         for labels in (
             pd.Categorical(["x", "y"]),
@@ -229,7 +229,7 @@ class TestFrames:
         assert bunch.target.tolist() == ["True", "3"]
 
     @FRAMES
-    def test_all_that_is_missing_is_said_by_row(self, root, frame):
+    def test_the_error_names_rows_with_missing_values(self, root, frame):
         table = frame({"f": ["a.png", None, "", "b.png"], "k": [" ", "x", "x", "\u200b"]})
         with pytest.raises(ValueError, match="no 'f'") as raised:
             load_image_table(table, "f", "k", root=root)
@@ -239,7 +239,7 @@ class TestFrames:
         ]
 
     @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
-    def test_missing_labels(self, root, missing):
+    def test_missing_labels_are_refused(self, root, missing):
         table = pd.DataFrame(
             {"f": ["a.png", "b.png"], "k": pd.Series(["x", missing], dtype=object)}
         )
@@ -250,7 +250,7 @@ class TestFrames:
         "value", [1.5, 3.0, b"x", ["x"], {"x": 1}, datetime.date(2024, 1, 1), np.zeros(2), 1j]
     )
     @pytest.mark.parametrize("column", ["f", "k"])
-    def test_values_that_are_no_names(self, root, value, column):
+    def test_values_that_are_no_names_are_refused(self, root, value, column):
         columns = {"f": ["a.png", "b.png"], "k": ["x", "y"]}
         columns[column] = pd.Series([columns[column][0], value], dtype=object)
         with pytest.raises(ValueError, match="text or whole numbers") as raised:
@@ -261,12 +261,12 @@ class TestFrames:
         assert "astype(str)" in str(raised.value)
 
     @FRAMES
-    def test_without_rows(self, frame):
+    def test_frames_without_rows_are_refused(self, frame):
         with pytest.raises(ValueError, match="the data frame has no rows"):
             load_image_table(frame({"f": [], "k": []}), "f", "k")
 
     @FRAMES
-    def test_without_the_columns(self, root, frame):
+    def test_frames_without_the_columns_are_refused(self, root, frame):
         with pytest.raises(InvalidParameterError) as raised:
             load_image_table(frame({"File": ["a.png"], "species": ["x"]}), "file", "specie")
         assert str(raised.value) == (
@@ -274,7 +274,7 @@ class TestFrames:
             "['File', 'species']. Did you mean 'File' for 'file', 'species' for 'specie'?"
         )
 
-    def test_with_a_column_twice(self, root):
+    def test_frames_with_a_repeated_column_are_refused(self, root):
         table = pd.DataFrame([["a.png", "x", "y"]], columns=["f", "k", "k"])
         with pytest.raises(InvalidParameterError, match=r"more than one column 'k'"):
             load_image_table(table, "f", "k", root=root)
@@ -288,7 +288,7 @@ class TestFrames:
         ],
         ids=lambda table: type(table).__name__,
     )  # fmt: skip
-    def test_other_things(self, table):
+    def test_values_that_are_no_table_are_refused(self, table):
         with pytest.raises(InvalidParameterError, match=r"csv must be the path of a table, or a"):
             load_image_table(table, "f", "k")
 
@@ -299,7 +299,7 @@ class TestColumnsOfFiles:
         return folder / "labels.csv"
 
     @pytest.mark.parametrize("column", ["File", " file", "fil", "files", "image"])
-    def test_near_matches(self, root, column):
+    def test_errors_propose_near_matches_of_columns(self, root, column):
         table = self.write(root, "file,label\na.png,x\n")
         with pytest.raises(
             InvalidParameterError, match=f"labels.csv has no column '{column}'; it"
@@ -309,7 +309,7 @@ class TestColumnsOfFiles:
             column != "image"
         )
 
-    def test_twice(self, root):
+    def test_repeated_columns_are_refused(self, root):
         table = self.write(root, "file,label,label\na.png,x,y\n")
         with pytest.raises(InvalidParameterError, match=r"labels.csv has more than one column 'la"):
             load_image_table(table, "file", "label")
@@ -317,26 +317,26 @@ class TestColumnsOfFiles:
         assert load_image_table(table, "file", "label").target.tolist() == ["x"]
 
     @pytest.mark.parametrize("column", [0, None, 1.5, ("file",)])
-    def test_that_are_no_text(self, root, column):
+    def test_columns_that_are_no_text_are_refused(self, root, column):
         table = self.write(root, "file,label\na.png,x\n")
         with pytest.raises(InvalidParameterError, match="has no column"):
             load_image_table(table, column, "label")
 
-    def test_that_are_lists(self, root):
+    def test_lists_of_columns_are_refused(self, root):
         table = self.write(root, "file,label\na.png,x\n")
         with pytest.raises(InvalidParameterError, match=r"the name of a column, got \['file'\]"):
             load_image_table(table, ["file"], "label")
 
-    def test_a_folder(self, root):
+    def test_a_folder_is_no_table(self, root):
         with pytest.raises(IsADirectoryError, match="load_image_folder reads class folders"):
             load_image_table(root, "file", "label")
 
-    def test_fields_without_end(self, root):
+    def test_fields_without_end_are_refused(self, root):
         table = self.write(root, 'file,label\n"a.png,x\n' + "b.png,y\n" * 40_000)
         with pytest.raises(ValueError, match=r"labels.csv to be a table as text, .*data frame"):
             load_image_table(table, "file", "label")
 
-    def test_other_formats_are_for_pandas(self, root):
+    def test_errors_of_other_formats_name_pandas(self, root):
         (root / "labels.xlsx").write_bytes(b"PK\x03\x04\xff\xfe")
         with pytest.raises(ValueError, match="read it with pandas and pass the data frame"):
             load_image_table(root / "labels.xlsx", "file", "label")

@@ -10,7 +10,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("too
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_there_are_two_commands():
+def test_contributing_has_two_commands():
     section = README.split("## Two commands")[1].split("\n## ")[0]
     (block,) = re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert len(block.strip().splitlines()) == 2
@@ -24,7 +24,7 @@ def test_the_readme_counts_the_backbones_right():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(document):
+def test_linked_files_exist(document):
     text = document.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if "://" not in link:

@@ -197,14 +197,14 @@ PARTICULARS = {
 
 
 @pytest.mark.parametrize("page", BLOCKS)
-def test_no_block_hides_from_the_test_that_runs_them(page):
+def test_every_block_has_a_known_fence(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert {block.language for block in BLOCKS[page]} <= LANGUAGES
     assert text.count("```") == 2 * len(BLOCKS[page])
     assert "~~~" not in text
 
 
-def test_what_the_tests_say_about_pages_is_needed():
+def test_every_entry_about_a_page_is_needed():
     pages = [page.values[0] for page in WITH_PYTHON]
     assert {*FOLDERS, *WITH_WEIGHTS, *PARTICULARS} <= {*pages}
     for page, first in CANNOT_RUN:
@@ -213,7 +213,7 @@ def test_what_the_tests_say_about_pages_is_needed():
         assert any(f'"{backbone}"' in block.text for block in BLOCKS[page])
 
 
-def test_an_undefined_name_is_found_in_its_line():
+def test_the_error_of_an_undefined_name_has_its_line():
     blocks = blocks_of("# Page\n\n```bash\nfalse\n```\n\n```python\nx = 1\ny = x + z\n```\n")
     assert [block.language for block in blocks] == ["bash", "python"]
     with pytest.raises(NameError, match="'z'") as raised:
@@ -221,12 +221,12 @@ def test_an_undefined_name_is_found_in_its_line():
     assert (str(raised.traceback[-1].path), raised.traceback[-1].lineno + 1) == ("page.md", 9)
 
 
-def test_blocks_share_the_names_of_those_before():
+def test_blocks_share_a_namespace():
     blocks = blocks_of("```python\nx = [1]\n```\n\ntext\n\n```python\nx.append(2)\n```\n")
     assert run_blocks("page.md", blocks)["x"] == [1, 2]
 
 
-def test_a_block_that_cannot_run_has_to_fail():
+def test_a_block_listed_as_failing_has_to_fail():
     cannot = {("page.md", "import nowhere_to_be_found"): Cannot("not there", ImportError)}
     excused = blocks_of("```python\nimport nowhere_to_be_found\n```\n\n```python\nx = 3\n```\n")
     assert run_blocks("page.md", excused, cannot)["x"] == 3

@@ -110,7 +110,7 @@ def test_the_claims_of_the_benchmarks_are_counted_right():
     assert [each for each in counts if each[1:] != right] == []
 
 
-def test_the_claims_that_do_not_hold_are_named_in_the_headline():
+def test_the_headline_names_the_missed_claims():
     headline = read(BENCHMARKS).split("\n## ", 1)[0]
     named = [row for table in tables(headline) for row in table]
     assert named == [row for row in claims(read(BENCHMARKS)) if row["result"] == "does not hold"]
@@ -129,7 +129,7 @@ def test_a_claim_holds_if_its_figure_keeps_the_promise():
         assert row["result"] == ("holds" if keeps else "does not hold"), row
 
 
-def test_ratios_are_those_of_the_seconds_beside_them():
+def test_ratios_agree_with_the_seconds_beside_them():
     n_ratios = 0
     for table in tables(read(BENCHMARKS)):
         titles = [*table[0]]
@@ -173,7 +173,7 @@ def speed(source):
     return measured(BENCHMARKS, row, column="times Keras", below=below)
 
 
-def test_every_speed_of_the_readme_is_the_measured_one():
+def test_the_readme_repeats_measured_speeds():
     (table,) = tables(part(README, "## How fast"))
     assert len(table) == len(SPEEDS)
     for what, figures in map(dict.values, table):
@@ -241,7 +241,7 @@ def test_a_search_without_stored_features_computes_each_image_for_each_head():
     assert measured(RESULTS, again, column=column, below=below) == once / 2 * int(n_heads)
 
 
-def test_the_defaults_are_as_good_as_the_text_says():
+def test_accuracies_of_the_defaults_agree_with_the_text():
     assert "The default is within a point of the best everywhere" in read(RESULTS)
     (table,) = tables(part(RESULTS, "## The defaults"))
     assert len(table) == 8
@@ -278,7 +278,7 @@ def test_the_page_of_tiny_repeats_the_probes_of_its_tools():
     assert {row["images"].split(",")[0]: number(row["tiny"]) for row in ours} == probes
 
 
-def test_what_is_said_of_tiny_is_what_it_is():
+def test_pages_describe_tiny_correctly():
     from transferclf import get_backbone
     from transferclf.backbones import tiny
 
@@ -301,7 +301,7 @@ def test_what_is_said_of_tiny_is_what_it_is():
 # What the text says of the code.
 
 
-def test_the_values_of_l2_are_as_many_as_the_pages_say(monkeypatch):
+def test_pages_count_the_values_of_l2_correctly(monkeypatch):
     from transferclf.training.regularization import CANDIDATES
 
     pattern = r"among (\w+) values from ([\d.e-]+) to ([\d.e-]+) by"
@@ -316,13 +316,13 @@ def test_the_values_of_l2_are_as_many_as_the_pages_say(monkeypatch):
     assert all(np.isclose(tried, value, rtol=0.05).any() for value in best)
 
 
-def test_the_displays_are_drawn_from_as_many_images_as_the_page_says():
+def test_the_page_counts_the_images_of_the_displays_correctly():
     counts = said("docs/draw_displays.py", r"train_size=(\d+), test_size=(\d+), random_state=0")
     assert said("docs/reports.md", r"(\d+) to learn from and (\d+) to look at") == counts
     assert said("docs/reports.md", r"train_size=(\d+), test_size=(\d+), random_state=0") == counts
 
 
-def test_what_is_needed_is_what_the_project_declares():
+def test_pages_repeat_the_declared_requirements():
     project = tomllib.loads(read("pyproject.toml"))
     assert (
         project["project"]["requires-python"]
@@ -353,10 +353,10 @@ def test_what_is_needed_is_what_the_project_declares():
         ("1.2", 1.25, True),
     ],
 )
-def test_figures_agree_by_the_digits_that_they_have(shown, exact, is_right):
+def test_figures_agree_to_their_own_digits(shown, exact, is_right):
     assert agrees(shown, exact) is is_right
 
 
-def test_a_sentence_that_is_gone_is_said():
+def test_a_missing_sentence_is_an_error():
     with pytest.raises(AssertionError, match="0 times; is the sentence another now"):
         said(README, r"no such sentence (\d+)")

@@ -127,13 +127,13 @@ def test_every_parameter_has_a_case():
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[1] is not None])
-def test_no_word_about_a_parameter_that_has_an_effect(name):
+def test_a_parameter_with_an_effect_raises_no_warning(name):
     value, used, _ = CASES[name]
     assert said(classifier(**used | {name: value})) == ""
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2] is not None])
-def test_a_parameter_without_effect_is_named_alone(name, monkeypatch):
+def test_the_warning_names_only_the_parameter_without_effect(name, monkeypatch):
     if name == "precision":  # which not every processor has
         monkeypatch.setattr("transferclf.estimators.parameters.check_engine", lambda *_: None)
     value, _, useless = CASES[name]
@@ -157,7 +157,7 @@ def test_a_parameter_without_effect_is_named_alone(name, monkeypatch):
         ({"backbone": OWN_VECTOR, "pooling": "flatten"}, {"pooling='flatten'"}),
     ],
 )
-def test_all_of_them_are_in_one_warning(parameters, names):
+def test_one_warning_names_all_parameters(parameters, names):
     text = said(classifier(**parameters))
     for each in names:
         assert each in text
@@ -166,7 +166,7 @@ def test_all_of_them_are_in_one_warning(parameters, names):
     ) == len(names)
 
 
-def test_what_is_set_to_what_it_would_be_anyway_is_no_fault():
+def test_values_equal_to_the_effective_one_raise_no_warning():
     for parameters in (
         {"optimizer": "lbfgs"},
         {**HIDDEN, "optimizer": "adam", "l2": 0.01},
@@ -178,7 +178,7 @@ def test_what_is_set_to_what_it_would_be_anyway_is_no_fault():
         assert said(classifier(**parameters)) == ""
 
 
-def test_a_fraction_is_not_needed_where_validation_images_are_given():
+def test_validation_data_leaves_the_fraction_without_effect():
     how = classifier(**HIDDEN, early_stopping=True, validation_fraction=0.3)
     text = said(how, validation_data=(IMAGES[:3], LABELS[:3]))
     assert "validation_fraction=0.3 (used by early_stopping=True" in text
@@ -192,7 +192,7 @@ def test_rows_use_an_image_shape_and_strips_are_stretched():
     assert "image_shape" not in text
 
 
-def test_a_search_says_the_same_text_for_every_fold():
+def test_the_warning_has_the_same_text_for_every_fold():
     history = keras.callbacks.History()
     grid = {"l2": [0.1, 1.0], "epochs": [5]}
     search = GridSearchCV(classifier(callbacks=[history]), grid, cv=2)
@@ -210,7 +210,7 @@ def test_the_warning_points_at_the_call_of_fit():
     assert caught[0].filename == __file__
 
 
-def test_parameters_of_a_subclass_are_its_own_business():
+def test_parameters_of_a_subclass_are_not_checked():
     class Mine(TransferClassifier):
         def __init__(self, image_size=32, mine=1, epochs=20):
             super().__init__(image_size=image_size, epochs=epochs)
@@ -221,7 +221,7 @@ def test_parameters_of_a_subclass_are_its_own_business():
     assert "mine" not in said(Mine(mine=2, epochs=4))
 
 
-def test_the_extractor_says_it_too(tmp_path):
+def test_the_extractor_raises_the_warning(tmp_path):
     def said_by(**parameters):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -58,7 +58,7 @@ THREADED = {
 @needs_proc
 @pytest.mark.parametrize("is_stored", [False, True])
 @pytest.mark.parametrize("case", THREADED)
-def test_eight_threads_predict_as_one_does(case, is_stored, tmp_path):
+def test_eight_threads_predict_like_one(case, is_stored, tmp_path):
     """To the bit where nothing is stored; of a store that is too small, other batches remain."""
     fitted = classifier(cache=None, **THREADED[case]).fit(IMAGES, LABELS)
     calls = [RNG.integers(0, len(OTHERS), size) for size in (1, 2, 3, 5, 33, 40) * 2]
@@ -100,7 +100,7 @@ CYCLES = {
 @needs_proc
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CYCLES)
-def test_fits_and_predictions_leave_nothing(case, tmp_path):
+def test_fits_and_predictions_leave_no_files_threads_or_memory(case, tmp_path):
     count, parameters_of = CYCLES[case]
     cache = FeatureStore(tmp_path, max_bytes=10**6) if case == "stored" else "memory"
 
@@ -123,7 +123,7 @@ def test_fits_and_predictions_leave_nothing(case, tmp_path):
 # --- many paths
 
 
-def test_many_paths(tmp_path):
+def test_many_paths_need_little_memory(tmp_path):
     count = 2000
     picture = Image.fromarray(RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     picture.save(tmp_path / "0.jpg")
@@ -175,7 +175,7 @@ def is_running(pid):
 
 @needs_proc
 @pytest.mark.slow
-def test_workers_leave_nothing_behind(tmp_path):
+def test_workers_leave_no_files_and_processes(tmp_path):
     """No file in the temporary folder or in shared memory, and no process."""
     images = np.kron(OTHERS[:60], np.ones((1, 3, 3, 1), np.uint8))
     assert images.nbytes > 2**20  # so that joblib hands it over in shared memory

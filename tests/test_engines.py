@@ -51,51 +51,51 @@ def test_all_engines_run_in_float32(engine, on_backend, all_installed):
 
 
 @pytest.mark.parametrize("engine", ["auto", "tensorflow", "openvino"])
-def test_engines_with_bfloat16(engine, on_backend, all_installed, cpu_facts):
+def test_engines_that_run_in_bfloat16(engine, on_backend, all_installed, cpu_facts):
     cpu_facts("flags : fpu avx512_bf16 sse")
     check_engine(engine, "bfloat16")
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "keras"])
-def test_engines_without_bfloat16(engine, on_backend, all_installed, cpu_facts):
+def test_other_engines_refuse_bfloat16(engine, on_backend, all_installed, cpu_facts):
     cpu_facts("flags : fpu avx512_bf16 sse")
     with pytest.raises(InvalidParameterError, match="take engine='tensorflow' or 'openvino'"):
         check_engine(engine, "bfloat16")
 
 
 @pytest.mark.parametrize("engine", ["torch", "Auto", "", None, 3, ["auto"]])
-def test_unknown_engine(engine):
+def test_an_unknown_engine_is_refused(engine):
     with pytest.raises(InvalidParameterError, match="engine must be one of .*'openvino'.* Got"):
         check_engine(engine)
 
 
 @pytest.mark.parametrize("precision", ["float16", "BFLOAT16", None, 16])
-def test_unknown_precision(precision):
+def test_an_unknown_precision_is_refused(precision):
     with pytest.raises(InvalidParameterError, match="precision must be one of .*'bfloat16'.* Got"):
         check_engine("auto", precision)
 
 
 @pytest.mark.parametrize("engine", OPTIONAL)
-def test_missing_package(engine, on_backend, monkeypatch):
+def test_a_missing_package_is_an_error(engine, on_backend, monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(InvalidParameterError, match=rf"pip install transferclf\[{engine}\]"):
         check_engine(engine)
 
 
-def test_missing_converter(on_backend, monkeypatch):
+def test_a_missing_converter_is_an_error(on_backend, monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "tf2onnx" else object())
     with pytest.raises(InvalidParameterError, match=r"'onnxruntime' needs tf2onnx, which"):
         check_engine("onnxruntime")
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", *OPTIONAL])
-def test_engines_that_need_tensorflow(engine, on_backend, all_installed):
+def test_some_engines_need_tensorflow(engine, on_backend, all_installed):
     on_backend("jax")
     with pytest.raises(InvalidParameterError, match=f"{engine!r} needs Keras on TensorFlow.*jax"):
         check_engine(engine)
 
 
-def test_auto_is_what_the_backend_offers(on_backend):
+def test_auto_depends_on_the_backend(on_backend):
     assert resolved_engine() == "tensorflow"
     on_backend("jax")
     check_engine("auto")
@@ -122,7 +122,7 @@ def test_auto_does_not_depend_on_what_is_installed(on_backend, monkeypatch):
         ("", False),
     ],
 )
-def test_flags_of_the_cpu(facts, expected, cpu_facts, on_backend):
+def test_flags_of_the_cpu_tell_bfloat16(facts, expected, cpu_facts, on_backend):
     cpu_facts(facts)
     assert has_bfloat16() == expected
     if not expected:
@@ -130,7 +130,7 @@ def test_flags_of_the_cpu(facts, expected, cpu_facts, on_backend):
             check_engine("auto", "bfloat16")
 
 
-def test_a_system_that_does_not_tell_is_believed(monkeypatch, tmp_path, on_backend):
+def test_bfloat16_is_assumed_if_the_system_has_no_cpu_facts(monkeypatch, tmp_path, on_backend):
     monkeypatch.setattr(engines, "_CPU_FACTS", tmp_path / "missing")
     assert has_bfloat16()
     check_engine("tensorflow", "bfloat16")
@@ -184,7 +184,7 @@ def test_backend_is_known_before_keras_is_imported(tmp_path, backend, config, ex
     assert resolved_in_a_new_process(**environment) == f"{expected} []"
 
 
-def test_backend_of_an_imported_keras_is_asked():
+def test_backend_of_an_imported_keras_is_used():
     import keras
 
     assert engines.keras_backend() == keras.backend.backend()
@@ -200,6 +200,6 @@ def test_installed_packages_are_found(engine):
             check_engine(engine)
 
 
-def test_names():
+def test_names_of_engines_and_precisions():
     assert ENGINES == ("auto", "tensorflow", "onnxruntime", "openvino", "keras")
     assert PRECISIONS == ("float32", "bfloat16")

@@ -87,7 +87,7 @@ def expected(model, images):
     return np.asarray(model(images.astype("float32"), training=False))
 
 
-def test_engine_computes_what_the_model_does(forward, model, images):
+def test_engine_agrees_with_the_model(forward, model, images):
     result = forward(images)
     assert result.dtype == np.float32
     assert result.shape == (70, 8)
@@ -96,7 +96,7 @@ def test_engine_computes_what_the_model_does(forward, model, images):
 
 
 @pytest.mark.parametrize("count", [FEW + 1, BATCH_SIZE, BATCH_SIZE + 1])
-def test_how_many_rows_follow_changes_no_bit(forward, images, count):
+def test_rows_after_a_row_change_no_bit_of_it(forward, images, count):
     np.testing.assert_array_equal(forward(images[:count]), forward(images)[:count])
 
 
@@ -132,7 +132,7 @@ def test_maps_keep_their_shape(images):
     np.testing.assert_allclose(result, expected(model, images[:5]), rtol=1e-5, atol=1e-5)
 
 
-def test_no_images_are_no_rows(forward):
+def test_no_images_give_no_rows(forward):
     result = forward(np.empty((0, SIDE, SIDE, 3), "uint8"))
     assert result.shape == (0, 8)
     assert result.dtype == np.float32
@@ -147,11 +147,11 @@ def test_images_seen_counts_images_and_no_padding(model, images):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
-def test_kinds_of_pixels(forward, images, dtype):
+def test_pixels_of_any_type_are_accepted(forward, images, dtype):
     np.testing.assert_array_equal(forward(images[:5].astype(dtype)), forward(images[:5]))
 
 
-def test_input_is_read_only_and_stays_as_it_is(forward, images):
+def test_read_only_input_is_not_changed(forward, images):
     kept = images[:40].astype("float32")
     kept.setflags(write=False)
     forward(kept)
@@ -162,7 +162,7 @@ def test_input_need_not_be_contiguous(forward, images):
     np.testing.assert_array_equal(forward(images[::-2]), forward(images[::-2].copy()))
 
 
-def test_result_outlives_later_calls(forward, images):
+def test_later_calls_do_not_change_a_result(forward, images):
     first = forward(images[:5])
     kept = first.copy()
     forward(images[5:10])
@@ -184,7 +184,7 @@ def test_unknown_engine(model, engine):
         compile_forward(model, engine)
 
 
-def test_engine_of_another_keras_backend(model, monkeypatch, images):
+def test_an_engine_of_another_keras_backend_is_refused(model, monkeypatch, images):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(InvalidParameterError, match="it runs on jax"):
         compile_forward(model, "tensorflow")
@@ -202,7 +202,7 @@ def cosines(a, b):
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", "openvino"])
-def test_bfloat16_is_near_float32_and_not_it(model, images, engine):
+def test_bfloat16_is_near_float32_and_differs(model, images, engine):
     low = compiled(model, engine, "bfloat16")(images)
     full = expected(model, images)
     assert low.dtype == np.float32
@@ -240,7 +240,7 @@ def test_few_rows_do_not_depend_on_each_other(any_forward, images, rows):
 
 
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
-def test_flat_rows_as_input(engine, precision):
+def test_flat_rows_are_accepted(engine, precision):
     inputs = keras.Input((10,))
     hidden = layers.Dense(6, activation="relu")(inputs)
     model = keras.Model(inputs, layers.Dense(3)(hidden))
@@ -258,7 +258,7 @@ def test_engine_has_its_name(model, engine):
 
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
 @pytest.mark.parametrize("activation", ["relu6", "silu", "hard_silu", "gelu"])
-def test_activations_that_runtimes_spell_otherwise(engine, precision, activation, images):
+def test_activations_that_runtimes_define_differently(engine, precision, activation, images):
     """Keras' silu has a gradient of its own, whose leftovers must not become outputs."""
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 255)(keras.ops.flip(inputs, axis=-1))
@@ -280,21 +280,21 @@ def network_with_cholesky():
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_operation_that_a_runtime_does_not_know(engine, caplog, capfd):
+def test_an_operation_unknown_to_a_runtime_is_an_error(engine, caplog, capfd):
     with pytest.raises(NetworkError, match=rf"engine='{engine}'(.|\n)*Cholesky(.|\n)*'auto'"):
         compiled(network_with_cholesky(), engine)
     assert not caplog.records
     assert capfd.readouterr().out == ""
 
 
-def test_auto_runs_what_runtimes_do_not_know():
+def test_auto_runs_operations_unknown_to_runtimes():
     matrices = np.tile(np.diag([1.0, 4.0, 9.0]).astype("float32"), (FEW, 1, 1))
     np.testing.assert_allclose(
         compile_forward(network_with_cholesky())(matrices), np.sqrt(matrices), atol=1e-6
     )
 
 
-def test_several_inputs_or_outputs():
+def test_several_inputs_or_outputs_are_refused():
     inputs = keras.Input((4,)), keras.Input((4,))
     joined = layers.Add()(inputs)
     for ends in [(list(inputs), joined), (inputs[0], [layers.ReLU()(inputs[0])] * 2)]:
@@ -302,7 +302,7 @@ def test_several_inputs_or_outputs():
             compile_forward(keras.Model(*ends))
 
 
-def test_several_threads_call_one_forward(any_forward, images):
+def test_several_threads_may_call_one_forward(any_forward, images):
     wanted = any_forward(images)
     start, seen = threading.Barrier(4), any_forward.images_seen
 
@@ -328,7 +328,7 @@ TENSORFLOW_LOG = re.compile(
 
 
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
-def test_compiling_leaves_no_traces(engine, precision, monkeypatch, tmp_path, capfd, caplog):
+def test_compiling_changes_no_global_state(engine, precision, monkeypatch, tmp_path, capfd, caplog):
     """No files, nothing in the terminal, loggers and Keras as they were, the model untouched."""
     model = network()
     for variable in ("TMPDIR", "TEMP", "TMP"):
@@ -400,7 +400,7 @@ for way in sys.argv[1:]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_of_dropped_forwards_is_given_back():
+def test_memory_of_dropped_forwards_is_freed():
     ways = [" ".join(way) for way in WAYS[1:] if can_run(*way)]
     done = subprocess.run(
         [sys.executable, "-c", DROPPING, *ways],

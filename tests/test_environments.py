@@ -72,7 +72,7 @@ def test_keras_backend_of_a_user_without_a_home(homeless, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["~", "~/features", "~/a/b"])
-def test_a_store_in_a_home_that_is_not_there(homeless, path, tmp_path, monkeypatch):
+def test_a_store_in_a_missing_home(homeless, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for make in (FeatureStore, store_for):
         with pytest.raises(InvalidParameterError, match="no home folder .* in full"):
@@ -89,7 +89,7 @@ def test_a_folder_whose_name_only_begins_like_a_home(homeless, tmp_path, monkeyp
     assert (tmp_path / "~no such user" / "features").is_dir()
 
 
-def test_weights_in_a_home_that_is_not_there(homeless):
+def test_weights_in_a_missing_home(homeless):
     with pytest.raises(WeightsError, match=r"~/w\.h5 cannot be read"):
         CNNFeatureExtractor(image_size=32, weights="~/w.h5").fit(IMAGES)
 
@@ -182,7 +182,7 @@ EVERYTHING = '''
 
 
 @pytest.mark.slow
-def test_fit_and_predict_with_nothing_around(tmp_path):
+def test_fit_and_predict_without_home_network_and_temporary_folder(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     np.save(tmp_path / "labels.npy", LABELS)
     store, model = tmp_path / "store", tmp_path / "a.model"

@@ -49,7 +49,7 @@ def example_offline(example, tmp_path, monkeypatch):
     return example
 
 
-def test_an_example_is_a_command(tmp_path):
+def test_an_example_runs_as_a_command(tmp_path):
     """The other tests run examples in their own process, which saves importing TensorFlow."""
     finished = subprocess.run(
         [sys.executable, str(EXAMPLES / "plot_sports.py"), "--data", str(tmp_path)],
@@ -101,7 +101,7 @@ def folder(tmp_path, rng):
     ],
     ids=["train only", "capitals", "an empty split"],
 )
-def test_the_quickstart_on_folders_as_people_have_them(example, folder, counts):
+def test_the_quickstart_on_typical_folders(example, folder, counts):
     finished = example("quickstart.py", folder(counts))
     assert finished.returncode == 0, finished.stderr
     shown = finished.stdout
@@ -110,7 +110,7 @@ def test_the_quickstart_on_folders_as_people_have_them(example, folder, counts):
 
 
 @pytest.mark.parametrize("counts", [{"a": 9, "b": 1}, {"a": 2, "b": 2}])
-def test_the_quickstart_says_when_there_is_too_little(example, folder, counts):
+def test_the_quickstart_reports_too_few_images(example, folder, counts):
     finished = example("quickstart.py", folder(counts))
     assert finished.returncode == 1
     assert "cannot be split 75/25" in finished.stderr
@@ -166,7 +166,7 @@ def rows_of(markdown):
     return {first: others for first, *others in cells[2:]}
 
 
-def test_the_blood_cells(example, coloured, tmp_path):
+def test_the_blood_cells_example(example, coloured, tmp_path):
     data = coloured("blood_cells4", ["train", "test", "test_simple"], ["A", "B", "C"], (30, 40))
     finished = example(
         "plot_blood_cells.py", "--data", data, "--quick", "--only", "fr",
@@ -192,7 +192,7 @@ def test_the_blood_cells(example, coloured, tmp_path):
     assert any((tmp_path / "features").iterdir())
 
 
-def test_the_fine_tuned_blood_cells(example, coloured):
+def test_the_fine_tuned_blood_cells_example(example, coloured):
     data = coloured("blood_cells4", ["train", "test", "test_simple"], ["A", "B"], (30, 40))
     finished = example("plot_blood_cells.py", "--data", data, "--quick", "--only", "fine-tuned")
     assert finished.returncode == 0, finished.stderr
@@ -201,7 +201,7 @@ def test_the_fine_tuned_blood_cells(example, coloured):
     assert min(map(float, scores)) > 0.7
 
 
-def test_the_scratch_networks(example, coloured, tmp_path):
+def test_the_scratch_networks_example(example, coloured, tmp_path):
     data = coloured("cifar10_subset", ["train", "test"], ["A", "B", "C"], (32, 32))
     finished = example(
         "plot_scratch_networks.py", "--data", data, "--quick", "--only", "whitened",
@@ -221,7 +221,7 @@ def test_the_scratch_networks(example, coloured, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["plot_blood_cells.py", "plot_scratch_networks.py"])
-def test_examples_say_which_images_they_miss(example, tmp_path, name):
+def test_examples_name_missing_images(example, tmp_path, name):
     finished = example(name, "--data", tmp_path)
     assert finished.returncode == 1
     assert "TRANSFERCLF_DATA" in finished.stderr
@@ -232,7 +232,7 @@ def test_examples_say_which_images_they_miss(example, tmp_path, name):
     ("name", "folder"),
     [("plot_blood_cells.py", "blood_cells4"), ("plot_scratch_networks.py", "cifar10_subset")],
 )
-def test_examples_say_that_no_method_has_this_name(example, coloured, name, folder):
+def test_examples_refuse_unknown_methods(example, coloured, name, folder):
     data = coloured(folder, ["train", "test", "test_simple"], ["A", "B"], (8, 8))
     finished = example(name, "--data", data, "--quick", "--only", "nonsense")
     assert finished.returncode == 1
@@ -257,7 +257,7 @@ def is_written(finished, tmp_path):
 WRITTEN = ("--output", "table.md", "--figure", "figure.png")
 
 
-def test_the_animals_without_imagenet_weights(example_offline, coloured, tmp_path):
+def test_the_animals_example_without_imagenet_weights(example_offline, coloured, tmp_path):
     data = coloured("caltech_animals35", ["."], ["ant", "bass", "crab", "emu"], (24, 30))
     finished = example_offline("plot_animals.py", "--data", data, "--quick", *WRITTEN)
     assert finished.returncode == 0, finished.stderr
@@ -279,7 +279,7 @@ def test_the_animals_without_imagenet_weights(example_offline, coloured, tmp_pat
     assert is_written(finished, tmp_path)
 
 
-def test_the_sports(example, coloured, tmp_path):
+def test_the_sports_example(example, coloured, tmp_path):
     data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "judo"], (24, 30))
     finished = example(
         "plot_sports.py", "--data", data, "--quick", "--backbone", "tiny", "--cache", "features",
@@ -338,7 +338,7 @@ def test_the_search_goes_through_each_network_once(example_offline, coloured, tm
     assert is_written(finished, tmp_path)
 
 
-def test_the_search_says_that_no_network_can_be_had(example_offline, coloured):
+def test_the_search_reports_that_no_network_is_available(example_offline, coloured):
     data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe"], (8, 8))
     finished = example_offline(
         "plot_head_search.py", "--data", data, "--quick", "--backbones", "vgg16"
@@ -349,7 +349,7 @@ def test_the_search_says_that_no_network_can_be_had(example_offline, coloured):
 
 
 @pytest.mark.parametrize("name", ["animals", "stacking", "head_search"])
-def test_more_examples_say_which_images_they_miss(example, tmp_path, name):
+def test_more_examples_name_missing_images(example, tmp_path, name):
     finished = example(f"plot_{name}.py", "--data", tmp_path)
     assert finished.returncode == 1
     assert "TRANSFERCLF_DATA" in finished.stderr
@@ -357,7 +357,7 @@ def test_more_examples_say_which_images_they_miss(example, tmp_path, name):
 
 
 @pytest.mark.realdata
-def test_what_imagenet_sees_in_sports(example, data, tmp_path):
+def test_the_sports_example_names_imagenet_classes(example, data, tmp_path):
     few = few_of(data / "sports10", tmp_path).parent
     finished = example("plot_sports.py", "--data", few, "--quick", "--backbone", "mobilenet_v2")
     assert finished.returncode == 0, finished.stderr
