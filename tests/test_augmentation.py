@@ -624,7 +624,7 @@ def test_batches_of_any_size_are_varied_in_a_graph(in_a_graph, n):
     assert weights.shape == (n,)
 
 
-def test_calls_differ_and_a_new_augmenter_repeats_them(in_a_graph):
+def test_calls_differ_and_repeat_from_an_equal_state(in_a_graph):
     augmenter, function = in_a_graph
     runs = []
     for seed in (1, 1, 2):

@@ -211,7 +211,7 @@ def test_options_reach_the_builder():
     assert received.build(input_shape=(1, 1, 3)) == {"alpha": 2, "input_shape": (1, 1, 3)}
 
 
-def test_builders_given_as_strings_are_imported():
+def test_builder_names_can_be_imported():
     for name in list_backbones():
         module, function = get_backbone(name).builder.split(":")
         assert callable(getattr(importlib.import_module(module), function))

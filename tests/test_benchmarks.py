@@ -163,7 +163,7 @@ def test_the_summary_counts_claims_and_names_missed_ones(run, measuring):
 PAGE = BENCHMARKS.parent / "docs" / "benchmarks.md"
 
 
-def test_run_rewrites_the_page_from_its_tables(run):
+def test_run_writes_the_page_from_its_tables(run):
     text = PAGE.read_text(encoding="utf-8")
     page = run.read_page(text)
     assert [*page.sections] == [*run.SCRIPTS]

@@ -187,7 +187,7 @@ def test_scaling_counts_weights(images, labels):
 
 
 @pytest.mark.parametrize("kind", ["standardize", "zca", "rescale", "none"])
-def test_scaling_is_part_of_archives_and_pickles(images, labels, kind):
+def test_scaling_is_kept_by_pickles_and_later_fits(images, labels, kind):
     from transferclf.training import trainer
 
     fitted = small(preprocessing=kind).fit(images, labels)

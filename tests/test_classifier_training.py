@@ -228,7 +228,7 @@ class TestValidationData:
         assert_same_weights(watched, tiny().fit(images, labels))
 
     @pytest.mark.parametrize("hidden_units", [(), (8,)])
-    def test_the_loss_is_scikit_learns_log_loss_and_the_penalty(self, images, labels, hidden_units):
+    def test_the_loss_is_cross_entropy_and_penalty(self, images, labels, hidden_units):
         fitted = tiny(hidden_units=hidden_units, l2=0.05, **({} if hidden_units else L_BFGS))
         others = striped_images(N, np.random.default_rng(9))[1:]
         fitted.fit(images, labels, validation_data=(others, labels[1:]))
@@ -646,7 +646,7 @@ class TestCallbacks:
         ).fit(images, labels)
         assert_same_weights(fitted, scheduled)
 
-    def test_callbacks_with_l_bfgs(self, images, labels):
+    def test_l_bfgs_warns_of_callbacks_and_calls_none(self, images, labels):
         lines = []
         head = tiny(hidden_units=(), callbacks=[Diary(lines)], **L_BFGS)
         with pytest.warns(TransferclfWarning, match=r"callbacks=\[Diary\] \(used by a Keras opt"):

@@ -330,7 +330,7 @@ class TestTable:
             ('file;label;"what, when, and, where"\na.png;dog;"x, y, z"\n', "labels.csv"),
         ],
     )
-    def test_separators_and_encodings_are_recognised(self, root, text, name):
+    def test_common_forms_of_tables_are_read(self, root, text, name):
         bunch = self.load(root, text, name)
         assert bunch.target.tolist() == ["dog"]
         assert bunch.filenames.tolist() == ["a.png"]

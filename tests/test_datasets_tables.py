@@ -193,7 +193,7 @@ class TestFileNames:
 
 class TestFrames:
     @FRAMES
-    def test_a_frame_equals_its_file(self, root, frame):
+    def test_a_frame_is_read_like_a_file(self, root, frame):
         table = frame({"n": [1, 2, 3], "file": ["b.png", "sub/c.png", "a.png"], "k": list("yxy")})
         bunch = load_image_table(table, "file", "k", root=root)
         assert bunch.target.tolist() == ["y", "x", "y"]

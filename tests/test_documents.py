@@ -10,7 +10,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("too
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_contributing_has_two_commands():
+def test_the_readme_has_two_commands():
     section = README.split("## Two commands")[1].split("\n## ")[0]
     (block,) = re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert len(block.strip().splitlines()) == 2

@@ -72,7 +72,7 @@ def test_keras_backend_of_a_user_without_a_home(homeless, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["~", "~/features", "~/a/b"])
-def test_a_store_in_a_missing_home(homeless, path, tmp_path, monkeypatch):
+def test_a_store_below_a_tilde_without_a_home(homeless, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for make in (FeatureStore, store_for):
         with pytest.raises(InvalidParameterError, match="no home folder .* in full"):
@@ -89,7 +89,7 @@ def test_a_folder_whose_name_only_begins_like_a_home(homeless, tmp_path, monkeyp
     assert (tmp_path / "~no such user" / "features").is_dir()
 
 
-def test_weights_in_a_missing_home(homeless):
+def test_weights_below_a_tilde_without_a_home(homeless):
     with pytest.raises(WeightsError, match=r"~/w\.h5 cannot be read"):
         CNNFeatureExtractor(image_size=32, weights="~/w.h5").fit(IMAGES)
 
