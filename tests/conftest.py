@@ -1,7 +1,7 @@
-"""Where the tests get images and weights from.
+"""Fixtures and options of all tests.
 
-Most draw small pictures. Those marked `realdata` read photographs and ImageNet weights from
-outside the project: from the folder TRANSFERCLF_DATA, or from ``shared/data`` beside the checkout.
+Most tests draw small images. Tests marked `realdata` read photographs and ImageNet weights from the
+folder TRANSFERCLF_DATA, or from ``shared/data`` beside the checkout.
 """
 
 import gc
@@ -22,10 +22,10 @@ DATA = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
 if "KERAS_HOME" not in os.environ and (SHARED / "keras").is_dir():
     os.environ["KERAS_HOME"] = str(SHARED / "keras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["MPLBACKEND"] = "Agg"  # from the first import on: a change would close figures
+os.environ["MPLBACKEND"] = "Agg"  # before the first import: a later change closes figures
 
-# A busy machine is no fault. Where `CI` is set the examples are the same in every run, so that a
-# change is judged by itself; elsewhere each run tries others.
+# No deadline, because the machine may be busy. With `CI` set, every run tries the same examples, so
+# that a failure comes from the change; elsewhere each run tries others.
 settings.register_profile(
     "patient",
     deadline=None,
@@ -36,7 +36,7 @@ settings.load_profile("patient")
 
 
 def pytest_sessionstart(session):
-    """TensorFlow's million objects stay, so that no collection of garbage has to look at them."""
+    """Freeze TensorFlow's million objects, so that garbage collection does not visit them."""
     if session.config.getoption("numprocesses", None):
         return  # the workers run the tests
     import keras  # noqa: F401
@@ -96,7 +96,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder with the real images; only for tests marked `realdata`."""
+    """Return the folder with the real images, for tests marked `realdata`."""
     return DATA
 
 
@@ -115,7 +115,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(autouse=True, scope="module")
 def _many_networks(request):
-    """Keep more networks than a program would: tests take turns with many of them.
+    """Keep more networks in memory than by default, because tests alternate between many.
 
     A module that measures memory has `keeps_few_networks = True`.
     """
@@ -133,7 +133,7 @@ def _many_networks(request):
 
 @pytest.fixture(autouse=True)
 def _no_figures():
-    """No test sees what another one has drawn."""
+    """Close all figures, so that tests do not see those of other tests."""
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
@@ -141,7 +141,7 @@ def _no_figures():
 
 @pytest.fixture(autouse=True)
 def _empty_store():
-    """Every test starts with nothing in the store that all estimators share."""
+    """Empty the store that all estimators share before each test."""
     from transferclf.features import shared_store
 
     shared_store().clear()

@@ -1,5 +1,5 @@
-"""Costs that are counted, not timed: calls made, and files held open. Other tests, and other
-programs on the machine, change neither."""
+"""Costs that are counted, not timed: function calls and open files. They do not depend on other
+tests or on the load of the machine."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ DESCRIPTORS = "/proc/self/fd"
 
 @contextmanager
 def counted_calls():
-    """Yield a Counter of the functions called in this thread, by name, built-in ones included."""
+    """Yield a Counter of the calls in this thread by function name, built-in functions included."""
     calls: Counter = Counter()
 
     def note(frame, event, argument):
@@ -30,10 +30,10 @@ def counted_calls():
 
 
 def open_files(folder):
-    """The open files of this process that are at `folder` or in it; none where it cannot be told.
+    """Return the open files of this process at or below `folder`; none if the system does not tell.
 
-    Counting all descriptors would count those of other tests too, whose garbage Python may
-    collect at any time.
+    A count of all descriptors would include those of other tests, which Python may collect at any
+    time.
     """
     if not os.path.isdir(DESCRIPTORS):
         return []
@@ -41,7 +41,7 @@ def open_files(folder):
     for name in os.listdir(DESCRIPTORS):
         try:
             target = os.readlink(f"{DESCRIPTORS}/{name}")
-        except FileNotFoundError:  # the descriptor of the listing itself
+        except FileNotFoundError:  # the descriptor of this listing
             continue
         if target == top or target.startswith(top + os.sep):
             found.append(target)

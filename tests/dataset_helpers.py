@@ -6,7 +6,7 @@ PIXEL = Image.new("L", (1, 1))
 
 
 def make(root, *names):
-    """Create small images below a folder, and empty files where the name is of no image."""
+    """Create small images below a folder, and empty files for names without an image extension."""
     for name in names:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Experiments in a process of its own, which may be killed: a log tells which fits were begun.
+"""Experiments in a process that may be killed; a log lists the fits that were started.
 
-Run as a script: DIRECTORY LOG [WHERE]. WHERE is "fit:N", to hang in the N-th fit after saying so,
-or "replace:N" or "replaced:N", to be killed just before or after the N-th file is put in place.
+Run as a script: DIRECTORY LOG [WHERE]. With WHERE "fit:N" it logs the N-th fit and hangs in it.
+With "replace:N" or "replaced:N" it is killed just before or after the N-th file is put in place.
 """
 
 import os
@@ -14,7 +14,7 @@ from sklearn.naive_bayes import GaussianNB
 
 
 class LoggedBayes(GaussianNB):
-    """Naive Bayes that writes down each fit."""
+    """Naive Bayes that logs each fit."""
 
     def fit(self, X, y):
         with open(os.environ["FIT_LOG"], "a") as log:

@@ -1,4 +1,4 @@
-"""A stand-in for a prefix, in a module that other processes can import, and short calls."""
+"""A substitute for a prefix, which other processes can import, and calls with few arguments."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SIDE = 6
 
 
 class Moments:
-    """A stand-in for a prefix: numbers that tell images apart by any of their pixels."""
+    """Substitute for a prefix; its features differ when any pixel differs."""
 
     size, digest, is_cut = (SIDE, SIDE), "moments", True
 

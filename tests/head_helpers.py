@@ -1,6 +1,6 @@
-"""Heads in tests."""
+"""Short calls of fitted heads."""
 
 
 def probabilities(head, rows):
-    """The probabilities that a fitted head gives rows."""
+    """Return the probabilities of a fitted head for rows."""
     return head.suffix.objective.link(head.scores(rows))

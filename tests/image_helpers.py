@@ -1,4 +1,4 @@
-"""Small pictures that several test modules draw."""
+"""Small images for several test modules."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from sklearn.base import clone
 
 
 def in_kind(images, kind, folder):
-    """The same pictures as "arrays", "paths" of files in a folder, or "PIL" images."""
+    """Return images as "arrays", as "paths" of files in a folder, or as "PIL" images."""
     if kind == "arrays":
         return images
     pictures = [Image.fromarray(image) for image in images]
@@ -19,12 +19,12 @@ def in_kind(images, kind, folder):
 
 
 def taken(X, positions):
-    """Some of the images, whatever X is."""
+    """Return some of the images, for any type of X."""
     return X[positions] if isinstance(X, np.ndarray) else [X[i] for i in positions]
 
 
 def striped_images(n, rng):
-    """Stripes that run across (class 0) or down (class 1), or noise (class 2), in turns."""
+    """Return images of horizontal stripes (class 0), vertical ones (1) and noise (2), in turns."""
     wave = np.where(np.arange(32) % 8 < 4, 200, 50).astype(np.uint8)
     across = np.broadcast_to(wave[:, None], (32, 32))
     stack = [across, across.T, np.full((32, 32), 120)]
@@ -33,17 +33,17 @@ def striped_images(n, rng):
 
 
 def head_alone(classifier, **changes):
-    """A clone that fits no more than the head, without what is set for fine-tuning alone."""
+    """Return a clone that fits the head only, without the parameters of fine-tuning."""
     tuning = {"fine_tune_epochs": 10, "fine_tune_learning_rate": 1e-5, "layer_decay": None}
     head = clone(classifier).set_params(trainable_layers=0, **tuning)
-    if not head.hidden_units:  # and L-BFGS needs no epochs
+    if not head.hidden_units:  # because L-BFGS has no epochs
         by_keras = {"batch_size": 32, "early_stopping": False, "epochs": 20, "patience": 5}
         head.set_params(**by_keras, callbacks=None, validation_fraction=0.1)
     return head.set_params(**changes)
 
 
 def keras_state():
-    """Where Keras' own random numbers stand."""
+    """Return the state of Keras' global random numbers."""
     from keras.src.random.seed_generator import global_seed_generator
 
     return np.asarray(global_seed_generator().state).tolist()

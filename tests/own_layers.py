@@ -1,11 +1,11 @@
-"""Layers as users write them; in a module of their own, so that other processes find them."""
+"""Layers as users write them, in a module that other processes can import."""
 
 import keras
 from keras import layers
 
 
 class Wide(layers.Layer):
-    """Describes more than its `__init__` takes, as layers of some libraries do."""
+    """Layer whose config has more entries than `__init__` accepts, as in some libraries."""
 
     def __init__(self, units, **arguments):
         super().__init__(**arguments)
@@ -23,7 +23,7 @@ class Wide(layers.Layer):
 
 
 class Renamed(layers.Layer):
-    """Describes itself in other words than its `__init__` takes; Keras keeps the arguments."""
+    """Layer whose config has other names than the arguments of `__init__`, which Keras keeps."""
 
     def __init__(self, factor=1.0, name=None):
         super().__init__(name=name)
@@ -37,7 +37,7 @@ class Renamed(layers.Layer):
 
 
 class Forgetful(layers.Layer):
-    """Does not describe all that it was given."""
+    """Layer whose config lacks an argument."""
 
     def __init__(self, factor=1.0, **arguments):
         super().__init__(**arguments)
@@ -51,7 +51,7 @@ class Forgetful(layers.Layer):
 
 
 class Needy(layers.Layer):
-    """Cannot be made again: needs an object that no description holds."""
+    """Layer that cannot be made again, because no config can hold its argument."""
 
     def __init__(self, helper, units=1):
         super().__init__()
@@ -65,7 +65,7 @@ class Needy(layers.Layer):
 
 
 class Net(keras.Model):
-    """A subclassed model, whose graph cannot be seen."""
+    """Subclassed model, which has no graph of layers."""
 
     def __init__(self):
         super().__init__()
@@ -76,5 +76,5 @@ class Net(keras.Model):
 
 
 def relu(x):
-    """No relu, for all its name says."""
+    """Return something other than relu, under its name."""
     return 3 * x

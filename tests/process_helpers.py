@@ -1,8 +1,8 @@
-"""A second Python for tests that compare with another process.
+"""A second Python process for tests that compare results between processes.
 
 Importing TensorFlow takes seconds. One process imports it once, and forks a child for every script.
-The children have not run TensorFlow, they share no state, and they hash strings otherwise than
-the tests do.
+The children have not run TensorFlow, share no state, and hash strings with another seed than the
+tests.
 """
 
 import json
@@ -42,7 +42,7 @@ for line in sys.stdin:
 
 
 class OtherProcess:
-    """Runs scripts in children of one process, and returns what they print."""
+    """Runner of scripts in children of one process; it returns their output."""
 
     def __init__(self):
         self._server = None

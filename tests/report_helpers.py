@@ -1,10 +1,10 @@
-"""What the tests of the reports share."""
+"""Helpers for the tests of the reports."""
 
 import keras
 import numpy as np
 from keras import layers
 
-# Names that a display must show as they are, or as much of them as has room.
+# Names that a display must show unchanged, or shortened to the room it has.
 HOSTILE = (
     "<script>alert(1)</script>",
     "$x$ or $\\frac{1}{",
@@ -15,7 +15,7 @@ HOSTILE = (
 
 
 def small_backbone():
-    """A network of two convolutions, from 16 × 16 pixels to 6 features."""
+    """Return a network of two convolutions, from 16 × 16 pixels to 6 features."""
     inputs = keras.Input((16, 16, 3))
     x = layers.Rescaling(1 / 255, name="scale")(inputs)
     x = layers.Conv2D(4, 3, 2, activation="relu", name="first_conv")(x)
@@ -24,17 +24,17 @@ def small_backbone():
 
 
 def text_of(legend):
-    """The words of a legend as they are drawn, without the marks that keep `$` a letter."""
+    """Return the drawn texts of a legend, without the escapes of `$`."""
     return [text.get_text().replace(r"\$", "$") for text in legend.get_texts()]
 
 
 def covers(legend, axes):
-    """Whether a legend lies over the data of its axes, once the figure is laid out."""
+    """Return whether a legend overlaps its axes after the layout."""
     axes.figure.draw_without_rendering()
     return legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
 def is_inside(artist, figure):
-    """Whether all of it is inside of its figure."""
+    """Return whether an artist is completely inside its figure."""
     box, whole = artist.get_window_extent(), figure.bbox
     return bool(np.all(box.min >= whole.min - 1) and np.all(box.max <= whole.max + 1))

@@ -1,4 +1,4 @@
-"""What the tests of the store on disk share: known entries, child processes, the files."""
+"""Helpers for the tests of the store on disk: known entries, child processes, files."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from transferclf.features import segments
 SIZE = 1280
 FOLDER = f"transferclf-features-{segments.FORMAT}"
 
-# What the child processes share: the values that belong to a key, and a check of all that come.
+# Code of all child processes: the values of a key, and a check of the values that are found.
 CHILD = f"""
 import os, random, sys, time
 import numpy as np
@@ -34,7 +34,7 @@ def entries(numbers, size=SIZE):
     return {str(n).encode(): np.full(size, n, np.float32) for n in numbers}
 
 
-# A child that keeps the warnings instead of failing on them.
+# Code of a child that collects warnings instead of failing on them.
 CAUGHT = """
 import warnings
 warnings.resetwarnings()
@@ -65,7 +65,7 @@ def child(code, path, worker=0):
 
 
 def finished(process):
-    """What a child printed; it must have ended well and in time, and warned of nothing."""
+    """Return the output of a child; it must end in time, without an error or warning."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out
@@ -80,7 +80,7 @@ def taken(path):
 
 
 def assert_whole(path):
-    """Every file of the folder ends where a block ends."""
+    """Check that every file of the folder ends at the end of a block."""
     for file in segment_files(path):
         with open(file, "rb", buffering=0) as opened:
             size = file.stat().st_size
@@ -89,7 +89,7 @@ def assert_whole(path):
 
 
 def warned_by(work):
-    """What work() returns, and the texts of the warnings, all of which must be ours."""
+    """Return the result of work() and the texts of its warnings, which must be the package's."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = work()

@@ -1,4 +1,4 @@
-"""Augmentation: the recipe, what it does to pixels, fixed views, and mixing in training."""
+"""Augmentation: recipes, their effect on pixels, fixed views, and mixing in training."""
 
 import dataclasses
 import hashlib
@@ -61,7 +61,7 @@ def moved(pixels, **values):
 
 
 def varied(pixels, *steps):
-    """Pixels after steps, each with what was drawn for it."""
+    """Return pixels after steps, each with its drawn amounts."""
     return np.asarray(
         vary(pixels, [kind.apply for kind, _ in steps], [drawn for _, drawn in steps])
     )
@@ -245,7 +245,7 @@ def test_a_recipe_that_changes_nothing_is_refused(recipe):
         recipe.check()
 
 
-# --- what is done to pixels
+# --- effects on pixels
 
 
 def test_amounts_of_zero_change_no_pixel():
@@ -317,7 +317,7 @@ def test_shear_moves_rows_by_their_height():
 
 
 def test_one_resampling_agrees_with_separate_steps():
-    # A smooth picture, so that resampling twice loses little.
+    # A smooth image, because resampling twice loses detail.
     y, x = np.mgrid[:40, :60]
     pixels = np.stack([3 * x + y, 2 * y + x, 200 - x - y], axis=-1)[None].astype(np.float32)
     once = moved(pixels, rotation=15, shear=8, zoom=0.2, shift_x=0.05, horizontal_flip=-1)
@@ -404,7 +404,7 @@ def test_steps_that_are_off_are_left_out():
 
 
 class Draws:
-    """Source that tells what was asked for: amounts are numbered in the order they are drawn."""
+    """Random source that numbers amounts in the order of the draws."""
 
     def __init__(self):
         self.n_drawn = 0
@@ -463,7 +463,7 @@ def test_the_rest_of_the_batch_changes_no_bit(data, n, recipe):
 
 
 def views_of_photographs():
-    """What another process is asked for too: digests of views of two larger images."""
+    """Return digests of views of two larger images; another process computes them too."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 200, 150, 3)).astype(np.uint8)
     view = View(PRESETS["strong"], 3)
     return [view.digest, hashlib.sha256(view.of(pixels, [b"one", b"two"])).hexdigest()]
@@ -673,7 +673,7 @@ def test_flips_in_training_are_exact():
 
 
 def grey_levels(n, height=8, width=6):
-    """Images of one grey each, so that a mixed pixel tells its share; labels are the images."""
+    """Return images of one grey each, so that a mixed pixel shows its share, and their greys."""
     levels = np.linspace(0, 255, n, dtype=np.float32)
     return np.broadcast_to(levels[:, None, None, None], (n, height, width, 3)).copy(), levels
 
@@ -756,7 +756,7 @@ def test_an_augmenter_keeps_a_copy_of_its_recipe():
     np.testing.assert_array_equal(np.sort(result, axis=2), np.sort(batch(8)[0], axis=2))
 
 
-# --- the caller's world
+# --- global state
 
 
 def keras_seed():

@@ -1,4 +1,4 @@
-"""The registry of backbones, every line of it held against Keras itself."""
+"""The registry of backbones: every record agrees with Keras."""
 
 import functools
 import importlib
@@ -30,13 +30,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*`input_shape` is undefined or 
 
 @pytest.fixture
 def registry(monkeypatch):
-    """The registry, put back after the test."""
+    """Restore the registry after the test."""
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Names of the files that Keras asks for; no file is read and no weight is made."""
+    """Return the names of files that Keras requests; no file is read and no weights are created."""
     names = []
 
     def get_file(fname, *args, **kwargs):
@@ -91,7 +91,7 @@ def test_record_agrees_with_keras(name, asked, monkeypatch):
     assert model.output_shape[0] is None
     assert min(model.output_shape[1:]) >= 1
     assert (len(model.output_shape), backbone.ends_in) == (4, "map")
-    if not name.startswith("mobilenet_v3"):  # asks nobody
+    if not name.startswith("mobilenet_v3"):  # needs no file
         assert sizes == [(backbone.image_size, backbone.min_image_size)]
 
 
@@ -241,7 +241,7 @@ def test_a_registered_name_cannot_be_registered_again(name):
 
 
 def edges_again(factor=1):
-    """The same definition anew, as when the cell of a notebook is run twice."""
+    """Define the function again, as a notebook cell does when it runs twice."""
 
     def edges(input_shape):
         inputs = keras.Input(input_shape)

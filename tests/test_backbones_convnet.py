@@ -1,4 +1,4 @@
-"""Networks from nothing: their layers, their weights, and that they learn."""
+"""Networks from scratch: their layers, their weights, and that they learn."""
 
 import random
 import subprocess
@@ -315,7 +315,7 @@ def test_it_learns_digits(batch_norm, rng):
     model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy")
     before = loss_and_accuracy(model, pixels, labels)[0]
     model.train_on_batch(pixels[:256], labels[:256])
-    if batch_norm is None:  # else its statistics are not there yet
+    if batch_norm is None:  # with it, the moving statistics need more steps
         assert loss_and_accuracy(model, pixels, labels)[0] < before
     for _ in range(3):
         for batch in np.array_split(rng.permutation(len(pixels)), 28):

@@ -1,4 +1,4 @@
-"""Pixel scaling inside the model equals what each module of Keras does outside."""
+"""Pixel scaling inside the model equals `preprocess_input` of each module of Keras."""
 
 import sys
 
@@ -29,9 +29,9 @@ def test_arrays_are_scaled_as_tensors_are(pixels):
 
 
 def keras_preprocess(backbone, pixels):
-    """The `preprocess_input` of the module that defines the network."""
+    """Return the result of `preprocess_input` of the module that defines the network."""
     function = getattr(keras.applications, backbone.builder.split(":")[1])
-    # A copy, because the function overwrites what it gets.
+    # A copy, because the function overwrites its input.
     return sys.modules[function.__module__].preprocess_input(pixels.copy())
 
 

@@ -1,4 +1,4 @@
-"""The bundled backbone: small, complete, verified, and needing nothing outside the package."""
+"""The bundled backbone: small, complete, verified, and independent of other files."""
 
 import numpy as np
 import pytest

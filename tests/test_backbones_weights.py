@@ -1,4 +1,4 @@
-"""Where weights are looked for, what they are, and what happens when they cannot be had."""
+"""Weights of backbones: their folders, their digests, and the errors when they are unavailable."""
 
 import hashlib
 import os
@@ -39,7 +39,7 @@ TINY = get_backbone("tiny")
 
 
 def save_old_format(model, path):
-    """Save weights the way the files of keras.applications are."""
+    """Save weights in the format of the files of keras.applications."""
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
     return path
@@ -52,7 +52,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def folder(network, tmp_path_factory):
-    """The network's weights in both formats of Keras."""
+    """Return a folder with the network's weights in both formats of Keras."""
     folder = tmp_path_factory.mktemp("weights")
     network.save_weights(folder / "mine.weights.h5")
     save_old_format(network, folder / FILE)
@@ -71,7 +71,7 @@ def keras_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_writing(monkeypatch):
-    """Nothing may be written anywhere; the tests run as somebody who may."""
+    """Deny writing everywhere, because the tests may run as root."""
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
 
 
@@ -152,7 +152,7 @@ def test_file_digest_follows_the_content(tmp_path):
 def test_file_is_read_once_while_it_stays_the_same(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"one")
-    monkeypatch.setattr(digests, "SETTLED", 0)  # as if it had been written long ago
+    monkeypatch.setattr(digests, "SETTLED", 0)  # an old modification time
     digest = file_digest(path)
     monkeypatch.setattr(Path, "open", None)
     assert file_digest(path) == digest
@@ -349,7 +349,7 @@ def test_damaged_pretrained_weights_are_refused(keras_home, folder, damage):
 
 
 def narrow_stem(monkeypatch):
-    """A Keras that builds the first convolution for another number of channels."""
+    """Let Keras build the first convolution with another number of channels."""
     real = mobilenet_v2.layers.Conv2D
 
     def conv2d(filters, *arguments, name=None, **options):
@@ -421,12 +421,12 @@ def test_pretrained_weights_are_read_from_a_read_only_home(
     assert_same_weights(build_backbone(MOBILENET, "pretrained", SIZE, seed=0), network)
 
 
-# --- EfficientNets, around whose ImageNet weights Keras builds another network
+# --- EfficientNets: Keras builds another network for their ImageNet weights
 
 
 @pytest.fixture(scope="module")
 def efficientnet(tmp_path_factory):
-    """The file of an EfficientNet's weights under Keras' name, and under another."""
+    """Save an EfficientNet's weights under the name of Keras, and under another."""
     model = build_backbone(get_backbone("efficientnet_b0"), None, SIZE, seed=1)
     folder = tmp_path_factory.mktemp("efficientnet")
     path = save_old_format(model, folder / "efficientnetb0_notop.h5")
@@ -478,7 +478,7 @@ def test_digest_of_efficientnet_changes_with_its_function(efficientnet, keras_ho
     assert official != mine
 
 
-# --- other builders, and Keras set up otherwise
+# --- other builders, and other settings of Keras
 
 
 def test_registered_builders_bring_their_weights():
@@ -495,7 +495,7 @@ def test_channels_must_come_last(monkeypatch):
 
 @pytest.mark.slow
 def test_weights_load_in_a_new_process(folder, tmp_path):
-    """KERAS_HOME does not exist yet, and Keras is imported late."""
+    """Load weights where KERAS_HOME does not exist yet and Keras is imported late."""
     code = f"""
         import sys
         from transferclf.exceptions import WeightsError

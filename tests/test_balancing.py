@@ -1,4 +1,4 @@
-"""Oversampling and splitting: what is repeated, what is held out, and what never happens."""
+"""Oversampling and validation splits: the repeated samples and the held-out ones."""
 
 import random
 import re
@@ -19,7 +19,7 @@ WRONG_SEEDS = [-1, 2**32, 1.0, True, None, "0", np.nan]
 
 
 def global_state():
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - to see it untouched
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - to check that it stays the same
     return name, keys.tobytes(), *rest, random.getstate()
 
 
@@ -100,7 +100,7 @@ class TestOversampling:
 
 
 def refusal(labels, fraction, seed):
-    """What is wrong with a fraction, or None."""
+    """Return the error message of a fraction, or None."""
     try:
         validation_split(labels, fraction, seed)
     except InvalidParameterError as error:
@@ -110,7 +110,7 @@ def refusal(labels, fraction, seed):
 
 @st.composite
 def splittable(draw):
-    """Labels with at least two of each class."""
+    """Draw labels with at least two samples of each class."""
     return draw(st.permutations(2 * draw(st.lists(st.integers(0, 4), min_size=1, max_size=30))))
 
 

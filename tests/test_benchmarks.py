@@ -1,4 +1,4 @@
-"""The frame that measures, and that the benchmarks are complete and can be run."""
+"""The benchmarks: their measuring functions, their page, and that every script can run."""
 
 import importlib
 import io
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-# Not claims, or not for everybody: these are not among those that run.py runs.
+# Scripts that run.py does not run, because they make no claims or are not for everybody.
 HELPERS = {"measuring", "pictures", "run", "accuracy", "defaults", "tiny_scratch"}
 
 pytestmark = pytest.mark.scripts
@@ -144,7 +144,7 @@ def test_numbers_keep_three_digits(measuring, value):
 
 def test_memory_is_measured_for_this_process(measuring):
     before = measuring.resident_bytes()
-    # More than the C library ever gives out of memory that this process has had before (32 MB).
+    # More than the C library takes from freed memory of this process (32 MB).
     held = np.ones(60_000_000, np.uint8)
     assert measuring.resident_bytes() - before > 50e6
     assert measuring.peak_bytes() >= measuring.resident_bytes() - 1e6
@@ -171,7 +171,7 @@ def test_run_writes_the_page_from_its_tables(run):
 
 
 def run_with(run, monkeypatch, *arguments):
-    """The command line, with a fast substitute for what each script measures."""
+    """Run the command line with a fast substitute for each script."""
 
     def section(name, flags):
         measuring = importlib.import_module("measuring")

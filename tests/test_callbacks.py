@@ -1,4 +1,4 @@
-"""Callbacks with a memory: the caller's own objects are called, and let go of the model after."""
+"""Callbacks that keep state: the caller's own objects are called, and release the model after."""
 
 import csv
 import gc
@@ -28,7 +28,7 @@ def tiny(*callbacks, **changes):
 
 
 class Notes(keras.callbacks.Callback):
-    """Writes down losses, and which model it saw."""
+    """Callback that logs losses and its model."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class Notes(keras.callbacks.Callback):
 
 
 class PrunedError(Exception):
-    """As of a study that has seen enough."""
+    """Error of a study that prunes a trial."""
 
 
 class Pruning(keras.callbacks.Callback):
@@ -136,7 +136,7 @@ def test_afterwards_the_estimator_is_copied_pickled_and_fitted_again(kind, tmp_p
 
 
 def can_be_pickled(callback):
-    """Keras 3.8 has a lambda in ReduceLROnPlateau, which nobody can pickle."""
+    """Return whether a callback can be pickled: ReduceLROnPlateau of Keras 3.8 has a lambda."""
     try:
         pickle.dumps(callback)
     except (AttributeError, pickle.PicklingError):
@@ -203,7 +203,7 @@ def test_clones_in_a_search_have_copies():
 
 @pytest.mark.parametrize("early", [True, False])
 def test_weights_restored_by_keras_early_stopping_are_kept(early):
-    # The largest loss is that of the first epoch.
+    # The first epoch has the largest loss.
     stopping = keras.callbacks.EarlyStopping(
         "loss", mode="max", patience=1 if early else 9, restore_best_weights=True
     )

@@ -1,4 +1,4 @@
-"""Checks of parameters that all rooms share."""
+"""Checks of parameters that the whole package shares."""
 
 import math
 from fractions import Fraction
@@ -22,7 +22,7 @@ from transferclf._checks import (
 from transferclf.exceptions import InvalidParameterError
 
 NAMES = sorted(name for name in vars(activations) if not name.startswith("_"))
-# They need arguments, halve the number of features, or are no activations.
+# Names that need arguments, halve the number of features, or are no activations.
 UNUSABLE = {"threshold", "glu", "get", "serialize", "deserialize"}
 
 

@@ -1,4 +1,4 @@
-"""TransferClassifier: what a user of scikit-learn expects of it, with images."""
+"""TransferClassifier on images: the behaviour that users of scikit-learn expect."""
 
 import copy
 import pickle
@@ -63,7 +63,7 @@ def tiny(**options):
 
 
 def count_passes(monkeypatch):
-    """Count the images that go through any network from here on."""
+    """Count the images that go through any network after this call."""
     from transferclf.engines.forward import Forward
 
     seen = []
@@ -77,7 +77,7 @@ def count_passes(monkeypatch):
     return seen
 
 
-# What it learns ------------------------------------------------------------------------------
+# Learning ------------------------------------------------------------------------------------
 
 
 def test_it_learns_and_has_the_attributes_of_scikit_learn(images, labels):
@@ -178,7 +178,7 @@ def test_features_are_not_kept_without_a_cache(images, labels):
     assert shared_store().info().entries == 0
 
 
-# Same picture, same result -------------------------------------------------------------------
+# Equal images, equal results -----------------------------------------------------------------
 
 
 def test_the_kind_of_input_does_not_matter(images, labels, files):
@@ -413,7 +413,7 @@ def test_tags_describe_the_classifier():
     assert tags.input_tags.three_d_array
 
 
-# What goes wrong, before any network is built ------------------------------------------------
+# Errors before any network is built ----------------------------------------------------------
 
 
 def wrong_floats(value):
@@ -553,7 +553,7 @@ def test_small_images_are_enlarged(labels, rng):
     small = rng.integers(0, 256, (N, 3, 5), dtype=np.uint8)
     classifier = tiny(l2=1.0).fit(small, labels)
     pixels = np.stack([resize_image(image, (32, 32)) for image in np.stack([small] * 3, axis=-1)])
-    # Features of noise hardly vary, and standardising them magnifies rounding.
+    # Features of noise hardly vary, so that standardising them magnifies rounding errors.
     np.testing.assert_allclose(
         classifier.model_.predict(pixels.astype(np.float32), verbose=0),
         classifier.predict_proba(small),
@@ -580,4 +580,4 @@ def test_stored_features_of_files_serve_a_classifier_fitted_to_arrays(
     tiny().fit(files, labels)
     seen = count_passes(monkeypatch)
     tiny().fit(images, labels).predict(files)
-    assert sum(seen) == N  # the arrays; the files were known
+    assert sum(seen) == N  # the arrays; the features of the files were stored

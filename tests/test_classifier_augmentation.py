@@ -1,4 +1,4 @@
-"""Varied images through the classifier: fixed views, afresh, in predictions; and imbalance."""
+"""Augmentation in the classifier: fixed views, new ones each epoch, predictions; and imbalance."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_folds_and_grid_points_share_the_views(images, labels):
     before = seen(few)
     grid = {"l2": [0.01, 0.1], "augmentation": [None, TURNED, Augmentation(rotation=30, shift=0.1)]}
     search = GridSearchCV(tiny(), grid, cv=2).fit(images, labels)
-    # The four views of the last recipe have the two of the other among them.
+    # The four views of the last recipe include the two of the other.
     assert seen(search.best_estimator_) - before == (N - 1) * (1 + 4) + 2
     assert search.best_score_ > 0.5
 
@@ -120,7 +120,7 @@ def test_linear_heads_are_fitted_to_the_features_of_all_views(images, labels):
 
 
 def looks_at(images, augmentation=TURNED):
-    """The images and their views, computed without the classifier."""
+    """Return the images and their views, computed without the classifier."""
     pixels, digests = pixels_of(images), content_digests(check_images(images))
     numbers = range(1, augmentation.views + 1)
     return [pixels, *(View(augmentation, number).of(pixels, digests) for number in numbers)]
@@ -182,7 +182,7 @@ def test_training_of_all_layers_may_mix_images(images, labels):
     mixed = TransferClassifier(augmentation=mixing, **how).fit(images, labels)
     plain = TransferClassifier(**how).fit(images, labels)
     assert np.isfinite(mixed.history_["loss"]).all()
-    head = mixed.n_head_iter_  # fitted to the features of the images themselves
+    head = mixed.n_head_iter_  # fitted to the features of the images without augmentation
     assert mixed.history_["loss"][:head] == pytest.approx(plain.history_["loss"][:head])
     assert mixed.history_["loss"][head] > plain.history_["loss"][head] + 0.05
 
@@ -223,7 +223,7 @@ def test_predictions_average_all_looks(wide, make, n_classes, looks):
     best = (scores > 0).astype(int) if n_classes == 2 else scores.argmax(axis=1)
     np.testing.assert_array_equal(fitted.predict(wide), fitted.classes_[best])
     np.testing.assert_array_equal(best, found.argmax(axis=1))
-    # To the rounding of the double precision that looks are averaged in.
+    # Looks are averaged in double precision.
     some = fitted.predict_proba(wide[5:12])
     np.testing.assert_allclose(some, found[5:12], rtol=1e-12, atol=0)
     with pytest.raises(ImageError, match="at least one image"):
@@ -246,7 +246,7 @@ def test_views_in_predictions_need_an_augmentation(images, labels):
         for method in (fitted.predict, fitted.predict_proba, fitted.decision_function):
             with pytest.raises(InvalidParameterError, match="set augmentation and fit"):
                 method(images)
-        # What is set and not fitted is no recipe yet.
+        # A recipe applies after the next fit only.
         with pytest.raises(InvalidParameterError, match="set augmentation and fit"):
             fitted.set_params(augmentation=TURNED).predict(images)
         fitted.set_params(augmentation=None)
@@ -267,7 +267,7 @@ def test_a_new_recipe_applies_to_the_next_fit(images, labels):
 
 @pytest.fixture
 def uneven():
-    """Twelve of the first class, seven of the second, five of the third."""
+    """Labels: twelve of the first class, seven of the second, five of the third."""
     return np.repeat([0, 1, 2], [12, 7, 5])
 
 
@@ -315,7 +315,7 @@ def test_oversampling_equals_fitting_on_repeated_images(images, uneven, augmenta
     ids=["pixels", "pixels afresh", "linear", "hidden"],
 )
 def test_class_weights_act_as_sample_weights(images, labels, classifier, rng):
-    labels = rng.permutation(labels)  # nothing to be seen, so that all is left to the weights
+    labels = rng.permutation(labels)  # equal images, so that the weights alone decide
     plain = classifier.fit(images, labels).predict_proba(images)
     by_sample = classifier.fit(images, labels, np.where(labels == 1, 30.0, 1)).predict_proba(images)
     heavy = classifier.set_params(class_weight={1: 30.0}).fit(images, labels).predict_proba(images)
@@ -333,7 +333,7 @@ def test_a_weight_of_two_equals_the_image_and_its_views_twice(images, labels):
 
 
 def test_dropout_seeds_are_drawn_before_the_augmentation_seed(images, labels):
-    """The order decides which random numbers dropout gets, and what a checkpoint restores."""
+    """Check the order of the seeds, which determines the numbers of dropout and of checkpoints."""
     TransferClassifier(
         ConvNet((2,), dense_units=()), image_size=8, hidden_units=(3,), dropout=0.3, epochs=1,
         augmentation="light", random_state=0,

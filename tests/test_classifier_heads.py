@@ -104,7 +104,7 @@ def test_equal_seeds_give_equal_heads(images, labels):
 
 
 def test_sample_and_class_weights_have_an_effect(images, labels, rng):
-    labels = rng.permutation(labels)  # nothing to be seen, so that all is left to the weights
+    labels = rng.permutation(labels)  # equal images, so that the weights alone decide
     plain = tiny(epochs=40, l2=0.5).fit(images, labels).predict_proba(images)
     heavy = tiny(epochs=40, l2=0.5, class_weight={"down": 20}).fit(images, labels)
     by_sample = tiny(epochs=40, l2=0.5)

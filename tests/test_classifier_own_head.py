@@ -1,4 +1,4 @@
-"""Heads of the user's own: layers of Keras on the maps that the backbone ends in."""
+"""Heads of the user's own: Keras layers on the activations of the backbone."""
 
 import pickle
 
@@ -117,7 +117,7 @@ def test_the_seed_determines_its_weights_and_its_dropout(images, labels):
     found = []
     for seed in (0, 1, 0):
         found.append(tiny(epochs=2, random_state=seed).fit(images, labels).predict_proba(images))
-        keras.random.uniform((1,))  # what others draw does not matter
+        keras.random.uniform((1,))  # other draws have no effect
     np.testing.assert_array_equal(found[0], found[2])
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
@@ -134,7 +134,7 @@ def test_its_dropout_is_drawn_anew_in_every_step(images, labels):
 
 
 def test_its_batch_normalisation_learns(images, labels):
-    # One seed in eight ends with two of three classes told apart after so few steps.
+    # With one seed in eight, so few steps separate two of the three classes only.
     fitted = tiny(head=normalised, random_state=1).fit(images, labels)
     assert fitted.score(images, labels) > 0.9
     np.testing.assert_allclose(
@@ -143,7 +143,7 @@ def test_its_batch_normalisation_learns(images, labels):
         atol=1e-5,
     )
     norm = [x for x in fitted.model_.layers if isinstance(x, layers.BatchNormalization)][-1]
-    # The mean stays zero, for it is fed standardised features.
+    # The mean stays zero, because the input is standardised.
     assert np.abs(keras.ops.convert_to_numpy(norm.moving_variance) - 1).max() > 1e-2
     assert np.abs(keras.ops.convert_to_numpy(norm.gamma) - 1).max() > 1e-3
 
@@ -244,13 +244,13 @@ def test_functions_that_build_no_head_are_refused(images, labels, head, error, m
 
 
 def off(fitted, images):
-    """How far the whole model is from what is predicted."""
+    """Return the largest difference between the whole model and the predictions."""
     got = fitted.model_.predict(pixels_of(images), verbose=0)
     return np.abs(got - fitted.predict_proba(images)).max()
 
 
 class Settings:
-    """What a head may read that is no part of its code."""
+    """A value outside the code of a head, which the head reads."""
 
     kind, units = "relu", 8
     factor = 1.0

@@ -1,4 +1,4 @@
-"""Networks from nothing through the classifier, and pixel scaling that is fitted."""
+"""Networks from scratch in the classifier, and fitted pixel scaling."""
 
 import pickle
 
@@ -100,10 +100,10 @@ def test_it_trains_as_keras_does(images, labels, batch_norm):
 
 
 def take_start(model, own, start):
-    """The weights that training starts from, as one step of nearly nothing has left them."""
+    """Return the weights at the start of training, after one step at a tiny learning rate."""
     by_name = {layer.name: layer for layer in start.model_.layers}
     for layer in own.layers:
-        # That step has moved the statistics of batch normalisation.
+        # That step has changed the statistics of batch normalisation.
         if layer.weights and not isinstance(layer, layers.BatchNormalization):
             layer.set_weights(by_name[layer.name].get_weights())
     model.layers[-1].set_weights(by_name["predictions"].get_weights())
@@ -199,7 +199,7 @@ def test_scaling_is_kept_by_pickles_and_later_fits(images, labels, kind):
     np.testing.assert_allclose(
         again.model_.predict(pixels_of(images), verbose=0), before, atol=1e-5
     )
-    # Another fit of the same shape leaves no trace in it.
+    # Another fit of the same shape does not change it.
     small(preprocessing=kind, random_state=0).fit(images[::-1] // 2, labels)
     np.testing.assert_array_equal(fitted.predict_proba(images), before)
 
@@ -228,7 +228,7 @@ def test_images_too_large_to_be_whitened_are_refused(images, labels):
 
 @pytest.fixture
 def any_kind(images, tmp_path):
-    """The same images as arrays, Pillow's and files, in one list."""
+    """Return the images as arrays, Pillow images and files in one list."""
     mixed = list(images)
     for number in range(0, N, 3):
         mixed[number] = Image.fromarray(images[number])

@@ -1,4 +1,4 @@
-"""Optimizers, schedules, stopping and callbacks, as one sees them from the classifier."""
+"""Optimizers, schedules, early stopping and callbacks of the classifier."""
 
 import pickle
 import random
@@ -21,7 +21,7 @@ from transferclf.training.batches import Samples, epoch_orders
 
 N, BATCH = 36, 12
 
-# What the helper below sets for Keras' optimizers, as it is by default.
+# Defaults for the parameters that the helper below sets for Keras' optimizers.
 L_BFGS = {"epochs": 20, "batch_size": 32}
 EXAMPLES = np.arange(N)
 
@@ -40,7 +40,7 @@ def labels():
 
 @pytest.fixture
 def noise(rng):
-    """Images of which nothing can be learned that holds for others."""
+    """Images of noise, from which nothing can be learned for other images."""
     return rng.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8)
 
 
@@ -51,7 +51,7 @@ def tiny(**changes):
 
 @pytest.fixture(scope="module")
 def network():
-    """Three convolutions with batch normalisation whose statistics are not those at first."""
+    """Three convolutions and batch normalisation, with statistics unlike the initial ones."""
     keras.utils.set_random_seed(3)
     x = inputs = keras.Input((32, 32, 3))
     x = layers.Rescaling(1 / 127.5, -1)(x)
@@ -68,7 +68,7 @@ def network():
 
 
 def tuned(network, **changes):
-    """A classifier that fine-tunes after a linear head."""
+    """Return a classifier that fine-tunes after fitting a linear head."""
     parameters = {"trainable_layers": "conv2", "fine_tune_epochs": 3, "l2": 0.1, "image_size": 32}
     parameters |= {"fine_tune_learning_rate": 1e-3, "batch_size": BATCH, "random_state": 0}
     return TransferClassifier(network, **(parameters | changes))
@@ -84,7 +84,7 @@ def penalty(fitted):
 
 
 def measured(fitted, images, labels):
-    """The loss on images as Keras reports it: cross-entropy and penalties."""
+    """Return the loss as Keras reports it: cross-entropy and penalties."""
     probabilities = fitted.predict_proba(images)
     return log_loss(labels, probabilities, labels=fitted.classes_) + penalty(fitted)
 
@@ -95,7 +95,7 @@ def assert_same_weights(first, second):
 
 
 def written(images, folder):
-    """The images as files."""
+    """Save the images as files, and return their paths."""
     paths = [folder / f"{number}.png" for number in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
@@ -104,7 +104,7 @@ def written(images, folder):
 
 class TestEarlyStopping:
     def test_it_stops_with_the_weights_of_the_best_epoch(self, images, labels):
-        labels[::5] = np.roll(labels, 1)[::5]  # which is learned by heart in the end
+        labels[::5] = np.roll(labels, 1)[::5]  # which the network memorises in the end
         fitted = tiny(early_stopping=True, validation_fraction=0.3, patience=4, epochs=200)
         fitted.set_params(learning_rate=0.01, l2=1e-4, batch_size=32).fit(images, labels)
         losses = fitted.history_["val_loss"]
@@ -179,7 +179,7 @@ class TestEarlyStopping:
         self, images, labels, tmp_path, fraction, message
     ):
         paths = written(images, tmp_path)
-        for path in paths:  # what they begin with is right, and they cannot be decoded
+        for path in paths:  # valid signatures, but the files cannot be decoded
             path.write_bytes(path.read_bytes()[:60])
         with pytest.raises(InvalidParameterError, match=message):
             tiny(early_stopping=True, validation_fraction=fraction).fit(paths, labels)
@@ -268,7 +268,7 @@ class TestValidationData:
 
 
 def keras_losses(images, labels, optimizer, epochs, callbacks=(), l2=0.01):
-    """The same head trained by `keras.Model.fit`, on the same batches."""
+    """Train the same head by `keras.Model.fit` on the same batches, and return its losses."""
     features = CNNFeatureExtractor("tiny", image_size=32).fit(images).transform(images)
     deviations = features.std(axis=0, dtype=float)
     varies = deviations > 1e-6
@@ -395,8 +395,8 @@ class TestSchedules:
         ):
             losses.add(clone(fitted).set_params(**changes).fit(images, labels).history_["loss"][-1])
         clone(fitted).set_params(lr_schedule="plateau").fit(images, labels)
-        assert len(compiled) == 4  # to read and to set all state, the epoch, and the scores
-        assert len(losses) == 12  # and each made a difference
+        assert len(compiled) == 4  # reading the state, setting it, the epoch, and the scores
+        assert len(losses) == 12  # each change has an effect
 
 
 class TestOptimizers:
@@ -510,10 +510,10 @@ class TestFineTuning:
             now = fitted.model_.get_layer(layer.name).get_weights()
             same = [np.array_equal(a, b) for a, b in zip(layer.get_weights(), now, strict=True)]
             moved |= set() if all(same) else {layer.name}
-        assert moved == {"conv2", "conv3"}  # batch normalisation stays everywhere
+        assert moved == {"conv2", "conv3"}  # batch normalisation does not change
 
     def changes(self, network, images, labels, layer_decay):
-        """How far each convolution moves in one step of gradient descent."""
+        """Return how far each convolution moves in one step of gradient descent."""
         fitted = tuned(network, trainable_layers="all", optimizer="sgd", l1=1e-9, epochs=1)
         fitted.set_params(fine_tune_learning_rate=0.1, fine_tune_epochs=1, batch_size=N)
         fitted.set_params(layer_decay=layer_decay).fit(images, labels)
@@ -555,7 +555,7 @@ class TestFineTuning:
 
 
 class Diary(keras.callbacks.Callback):
-    """Writes down what it is told, in a list that copies share."""
+    """Callback that logs its calls in a list that copies share."""
 
     def __init__(self, lines):
         super().__init__()
@@ -678,7 +678,7 @@ def test_fit_does_not_change_the_callers_random_numbers(images, labels, network)
     def drawn():
         return [*np.random.random(3), *[random.random() for _ in range(3)], *keras_state()]  # noqa: NPY002
 
-    drawn()  # older Keras draws a seed for its own generator once, newer for each seed that is set
+    drawn()  # older Keras draws a seed for its generator once, newer Keras after each new seed
     keras.utils.set_random_seed(7)
     expected = [drawn(), drawn()]
     keras.utils.set_random_seed(7)

@@ -1,4 +1,4 @@
-"""The checks of scikit-learn itself, on its own data: rows of numbers, with image_shape="infer"."""
+"""scikit-learn's own checks on its own data: rows of numbers, with image_shape="infer"."""
 
 from unittest import SkipTest
 
@@ -9,19 +9,19 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier
 
 pytestmark = [
-    pytest.mark.every_parameter,  # they are the checks
-    # The numbers of the checks are no photographs: they are mostly a few units of 255.
+    pytest.mark.every_parameter,  # every check is a parameter
+    # The data of the checks look like dark images: most values are a few units of 255.
     pytest.mark.filterwarnings(
         "ignore:the brightest pixel of:transferclf.exceptions.TransferclfWarning"
     ),
-    # The checks begin partial_fit with a handful of rows.
+    # The checks start partial_fit with few rows.
     pytest.mark.filterwarnings("ignore:the first call of partial_fit got only"),
     pytest.mark.usefixtures("_own_folder"),
 ]
 
 FEWEST_CHECKS = 50
 
-# Folders are relative, so that processes that share the tests name them alike.
+# Folders are relative, so that all worker processes give the tests the same names.
 FOLDER = "features"
 
 NEGATIVE = "the check gives negative numbers to estimators whose tag positive_only is true, too"
@@ -49,15 +49,15 @@ CLASSIFIERS = {
 EXTRACTORS = {
     "features": on_rows(CNNFeatureExtractor),
     "a layer on disk": on_rows(CNNFeatureExtractor, layer="block1_unit1_relu1", cache=FOLDER),
-    # Nothing is stored here, so that the check of subsets compares one image alone with many. It
-    # compares features near zero relative to themselves, and TensorFlow's kernels for one image and
-    # for 32 agree relative to the largest feature only. ONNX Runtime has one kernel for both.
+    # Without a store, the check of subsets compares one image alone with many. Its tolerance is
+    # relative to each feature, also near zero. TensorFlow's kernels for one image and for 32 agree
+    # relative to the largest feature only; ONNX Runtime has one kernel for both.
     "negative pixels": on_rows(
         CNNFeatureExtractor, pixel_range="minmax", cache=None, engine="onnxruntime"
     ),
 }
 
-# What scikit-learn yields, but does not ask of such an estimator, or not in such a process.
+# Checks that scikit-learn yields, but does not run for such an estimator or in such a process.
 NOT_ASKED = {
     "check_array_api_input": "runs only where SCIPY_ARRAY_API was set before SciPy was imported",
     "check_sample_weight_equivalence_on_sparse_data": (
@@ -88,7 +88,7 @@ def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-# These run on the oldest versions, too; the others differ from them in what is this package's own.
+# These run on the oldest versions, too; the others differ only in parameters of this package.
 ON_ALL_VERSIONS = [CLASSIFIERS["linear"], CLASSIFIERS["hidden layer"], EXTRACTORS["features"]]
 ON_THE_NEWEST = [
     estimator
@@ -118,7 +118,7 @@ def assert_passes(estimator, check):
 
 
 def checks_that_must_pass(estimator):
-    """Those that test_common_check runs, where it fails unless they run to their end and pass."""
+    """Return the checks of test_common_check that have to run to their end and pass."""
     names = [name_of(check) for _, check in estimator_checks_generator(estimator)]
     assert set(expected_failures(estimator)) <= set(names)
     return [name for name in names if name not in {*expected_failures(estimator), *NOT_ASKED}]
@@ -140,5 +140,5 @@ def test_at_most_three_checks_are_expected_to_fail():
     estimators = [*CLASSIFIERS.values(), *EXTRACTORS.values()]
     names = {name for estimator in estimators for name in expected_failures(estimator)}
     assert len(names) <= 3
-    # Where negative numbers are pixels, the checks that need them pass.
+    # The checks with negative numbers pass where such pixels are allowed.
     assert expected_failures(CLASSIFIERS["negative pixels"]) == {}

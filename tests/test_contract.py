@@ -1,4 +1,4 @@
-"""What scikit-learn asks of any estimator, of ours on images: arrays, paths and PIL images."""
+"""The rules of scikit-learn's estimators, for images as arrays, paths and PIL images."""
 
 import pickle
 
@@ -33,7 +33,7 @@ ESTIMATORS = {
     "extractor": CNNFeatureExtractor(image_size=32),
 }
 
-# Those that give an image the same bits in any company, because its features are stored.
+# Estimators that give an image the same bits in any batch, because its features are stored.
 EXACT = ("linear", "extractor")
 
 
@@ -51,14 +51,14 @@ def labels():
 
 @pytest.fixture(scope="module")
 def kinds(images, tmp_path_factory):
-    """The same pictures in each kind."""
+    """The same images in each kind."""
     folder = tmp_path_factory.mktemp("pictures")
     return {kind: in_kind(images, kind, folder) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
 def fitted(kinds, labels):
-    """An estimator fitted to a kind of images, once for all tests, which must not change it."""
+    """Fit an estimator to a kind of images once for all tests, which must not change it."""
     known = {}
 
     def get(name, kind):
@@ -70,7 +70,7 @@ def fitted(kinds, labels):
 
 
 def outputs(estimator, X):
-    """All that an estimator says about images, by the name of the method."""
+    """Return all outputs of an estimator for images, by the name of the method."""
     names = [name for name in OUTPUTS if hasattr(estimator, name)]
     return {name: getattr(estimator, name)(X) for name in names}
 
@@ -85,7 +85,7 @@ on_all = pytest.mark.parametrize("name", ESTIMATORS)
 of_all_kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-# Whatever X is -------------------------------------------------------------------------------
+# Any kind of X -------------------------------------------------------------------------------
 
 
 @on_all
@@ -126,7 +126,7 @@ def test_predicting_does_not_change_the_estimator(name, kind, kinds, labels, fit
 @on_all
 @of_all_kinds
 def test_rows_do_not_depend_on_order_and_company(name, kind, kinds, fitted):
-    """No bit changes where features are stored and the head is linear; else little changes."""
+    """Check for equal bits where features are stored and the head is linear, else for rounding."""
     estimator, X = fitted(name, kind), kinds[kind]
     assert_same_rows = np.testing.assert_array_equal if name in EXACT else assert_rows_agree
     together = outputs(estimator, X)
@@ -189,7 +189,7 @@ def test_weights_of_a_linear_head_are_repetitions(kind, kinds, labels):
     ids=["hidden layer", "fine-tuned", "from scratch"],
 )
 def test_weights_in_one_batch_are_repetitions_to_rounding(options, images, labels):
-    # All images in one batch: else an image of weight 2 and two images are in other batches.
+    # One batch, because else an image of weight 2 and two images are in different batches.
     classifier = tiny(**options, batch_size=4 * N)
     weights = np.random.default_rng(2).integers(1, 4, N)
     again = np.repeat(np.arange(N), weights)
@@ -275,7 +275,7 @@ def test_tables_of_rows_give_equal_results(name, frames, images, labels, fitted)
         getattr(estimator, method)(table[columns[::-1]])
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         getattr(estimator, method)(rows)
-    # Pictures have no columns whose names could be wrong.
+    # Images have no column names to check.
     assert_same(outputs(estimator, images), outputs(fitted(name, "arrays"), images))
 
 

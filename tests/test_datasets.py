@@ -1,4 +1,4 @@
-"""Class folders and tables become paths and labels, and nothing is left out in silence."""
+"""Class folders and tables become paths and labels; all skipped files are reported."""
 
 import os
 import sys
@@ -127,7 +127,7 @@ class TestFolder:
             load_image_folder(tmp_path)
 
     def test_listing_a_large_class_makes_few_calls(self, tmp_path):
-        """Two hundred calls of small functions for each file, under a second for these."""
+        """Allow two hundred calls of small functions for each file, which take under a second."""
         make(tmp_path, "cat/a.png")
         for index in range(3000):
             (tmp_path / "cat" / f"{index}.jpg").touch()
@@ -272,7 +272,7 @@ def test_formats_registered_later_are_recognised(tmp_path, monkeypatch):
         assert len(load_image_folder(tmp_path).data) == 1
 
     class Sketch(JpegImagePlugin.JpegImageFile):
-        """A format of another library: of Pillow's own ones only those of a list are decoded."""
+        """Image format of another library; of Pillow's own formats only listed ones are decoded."""
 
     Image.register_open("SKETCH", Sketch)
     Image.register_extension("SKETCH", ".sketch")

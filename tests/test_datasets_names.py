@@ -1,4 +1,4 @@
-"""Which folders are one class, which only look like one, and which are asked for."""
+"""Names of classes: equal ones, look-alikes, those of splits, and those asked for."""
 
 import unicodedata
 
@@ -20,7 +20,7 @@ def told(caught):
 
 
 def table_of(root, *labels):
-    """A table in which each label has an image."""
+    """Write a table with an image for each label."""
     make(root, *(f"{number}.png" for number in range(len(labels))))
     lines = [f'{number}.png,"{label}"' for number, label in enumerate(labels)]
     (root / "labels.csv").write_text("\n".join(["file,label", *lines]), encoding="utf-8")
@@ -119,7 +119,7 @@ class TestLookAlikes:
 
 class TestClassesOfSplits:
     def test_target_names_are_the_classes_of_the_split_read(self, tmp_path):
-        """So that target_names are the classes_ of a classifier that is fitted to it."""
+        """Check that target_names equal the classes_ of a classifier fitted to the split."""
         make(tmp_path, "train/ant/1.png", "train/cat/1.png", "test/cat/1.png", "test/bee/1.png")
         for split, names in {
             "train": ["ant", "cat"],
@@ -239,7 +239,7 @@ class TestAskedFor:
 
     def test_classes_restrict_a_table(self, tmp_path):
         table = table_of(tmp_path, "dog", "cat", "dog", "Dog")
-        (tmp_path / "1.png").unlink()  # a file of a class that is not asked for
+        (tmp_path / "1.png").unlink()  # a file of another class
         bunch = load_image_table(table, "file", "label", classes=["dog"])
         assert bunch.target.tolist() == ["dog", "dog"]
         assert bunch.target_names == ["dog"]

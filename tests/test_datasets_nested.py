@@ -1,4 +1,4 @@
-"""Images below class folders: read with their sessions, or counted."""
+"""Images in folders below class folders: read with groups, or counted in a warning."""
 
 import os
 import sys
@@ -98,7 +98,7 @@ class TestRecursive:
     @needs_links
     @pytest.mark.parametrize("to", [".", "..", "../..", "cat", "cat/s2", "dog"])
     def test_links_to_parents_are_not_followed_twice(self, root, to):
-        """Nothing is read twice for a class, nor what is of other classes through the root."""
+        """Check that no image is read twice for a class, or for another class through the root."""
         (root / "cat" / "s2" / "loop").symlink_to(root / "cat" / "s2" / to)
         (root / "cat" / "zz").symlink_to(root / to if to in ("cat", "cat/s2") else root)
         with pytest.warns(TransferclfWarning):
@@ -152,7 +152,7 @@ class TestRecursive:
 
 
 def _remove_deep(folder):
-    """pytest's own way to remove folders gives up at a thousand levels."""
+    """Remove folders of over a thousand levels, which pytest cannot."""
     os.chdir(folder)
     depth = 0
     while os.path.isdir("d"):
@@ -218,7 +218,7 @@ PATHS = st.builds(
 
 
 def expected(paths):
-    """What is read, with class and group, by a rule of one line."""
+    """Return the files to read, with class and group, by a rule of one line."""
     found = {}
     for path in paths:
         *folders, file = PurePosixPath(path).parts

@@ -1,4 +1,4 @@
-"""Tables as people have them: data frames, and file names that are not quite those on the disk."""
+"""Tables as users have them: data frames, and file names that differ from those on the disk."""
 
 import datetime
 import unicodedata
@@ -30,7 +30,7 @@ def root(tmp_path):
 
 
 def load(folder, files, **options):
-    """Read a table of these files, all of one class."""
+    """Read a table of files that are all of one class."""
     table = folder / "labels.csv"
     lines = [f'"{file}",x' for file in files]
     table.write_text("\n".join(["file,label", *lines]), encoding="utf-8")
@@ -160,7 +160,7 @@ class TestFileNames:
         )
         with pytest.raises(MissingImageError) as raised:
             load_image_table(frame, "f", "k", root=root, classes=["p", "q", "t", "s"])
-        assert raised.value.indices == [0, 4]  # of the whole table, not of these classes
+        assert raised.value.indices == [0, 4]  # of the whole table, not of the given classes
         rest = frame.drop(frame.index[[*raised.value.indices, 2]])
         assert load_image_table(rest, "f", "k", root=root).target.tolist() == ["q", "s"]
 

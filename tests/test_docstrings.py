@@ -1,4 +1,4 @@
-"""The examples in the docstrings run, and public things are documented."""
+"""The examples in docstrings run, and public names are documented."""
 
 import doctest
 import importlib
@@ -10,7 +10,7 @@ import pytest
 import transferclf
 from transferclf import reports
 
-pytestmark = pytest.mark.every_parameter  # they are the examples
+pytestmark = pytest.mark.every_parameter  # every example is a parameter
 
 MODULES = [
     module.name for module in pkgutil.walk_packages(transferclf.__path__, prefix="transferclf.")
@@ -21,7 +21,7 @@ MODULES = [
 def test_examples_run(name, monkeypatch):
     from transferclf.backbones import registry as backbones
 
-    # An example may register a backbone; the others need not see it.
+    # An example may register a backbone, which other examples must not see.
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
     outcome = doctest.testmod(
         importlib.import_module(name),
@@ -40,7 +40,7 @@ def test_public_names_have_numpydoc_with_an_example(package, name):
     thing = getattr(package, name)
     documentation = inspect.getdoc(thing)
     assert "Examples\n--------" in documentation
-    # Of what is made by something else, such as Evaluation, the attributes say more.
+    # Users do not construct some classes, such as Evaluation; their attributes are documented.
     if set(inspect.signature(thing).parameters) - {"kwargs"}:
         assert "Parameters\n----------" in documentation
 

@@ -1,4 +1,4 @@
-"""The files that the documents name are there; their blocks run in test_documents_blocks.py."""
+"""Files linked by the documents exist; test_documents_blocks.py runs the code blocks."""
 
 import re
 from pathlib import Path

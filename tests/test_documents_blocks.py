@@ -1,7 +1,7 @@
-"""Every Python block of the documents runs as it stands.
+"""Every Python block of the documents runs without a change.
 
-The blocks of a page run in order, in one namespace, in a new folder. It holds small drawn images
-under the names that the page uses. The text of the blocks is never changed.
+The blocks of a page run in order, in one namespace, in a new folder. The folder holds small drawn
+images under the names that the page uses.
 """
 
 import re
@@ -15,7 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tools/*/*.md")])
-# Other fences hold no Python; a new kind has to be added here, or it would not run.
+# Languages of fences. A new one has to be added here, so that no Python block is missed.
 LANGUAGES = {"python", "bash", "sh"}
 # Class folders that a page reads, by the name of the page.
 FOLDERS = {
@@ -30,14 +30,14 @@ WITH_WEIGHTS = {"docs/experiments.md": ("mobilenet_v2", (160, 160))}
 
 
 class Cannot(NamedTuple):
-    """Why a block cannot run in a test, and the error that it ends with there."""
+    """The reason why a block cannot run in a test, and the error that it ends with."""
 
     reason: str
     error: type[Exception]
 
 
-# Blocks that are not expected to run, by the page and the first line of the block. Each is tried
-# all the same, and has to end with its error: an entry that is not needed fails.
+# Blocks that cannot run, by the page and the first line of the block. Each has to end with its
+# error, so that an entry that is not needed fails.
 CANNOT_RUN: dict[tuple[str, str], Cannot] = {}
 
 
@@ -50,7 +50,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(text):
-    """All fenced blocks of a Markdown text."""
+    """Return all fenced blocks of a Markdown text."""
     found = re.finditer(r"^(```+)([^\n`]*)\n(.*?)^\1\s*$", text, re.MULTILINE | re.DOTALL)
     return [
         Block(match[2].strip(), text.count("\n", 0, match.start()) + 2, match[3]) for match in found
@@ -63,7 +63,7 @@ def run_blocks(page, blocks, cannot_run=CANNOT_RUN):
     for block in blocks:
         if block.language != "python":
             continue
-        # The empty lines before it let errors name the line of the page.
+        # The empty lines before the block give errors the line number of the page.
         code = compile("\n" * (block.line - 1) + block.text, page, "exec")
         cannot = cannot_run.get((page, block.text.splitlines()[0]))
         if cannot is None:
@@ -92,7 +92,7 @@ WITH_PYTHON = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty current folder."""
+    """Change to an empty folder."""
     from matplotlib import pyplot as plt
 
     monkeypatch.chdir(tmp_path)
@@ -101,7 +101,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def draw(place, rng):
-    """Bright and dark pictures in folders of their classes."""
+    """Draw bright and dark images in folders of their classes."""
     for label, low in (("cat", 0), ("dog", 120)):
         (place / label).mkdir(parents=True)
         for number in range(IMAGES):
@@ -186,7 +186,7 @@ def the_displays(names, folder, printed):
     assert names["evaluation"].accuracy > 0.85
 
 
-# By page: what it needs beside its class folders, and what is true after its last block.
+# By page: a preparation beside its class folders, and a check after its last block.
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
     "docs/auditing.md": (a_leak_and_a_wrong_label, the_audit),

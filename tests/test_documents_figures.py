@@ -1,4 +1,4 @@
-"""Figures that a page repeats are those of the table that was measured."""
+"""Figures that a page repeats agree with the measured table."""
 
 import re
 import runpy
@@ -26,9 +26,9 @@ def read(page):
 
 
 def said(page, pattern):
-    """The figures in the only place of a page that has this pattern, one for each group.
+    """Return the figures of the only match of a pattern on a page, one for each group.
 
-    A space of the pattern may be a line break on the page.
+    A space of the pattern also matches a line break.
     """
     found = [match.groups() for match in re.finditer(pattern.replace(" ", r"\s+"), read(page))]
     assert len(found) == 1, (
@@ -38,14 +38,14 @@ def said(page, pattern):
 
 
 def part(page, below):
-    """The text of a page below a heading, up to the next one; all of it without a heading."""
+    """Return the text of a page from a heading to the next one, or the whole page."""
     if below is None:
         return read(page)
     return re.split(r"^#", read(page).split(f"\n{below}\n")[1], flags=re.MULTILINE)[0]
 
 
 def tables(text):
-    """The tables of a text: for each its rows, as dicts from the titles of its columns."""
+    """Return the tables of a text, each as a list of rows: dicts by column title."""
     for lines in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         titles, _, *rest = [
             [cell.strip() for cell in line.strip().strip("|").split(" | ")]
@@ -55,7 +55,7 @@ def tables(text):
 
 
 def measured(page, *first, column, below=None):
-    """A cell of the only row that begins like this, in a table of a page that has the column."""
+    """Return the cell of a column in the only row of a page that begins with a text."""
     (row,) = [
         row
         for table in tables(part(page, below))
@@ -66,17 +66,17 @@ def measured(page, *first, column, below=None):
 
 
 def number(text):
-    """The number that a text begins with: 3481864 for "3,481,864 bytes"."""
+    """Return the number at the start of a text: 3481864 for "3,481,864 bytes"."""
     return float(re.match(r"[\d,]+(?:\.\d+)?(?:e[+-]\d+)?", text)[0].replace(",", ""))
 
 
 def half_a_digit(text):
-    """Half a unit of the last digit that a figure has."""
+    """Return half a unit of the last digit of a figure."""
     return 0.5 * 10.0 ** -len(text.partition(".")[2])
 
 
 def agrees(shown, exact):
-    """Whether a figure is the exact one, rounded to the digits that it has."""
+    """Return whether a figure equals an exact value, rounded to the digits of the figure."""
     return abs(number(shown) - exact) <= half_a_digit(shown) * (1 + 1e-6)
 
 
@@ -92,7 +92,7 @@ def check_said(page, pattern, *exact):
 
 
 def claims(text):
-    """The rows of all tables of claims, but of the one below the headline that repeats some."""
+    """Return the rows of all tables of claims, except those repeated below the headline."""
     sections = text.split("\n## ", 1)[1]
     return [row for table in tables(sections) for row in table if "result" in row]
 
@@ -148,7 +148,7 @@ def test_ratios_agree_with_the_seconds_beside_them():
     assert n_ratios > 30
 
 
-# The speeds of README's table: by how a row begins, the rows of the benchmarks that it repeats.
+# The rows of the benchmarks that README's table of speeds repeats, by the start of a README row.
 SPEEDS = {
     "grid search, 12 settings": ["linear head: times faster than scikeras"],
     "the same with": ["hidden_units=(128,), 5 epochs: times faster than scikeras"],
@@ -298,7 +298,7 @@ def test_pages_describe_tiny_correctly():
     )
 
 
-# What the text says of the code.
+# Statements of the text about the code.
 
 
 def test_pages_count_the_values_of_l2_correctly(monkeypatch):
@@ -337,7 +337,7 @@ def test_pages_repeat_the_declared_requirements():
     assert f"takes {seconds} seconds or more" in slow
 
 
-# The tests above could not fail if these did not tell figures apart.
+# Tests of the helpers: the tests above fail only if the helpers tell figures apart.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parameters that have no effect are named by one warning at fit, and no others."""
+"""Fit gives one warning, which names exactly the parameters without an effect."""
 
 import inspect
 import warnings
@@ -40,7 +40,7 @@ HIDDEN = {"hidden_units": (3,), "epochs": 1}
 TUNED = {"trainable_layers": "top", "fine_tune_epochs": 1}
 SCRATCH = {"backbone": ConvNet((2,), dense_units=()), "image_size": 4, "epochs": 1}
 
-# For each parameter a value, a setting where it has an effect, and one where it has none.
+# For each parameter: a value, a setting where it has an effect, and one where it has none.
 CASES = {
     "weights": (None, {}, {"backbone": OWN}),
     "resize": ("pad", {}, None),
@@ -72,7 +72,7 @@ CASES = {
     ),
     "image_shape": ((8, 8), None, {}),
     "precision": ("bfloat16", None, SCRATCH),
-    # These have an effect wherever they are set.
+    # These have an effect in every setting.
     "image_size": (48, {}, None),
     "preprocessing": ("torch", {}, None),
     "hidden_units": ((3,), {}, None),
@@ -95,7 +95,7 @@ CASES = {
 
 
 class NotTrainedError(Exception):
-    """Ends a fit where training would begin."""
+    """Error that ends a fit before training."""
 
 
 def stop(*_, **__):
@@ -103,9 +103,9 @@ def stop(*_, **__):
 
 
 def said(classifier, X=IMAGES, y=LABELS, **arguments):
-    """The text of the warning about parameters without effect; there is one at most.
+    """Return the text of the only warning about parameters without effect, or "".
 
-    It is given before training, which is left out.
+    The warning is given before training, which is skipped.
     """
     with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patched:
         warnings.simplefilter("always")
@@ -134,7 +134,7 @@ def test_a_parameter_with_an_effect_raises_no_warning(name):
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2] is not None])
 def test_the_warning_names_only_the_parameter_without_effect(name, monkeypatch):
-    if name == "precision":  # which not every processor has
+    if name == "precision":  # which not every CPU supports
         monkeypatch.setattr("transferclf.estimators.parameters.check_engine", lambda *_: None)
     value, _, useless = CASES[name]
     quiet = classifier(**useless)

@@ -1,4 +1,5 @@
-"""Long runs in small: threads, many fits, many paths; nothing grows, and nothing stays behind."""
+"""Short versions of long runs: threads, many fits, many paths. Memory does not grow, and no file or
+process remains."""
 
 import gc
 import json
@@ -32,12 +33,12 @@ keeps_few_networks = True
 
 
 def held():
-    """Open files and threads of this process."""
+    """Return the numbers of open files and threads of this process."""
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
 
 def resident():
-    """Memory of this process in bytes."""
+    """Return the memory of this process in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -59,7 +60,7 @@ THREADED = {
 @pytest.mark.parametrize("is_stored", [False, True])
 @pytest.mark.parametrize("case", THREADED)
 def test_eight_threads_predict_like_one(case, is_stored, tmp_path):
-    """To the bit where nothing is stored; of a store that is too small, other batches remain."""
+    """Check for equal bits without a store; a store that is too small leads to other batches."""
     fitted = classifier(cache=None, **THREADED[case]).fit(IMAGES, LABELS)
     calls = [RNG.integers(0, len(OTHERS), size) for size in (1, 2, 3, 5, 33, 40) * 2]
     expected = [fitted.predict_proba(OTHERS[call]) for call in calls]
@@ -82,7 +83,7 @@ def test_eight_threads_predict_like_one(case, is_stored, tmp_path):
     assert min(counts) >= 3
     files, threads = held()
     assert files <= before[0] + is_stored * 30  # the segments of the store
-    assert threads < before[1] + 8  # TensorFlow may start one or two more; none for each caller
+    assert threads < before[1] + 8  # TensorFlow may start one or two, but none for each caller
 
 
 # --- many fits
@@ -116,7 +117,7 @@ def test_fits_and_predictions_leave_no_files_threads_or_memory(case, tmp_path):
         assert cycle(number) == (len(OTHERS),)
     gc.collect()
     assert held() <= before
-    # Measured: 0.1 MB for each of 500 cycles would be far more than there is.
+    # The growth measured over 500 cycles is far below 0.1 MB each.
     assert resident() - memory < 8e6 + (count // 2) * 2e5
 
 
@@ -130,7 +131,7 @@ def test_many_paths_need_little_memory(tmp_path):
     paths = [str(tmp_path / f"{number}.jpg") for number in range(count)]
     for path in paths[1:]:
         os.link(paths[0], path)
-    content_digests(check_images(paths[:2]))  # what is imported and made once is no matter here
+    content_digests(check_images(paths[:2]))  # do the imports and one-time work before measuring
     tracemalloc.start()
     try:
         digests = content_digests(check_images(paths))
@@ -176,9 +177,9 @@ def is_running(pid):
 @needs_proc
 @pytest.mark.slow
 def test_workers_leave_no_files_and_processes(tmp_path):
-    """No file in the temporary folder or in shared memory, and no process."""
+    """Check that no file in the temporary folder or shared memory and no process remains."""
     images = np.kron(OTHERS[:60], np.ones((1, 3, 3, 1), np.uint8))
-    assert images.nbytes > 2**20  # so that joblib hands it over in shared memory
+    assert images.nbytes > 2**20  # so large that joblib passes it in shared memory
     labels = np.arange(60) % 3
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "labels.npy", labels)
@@ -198,7 +199,7 @@ def test_workers_leave_no_files_and_processes(tmp_path):
     assert not has_tensorflow
     assert scores[0] == scores[1] == scores[2]
     assert pid not in workers
-    assert len(workers) == 2  # the same ones for every search
+    assert len(workers) == 2  # every search uses the same workers
     end = time.monotonic() + 10
     while any(map(is_running, workers)) and time.monotonic() < end:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What can run here is known before anything heavy is imported."""
+"""Engines are checked without importing Keras or TensorFlow."""
 
 import importlib.util
 import subprocess
@@ -148,7 +148,7 @@ print(engine_for("auto").name, sorted(heavy))
 
 
 def resolved_in_a_new_process(**environment):
-    """What the child prints; without what Keras reads from the environment of the tests."""
+    """Return the output of a child that does not inherit the tests' settings of Keras."""
     import os
 
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("KERAS_")}

@@ -1,4 +1,4 @@
-"""The compiled network: the same function as the model, whatever the batch."""
+"""The compiled network computes the function of the model, for any batch."""
 
 import gc
 import importlib.util
@@ -30,7 +30,7 @@ ENGINES = engine_names()
 
 
 def network(output="pooled"):
-    """A small network with a residual, batch norms, dropout and a strided convolution."""
+    """Return a small network with a residual, batch norms, dropout and a strided convolution."""
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3, strides=2)(x)))
@@ -63,7 +63,7 @@ def can_run(engine, precision="float32"):
 
 
 def compiled(model, engine, precision="float32"):
-    """The compiled model, or a skipped test where the engine or the CPU is not to be had."""
+    """Return the compiled model, or skip the test if the engine or CPU is not available."""
     if not can_run(engine, precision):
         pytest.skip(f"no {engine} in {precision} here")
     return compile_forward(model, engine, precision)
@@ -112,7 +112,7 @@ def test_a_row_agrees_with_itself_at_another_place(forward, images):
 
 @pytest.mark.parametrize("count", range(0, 70, 3))
 def test_batches_only_ever_have_two_sizes(images, count):
-    """Kernels may add up in another order for another size; not all machines show it."""
+    """Check the sizes: kernels may sum in another order for other sizes, on some machines only."""
     sizes = []
 
     def function(batch):
@@ -259,7 +259,7 @@ def test_engine_has_its_name(model, engine):
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
 @pytest.mark.parametrize("activation", ["relu6", "silu", "hard_silu", "gelu"])
 def test_activations_that_runtimes_define_differently(engine, precision, activation, images):
-    """Keras' silu has a gradient of its own, whose leftovers must not become outputs."""
+    """Check one output for silu too, whose custom gradient in Keras leaves extra tensors."""
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 255)(keras.ops.flip(inputs, axis=-1))
     x = layers.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.1, 0.2, 0.3])(x)
@@ -318,7 +318,7 @@ def test_several_threads_may_call_one_forward(any_forward, images):
     assert any_forward.images_seen == seen + 5 * sum(counts)
 
 
-# --- what is left as it was
+# --- global state and memory
 
 
 TENSORFLOW_LOG = re.compile(
@@ -329,7 +329,7 @@ TENSORFLOW_LOG = re.compile(
 
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
 def test_compiling_changes_no_global_state(engine, precision, monkeypatch, tmp_path, capfd, caplog):
-    """No files, nothing in the terminal, loggers and Keras as they were, the model untouched."""
+    """Check that files, output, loggers, Keras' settings and the model stay the same."""
     model = network()
     for variable in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.setenv(variable, str(tmp_path))
@@ -340,7 +340,7 @@ def test_compiling_changes_no_global_state(engine, precision, monkeypatch, tmp_p
     compiled(model, engine, precision)(np.zeros((1, SIDE, SIDE, 3)))
     assert list(Path(tmp_path).iterdir()) == []
     printed = capfd.readouterr()
-    # What TensorFlow's own kernels log is governed by TF_CPP_MIN_LOG_LEVEL; 2.18 is chatty.
+    # TF_CPP_MIN_LOG_LEVEL controls the log of TensorFlow's kernels; 2.18 logs much.
     ours = [line for line in printed.err.splitlines() if line and not TENSORFLOW_LOG.match(line)]
     assert (printed.out, ours) == ("", [])
     assert not caplog.records
@@ -393,7 +393,7 @@ for way in sys.argv[1:]:
         compile_forward(model, *way.split())(np.zeros((40, 32, 32, 3)))
         gc.collect()
         sizes.append(resident())
-    # The least of some: allocators take memory in strides, and give it back when they like.
+    # The minimum of four, because allocators take and return memory in irregular steps.
     print(way, min(sizes[-4:]) - min(sizes[:4]), sep=":")
 """
 
@@ -411,5 +411,5 @@ def test_memory_of_dropped_forwards_is_freed():
     )
     grown = dict(line.split(":") for line in done.stdout.splitlines())
     assert set(grown) == set(ways)
-    # Six networks that stayed would be 150 MB.
+    # Six networks that are not freed need 150 MB.
     assert {way: size for way, size in grown.items() if float(size) > 60} == {}

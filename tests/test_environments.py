@@ -1,4 +1,4 @@
-"""Odd places to run in: no home folder, no temporary folder, a working folder that was removed."""
+"""Unusual environments: no home folder, no temporary folder, a removed working folder."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="about users and
 
 @pytest.fixture
 def homeless(monkeypatch):
-    """A user whom the system does not know, as containers often have it."""
+    """Run as a user without a passwd entry, as is common in containers."""
     import pwd
 
     def unknown(uid):
@@ -41,7 +41,7 @@ def homeless(monkeypatch):
 
 @pytest.fixture
 def gone(tmp_path, monkeypatch):
-    """A working folder that was removed; only Linux and macOS allow it."""
+    """Remove the working folder, which only Linux and macOS allow."""
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -58,7 +58,7 @@ def test_keras_folder_of_a_user_without_a_home(homeless):
 
 
 def test_keras_folder_where_the_home_is_missing(tmp_path, monkeypatch):
-    """Keras makes no home folder, whoever might be allowed to."""
+    """Check that Keras' folder is elsewhere: Keras creates no home folder, even with permission."""
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "missing"))
     assert keras_models_folder() == TEMPORARY / "models"
@@ -98,7 +98,7 @@ def test_weights_below_a_tilde_without_a_home(homeless):
 
 
 def test_a_store_in_a_working_folder_that_was_removed(gone):
-    """It is never a reason to fail: features stay in memory, and one warning says so."""
+    """Check that features stay in memory, with one warning and no error."""
     store = store_for("features")
     assert store_for("features") is store
     with pytest.warns(TransferclfWarning, match="in 'features', got: FileNotFoundError") as caught:

@@ -1,4 +1,4 @@
-"""The examples do what the README says."""
+"""The examples run and print what the README says."""
 
 import re
 import runpy
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 @pytest.fixture
 def example(tmp_path, monkeypatch, capsys):
-    """Run an example here, but for what it starts with, as its command line in an empty folder."""
+    """Run an example in this process, as its command line would run in an empty folder."""
 
     def run(name, *arguments):
         monkeypatch.chdir(tmp_path)
@@ -42,7 +42,7 @@ def example(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def example_offline(example, tmp_path, monkeypatch):
-    """Run an example where ImageNet weights can be neither found nor downloaded."""
+    """Run an example without access to ImageNet weights."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path / "empty"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -50,7 +50,7 @@ def example_offline(example, tmp_path, monkeypatch):
 
 
 def test_an_example_runs_as_a_command(tmp_path):
-    """The other tests run examples in their own process, which saves importing TensorFlow."""
+    """Run an example as a command; the other tests save importing TensorFlow again."""
     finished = subprocess.run(
         [sys.executable, str(EXAMPLES / "plot_sports.py"), "--data", str(tmp_path)],
         capture_output=True,
@@ -78,7 +78,7 @@ def test_the_quickstart_on_digits(example, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, rng):
-    """Make class folders of noise: {"train/cat": 5} makes five images."""
+    """Make class folders of noise images: {"train/cat": 5} makes five."""
 
     def make(counts):
         for name, count in counts.items():
@@ -118,7 +118,7 @@ def test_the_quickstart_reports_too_few_images(example, folder, counts):
 
 
 def few_of(folder, place, number=12):
-    """A folder with links to so many images of each class folder, or to all there are."""
+    """Return a folder with links to a number of images of each class folder, or to all."""
     for entry in sorted(folder.rglob("*")):
         if entry.is_dir():
             here = place / "few" / entry.relative_to(folder.parent)
@@ -143,7 +143,7 @@ def test_the_quickstart_on_a_folder(example, data, tmp_path, name, note):
 
 @pytest.fixture
 def coloured(tmp_path, rng):
-    """Make folders of bright and dark images, "cells/train" for each split, easy to tell apart."""
+    """Make folders of bright and dark images, such as "cells/train", for each split."""
 
     def make(name, splits, classes, size):
         for split in splits:
@@ -160,7 +160,7 @@ def coloured(tmp_path, rng):
 
 
 def rows_of(markdown):
-    """The cells of a Markdown table, by the first of each line."""
+    """Return the cells of a Markdown table, by the first cell of each line."""
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {first: others for first, *others in cells[2:]}
@@ -241,14 +241,14 @@ def test_examples_refuse_unknown_methods(example, coloured, name, folder):
 
 
 def shares(cells):
-    """The cells as numbers, each between 0 and 1."""
+    """Return the cells as numbers, and check that they are between 0 and 1."""
     values = [float(cell) for cell in cells]
     assert all(0 <= value <= 1 for value in values)
     return values
 
 
 def is_written(finished, tmp_path):
-    """Whether the table and the figure are in the files that were asked for."""
+    """Return whether the table and the figure are in the given files."""
     with Image.open(tmp_path / "figure.png") as picture:
         is_drawn = min(picture.size) > 100
     return is_drawn and (tmp_path / "table.md").read_text().strip() in finished.stdout
