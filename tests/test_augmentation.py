@@ -91,7 +91,7 @@ def test_parameters_are_stored_as_given():
     assert Stripes().get_params(deep=False) == {"width": 3, "colours": ("red",)}
 
 
-def test_parameters_are_set_all_or_none():
+def test_set_params_sets_all_parameters_or_none():
     stripes = Stripes()
     assert stripes.set_params(width=5) is stripes
     assert stripes.set_params() is stripes
@@ -390,7 +390,7 @@ def test_amounts_of_the_caller_are_not_changed():
     np.testing.assert_array_equal(drawn, before)
 
 
-def test_steps_that_are_off_are_left_out():
+def test_unused_steps_are_left_out():
     assert Augmentation(views=9).steps == ()
     assert [type(step) for step in EVERYTHING.steps] == [
         Geometry, Contrast, Brightness, Colour, Noise

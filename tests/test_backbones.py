@@ -35,7 +35,7 @@ def registry(monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def requested(monkeypatch):
     """Return the names of files that Keras requests; no file is read and no weights are created."""
     names = []
 
@@ -74,7 +74,7 @@ def test_all_networks_of_keras_are_registered():
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_record_agrees_with_keras(name, asked, monkeypatch):
+def test_record_agrees_with_keras(name, requested, monkeypatch):
     sizes = []
     original = imagenet_utils.obtain_input_shape
 
@@ -86,7 +86,7 @@ def test_record_agrees_with_keras(name, asked, monkeypatch):
     backbone = get_backbone(name)
     smallest = (backbone.min_image_size, backbone.min_image_size)
     model = as_keras_builds_it(backbone, smallest)
-    assert asked == [backbone.weights_file_for(smallest)]
+    assert requested == [backbone.weights_file_for(smallest)]
     assert model.count_params() == backbone.parameters
     assert model.output_shape[0] is None
     assert min(model.output_shape[1:]) >= 1
@@ -96,7 +96,7 @@ def test_record_agrees_with_keras(name, asked, monkeypatch):
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_keras_refuses_smaller_images(name, asked):
+def test_keras_refuses_smaller_images(name, requested):
     backbone = get_backbone(name)
     side = backbone.min_image_size - 1
     with pytest.raises(ValueError, match=r"(?i)input size must be at least"):
@@ -104,7 +104,7 @@ def test_keras_refuses_smaller_images(name, asked):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large"])
-def test_default_size_of_mobilenet_v3_is_that_of_its_weights(name):
+def test_default_size_of_mobilenet_v3_equals_that_of_its_weights(name):
     backbone = get_backbone(name)
     assert f"_{backbone.image_size}_" in backbone.weights_file
 
@@ -113,21 +113,21 @@ def test_default_size_of_mobilenet_v3_is_that_of_its_weights(name):
     ("name", "sizes"),
     [("mobilenet_025", (128, 160, 192, 224)), ("mobilenet_v2_035", (96, 128, 160, 192, 224))],
 )
-def test_mobilenets_have_weights_for_several_sizes(name, sizes, asked):
+def test_mobilenets_have_weights_for_several_sizes(name, sizes, requested):
     backbone = get_backbone(name)
     assert backbone.weights_sizes == sizes
     for size in sizes:
         as_keras_builds_it(backbone, (size, size))
-        assert asked[-1] == backbone.weights_file_for((size, size))
-        assert f"_{size}_" in asked[-1]
+        assert requested[-1] == backbone.weights_file_for((size, size))
+        assert f"_{size}_" in requested[-1]
 
 
 @pytest.mark.parametrize("size", [(100, 100), (96, 128), (128, 96), (256, 256)])
 @pytest.mark.parametrize("name", ["mobilenet_025", "mobilenet_v2_035"])
-def test_mobilenets_take_the_weights_for_224_otherwise(name, size, asked):
+def test_mobilenets_take_the_weights_for_224_otherwise(name, size, requested):
     backbone = get_backbone(name)
     as_keras_builds_it(backbone, size)
-    assert asked == [backbone.weights_file_for(size)] == [backbone.weights_file_for((224, 224))]
+    assert requested == [backbone.weights_file_for(size)] == [backbone.weights_file_for((224, 224))]
 
 
 def test_the_other_networks_have_one_file_for_all_sizes():
@@ -154,7 +154,7 @@ def test_names_are_sorted_and_unique():
     assert all(get_backbone(name).name == name for name in names)
 
 
-def test_every_network_is_found_by_the_name_it_has_in_keras():
+def test_networks_are_found_by_their_names_in_keras():
     for name in APPLICATIONS:
         backbone = get_backbone(name)
         function = backbone.builder.split(":")[1]

@@ -287,7 +287,7 @@ def test_numbers_of_numpy_are_accepted():
         np.testing.assert_array_equal(a, b)
 
 
-def test_importing_it_imports_no_tensorflow():
+def test_importing_convnet_imports_no_tensorflow():
     code = "import sys, transferclf.backbones.convnet; print('keras' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -83,7 +83,7 @@ def assert_same_weights(first, second):
 # --- folders
 
 
-def test_folder_is_that_of_keras(keras_home):
+def test_folder_equals_that_of_keras(keras_home):
     assert keras_models_folder() == keras_home / "models"
     asked = Path(file_utils.get_file("any", origin=Path(__file__).as_uri(), cache_subdir="models"))
     assert asked.parent == keras_models_folder()

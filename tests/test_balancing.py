@@ -57,7 +57,7 @@ class TestOversampling:
         assert len(drawn) == 5
         assert all(len(set(indices)) == 50 for indices in drawn), "drawn without replacement"
 
-    def test_balanced_classes_are_left_as_they_are(self):
+    def test_balanced_classes_stay_unchanged(self):
         assert oversampled_indices([1, 0, 0, 1], 0).tolist() == [0, 1, 2, 3]
 
     def test_whole_repetitions_come_first(self):
@@ -234,7 +234,7 @@ class TestValidationSplit:
         with pytest.raises(ValueError, match="Got 0 of 1;"):
             validation_split([0, 0, 1, 1], 0.5, 0, groups=["a", "b", "a", "b"])
 
-    def test_many_classes_are_not_all_named(self):
+    def test_the_error_names_some_of_many_classes(self):
         with pytest.raises(ValueError, match="1 of 9 and 90 more;"):
             validation_split(np.arange(100), 0.5, 0)
 

@@ -101,7 +101,7 @@ def test_tables_are_markdown(measuring):
     ]
 
 
-def test_claims_say_whether_they_hold(measuring):
+def test_the_table_shows_whether_claims_hold(measuring):
     claims = [
         measuring.Claim("times faster", 3.0, 2.0),
         measuring.Claim("megabytes", 120.0, 100.0, at_least=False),

@@ -144,7 +144,7 @@ def can_be_pickled(callback):
     return True
 
 
-def test_newer_versions_of_keras_pickle_all_of_these(tmp_path):
+def test_newer_versions_of_keras_pickle_these_callbacks(tmp_path):
     is_old = tuple(map(int, keras.__version__.split(".")[:2])) < (3, 9)
     not_pickled = {kind for kind, make in MADE.items() if not can_be_pickled(make(tmp_path))}
     assert not_pickled <= ({"plateau"} if is_old else set())

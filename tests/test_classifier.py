@@ -523,7 +523,7 @@ def test_invalid_sample_weights_are_refused(images, labels, weights, match):
 
 
 @pytest.mark.usefixtures("no_network")
-def test_missing_files_are_all_named(files, labels):
+def test_the_error_names_all_missing_files(files, labels):
     files[3].unlink()
     files[7].unlink()
     with pytest.raises(MissingImageError, match=r"2 of 24(.|\n)*2 images: 3 .*3\.png.*, 7 "):
@@ -574,9 +574,7 @@ def test_predicting_before_fitting_is_an_error(images, method):
     assert not hasattr(tiny(), "model_")
 
 
-def test_stored_features_of_files_serve_a_classifier_fitted_to_arrays(
-    images, labels, files, monkeypatch
-):
+def test_stored_features_of_files_serve_another_classifier(images, labels, files, monkeypatch):
     tiny().fit(files, labels)
     seen = count_passes(monkeypatch)
     tiny().fit(images, labels).predict(files)

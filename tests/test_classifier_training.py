@@ -117,7 +117,7 @@ class TestEarlyStopping:
         right = (fitted.predict(images[out]) == labels[out]).mean()
         assert right == pytest.approx(fitted.history_["val_accuracy"][best])
 
-    def test_it_goes_on_while_the_loss_falls(self, images, labels):
+    def test_it_continues_while_the_loss_falls(self, images, labels):
         fitted = tiny(early_stopping=True, validation_fraction=0.2, patience=1, epochs=6)
         fitted.fit(images, labels)
         assert fitted.n_iter_ == 6
@@ -223,7 +223,7 @@ class TestValidationData:
             "loss", "accuracy", "learning_rate", "val_loss", "val_accuracy",
         }  # fmt: skip
 
-    def test_it_changes_nothing_without_early_stopping(self, images, labels, noise):
+    def test_it_has_no_effect_without_early_stopping(self, images, labels, noise):
         watched = tiny().fit(images, labels, validation_data=(noise, labels))
         assert_same_weights(watched, tiny().fit(images, labels))
 

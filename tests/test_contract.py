@@ -156,7 +156,7 @@ def test_images_from_scratch_alone_agree_to_rounding(name, images, fitted):
 @pytest.mark.parametrize(
     "values", [("a", "b"), (7, -3), (True, False), ("left", "right", "up"), (3, 1, 2)], ids=str
 )
-def test_labels_come_back_as_they_were(kind, values, kinds):
+def test_predicted_labels_are_the_given_ones(kind, values, kinds):
     y = np.array(values)[np.arange(N) % len(values)]
     classifier = tiny(l2=0.01).fit(kinds[kind], y)
     assert classifier.classes_.tolist() == sorted(values)

@@ -372,7 +372,7 @@ class TestTable:
         with pytest.raises(ValueError, match=rf"labels\.csv has no column '{column}'; it has \['"):
             self.load(root, text)
 
-    def test_all_missing_files_are_named(self, root):
+    def test_the_error_names_all_missing_files(self, root):
         with pytest.raises(MissingImageError) as raised:
             self.load(root, "file,label\na.png,dog\nx.png,dog\nsub,cat\ny/z.png,cat\n")
         message = str(raised.value)

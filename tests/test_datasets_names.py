@@ -27,7 +27,7 @@ def table_of(root, *labels):
     return root / "labels.csv"
 
 
-class TestForms:
+class TestUnicodeForms:
     def test_folders_with_one_name_in_nfc_are_one_class(self, tmp_path):
         make(tmp_path, f"{NFC}/1.png", f"{NFD}/2.png", "tart/3.png")
         bunch = load_image_folder(tmp_path)
@@ -170,7 +170,7 @@ class TestClassesOfSplits:
             load_image_folder(tmp_path, split="fold1")
 
 
-class TestAskedFor:
+class TestClassesParameter:
     @pytest.fixture
     def root(self, tmp_path):
         return make(tmp_path, *(f"{name}/{n}.png" for name in ("cat", "dog", "emu") for n in "12"))

@@ -163,7 +163,7 @@ def _remove_deep(folder):
         os.rmdir("d")
 
 
-class TestLeftOut:
+class TestSkippedImages:
     def test_skipped_images_are_counted(self, root):
         with pytest.warns(TransferclfWarning) as caught:
             bunch = load_image_folder(root)

@@ -1,5 +1,4 @@
-"""Short versions of long runs: threads, many fits, many paths. Memory does not grow, and no file or
-process remains."""
+"""Threads, many fits and many paths leave no file, process or memory behind."""
 
 import gc
 import json

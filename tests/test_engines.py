@@ -103,7 +103,7 @@ def test_auto_depends_on_the_backend(on_backend):
     assert [resolved_engine(engine) for engine in ENGINES[1:]] == list(ENGINES[1:])
 
 
-def test_auto_does_not_depend_on_what_is_installed(on_backend, monkeypatch):
+def test_auto_does_not_depend_on_installed_packages(on_backend, monkeypatch):
     for installed in (None, object()):
         monkeypatch.setattr(engines, "find_spec", lambda name, found=installed: found)
         assert resolved_engine("auto") == "tensorflow"

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="about users and
 
 
 @pytest.fixture
-def homeless(monkeypatch):
+def no_home(monkeypatch):
     """Run as a user without a passwd entry, as is common in containers."""
     import pwd
 
@@ -40,7 +40,7 @@ def homeless(monkeypatch):
 
 
 @pytest.fixture
-def gone(tmp_path, monkeypatch):
+def removed_folder(tmp_path, monkeypatch):
     """Remove the working folder, which only Linux and macOS allow."""
     folder = tmp_path / "gone"
     folder.mkdir()
@@ -52,7 +52,7 @@ def gone(tmp_path, monkeypatch):
 # --- no home folder
 
 
-def test_keras_folder_of_a_user_without_a_home(homeless):
+def test_keras_folder_of_a_user_without_a_home(no_home):
     assert keras_home() == TEMPORARY
     assert keras_models_folder() == TEMPORARY / "models"
 
@@ -65,14 +65,14 @@ def test_keras_folder_where_the_home_is_missing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keras_backend_of_a_user_without_a_home(homeless, monkeypatch):
+def test_keras_backend_of_a_user_without_a_home(no_home, monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     monkeypatch.delitem(sys.modules, "keras")
     assert engines.keras_backend() == "tensorflow"
 
 
 @pytest.mark.parametrize("path", ["~", "~/features", "~/a/b"])
-def test_a_store_below_a_tilde_without_a_home(homeless, path, tmp_path, monkeypatch):
+def test_a_store_below_a_tilde_without_a_home(no_home, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for make in (FeatureStore, store_for):
         with pytest.raises(InvalidParameterError, match="no home folder .* in full"):
@@ -82,14 +82,14 @@ def test_a_store_below_a_tilde_without_a_home(homeless, path, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_whose_name_only_begins_like_a_home(homeless, tmp_path, monkeypatch):
+def test_a_folder_whose_name_only_begins_like_a_home(no_home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = store_for("~no such user/features")
     store.put_many({b"a": np.ones(3)})
     assert (tmp_path / "~no such user" / "features").is_dir()
 
 
-def test_weights_below_a_tilde_without_a_home(homeless):
+def test_weights_below_a_tilde_without_a_home(no_home):
     with pytest.raises(WeightsError, match=r"~/w\.h5 cannot be read"):
         CNNFeatureExtractor(image_size=32, weights="~/w.h5").fit(IMAGES)
 
@@ -97,7 +97,7 @@ def test_weights_below_a_tilde_without_a_home(homeless):
 # --- no working folder
 
 
-def test_a_store_in_a_working_folder_that_was_removed(gone):
+def test_a_store_in_a_working_folder_that_was_removed(removed_folder):
     """Check that features stay in memory, with one warning and no error."""
     store = store_for("features")
     assert store_for("features") is store
@@ -108,7 +108,7 @@ def test_a_store_in_a_working_folder_that_was_removed(gone):
     assert store.get_many([b"a", b"b"])[b"a"].tolist() == [0, 1, 2]
     assert store.info().entries == 2
     assert pickle.loads(pickle.dumps(store)) is store
-    assert not gone.exists()
+    assert not removed_folder.exists()
 
 
 def test_predictions_after_the_working_folder_was_removed(tmp_path, monkeypatch):
@@ -124,7 +124,7 @@ def test_predictions_after_the_working_folder_was_removed(tmp_path, monkeypatch)
     assert_rows_agree(classifier.predict_proba(IMAGES), expected)
 
 
-def test_weights_in_a_working_folder_that_was_removed(gone):
+def test_weights_in_a_working_folder_that_was_removed(removed_folder):
     with pytest.raises(InvalidParameterError, match=r"weights='w\.h5' is relative .* was removed"):
         CNNFeatureExtractor(image_size=32, weights="w.h5").fit(IMAGES)
 
