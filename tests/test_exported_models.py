@@ -128,7 +128,7 @@ SLOW_FORMATS = {"efficientnet": (as_onnx_file,)}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_classifier_is_exported_as_it_predicts(kind, tmp_path):
+def test_exported_models_give_the_probabilities_of_the_classifier(kind, tmp_path):
     classifier = fitted_as(kind)
     probabilities, pixels = expected(classifier)
     assert np.ptp(probabilities) > 1e-3
@@ -143,7 +143,7 @@ def test_every_classifier_is_exported_as_it_predicts(kind, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [as_keras_file, as_onnx_file])
-def test_straight_after_fit(form, tmp_path):
+def test_model_is_exported_without_a_prediction_before(form, tmp_path):
     classifier = fitted_as("from nothing")
     classifier._model = None
     probabilities, pixels = expected(classifier)
@@ -152,7 +152,7 @@ def test_straight_after_fit(form, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["caffe", "standardized", "hidden layers"])
-def test_the_whole_model_has_no_tensors_beside_its_weights(kind):
+def test_the_whole_model_has_no_normalization_layers(kind):
     model = fitted_as(kind).model_
     assert not any(isinstance(layer, layers.Normalization) for layer in model.layers)
     probabilities, pixels = expected(fitted_as(kind))

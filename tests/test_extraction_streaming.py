@@ -49,7 +49,7 @@ def expected(network, X):
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=150), st.sets(st.integers(0, 60)))
 @settings(max_examples=40, deadline=None)
-def test_every_image_is_computed_once_unless_it_is_stored(numbers, stored):
+def test_each_image_without_stored_features_is_computed_once(numbers, stored):
     X, network, store = pictures(numbers), Network(), FeatureStore()
     if stored:
         extract(check_images(pictures(sorted(stored))), Network(), store)
@@ -60,7 +60,7 @@ def test_every_image_is_computed_once_unless_it_is_stored(numbers, stored):
 
 
 @pytest.mark.parametrize("use_store", [False, True])
-def test_repeated_images_beyond_one_chunk(use_store):
+def test_images_repeated_in_another_chunk_are_computed_once(use_store):
     numbers = np.arange(3 * CHUNK) % (2 * CHUNK)
     X, network = pictures(numbers), Network()
     store = FeatureStore() if use_store else None
@@ -147,7 +147,7 @@ class TestFewImages:
         assert extract(check_images(pictures([1]))[:0], Network(), FeatureStore()).shape == (0, 3)
 
 
-class TestRowsThatDoNotFit:
+class TestRowsOfOtherShapes:
     """Whatever is stored under the keys of a call, rows of two widths are never mixed."""
 
     X = pictures(np.arange(70))
@@ -158,7 +158,7 @@ class TestRowsThatDoNotFit:
 
     @pytest.mark.parametrize("shape", [(4,), (1,), (), (1, 3), (0,)])
     @pytest.mark.parametrize("position", [0, 40])
-    def test_one_stored_row_of_another_shape(self, keys, shape, position):
+    def test_one_stored_row_of_another_shape_is_computed_again(self, keys, shape, position):
         store, network = FeatureStore(), Network()
         extract(check_images(self.X), Network(), store)
         store.put_many({keys[position]: np.zeros(shape, np.float32)})
@@ -177,7 +177,7 @@ class TestRowsThatDoNotFit:
 
     @pytest.mark.parametrize("store", [None, FeatureStore()])
     @pytest.mark.filterwarnings("ignore:stored activations are not used")
-    def test_a_network_that_changes_its_mind(self, store):
+    def test_a_network_with_output_of_changing_shape_is_an_error(self, store):
         class Fickle(Network):
             def __call__(self, images):
                 self.width += 1
@@ -197,7 +197,7 @@ def test_a_store_that_rounds_gives_the_same_rows_cold_and_warm():
     np.testing.assert_allclose(cold, exact, rtol=1e-3)
 
 
-def test_an_interruption_leaves_no_thread_and_ends_the_line(capsys):
+def test_an_interruption_keeps_computed_features_and_ends_the_line(capsys):
     class Interrupted(Network):
         def __call__(self, images):
             if self.seen:

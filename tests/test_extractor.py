@@ -64,13 +64,13 @@ def test_tapping_layers(images):
     assert names[first.shape[1]] == "tiny_top_levels_avg_0"
 
 
-def test_an_unknown_layer_names_those_there_are(images):
+def test_an_unknown_layer_is_an_error_that_lists_the_layers(images):
     with pytest.raises(NetworkError, match=r"layer='block9' is no layer.*top_relu"):
         tiny(layer="block9").fit(images)
 
 
 @pytest.mark.parametrize("layer", [5, [None], ["top_relu", 3], ["top_relu", "top_relu"]])
-def test_layers_that_are_no_names(images, layer):
+def test_layers_must_be_names(images, layer):
     with pytest.raises(InvalidParameterError, match="layer must be"):
         tiny(layer=layer).fit(images)
 
@@ -83,27 +83,27 @@ def test_resize_modes_differ(images, resize):
         assert not np.allclose(mine, tiny(resize=other).fit_transform(images))
 
 
-def test_it_feeds_classifiers(images):
+def test_features_train_a_classifier_in_a_pipeline(images):
     y = np.arange(10) % 2
     images[y == 1] //= 4
     pipeline = make_pipeline(tiny(), StandardScaler(), LogisticRegression())
     assert pipeline.fit(images, y).score(images, y) == 1.0
 
 
-def test_it_stands_beside_others(images):
+def test_the_extractor_works_in_a_feature_union(images):
     union = FeatureUnion([("a", tiny()), ("b", tiny(layer="stem_relu"))]).fit(images)
     assert union.transform(images).shape == (10, WIDTH + 16)
     assert union.get_feature_names_out()[0] == "a__tiny_avg_0"
 
 
-def test_pandas_output_carries_the_names(images):
+def test_pandas_output_has_the_feature_names(images):
     pytest.importorskip("pandas")
     table = tiny().set_output(transform="pandas").fit_transform(images)
     assert table.shape == (10, WIDTH)
     assert table.columns[-1] == f"tiny_avg_{WIDTH - 1}"
 
 
-def test_the_kind_of_input_does_not_matter(images, tmp_path):
+def test_all_kinds_of_input_give_the_same_features(images, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(10)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
@@ -145,7 +145,7 @@ def test_copies(images):
         clone(extractor).transform(images)
 
 
-def test_transform_changes_nothing_and_checks_its_images(images):
+def test_transform_keeps_the_state_and_checks_its_images(images):
     extractor = tiny().fit(images)
     before = dict(vars(extractor))
     extractor.transform(images)

@@ -72,7 +72,7 @@ def test_the_head_is_fitted_to_both_squares_of_each_image(wide, labels):
     assert np.abs(probabilities(plain.head_, rows[:N]) - expected).max() > 0.01
 
 
-def test_predictions_see_the_centre_unless_they_are_asked_for_the_ends(wide, labels):
+def test_predictions_use_the_centre_unless_views_are_requested(wide, labels):
     fitted = tiny().fit(wide, labels)
     centre = np.stack([resize_image(image, (SIDE, SIDE)) for image in wide]).astype(np.float32)
     expected = probabilities(fitted.head_, features(fitted, [centre]))
@@ -84,7 +84,7 @@ def test_predictions_see_the_centre_unless_they_are_asked_for_the_ends(wide, lab
     np.testing.assert_allclose(both, ends, atol=1e-5)
 
 
-def test_squares_of_square_images_are_those_that_are_stored(wide, labels):
+def test_square_images_share_the_features_of_their_plain_crops(wide, labels):
     square = wide[:, :, :SIDE] // 2  # no other test has stored them
     plain = tiny(augmentation=None).fit(square, labels)
     before = seen(plain)
@@ -129,7 +129,7 @@ def test_the_penalty_is_chosen_with_both_squares_held_out_together(wide, labels)
     assert fitted.l2_ == choose_l2(rows, np.tile(labels, 2), Classes.numbered(3), **how)
 
 
-def test_validation_images_are_seen_as_in_predictions(wide, labels):
+def test_validation_images_are_cropped_as_in_predictions(wide, labels):
     held_out = wide[::-1, ::-1], labels[::-1]
     fitted = tiny(optimizer="adam", epochs=3, l2=0.0, learning_rate=1e-5)
     fitted.fit(wide, labels, validation_data=held_out)
@@ -138,7 +138,7 @@ def test_validation_images_are_seen_as_in_predictions(wide, labels):
     assert fitted.history_["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_squares_of_an_image_are_never_divided(wide, labels):
+def test_both_squares_of_an_image_are_in_the_same_fold(wide, labels):
     how = {"early_stopping": True, "validation_fraction": 0.25, "optimizer": "adam", "epochs": 2}
     fitted = tiny(oversample=True, **how).fit(wide, labels)
     plain = tiny(oversample=True, augmentation=None, **how).fit(wide, labels)
@@ -151,7 +151,7 @@ def test_the_squares_of_an_image_are_never_divided(wide, labels):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainable_layers", ["top", "all"])
-def test_fine_tuning_begins_with_the_head_of_both_squares(wide, labels, trainable_layers):
+def test_fine_tuning_starts_from_the_head_fitted_to_both_squares(wide, labels, trainable_layers):
     frozen = tiny().fit(wide, labels)
     tuned = tiny(trainable_layers=trainable_layers, fine_tune_epochs=2, batch_size=N)
     tuned.set_params(fine_tune_learning_rate=1e-12).fit(wide, labels)
@@ -167,7 +167,7 @@ def test_fine_tuning_begins_with_the_head_of_both_squares(wide, labels, trainabl
 
 
 @pytest.mark.slow
-def test_networks_from_nothing_are_trained_on_pixels_of_both_squares(wide, labels):
+def test_networks_trained_from_scratch_use_the_pixels_of_both_squares(wide, labels):
     net = ConvNet(filters=(4,), dense_units=(8,))
     how = {"preprocessing": "standardize", "epochs": 2, "random_state": 0, "image_size": SIDE}
     weights = np.linspace(0.5, 2, N)
@@ -178,25 +178,25 @@ def test_networks_from_nothing_are_trained_on_pixels_of_both_squares(wide, label
     assert np.abs(fitted.predict_proba(wide) - plain.predict_proba(wide)).max() > 1e-4
 
 
-def test_partial_fit_sees_both_squares(wide, labels):
+def test_partial_fit_trains_on_both_squares(wide, labels):
     fitted = tiny().partial_fit(np.concatenate([wide] * 3), np.tile(labels, 3), classes=[0, 1, 2])
     rows = features(fitted, squares(wide))
     np.testing.assert_allclose(fitted.head_.mean, rows.mean(axis=0), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
-def test_where_nothing_is_cut_there_are_no_ends(wide, labels, resize):
+def test_resize_modes_without_a_crop_are_refused(wide, labels, resize):
     with pytest.raises(InvalidParameterError, match=f"resize='{resize}' cuts nothing: set resize"):
         tiny(resize=resize).fit(wide, labels)
 
 
-def test_strips_have_no_ends(labels):
+def test_strips_are_refused(labels):
     rows = np.random.default_rng(0).uniform(0, 255, (N, 10))
     with pytest.raises(InvalidParameterError, match="Strips of one row of pixels"):
         tiny(image_shape="infer", pixel_range=(0, 255)).fit(rows, labels)
 
 
-def test_rows_of_oblong_images_have_ends(wide, labels):
+def test_rows_of_oblong_images_are_accepted(wide, labels):
     flat = wide.reshape(N, -1)
     rows = tiny(image_shape=wide.shape[1:]).fit(flat, labels)
     np.testing.assert_allclose(
@@ -210,7 +210,7 @@ def test_other_values_are_refused(value):
         Augmentation(rotation=5, extreme_crops=value).check()
 
 
-def test_recipes_without_it_have_the_digests_and_archives_that_they_had(wide, labels):
+def test_recipes_without_extreme_crops_keep_their_digests_and_archives(wide, labels):
     recipe = Augmentation(rotation=5)
     # As the version before `extreme_crops` gave it.
     assert recipe.digest == ("a6aef8d39ceaf6c0ac8f6fcbe10249bf361760459180348a162e3dab054066e7")
@@ -221,7 +221,7 @@ def test_recipes_without_it_have_the_digests_and_archives_that_they_had(wide, la
     assert b"extreme_crops" not in file.getvalue()
 
 
-def test_archives_hold_it(wide, labels, tmp_path):
+def test_archives_store_extreme_crops(wide, labels, tmp_path):
     fitted = tiny().fit(wide, labels)
     save_model(fitted, Path(tmp_path, "model"))
     loaded = load_model(Path(tmp_path, "model"))

@@ -83,13 +83,13 @@ def test_folded_layers(make, flags, use_bias):
     assert_same(model, folded)
 
 
-def test_dense_on_vectors():
+def test_norms_after_dense_layers_are_folded():
     model = chain(layers.Flatten(), layers.Dense(5), layers.BatchNormalization())
     assert norms(fold_batch_norm(model)) == 0
     assert_same(model, fold_batch_norm(model))
 
 
-def test_one_after_the_other():
+def test_each_norm_in_a_chain_is_folded():
     model = chain(
         conv(), layers.BatchNormalization(), layers.ReLU(), conv(), layers.BatchNormalization()
     )
@@ -97,13 +97,13 @@ def test_one_after_the_other():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_two_norms_in_a_row_fold_one():
+def test_only_one_of_two_adjacent_norms_is_folded():
     model = chain(conv(), layers.BatchNormalization(), layers.BatchNormalization())
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_nested_models_are_folded_where_they_stand_alone():
+def test_nested_models_give_the_same_output_after_folding():
     inner = chain(conv(), layers.BatchNormalization())
     model = chain(layers.ReLU(), inner)
     assert_same(model, fold_batch_norm(model))
@@ -116,7 +116,7 @@ def test_a_layer_of_a_nested_model_may_have_the_name_of_an_input():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_sequential():
+def test_sequential_models_are_folded():
     model = keras.Sequential([keras.Input(SHAPE), conv(), layers.BatchNormalization()])
     randomised(model)
     assert norms(fold_batch_norm(model)) == 0
@@ -147,14 +147,14 @@ def test_layers_that_are_left_alone(operations):
     assert_same(model, folded)
 
 
-def test_rows_as_many_as_channels_are_still_not_channels():
+def test_a_norm_over_rows_is_not_folded_if_rows_equal_channels():
     model = chain(conv(), layers.BatchNormalization(axis=1), shape=(6, 6, 3))
     assert model.output_shape == (None, 4, 4, 4)
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_convolution_that_something_else_reads_too():
+def test_a_convolution_with_another_consumer_is_left_alone():
     inputs = keras.Input(SHAPE)
     x = conv()(inputs)
     model = randomised(keras.Model(inputs, layers.Add()([x, layers.BatchNormalization()(x)])))
@@ -162,7 +162,7 @@ def test_convolution_that_something_else_reads_too():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_convolution_that_is_an_output_too():
+def test_a_convolution_that_is_an_output_is_left_alone():
     inputs = keras.Input(SHAPE)
     x = conv()(inputs)
     model = randomised(keras.Model(inputs, [x, layers.BatchNormalization()(x)]))
@@ -172,7 +172,7 @@ def test_convolution_that_is_an_output_too():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_convolution_called_twice():
+def test_a_convolution_called_twice_is_left_alone():
     shared = layers.Conv2D(3, 3, padding="same")
     first, second = layers.BatchNormalization(), layers.BatchNormalization()
     model = chain(shared, first, shared, second)
@@ -180,21 +180,21 @@ def test_convolution_called_twice():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_norm_called_twice():
+def test_a_norm_called_twice_is_left_alone():
     shared = layers.BatchNormalization()
     model = chain(layers.Conv2D(3, 3), shared, layers.Conv2D(3, 3), shared)
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_norm_that_is_told_to_train_scales_by_the_batch():
+def test_a_norm_called_with_training_is_left_alone():
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, layers.BatchNormalization()(conv()(inputs), training=True))
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_norm_that_is_told_not_to_train_is_folded():
+def test_a_norm_called_without_training_is_folded():
     inputs = keras.Input(SHAPE)
     norm = layers.BatchNormalization()
     model = randomised(keras.Model(inputs, norm(conv()(inputs), training=False)))
@@ -226,7 +226,7 @@ def test_subclassed_models_cannot_be_folded():
     ("function", "options", "left"),
     [("MobileNetV2", {"alpha": 0.35}, 0), ("ResNet50V2", {}, 17), ("DenseNet121", {}, 62)],
 )
-def test_real_networks(function, options, left):
+def test_real_networks_give_the_same_output_after_folding(function, options, left):
     network = getattr(keras.applications, function)
     model = network(weights=None, include_top=False, input_shape=(32, 32, 3), **options)
     randomised(model)

@@ -41,7 +41,7 @@ def test_layers_have_the_same_names_every_time(name):
     assert first == second
 
 
-def test_the_callers_names_go_on_as_before(keras):
+def test_the_callers_layer_names_continue_as_before(keras):
     first = keras.layers.Dense(1).name
     with undisturbed():
         assert keras.layers.Dense(1).name == "dense"
@@ -68,7 +68,7 @@ def test_features_do_not_depend_on_the_callers_precision(keras, images, policy):
     assert keras.config.floatx() == ("float64" if policy == "float64" else "float32")
 
 
-def test_a_policy_that_was_never_set_stays_so(keras):
+def test_an_unset_policy_stays_unset(keras):
     from keras.src.backend.common import global_state
 
     global_state.set_global_attribute("dtype_policy", None)
@@ -77,7 +77,7 @@ def test_a_policy_that_was_never_set_stays_so(keras):
     assert global_state.get_global_attribute("dtype_policy") is None
 
 
-def test_an_error_inside_leaves_everything_as_it_was(keras):
+def test_an_error_inside_restores_the_state_of_keras(keras):
     state, floatx = random.getstate(), keras.config.floatx()
 
     def fail():

@@ -85,14 +85,14 @@ def test_sequential_built_by_data_is_functional_too():
     ],
     ids=["subclassed", "unbuilt", "own call"],
 )
-def test_models_whose_graph_cannot_be_seen(make):
+def test_models_without_a_visible_graph_raise_an_error(make):
     with pytest.raises(
         NetworkError, match=r"functional or built sequential .* 'mine'.*keras.Model"
     ):
         functional(make())
 
 
-def test_built_subclassed_model_cannot_be_seen_either():
+def test_a_built_subclassed_model_raises_an_error():
     model = Subclassed()
     model(images(1, 4))
     with pytest.raises(NetworkError, match="Subclassed 'mine'"):
@@ -102,7 +102,7 @@ def test_built_subclassed_model_cannot_be_seen_either():
 # --- nodes
 
 
-def test_nodes_come_after_those_they_depend_on():
+def test_nodes_are_in_order_of_dependence():
     inputs = keras.Input((8,))
     a = layers.Dense(8)(inputs)
     b = layers.Dense(8)(layers.Dense(8)(a))
@@ -115,7 +115,7 @@ def test_nodes_come_after_those_they_depend_on():
     assert len(nodes) == 5
 
 
-def test_nodes_are_only_those_of_this_model():
+def test_only_nodes_of_this_model_are_returned():
     inputs = keras.Input((4,))
     dense = layers.Dense(4)
     model = keras.Model(inputs, dense(inputs))
@@ -149,7 +149,7 @@ def test_nested_models_become_flat(kind):
     assert_same(model, again, images(3, 4))
 
 
-def test_nested_model_with_its_own_call_stays_as_it_is():
+def test_a_nested_model_with_its_own_call_stays_nested():
     inputs = keras.Input((4,))
     inner = Doubling(inputs, layers.Dense(4)(inputs), name="inner")
     outer = keras.Input((4,))
@@ -159,7 +159,7 @@ def test_nested_model_with_its_own_call_stays_as_it_is():
     assert_same(model, again, images(3, 4))
 
 
-def test_nested_model_called_twice_keeps_sharing():
+def test_a_nested_model_called_twice_keeps_shared_layers():
     inputs = keras.Input((4,))
     inner = keras.Model(inputs, layers.Dense(4, name="inside")(inputs))
     outer = keras.Input((4,))
@@ -170,7 +170,7 @@ def test_nested_model_called_twice_keeps_sharing():
     assert_same(model, again, images(3, 4))
 
 
-def test_shared_layer_is_called_as_often_as_before():
+def test_a_shared_layer_is_called_equally_often():
     shared = layers.Dense(4)
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Concatenate()([shared(inputs), shared(shared(inputs))]))
@@ -236,7 +236,7 @@ def test_operations_can_be_replaced_inside_nested_models_too():
     assert len(replaced) == 2
 
 
-def test_a_model_with_other_operations_keeps_its_ends_and_its_other_layers():
+def test_replaced_operations_keep_inputs_outputs_and_other_layers():
     first, second = keras.Input((4,)), keras.Input((3,))
     kept, dropped = layers.Dense(2), layers.ReLU()
     model = keras.Model([first, second], [kept(first), dropped(second)])
@@ -249,7 +249,7 @@ def test_a_model_with_other_operations_keeps_its_ends_and_its_other_layers():
     np.testing.assert_array_equal(changed(x)[1], x[1])
 
 
-def test_the_model_is_left_as_it_was():
+def test_replay_does_not_change_the_model():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     x = images(3, 4)
@@ -259,19 +259,19 @@ def test_the_model_is_left_as_it_was():
     np.testing.assert_array_equal(model(x), before)
 
 
-def test_number_of_inputs_must_fit():
+def test_the_number_of_inputs_must_match():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     with pytest.raises(ValueError, match="zip"):
         replay(model, [keras.Input((4,)), keras.Input((4,))])
 
 
-def test_packed():
+def test_packed_unwraps_a_single_value():
     assert packed(["one"]) == "one"
     assert packed(["one", "two"]) == ["one", "two"]
 
 
-def test_a_copy_normalises_as_the_model_does(rng):
+def test_a_copied_normalization_layer_gives_the_same_output(rng):
     """Keras' layer keeps what it computed from its weights when they were set."""
     normalization = keras.layers.Normalization()
     normalization.adapt(rng.normal(5, 3, (50, 4)).astype(np.float32))

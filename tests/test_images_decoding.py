@@ -93,7 +93,7 @@ class TestModes:
         np.testing.assert_array_equal(decode_image(Image.fromarray(bits))[0, :, 0], [255, 0, 255])
 
     @pytest.mark.parametrize("mode", ["LA", "PA", "RGBA"])
-    def test_alpha_is_over_white(self, mode):
+    def test_alpha_is_blended_with_white(self, mode):
         image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
         image.putpixel((1, 0), (0, 0, 0, 0))
         if mode == "PA":
@@ -104,7 +104,7 @@ class TestModes:
         np.testing.assert_array_equal(result, [[[0, 0, 0], [255, 255, 255]]])
 
     @pytest.mark.parametrize("mode", ["La", "RGBa"])
-    def test_premultiplied_alpha_is_over_white(self, mode):
+    def test_premultiplied_alpha_is_blended_with_white(self, mode):
         straight = "LA" if mode == "La" else "RGBA"
         image = Image.new("RGBA", (1, 1), (100, 100, 100, 128)).convert(straight)
         expected = decode_image(image).astype(int)
@@ -123,7 +123,7 @@ class TestModes:
         np.testing.assert_array_equal(second, [147, 152, 157] if half else [255, 255, 255])
 
     @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L"])
-    def test_16_bit_is_65535_to_white(self, mode):
+    def test_white_is_65535_in_16_bits(self, mode):
         dtype = ">u2" if mode == "I;16B" else "<u2"
         numbers = np.array([[0, 257, 65535, 256]], dtype)
         image = Image.frombytes(mode, (4, 1), numbers.tobytes())
@@ -141,7 +141,7 @@ class TestModes:
         assert decode_image(Image.new("I", (2, 2), 200)).max() < 1
 
     @pytest.mark.parametrize("value", [-1, 65536])
-    def test_32_bit_integers_beyond_need_a_range(self, value):
+    def test_32_bit_integers_above_65535_need_a_range(self, value):
         image = Image.new("I", (2, 2), value)
         with pytest.raises(ImageError, match="expected"):
             decode_image(image)
@@ -150,12 +150,12 @@ class TestModes:
         )
 
     @pytest.mark.parametrize(("white", "low"), [(1.0, 127.5), (255.0, 0.5)])
-    def test_floats_are_to_1_or_to_255(self, white, low):
+    def test_white_is_1_or_255_in_floats(self, white, low):
         image = Image.fromarray(np.array([[0.5, white]], np.float32))
         np.testing.assert_array_equal(decode_image(image)[0, :, 0], [low, 255])
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_floats_that_are_no_numbers(self, value):
+    def test_floats_that_are_not_finite_raise_an_error(self, value):
         image = Image.fromarray(np.array([[0.5, value]], np.float32))
         with pytest.raises(ImageError, match="expected finite pixel values"):
             decode_image(image)
@@ -184,11 +184,11 @@ def test_the_callers_image_is_not_changed(mode):
 
 
 class TestFormats:
-    def test_the_loop_below_reaches_the_usual_formats(self):
+    def test_the_formats_include_the_usual_ones(self):
         assert {"BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "MPO"} <= set(FORMATS)
 
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_what_pillow_writes_is_read_as_pillow_shows_it(self, kind, smooth, tmp_path):
+    def test_files_written_by_pillow_have_the_pixels_of_pillow(self, kind, smooth, tmp_path):
         written = 0
         # SPIDER makes floats of everything, and floats beyond 255 need a pixel_range.
         for mode in MODES if kind != "SPIDER" else MODES[:-3]:
@@ -215,7 +215,7 @@ class TestFormats:
         assert written, "nothing was tested"
 
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_is_resized_as_its_pixels_are(self, kind, smooth, tmp_path):
+    def test_files_are_resized_as_their_pixels(self, kind, smooth, tmp_path):
         """Pictures that stay Pillow's own until they are resized, after their file was closed."""
         for mode in ("L", "RGB", "P"):
             file = tmp_path / f"{mode}.{kind.lower()}"
@@ -230,7 +230,7 @@ class TestFormats:
                 np.testing.assert_array_equal(result, expected)
 
     @pytest.mark.parametrize("kind", sorted(set(FORMATS) - {"MSP", "XBM", "BLP", "ICNS", "SPIDER"}))
-    def test_colours_survive_the_file(self, kind, smooth, tmp_path):
+    def test_files_keep_the_colours(self, kind, smooth, tmp_path):
         file = tmp_path / "image.bin"
         Image.fromarray(smooth).save(file, kind)
         result = decode_image(file)
@@ -323,7 +323,7 @@ class TestSources:
                 np.testing.assert_array_equal(decode_image(opened), smooth)
             assert not opened.closed
 
-    def test_the_extension_is_not_believed(self, smooth, tmp_path):
+    def test_the_extension_is_ignored(self, smooth, tmp_path):
         file = tmp_path / "really_a_png.jpg"
         Image.fromarray(smooth).save(file, "PNG")
         np.testing.assert_array_equal(decode_image(file), smooth)
@@ -337,7 +337,7 @@ class TestSources:
 class TestOrientation:
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_is_applied(self, kind, orientation, smooth):
+    def test_orientation_is_applied(self, kind, orientation, smooth):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = orientation
         image = Image.fromarray(smooth[:, :20])
@@ -349,13 +349,13 @@ class TestOrientation:
         np.testing.assert_array_equal(result, expected)
         assert result.shape == ((20, SIDE, 3) if orientation > 4 else (SIDE, 20, 3))
 
-    def test_six_turns_the_picture_to_the_right(self, smooth):
+    def test_orientation_6_turns_the_picture_to_the_right(self, smooth):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = 6
         contents = encoded(Image.fromarray(smooth), "PNG", exif=exif)
         np.testing.assert_array_equal(decode_image(contents), np.rot90(smooth, -1))
 
-    def test_is_applied_to_16_bit(self):
+    def test_orientation_is_applied_to_16_bit_images(self):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = 3
         numbers = np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10)
@@ -365,7 +365,7 @@ class TestOrientation:
         )
 
     @pytest.mark.parametrize("nonsense", [0, 9, 77])
-    def test_nonsense_is_ignored(self, nonsense, smooth):
+    def test_invalid_orientation_is_ignored(self, nonsense, smooth):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = nonsense
         contents = encoded(Image.fromarray(smooth), "PNG", exif=exif)
@@ -380,7 +380,7 @@ class TestReducedJPEG:
     @pytest.mark.parametrize("orientation", [1, 6])
     @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
     @pytest.mark.parametrize("target", [64, 96, 224])
-    def test_is_smaller_but_twice_the_target_and_looks_the_same(
+    def test_a_reduced_jpeg_is_at_least_twice_the_target_and_looks_the_same(
         self, large, orientation, mode, target
     ):
         exif = Image.Exif()
@@ -396,12 +396,12 @@ class TestReducedJPEG:
         difference = resize_image(whole, size).astype(int) - resize_image(reduced, size)
         assert np.abs(difference).mean() < 1
 
-    def test_mpo_is_reduced_too(self, large):
+    def test_mpo_is_reduced(self, large):
         contents = encoded(large, "MPO", save_all=True, append_images=[large.resize((64, 64))])
         assert min(decode_image(contents, reduce_to=32).shape[:2]) < 200
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-    def test_small_and_other_files_are_not(self, kind, smooth):
+    def test_small_and_other_files_are_not_reduced(self, kind, smooth):
         contents = encoded(Image.fromarray(smooth), kind)
         target = 8 if kind == "PNG" else 17
         assert decode_image(contents, reduce_to=target).shape == smooth.shape

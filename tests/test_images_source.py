@@ -112,7 +112,7 @@ class TestKinds:
         assert shape == (1, length) or shape[0] == shape[1]
         assert check_image_shape(shape) == shape
 
-    def test_numbers_that_are_objects(self, colours):
+    def test_numbers_with_dtype_object_are_accepted(self, colours):
         rows = colours.reshape(6, -1).astype(object)
         assert_shows(check_images(rows, image_shape=(5, 7, 3)), colours)
 
@@ -202,7 +202,7 @@ class TestKinds:
         assert_shows(check_images(Tensor(colours)), colours)
         assert_shows(check_images([Tensor(image) for image in colours]), colours)
 
-    def test_a_source_stays_what_it_is(self, colours):
+    def test_a_source_of_a_source_is_the_same_object(self, colours):
         source = check_images(colours)
         assert check_images(source) is source
 
@@ -269,12 +269,12 @@ class TestLaziness:
             assert source.problem(0, ImageError()).place == "1"
             assert all(image.tile for image in images), "Pillow has loaded one"
 
-    def test_nothing_of_the_array_is_copied_by_slices(self, colours):
+    def test_slices_do_not_copy_the_array(self, colours):
         source = check_images(colours)[2:]
         assert np.shares_memory(source.item(0), colours)
         assert source.items is check_images(source).items
 
-    def test_large_uint8_is_not_even_looked_at(self):
+    def test_large_uint8_is_not_read(self):
         # 8 TiB of addresses: reading or copying it would take hours.
         endless = np.lib.stride_tricks.as_strided(
             np.zeros((1, 1), np.uint8), (1000, 2**17, 2**16), (0, 0, 0)
@@ -299,7 +299,7 @@ class TestSlicing:
         source = check_images(request.getfixturevalue(kind))[key]
         assert_shows(source, request.getfixturevalue("colours")[positions])
 
-    def test_nested_slices_remember_where_they_come_from(self, paths):
+    def test_nested_slices_keep_the_original_positions(self, paths):
         part = check_images(paths)[1:][[4, 2]][::-1]
         assert part.problem(0, ImageError()).place == f"3 ({paths[3]})"
         assert part.problem(1, ImageError()).place == f"5 ({paths[5]})"
@@ -308,16 +308,16 @@ class TestSlicing:
         assert check_images(colours, pixel_range="minmax")[1:].pixel_range == "minmax"
 
     @pytest.mark.parametrize("key", [0, np.int64(2), [[0, 1]]])
-    def test_one_index_is_no_slice(self, colours, key):
+    def test_one_index_is_refused(self, colours, key):
         with pytest.raises(TypeError, match="sliced by a slice, mask or indices"):
             check_images(colours)[key]
 
     @pytest.mark.parametrize("key", [[6], np.array([True, False])])
-    def test_keys_beyond_the_end(self, colours, key):
+    def test_keys_beyond_the_end_raise_an_error(self, colours, key):
         with pytest.raises(IndexError):
             check_images(colours)[key]
 
-    def test_repr(self, colours):
+    def test_repr_shows_the_number_of_images(self, colours):
         assert repr(check_images(colours)[1:]) == "<ImageSource of 5 images>"
 
 
@@ -341,31 +341,31 @@ class TestDigest:
 
     @given(SMALL, st.data())
     @settings(max_examples=100, deadline=None)
-    def test_any_pixel_counts(self, pixels, data):
+    def test_any_pixel_changes_the_digest(self, pixels, data):
         other = pixels.copy()
         index = tuple(data.draw(st.integers(0, side - 1)) for side in pixels.shape)
         other[index] ^= data.draw(st.integers(1, 255))
         assert digest(other) != digest(pixels)
 
-    def test_shape_counts(self):
+    def test_the_shape_changes_the_digest(self):
         digests = {digest(np.zeros((h, w, 3), np.uint8)) for h, w in [(2, 6), (6, 2), (3, 4)]}
         assert len(digests) == 3
 
-    def test_fractions_count(self):
+    def test_fractions_change_the_digest(self):
         almost = np.full((2, 2), 100.5, np.float32)
         assert digest(almost) != digest(almost + np.float32(0.1))
 
-    def test_uint8_and_float_bytes_are_told_apart(self):
+    def test_equal_bytes_of_uint8_and_float_have_other_digests(self):
         floats = np.full((1, 1), 0.3, np.float32)
         assert digest(floats) != digest(floats.view(np.uint8).reshape(1, 4))
 
-    def test_pixel_range_counts(self, colours, paths):
+    def test_the_pixel_range_changes_the_digest(self, colours, paths):
         ranges = [None, "minmax", (0, 255), (0, 300), ValueRange(0, 255)]
         assert len({digest(paths[0], pixel_range=r) for r in ranges}) == len(ranges)
         different = [None, "minmax", (0, 300)]
         assert len({digest(colours[0], pixel_range=r) for r in different}) == 3
 
-    def test_files_by_their_bytes(self, paths, tmp_path):
+    def test_files_are_digested_by_their_bytes(self, paths, tmp_path):
         copy = tmp_path / "another name.png"
         copy.write_bytes(paths[0].read_bytes())
         assert digest(copy) == digest(paths[0])
@@ -381,13 +381,13 @@ class TestDigest:
         with pytest.raises(ImageReadError, match="no known image format"):
             digest(tmp_path / "a.png")
 
-    def test_file_that_is_gone(self, paths):
+    def test_a_deleted_file_is_an_error(self, paths):
         source = check_images(paths)
         paths[1].unlink()
         with pytest.raises(MissingImageError, match="expected a file"):
             source.look(1)
 
-    def test_file_that_became_a_folder(self, paths):
+    def test_a_file_replaced_by_a_folder_is_an_error(self, paths):
         source = check_images(paths)
         paths[1].unlink()
         paths[1].mkdir()
@@ -412,7 +412,7 @@ class TestDecidedRange:
             ([Image.new("L", (2, 2))], None),
         ],
     )
-    def test_is_read_off(self, X, decided):
+    def test_the_range_is_decided_by_the_values(self, X, decided):
         result = check_images(X).decided_range()
         assert result == decided
         assert type(result) is type(decided)
@@ -429,7 +429,7 @@ class TestDecidedRange:
         assert check_images(X)[1:].decided_range() == ValueRange(0, 1)
         assert check_images(X)[[]].decided_range() is None
 
-    def test_alpha_says_nothing_of_colours(self):
+    def test_alpha_does_not_decide_the_range(self):
         X = np.full((2, 4, 5, 4), 0.5)
         X[..., 3] = 255
         assert check_images(X).decided_range() == ValueRange(0, 1)
@@ -446,29 +446,29 @@ class TestDecidedRange:
         ],
         ids=["float digits", "int digits", "masks", "8-bit masks", "12 bits", "divided twice"],
     )
-    def test_dark_images_are_warned_of(self, X):
+    def test_dark_images_give_a_warning(self, X):
         with pytest.warns(TransferclfWarning, match=rf"brightest pixel .* is {X.max():g},.* black"):
             check_images(X).decided_range()
 
     @pytest.mark.parametrize("X", [np.full((2, 8, 8), 16, np.uint8), np.zeros((2, 8, 8), int)])
-    def test_what_is_clear_is_not_warned_of(self, X):
+    def test_unambiguous_values_give_no_warning(self, X):
         check_images(X).decided_range()
 
-    def test_values_on_no_scale(self):
+    def test_values_on_no_known_scale_raise_an_error(self):
         with pytest.raises(ImageError, match=r"at most 255, got 4095; say pixel_range"):
             check_images(np.full((2, 8, 8), 4095.0)).decided_range()
 
-    def test_floats_and_integers_on_one_scale(self):
+    def test_floats_and_integers_on_one_scale_are_accepted(self):
         X = [np.full((3, 3), 100), np.full((3, 3), 99.5)]
         assert check_images(X).decided_range() == ValueRange(0, 255)
 
     @pytest.mark.parametrize("integer", [200, 2000])
-    def test_floats_and_integers_on_two_scales(self, integer):
+    def test_floats_and_integers_on_two_scales_raise_an_error(self, integer):
         X = [np.full((3, 3), integer), np.full((3, 3), 0.5)]
         with pytest.raises(ImageError, match=rf"floats up to 0\.5 with integers up to {integer}: "):
             check_images(X).decided_range()
 
-    def test_decided_range_is_obeyed_later(self):
+    def test_the_decided_range_applies_to_later_images(self):
         decided = check_images(np.full((1, 4, 5), 200.0)).decided_range()
         dark = check_images(np.ones((1, 4, 5)), pixel_range=decided)
         assert dark.load(0).max() == 1
@@ -566,7 +566,7 @@ class TestHostilePaths:
         assert raised.value.indices == [1, 3]
         assert isinstance(raised.value, FileNotFoundError)
 
-    def test_all_that_is_wrong_is_named_at_once(self, paths, tmp_path):
+    def test_all_problems_are_named_at_once(self, paths, tmp_path):
         X = [paths[0], tmp_path, "gone.png", None, np.zeros((3, 3, 5)), np.full((3, 3), -1)]
         with pytest.raises(ImageReadError) as raised:
             check_images(X)
@@ -578,7 +578,7 @@ class TestHostilePaths:
         assert not isinstance(raised.value, MissingImageError)
 
     @pytest.mark.parametrize("missing", [None, float("nan")])
-    def test_nothing_in_a_series(self, paths, missing):
+    def test_missing_values_in_a_series_are_named(self, paths, missing):
         pd = pytest.importorskip("pandas")
         with pytest.raises(ImageError, match=r"1 of 2 .*\n  image 1: expected a path.* got"):
             check_images(pd.Series([str(paths[0]), missing]))
@@ -642,13 +642,13 @@ class TestParameters:
         assert check_images(X, pixel_range="minmax").load(0).max() == 255
 
     @pytest.mark.parametrize("as_list", [False, True])
-    def test_a_given_range_is_not_about_alpha(self, as_list):
+    def test_a_given_range_does_not_apply_to_alpha(self, as_list):
         X = np.full((2, 4, 5, 4), 100, np.uint8)
         X[..., 3] = 255
         source = check_images(list(X) if as_list else X, pixel_range=(0, 100))
         np.testing.assert_array_equal(source.load(1), np.full((4, 5, 3), 255))
 
-    def test_a_decided_range_refuses_what_lies_beyond(self):
+    def test_a_decided_range_refuses_values_beyond_it(self):
         with pytest.raises(ImageError, match=r"image 1: .*from 0 to 1, got 200 to 200"):
             check_images([np.ones((2, 2)), np.full((2, 2), 200.0)], pixel_range=ValueRange(0, 1))
 

@@ -105,7 +105,7 @@ IN_THE_ESTIMATOR = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("functions", [IN_TRAINING, IN_THE_ESTIMATOR], ids=["training", "fit"])
-def test_a_new_classifier_goes_on_to_the_same_end(functions):
+def test_an_interrupted_new_classifier_continues_to_the_same_result(functions):
     whole = tiny().fit(IMAGES, LABELS)
     reached = set()
     for classifier in interrupted_everywhere(functions, tiny, lambda it: it.fit(IMAGES, LABELS)):
@@ -125,7 +125,7 @@ def test_a_new_classifier_goes_on_to_the_same_end(functions):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("functions", [IN_TRAINING, IN_THE_ESTIMATOR], ids=["training", "fit"])
-def test_a_fitted_one_has_the_old_or_the_new_state(functions):
+def test_an_interrupted_fitted_classifier_has_the_old_or_the_new_state(functions):
     # The second is short: that a fit without warm_start begins anew is what counts.
     fitted = tiny(warm_start=False, epochs=1).fit(IMAGES, LABELS)
     new = copy.deepcopy(fitted).fit(IMAGES, LABELS[::-1])
@@ -145,7 +145,7 @@ def test_a_fitted_one_has_the_old_or_the_new_state(functions):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-def test_partial_fit_is_all_or_nothing():
+def test_interrupted_partial_fit_leaves_the_old_or_the_new_state():
     parts = (slice(0, 12), slice(12, 24))
     first = tiny().partial_fit(IMAGES[parts[0]], LABELS[parts[0]], [0, 1, 2])
     second = copy.deepcopy(first).partial_fit(IMAGES[parts[1]], LABELS[parts[1]])
@@ -163,7 +163,7 @@ def test_partial_fit_is_all_or_nothing():
 
 
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-def test_a_first_call_that_is_interrupted_leaves_nothing():
+def test_an_interrupted_first_partial_fit_leaves_an_unfitted_classifier():
     functions = [TransferEstimator._keep, PARTIAL_FIT]
 
     def begin(classifier):

@@ -62,7 +62,7 @@ def classifier(train):
 
 
 class TestTwoRoots:
-    def test_one_order_everywhere(self, classifier, train):
+    def test_all_results_use_one_order_of_classes(self, classifier, train):
         assert train.target_names == ["Zebra", "c1", "c10", "c2", "Ångström"]
         assert classifier.classes_.tolist() == train.target_names
         proba = classifier.predict_proba(train.data)
@@ -85,20 +85,20 @@ class TestTwoRoots:
         fitted = new().fit(train.data, train.target, validation_data=(test.data, test.target))
         assert fitted.history_["val_accuracy"][-1] == pytest.approx(1.0)
 
-    def test_a_table_agrees_with_folders(self, classifier, folder, test):
+    def test_labels_of_a_table_give_the_result_of_folders(self, classifier, folder, test):
         lines = [f"{name},{label}" for name, label in zip(test.filenames, test.target, strict=True)]
         (folder / "labels.csv").write_text("\n".join(["file,label", *lines]), encoding="utf-8")
         table = load_image_table(folder / "labels.csv", "file", "label", root=folder / "test")
         assert classifier.score(table.data, table.target) == 1.0
 
-    def test_classes_in_another_order_change_nothing(self, classifier, folder):
+    def test_the_order_of_classes_does_not_change_the_result(self, classifier, folder):
         bunch = load_image_folder(folder / "train", classes=["c2", "c10", "c1"])
         assert classifier.score(bunch.data, bunch.target) == 1.0
         fitted = new().fit(bunch.data, bunch.target)
         assert fitted.classes_.tolist() == ["c1", "c10", "c2"]
         assert fitted.score(bunch.data, bunch.target) == 1.0
 
-    def test_numbers_for_those_who_want_them(self, train):
+    def test_names_convert_to_numbers(self, train):
         names, numbers = np.unique(train.target, return_inverse=True)
         assert names.tolist() == train.target_names
         assert LabelEncoder().fit_transform(train.target).tolist() == numbers.tolist()
@@ -125,7 +125,7 @@ class TestTwoRoots:
         assert predicted == list(map(ascii, test.target.tolist()))
         assert has_tensorflow == "False"
 
-    def test_sessions_stay_together(self, tmp_path):
+    def test_images_of_one_session_are_in_one_fold(self, tmp_path):
         for session, number in {"monday": 2, "tuesday": 3}.items():
             draw(tmp_path, ["c1", "c10"], number, session=session)
         bunch = load_image_folder(tmp_path, recursive=True)
@@ -167,12 +167,12 @@ class TestLookAlikes:
         assert f"{shown(other)} like {shown(known)};" in str(warning.message)
 
     @pytest.mark.parametrize("kind", [list, np.array, lambda y: np.array(y, dtype=object)])
-    def test_score_takes_any_labels(self, classifier, test, kind):
+    def test_score_warns_for_labels_of_any_type(self, classifier, test, kind):
         labels = kind(renamed(test, "c10", "C10").tolist())
         with pytest.warns(TransferclfWarning, match="'C10' like 'c10'"):
             classifier.score(test.data, labels, sample_weight=np.ones(len(labels)))
 
-    def test_score_says_nothing_of_other_classes(self, classifier, test):
+    def test_score_does_not_warn_of_other_classes(self, classifier, test):
         assert classifier.score(test.data, renamed(test, "c10", "newt")) == pytest.approx(2 / 3)
 
     @pytest.mark.parametrize(("known", "other"), ALIKE)
@@ -188,18 +188,18 @@ class TestLookAlikes:
         with pytest.raises(ValueError, match=r"Got \['c1'\] too. Did you mean 'C1' for 'c1'\?"):
             unfitted.partial_fit(train.data[:5], ["c1", "c2"] * 2 + ["c2"], classes=["C1", "c2"])
 
-    def test_no_proposal_where_nothing_looks_alike(self, classifier, test):
+    def test_names_that_do_not_look_alike_get_no_proposal(self, classifier, test):
         with pytest.raises(ValueError, match=r"Got \['c11'\] too\.$"):
             evaluate(classifier, test.data, renamed(test, "c10", "c11"))
 
-    def test_numbers_for_names(self, train):
+    def test_numbers_in_place_of_names_raise_an_error(self, train):
         fitted = new().fit(train.data[:10], ["3", "7"] * 5)
         with pytest.raises(
             ValueError, match=r"Got \[3, 7\] too. Did you mean '3' for 3, '7' for 7"
         ):
             evaluate(fitted, train.data[:10], [3, 7] * 5)
 
-    def test_predictions_that_were_made_before(self):
+    def test_earlier_predictions_are_accepted(self):
         with pytest.warns(TransferclfWarning, match="'Cat' like 'cat'") as caught:
             evaluation = Evaluation.from_predictions(["Cat", "dog"], ["cat", "dog"])
         assert evaluation.accuracy == 0.5

@@ -50,7 +50,7 @@ def test_the_table_lists_every_room_once_and_in_the_order_of_imports():
         below.add(name)
 
 
-def test_the_table_allows_nothing_that_is_not_used():
+def test_every_import_in_the_table_is_used():
     used = {name: set() for name in allowed()}
     for path in MODULES:
         used[room(path)] |= rooms_imported(path)
@@ -63,7 +63,7 @@ def test_rooms_import_what_the_table_allows(path):
 
 
 @EACH_MODULE
-def test_rooms_know_only_their_own_libraries(path):
+def test_rooms_import_only_their_own_libraries(path):
     libraries = {name.split(".")[0] for name in imported(path)}
     # All private API of TensorFlow stands in one file, with that of Keras.
     if room(path) != "engines" and path.name != "_private.py":
