@@ -1,4 +1,4 @@
-"""`model_` as files of other programs: straight after fit, and with what `predict_proba` gives."""
+"""Exported `model_` files: right after fit, with the probabilities of `predict_proba`."""
 
 import contextlib
 import functools
@@ -68,7 +68,7 @@ def fitted_as(kind):
 
 
 def expected(classifier):
-    """The probabilities, and the pixels as the network gets them."""
+    """Return the probabilities, and the pixels that the network gets."""
     side = classifier.prefix_.size[0]
     pixels = PIXELS[:, :side, :side]
     return classifier.predict_proba(pixels.astype(np.uint8)), pixels
@@ -83,7 +83,7 @@ def as_saved_model(model, path):
 
 def as_keras_file(model, path):
     model.save(f"{path}.keras")
-    # The layers are Keras' own, so that no class of this package is needed.
+    # All layers are Keras' own, so loading needs no class of this package.
     loaded = keras.saving.load_model(f"{path}.keras")
     return lambda pixels: loaded.predict(pixels, verbose=0)
 
@@ -119,7 +119,7 @@ def as_litert_file(model, path):
     return run
 
 
-# How much each may differ: other runtimes add up in another order.
+# Tolerance of each format: other runtimes add in another order.
 FORMATS = {as_keras_file: 1e-5, as_saved_model: 1e-5, as_onnx_file: 1e-4, as_litert_file: 1e-4}
 
 # EfficientNet has a Normalization layer inside, and takes long to convert.

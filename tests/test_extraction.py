@@ -1,4 +1,4 @@
-"""Extraction: every distinct image through the prefix once, in any order, whatever happens."""
+"""Extraction: each distinct image passes the prefix once, in any order and after any error."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from transferclf.images.loading import content_digests, looks_at
 
 
 class Means:
-    """A stand-in for a prefix: the mean colour of each image, with a count of images seen."""
+    """Stand-in for a prefix: the mean colour of each image. It counts the images."""
 
     size, is_cut = (8, 8), False
 

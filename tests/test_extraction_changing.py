@@ -1,4 +1,4 @@
-"""Files that are replaced while they are used: features stay with the content they are of."""
+"""Files replaced during use: features stay with the content from which they were computed."""
 
 import itertools
 import os
@@ -23,7 +23,7 @@ SIDE = 8
 
 
 class Means:
-    """A stand-in for a prefix: the mean colour of each image, or twice that after the cut."""
+    """Stand-in for a prefix: the mean colour of each image, doubled after the cut."""
 
     size = (SIDE, SIDE)
 
@@ -49,7 +49,7 @@ def colour(number):
 
 
 def write(path, number):
-    """Put a picture of one colour in the place of a file, in one step."""
+    """Replace a file by a picture of one colour, in one step."""
     new = path.with_name(f"{path.name}.{threading.get_ident()}.new")
     Image.new("RGB", (SIDE, SIDE), colour(number)).save(new, "PNG")
     os.replace(new, path)
@@ -63,7 +63,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def between(monkeypatch):
-    """Have something happen between the first look at the images and their decoding."""
+    """Return a function that arranges an action between the first look and the decoding."""
 
     def arrange(action):
         looks_at = extraction.looks_at
@@ -108,7 +108,7 @@ def test_copies_of_a_replaced_file_keep_their_own_features(
     between(lambda: write(paths[replaced], 2))
     prefix = Means()
     rows = extract(check_images(paths), prefix, FeatureStore() if use_store else None)
-    # The second file is never decoded: it is a copy of the first, which is still what it was.
+    # The second file is never decoded: it is a copy of the first, which has not changed.
     expected = [colour(2 if replaced == 0 == i else 1) for i in range(n_copies + 1)]
     np.testing.assert_allclose(rows, expected)
     assert prefix.seen == (2 if replaced == 0 else 1)
@@ -172,7 +172,7 @@ def test_a_file_that_is_damaged_after_the_look_is_named(path, between):
 
 
 def test_stored_features_match_their_content_while_a_writer_replaces_files(tmp_path):
-    """Whatever the interleaving, what is stored under a content are the features of it."""
+    """Features stored under a content are those of the content, at any interleaving."""
     paths = [tmp_path / f"{number}.png" for number in range(12)]
     for number, file in enumerate(paths):
         write(file, number)
@@ -205,7 +205,7 @@ def test_stored_features_match_their_content_while_a_writer_replaces_files(tmp_p
 
 
 class TestLargeFiles:
-    """Files that are not held in memory: what is decoded is checked block by block."""
+    """Files that are not held in memory: decoding checks them block by block."""
 
     @pytest.fixture(autouse=True)
     def _small_blocks(self, monkeypatch):

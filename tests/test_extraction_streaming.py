@@ -1,4 +1,4 @@
-"""Extraction as a stream: bounded in memory, lean for few images, and never mixing rows."""
+"""Extraction as a stream: bounded memory, no threads for few images, rows of one shape only."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from transferclf.images.loading import looks_at
 
 
 class Network:
-    """A stand-in for a prefix: numbers that tell images apart, `width` of them."""
+    """Stand-in for a prefix: `width` numbers that differ between images."""
 
     def __init__(self, width=3, size=(4, 4)):
         self.digest, self.width, self.size, self.is_cut = "network", width, size, False
@@ -37,7 +37,7 @@ class Network:
 
 
 def pictures(numbers):
-    """One distinct picture for each distinct number."""
+    """Return one picture for each number; equal numbers give equal pictures."""
     numbers = np.asarray(numbers, np.uint16)
     bits = np.unpackbits(numbers.view(np.uint8).reshape(len(numbers), 2), axis=1)
     return np.repeat(bits.reshape(-1, 4, 4, 1), 3, axis=-1) * np.uint8(200)
@@ -98,7 +98,7 @@ def test_wide_rows_are_looked_up_few_at_a_time(monkeypatch):
 @pytest.mark.parametrize("use_store", [False, True])
 def test_memory_beyond_the_result_does_not_grow_with_the_rows(use_store):
     X, width = pictures(np.arange(4000)), 4096
-    # A store with next to no room, so that what it keeps is not counted.
+    # The store has almost no room, so its content does not count.
     store = FeatureStore(max_bytes=2**20) if use_store else None
     source = check_images(X)
     tracemalloc.start()
@@ -112,7 +112,7 @@ def test_memory_beyond_the_result_does_not_grow_with_the_rows(use_store):
 
 
 class TestFewImages:
-    """Small work is done without starting threads, which would take longer."""
+    """Few images are loaded without threads, because starting threads would take longer."""
 
     @pytest.fixture
     def no_threads(self, monkeypatch):
@@ -148,7 +148,7 @@ class TestFewImages:
 
 
 class TestRowsOfOtherShapes:
-    """Whatever is stored under the keys of a call, rows of two widths are never mixed."""
+    """Rows of two widths are never mixed, whatever rows the store holds."""
 
     X = pictures(np.arange(70))
 

@@ -1,4 +1,4 @@
-"""Extraction by other maps than the one in process: pickled units, other processes, threads."""
+"""Extraction with other maps than the one in process: pickled units, processes, threads."""
 
 import io
 import multiprocessing
@@ -50,7 +50,7 @@ def pictures(rng):
 
 
 def assert_the_same(X, run, prefix=None, **options):
-    """Compare rows and stored features with those of an extraction in process."""
+    """Check that rows and stored features equal those of an extraction in process."""
     prefix = prefix or Moments()
     stores = FeatureStore(), FeatureStore()
     expected = extract(check_images(X), prefix, stores[0], **options)
@@ -94,7 +94,7 @@ def test_every_map_gives_the_same_features_of_a_keras_network(run, rng):
 
 
 def images_of_pillow(folder, rng):
-    """Images of Pillow whose pickles, by themselves, would lose something."""
+    """Return images of Pillow that lose information when Pillow pickles them."""
     colours = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
     whole = Image.fromarray(colours)
     exif = Image.Exif()

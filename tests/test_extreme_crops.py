@@ -1,4 +1,4 @@
-"""Training on the two parts at the ends of each image, by value."""
+"""Training on the squares at both ends of each image, checked by value."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ CROPS = Augmentation(extreme_crops=True)
 
 @pytest.fixture(scope="module")
 def wide():
-    """Images of 32 x 50 pixels; what is seen at one end is not what is seen at the other."""
+    """Return images of 32 x 50 pixels whose two ends differ."""
     rng = np.random.default_rng(0)
     images = striped_images(N, rng)
     return np.concatenate([images, rng.permutation(images)[:, :, ::-1]], axis=2)[:, :, :50]
@@ -41,7 +41,7 @@ def tiny(**changes):
 
 
 def squares(images):
-    """The first and the last square of all images, as the network sees them."""
+    """Return the first and the last square of all images at the input size of the network."""
     pairs = [extreme_square_crops(image) for image in images]
     return [
         np.stack([resize_image(pair[end], (SIDE, SIDE)) for pair in pairs]).astype(np.float32)
@@ -85,7 +85,7 @@ def test_predictions_use_the_centre_unless_views_are_requested(wide, labels):
 
 
 def test_square_images_share_the_features_of_their_plain_crops(wide, labels):
-    square = wide[:, :, :SIDE] // 2  # no other test has stored them
+    square = wide[:, :, :SIDE] // 2  # no other test stores these images
     plain = tiny(augmentation=None).fit(square, labels)
     before = seen(plain)
     fitted = tiny().fit(square, labels)
@@ -144,7 +144,7 @@ def test_both_squares_of_an_image_are_in_the_same_fold(wide, labels):
     plain = tiny(oversample=True, augmentation=None, **how).fit(wide, labels)
     np.testing.assert_array_equal(fitted.sample_indices_, plain.sample_indices_)
     chosen = wide[np.unique(fitted.sample_indices_)]
-    # The head knows the images that were held out by nothing: not even by its mean.
+    # Held-out images do not enter the head, not even its mean.
     rows = features(fitted, squares(chosen))
     np.testing.assert_allclose(fitted.head_.mean, rows.mean(axis=0), rtol=1e-3, atol=1e-4)
 
@@ -212,7 +212,7 @@ def test_other_values_are_refused(value):
 
 def test_recipes_without_extreme_crops_keep_their_digests_and_archives(wide, labels):
     recipe = Augmentation(rotation=5)
-    # As the version before `extreme_crops` gave it.
+    # The digest of the version before `extreme_crops`.
     assert recipe.digest == ("a6aef8d39ceaf6c0ac8f6fcbe10249bf361760459180348a162e3dab054066e7")
     assert recipe.digest != Augmentation(rotation=5, extreme_crops=True).digest
     assert View(recipe, 1) == View(Augmentation(rotation=5, extreme_crops=True), 1)

@@ -1,4 +1,4 @@
-"""The prefix: named exactly before it is built, and shared once it is."""
+"""The prefix: it has an exact digest before it is built, and equal prefixes share a network."""
 
 import copy
 import gc
@@ -47,7 +47,7 @@ def choose(backbone="tiny", **changes):
 
 
 def own_model(shape=(16, 16, 3), scaled=True, pooled=False, units=4, name="own"):
-    """A small functional network with fixed weights."""
+    """Return a small functional network with fixed weights."""
     x = inputs = keras.Input(shape, name="images")
     if scaled:
         x = layers.Rescaling(1 / 255, name="scale")(x)
@@ -73,7 +73,7 @@ def _no_forwards():
 
 @pytest.fixture
 def registry(monkeypatch):
-    """The registry, put back after the test."""
+    """Restore the registry after the test."""
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
     own.registered_model.cache_clear()
 
@@ -227,7 +227,7 @@ def test_the_least_recently_used_forwards_are_dropped(monkeypatch):
     first, second = prefixes[0].forward(), weakref.ref(prefixes[1].forward())
     for other in prefixes[1:]:
         other.forward()
-        assert prefixes[0].forward() is first  # used every time, so that it stays
+        assert prefixes[0].forward() is first  # used each time, so it is kept
     assert len(prefix._forwards) == FORWARDS_KEPT
     assert prefixes[1].digest not in {key[0] for key in prefix._forwards}
     gc.collect()
@@ -446,7 +446,7 @@ def test_unknown_names_raise_an_error():
         choose("resnet5")
 
 
-# --- warning about pixels nobody scales
+# --- warning about unscaled pixels
 
 
 def test_unscaled_pixels_are_warned_about():
@@ -611,7 +611,7 @@ def test_registered_builders_must_return_a_model():
 
 
 def model_with(code):
-    """Two models made by this differ in nothing but what `code` does."""
+    """Return a model; two of them differ only in the effect of `code`."""
     import keras
 
     inputs = keras.Input((32, 32, 3), name="in")
@@ -658,7 +658,7 @@ def test_models_with_other_python_code_give_other_features(kind, rng):
 
 
 def named_like_keras_own(factor):
-    """Keras describes a function by its name, here that of one of its own."""
+    """Return a function with the name of a Keras function; Keras describes functions by name."""
     import keras
 
     def relu(x):
@@ -698,7 +698,7 @@ def test_a_saved_model_exported_again_to_the_same_path_gives_other_features(tmp_
         maps = layers.Conv2D(4, 3, kernel_initializer="ones", name="conv")(layer(inputs))
         model = keras.Model(inputs, maps, name="same")
         features.append(CNNFeatureExtractor(model, preprocessing="none").fit_transform(images))
-        # The one that was loaded first still computes what it did.
+        # The model that was loaded first still gives its first output.
         classifiers.append(TransferClassifier(model, preprocessing="none").fit(images, [0, 1]))
     np.testing.assert_allclose(features[1], 5 * features[0], rtol=1e-4)
     for classifier in classifiers:

@@ -1,4 +1,4 @@
-"""A network of the user's own that is changed after fit: an error wherever it is used again."""
+"""An own network that is changed after fit: each later use raises an error."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ LABELS = np.arange(N) % 3
 
 
 def own_model():
-    """Small, described by Keras alone, and the same each time."""
+    """Return a small network that Keras can describe, the same at each call."""
     x = inputs = keras.Input((SIDE, SIDE, 3), name="images")
     x = layers.Rescaling(1 / 255, name="scale")(x)
     x = layers.Conv2D(4, 3, name="conv", kernel_initializer=keras.initializers.HeNormal(1))(x)
@@ -47,7 +47,7 @@ def fitted(model, **changes):
 
 
 def forget_compiled(estimator):
-    """Forget the networks that are compiled, as another process would not have them."""
+    """Drop all compiled networks, as in another process, and return the estimator."""
     from transferclf.training import trainer
 
     prefix._forwards.clear()
@@ -85,7 +85,7 @@ def test_a_model_changed_after_pickling_is_noticed(change):
     if change == "weights":
         with pytest.raises(NetworkError, match="The weights of 'own'"):
             _ = classifier.model_
-    else:  # nobody has looked at it since: it is what it was when it was first looked at
+    else:  # the digest is computed at the first use, here after the change
         _ = classifier.prefix_.digest
         other_weights(classifier.prefix_.model)
         with pytest.raises(NetworkError, match="The weights of 'own'"):

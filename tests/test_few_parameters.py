@@ -1,4 +1,4 @@
-"""The option --few-parameters: which parameter sets of a test are run."""
+"""The option --few-parameters: the selection of parameter sets of a test."""
 
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ def test_kept_parameter_sets_are_spread_from_the_first_to_the_last(count, most, 
 
 
 class Item:
-    """What the option looks at in an item of pytest."""
+    """Stand-in for an item of pytest with the attributes that the option reads."""
 
     def __init__(self, nodeid, *keywords):
         self.nodeid = nodeid

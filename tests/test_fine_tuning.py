@@ -1,4 +1,4 @@
-"""Training layers of the backbone through the cut: as Keras does on the whole network."""
+"""Fine-tuning through the cut gives the result of Keras on the whole network."""
 
 import pickle
 
@@ -52,7 +52,7 @@ def pixels_of(images):
 
 
 def trained_whole(fitted, images, labels, trained):
-    """What Keras makes of the whole network, from where fine-tuning began."""
+    """Train the whole network with Keras from the start of fine-tuning."""
     head = head_alone(fitted).fit(images, labels)
     model = head.model_
     model.trainable = True
@@ -90,8 +90,8 @@ def trained_whole(fitted, images, labels, trained):
 def test_fine_tuning_gives_the_weights_of_keras(
     images, labels, backbone, trainable_layers, trained
 ):
-    # With a larger step the losses of a random network jump up and down, and what the two
-    # differ by in rounding grows a thousandfold with every jump.
+    # A larger step makes the losses of a random network jump, and each jump multiplies the
+    # difference in rounding by a thousand.
     fitted = classifier(
         backbone=backbone, trainable_layers=trainable_layers, fine_tune_learning_rate=1e-5
     )

@@ -1,4 +1,4 @@
-"""Constants in the place of Normalization layers: as exact as float32 allows."""
+"""Constants in place of Normalization layers: exact to float32."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ def test_tiny_and_large_deviations_keep_their_digits(mean, deviation):
     x = (means + RNG.normal(size=(50, 7)) * deviation).astype(np.float32)
     means = x.mean(axis=0, dtype=float) if deviation < abs(mean) else means
     scale = np.full(7, deviation)
-    # What float64 makes of the same float32 features, as `predict_proba` does.
+    # The result in float64 for the same float32 features, as in `predict_proba`.
     expected = (x - means) / scale
     np.testing.assert_allclose(standardised(x, means, scale), expected, rtol=1e-4, atol=1e-4)
 

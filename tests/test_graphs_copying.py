@@ -1,4 +1,4 @@
-"""Copies of models with layers of the user's own: the same function, or one clear error."""
+"""Copies of models with own layers: they compute the same function or raise one clear error."""
 
 import pickle
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_clones_share_models_that_keras_cannot_describe(make):
     before = extractor.fit(IMAGES).prefix_.forward().images_seen
     again = clone(extractor).fit(IMAGES)
     np.testing.assert_array_equal(again.transform(IMAGES), extractor.transform(IMAGES))
-    assert extractor.prefix_.forward().images_seen - before == N - 1  # fit has seen one
+    assert extractor.prefix_.forward().images_seen - before == N - 1  # fit has computed one image
     assert len(cross_val_score(tiny(model, preprocessing="none"), IMAGES, LABELS, cv=2)) == 2
     assert extractor.prefix_.forward().images_seen - before == N - 1
 
@@ -170,7 +170,7 @@ def test_two_outputs_are_tuned_side_by_side():
 
 
 def test_layers_of_a_script_work_in_other_processes(tmp_path, in_another_process):
-    """As joblib sends an estimator to its workers, which have another __main__."""
+    """Workers of joblib have another __main__ than the process that sends the estimator."""
     script = {"__name__": "__main__"}
     exec(Path(__file__).with_name("own_layers.py").read_text(), script)
     model = network(script["Wide"](4), layers.Activation(script["relu"]))

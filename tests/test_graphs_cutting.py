@@ -1,4 +1,4 @@
-"""The cut: suffix(prefix(x)) is model(x), and the suffix is no larger than it must be."""
+"""The cut: suffix(prefix(x)) equals model(x), and the suffix is as small as possible."""
 
 import re
 
@@ -28,12 +28,12 @@ def make_layer(kind):
 
 
 KINDS = ["conv", "dense", "norm", "tanh", "add", "concat", "shared", "op"]
-# What is called, on which of the last three tensors, with which other, which layer is called again.
+# Each step: the layer, the index of its input, of a second input, and of a layer to call again.
 STEPS = st.tuples(st.sampled_from(KINDS), *[st.integers(0, 100)] * 3)
 
 
 def build(steps, second_output):
-    """A graph of convolutions, skips, branches and shared layers, with one or two outputs."""
+    """Return a graph of convolutions, skips, branches and shared layers with one or two outputs."""
     inputs = keras.Input((SIDE, SIDE, CHANNELS))
     tensors, made = [inputs], []
     for kind, which, other, which_layer in steps:
@@ -81,7 +81,7 @@ def assert_right_cut(model, trainable_layers, chosen, x):
 
 
 def depending_on(model, chosen):
-    """All tensors that a chosen layer makes, or that are made from one of those; the slow way."""
+    """Return all tensors that depend on a chosen layer, by a slow and simple search."""
     found = []
     for node in nodes_in_order(model):
         reads = any(tensor is one for tensor in node.input_tensors for one in found)
@@ -215,7 +215,7 @@ def test_block_1_does_not_select_block_10():
 def test_a_layer_with_exactly_that_name_is_selected():
     model = chain("stem1", "stem", "head")
     assert names_in(cut(model, "head").suffix) == ["head"]
-    assert names_in(cut(model, "stem").prefix) == []  # stem1 begins with it
+    assert names_in(cut(model, "stem").prefix) == []  # stem1 starts with the same name
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_blocks_of_real_networks(function, size, block, first):
 
 @pytest.fixture
 def no_random_weights(monkeypatch):
-    """Weights that are as good and quicker to make."""
+    """Replace random initial weights by waves, which are faster to compute."""
 
     def waves(self, shape, dtype=None):
         size = int(np.prod(shape))
@@ -304,7 +304,7 @@ def test_the_error_for_an_unknown_name_lists_the_blocks(names, blocks):
     with pytest.raises(NetworkError) as caught:
         cut(model, "block9")
     assert f"its blocks are {blocks}, and there are the layers" in str(caught.value)
-    for block in blocks.replace("..., ", "").split(", "):  # each is one that can be said
+    for block in blocks.replace("..., ", "").split(", "):  # each listed block is accepted
         assert len(cut(model, block.strip("'")).suffix.layers) > 1
 
 

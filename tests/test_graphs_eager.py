@@ -34,7 +34,7 @@ def test_use_inside_a_graph_raises_one_error():
             pytest.raises(NetworkError, match="need TensorFlow's eager execution"),
         ):
             apply(IMAGES)
-        np.testing.assert_array_equal(apply(IMAGES), before)  # nothing is left of it
+        np.testing.assert_array_equal(apply(IMAGES), before)  # the error leaves no state behind
 
 
 def test_use_inside_a_traced_function_raises_one_error():

@@ -1,4 +1,4 @@
-"""Networks that end in their classification layer are warned about; others are not."""
+"""Networks that end in a classification layer give a warning; others do not."""
 
 import warnings
 
@@ -98,7 +98,7 @@ def test_fit_warns_once_and_names_the_layer_to_tap(make, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_model(fitted, tmp_path / "a.model")
-        load_model(tmp_path / "a.model", backbone=model)  # fit has said it
+        load_model(tmp_path / "a.model", backbone=model)  # fit has already warned
         cut = keras.Model(model.input, model.get_layer("pool").output)
         make(cut).fit(IMAGES, [0, 1] * 3)
         CNNFeatureExtractor(model, layer="pool").fit(IMAGES)

@@ -18,7 +18,7 @@ def conv(**options):
 
 
 def randomised(model, seed=0):
-    """The model with other statistics in its batch norms, and other biases, than the initial."""
+    """Replace the initial statistics of the batch norms and the biases, and return the model."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         value = {
@@ -57,7 +57,7 @@ def assert_same(model, folded, tolerance=1e-5):
     )
 
 
-# --- what is folded
+# --- folded layers
 
 
 @pytest.mark.parametrize("use_bias", [False, True])
@@ -123,7 +123,7 @@ def test_sequential_models_are_folded():
     assert_same(model, fold_batch_norm(model))
 
 
-# --- what is not
+# --- layers that are not folded
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_real_networks_give_the_same_output_after_folding(function, options, lef
         np.testing.assert_array_equal(a, b)
 
 
-# --- what is left as it was
+# --- no change of the model
 
 
 def test_the_model_and_the_random_state_are_not_touched():

@@ -1,4 +1,4 @@
-"""Networks are built beside the caller's Keras: neither disturbs the other."""
+"""Building networks does not change the caller's state of Keras, and the reverse."""
 
 import random
 import threading
@@ -21,7 +21,7 @@ def images(rng):
 
 @pytest.fixture
 def keras():
-    """Keras, with its precision put back after the test."""
+    """Return Keras, and restore its precision after the test."""
     import keras
 
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()

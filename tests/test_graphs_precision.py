@@ -1,4 +1,4 @@
-"""The bulk of a network in bfloat16: which layers, and that the model stays as it was."""
+"""Most layers of a network in bfloat16: which ones; the model itself is not changed."""
 
 import random
 
@@ -25,7 +25,7 @@ def dtypes(model):
 
 @pytest.fixture
 def model():
-    # Of a few random networks in a hundred the scores nearly cancel, and all of them are rounding.
+    # In a few of a hundred random networks the scores nearly cancel, and only rounding is left.
     keras.utils.set_random_seed(0)
     return chain(
         layers.Rescaling(1 / 255, name="scale"),

@@ -1,4 +1,4 @@
-"""One test for each private name of Keras and TensorFlow, which says what breaks without it."""
+"""One test for each private name of Keras and TensorFlow; it shows the use of the name."""
 
 import ast
 import gc
@@ -19,7 +19,7 @@ from transferclf.graphs import _private
 
 ROOT = Path(transferclf.__file__).parent
 PRIVATE = ROOT / "graphs" / "_private.py"
-# Private names of Pillow and of the standard library, which the room of images uses.
+# Private names of Pillow and of the standard library that the room of images uses.
 OF_OTHERS = {"_decoder", "_exif", "_replace"}
 
 on_tensorflow = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def is_private(name):
 
 
 def names_read(tree):
-    """Private attributes that a module reads or sets, and the private ones that it defines."""
+    """Return the private attributes that a module reads or sets, and those that it defines."""
     read, own = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
@@ -59,7 +59,7 @@ def imports_of(tree):
 
 
 def is_internal(name):
-    """Whether a module, or what is imported from it, is internal to Keras or TensorFlow."""
+    """Whether a module or a name imported from it is internal to Keras or TensorFlow."""
     first, _, rest = name.partition(".")
     parts = rest.split(".")
     if first == "keras":
@@ -124,7 +124,7 @@ def test_nodes_by_depth(model):
 
 
 def test_parts_of_a_node(model):
-    """What `graphs/walking.py` reads of the nodes; the names are plain, but not documented."""
+    """Check the public but undocumented attributes of nodes that `graphs/walking.py` reads."""
     last = _private.nodes_by_depth(model)[0][0]
     numbers = {id(tensor): number for number, tensor in enumerate(last.input_tensors)}
     args, kwargs = last.arguments.fill_in(numbers)
@@ -214,7 +214,7 @@ def test_is_tensorflow_running():
 
 
 def graph_of_step(is_changed):
-    """A weak reference to the graph of a training step that nobody holds any more."""
+    """Return a weak reference to the graph of a training step without other references."""
     variable = keras.Variable(np.ones(3, "float32"))
     optimizer = keras.optimizers.Adam()
     optimizer.build([variable])
@@ -240,7 +240,7 @@ def graph_of_step(is_changed):
 
 @on_tensorflow
 def test_a_compiled_training_step_is_freed():
-    """`_private.take_gradients_as_they_are`, with the leak that it stops."""
+    """Check `_private.take_gradients_as_they_are` and the leak that it prevents."""
     with_leak, without = graph_of_step(False), graph_of_step(True)
     gc.collect()
     assert without() is None, (
@@ -260,7 +260,7 @@ def test_gradients_that_are_missing_are_left_out():
 
 @on_tensorflow
 def test_forget_kernels():
-    """`_private.forget_kernels`, by what TensorFlow says that it holds."""
+    """Check `_private.forget_kernels` by the number of kernels that TensorFlow reports."""
     from tensorflow.python.eager import context
 
     variable = keras.Variable(np.ones(7, "float32"))

@@ -1,4 +1,4 @@
-"""Activations as rows and back: nothing lost, nothing moved."""
+"""Activations as rows and back: values and positions are kept."""
 
 import keras
 import numpy as np

@@ -26,7 +26,7 @@ class Subclassed(keras.Model):
 
 
 class Doubling(keras.Model):
-    """A functional model that does not do what its graph says."""
+    """Functional model whose call differs from its graph."""
 
     def call(self, *args, **kwargs):
         return 2 * super().call(*args, **kwargs)
@@ -37,7 +37,7 @@ def images(*shape, seed=0):
 
 
 def replayed(model, *shapes):
-    """The model run again on new inputs, of its own shapes if none are given."""
+    """Return the model replayed on new inputs, by default of its own shapes."""
     shapes = shapes or [tensor.shape[1:] for tensor in model.inputs]
     inputs = [keras.Input(shape) for shape in shapes]
     return keras.Model(packed(inputs), packed(replay(functional(model), inputs)))
@@ -272,7 +272,7 @@ def test_packed_unwraps_a_single_value():
 
 
 def test_a_copied_normalization_layer_gives_the_same_output(rng):
-    """Keras' layer keeps what it computed from its weights when they were set."""
+    """The layer of Keras stores values that it computes when its weights are set."""
     normalization = keras.layers.Normalization()
     normalization.adapt(rng.normal(5, 3, (50, 4)).astype(np.float32))
     inputs = keras.Input((4,))

@@ -116,7 +116,7 @@ def test_the_classifier_is_flat_and_each_layer_has_one_output(features, pixels):
     model = with_linear_head(features, **head_for(features))
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     for layer in model.layers:
-        assert layer.output is not None  # raises where a layer is part of several graphs
+        assert layer.output is not None  # raises an error if a layer is part of several graphs
     for name in ("stem_conv", "block2_unit1_add", "top_relu", "predictions"):
         tapped = keras.Model(model.inputs, model.get_layer(name).output)
         assert np.isfinite(tapped([pixels])).all()
@@ -126,7 +126,7 @@ def test_gradients_reach_the_last_map(features, pixels):
     import tensorflow as tf
 
     head = head_for(features)
-    head["scale"] *= 1000  # or some probabilities are exactly 0 or 1
+    head["scale"] *= 1000  # otherwise some probabilities are exactly 0 or 1
     model = with_linear_head(features, **head)
     maps_and_scores = keras.Model(model.inputs, [model.get_layer("top_relu").output, model.output])
     with tf.GradientTape() as tape:

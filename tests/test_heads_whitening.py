@@ -1,4 +1,4 @@
-"""Pixel scaling that is fitted: what it promises, and that all three ways of saying it agree."""
+"""Fitted pixel scaling: its properties, and agreement of NumPy, layer and exported model."""
 
 import keras
 import numpy as np
@@ -15,14 +15,14 @@ kinds = pytest.mark.parametrize("kind", PIXEL_SCALINGS)
 
 
 def pictures(n, size=(4, 5), seed=0):
-    """Pictures whose neighbouring pixels are alike, as in photographs."""
+    """Return pictures whose neighbouring pixels are similar, as in photographs."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(n, *size, 3)).cumsum(axis=1).cumsum(axis=2)
     return np.clip(128 + 12 * noise, 0, 255).astype(np.uint8)
 
 
 def applied_in_float64(scaling, pixels):
-    """The same in NumPy and double precision."""
+    """Return the scaled pixels, computed by NumPy in double precision."""
     centred = pixels.astype(float) - scaling.mean
     if scaling.kind == "standardize":
         return centred * scaling.factor
@@ -30,7 +30,7 @@ def applied_in_float64(scaling, pixels):
 
 
 def matrix(pixels, epsilon, weights=None):
-    """The whitening matrix as the textbook has it."""
+    """Return the whitening matrix by the formula of the textbook."""
     rows = pixels.reshape(len(pixels), -1) / 255
     covariance = np.cov(rows.T, aweights=weights, bias=True)
     variances, axes = np.linalg.eigh(covariance)
@@ -55,7 +55,7 @@ def as_model(scaling, shape):
     return keras.Model(inputs, scaled(inputs, scaling))
 
 
-# --- what is fitted
+# --- the fit
 
 
 @settings(deadline=None, max_examples=25)
@@ -85,7 +85,7 @@ def test_whitening_changes_images_less_than_its_rotations(rng):
     original -= original.mean(axis=0)
     rows = applied_in_float64(scaling, pixels).reshape(500, -1)
     nearest = np.square(rows - original).sum()
-    for _ in range(20):  # any rotation of it is white too
+    for _ in range(20):  # each rotation of the result is white too
         rotation = np.linalg.qr(rng.normal(size=(60, 60)))[0]
         assert np.square(rows @ rotation - original).sum() > nearest
     small = np.linalg.qr(np.eye(60) + 0.01 * rng.normal(size=(60, 60)))[0]
@@ -279,7 +279,7 @@ def test_standardising_works_for_any_size():
     )
 
 
-# --- what cannot be
+# --- invalid arguments
 
 
 @kinds
@@ -360,7 +360,7 @@ def test_scalings_of_another_shape_are_refused():
     layer = PixelScaler("zca")
     with pytest.raises(NetworkError, match="must be built before it is set"):
         layer.set(zca)
-    layer.build((None, 5, 4, 3))  # as many values, but in other places
+    layer.build((None, 5, 4, 3))  # as many values in another shape
     for wrong in (zca, standardize):
         with pytest.raises(NetworkError, match=r"mean of shape \(5, 4, 3\). Got .* instead"):
             layer.set(wrong)

@@ -1,4 +1,4 @@
-"""predict_imagenet: the same as Keras by hand, from images of any kind, with clear errors."""
+"""predict_imagenet: the result of Keras by hand, images of any kind, clear errors."""
 
 import json
 import os
@@ -43,7 +43,7 @@ INDEX = {str(number): [f"n{number:08}", f"class_{number}"] for number in range(1
 
 @pytest.fixture(autouse=True)
 def keras_home(tmp_path, monkeypatch):
-    """A Keras home with nothing but made-up names of classes, and no way to download."""
+    """Make a Keras home that holds only invented class names, and block downloads."""
     models = tmp_path / "keras home" / "models"
     models.mkdir(parents=True)
     (models / "imagenet_class_index.json").write_text(json.dumps(INDEX))
@@ -63,7 +63,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def network(pixels):
-    """A network of random weights that tells images apart: normalised by these, the last sharp."""
+    """Return a random network with batch norms fitted to `pixels` and a sharp last layer."""
     keras.utils.set_random_seed(0)
     inputs = {"input_shape": (*SIZE, 3), "alpha": 0.35, "weights": None}
     model = keras.applications.MobileNetV2(**inputs)
@@ -83,7 +83,7 @@ def weights(network, tmp_path_factory):
 
 
 def number_of(name):
-    """Keras counts its layers: dense, dense_1, ..."""
+    """Return the number in the name of a layer; Keras counts dense, dense_1, ..."""
     return int(name.rpartition("_")[2]) if "_" in name else 0
 
 
@@ -94,7 +94,7 @@ def save_old_format(model, path):
 
 
 def by_hand(network, pixels, top=5):
-    """As in the documentation of Keras, with its own names."""
+    """Return the predictions by the code in the documentation of Keras."""
     prepared = mobilenet_v2.preprocess_input(pixels.astype("float32"))
     probabilities = keras.ops.convert_to_numpy(network(prepared, training=False))
     return imagenet_utils.decode_predictions(probabilities, top)
@@ -164,7 +164,7 @@ class TestPredictions:
         assert mixed[1] != expected[0]
 
     def test_all_floats_share_one_range(self, weights, pixels):
-        """A dark image among floats to 255 is not taken for one of floats to 1."""
+        """The range is that of all images, so a dark image among floats up to 255 stays dark."""
         images = [pixels[0].astype(float), np.full((*SIZE, 3), 0.9)]
         dark = predict([np.full((*SIZE, 3), 0.9)], weights, pixel_range=(0, 255))
         assert_same(predict(images, weights, pixel_range=(0, 255))[1:], dark)
@@ -178,7 +178,7 @@ class TestPredictions:
             assert_same(predict(images[start : start + 1], weights), result[start : start + 1])
 
     def test_images_are_read_batch_by_batch_and_repeated_ones_once(self, rng, monkeypatch):
-        """No more than a batch of pixels is there at a time, and a repeated image goes in once."""
+        """Memory holds one batch of pixels, and the network gets a repeated image once."""
         seen = []
 
         def forward(prefix):
@@ -376,7 +376,7 @@ class TestWeights:
 
     @pytest.mark.slow
     def test_efficientnet_weights_equal_those_of_keras(self, rng, tmp_path):
-        """Keras builds another network around the ImageNet weights."""
+        """Keras builds another network for the ImageNet weights; the file name decides."""
         model = keras.applications.EfficientNetB0(weights=None, input_shape=(*SIZE, 3))
         kernel = model.layers[-1].kernel
         kernel.assign(rng.normal(0, 3, kernel.shape))
@@ -392,7 +392,7 @@ class TestWeights:
         assert results[official] != results[mine]
 
 
-# One of each way in which Keras names its files.
+# One example of each file naming of Keras.
 NAMINGS = [
     "convnext_tiny", "efficientnet_b0", "efficientnet_v2_b0", "mobilenet_050", "mobilenet_v2_130",
     "mobilenet_v3_small", "resnet50", "vgg16",
@@ -470,7 +470,7 @@ assert not {"keras", "tensorflow"} & set(sys.modules)
 
 @pytest.mark.realdata
 class TestPhotographs:
-    """One of each of 40 classes, by MobileNetV2 with recovered ImageNet weights."""
+    """One photograph of each of 40 classes, by MobileNetV2 with ImageNet weights."""
 
     @pytest.fixture(scope="class")
     def real_home(self):
@@ -505,4 +505,4 @@ class TestPhotographs:
         assert_same(predict_imagenet("mobilenet_v2", squares), by_hand(network, squares), 1e-4)
 
 
-REAL_HOME = os.environ.get("KERAS_HOME")  # before any test changes it
+REAL_HOME = os.environ.get("KERAS_HOME")  # read before a test changes it

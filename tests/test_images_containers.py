@@ -1,4 +1,4 @@
-"""Files that are no images are named; so are numbers on another scale in files, and workers."""
+"""Errors for files that are no images, for numbers on another scale, and in workers."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Any file, bytes or PIL image becomes the same RGB that a careful person would make of it."""
+"""Files, bytes and PIL images are decoded to correct RGB pixels."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ Image.init()
 
 SIDE = 32
 LOSSY = {"JPEG", "JPEG2000", "MPO", "WEBP", "AVIF", "GIF"}
-# Those that are no pixels (or need another program), and those that keep a name or a stub only.
+# Formats without pixels (or that need another program), and formats with only a name or a stub.
 NOT_FOR_PIXELS = {"PDF", "PALM", "EPS", "BUFR", "GRIB", "HDF5", "WMF"}
 PILLOW = tuple(map(int, PIL.__version__.split(".")[:2]))
 FORMATS = sorted((set(Image.SAVE) & {*Image.OPEN, "MPO"}) - NOT_FOR_PIXELS)
@@ -30,7 +30,7 @@ EXIF_ORIENTATION = 0x0112
 
 @pytest.fixture
 def smooth():
-    """A picture that lossy formats keep nearly unchanged, and that no symmetry maps on itself."""
+    """Return a picture without symmetry that lossy formats keep nearly unchanged."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     return np.stack([x * 7 + 10, y * 6 + 20, x * 3 + y * 3 + 30], axis=-1).astype(np.uint8)
 
@@ -42,7 +42,7 @@ def encoded(image, kind, **options):
 
 
 def textured(height, width):
-    """A photograph of nothing: broad shades with fine texture on them."""
+    """Return an artificial photograph: broad shades with fine texture."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width] / 100
     shades = 120 + 60 * np.sin(x)[..., None] * np.cos(y)[..., None] * [1, 0.6, -0.8]
@@ -71,7 +71,7 @@ class TestModes:
         assert image.mode == mode
         result = decode_image(image)
         assert result.dtype == np.uint8
-        # HSV, LAB and YCbCr in 8 bits have fewer colours than RGB.
+        # HSV, LAB and YCbCr with 8 bits have fewer colours than RGB.
         most, mean = {"HSV": (6, 1.5), "LAB": (25, 1), "YCbCr": (3, 1.5)}.get(mode, (0, 0))
         difference = np.abs(result.astype(int) - smooth)
         assert difference.max() <= most
@@ -190,7 +190,7 @@ class TestFormats:
     @pytest.mark.parametrize("kind", FORMATS)
     def test_files_written_by_pillow_have_the_pixels_of_pillow(self, kind, smooth, tmp_path):
         written = 0
-        # SPIDER makes floats of everything, and floats beyond 255 need a pixel_range.
+        # SPIDER stores all modes as floats, and floats above 255 need a pixel_range.
         for mode in MODES if kind != "SPIDER" else MODES[:-3]:
             image = in_mode(smooth, mode)
             file = tmp_path / f"{mode.replace(';', '_')}.{kind.lower()}"
@@ -207,7 +207,7 @@ class TestFormats:
             written += 1
             result = decode_image(file)
             assert result.shape[2] == 3
-            # Some formats write deep images as 8 bits, cut off at 255.
+            # Some formats clip deep images to 8 bits.
             assert result.std() > 20 or mode in ("I;16", "I", "F"), f"{mode} lost its picture"
             np.testing.assert_array_equal(result, decode_image(file.read_bytes()))
             with Image.open(file) as opened:
@@ -216,7 +216,7 @@ class TestFormats:
 
     @pytest.mark.parametrize("kind", FORMATS)
     def test_files_are_resized_as_their_pixels(self, kind, smooth, tmp_path):
-        """Pictures that stay Pillow's own until they are resized, after their file was closed."""
+        """The pictures stay Pillow images until the resize, after their file was closed."""
         for mode in ("L", "RGB", "P"):
             file = tmp_path / f"{mode}.{kind.lower()}"
             try:

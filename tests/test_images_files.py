@@ -1,4 +1,4 @@
-"""Paths that are no ordinary files: each is said in one line, and nothing waits."""
+"""Paths that are no ordinary files: each gives an error of one line, without waiting."""
 
 import errno
 import gzip
@@ -30,7 +30,7 @@ def path(tmp_path):
 
 
 def in_time(function, seconds=10):
-    """Run a function in a thread, so that a test that waits for ever fails."""
+    """Run a function in a thread with a time limit, so that a blocking call fails the test."""
     result = []
     thread = threading.Thread(target=lambda: result.append(function()), daemon=True)
     thread.start()
@@ -94,7 +94,7 @@ def test_special_files_are_named_without_waiting(make, when, tmp_path, path, mon
         special.write_bytes(path.read_bytes())
         source = check_images([special])
         special.unlink()
-    monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     make(special) if make is os.mkdir else make(special.parent)
 
     def use():
@@ -116,14 +116,14 @@ def test_an_endless_device_is_not_read():
 
 @pytest.mark.skipif(not os.path.exists("/proc/kmsg"), reason="Linux only")
 def test_a_system_file_that_blocks_is_refused():
-    """It is a regular file by its kind, of no bytes."""
+    """The system reports it as a regular file of no bytes."""
     kind, text = in_time(lambda: error_of(lambda: decode_image("/proc/kmsg")))
     assert kind is ImageReadError
     assert "empty file" in text or "may not be read" in text
 
 
 class TestPermissions:
-    """Root may read everything, so that the answers of the system are made up."""
+    """The answers of the system are simulated, because root may read everything."""
 
     @pytest.fixture
     def forbidden(self, monkeypatch):
@@ -216,7 +216,7 @@ def test_a_file_with_a_wrong_reported_size_is_read_whole(path, monkeypatch):
 @given(st.binary(min_size=1, max_size=300), st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_large_file_reads_as_a_small_one(data, draw):
-    """Whatever is read of it, in whatever order: the blocks have seven bytes."""
+    """Reads in any order give the right bytes; the blocks have seven bytes."""
     plain = io.BytesIO(data)
     block, files.BLOCK = files.BLOCK, 7
     try:

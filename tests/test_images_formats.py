@@ -1,4 +1,4 @@
-"""Which formats are decoded; that none starts a program; what decides pixels besides the bytes."""
+"""Decoded formats; no format starts a program; settings that change pixels are in the key."""
 
 import io
 import os
@@ -33,7 +33,7 @@ STUBS = {
 
 
 def iptc(contents):
-    """An IPTC file that holds another file; Pillow opens it whatever it is."""
+    """Return an IPTC file that contains another file; Pillow opens that file in any format."""
 
     def field(number, data):
         return b"\x1c" + bytes(number) + struct.pack(">H", len(data)) + data
@@ -48,7 +48,7 @@ def iptc(contents):
 
 
 class Hue:
-    """A stand-in for a prefix: the mean colour."""
+    """Stand-in for a prefix: the mean colour."""
 
     digest, size, is_cut = "hue", (8, 8), False
 
@@ -65,7 +65,7 @@ class Hue:
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """A folder of programs that write down that they were started, before all others in PATH."""
+    """Put programs that record their start first in PATH, and check that none was started."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("gs", "gswin32c", "gswin64c", "djpeg", "convert", "xv"):
@@ -120,7 +120,7 @@ class TestPrograms:
                 subprocess.run(["gs"], check=True)
                 return Image.new("RGB", image.size)
 
-        # Pillow 11 keeps it in the module, later versions in the class.
+        # Pillow 11 keeps the handler in the module, later versions in the class.
         is_of_class = hasattr(WmfImagePlugin.WmfStubImageFile, "_handler")
         place = WmfImagePlugin.WmfStubImageFile if is_of_class else WmfImagePlugin
         monkeypatch.setattr(place, "_handler", Handler())
@@ -157,7 +157,7 @@ def test_every_format_of_pillow_is_either_decoded_or_refused():
 
 
 class PlainImageFile(ImageFile.ImageFile):
-    """A format of a library of its own: sixteen bytes, then gray pixels."""
+    """Format of another library: sixteen bytes, then gray pixels."""
 
     format = "PLAIN"
 
@@ -175,7 +175,7 @@ def plain(width=3, height=2):
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """The format is registered, by a library of version 1.2."""
+    """Register the format for the test."""
     monkeypatch.setattr(Image, "ID", [*Image.ID])
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     Image.register_open("PLAIN", PlainImageFile, lambda prefix: prefix.startswith(b"PLAIN"))
@@ -309,10 +309,10 @@ class TestSettingsOfPillow:
 
 
 class TestClaims:
-    """Headers that say more than a file can hold."""
+    """Headers that claim more pixels than the file can hold."""
 
     def solid_webp(self, width, height):
-        """A lossless WebP file of one colour: a few bytes, whatever its size."""
+        """Return a lossless WebP file of one colour: a few bytes at any size."""
         if "WEBP" not in Image.SAVE:
             pytest.skip("this Pillow has no WebP")
         file = io.BytesIO()
@@ -359,7 +359,7 @@ class TestClaims:
 
 
 def test_the_first_image_of_a_process_may_be_of_any_format(tmp_path):
-    """Pillow imports most of its plugins only when they are needed."""
+    """Pillow imports most plugins at their first use."""
     Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "a.tif")
     code = (
         "import sys; from transferclf.images import decode_image; "

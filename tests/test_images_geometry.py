@@ -1,4 +1,4 @@
-"""Resize modes and crops: what of the image is kept, and that nothing else changes."""
+"""Resize modes and crops: the kept part of the image, and unchanged input."""
 
 import math
 
@@ -107,7 +107,7 @@ class TestResize:
     def test_uint8_and_float_agree_within_one_level(self, image, size, mode):
         whole = resize_image(image, size, mode).astype(float)
         exact = resize_image(image.astype(np.float32), size, mode)
-        assert np.abs(whole - exact).max() <= 1 + 1e-4  # float32 has a rounding of its own
+        assert np.abs(whole - exact).max() <= 1 + 1e-4  # float32 rounds too
 
     @given(images(), SMALL, MODES)
     @settings(max_examples=100, deadline=None)
@@ -134,7 +134,7 @@ class TestResize:
     @pytest.mark.parametrize("flip", [np.array, lambda a: a.swapaxes(0, 1)])
     def test_crop_drops_the_ends_of_the_long_side(self, flip):
         image = np.zeros((10, 40, 3), np.uint8)
-        image[:, 13:27] = 200  # the antialiasing sees a little more than the box of 15 to 25
+        image[:, 13:27] = 200  # the antialiasing filter reads a little beyond the box of 15 to 25
         result = resize_image(flip(image), (4, 4), "crop")
         assert result.min() == 200
 
@@ -198,10 +198,10 @@ class TestEnds:
     @given(images(), SMALL)
     @settings(max_examples=200, deadline=None)
     def test_first_of_the_mirrored_image_is_last_mirrored(self, image, size):
-        # Both axes, because proportions decide which one is cut.
+        # Both axes are mirrored, because the proportions decide which one is cropped.
         mirrored = resize_image(image[::-1, ::-1], size, "first")[::-1, ::-1].astype(float)
         last = resize_image(image, size, "last").astype(float)
-        # Pillow rounds its filter to 22 bits, which may fall to either side of half a level.
+        # Pillow rounds its filter to 22 bits, so values near half a level may round either way.
         np.testing.assert_allclose(mirrored, last, atol=1 if image.dtype == np.uint8 else 1e-3)
 
     @given(images())
@@ -214,7 +214,10 @@ class TestEnds:
     @pytest.mark.parametrize("flip", [np.array, lambda a: a.swapaxes(0, 1)])
     def test_first_and_last_use_the_ends_of_the_long_side(self, flip):
         image = np.zeros((10, 40, 3), np.uint8)
-        image[:, :12], image[:, 28:] = 100, 200  # the antialiasing sees a little beyond its box
+        image[:, :12], image[:, 28:] = (
+            100,
+            200,
+        )  # the antialiasing filter reads a little beyond the box
         assert np.unique(resize_image(flip(image), (4, 4), "first")).tolist() == [100]
         assert np.unique(resize_image(flip(image), (4, 4), "last")).tolist() == [200]
         assert np.unique(resize_image(flip(image), (4, 4), "crop")).tolist() == [0]

@@ -1,4 +1,4 @@
-"""Threads read and decode; order is kept, every failure is named, and no thread stays behind."""
+"""Threads read and decode: order is kept, all failures are named, and all threads end."""
 
 import gc
 import threading
@@ -18,7 +18,7 @@ SIZE = (6, 6)
 
 @pytest.fixture
 def files(tmp_path, rng):
-    """50 good image files of several formats."""
+    """Return 50 valid image files of several formats."""
     paths = []
     for index in range(50):
         pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -29,7 +29,7 @@ def files(tmp_path, rng):
 
 @pytest.fixture
 def damaged(files, tmp_path):
-    """The same with a text file and a truncated JPEG among them, as images 7 and 40."""
+    """Return the same files with a text file as image 7 and a truncated JPEG as image 40."""
     text, cut = tmp_path / "notes.png", tmp_path / "cut.jpg"
     text.write_text("not an image")
     contents = files[1].read_bytes()
@@ -147,7 +147,7 @@ class TestBatches:
         batches = load_batches(source, in_batches(50, 5), SIZE, "crop")
         assert loaded == []
         next(batches)
-        time.sleep(0.2)  # what is queued is loaded now
+        time.sleep(0.2)  # the queued images are loaded now
         assert 5 < len(loaded) <= 15
         batches.close()
 
@@ -209,7 +209,7 @@ def test_read_ahead_of_large_images_is_limited_by_bytes():
     side = 1200
     batches = load_batches(source, in_batches(60, 10), (side, side), "crop")
     next(batches)
-    time.sleep(0.5)  # what is queued is loaded now
+    time.sleep(0.5)  # the queued images are loaded now
     batches.close()
     ahead = len(loaded) - 10
     assert 0 < ahead <= max(BYTES_AHEAD // (side * side * 3 * 4), thread_count()) < 20

@@ -1,4 +1,4 @@
-"""Numbers become RGB on the scale 0 to 255, exactly where 8 bits say it, unrounded elsewhere."""
+"""Numbers become RGB from 0 to 255: uint8 for whole levels, unrounded floats otherwise."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def gray(*values, dtype=np.float64):
 
 
 def red(image):
-    """The first channel of a gray image, whose channels must all be the same."""
+    """Return the first channel of a gray image, and check that all channels are equal."""
     np.testing.assert_array_equal(image[..., 0], image[..., 1])
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
     return image[..., 0]

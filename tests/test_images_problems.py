@@ -1,4 +1,4 @@
-"""Errors about several images: short to read, complete for a program; and kinds of X refused."""
+"""Errors about several images: short messages with complete attributes; refused kinds of X."""
 
 import io
 import itertools
@@ -157,7 +157,7 @@ def test_many_unreadable_images_make_a_short_message(item, hint):
 
 
 class Endless:
-    """An iterator that has a length, as the generators of Keras are."""
+    """Iterator with a length, like the generators of Keras."""
 
     def __init__(self):
         self.asked = 0
@@ -222,7 +222,7 @@ def test_iterators_of_python_are_refused(kind):
 
 
 class Pairs:
-    """A dataset as torch has them."""
+    """Dataset like those of torch."""
 
     def __init__(self, pairs):
         self.pairs = pairs

@@ -1,4 +1,4 @@
-"""Progress: a bar of tqdm where it can be redrawn, and one line elsewhere that always ends."""
+"""Progress: a bar of tqdm on a terminal, and one complete line elsewhere."""
 
 import multiprocessing
 import re
@@ -15,7 +15,7 @@ from transferclf.images.progress import progress_bar
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when a test says so."""
+    """Return a clock whose seconds pass only when a test advances it."""
 
     class Clock:
         now = 100.0

@@ -1,4 +1,4 @@
-"""Images that can be used, but perhaps not as the caller means: one warning for each cause."""
+"""Usable images that may not be meant this way: one warning for each cause."""
 
 import warnings
 
@@ -85,7 +85,7 @@ class TestDepth:
         assert at_predict(X, (0.0, 65535.0)) == []
         if kind == "open":
             for image in X:
-                assert image.tile  # the caller's own image is not loaded by looking at it
+                assert image.tile  # the check does not load the caller's image
                 image.close()
 
     @pytest.mark.parametrize("kind", ["arrays", ".tif", ".png"])
@@ -135,7 +135,7 @@ class TestDepth:
 
 
 def cut_out(rng, n=4, soft=False):
-    """Photographs with a round opaque part."""
+    """Return photographs with a round opaque part."""
     images = rng.integers(0, 256, (n, 40, 40, 4)).astype(np.uint8)
     distance = np.hypot(*(np.mgrid[:40, :40] - 19.5))
     images[..., 3] = np.clip((15 - distance) * (80 if soft else 1000), 0, 255)
@@ -155,7 +155,7 @@ class TestBands:
 
     def test_a_black_band_is_not_taken_for_transparency(self, rng):
         rgb = Image.fromarray(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8))
-        by_pillow = np.asarray(rgb.convert("CMYK"))  # its black is 0 everywhere
+        by_pillow = np.asarray(rgb.convert("CMYK"))  # its black channel is 0 everywhere
         assert not looks_like_alpha(by_pillow)
         black = 255 - np.asarray(rgb).max(axis=2)
         assert not looks_like_alpha(np.dstack([np.asarray(rgb), black]))

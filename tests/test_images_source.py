@@ -1,4 +1,4 @@
-"""What X may be, what it may not be, and what a source of images knows without decoding them."""
+"""Accepted and refused kinds of X, and properties of a source that need no decoding."""
 
 import io
 import os
@@ -275,7 +275,7 @@ class TestLaziness:
         assert source.items is check_images(source).items
 
     def test_large_uint8_is_not_read(self):
-        # 8 TiB of addresses: reading or copying it would take hours.
+        # 8 TiB of addresses: reading or copying them would take hours.
         endless = np.lib.stride_tricks.as_strided(
             np.zeros((1, 1), np.uint8), (1000, 2**17, 2**16), (0, 0, 0)
         )

@@ -1,4 +1,4 @@
-"""How many threads there are to use, and that TensorFlow keeps to it."""
+"""The number of threads to use, and that TensorFlow uses no more."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def omp(monkeypatch):
             monkeypatch.setenv("OMP_NUM_THREADS", value)
 
     for variable in VARIABLES:
-        # Set and deleted, so that whatever the test sets is undone.
+        # Set and deleted, so that monkeypatch undoes changes by the test.
         monkeypatch.setenv(variable, "0")
         monkeypatch.delenv(variable)
     return assign

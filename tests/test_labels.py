@@ -1,4 +1,4 @@
-"""Names of classes go through the estimators, and names that only look alike are noticed there."""
+"""Class names in the estimators, and warnings for names that look alike."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def train(folder):
 
 @pytest.fixture(scope="module")
 def test(folder):
-    """In another folder, without two of the classes, as a disk of macOS writes them."""
+    """Load another folder without two of the classes, with names as a disk of macOS writes them."""
     return load_image_folder(draw(folder / "test", TESTED, 3, "NFD"))
 
 
@@ -113,7 +113,7 @@ class TestTwoRoots:
             "import sys; from transferclf import load_model\n"
             "classifier = load_model(sys.argv[1]).set_params(cache=sys.argv[2])\n"
             "print(*map(ascii, classifier.predict(sys.argv[3:]).tolist()), sep='\\n')\n"
-            "print('tensorflow' in sys.modules)"  # features of the store make this test fast
+            "print('tensorflow' in sys.modules)"  # stored features make this test fast
         )
         finished = subprocess.run(
             [sys.executable, "-c", code, tmp_path / "model", store, *test.data],
@@ -140,7 +140,7 @@ class TestTwoRoots:
         assert scores.tolist() == [1.0, 1.0]
 
 
-WRITTEN = {  # as it is known, and in other ways
+WRITTEN = {  # the known name, and other spellings
     "c10": ["C10", "c 10", "c10 ", "\uff4310", "c\u200b10"],
     "Ångström": ["ångström", "ÅNGSTRÖM", unicodedata.normalize("NFD", "Ångström")],
 }
@@ -148,7 +148,7 @@ ALIKE = [(known, other) for known, others in WRITTEN.items() for other in others
 
 
 def renamed(test, known, other):
-    """The labels with one of them written in another way."""
+    """Return the labels with one name replaced by another."""
     return np.array([other if label == known else label for label in test.target.tolist()])
 
 
@@ -204,7 +204,7 @@ class TestLookAlikes:
             evaluation = Evaluation.from_predictions(["Cat", "dog"], ["cat", "dog"])
         assert evaluation.accuracy == 0.5
         assert [warning.filename for warning in caught] == [__file__]
-        Evaluation.from_predictions(["Cat", "cat"], ["cat", "Cat"])  # both are predicted
+        Evaluation.from_predictions(["Cat", "cat"], ["cat", "Cat"])  # both names are predicted
         Evaluation.from_predictions(["Cat", "dog"], ["cat", "dog"], classes=["Cat", "cat", "dog"])
 
     def test_class_weight_proposes(self, train):

@@ -1,4 +1,4 @@
-"""What becomes of a fitted estimator: copies, pickles, threads, and other processes."""
+"""Fitted estimators: copies, pickles, threads and other processes."""
 
 import copy
 import functools
@@ -90,7 +90,7 @@ def n_bytes(arrays):
 
 def test_a_frozen_registry_backbone_is_pickled_by_name_and_digest():
     fitted = fitted_as("linear")
-    _ = fitted.model_  # is rebuilt when it is asked for again
+    _ = fitted.model_  # is rebuilt at the next use
     head = fitted.head_
     content = pickle.dumps(fitted)
     assert len(content) < n_bytes([head.mean, head.scale, *head.weights]) + 20_000
@@ -104,7 +104,7 @@ def test_trained_layers_are_pickled_by_value(case):
     fitted = fitted_as(case)
     head = fitted.head_
     trained = n_bytes([*head.parameters, *head.weights, head.mean, head.scale])
-    if head.moments is not None:  # its mean is that of the head
+    if head.moments is not None:  # its mean is the array of the head
         trained += n_bytes([head.moments.variance])
     assert trained < len(pickle.dumps(fitted)) < trained + 10_000
 
@@ -131,7 +131,7 @@ def test_an_own_network_is_pickled_once_by_value(is_registered, monkeypatch):
 @pytest.mark.parametrize("case", CASES)
 def test_several_threads_predict_at_once(case):
     fitted = fitted_as(case)
-    # A second one of the same shape has other weights in the same compiled network.
+    # A second classifier of the same shape uses the same compiled network with other weights.
     other = TransferClassifier(**({"image_size": 32, "random_state": 1} | CASES[case]))
     other.fit(IMAGES, LABELS[::-1])
     parts = [OTHERS[start : start + 3] for start in range(7)]
@@ -218,7 +218,7 @@ def test_a_child_forked_after_tensorflow_ran_raises_an_error(in_another_process)
 
 
 def test_pickles_give_the_same_predictions_in_a_new_process(tmp_path, in_another_process):
-    """The pickles are made where TensorFlow has run; `test_processes.py` has those of joblib."""
+    """TensorFlow has run in the pickling process; `test_processes.py` tests pickles of joblib."""
     content = ForkingPickler.dumps(({case: fitted_as(case) for case in CASES}, OTHERS))
     (tmp_path / "pickle").write_bytes(content)
     code = """

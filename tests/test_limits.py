@@ -24,7 +24,7 @@ HIDDEN = {"hidden_units": (4,), "epochs": 2}
 TUNED = {"trainable_layers": "top", "fine_tune_epochs": 2, "l2": 0.1}
 SCRATCH = {"backbone": ConvNet((2,), dense_units=()), "image_size": 8, "epochs": 2}
 
-# What each setting calls its rate.
+# The name of the learning rate in each setting.
 DIVERGING = {
     "hidden": (HIDDEN | {"optimizer": "sgd"}, "learning_rate"),
     "one epoch": (HIDDEN | {"optimizer": "sgd", "epochs": 1}, "learning_rate"),
@@ -46,7 +46,7 @@ class TestDivergence:
         diverging = classifier(**parameters, **{rate: 1e36})
         with pytest.raises(DivergenceError, match=rf"learning rate of 1e\+36 .* Set {rate} to a"):
             diverging.fit(IMAGES, LABELS)
-        if kind == "fine-tuned":  # whose head was fitted by then
+        if kind == "fine-tuned":  # its head was already fitted
             assert [phase["part"] for phase in diverging.phases_] == ["head"]
             assert diverging.score(IMAGES, LABELS) > 0.9
         else:
@@ -114,7 +114,7 @@ class TestDivergence:
     def test_the_error_for_features_that_are_not_finite_names_the_image(self):
         inputs = keras.Input((32, 32, 3))
         x = keras.layers.Rescaling(1 / 255)(inputs)
-        x = keras.ops.log(x - 0.1)  # of what is below zero for dark pixels
+        x = keras.ops.log(x - 0.1)  # the argument is negative for dark pixels
         own = keras.Model(inputs, x)
         images = np.full((6, 32, 32, 3), 200, np.uint8)
         images[::2] = 100
@@ -140,7 +140,7 @@ class TestMemory:
         self, hidden_units, more, tmp_path
     ):
         path = tmp_path / "a.png"
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))  # which cannot be decoded
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))  # this file cannot be decoded
         began = time.monotonic()
         with pytest.raises(InvalidParameterError) as caught:
             classifier(hidden_units=hidden_units, **more).fit([path] * N, LABELS)
@@ -156,7 +156,7 @@ class TestMemory:
             classifier(backbone=ConvNet((4,)), hidden_units=(10**9,)).fit(IMAGES, LABELS)
 
     def test_the_memory_limit_counts_the_features(self, monkeypatch):
-        # 1,152 features of tiny: what fits on one feature does not on these.
+        # The backbone tiny has 1,152 features, and the first layer has weights for each of them.
         weights = memory.n_dense_weights([1152, 64, 3])
         free = weights * memory.BYTES_PER_WEIGHT
         monkeypatch.setattr(memory, "free_memory", lambda: free)
@@ -185,7 +185,7 @@ class TestMemory:
 class TestSingleImages:
     @pytest.mark.parametrize("n_more", [0, 1, 7, 19])
     def test_no_fold_is_held_out_if_most_classes_have_one_image(self, n_more, monkeypatch):
-        monkeypatch.setattr(regularization, "_folds", None)  # which would be called
+        monkeypatch.setattr(regularization, "_folds", None)  # a choice by folds would call it
         n_classes = 60
         rng = np.random.default_rng(n_more)
         labels = np.concatenate([np.arange(n_classes), np.arange(n_more)])

@@ -56,7 +56,7 @@ def test_the_head_is_the_optimum_of_the_keras_objective(seed, k, d, l2, weighted
         value = loss(labels, layer(standardised), sample_weight=weights) + sum(layer.losses)
     gradients = tape.gradient(value, layer.trainable_variables)
 
-    # The objective is convex: no slope means the optimum.
+    # The objective is convex, so a zero gradient means the optimum.
     assert max(float(tf.reduce_max(tf.abs(g))) for g in gradients) < 1e-4
     assert float(value) == pytest.approx(head.history["loss"][-1], abs=1e-6)
 
@@ -66,7 +66,7 @@ def test_the_head_agrees_with_scikit_learn(k, factor):
     features, labels = problem(0, k=k)
     head = fitted(features, labels, l2=0.02)
     standardised = (features - head.mean) / head.scale
-    # scikit-learn has one coefficient vector for two classes, where softmax has two halves.
+    # For two classes scikit-learn has one coefficient vector, and softmax has two.
     peer = LogisticRegression(C=1 / (factor * 0.02 * len(labels)), tol=1e-8, max_iter=1000)
     expected = peer.fit(standardised, labels).predict_proba(standardised)
     np.testing.assert_allclose(probabilities(head, features), expected, atol=1e-4)
@@ -192,7 +192,7 @@ def test_rotated_features_give_the_same_head(seed, n, d):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "MAX_ROTATED", 0)
         plain = fitted(features, labels, l2=0.1)
-    # Both end where no derivative is above the tolerance, and the objective curves by 2 * l2.
+    # Both fits end with all derivatives below the tolerance; the curvature is at least 2 * l2.
     apart = 2 * linear.GRADIENT_TOLERANCE * np.sqrt(plain.coef.size + 3) / (2 * 0.1)
     np.testing.assert_allclose(rotated.coef, plain.coef, atol=apart)
 
