@@ -95,7 +95,7 @@ def as_onnx_file(model, path):
         warnings.simplefilter("ignore", FutureWarning)  # of NumPy, about Keras' own tf2onnx
         model.export(f"{path}.onnx", format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(f"{path}.onnx")
-    (entry,) = session.get_inputs()  # and no constants beside the pixels
+    (entry,) = session.get_inputs()  # the pixels are the only input
     return lambda pixels: session.run(None, {entry.name: pixels})[0]
 
 
@@ -143,7 +143,7 @@ def test_exported_models_give_the_probabilities_of_the_classifier(kind, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [as_keras_file, as_onnx_file])
-def test_model_is_exported_without_a_prediction_before(form, tmp_path):
+def test_a_newly_built_model_is_exported_with_the_same_probabilities(form, tmp_path):
     classifier = fitted_as("from nothing")
     classifier._model = None
     probabilities, pixels = expected(classifier)

@@ -39,7 +39,7 @@ def images(rng):
     return rng.integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
 
 
-def test_features_are_in_the_order_of_the_images(images):
+def test_features_have_the_order_of_the_images(images):
     features = extract(check_images(images), Means(), None)
     np.testing.assert_allclose(features, images.mean(axis=(1, 2)), rtol=1e-5)
     assert features.dtype == np.float32

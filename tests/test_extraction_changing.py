@@ -114,7 +114,7 @@ def test_copies_of_a_replaced_file_keep_their_own_features(
     assert prefix.seen == (2 if replaced == 0 else 1)
 
 
-def test_all_copies_are_replaced_one_after_the_other(tmp_path, monkeypatch):
+def test_all_copies_of_an_image_are_replaced_one_by_one(tmp_path, monkeypatch):
     paths = [tmp_path / f"{number}.png" for number in range(4)]
     for file in paths:
         write(file, 1)
@@ -163,7 +163,7 @@ def test_rows_without_looks_are_stored_under_the_present_content(path):
     np.testing.assert_array_equal(store.get_many([key])[key], [2, 2, 2])
 
 
-def test_a_file_that_is_damaged_after_the_look_is_named(path, between):
+def test_the_error_names_a_file_damaged_after_the_look(path, between):
     between(lambda: path.write_bytes(path.read_bytes()[:30]))
     store = FeatureStore()
     with pytest.raises(ImageReadError, match=r"image 0 \(.*a\.png\)"):

@@ -122,28 +122,28 @@ class TestFewImages:
         monkeypatch.setattr(loading, "ThreadPoolExecutor", refuse)
 
     @pytest.mark.parametrize("count", [1, 4])
-    def test_arrays(self, no_threads, count):
+    def test_few_arrays_start_no_threads(self, no_threads, count):
         X = pictures(np.arange(count))
         extract(check_images(X), Network(), FeatureStore())
 
     @pytest.mark.parametrize("count", [1, 4])
-    def test_files(self, no_threads, count, tmp_path):
+    def test_few_files_start_no_threads(self, no_threads, count, tmp_path):
         paths = [tmp_path / f"{number}.png" for number in range(count)]
         for path, pixels in zip(paths, pictures(np.arange(count)), strict=True):
             Image.fromarray(pixels).save(path)
         result = extract(check_images(paths), Network(), None)
         np.testing.assert_allclose(result, expected(Network(), pictures(np.arange(count))))
 
-    def test_digests_of_small_arrays(self, no_threads):
+    def test_digests_of_small_arrays_start_no_threads(self, no_threads):
         source = check_images(pictures(np.arange(500)))
         assert len(set(activation_keys(looks_at(source), Network(), "crop"))) == 500
 
-    def test_many_files_do_start_threads(self, no_threads, tmp_path):
+    def test_many_files_start_threads(self, no_threads, tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
         with pytest.raises(AssertionError, match="started threads"):
             extract(check_images([tmp_path / "a.png"] * 5), Network(), None)
 
-    def test_no_images(self):
+    def test_no_images_give_an_empty_result(self):
         assert extract(check_images(pictures([1]))[:0], Network(), FeatureStore()).shape == (0, 3)
 
 
@@ -168,7 +168,7 @@ class TestRowsOfOtherShapes:
         np.testing.assert_array_equal(extract(check_images(self.X), Network(), store), result)
 
     @pytest.mark.parametrize("shape", [(4,), (1,)])
-    def test_stored_rows_and_computed_ones(self, keys, shape):
+    def test_stored_rows_of_another_shape_are_not_mixed_with_computed_rows(self, keys, shape):
         store = FeatureStore()
         store.put_many({key: np.zeros(shape, np.float32) for key in keys[:50]})
         with pytest.warns(TransferclfWarning, match="not used"):
@@ -236,6 +236,6 @@ assert not {"keras", "tensorflow", "sklearn"} & set(sys.modules)
 """
 
 
-def test_a_warm_store_needs_no_keras_even_to_show_progress():
+def test_a_warm_store_shows_progress_without_keras():
     done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def test_every_map_gives_the_same_rows_and_computes_each_image_once(pictures, ru
 
 
 @MAPS
-def test_files_and_views(pictures, tmp_path, run):
+def test_every_map_gives_the_same_rows_of_files_and_views(pictures, tmp_path, run):
     paths = []
     for number, picture in enumerate(pictures[:40]):
         paths.append(tmp_path / f"{number}.png")
@@ -130,7 +130,7 @@ def test_pickled_pillow_images_have_the_same_features(tmp_path, rng):
     np.testing.assert_array_equal(images[2].getexif()[ExifTags.Base.Orientation], 3)
 
 
-def test_arrays_of_other_types(rng):
+def test_pickled_units_give_the_same_rows_of_16_bit_and_float_arrays(rng):
     deep = rng.integers(0, 2**16, (5, 8, 8), dtype=np.uint16)
     assert_the_same(deep, by_pickle)
     assert_the_same([deep[0], deep[1][:, 2:] / 65535], by_pickle)
@@ -170,7 +170,7 @@ def test_every_map_names_all_bad_images(pictures, tmp_path, run):
 
 
 @MAPS
-def test_features_after_the_cut(pictures, run):
+def test_every_map_gives_the_same_features_after_the_cut(pictures, run):
     source, prefix, store = check_images(pictures), Moments(), FeatureStore()
     read = Extractor(None, "crop", run=run)
     rows = read.rows(source, prefix)

@@ -43,7 +43,7 @@ def test_features_are_the_pooled_output_of_the_network(images):
 @pytest.mark.parametrize(
     ("pooling", "width"), [("avg", WIDTH), ("max", WIDTH), ("flatten", 2 * 2 * WIDTH)]
 )
-def test_poolings(images, pooling, width):
+def test_each_pooling_gives_its_width_and_feature_names(images, pooling, width):
     extractor = tiny(pooling=pooling, image_size=64).fit(images)
     assert extractor.transform(images).shape == (10, width)
     names = extractor.get_feature_names_out()
@@ -51,7 +51,7 @@ def test_poolings(images, pooling, width):
     assert len(set(names)) == width == extractor.n_features_out_
 
 
-def test_tapping_layers(images):
+def test_several_layers_give_their_features_side_by_side(images):
     first = tiny(layer="block1_unit1_relu1").fit_transform(images)
     last = tiny(layer="top_levels").fit_transform(images)
     both = tiny(layer=["block1_unit1_relu1", "top_levels"]).fit(images)
@@ -76,7 +76,7 @@ def test_layers_must_be_names(images, layer):
 
 
 @pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
-def test_resize_modes_differ(images, resize):
+def test_resize_modes_give_different_features(images, resize):
     others = {"crop", "stretch", "pad"} - {resize}
     mine = tiny(resize=resize).fit_transform(images)
     for other in others:
@@ -114,7 +114,7 @@ def test_all_kinds_of_input_give_the_same_features(images, tmp_path):
         assert_rows_agree(clone(extractor).fit_transform(X), expected)
 
 
-def test_gray_16_bit_and_minmax(rng):
+def test_16_bit_gray_and_minmax_are_scaled(rng):
     deep = rng.integers(0, 65536, (4, 32, 32), dtype=np.uint16)
     np.testing.assert_allclose(
         tiny().fit_transform(deep), tiny().fit_transform(deep / 65535), rtol=1e-3, atol=1e-4
@@ -137,7 +137,7 @@ def test_large_jpegs_decoded_at_reduced_scale_have_the_same_features(tmp_path, r
     assert cosine >= 0.999
 
 
-def test_copies(images):
+def test_pickles_are_fitted_and_clones_are_not(images):
     extractor = tiny().fit(images)
     twin = pickle.loads(pickle.dumps(extractor))
     np.testing.assert_array_equal(twin.transform(images), extractor.transform(images))

@@ -108,7 +108,7 @@ def test_each_square_goes_through_the_network_once(wide, labels):
     assert seen(fitted) - before == 2 * 7 + 5
 
 
-def test_views_are_of_both_squares(wide, labels):
+def test_the_head_is_fitted_to_views_of_both_squares(wide, labels):
     recipe = Augmentation(rotation=20, noise=2, views=2, extreme_crops=True)
     fitted = tiny(augmentation=recipe).fit(wide, labels)
     digests, plain = content_digests(check_images(wide)), squares(wide)
@@ -205,7 +205,7 @@ def test_rows_of_oblong_images_are_accepted(wide, labels):
 
 
 @pytest.mark.parametrize("value", [1, "yes", None, 0.5])
-def test_other_values_are_refused(value):
+def test_values_other_than_booleans_are_refused(value):
     with pytest.raises(InvalidParameterError, match="extreme_crops of Augmentation must be True"):
         Augmentation(rotation=5, extreme_crops=value).check()
 

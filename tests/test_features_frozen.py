@@ -234,14 +234,14 @@ def test_the_least_recently_used_forwards_are_dropped(monkeypatch):
     assert second() is None
 
 
-def test_forward_computes_what_the_built_model_does():
+def test_forward_gives_the_output_of_the_built_model():
     chosen = choose(image_size=(40, 32))
     images = pixels(3, 40, 32, 3)
     expected = chosen.build()(images.astype("float32"), training=False)
     np.testing.assert_allclose(chosen.forward()(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_preprocessing_is_inside():
+def test_forward_includes_the_preprocessing():
     model = own_model(scaled=False)
     images = pixels(2, 16, 16, 3)
     for mode in ("tf", "caffe", "torch"):
@@ -297,7 +297,7 @@ def test_nested_models_become_flat_and_their_layers_can_be_tapped():
     assert "relu" not in names_in(tapped)
 
 
-def test_nested_models_whose_layers_have_the_same_names():
+def test_nested_models_with_equal_layer_names_raise_an_error():
     parts = [own_model((None, None, 3), False, units=3, name=name) for name in ("one", "two")]
     model = keras.Sequential([keras.Input((16, 16, 3)), layers.Rescaling(2.0), *parts], name="both")
     with pytest.raises(NetworkError, match=r"'both' cannot be made one flat model.*conv"):
@@ -305,7 +305,7 @@ def test_nested_models_whose_layers_have_the_same_names():
 
 
 @pytest.mark.slow
-def test_several_layers_stand_side_by_side():
+def test_several_layers_give_features_side_by_side():
     names = ("stem_relu", "block2_unit1_relu2", "top_relu")
     images = pixels(2, 32, 32, 3)
     together = choose(layers=names)
@@ -324,7 +324,7 @@ def test_last_layer_is_the_output():
     assert choose().widths() == [WIDTH]
 
 
-def test_layers_may_be_vectors_and_maps():
+def test_layers_with_vectors_and_maps_are_tapped():
     chosen = choose(own_model(pooled=True), image_size=16, layers=("conv", "pooled"))
     assert chosen.widths() == [4, 4]
     chosen = choose(own_model(), image_size=16, pooling="flatten", layers=("relu", "conv"))
@@ -341,7 +341,7 @@ def test_layers_used_elsewhere_are_tapped_in_this_network():
     np.testing.assert_array_equal(before, after)
 
 
-def test_unknown_layers_name_the_nearest():
+def test_the_error_for_an_unknown_layer_proposes_the_nearest():
     with pytest.raises(NetworkError, match=r"layer='top_rel' is no layer of 'tiny'.*'top_relu'"):
         choose(layers=("stem_relu", "top_rel")).build()
     with pytest.raises(NetworkError, match=r"layer='zzz' is no layer of 'own'.*'relu'"):
@@ -449,7 +449,7 @@ def test_unknown_names_raise_an_error():
 # --- warning about unscaled pixels
 
 
-def test_unscaled_pixels_are_warned_about():
+def test_unscaled_pixels_give_a_warning():
     with pytest.warns(TransferclfWarning, match="'own' gets pixels from 0 to 255 as they are"):
         chosen = choose(own_model(scaled=False))
     assert chosen.preprocessing == "none"

@@ -80,9 +80,9 @@ def trained_whole(fitted, images, labels, trained):
 @pytest.mark.parametrize(
     ("backbone", "trainable_layers", "trained"),
     [
-        # The sum after block 15 crosses the cut beside it.
+        # The skip connection of block 15 crosses the cut.
         ("mobilenet_v2_035", "block_15_project", None),
-        # The last six have no weights.
+        # The last six layers have no weights.
         ("tiny", 8, ["top_conv"]),
         ("tiny", "all", None),
     ],
@@ -142,7 +142,7 @@ def test_batch_normalisation_statistics_are_not_changed(images, labels):
 
 
 @pytest.mark.slow
-def test_every_image_goes_through_the_frozen_part_once(images, labels):
+def test_each_image_passes_the_frozen_part_once(images, labels):
     search = GridSearchCV(
         classifier(fine_tune_epochs=1),
         {"fine_tune_learning_rate": [1e-4, 1e-3], "l2": [0.01, 0.1]},

@@ -55,7 +55,7 @@ def test_constants_give_the_output_of_the_layer(statistics):
     np.testing.assert_allclose(constant(x), model(x), rtol=1e-4, atol=1e-3 / min(variance) ** 0.5)
 
 
-def test_adapted_layers_and_other_axes():
+def test_adapted_layers_of_any_axis_give_the_same_output():
     x = RNG.normal(5, 3, (50, 2, 3)).astype(np.float32)
     for axis in (-1, 1, (1, 2), None):
         norm = layers.Normalization(axis=axis)

@@ -69,7 +69,9 @@ def off(classifier):
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @pytest.mark.parametrize("trainable_layers", [0, "all"])
-def test_the_whole_model_and_fine_tuning(make, trainable_layers):
+def test_the_whole_model_and_fine_tuning_give_the_probabilities_of_the_classifier(
+    make, trainable_layers
+):
     model = make()
     before = model.get_weights()
     classifier = tiny(model, trainable_layers=trainable_layers).fit(IMAGES, LABELS)

@@ -228,7 +228,7 @@ def test_a_layer_with_exactly_that_name_is_selected():
     ],
 )
 @pytest.mark.usefixtures("no_random_weights")
-def test_blocks_of_real_networks(function, size, block, first):
+def test_real_networks_are_cut_at_a_block(function, size, block, first):
     network = getattr(keras.applications, function)
     model = network(weights=None, include_top=False, input_shape=(size, size, 3))
     chosen = [layer for layer in model.layers if layer.name.split(block)[0] == ""]

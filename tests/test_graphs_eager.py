@@ -1,4 +1,4 @@
-"""Places where networks cannot run: TensorFlow without eager execution, and models of Keras 2."""
+"""Errors where networks cannot run: TensorFlow without eager execution, and models of Keras 2."""
 
 import keras
 import numpy as np

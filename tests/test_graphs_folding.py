@@ -74,7 +74,7 @@ def assert_same(model, folded, tolerance=1e-5):
     ],
     ids=["conv", "strides", "groups", "depthwise", "depthwise 2", "dense"],
 )
-def test_folded_layers(make, flags, use_bias):
+def test_a_norm_after_each_foldable_layer_is_folded(make, flags, use_bias):
     norm = layers.BatchNormalization(epsilon=0.1, **flags)
     model = chain(make(use_bias=use_bias), norm, layers.ReLU())
     folded = fold_batch_norm(model)
@@ -109,7 +109,7 @@ def test_nested_models_give_the_same_output_after_folding():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_a_layer_of_a_nested_model_may_have_the_name_of_an_input():
+def test_a_nested_layer_with_the_name_of_an_input_is_accepted():
     inputs = keras.Input(SHAPE, name="images")
     inner = keras.Sequential([keras.Input(SHAPE), layers.ReLU(name="images")])
     model = randomised(keras.Model(inputs, conv()(inner(inputs))))
@@ -139,7 +139,7 @@ def test_sequential_models_are_folded():
     ],
     ids=["first", "activation", "separable", "transpose", "relu between", "rows", "columns"],
 )
-def test_layers_that_are_left_alone(operations):
+def test_norms_after_other_operations_are_left_alone(operations):
     model = chain(*(make() for make in operations))
     folded = fold_batch_norm(model)
     assert norms(folded) == 1
@@ -242,7 +242,7 @@ def test_real_networks_give_the_same_output_after_folding(function, options, lef
 # --- no change of the model
 
 
-def test_the_model_and_the_random_state_are_not_touched():
+def test_the_model_and_the_random_state_are_not_changed():
     model = chain(conv(), layers.BatchNormalization(), layers.DepthwiseConv2D(3), layers.ReLU())
     x = pixels()
     before, config, weights = np.asarray(model(x)), model.get_config(), model.get_weights()
@@ -255,7 +255,7 @@ def test_the_model_and_the_random_state_are_not_touched():
         np.testing.assert_array_equal(a, b)
 
 
-def test_later_changes_of_the_model_do_not_reach_folded_layers():
+def test_later_changes_of_the_model_do_not_change_folded_layers():
     model = chain(conv(), layers.BatchNormalization())
     folded = fold_batch_norm(model)
     before = np.asarray(folded(pixels()))

@@ -92,7 +92,7 @@ def test_an_error_inside_restores_the_state_of_keras(keras):
 
 
 @pytest.mark.slow
-def test_threads_do_not_mix_up_the_random_state(images):
+def test_threads_restore_the_random_state(images):
     labels = np.arange(8) % 2
     classifiers = [
         TransferClassifier("tiny", image_size=32, weights=None, random_state=seed, cache=None).fit(

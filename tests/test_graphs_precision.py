@@ -55,7 +55,7 @@ def test_the_result_is_close_and_float32(model):
     np.testing.assert_allclose(low, full, atol=0.02 * np.abs(full).max())
 
 
-def test_the_model_and_the_random_state_are_not_touched(model):
+def test_the_model_and_the_random_state_are_not_changed(model):
     config, weights, state = model.get_config(), model.get_weights(), random.getstate()
     lower_precision(model)
     assert random.getstate() == state

@@ -114,7 +114,7 @@ def model():
     return keras.Model(inputs, layers.Add(name="sum")([x, inputs]))
 
 
-def test_nodes_by_depth(model):
+def test_nodes_by_depth_returns_the_calls_in_order(model):
     depths = _private.nodes_by_depth(model)
     calls = [node.operation.name for depth in sorted(depths) for node in depths[depth]][:3]
     assert calls == ["sum", "shared", "shared"], (
@@ -123,7 +123,7 @@ def test_nodes_by_depth(model):
     )
 
 
-def test_parts_of_a_node(model):
+def test_a_node_has_arguments_and_outputs(model):
     """Check the public but undocumented attributes of nodes that `graphs/walking.py` reads."""
     last = _private.nodes_by_depth(model)[0][0]
     numbers = {id(tensor): number for number, tensor in enumerate(last.input_tensors)}
@@ -136,7 +136,7 @@ def test_parts_of_a_node(model):
     assert last.arguments.kwargs == {}, problem
 
 
-def test_maker_of_a_tensor_and_inputs_of_its_call(model):
+def test_a_tensor_leads_to_its_operation_and_the_inputs_of_the_call(model):
     shared = model.get_layer("shared")
     operation, number = _private.maker_of(model.get_layer("sum").input[0])
     problem = (
@@ -158,7 +158,7 @@ class Scaled(keras.Layer):
         return x * self.factor
 
 
-def test_constructor_arguments():
+def test_constructor_arguments_are_recorded():
     assert _private.constructor_arguments(Scaled(3, name="scaled"))["factor"] == 3, (
         "Layer._auto_config has changed: layers of the user's own whose get_config lacks arguments "
         "cannot be copied, as model_ and trainable_layers need"
@@ -166,7 +166,7 @@ def test_constructor_arguments():
     assert _private.constructor_arguments(Scaled(object())) is None
 
 
-def test_exchange_keras_state():
+def test_keras_state_is_exchanged():
     keras.layers.Dense(1)
     before = _private.exchange_keras_state(_private.fresh_keras_state())
     try:
@@ -199,7 +199,7 @@ print(states + [_private.is_tensorflow_running()])
 
 @on_tensorflow
 @pytest.mark.slow
-def test_is_tensorflow_running():
+def test_running_tensorflow_is_recognised():
     done = subprocess.run(
         [sys.executable, "-c", STARTED.format(path=str(ROOT.parent))],
         env=os.environ,
@@ -251,7 +251,7 @@ def test_a_compiled_training_step_is_freed():
 
 
 @on_tensorflow
-def test_gradients_that_are_missing_are_left_out():
+def test_missing_gradients_are_omitted():
     optimizer = keras.optimizers.SGD()
     _private.take_gradients_as_they_are(optimizer)
     pairs = optimizer._all_reduce_sum_gradients([(1.0, "kernel"), (None, "bias")])
@@ -259,8 +259,8 @@ def test_gradients_that_are_missing_are_left_out():
 
 
 @on_tensorflow
-def test_forget_kernels():
-    """Check `_private.forget_kernels` by the number of kernels that TensorFlow reports."""
+def test_kernels_can_be_released():
+    """Check `_private.forget_kernels`: TensorFlow has the method, and computes after its call."""
     from tensorflow.python.eager import context
 
     variable = keras.Variable(np.ones(7, "float32"))

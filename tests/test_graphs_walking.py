@@ -1,4 +1,4 @@
-"""Walking Keras graphs and running them again on other tensors."""
+"""Walking Keras graphs and replaying them on other tensors."""
 
 import keras
 import numpy as np
@@ -55,7 +55,7 @@ def layer_names(model):
 # --- functional
 
 
-def test_functional_models_are_returned_as_they_are():
+def test_functional_models_are_returned_unchanged():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     assert functional(model) is model
@@ -70,7 +70,7 @@ def test_built_sequential_becomes_functional_and_shares_its_layers():
     assert_same(model, graph, images(3, 4))
 
 
-def test_sequential_built_by_data_is_functional_too():
+def test_a_sequential_model_built_by_data_becomes_functional():
     model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
     model(images(3, 4))
     assert_same(model, functional(model), images(3, 4))
@@ -187,7 +187,7 @@ def test_several_inputs_and_outputs_keep_their_order():
     assert_same(model, again, [images(3, 4), images(3, 3)])
 
 
-def test_nested_model_with_several_inputs_and_outputs():
+def test_a_nested_model_with_several_inputs_and_outputs_becomes_flat():
     a, b = keras.Input((4,)), keras.Input((4,))
     inner = keras.Model([a, b], [layers.Subtract()([a, b]), layers.Dense(4)(b)])
     x, y = keras.Input((4,)), keras.Input((4,))
@@ -212,7 +212,7 @@ def test_keyword_arguments_are_kept():
     assert_same(model, replayed(model), [images(2, 5, 8), images(2, 6, 8)])
 
 
-def test_replay_on_another_size():
+def test_replay_accepts_another_size():
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, layers.Conv2D(2, 3)(inputs))
     again = replayed(model, (8, 6, 3))
@@ -220,7 +220,7 @@ def test_replay_on_another_size():
     assert_same(model, again, images(2, 8, 6, 3))
 
 
-def test_operations_can_be_replaced_inside_nested_models_too():
+def test_operations_inside_nested_models_are_replaced():
     inputs = keras.Input((4,))
     inner = keras.Model(inputs, layers.ReLU()(inputs))
     outer = keras.Input((4,))

@@ -89,7 +89,7 @@ def test_tokens_are_pooled(rng):
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "flatten"])
-def test_vectors_are_returned_as_they_are(pooling):
+def test_vectors_are_returned_unchanged(pooling):
     vectors = keras.Input((5,))
     assert pool(vectors, pooling) is vectors
 
@@ -159,7 +159,7 @@ def test_the_loaded_classifier_gives_the_same_output(backbone, preprocessing, pi
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
 
 
-def test_the_features_are_not_touched(pixels):
+def test_the_features_are_not_changed(pixels):
     features = features_of()
     before, weights = np.asarray(features(pixels)), features.get_weights()
     model = with_linear_head(features, **head_for(features))
@@ -171,7 +171,7 @@ def test_the_features_are_not_touched(pixels):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_random_state_is_not_touched():
+def test_the_random_state_is_not_changed():
     features = features_of("mobilenet_v2_035")
     state = random.getstate()
     with_linear_head(features, **head_for(features))

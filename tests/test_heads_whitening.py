@@ -101,7 +101,7 @@ def test_whitening_changes_images_less_than_its_rotations(rng):
     st.integers(0, 99),
 )
 def test_the_matrix_equals_that_of_the_textbook(n, size, epsilon, seed):
-    pixels = pictures(n, size, seed)  # with fewer images than values, and with more
+    pixels = pictures(n, size, seed)  # fewer or more images than values
     scaling = fit_pixel_scaling("zca", pixels, epsilon=epsilon)
     expected = matrix(pixels, epsilon)
     np.testing.assert_allclose(scaling.factor, expected, atol=1e-6 * np.abs(expected).max())
@@ -160,7 +160,7 @@ def test_pixels_need_not_be_contiguous(kind):
 
 
 @kinds
-def test_training_pixels_are_not_touched(kind):
+def test_training_pixels_are_not_changed(kind):
     for pixels in (pictures(30), pictures(80).astype(np.float32)):
         kept, weights = pixels.copy(), np.ones(len(pixels))
         pixels.setflags(write=False)
@@ -230,7 +230,7 @@ def test_an_unset_layer_is_an_identity(kind):
 
 
 @kinds
-def test_one_network_serves_many_fits(kind):
+def test_one_network_is_used_for_many_fits(kind):
     inputs = keras.Input((4, 5, 3))
     layer = PixelScaler(kind)
     model = keras.Model(inputs, layer(inputs))

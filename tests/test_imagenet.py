@@ -101,7 +101,7 @@ def by_hand(network, pixels, top=5):
 
 
 def assert_same(found, expected, atol=1e-3):
-    """The same classes and probabilities; classes that are equally probable may change places.
+    """Check for equal classes and probabilities; equally probable classes may change places.
 
     The random network magnifies rounding.
     """
@@ -110,7 +110,7 @@ def assert_same(found, expected, atol=1e-3):
         np.testing.assert_allclose([e[2] for e in row], [e[2] for e in wanted], atol=atol)
         probabilities = {tuple(entry[:2]): entry[2] for entry in wanted}
         for *name, probability in row:
-            # A class that is not among the best of `expected` is as probable as the last of them.
+            # A class outside the best of `expected` is as probable as the last of these.
             assert probability == pytest.approx(
                 probabilities.get(tuple(name), wanted[-1][2]), abs=atol
             )
@@ -193,13 +193,13 @@ class TestPredictions:
         assert result[70:] == result[:5]
         assert len({row[0].probability for row in result}) > 30
 
-    def test_input_is_not_touched(self, pixels):
+    def test_input_is_not_changed(self, pixels):
         image = pixels.astype(np.float32)
         image.flags.writeable = False
         predict(image)
         np.testing.assert_array_equal(image, pixels)
 
-    def test_resize_modes_differ(self, weights, rng):
+    def test_resize_modes_give_different_predictions(self, weights, rng):
         wide = rng.integers(0, 256, (1, 32, 96, 3), dtype=np.uint8)
         results = [predict(wide, weights, resize=mode) for mode in ("crop", "stretch", "pad")]
         assert all(a != b for a, b in zip(results, results[1:] + results[:1], strict=True))
@@ -239,20 +239,20 @@ class TestPredictions:
 
 class TestParameters:
     @pytest.mark.parametrize("top", [0, -1, 1001, 1.0, True, None, "5", np.nan, [5]])
-    def test_top(self, top, pixels):
+    def test_an_invalid_top_raises_an_error(self, top, pixels):
         with pytest.raises(
             InvalidParameterError, match="top must be a whole number from 1 to 1000"
         ):
             predict(pixels, top=top)
 
     @pytest.mark.parametrize("backbone", ["tiny", None, 3, b"vgg16", ["vgg16"], keras.Sequential()])
-    def test_backbone(self, backbone, pixels):
+    def test_an_invalid_backbone_raises_an_error(self, backbone, pixels):
         with pytest.raises(
             InvalidParameterError, match=r"keras\.applications, such as 'mobilenet_v2', .* Got "
         ):
             predict_imagenet(backbone, pixels)
 
-    def test_unknown_backbone(self, pixels):
+    def test_an_unknown_backbone_raises_an_error(self, pixels):
         with pytest.raises(UnknownBackboneError, match="did you mean .*mobilenet_v2"):
             predict_imagenet("mobilenetv22", pixels)
 
@@ -261,7 +261,7 @@ class TestParameters:
         assert len(predict_imagenet("MobileNetV2", pixels[:1], weights=None, image_size=32)) == 1
 
     @pytest.mark.parametrize("image_size", [160.0, True, 0, -32, (32,), "224", 31])
-    def test_image_size(self, image_size, pixels):
+    def test_an_invalid_image_size_raises_an_error(self, image_size, pixels):
         with pytest.raises(InvalidParameterError, match="image_size must be None, a whole number"):
             predict_imagenet(NAME, pixels, weights=None, image_size=image_size)
 
@@ -274,7 +274,9 @@ class TestParameters:
             ("nasnet_large", 224, "331 for"),
         ],
     )
-    def test_sizes_without_imagenet_weights(self, backbone, image_size, sizes, pixels):
+    def test_sizes_without_imagenet_weights_raise_an_error(
+        self, backbone, image_size, sizes, pixels
+    ):
         with pytest.raises(InvalidParameterError, match=f"image_size must be {sizes}"):
             predict_imagenet(backbone, pixels, image_size=image_size)
 

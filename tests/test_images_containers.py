@@ -93,7 +93,7 @@ def test_small_overshoot_is_clipped_and_larger_is_an_error(tmp_path, high, kind)
         loaded(-0.1, 1.001)
 
 
-def test_lists_of_opened_images_stay_as_they_are(tmp_path):
+def test_lists_of_opened_images_are_not_changed(tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for number, path in enumerate(paths):
         Image.new("RGB", (300, 300), (number, 9, 9)).save(path)

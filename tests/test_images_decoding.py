@@ -77,7 +77,7 @@ class TestModes:
         assert difference.max() <= most
         assert difference.mean() <= mean
 
-    def test_adobe_cmyk_with_black(self):
+    def test_black_cmyk_becomes_black(self):
         result = decode_image(Image.new("CMYK", (2, 2), (0, 0, 0, 255)))
         assert not result.any()
 
@@ -112,7 +112,7 @@ class TestModes:
         assert expected.max() == 177
 
     @pytest.mark.parametrize("transparency", [1, b"\xff\x00", b"\xff\x80"])
-    def test_palette_with_transparency(self, transparency):
+    def test_a_transparent_palette_colour_is_blended_with_white(self, transparency):
         image = Image.new("P", (2, 1))
         image.putpalette([10, 20, 30, 40, 50, 60])
         image.putpixel((1, 0), 1)
@@ -161,13 +161,13 @@ class TestModes:
             decode_image(image)
 
     @pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "F"])
-    def test_given_range(self, mode):
+    def test_the_given_range_is_applied(self, mode):
         image = Image.new(mode, (2, 1), (60,) * 3 if mode == "RGB" else 60)
         np.testing.assert_array_equal(
             decode_image(image, pixel_range=(10, 110)), np.full((1, 2, 3), 127.5)
         )
 
-    def test_minmax(self, smooth):
+    def test_minmax_stretches_to_0_and_255(self, smooth):
         dark = decode_image(Image.fromarray(smooth // 4), pixel_range="minmax")
         assert (dark.min(), dark.max()) == (0, 255)
 
@@ -238,16 +238,16 @@ class TestFormats:
         allowed = 12 if kind in LOSSY else 0
         assert np.abs(result.astype(int) - smooth).mean() <= allowed
 
-    def test_cmyk_jpeg(self, smooth):
+    def test_a_cmyk_jpeg_is_decoded(self, smooth):
         contents = encoded(Image.fromarray(smooth).convert("CMYK"), "JPEG", quality=100)
         assert np.abs(decode_image(contents).astype(int) - smooth).mean() < 2
 
-    def test_gray_jpeg(self, smooth):
+    def test_a_gray_jpeg_is_decoded(self, smooth):
         contents = encoded(Image.fromarray(smooth[..., 0]), "JPEG", quality=100)
         assert np.abs(decode_image(contents).astype(int) - smooth[..., :1]).max() < 6
 
     @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO", "AVIF"])
-    def test_first_frame_of_many(self, kind, smooth):
+    def test_the_first_of_many_frames_is_decoded(self, kind, smooth):
         if kind not in Image.SAVE_ALL:
             pytest.skip(f"this Pillow cannot write several frames of {kind}")
         if kind == "MPO" and PILLOW < (11, 3):
@@ -260,7 +260,7 @@ class TestFormats:
         assert np.abs(decode_image(contents).astype(int) - smooth).mean() < 12
 
     @pytest.mark.parametrize("order", ["<u2", ">u2"])
-    def test_16_bit_tiff_of_either_byte_order(self, order, tmp_path):
+    def test_16_bit_tiff_of_either_byte_order_is_decoded(self, order, tmp_path):
         numbers = (np.arange(64).reshape(8, 8) * 1000).astype(order)
         file = tmp_path / "deep.tif"
         Image.frombytes("I;16B" if order == ">u2" else "I;16", (8, 8), numbers.tobytes()).save(file)
@@ -275,12 +275,12 @@ class TestFormats:
             assert result.dtype == np.float32
             np.testing.assert_allclose(result[..., 0], numbers / 257, rtol=1e-6)
 
-    def test_float_tiff(self):
+    def test_a_float_tiff_is_decoded(self):
         numbers = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
         result = decode_image(encoded(Image.fromarray(numbers), "TIFF"))
         np.testing.assert_allclose(result[..., 0], numbers * 255, rtol=1e-6)
 
-    def test_lab_tiff(self):
+    def test_a_lab_tiff_is_decoded(self):
         image = Image.new("LAB", (4, 4), (255, 128, 128))
         assert decode_image(encoded(image, "TIFF")).min() >= 250
 
@@ -299,7 +299,7 @@ class TestFormats:
         expected[1, 2] = 255
         np.testing.assert_array_equal(result, expected)
 
-    def test_16_bit_rgb_png(self, smooth):
+    def test_a_16_bit_rgb_png_is_decoded(self, smooth):
         def chunk(kind, data):
             crc = struct.pack(">I", zlib.crc32(kind + data))
             return struct.pack(">I", len(data)) + kind + data + crc
@@ -328,7 +328,7 @@ class TestSources:
         Image.fromarray(smooth).save(file, "PNG")
         np.testing.assert_array_equal(decode_image(file), smooth)
 
-    def test_a_lazily_opened_image(self, smooth, tmp_path):
+    def test_a_lazily_opened_image_is_decoded(self, smooth, tmp_path):
         Image.fromarray(smooth).save(tmp_path / "a.png")
         with Image.open(tmp_path / "a.png") as image:
             np.testing.assert_array_equal(decode_image(image), smooth)
@@ -408,26 +408,26 @@ class TestReducedJPEG:
 
 
 class TestErrors:
-    def test_text_file_named_png(self, tmp_path):
+    def test_a_text_file_named_png_is_an_error(self, tmp_path):
         file = tmp_path / "notes.png"
         file.write_text("not a picture")
         with pytest.raises(ImageReadError, match=r"expected an image file, got .* no known image"):
             decode_image(file)
 
-    def test_empty_file(self, tmp_path):
+    def test_an_empty_file_is_an_error(self, tmp_path):
         (tmp_path / "empty.jpg").touch()
         with pytest.raises(ImageReadError, match="expected an image file"):
             decode_image(tmp_path / "empty.jpg")
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
     @pytest.mark.parametrize("kept", [0.9, 0.5])
-    def test_truncated_file(self, kind, kept, rng):
+    def test_a_truncated_file_is_an_error(self, kind, kept, rng):
         noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
         contents = encoded(noise, kind)
         with pytest.raises(ImageReadError, match=r"expected a whole image, got|no known image"):
             decode_image(contents[: int(len(contents) * kept)])
 
-    def test_decompression_bomb(self, monkeypatch, smooth):
+    def test_a_decompression_bomb_is_an_error(self, monkeypatch, smooth):
         contents = encoded(Image.fromarray(smooth), "PNG")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIDE)
         with pytest.raises(ImageReadError, match=r"decompression bomb.*MAX_IMAGE_PIXELS"):
@@ -435,15 +435,15 @@ class TestErrors:
         with pytest.raises(ImageReadError, match=r"decompression bomb.*MAX_IMAGE_PIXELS"):
             header(Contents(contents))
 
-    def test_folder(self, tmp_path):
+    def test_a_folder_is_an_error(self, tmp_path):
         with pytest.raises(ImageReadError, match="expected an image file, got a folder"):
             decode_image(tmp_path)
 
-    def test_missing_file(self, tmp_path):
+    def test_a_missing_file_is_an_error(self, tmp_path):
         with pytest.raises(MissingImageError, match="expected a file, got a path where"):
             decode_image(tmp_path / "none.png")
 
-    def test_closed_image(self, smooth, tmp_path):
+    def test_a_closed_image_is_an_error(self, smooth, tmp_path):
         Image.fromarray(smooth).save(tmp_path / "a.png")
         with Image.open(tmp_path / "a.png") as image:
             pass

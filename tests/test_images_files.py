@@ -215,7 +215,7 @@ def test_a_file_with_a_wrong_reported_size_is_read_whole(path, monkeypatch):
 
 @given(st.binary(min_size=1, max_size=300), st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_large_file_reads_as_a_small_one(data, draw):
+def test_a_large_file_gives_the_bytes_of_its_content(data, draw):
     """Reads in any order give the right bytes; the blocks have seven bytes."""
     plain = io.BytesIO(data)
     block, files.BLOCK = files.BLOCK, 7

@@ -243,7 +243,7 @@ class TestEnds:
 class TestExtremeSquareCrops:
     @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([(), (1,), (3,)]))
     @settings(max_examples=100, deadline=None)
-    def test_squares_at_both_ends(self, height, width, channels):
+    def test_extreme_squares_are_views_of_both_ends(self, height, width, channels):
         image = np.arange(height * width).reshape(height, width, *[1] * len(channels))
         image = np.broadcast_to(image, (height, width, *channels))
         first, last = extreme_square_crops(image)
@@ -256,12 +256,12 @@ class TestExtremeSquareCrops:
         seen = np.union1d(first, last)
         assert (len(seen) == height * width) == (max(height, width) <= 2 * side)
 
-    def test_left_and_right_of_a_wide_image(self):
+    def test_a_wide_image_gives_its_left_and_right_square(self):
         first, last = extreme_square_crops(np.arange(10).reshape(2, 5))
         np.testing.assert_array_equal(first, [[0, 1], [5, 6]])
         np.testing.assert_array_equal(last, [[3, 4], [8, 9]])
 
-    def test_top_and_bottom_of_a_tall_image(self):
+    def test_a_tall_image_gives_its_top_and_bottom_square(self):
         first, last = extreme_square_crops(np.arange(10).reshape(5, 2))
         np.testing.assert_array_equal(first, [[0, 1], [2, 3]])
         np.testing.assert_array_equal(last, [[6, 7], [8, 9]])
@@ -282,7 +282,7 @@ def test_reduction_stays_well_above_the_target_size(height, width, side):
     ("source", "side", "factor"),
     [((864, 1152), 224, 2), ((864, 1152), 160, 1), ((3000, 4000), 224, 4), ((850, 1280), 224, 1)],
 )
-def test_photographs_of_one_and_twelve_megapixels(source, side, factor):
+def test_photographs_of_one_and_twelve_megapixels_have_these_factors(source, side, factor):
     assert reduction_factor(source, side) == factor
 
 

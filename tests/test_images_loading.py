@@ -56,7 +56,7 @@ def assert_both_are_named(error, damaged):
 
 
 class TestDigests:
-    def test_are_in_order(self, files):
+    def test_the_order_is_kept(self, files):
         source = check_images(files)
         assert content_digests(source) == [source.look(i).digest for i in range(len(files))]
         assert content_digests(source[::-2]) == content_digests(source)[::-2]
@@ -86,11 +86,11 @@ class TestDigests:
         assert "2 of 50 images cannot be used" in str(raised.value)
         assert f"2 images: 3 ({files[3]}), 44 ({files[44]}): " in str(raised.value)
 
-    def test_positions_in_a_slice_are_those_of_the_caller(self, damaged):
+    def test_the_error_gives_positions_in_all_of_x(self, damaged):
         with pytest.raises(ImageReadError, match=r"1 of 6 .*\n  image 7 "):
             content_digests(check_images(damaged)[5:11])
 
-    def test_values_of_arrays_are_named(self):
+    def test_the_error_names_values_of_arrays(self):
         X = [np.full((2, 2), 100.0), np.full((2, 2), 300.0)]
         with pytest.raises(ImageError, match="image 1: expected float64 pixels of at most 255"):
             content_digests(check_images(X))
@@ -98,7 +98,7 @@ class TestDigests:
 
 class TestBatches:
     @pytest.mark.parametrize("size", [1, 7, 50, 64])
-    def test_are_in_order(self, files, size):
+    def test_the_order_is_kept(self, files, size):
         source = check_images(files)
         batches = list(load_batches(source, in_batches(50, size), SIZE, "crop"))
         assert [len(batch) for batch in batches] == [len(b) for b in in_batches(50, size)]

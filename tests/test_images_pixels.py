@@ -122,7 +122,7 @@ def test_every_shape_becomes_rgb(shape, dtype):
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("pixel_range", [None, (0, 1), "minmax", ValueRange(0, 255)])
-def test_the_error_names_values_that_are_not_numbers(dtype, value, pixel_range):
+def test_the_error_names_values_that_are_not_finite(dtype, value, pixel_range):
     with pytest.raises(ImageError, match="expected finite pixel values, got NaN or infinity"):
         to_rgb(gray(0, value, dtype=dtype), pixel_range)
 
@@ -148,23 +148,23 @@ class TestAlpha:
     def test_half_transparent_is_half_white(self):
         np.testing.assert_array_equal(to_rgb(np.array([[[0, 0, 0, 51]]], np.uint8)), [[[204] * 3]])
 
-    def test_gray_with_alpha(self):
+    def test_gray_with_alpha_is_blended_with_white(self):
         result = to_rgb(np.array([[[0, 51], [7, 255]]], np.uint8))
         np.testing.assert_array_equal(red(result), [[204, 7]])
 
     def test_wholly_transparent_floats_are_white(self):
         np.testing.assert_array_equal(to_rgb(np.zeros((2, 2, 4))), np.full((2, 2, 3), 255))
 
-    def test_float_colours_to_255_with_alpha_to_1(self):
+    def test_float_colours_up_to_255_may_have_alpha_up_to_1(self):
         pixels = np.array([[[200.0, 100, 0, 1], [200, 100, 0, 0.5]]])
         np.testing.assert_array_equal(to_rgb(pixels)[0, 0], [200, 100, 0])
         np.testing.assert_allclose(to_rgb(pixels)[0, 1], [228, 178, 128], atol=0.51)
 
-    def test_uint16_alpha_is_on_its_own_scale(self):
+    def test_uint16_alpha_has_its_own_scale(self):
         pixels = np.array([[[0, 65535], [0, 0]]], np.uint16)
         np.testing.assert_array_equal(red(to_rgb(pixels)), [[0, 255]])
 
-    def test_fractions_survive_blending(self):
+    def test_blending_keeps_fractions(self):
         result = to_rgb(np.array([[[0.1, 1.0], [0.1, 0.123]]]))
         assert result.dtype == np.float32
         np.testing.assert_allclose(red(result), [[25.5, 255 * (0.0123 + 0.877)]], rtol=1e-6)
@@ -196,7 +196,7 @@ class TestPixelRange:
             to_rgb(gray(50, value), (10, 100))
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-    def test_minmax_stretches(self, dtype):
+    def test_minmax_stretches_to_0_and_255(self, dtype):
         np.testing.assert_array_equal(
             red(to_rgb(gray(10, 60, 110, dtype=dtype), "minmax")), [[0, 127.5, 255]]
         )
@@ -271,7 +271,7 @@ def images(draw):
 
 @given(images(), st.sampled_from([None, "minmax"]))
 @settings(max_examples=150, deadline=None)
-def test_result_is_rgb_from_0_to_255_and_input_is_untouched(image, pixel_range):
+def test_the_result_is_rgb_from_0_to_255_and_the_input_is_not_changed(image, pixel_range):
     before = image.copy()
     image.flags.writeable = False
     result = to_rgb(image, pixel_range)
@@ -287,7 +287,7 @@ def test_result_is_rgb_from_0_to_255_and_input_is_untouched(image, pixel_range):
     st.sampled_from(["minmax", (-(2.0**100), 2.0**100)]),
 )
 @settings(max_examples=100, deadline=None)
-def test_brighter_never_becomes_darker(image, pixel_range):
+def test_brighter_values_never_become_darker(image, pixel_range):
     result = red(to_rgb(image, pixel_range)).ravel()
     assert (np.diff(result[np.argsort(image, axis=None)].astype(float)) >= 0).all()
     assert result.min() >= 0
@@ -296,6 +296,6 @@ def test_brighter_never_becomes_darker(image, pixel_range):
 
 @given(images().filter(lambda image: image.ndim == 2))
 @settings(max_examples=60, deadline=None)
-def test_gray_is_the_same_with_and_without_a_channel(image):
+def test_gray_gives_the_same_with_and_without_a_channel_axis(image):
     np.testing.assert_array_equal(to_rgb(image), to_rgb(image[..., None]))
     np.testing.assert_array_equal(to_rgb(image), to_rgb(np.stack([image] * 3, axis=-1)))

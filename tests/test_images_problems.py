@@ -41,7 +41,7 @@ def png(number=0):
 
 
 class TestGroups:
-    def test_equal_faults_are_one_line_with_a_count_and_the_first_few(self):
+    def test_equal_faults_share_one_line_with_a_count_and_the_first_few(self):
         error = error_of([Problem(2 * n, ImageError("bad")) for n in range(300)], 1000)
         lines = str(error).splitlines()
         assert lines[:2] == [

@@ -61,7 +61,7 @@ def objects(items, *shape):
 class TestKinds:
     @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 6, 5, 1), (4, 6, 5, 3), (4, 6, 5, 4)])
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float16, float])
-    def test_arrays(self, shape, dtype):
+    def test_arrays_are_accepted_without_a_copy(self, shape, dtype):
         X = np.ones(shape, dtype)
         source = check_images(X)
         assert len(source) == 4
@@ -69,17 +69,17 @@ class TestKinds:
         assert np.shares_memory(source.items, X), "copied"
 
     @pytest.mark.parametrize("order", ["C", "F"])
-    def test_arrays_of_either_memory_order(self, colours, order):
+    def test_arrays_of_either_memory_order_are_accepted(self, colours, order):
         assert_shows(check_images(np.array(colours, order=order)), colours)
         assert_shows(check_images(np.array(colours / 255, order=order)), colours)
 
     @pytest.mark.parametrize("image_shape", [(5, 7, 3), [5, 7, 3], np.array([5, 7, 3])])
-    def test_rows(self, colours, image_shape):
+    def test_rows_are_accepted(self, colours, image_shape):
         rows = colours.reshape(6, -1)
         assert_shows(check_images(rows, image_shape=image_shape), colours)
 
     @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (8, 4), (2, 4, 3), (4, 4, 4), (6, 6, 1)])
-    def test_rows_of_any_image_shape(self, shape, rng):
+    def test_rows_of_any_image_shape_are_accepted(self, shape, rng):
         rows = rng.integers(0, 256, (3, np.prod(shape)), dtype=np.uint8)
         source = check_images(rows, image_shape=shape)
         assert source.load(0).shape == (*shape[:2], 3)
@@ -100,7 +100,7 @@ class TestKinds:
             (36, (6, 6)),
         ],
     )
-    def test_rows_of_an_inferred_shape(self, length, shape, rng):
+    def test_rows_of_an_inferred_shape_are_accepted(self, length, shape, rng):
         rows = rng.integers(0, 256, (2, length), dtype=np.uint8)
         source = check_images(rows, image_shape="infer")
         np.testing.assert_array_equal(source.item(1), rows[1].reshape(shape))
@@ -116,15 +116,15 @@ class TestKinds:
         rows = colours.reshape(6, -1).astype(object)
         assert_shows(check_images(rows, image_shape=(5, 7, 3)), colours)
 
-    def test_rows_as_nested_lists(self):
+    def test_rows_as_nested_lists_are_accepted(self):
         rows = [[0, 255, 255, 0], [255, 255, 0, 0]]
         source = check_images(rows, image_shape=(2, 2))
         np.testing.assert_array_equal(source.load(1)[..., 0], [[255, 255], [0, 0]])
 
-    def test_images_as_nested_lists(self, colours):
+    def test_images_as_nested_lists_are_accepted(self, colours):
         assert_shows(check_images(colours.tolist()), colours)
 
-    def test_rows_as_a_data_frame(self, colours):
+    def test_rows_as_a_data_frame_are_accepted(self, colours):
         pd = pytest.importorskip("pandas")
         frame = pd.DataFrame(colours.reshape(6, -1), index=list("fedcba"))
         assert_shows(check_images(frame, image_shape=(5, 7, 3)), colours)
@@ -143,17 +143,17 @@ class TestKinds:
         }.items(),
         ids=lambda kind: kind[0],
     )
-    def test_paths(self, kind, paths, colours):
+    def test_paths_are_accepted(self, kind, paths, colours):
         assert_shows(check_images(kind[1](paths)), colours)
 
     @pytest.mark.skipif(
         not hasattr(np.dtypes, "StringDType"), reason="this NumPy has no StringDType"
     )
-    def test_paths_in_numpy_strings(self, paths, colours):
+    def test_paths_in_numpy_strings_are_accepted(self, paths, colours):
         names = np.array([str(path) for path in paths], dtype=np.dtypes.StringDType())
         assert_shows(check_images(names), colours)
 
-    def test_paths_in_pandas(self, paths, colours):
+    def test_paths_in_pandas_are_accepted(self, paths, colours):
         pd = pytest.importorskip("pandas")
         names = [str(path) for path in paths]
         shuffled = pd.Series(names, index=[5, 3, 1, 0, 2, 4])
@@ -166,32 +166,32 @@ class TestKinds:
             images = [opened.enter_context(Image.open(path)) for path in paths]
             assert_shows(check_images(pd.Series(images)), colours)
 
-    def test_paths_in_polars(self, paths, colours):
+    def test_paths_in_polars_are_accepted(self, paths, colours):
         pl = pytest.importorskip("polars")
         assert_shows(check_images(pl.Series([str(path) for path in paths])), colours)
 
-    def test_a_path_like_object_of_bytes(self, paths, colours):
+    def test_a_path_like_object_of_bytes_is_accepted(self, paths, colours):
         class BytesPath:
             def __fspath__(self):
                 return os.fsencode(paths[0])
 
         assert_shows(check_images([BytesPath()]), colours[:1])
 
-    def test_mixed(self, paths, colours):
+    def test_kinds_may_be_mixed(self, paths, colours):
         X = [paths[0], str(paths[1]), Image.open(paths[2]), colours[3], colours[4] / 255]
         assert_shows(check_images(X), colours[:5])
         assert_shows(check_images(objects(X)), colours[:5])
 
-    def test_arrays_of_different_sizes_and_depths(self, rng):
+    def test_arrays_of_different_sizes_and_depths_are_accepted(self, rng):
         sizes = [(4, 5, 3), (6, 3), (2, 2, 1), (3, 3, 4)]
         X = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
         shapes = [image.shape for image in loaded(check_images(X))]
         assert shapes == [(4, 5, 3), (6, 3, 3), (2, 2, 3), (3, 3, 3)]
 
-    def test_a_list_of_arrays_of_one_size(self, colours):
+    def test_a_list_of_arrays_of_one_size_is_accepted(self, colours):
         assert_shows(check_images(list(colours)), colours)
 
-    def test_other_array_types(self, colours):
+    def test_other_array_types_are_accepted(self, colours):
         class Tensor:
             def __init__(self, values):
                 self.values = values
@@ -212,7 +212,7 @@ class TestKinds:
                 expected = check_images(colours).load(2, (4, 4), mode)
                 np.testing.assert_array_equal(check_images(X).load(2, (4, 4), mode), expected)
 
-    def test_read_only_input_is_untouched(self, colours):
+    def test_read_only_input_is_not_changed(self, colours):
         for X in (colours, colours / 300, colours.astype(np.uint16) * 257):
             before = X.copy()
             X.flags.writeable = False
@@ -295,7 +295,7 @@ class TestSlicing:
         ],
     )
     @pytest.mark.parametrize("kind", ["paths", "colours"])
-    def test_keys(self, key, positions, kind, request):
+    def test_slices_masks_and_indices_select_images(self, key, positions, kind, request):
         source = check_images(request.getfixturevalue(kind))[key]
         assert_shows(source, request.getfixturevalue("colours")[positions])
 
@@ -376,7 +376,7 @@ class TestDigest:
         source = check_images(colours)
         assert source[[4]].look(0).digest == source.look(4).digest
 
-    def test_text_file(self, tmp_path):
+    def test_a_text_file_is_an_error(self, tmp_path):
         (tmp_path / "a.png").write_text("text")
         with pytest.raises(ImageReadError, match="no known image format"):
             digest(tmp_path / "a.png")
@@ -422,7 +422,7 @@ class TestDecidedRange:
         source = check_images(np.ones((2, 4, 5)), pixel_range=given_range)
         assert source.decided_range() == given_range
 
-    def test_only_the_images_of_a_slice_count(self):
+    def test_only_the_images_of_a_slice_decide_the_range(self):
         X = np.zeros((3, 4, 5))
         X[0], X[1:] = 200, 0.5
         assert check_images(X).decided_range() == ValueRange(0, 255)
@@ -550,7 +550,7 @@ def test_hostile_input_gets_a_clear_message(name):
 
 
 class TestHostilePaths:
-    def test_a_folder(self, tmp_path):
+    def test_a_folder_is_an_error(self, tmp_path):
         for X in (tmp_path, str(tmp_path)):
             with pytest.raises(ImageError, match="load_image_folder reads a folder"):
                 check_images(X)
@@ -583,13 +583,13 @@ class TestHostilePaths:
         with pytest.raises(ImageError, match=r"1 of 2 .*\n  image 1: expected a path.* got"):
             check_images(pd.Series([str(paths[0]), missing]))
 
-    def test_empty_series(self):
+    def test_an_empty_series_is_an_error(self):
         pd = pytest.importorskip("pandas")
         for X in (pd.Series([], dtype=object), pd.Series([], dtype=float), pd.DataFrame()):
             with pytest.raises(ImageError, match="X is empty"):
                 check_images(X)
 
-    def test_broken_link(self, tmp_path):
+    def test_a_broken_link_is_an_error(self, tmp_path):
         link = tmp_path / "link.png"
         link.symlink_to(tmp_path / "gone.png")
         with pytest.raises(MissingImageError, match=r"link\.png"):
@@ -604,17 +604,17 @@ class TestParameters:
             *(("8", "8"), (None, 8), (np.inf, 8), (np.nan, 8), [], {}),
         ],
     )
-    def test_bad_image_shape(self, bad):
+    def test_an_invalid_image_shape_is_an_error(self, bad):
         with pytest.raises(InvalidParameterError, match=r"image_shape must be \(h, w\) or") as it:
             check_images(np.zeros((2, 64)), image_shape=bad)
         assert repr(bad) in str(it.value)
 
-    def test_rows_of_another_length(self):
+    def test_rows_of_another_length_are_an_error(self):
         with pytest.raises(ImageError, match=r"X has 63 features a row, but .* expecting 64"):
             check_images(np.zeros((2, 63)), image_shape=(8, 8))
 
     @pytest.mark.parametrize("bad", ["max", (1, 0), (0,), 255, "01", (0, np.nan)])
-    def test_bad_pixel_range(self, bad):
+    def test_an_invalid_pixel_range_is_an_error(self, bad):
         with pytest.raises(InvalidParameterError, match="pixel_range must be None"):
             check_images(np.zeros((2, 4, 5)), pixel_range=bad)
 

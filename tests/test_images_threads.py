@@ -40,7 +40,7 @@ def omp(monkeypatch):
         ("0", 1),
     ],
 )
-def test_limit(omp, value, limit):
+def test_the_limit_is_read_from_the_environment(omp, value, limit):
     omp(value)
     assert thread_limit() == limit
 

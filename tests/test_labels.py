@@ -69,19 +69,19 @@ class TestTwoRoots:
         best = [max(zip(row, train.target_names, strict=True))[1] for row in proba]
         assert best == train.target.tolist()
 
-    def test_scores(self, classifier, test):
+    def test_score_and_predict_use_the_names(self, classifier, test):
         assert test.target_names == ["Zebra", "c10", "Ångström"]
         assert classifier.score(test.data, test.target) == 1.0
         assert classifier.predict(test.data).tolist() == test.target.tolist()
 
-    def test_evaluate(self, classifier, test):
+    def test_evaluate_uses_the_names(self, classifier, test):
         evaluation = evaluate(classifier, test.data, test.target)
         assert evaluation.accuracy == 1.0
         assert evaluation.classes.tolist() == ["Zebra", "c1", "c10", "c2", "Ångström"]
         assert evaluation.per_class["support"].tolist() == [3, 0, 3, 0, 3]
         assert "c10" in str(evaluation)
 
-    def test_validation_data(self, train, test):
+    def test_validation_data_use_the_names(self, train, test):
         fitted = new().fit(train.data, train.target, validation_data=(test.data, test.target))
         assert fitted.history_["val_accuracy"][-1] == pytest.approx(1.0)
 
@@ -154,7 +154,7 @@ def renamed(test, known, other):
 
 class TestLookAlikes:
     @pytest.mark.parametrize(("known", "other"), ALIKE)
-    def test_score_warns(self, classifier, test, known, other):
+    def test_score_proposes_the_known_name(self, classifier, test, known, other):
         with pytest.warns(
             TransferclfWarning, match=r"look like a class that is: .* like "
         ) as caught:

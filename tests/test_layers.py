@@ -58,7 +58,7 @@ def test_every_import_in_the_table_is_used():
 
 
 @EACH_MODULE
-def test_rooms_import_what_the_table_allows(path):
+def test_rooms_import_only_rooms_of_the_table(path):
     assert rooms_imported(path) - {room(path)} <= allowed()[room(path)]
 
 

@@ -235,7 +235,7 @@ def test_pickles_give_the_same_predictions_in_a_new_process(tmp_path, in_another
             np.testing.assert_array_equal(found[case], fitted_as(case).predict_proba(OTHERS))
 
 
-def test_the_error_is_also_a_runtime_error(monkeypatch):
+def test_the_error_is_a_runtime_error(monkeypatch):
     from transferclf.graphs import isolation
 
     monkeypatch.setattr(isolation, "_ran_before_fork", True)

@@ -41,7 +41,7 @@ def classifier(**parameters):
 
 class TestDivergence:
     @pytest.mark.parametrize("kind", DIVERGING)
-    def test_a_huge_rate_is_an_error_that_names_it(self, kind):
+    def test_a_huge_learning_rate_raises_an_error_that_names_it(self, kind):
         parameters, rate = DIVERGING[kind]
         diverging = classifier(**parameters, **{rate: 1e36})
         with pytest.raises(DivergenceError, match=rf"learning rate of 1e\+36 .* Set {rate} to a"):

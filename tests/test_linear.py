@@ -224,7 +224,7 @@ def test_remembered_axes_belong_to_one_fold():
         np.testing.assert_array_equal(alone, expected)
 
 
-def test_only_a_few_folds_are_remembered():
+def test_a_limited_number_of_folds_is_remembered():
     from transferclf.heads import linear
 
     for seed in range(linear.FOLDS_KEPT + 3):
