@@ -1,4 +1,4 @@
-"""`model_` as files of other programs: straight after fit, and with what `predict_proba` gives."""
+"""Exported `model_` files: right after fit, with the probabilities of `predict_proba`."""
 
 import contextlib
 import functools
@@ -68,7 +68,7 @@ def fitted_as(kind):
 
 
 def expected(classifier):
-    """The probabilities, and the pixels as the network gets them."""
+    """Return the probabilities, and the pixels that the network gets."""
     side = classifier.prefix_.size[0]
     pixels = PIXELS[:, :side, :side]
     return classifier.predict_proba(pixels.astype(np.uint8)), pixels
@@ -83,7 +83,7 @@ def as_saved_model(model, path):
 
 def as_keras_file(model, path):
     model.save(f"{path}.keras")
-    # The layers are Keras' own, so that no class of this package is needed.
+    # All layers are Keras' own, so loading needs no class of this package.
     loaded = keras.saving.load_model(f"{path}.keras")
     return lambda pixels: loaded.predict(pixels, verbose=0)
 
@@ -95,7 +95,7 @@ def as_onnx_file(model, path):
         warnings.simplefilter("ignore", FutureWarning)  # of NumPy, about Keras' own tf2onnx
         model.export(f"{path}.onnx", format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(f"{path}.onnx")
-    (entry,) = session.get_inputs()  # and no constants beside the pixels
+    (entry,) = session.get_inputs()  # the pixels are the only input
     return lambda pixels: session.run(None, {entry.name: pixels})[0]
 
 
@@ -119,7 +119,7 @@ def as_litert_file(model, path):
     return run
 
 
-# How much each may differ: other runtimes add up in another order.
+# Tolerance of each format: other runtimes add in another order.
 FORMATS = {as_keras_file: 1e-5, as_saved_model: 1e-5, as_onnx_file: 1e-4, as_litert_file: 1e-4}
 
 # EfficientNet has a Normalization layer inside, and takes long to convert.
@@ -128,7 +128,7 @@ SLOW_FORMATS = {"efficientnet": (as_onnx_file,)}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_classifier_is_exported_as_it_predicts(kind, tmp_path):
+def test_exported_models_give_the_probabilities_of_the_classifier(kind, tmp_path):
     classifier = fitted_as(kind)
     probabilities, pixels = expected(classifier)
     assert np.ptp(probabilities) > 1e-3
@@ -143,7 +143,7 @@ def test_every_classifier_is_exported_as_it_predicts(kind, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [as_keras_file, as_onnx_file])
-def test_straight_after_fit(form, tmp_path):
+def test_a_newly_built_model_is_exported_with_the_same_probabilities(form, tmp_path):
     classifier = fitted_as("from nothing")
     classifier._model = None
     probabilities, pixels = expected(classifier)
@@ -152,7 +152,7 @@ def test_straight_after_fit(form, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["caffe", "standardized", "hidden layers"])
-def test_the_whole_model_has_no_tensors_beside_its_weights(kind):
+def test_the_whole_model_has_no_normalization_layers(kind):
     model = fitted_as(kind).model_
     assert not any(isinstance(layer, layers.Normalization) for layer in model.layers)
     probabilities, pixels = expected(fitted_as(kind))

@@ -1,4 +1,4 @@
-"""Extraction: every distinct image through the prefix once, in any order, whatever happens."""
+"""Extraction: each distinct image passes the prefix once, in any order and after any error."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from transferclf.images.loading import content_digests, looks_at
 
 
 class Means:
-    """A stand-in for a prefix: the mean colour of each image, with a count of images seen."""
+    """Stand-in for a prefix: the mean colour of each image. It counts the images."""
 
     size, is_cut = (8, 8), False
 
@@ -39,13 +39,13 @@ def images(rng):
     return rng.integers(0, 256, (70, 8, 8, 3), dtype=np.uint8)
 
 
-def test_features_are_in_the_order_of_the_images(images):
+def test_features_have_the_order_of_the_images(images):
     features = extract(check_images(images), Means(), None)
     np.testing.assert_allclose(features, images.mean(axis=(1, 2)), rtol=1e-5)
     assert features.dtype == np.float32
 
 
-def test_an_image_that_comes_twice_is_computed_once(images):
+def test_a_repeated_image_is_computed_once(images):
     prefix = Means()
     twice = np.concatenate([images, images[::-1]])
     features = extract(check_images(twice), prefix, None)
@@ -53,7 +53,7 @@ def test_an_image_that_comes_twice_is_computed_once(images):
     np.testing.assert_array_equal(features[:70], features[70:][::-1])
 
 
-def test_what_is_stored_is_not_computed_again(images):
+def test_stored_features_are_not_computed_again(images):
     prefix, store = Means(), FeatureStore()
     first = extract(check_images(images[:50]), prefix, store)
     again = extract(check_images(images), prefix, store)
@@ -69,14 +69,14 @@ def test_a_warm_store_needs_no_network(images):
     extract(check_images(images[::-1]), cold, store)
 
 
-def test_no_store_keeps_nothing(images):
+def test_without_a_store_features_are_computed_again(images):
     prefix = Means()
     extract(check_images(images), prefix, None)
     extract(check_images(images), prefix, None)
     assert sum(prefix.batches) == 140
 
 
-def test_another_prefix_size_or_geometry_is_another_key(images):
+def test_prefix_and_resize_mode_change_the_key(images):
     source = check_images(images)
     base = activation_keys(looks_at(source), Means(), "crop")
     assert base == activation_keys(looks_at(source), Means(), "crop")
@@ -95,7 +95,7 @@ recipes = st.builds(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(recipes, st.integers(1, 4)), min_size=1, max_size=6))
-def test_another_recipe_number_or_image_of_a_view_is_another_key(seen):
+def test_recipe_number_and_image_of_a_view_change_the_key(seen):
     source = check_images(np.arange(5 * 8 * 9 * 3, dtype=np.uint16).reshape(5, 8, 9, 3))
     looks, prefix = looks_at(source), Means()
     views = [None, *(View(recipe, number) for recipe, number in seen)]
@@ -123,7 +123,7 @@ def test_all_crops_of_a_square_image_have_one_key_at_a_square_size():
     assert len({activation_keys(square, prefix, mode)[0] for mode in modes}) == 5
 
 
-def test_how_many_views_there_are_and_what_is_mixed_changes_no_key(images):
+def test_number_of_views_and_mixing_do_not_change_the_key(images):
     looks = looks_at(check_images(images))
     one = View(Augmentation(rotation=5, views=2), 2)
     other = View(Augmentation(rotation=5.0, views=9, mixup=0.4, cutmix=1), np.int64(2))
@@ -131,7 +131,7 @@ def test_how_many_views_there_are_and_what_is_mixed_changes_no_key(images):
     assert of_one == of_other
 
 
-def test_views_are_computed_once_and_kept_beside_the_images(images):
+def test_views_are_computed_once_and_stored(images):
     prefix, store = Means(), FeatureStore()
     source, view = (
         check_images(np.concatenate([images, images[:9]])),
@@ -149,7 +149,7 @@ def test_views_are_computed_once_and_kept_beside_the_images(images):
     assert sum(prefix.batches) == 140
 
 
-def test_a_bad_file_loses_nothing_that_was_computed_before_it(tmp_path, images):
+def test_features_computed_before_a_bad_file_are_stored(tmp_path, images):
     paths = []
     for number, image in enumerate(images):
         paths.append(str(tmp_path / f"{number}.png"))
@@ -167,7 +167,7 @@ def test_a_bad_file_loses_nothing_that_was_computed_before_it(tmp_path, images):
     assert sum(prefix.batches) == 70
 
 
-def test_interrupting_keeps_what_was_computed(images):
+def test_features_computed_before_an_interruption_are_stored(images):
     store = FeatureStore()
 
     class Interrupted(Means):
@@ -181,7 +181,7 @@ def test_interrupting_keeps_what_was_computed(images):
     assert store.info().entries == 32
 
 
-def test_progress_is_shown_only_when_asked_for(images, capsys):
+def test_progress_is_shown_only_on_request(images, capsys):
     extract(check_images(images), Means(), None)
     assert capsys.readouterr().out == ""
     store = FeatureStore()

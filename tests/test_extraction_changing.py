@@ -1,4 +1,4 @@
-"""Files that are replaced while they are used: features stay with the content they are of."""
+"""Files replaced during use: features stay with the content from which they were computed."""
 
 import itertools
 import os
@@ -23,7 +23,7 @@ SIDE = 8
 
 
 class Means:
-    """A stand-in for a prefix: the mean colour of each image, or twice that after the cut."""
+    """Stand-in for a prefix: the mean colour of each image, doubled after the cut."""
 
     size = (SIDE, SIDE)
 
@@ -49,7 +49,7 @@ def colour(number):
 
 
 def write(path, number):
-    """Put a picture of one colour in the place of a file, in one step."""
+    """Replace a file by a picture of one colour, in one step."""
     new = path.with_name(f"{path.name}.{threading.get_ident()}.new")
     Image.new("RGB", (SIDE, SIDE), colour(number)).save(new, "PNG")
     os.replace(new, path)
@@ -63,7 +63,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def between(monkeypatch):
-    """Have something happen between the first look at the images and their decoding."""
+    """Return a function that arranges an action between the first look and the decoding."""
 
     def arrange(action):
         looks_at = extraction.looks_at
@@ -78,7 +78,9 @@ def between(monkeypatch):
     return arrange
 
 
-def test_the_new_content_is_returned_and_stored_as_such(path, tmp_path, between, monkeypatch):
+def test_features_of_the_new_content_are_returned_and_stored_under_its_digest(
+    path, tmp_path, between, monkeypatch
+):
     write(tmp_path / "old.png", 1)
     between(lambda: write(path, 2))
     store = FeatureStore()
@@ -97,7 +99,7 @@ def test_the_new_content_is_returned_and_stored_as_such(path, tmp_path, between,
 @pytest.mark.parametrize("n_copies", [1, 2, 5])
 @pytest.mark.parametrize("replaced", [0, 1])
 @pytest.mark.parametrize("use_store", [True, False])
-def test_copies_of_what_was_replaced_keep_their_own_content(
+def test_copies_of_a_replaced_file_keep_their_own_features(
     tmp_path, between, n_copies, replaced, use_store
 ):
     paths = [tmp_path / f"{number}.png" for number in range(n_copies + 1)]
@@ -106,13 +108,13 @@ def test_copies_of_what_was_replaced_keep_their_own_content(
     between(lambda: write(paths[replaced], 2))
     prefix = Means()
     rows = extract(check_images(paths), prefix, FeatureStore() if use_store else None)
-    # The second file is never decoded: it is a copy of the first, which is still what it was.
+    # The second file is never decoded: it is a copy of the first, which has not changed.
     expected = [colour(2 if replaced == 0 == i else 1) for i in range(n_copies + 1)]
     np.testing.assert_allclose(rows, expected)
     assert prefix.seen == (2 if replaced == 0 else 1)
 
 
-def test_all_copies_are_replaced_one_after_the_other(tmp_path, monkeypatch):
+def test_all_copies_of_an_image_are_replaced_one_by_one(tmp_path, monkeypatch):
     paths = [tmp_path / f"{number}.png" for number in range(4)]
     for file in paths:
         write(file, 1)
@@ -127,7 +129,7 @@ def test_all_copies_are_replaced_one_after_the_other(tmp_path, monkeypatch):
     np.testing.assert_allclose(rows, [colour(10 + index) for index in range(4)])
 
 
-def test_what_a_view_draws_is_drawn_from_the_new_content(path, tmp_path, between, monkeypatch):
+def test_views_are_drawn_from_the_new_content(path, tmp_path, between, monkeypatch):
     view = View(Augmentation(brightness=0.5, noise=20), 1)
     write(tmp_path / "new.png", 2)
     right = extract(check_images([tmp_path / "new.png"]), Means(), None, view=view)
@@ -141,7 +143,7 @@ def test_what_a_view_draws_is_drawn_from_the_new_content(path, tmp_path, between
     np.testing.assert_allclose(pixels.mean(axis=(1, 2)), right, rtol=1e-5)
 
 
-def test_features_after_the_cut_are_stored_under_what_the_activations_are_of(path, between):
+def test_features_after_the_cut_are_stored_under_the_content_of_the_activations(path, between):
     between(lambda: write(path, 2))
     store, prefix, source = FeatureStore(), Means(is_cut=True), check_images([path])
     read = Extractor(store, "crop")
@@ -154,14 +156,14 @@ def test_features_after_the_cut_are_stored_under_what_the_activations_are_of(pat
         assert (key in store.get_many([key])) == is_known
 
 
-def test_rows_without_looks_are_stored_under_what_is_there_now(path):
+def test_rows_without_looks_are_stored_under_the_present_content(path):
     store, prefix = FeatureStore(), Means(is_cut=True)
     extract_from_cut(check_images([path]), np.ones((1, 3), np.float32), prefix, store)
     (key,) = activation_keys(looks_at(check_images([path])), prefix.whole(), "crop")
     np.testing.assert_array_equal(store.get_many([key])[key], [2, 2, 2])
 
 
-def test_a_file_that_is_damaged_after_the_look_is_named(path, between):
+def test_the_error_names_a_file_damaged_after_the_look(path, between):
     between(lambda: path.write_bytes(path.read_bytes()[:30]))
     store = FeatureStore()
     with pytest.raises(ImageReadError, match=r"image 0 \(.*a\.png\)"):
@@ -169,8 +171,8 @@ def test_a_file_that_is_damaged_after_the_look_is_named(path, between):
     assert store.info().entries == 0
 
 
-def test_a_writer_that_replaces_files_all_the_time(tmp_path):
-    """Whatever the interleaving, what is stored under a content are the features of it."""
+def test_stored_features_match_their_content_while_a_writer_replaces_files(tmp_path):
+    """Features stored under a content are those of the content, at any interleaving."""
     paths = [tmp_path / f"{number}.png" for number in range(12)]
     for number, file in enumerate(paths):
         write(file, number)
@@ -203,7 +205,7 @@ def test_a_writer_that_replaces_files_all_the_time(tmp_path):
 
 
 class TestLargeFiles:
-    """Files that are not held in memory: what is decoded is checked block by block."""
+    """Files that are not held in memory: decoding checks them block by block."""
 
     @pytest.fixture(autouse=True)
     def _small_blocks(self, monkeypatch):
@@ -216,7 +218,7 @@ class TestLargeFiles:
         Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(file)
         return file
 
-    def test_are_digested_and_decoded_as_small_ones(self, noise, monkeypatch):
+    def test_large_files_have_the_digest_and_pixels_of_small_ones(self, noise, monkeypatch):
         source = check_images([noise])
         large = source.look(0), source.load(0, (SIDE, SIDE))
         pixels, look = source.load_looked(0, (SIDE, SIDE), "crop", large[0])
@@ -226,7 +228,7 @@ class TestLargeFiles:
         np.testing.assert_array_equal(pixels, large[1])
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "JPEG2000"])
-    def test_of_every_kind_can_be_read(self, kind, tmp_path, rng):
+    def test_large_files_of_every_kind_are_read(self, kind, tmp_path, rng):
         file = tmp_path / "a.bin"
         image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
         options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
@@ -235,7 +237,7 @@ class TestLargeFiles:
             expected = np.asarray(opened.convert("RGB"))
         np.testing.assert_array_equal(check_images([file]).load(0), expected)
 
-    def test_a_change_while_it_is_decoded_is_never_paired_with_the_old_digest(
+    def test_a_change_during_decoding_is_never_stored_under_the_old_digest(
         self, noise, monkeypatch
     ):
         digest, times = files.LargeContents.digest, itertools.count()
@@ -258,7 +260,7 @@ class TestLargeFiles:
         assert look == source.look(0) != old
         np.testing.assert_array_equal(pixels, source.load(0))
 
-    def test_a_file_that_never_stays_as_it_is(self, noise, monkeypatch):
+    def test_a_file_that_changes_at_each_read_is_an_error(self, noise, monkeypatch):
         digest, times = files.LargeContents.digest, itertools.count()
 
         def changing(self, start):

@@ -1,4 +1,4 @@
-"""Decoding at reduced scale leaves the features of photographs at 224 pixels as they are."""
+"""Decoding at reduced scale does not change the features of photographs at 224 pixels."""
 
 import os
 
@@ -34,7 +34,7 @@ def test_reduced_jpegs_keep_their_features(data, tmp_path, extractor, name, shor
     reduced = extractor.fit_transform(files)
     pixels = extractor.transform([np.asarray(Image.open(file)) for file in files])
     assert _cosines(reduced, pixels).min() >= 0.999
-    # And close to a plain resize of all the pixels, whose rounding to whole levels shows as much.
+    # A plain resize of all pixels differs by about as much, because it rounds to whole levels.
     plain = [np.asarray(Image.open(file).resize(SIZE, Image.Resampling.BILINEAR)) for file in files]
     assert _cosines(reduced, extractor.transform(plain)).min() >= 0.998
 

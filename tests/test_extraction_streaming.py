@@ -1,4 +1,4 @@
-"""Extraction as a stream: bounded in memory, lean for few images, and never mixing rows."""
+"""Extraction as a stream: bounded memory, no threads for few images, rows of one shape only."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from transferclf.images.loading import looks_at
 
 
 class Network:
-    """A stand-in for a prefix: numbers that tell images apart, `width` of them."""
+    """Stand-in for a prefix: `width` numbers that differ between images."""
 
     def __init__(self, width=3, size=(4, 4)):
         self.digest, self.width, self.size, self.is_cut = "network", width, size, False
@@ -37,7 +37,7 @@ class Network:
 
 
 def pictures(numbers):
-    """One distinct picture for each distinct number."""
+    """Return one picture for each number; equal numbers give equal pictures."""
     numbers = np.asarray(numbers, np.uint16)
     bits = np.unpackbits(numbers.view(np.uint8).reshape(len(numbers), 2), axis=1)
     return np.repeat(bits.reshape(-1, 4, 4, 1), 3, axis=-1) * np.uint8(200)
@@ -49,7 +49,7 @@ def expected(network, X):
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=150), st.sets(st.integers(0, 60)))
 @settings(max_examples=40, deadline=None)
-def test_every_image_is_computed_once_unless_it_is_stored(numbers, stored):
+def test_each_image_without_stored_features_is_computed_once(numbers, stored):
     X, network, store = pictures(numbers), Network(), FeatureStore()
     if stored:
         extract(check_images(pictures(sorted(stored))), Network(), store)
@@ -60,7 +60,7 @@ def test_every_image_is_computed_once_unless_it_is_stored(numbers, stored):
 
 
 @pytest.mark.parametrize("use_store", [False, True])
-def test_repeated_images_beyond_one_chunk(use_store):
+def test_images_repeated_in_another_chunk_are_computed_once(use_store):
     numbers = np.arange(3 * CHUNK) % (2 * CHUNK)
     X, network = pictures(numbers), Network()
     store = FeatureStore() if use_store else None
@@ -98,7 +98,7 @@ def test_wide_rows_are_looked_up_few_at_a_time(monkeypatch):
 @pytest.mark.parametrize("use_store", [False, True])
 def test_memory_beyond_the_result_does_not_grow_with_the_rows(use_store):
     X, width = pictures(np.arange(4000)), 4096
-    # A store with next to no room, so that what it keeps is not counted.
+    # The store has almost no room, so its content does not count.
     store = FeatureStore(max_bytes=2**20) if use_store else None
     source = check_images(X)
     tracemalloc.start()
@@ -112,7 +112,7 @@ def test_memory_beyond_the_result_does_not_grow_with_the_rows(use_store):
 
 
 class TestFewImages:
-    """Small work is done without starting threads, which would take longer."""
+    """Few images are loaded without threads, because starting threads would take longer."""
 
     @pytest.fixture
     def no_threads(self, monkeypatch):
@@ -122,33 +122,33 @@ class TestFewImages:
         monkeypatch.setattr(loading, "ThreadPoolExecutor", refuse)
 
     @pytest.mark.parametrize("count", [1, 4])
-    def test_arrays(self, no_threads, count):
+    def test_few_arrays_start_no_threads(self, no_threads, count):
         X = pictures(np.arange(count))
         extract(check_images(X), Network(), FeatureStore())
 
     @pytest.mark.parametrize("count", [1, 4])
-    def test_files(self, no_threads, count, tmp_path):
+    def test_few_files_start_no_threads(self, no_threads, count, tmp_path):
         paths = [tmp_path / f"{number}.png" for number in range(count)]
         for path, pixels in zip(paths, pictures(np.arange(count)), strict=True):
             Image.fromarray(pixels).save(path)
         result = extract(check_images(paths), Network(), None)
         np.testing.assert_allclose(result, expected(Network(), pictures(np.arange(count))))
 
-    def test_digests_of_small_arrays(self, no_threads):
+    def test_digests_of_small_arrays_start_no_threads(self, no_threads):
         source = check_images(pictures(np.arange(500)))
         assert len(set(activation_keys(looks_at(source), Network(), "crop"))) == 500
 
-    def test_many_files_do_start_threads(self, no_threads, tmp_path):
+    def test_many_files_start_threads(self, no_threads, tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
         with pytest.raises(AssertionError, match="started threads"):
             extract(check_images([tmp_path / "a.png"] * 5), Network(), None)
 
-    def test_no_images(self):
+    def test_no_images_give_an_empty_result(self):
         assert extract(check_images(pictures([1]))[:0], Network(), FeatureStore()).shape == (0, 3)
 
 
-class TestRowsThatDoNotFit:
-    """Whatever is stored under the keys of a call, rows of two widths are never mixed."""
+class TestRowsOfOtherShapes:
+    """Rows of two widths are never mixed, whatever rows the store holds."""
 
     X = pictures(np.arange(70))
 
@@ -158,7 +158,7 @@ class TestRowsThatDoNotFit:
 
     @pytest.mark.parametrize("shape", [(4,), (1,), (), (1, 3), (0,)])
     @pytest.mark.parametrize("position", [0, 40])
-    def test_one_stored_row_of_another_shape(self, keys, shape, position):
+    def test_one_stored_row_of_another_shape_is_computed_again(self, keys, shape, position):
         store, network = FeatureStore(), Network()
         extract(check_images(self.X), Network(), store)
         store.put_many({keys[position]: np.zeros(shape, np.float32)})
@@ -168,7 +168,7 @@ class TestRowsThatDoNotFit:
         np.testing.assert_array_equal(extract(check_images(self.X), Network(), store), result)
 
     @pytest.mark.parametrize("shape", [(4,), (1,)])
-    def test_stored_rows_and_computed_ones(self, keys, shape):
+    def test_stored_rows_of_another_shape_are_not_mixed_with_computed_rows(self, keys, shape):
         store = FeatureStore()
         store.put_many({key: np.zeros(shape, np.float32) for key in keys[:50]})
         with pytest.warns(TransferclfWarning, match="not used"):
@@ -177,7 +177,7 @@ class TestRowsThatDoNotFit:
 
     @pytest.mark.parametrize("store", [None, FeatureStore()])
     @pytest.mark.filterwarnings("ignore:stored activations are not used")
-    def test_a_network_that_changes_its_mind(self, store):
+    def test_a_network_with_output_of_changing_shape_is_an_error(self, store):
         class Fickle(Network):
             def __call__(self, images):
                 self.width += 1
@@ -197,7 +197,7 @@ def test_a_store_that_rounds_gives_the_same_rows_cold_and_warm():
     np.testing.assert_allclose(cold, exact, rtol=1e-3)
 
 
-def test_an_interruption_leaves_no_thread_and_ends_the_line(capsys):
+def test_an_interruption_keeps_computed_features_and_ends_the_line(capsys):
     class Interrupted(Network):
         def __call__(self, images):
             if self.seen:
@@ -236,6 +236,6 @@ assert not {"keras", "tensorflow", "sklearn"} & set(sys.modules)
 """
 
 
-def test_a_warm_store_needs_no_keras_even_to_show_progress():
+def test_a_warm_store_shows_progress_without_keras():
     done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

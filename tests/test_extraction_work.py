@@ -1,4 +1,4 @@
-"""Extraction by other maps than the one in process: pickled units, other processes, threads."""
+"""Extraction with other maps than the one in process: pickled units, processes, threads."""
 
 import io
 import multiprocessing
@@ -50,7 +50,7 @@ def pictures(rng):
 
 
 def assert_the_same(X, run, prefix=None, **options):
-    """Compare rows and stored features with those of an extraction in process."""
+    """Check that rows and stored features equal those of an extraction in process."""
     prefix = prefix or Moments()
     stores = FeatureStore(), FeatureStore()
     expected = extract(check_images(X), prefix, stores[0], **options)
@@ -61,7 +61,7 @@ def assert_the_same(X, run, prefix=None, **options):
 
 
 @MAPS
-def test_the_same_rows_whatever_the_map_and_each_distinct_image_once(pictures, run):
+def test_every_map_gives_the_same_rows_and_computes_each_image_once(pictures, run):
     ran = []
 
     def counted(units):
@@ -75,7 +75,7 @@ def test_the_same_rows_whatever_the_map_and_each_distinct_image_once(pictures, r
 
 
 @MAPS
-def test_files_and_views(pictures, tmp_path, run):
+def test_every_map_gives_the_same_rows_of_files_and_views(pictures, tmp_path, run):
     paths = []
     for number, picture in enumerate(pictures[:40]):
         paths.append(tmp_path / f"{number}.png")
@@ -87,14 +87,14 @@ def test_files_and_views(pictures, tmp_path, run):
 
 
 @MAPS
-def test_a_network_of_keras(run, rng):
+def test_every_map_gives_the_same_features_of_a_keras_network(run, rng):
     X = striped_images(40, rng)
     prefix = CNNFeatureExtractor("tiny", image_size=32).fit(X[:2]).prefix_
     assert_the_same(X, run, prefix)
 
 
 def images_of_pillow(folder, rng):
-    """Images of Pillow whose pickles, by themselves, would lose something."""
+    """Return images of Pillow that lose information when Pillow pickles them."""
     colours = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
     whole = Image.fromarray(colours)
     exif = Image.Exif()
@@ -119,7 +119,7 @@ def images_of_pillow(folder, rng):
     return [*opened, loaded, see_through, gray, deep, alpha, *modes]
 
 
-def test_images_of_pillow_are_what_they_were_after_pickling(tmp_path, rng):
+def test_pickled_pillow_images_have_the_same_features(tmp_path, rng):
     images = images_of_pillow(tmp_path, rng)
     source = check_images(images)
     again = pickle.loads(pickle.dumps(source))
@@ -130,7 +130,7 @@ def test_images_of_pillow_are_what_they_were_after_pickling(tmp_path, rng):
     np.testing.assert_array_equal(images[2].getexif()[ExifTags.Base.Orientation], 3)
 
 
-def test_arrays_of_other_types(rng):
+def test_pickled_units_give_the_same_rows_of_16_bit_and_float_arrays(rng):
     deep = rng.integers(0, 2**16, (5, 8, 8), dtype=np.uint16)
     assert_the_same(deep, by_pickle)
     assert_the_same([deep[0], deep[1][:, 2:] / 65535], by_pickle)
@@ -140,7 +140,7 @@ def test_arrays_of_other_types(rng):
     assert again.places[1] == source.places[1] == 2
 
 
-def test_a_unit_takes_only_its_own_images_along(pictures):
+def test_the_pickle_of_a_unit_holds_only_its_own_images(pictures):
     sizes = []
 
     def measured(units):
@@ -153,7 +153,7 @@ def test_a_unit_takes_only_its_own_images_along(pictures):
 
 
 @MAPS
-def test_all_images_at_fault_are_named_as_in_process(pictures, tmp_path, run):
+def test_every_map_names_all_bad_images(pictures, tmp_path, run):
     paths = []
     for number, picture in enumerate(pictures[:70]):
         paths.append(tmp_path / f"{number}.bmp")
@@ -170,7 +170,7 @@ def test_all_images_at_fault_are_named_as_in_process(pictures, tmp_path, run):
 
 
 @MAPS
-def test_features_after_the_cut(pictures, run):
+def test_every_map_gives_the_same_features_after_the_cut(pictures, run):
     source, prefix, store = check_images(pictures), Moments(), FeatureStore()
     read = Extractor(None, "crop", run=run)
     rows = read.rows(source, prefix)
@@ -199,12 +199,12 @@ def test_a_file_replaced_before_its_unit_runs_is_stored_under_its_new_content(pi
     np.testing.assert_array_equal(fresh, rows)
 
 
-def test_a_map_that_leaves_out_or_repeats_units_is_an_error(pictures):
+def test_maps_that_omit_or_repeat_units_raise_an_error(pictures):
     with pytest.raises(RuntimeError, match=r"expected 4 units of work, got all but \[0\]"):
         extract(check_images(pictures), Moments(), None, run=lambda u: list(in_process(u))[1:])
     with pytest.raises(RuntimeError, match="expected each unit of work once, got 3 again"):
         extract(check_images(pictures), Moments(), None, run=lambda u: 2 * list(in_process(u))[3:])
 
 
-def test_other_processes(pictures):
+def test_other_processes_give_the_same_rows(pictures):
     assert_the_same(pictures, by_processes)

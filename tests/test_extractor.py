@@ -43,7 +43,7 @@ def test_features_are_the_pooled_output_of_the_network(images):
 @pytest.mark.parametrize(
     ("pooling", "width"), [("avg", WIDTH), ("max", WIDTH), ("flatten", 2 * 2 * WIDTH)]
 )
-def test_poolings(images, pooling, width):
+def test_each_pooling_gives_its_width_and_feature_names(images, pooling, width):
     extractor = tiny(pooling=pooling, image_size=64).fit(images)
     assert extractor.transform(images).shape == (10, width)
     names = extractor.get_feature_names_out()
@@ -51,7 +51,7 @@ def test_poolings(images, pooling, width):
     assert len(set(names)) == width == extractor.n_features_out_
 
 
-def test_tapping_layers(images):
+def test_several_layers_give_their_features_side_by_side(images):
     first = tiny(layer="block1_unit1_relu1").fit_transform(images)
     last = tiny(layer="top_levels").fit_transform(images)
     both = tiny(layer=["block1_unit1_relu1", "top_levels"]).fit(images)
@@ -64,46 +64,46 @@ def test_tapping_layers(images):
     assert names[first.shape[1]] == "tiny_top_levels_avg_0"
 
 
-def test_an_unknown_layer_names_those_there_are(images):
+def test_an_unknown_layer_is_an_error_that_lists_the_layers(images):
     with pytest.raises(NetworkError, match=r"layer='block9' is no layer.*top_relu"):
         tiny(layer="block9").fit(images)
 
 
 @pytest.mark.parametrize("layer", [5, [None], ["top_relu", 3], ["top_relu", "top_relu"]])
-def test_layers_that_are_no_names(images, layer):
+def test_layers_must_be_names(images, layer):
     with pytest.raises(InvalidParameterError, match="layer must be"):
         tiny(layer=layer).fit(images)
 
 
 @pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
-def test_resize_modes_differ(images, resize):
+def test_resize_modes_give_different_features(images, resize):
     others = {"crop", "stretch", "pad"} - {resize}
     mine = tiny(resize=resize).fit_transform(images)
     for other in others:
         assert not np.allclose(mine, tiny(resize=other).fit_transform(images))
 
 
-def test_it_feeds_classifiers(images):
+def test_features_train_a_classifier_in_a_pipeline(images):
     y = np.arange(10) % 2
     images[y == 1] //= 4
     pipeline = make_pipeline(tiny(), StandardScaler(), LogisticRegression())
     assert pipeline.fit(images, y).score(images, y) == 1.0
 
 
-def test_it_stands_beside_others(images):
+def test_the_extractor_works_in_a_feature_union(images):
     union = FeatureUnion([("a", tiny()), ("b", tiny(layer="stem_relu"))]).fit(images)
     assert union.transform(images).shape == (10, WIDTH + 16)
     assert union.get_feature_names_out()[0] == "a__tiny_avg_0"
 
 
-def test_pandas_output_carries_the_names(images):
+def test_pandas_output_has_the_feature_names(images):
     pytest.importorskip("pandas")
     table = tiny().set_output(transform="pandas").fit_transform(images)
     assert table.shape == (10, WIDTH)
     assert table.columns[-1] == f"tiny_avg_{WIDTH - 1}"
 
 
-def test_the_kind_of_input_does_not_matter(images, tmp_path):
+def test_all_kinds_of_input_give_the_same_features(images, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(10)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
@@ -114,7 +114,7 @@ def test_the_kind_of_input_does_not_matter(images, tmp_path):
         assert_rows_agree(clone(extractor).fit_transform(X), expected)
 
 
-def test_gray_16_bit_and_minmax(rng):
+def test_16_bit_gray_and_minmax_are_scaled(rng):
     deep = rng.integers(0, 65536, (4, 32, 32), dtype=np.uint16)
     np.testing.assert_allclose(
         tiny().fit_transform(deep), tiny().fit_transform(deep / 65535), rtol=1e-3, atol=1e-4
@@ -137,7 +137,7 @@ def test_large_jpegs_decoded_at_reduced_scale_have_the_same_features(tmp_path, r
     assert cosine >= 0.999
 
 
-def test_copies(images):
+def test_pickles_are_fitted_and_clones_are_not(images):
     extractor = tiny().fit(images)
     twin = pickle.loads(pickle.dumps(extractor))
     np.testing.assert_array_equal(twin.transform(images), extractor.transform(images))
@@ -145,7 +145,7 @@ def test_copies(images):
         clone(extractor).transform(images)
 
 
-def test_transform_changes_nothing_and_checks_its_images(images):
+def test_transform_keeps_the_state_and_checks_its_images(images):
     extractor = tiny().fit(images)
     before = dict(vars(extractor))
     extractor.transform(images)

@@ -1,4 +1,4 @@
-"""Training on the two parts at the ends of each image, by value."""
+"""Training on the squares at both ends of each image, checked by value."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ CROPS = Augmentation(extreme_crops=True)
 
 @pytest.fixture(scope="module")
 def wide():
-    """Images of 32 x 50 pixels; what is seen at one end is not what is seen at the other."""
+    """Return images of 32 x 50 pixels whose two ends differ."""
     rng = np.random.default_rng(0)
     images = striped_images(N, rng)
     return np.concatenate([images, rng.permutation(images)[:, :, ::-1]], axis=2)[:, :, :50]
@@ -41,7 +41,7 @@ def tiny(**changes):
 
 
 def squares(images):
-    """The first and the last square of all images, as the network sees them."""
+    """Return the first and the last square of all images at the input size of the network."""
     pairs = [extreme_square_crops(image) for image in images]
     return [
         np.stack([resize_image(pair[end], (SIDE, SIDE)) for pair in pairs]).astype(np.float32)
@@ -72,7 +72,7 @@ def test_the_head_is_fitted_to_both_squares_of_each_image(wide, labels):
     assert np.abs(probabilities(plain.head_, rows[:N]) - expected).max() > 0.01
 
 
-def test_predictions_see_the_centre_unless_they_are_asked_for_the_ends(wide, labels):
+def test_predictions_use_the_centre_unless_views_are_requested(wide, labels):
     fitted = tiny().fit(wide, labels)
     centre = np.stack([resize_image(image, (SIDE, SIDE)) for image in wide]).astype(np.float32)
     expected = probabilities(fitted.head_, features(fitted, [centre]))
@@ -84,8 +84,8 @@ def test_predictions_see_the_centre_unless_they_are_asked_for_the_ends(wide, lab
     np.testing.assert_allclose(both, ends, atol=1e-5)
 
 
-def test_squares_of_square_images_are_those_that_are_stored(wide, labels):
-    square = wide[:, :, :SIDE] // 2  # no other test has stored them
+def test_square_images_share_the_features_of_their_plain_crops(wide, labels):
+    square = wide[:, :, :SIDE] // 2  # no other test stores these images
     plain = tiny(augmentation=None).fit(square, labels)
     before = seen(plain)
     fitted = tiny().fit(square, labels)
@@ -108,7 +108,7 @@ def test_each_square_goes_through_the_network_once(wide, labels):
     assert seen(fitted) - before == 2 * 7 + 5
 
 
-def test_views_are_of_both_squares(wide, labels):
+def test_the_head_is_fitted_to_views_of_both_squares(wide, labels):
     recipe = Augmentation(rotation=20, noise=2, views=2, extreme_crops=True)
     fitted = tiny(augmentation=recipe).fit(wide, labels)
     digests, plain = content_digests(check_images(wide)), squares(wide)
@@ -129,7 +129,7 @@ def test_the_penalty_is_chosen_with_both_squares_held_out_together(wide, labels)
     assert fitted.l2_ == choose_l2(rows, np.tile(labels, 2), Classes.numbered(3), **how)
 
 
-def test_validation_images_are_seen_as_in_predictions(wide, labels):
+def test_validation_images_are_cropped_as_in_predictions(wide, labels):
     held_out = wide[::-1, ::-1], labels[::-1]
     fitted = tiny(optimizer="adam", epochs=3, l2=0.0, learning_rate=1e-5)
     fitted.fit(wide, labels, validation_data=held_out)
@@ -138,20 +138,20 @@ def test_validation_images_are_seen_as_in_predictions(wide, labels):
     assert fitted.history_["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_squares_of_an_image_are_never_divided(wide, labels):
+def test_both_squares_of_an_image_are_in_the_same_fold(wide, labels):
     how = {"early_stopping": True, "validation_fraction": 0.25, "optimizer": "adam", "epochs": 2}
     fitted = tiny(oversample=True, **how).fit(wide, labels)
     plain = tiny(oversample=True, augmentation=None, **how).fit(wide, labels)
     np.testing.assert_array_equal(fitted.sample_indices_, plain.sample_indices_)
     chosen = wide[np.unique(fitted.sample_indices_)]
-    # The head knows the images that were held out by nothing: not even by its mean.
+    # Held-out images do not enter the head, not even its mean.
     rows = features(fitted, squares(chosen))
     np.testing.assert_allclose(fitted.head_.mean, rows.mean(axis=0), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainable_layers", ["top", "all"])
-def test_fine_tuning_begins_with_the_head_of_both_squares(wide, labels, trainable_layers):
+def test_fine_tuning_starts_from_the_head_fitted_to_both_squares(wide, labels, trainable_layers):
     frozen = tiny().fit(wide, labels)
     tuned = tiny(trainable_layers=trainable_layers, fine_tune_epochs=2, batch_size=N)
     tuned.set_params(fine_tune_learning_rate=1e-12).fit(wide, labels)
@@ -167,7 +167,7 @@ def test_fine_tuning_begins_with_the_head_of_both_squares(wide, labels, trainabl
 
 
 @pytest.mark.slow
-def test_networks_from_nothing_are_trained_on_pixels_of_both_squares(wide, labels):
+def test_networks_trained_from_scratch_use_the_pixels_of_both_squares(wide, labels):
     net = ConvNet(filters=(4,), dense_units=(8,))
     how = {"preprocessing": "standardize", "epochs": 2, "random_state": 0, "image_size": SIDE}
     weights = np.linspace(0.5, 2, N)
@@ -178,25 +178,25 @@ def test_networks_from_nothing_are_trained_on_pixels_of_both_squares(wide, label
     assert np.abs(fitted.predict_proba(wide) - plain.predict_proba(wide)).max() > 1e-4
 
 
-def test_partial_fit_sees_both_squares(wide, labels):
+def test_partial_fit_trains_on_both_squares(wide, labels):
     fitted = tiny().partial_fit(np.concatenate([wide] * 3), np.tile(labels, 3), classes=[0, 1, 2])
     rows = features(fitted, squares(wide))
     np.testing.assert_allclose(fitted.head_.mean, rows.mean(axis=0), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
-def test_where_nothing_is_cut_there_are_no_ends(wide, labels, resize):
+def test_resize_modes_without_a_crop_are_refused(wide, labels, resize):
     with pytest.raises(InvalidParameterError, match=f"resize='{resize}' cuts nothing: set resize"):
         tiny(resize=resize).fit(wide, labels)
 
 
-def test_strips_have_no_ends(labels):
+def test_strips_are_refused(labels):
     rows = np.random.default_rng(0).uniform(0, 255, (N, 10))
     with pytest.raises(InvalidParameterError, match="Strips of one row of pixels"):
         tiny(image_shape="infer", pixel_range=(0, 255)).fit(rows, labels)
 
 
-def test_rows_of_oblong_images_have_ends(wide, labels):
+def test_rows_of_oblong_images_are_accepted(wide, labels):
     flat = wide.reshape(N, -1)
     rows = tiny(image_shape=wide.shape[1:]).fit(flat, labels)
     np.testing.assert_allclose(
@@ -205,14 +205,14 @@ def test_rows_of_oblong_images_have_ends(wide, labels):
 
 
 @pytest.mark.parametrize("value", [1, "yes", None, 0.5])
-def test_other_values_are_refused(value):
+def test_values_other_than_booleans_are_refused(value):
     with pytest.raises(InvalidParameterError, match="extreme_crops of Augmentation must be True"):
         Augmentation(rotation=5, extreme_crops=value).check()
 
 
-def test_recipes_without_it_have_the_digests_and_archives_that_they_had(wide, labels):
+def test_recipes_without_extreme_crops_keep_their_digests_and_archives(wide, labels):
     recipe = Augmentation(rotation=5)
-    # As the version before `extreme_crops` gave it.
+    # The digest of the version before `extreme_crops`.
     assert recipe.digest == ("a6aef8d39ceaf6c0ac8f6fcbe10249bf361760459180348a162e3dab054066e7")
     assert recipe.digest != Augmentation(rotation=5, extreme_crops=True).digest
     assert View(recipe, 1) == View(Augmentation(rotation=5, extreme_crops=True), 1)
@@ -221,7 +221,7 @@ def test_recipes_without_it_have_the_digests_and_archives_that_they_had(wide, la
     assert b"extreme_crops" not in file.getvalue()
 
 
-def test_archives_hold_it(wide, labels, tmp_path):
+def test_archives_store_extreme_crops(wide, labels, tmp_path):
     fitted = tiny().fit(wide, labels)
     save_model(fitted, Path(tmp_path, "model"))
     loaded = load_model(Path(tmp_path, "model"))

@@ -1,4 +1,4 @@
-"""The prefix: named exactly before it is built, and shared once it is."""
+"""The prefix: it has an exact digest before it is built, and equal prefixes share a network."""
 
 import copy
 import gc
@@ -47,7 +47,7 @@ def choose(backbone="tiny", **changes):
 
 
 def own_model(shape=(16, 16, 3), scaled=True, pooled=False, units=4, name="own"):
-    """A small functional network with fixed weights."""
+    """Return a small functional network with fixed weights."""
     x = inputs = keras.Input(shape, name="images")
     if scaled:
         x = layers.Rescaling(1 / 255, name="scale")(x)
@@ -73,7 +73,7 @@ def _no_forwards():
 
 @pytest.fixture
 def registry(monkeypatch):
-    """The registry, put back after the test."""
+    """Restore the registry after the test."""
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
     own.registered_model.cache_clear()
 
@@ -107,7 +107,7 @@ def test_digest_is_the_same_in_every_process_and_needs_no_keras(weights_file):
     assert done.stdout.split() == [choose(**changes).digest for changes in cases]
 
 
-def test_every_fact_changes_the_digest(weights_file):
+def test_every_parameter_changes_the_digest(weights_file):
     variants = [
         choose(),
         choose("mobilenet_v2_035"),
@@ -140,7 +140,7 @@ def test_every_fact_changes_the_digest(weights_file):
     assert len({variant.digest for variant in variants}) == len(variants)
 
 
-def test_equal_means_equal(weights_file):
+def test_equivalent_parameters_give_equal_digests(weights_file):
     same = weights_file.with_name("same.weights.h5")
     same.write_bytes(weights_file.read_bytes())
     assert choose().digest == choose("Tiny", preprocessing="tf", image_size=(32, 32)).digest
@@ -155,12 +155,12 @@ def test_equal_means_equal(weights_file):
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "file"])
-def test_seed_is_nothing_to_weights_that_are_not_random(weights, weights_file):
+def test_the_seed_does_not_change_the_digest_of_given_weights(weights, weights_file):
     weights = weights_file if weights == "file" else weights
     assert choose(weights=weights, seed=0).digest == choose(weights=weights, seed=1).digest
 
 
-def test_one_changed_number_in_a_model_of_ones_own():
+def test_one_changed_weight_changes_the_digest_of_an_own_model():
     model = own_model()
     before = choose(model).digest
     kernel = model.get_layer("conv").kernel
@@ -182,7 +182,7 @@ def test_digest_follows_the_version_of_keras(monkeypatch):
     assert choose().digest != before
 
 
-def test_missing_weights_have_no_digest(tmp_path):
+def test_the_digest_of_missing_weights_is_an_error(tmp_path):
     with pytest.raises(WeightsError, match=r"gone\.h5 cannot be read"):
         _ = choose(weights=tmp_path / "gone.h5").digest
 
@@ -220,28 +220,28 @@ def test_equal_prefixes_share_one_forward():
     assert choose().forward() is not choose(seed=1).forward()
 
 
-def test_number_of_forwards_is_bounded_and_the_oldest_go(monkeypatch):
+def test_the_least_recently_used_forwards_are_dropped(monkeypatch):
     monkeypatch.setattr(prefix, "FORWARDS_KEPT", FORWARDS_KEPT)
     models = [own_model(units=units) for units in range(1, FORWARDS_KEPT + 3)]
     prefixes = [choose(model, image_size=16) for model in models]
     first, second = prefixes[0].forward(), weakref.ref(prefixes[1].forward())
     for other in prefixes[1:]:
         other.forward()
-        assert prefixes[0].forward() is first  # used every time, so that it stays
+        assert prefixes[0].forward() is first  # used each time, so it is kept
     assert len(prefix._forwards) == FORWARDS_KEPT
     assert prefixes[1].digest not in {key[0] for key in prefix._forwards}
     gc.collect()
     assert second() is None
 
 
-def test_forward_computes_what_the_built_model_does():
+def test_forward_gives_the_output_of_the_built_model():
     chosen = choose(image_size=(40, 32))
     images = pixels(3, 40, 32, 3)
     expected = chosen.build()(images.astype("float32"), training=False)
     np.testing.assert_allclose(chosen.forward()(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_preprocessing_is_inside():
+def test_forward_includes_the_preprocessing():
     model = own_model(scaled=False)
     images = pixels(2, 16, 16, 3)
     for mode in ("tf", "caffe", "torch"):
@@ -253,7 +253,7 @@ def test_preprocessing_is_inside():
         np.testing.assert_allclose(forward(images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_network_that_changed_since_is_not_taken_for_the_old_one():
+def test_a_changed_network_raises_an_error():
     model = own_model()
     chosen = choose(model, image_size=16)
     chosen.forward()
@@ -263,7 +263,7 @@ def test_a_network_that_changed_since_is_not_taken_for_the_old_one():
         chosen.forward()
 
 
-def test_a_network_that_was_frozen_or_compiled_since_is_the_same():
+def test_a_frozen_or_compiled_network_is_accepted():
     model = own_model()
     chosen = choose(model, image_size=16)
     _ = chosen.digest
@@ -297,7 +297,7 @@ def test_nested_models_become_flat_and_their_layers_can_be_tapped():
     assert "relu" not in names_in(tapped)
 
 
-def test_nested_models_whose_layers_have_the_same_names():
+def test_nested_models_with_equal_layer_names_raise_an_error():
     parts = [own_model((None, None, 3), False, units=3, name=name) for name in ("one", "two")]
     model = keras.Sequential([keras.Input((16, 16, 3)), layers.Rescaling(2.0), *parts], name="both")
     with pytest.raises(NetworkError, match=r"'both' cannot be made one flat model.*conv"):
@@ -305,7 +305,7 @@ def test_nested_models_whose_layers_have_the_same_names():
 
 
 @pytest.mark.slow
-def test_several_layers_stand_side_by_side():
+def test_several_layers_give_features_side_by_side():
     names = ("stem_relu", "block2_unit1_relu2", "top_relu")
     images = pixels(2, 32, 32, 3)
     together = choose(layers=names)
@@ -324,7 +324,7 @@ def test_last_layer_is_the_output():
     assert choose().widths() == [WIDTH]
 
 
-def test_layers_may_be_vectors_and_maps():
+def test_layers_with_vectors_and_maps_are_tapped():
     chosen = choose(own_model(pooled=True), image_size=16, layers=("conv", "pooled"))
     assert chosen.widths() == [4, 4]
     chosen = choose(own_model(), image_size=16, pooling="flatten", layers=("relu", "conv"))
@@ -341,7 +341,7 @@ def test_layers_used_elsewhere_are_tapped_in_this_network():
     np.testing.assert_array_equal(before, after)
 
 
-def test_unknown_layers_name_the_nearest():
+def test_the_error_for_an_unknown_layer_proposes_the_nearest():
     with pytest.raises(NetworkError, match=r"layer='top_rel' is no layer of 'tiny'.*'top_relu'"):
         choose(layers=("stem_relu", "top_rel")).build()
     with pytest.raises(NetworkError, match=r"layer='zzz' is no layer of 'own'.*'relu'"):
@@ -352,7 +352,7 @@ def test_unknown_layers_name_the_nearest():
 
 
 @pytest.mark.parametrize("make", [own_model, sequential], ids=["functional", "sequential"])
-def test_models_of_ones_own(make):
+def test_own_models_are_used(make):
     model = make()
     chosen = choose(model, image_size=None)
     images = pixels(3, 16, 16, 3)
@@ -371,18 +371,18 @@ def test_models_of_ones_own(make):
         ((None, None, 3), [20, 30], (20, 30)),
     ],
 )
-def test_size_of_models_of_ones_own(shape, image_size, size):
+def test_own_models_set_the_image_size(shape, image_size, size):
     chosen = choose(own_model(shape), image_size=image_size)
     assert chosen.size == size
     assert chosen.build().input_shape == (None, *size, 3)
 
 
-def test_size_must_fit_a_fixed_input():
+def test_the_size_must_equal_a_fixed_input_size():
     with pytest.raises(NetworkError, match=r"\(None, 20, 20, 3\).*\(None, 16, 16, 3\).*image_size"):
         choose(own_model(), image_size=20).build()
 
 
-def test_features_that_are_pooled_already_stay():
+def test_pooled_outputs_are_not_pooled_again():
     model = own_model(pooled=True)
     images = pixels(2, 16, 16, 3)
     expected = model(images.astype("float32"))
@@ -391,7 +391,7 @@ def test_features_that_are_pooled_already_stay():
         np.testing.assert_allclose(forward(images), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_model_is_left_as_it_was():
+def test_the_model_is_not_changed():
     model = own_model()
     model.get_layer("conv").trainable = False
     config, before = model.to_json(), model.get_weights()
@@ -430,26 +430,26 @@ class Subclassed(keras.Model):
     ],
     ids=["1 channel", "4 channels", "2 inputs", "subclassed", "unbuilt", "vectors"],
 )
-def test_models_that_cannot_be_used(make, message):
+def test_unusable_models_are_refused(make, message):
     with pytest.raises(NetworkError, match=message):
         choose(make())
 
 
 @pytest.mark.parametrize("backbone", [None, 5, own_model, object()])
-def test_what_is_neither_name_nor_model(backbone):
+def test_backbones_must_be_names_or_models(backbone):
     with pytest.raises(InvalidParameterError, match=r"list_backbones\(\) or a keras.Model"):
         choose(backbone)
 
 
-def test_unknown_names():
+def test_unknown_names_raise_an_error():
     with pytest.raises(UnknownBackboneError, match="'resnet50'"):
         choose("resnet5")
 
 
-# --- warning about pixels nobody scales
+# --- warning about unscaled pixels
 
 
-def test_unscaled_pixels_are_warned_about():
+def test_unscaled_pixels_give_a_warning():
     with pytest.warns(TransferclfWarning, match="'own' gets pixels from 0 to 255 as they are"):
         chosen = choose(own_model(scaled=False))
     assert chosen.preprocessing == "none"
@@ -478,20 +478,20 @@ def by_nested_model():
     ],
     ids=["functional", "sequential", "nested", "tf", "caffe", "torch"],
 )
-def test_no_warning_where_the_network_scales_its_pixels(make):
+def test_networks_that_scale_their_pixels_give_no_warning(make):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         choose(make())
 
 
 @pytest.mark.parametrize("preprocessing", ["none", "tf", "caffe", "torch"])
-def test_no_warning_where_preprocessing_is_said(preprocessing):
+def test_explicit_preprocessing_gives_no_warning(preprocessing):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert choose(own_model(scaled=False), preprocessing=preprocessing).digest
 
 
-def test_addition_and_a_norm_in_the_network_are_no_scaling():
+def test_addition_and_a_norm_do_not_count_as_scaling():
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(3, 1)(inputs)
     model = keras.Model(inputs, layers.Add()([layers.BatchNormalization()(x), inputs]))
@@ -506,12 +506,12 @@ def test_addition_and_a_norm_in_the_network_are_no_scaling():
     "image_size",
     [31, 0, -5, (32, 31), (32,), (32, 32, 3), 32.0, "32", True, np.ones(2), (32, None)],
 )
-def test_sizes_that_cannot_be(image_size):
+def test_invalid_sizes_are_refused(image_size):
     with pytest.raises(InvalidParameterError, match=r"image_size .* at least 32 .*'tiny'. Got"):
         choose(image_size=image_size)
 
 
-def test_true_is_no_size():
+def test_true_is_refused_as_a_size():
     with pytest.raises(InvalidParameterError, match="at least 1 for backbone 'own'. Got True"):
         choose(own_model((None, None, 3)), image_size=True)
 
@@ -519,11 +519,11 @@ def test_true_is_no_size():
 @pytest.mark.parametrize(
     ("image_size", "size"), [(None, (96, 96)), (np.int64(40), (40, 40)), ([32, 48], (32, 48))]
 )
-def test_sizes_that_can_be(image_size, size):
+def test_valid_sizes_are_accepted(image_size, size):
     assert choose(image_size=image_size).size == size
 
 
-def test_preprocessing_is_the_backbone_s_own_or_what_is_said():
+def test_preprocessing_is_that_of_the_backbone_or_the_parameter():
     assert choose("vgg16").preprocessing == "caffe"
     assert choose("vgg16", preprocessing="tf").preprocessing == "tf"
     with pytest.raises(InvalidParameterError, match="Got 'imagenet' instead"):
@@ -538,7 +538,7 @@ def test_path_of_weights_is_absolute(weights_file, monkeypatch):
 
 
 @pytest.mark.parametrize("weights", [5, True, ["pretrained"], np.ones(2)])
-def test_weights_of_another_kind(weights):
+def test_weights_of_another_type_are_refused(weights):
     with pytest.raises(InvalidParameterError, match="weights must be 'pretrained'"):
         choose(weights=weights)
 
@@ -551,11 +551,11 @@ def test_weights_from_a_file_are_used(weights_file):
 
 
 @pytest.mark.parametrize("weights", ["pretrained", None])
-def test_models_of_ones_own_have_their_weights(weights):
+def test_own_models_keep_their_weights(weights):
     assert choose(own_model(), weights=weights).digest == choose(own_model()).digest
 
 
-def test_a_file_of_weights_for_a_model_of_ones_own_is_not_ignored(weights_file):
+def test_a_weights_file_for_an_own_model_is_refused(weights_file):
     with pytest.raises(InvalidParameterError, match="'own' brings its own weights"):
         choose(own_model(), weights=weights_file)
 
@@ -564,7 +564,7 @@ def test_a_file_of_weights_for_a_model_of_ones_own_is_not_ignored(weights_file):
 
 
 @pytest.mark.usefixtures("registry")
-def test_registered_networks_are_built_once_for_all():
+def test_registered_networks_are_built_once():
     built = []
 
     def builder(input_shape):
@@ -585,7 +585,7 @@ def test_registered_networks_are_built_once_for_all():
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_builder_is_called_again_when_it_is_registered_again():
+def test_a_builder_registered_again_is_called_again():
     units = 4
 
     def register():
@@ -604,14 +604,14 @@ def test_a_builder_is_called_again_when_it_is_registered_again():
 
 
 @pytest.mark.usefixtures("registry")
-def test_registered_builder_that_returns_something_else():
+def test_registered_builders_must_return_a_model():
     register_backbone("mine", lambda input_shape: "a model")
     with pytest.raises(InvalidParameterError, match=r"builder of backbone 'mine' .* Got str"):
         choose("mine")
 
 
 def model_with(code):
-    """Two models made by this differ in nothing but what `code` does."""
+    """Return a model; two of them differ only in the effect of `code`."""
     import keras
 
     inputs = keras.Input((32, 32, 3), name="in")
@@ -646,7 +646,7 @@ def own_activations(factor):
 
 
 @pytest.mark.parametrize("kind", [lambdas, own_layers, own_activations])
-def test_what_python_code_does_is_not_guessed(kind, rng):
+def test_models_with_other_python_code_give_other_features(kind, rng):
     from transferclf import CNNFeatureExtractor
 
     images = rng.integers(1, 256, (2, 32, 32, 3), dtype=np.uint8)
@@ -658,7 +658,7 @@ def test_what_python_code_does_is_not_guessed(kind, rng):
 
 
 def named_like_keras_own(factor):
-    """Keras describes a function by its name, here that of one of its own."""
+    """Return a function with the name of a Keras function; Keras describes functions by name."""
     import keras
 
     def relu(x):
@@ -676,7 +676,7 @@ def another_method(factor):
 
 
 @pytest.mark.parametrize("kind", [named_like_keras_own, another_method])
-def test_functions_that_a_description_does_not_tell_apart(kind, rng):
+def test_functions_with_equal_descriptions_give_other_features(kind, rng):
     images = rng.integers(1, 256, (2, 32, 32, 3), dtype=np.uint8)
     once, five = (
         CNNFeatureExtractor(model_with(kind(factor)), preprocessing="none").fit_transform(images)
@@ -686,7 +686,7 @@ def test_functions_that_a_description_does_not_tell_apart(kind, rng):
 
 
 @pytest.mark.slow
-def test_a_saved_model_that_is_exported_anew_to_the_same_place(tmp_path, rng):
+def test_a_saved_model_exported_again_to_the_same_path_gives_other_features(tmp_path, rng):
     images = rng.integers(1, 256, (2, 32, 32, 3), dtype=np.uint8)
     features, classifiers = [], []
     for factor in (1.0, 5.0):
@@ -698,7 +698,7 @@ def test_a_saved_model_that_is_exported_anew_to_the_same_place(tmp_path, rng):
         maps = layers.Conv2D(4, 3, kernel_initializer="ones", name="conv")(layer(inputs))
         model = keras.Model(inputs, maps, name="same")
         features.append(CNNFeatureExtractor(model, preprocessing="none").fit_transform(images))
-        # The one that was loaded first still computes what it did.
+        # The model that was loaded first still gives its first output.
         classifiers.append(TransferClassifier(model, preprocessing="none").fit(images, [0, 1]))
     np.testing.assert_allclose(features[1], 5 * features[0], rtol=1e-4)
     for classifier in classifiers:

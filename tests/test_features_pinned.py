@@ -1,4 +1,4 @@
-"""A network of the user's own that is changed after fit: an error wherever it is used again."""
+"""An own network that is changed after fit: each later use raises an error."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ LABELS = np.arange(N) % 3
 
 
 def own_model():
-    """Small, described by Keras alone, and the same each time."""
+    """Return a small network that Keras can describe, the same at each call."""
     x = inputs = keras.Input((SIDE, SIDE, 3), name="images")
     x = layers.Rescaling(1 / 255, name="scale")(x)
     x = layers.Conv2D(4, 3, name="conv", kernel_initializer=keras.initializers.HeNormal(1))(x)
@@ -46,8 +46,8 @@ def fitted(model, **changes):
     return TransferClassifier(model, **parameters).fit(IMAGES, LABELS)
 
 
-def anew(estimator):
-    """Forget the networks that are compiled, as another process would not have them."""
+def forget_compiled(estimator):
+    """Drop all compiled networks, as in another process, and return the estimator."""
     from transferclf.training import trainer
 
     prefix._forwards.clear()
@@ -57,10 +57,10 @@ def anew(estimator):
 
 WAYS = {
     "model_": lambda classifier, path: classifier.model_,
-    "predict": lambda classifier, path: anew(classifier).predict_proba(IMAGES),
-    "pickled": lambda classifier, path: anew(pickle.loads(pickle.dumps(classifier))).predict_proba(
-        IMAGES
-    ),
+    "predict": lambda classifier, path: forget_compiled(classifier).predict_proba(IMAGES),
+    "pickled": lambda classifier, path: forget_compiled(
+        pickle.loads(pickle.dumps(classifier))
+    ).predict_proba(IMAGES),
     "pickled, model_": lambda classifier, path: pickle.loads(pickle.dumps(classifier)).model_,
     "copied": lambda classifier, path: copy.deepcopy(classifier).model_,
     "saved": lambda classifier, path: save_model(classifier, path),
@@ -79,13 +79,13 @@ def test_a_model_changed_after_fit_is_noticed(way, change, parameters, tmp_path)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_model_changed_after_pickling_is_noticed_too(change):
+def test_a_model_changed_after_pickling_is_noticed(change):
     classifier = pickle.loads(pickle.dumps(fitted(own_model())))
     CHANGES[change](classifier.prefix_.model)
     if change == "weights":
         with pytest.raises(NetworkError, match="The weights of 'own'"):
             _ = classifier.model_
-    else:  # nobody has looked at it since: it is what it was when it was first looked at
+    else:  # the digest is computed at the first use, here after the change
         _ = classifier.prefix_.digest
         other_weights(classifier.prefix_.model)
         with pytest.raises(NetworkError, match="The weights of 'own'"):
@@ -101,7 +101,7 @@ def test_a_loaded_model_is_pinned_by_the_archive(tmp_path):
         _ = loaded.model_
 
 
-def test_grad_cam_and_an_extractor_notice_it():
+def test_grad_cam_and_an_extractor_notice_a_changed_model():
     from transferclf.reports import GradCAMDisplay
 
     model = own_model()
@@ -110,9 +110,9 @@ def test_grad_cam_and_an_extractor_notice_it():
     with pytest.raises(NetworkError, match="The weights of 'own'"):
         GradCAMDisplay.from_estimator(classifier, IMAGES[:2])
     with pytest.raises(NetworkError, match="The weights of 'own'"):
-        anew(extractor).transform(IMAGES)
+        forget_compiled(extractor).transform(IMAGES)
     with pytest.raises(NetworkError, match="The weights of 'own'"):
-        anew(pickle.loads(pickle.dumps(extractor))).transform(IMAGES)
+        forget_compiled(pickle.loads(pickle.dumps(extractor))).transform(IMAGES)
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_a_file_of_weights_replaced_after_fit_is_noticed(tmp_path):
     assert classifier.model_.count_params() > 0
 
 
-def test_a_model_put_back_is_the_one_that_was_fitted():
+def test_a_restored_model_is_accepted_again():
     model = own_model()
     classifier = fitted(model)
     expected = classifier.predict_proba(IMAGES)
@@ -146,7 +146,7 @@ def test_a_model_put_back_is_the_one_that_was_fitted():
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_features_of_a_changed_model_are_not_found_under_its_old_name():
+def test_features_of_a_changed_model_are_not_stored_under_the_old_digest():
     model = own_model()
     classifier = fitted(model, cache="memory")
     pickled = pickle.dumps(classifier)
@@ -154,9 +154,9 @@ def test_features_of_a_changed_model_are_not_found_under_its_old_name():
     other_weights(model)
     changed = fitted(model, cache="memory")
     assert changed.prefix_.digest != classifier.prefix_.digest
-    assert np.abs(changed.prefix_.forward()(IMAGES) - anew_features(pickled)).max() > 1e-2
+    assert np.abs(changed.prefix_.forward()(IMAGES) - features_of_pickled(pickled)).max() > 1e-2
     np.testing.assert_array_equal(pickle.loads(pickled).predict_proba(IMAGES), expected)
 
 
-def anew_features(pickled):
+def features_of_pickled(pickled):
     return pickle.loads(pickled).prefix_.forward()(IMAGES)

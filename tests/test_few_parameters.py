@@ -1,4 +1,4 @@
-"""The option --few-parameters: which parameter sets of a test are run."""
+"""The option --few-parameters: the selection of parameter sets of a test."""
 
 from types import SimpleNamespace
 
@@ -17,12 +17,12 @@ from conftest import keep_few_parameters, pytest_collection_modifyitems, spread
         (0, 2, set()),
     ],
 )
-def test_they_are_spread_from_the_first_to_the_last(count, most, expected):
+def test_kept_parameter_sets_are_spread_from_the_first_to_the_last(count, most, expected):
     assert spread(count, most) == expected
 
 
 class Item:
-    """What the option looks at in an item of pytest."""
+    """Stand-in for an item of pytest with the attributes that the option reads."""
 
     def __init__(self, nodeid, *keywords):
         self.nodeid = nodeid
@@ -31,7 +31,7 @@ class Item:
             self.callspec = None
 
 
-def test_each_function_keeps_some_and_marked_ones_keep_all():
+def test_each_function_keeps_some_sets_and_marked_functions_keep_all():
     items = [
         *(Item(f"a.py::test_one[{number}]") for number in range(5)),
         *(Item(f"a.py::Test::test_one[{number}]") for number in range(2)),
@@ -46,7 +46,7 @@ def test_each_function_keeps_some_and_marked_ones_keep_all():
     assert not {it.nodeid for it in dropped} & {it.nodeid for it in items}
 
 
-def test_less_than_one_is_refused():
+def test_numbers_below_one_are_refused():
     config = SimpleNamespace(getoption=lambda name: 0)
     with pytest.raises(pytest.UsageError, match="at least 1"):
         pytest_collection_modifyitems(config, [])

@@ -1,4 +1,4 @@
-"""Training layers of the backbone through the cut: as Keras does on the whole network."""
+"""Fine-tuning through the cut gives the result of Keras on the whole network."""
 
 import pickle
 
@@ -52,7 +52,7 @@ def pixels_of(images):
 
 
 def trained_whole(fitted, images, labels, trained):
-    """What Keras makes of the whole network, from where fine-tuning began."""
+    """Train the whole network with Keras from the start of fine-tuning."""
     head = head_alone(fitted).fit(images, labels)
     model = head.model_
     model.trainable = True
@@ -80,16 +80,18 @@ def trained_whole(fitted, images, labels, trained):
 @pytest.mark.parametrize(
     ("backbone", "trainable_layers", "trained"),
     [
-        # The sum after block 15 crosses the cut beside it.
+        # The skip connection of block 15 crosses the cut.
         ("mobilenet_v2_035", "block_15_project", None),
-        # The last six have no weights.
+        # The last six layers have no weights.
         ("tiny", 8, ["top_conv"]),
         ("tiny", "all", None),
     ],
 )
-def test_it_trains_as_keras_does(images, labels, backbone, trainable_layers, trained):
-    # With a larger step the losses of a random network jump up and down, and what the two
-    # differ by in rounding grows a thousandfold with every jump.
+def test_fine_tuning_gives_the_weights_of_keras(
+    images, labels, backbone, trainable_layers, trained
+):
+    # A larger step makes the losses of a random network jump, and each jump multiplies the
+    # difference in rounding by a thousand.
     fitted = classifier(
         backbone=backbone, trainable_layers=trainable_layers, fine_tune_learning_rate=1e-5
     )
@@ -107,13 +109,13 @@ def test_it_trains_as_keras_does(images, labels, backbone, trainable_layers, tra
 
 
 @pytest.mark.slow
-def test_training_layers_without_weights_is_said(images, labels):
+def test_training_layers_without_weights_warns(images, labels):
     with pytest.warns(TransferclfWarning, match="trains nothing of 'tiny': top_levels have no"):
         classifier(backbone="tiny", trainable_layers=1, fine_tune_epochs=1).fit(images, labels)
 
 
 @pytest.mark.slow
-def test_what_was_trained_is_in_the_whole_model(images, labels):
+def test_the_whole_model_has_the_trained_weights(images, labels):
     fitted = classifier(trainable_layers=11, hidden_units=(6,), dropout=0.3, epochs=2)
     fitted.fit(images, labels)
     model = fitted.model_
@@ -127,7 +129,7 @@ def test_what_was_trained_is_in_the_whole_model(images, labels):
 
 
 @pytest.mark.slow
-def test_batch_normalisation_stays_as_it_came(images, labels):
+def test_batch_normalisation_statistics_are_not_changed(images, labels):
     fitted = classifier(trainable_layers="block_16").fit(images, labels)
     untouched = fitted.prefix_.whole().build()
     for layer in untouched.layers:
@@ -140,7 +142,7 @@ def test_batch_normalisation_stays_as_it_came(images, labels):
 
 
 @pytest.mark.slow
-def test_every_image_goes_through_the_frozen_part_once(images, labels):
+def test_each_image_passes_the_frozen_part_once(images, labels):
     search = GridSearchCV(
         classifier(fine_tune_epochs=1),
         {"fine_tune_learning_rate": [1e-4, 1e-3], "l2": [0.01, 0.1]},
@@ -152,7 +154,7 @@ def test_every_image_goes_through_the_frozen_part_once(images, labels):
     assert search.best_estimator_.prefix_.forward().images_seen - before == N - 1
 
 
-def test_features_of_the_whole_network_are_shared_with_those_from_the_cut(images, labels):
+def test_stored_features_of_the_whole_network_are_used(images, labels):
     tuned = classifier(fine_tune_epochs=1).fit(images, labels)
     frozen = head_alone(tuned).fit(images, labels)
     assert frozen.prefix_.forward().images_seen == 0
@@ -160,7 +162,7 @@ def test_features_of_the_whole_network_are_shared_with_those_from_the_cut(images
 
 
 @pytest.mark.parametrize("cache", ["memory", None])
-def test_it_lowers_the_loss_and_continues_the_history(images, labels, cache):
+def test_fine_tuning_lowers_the_loss_and_continues_the_history(images, labels, cache):
     fitted = classifier(cache=cache, l2=0.3, fine_tune_epochs=6, fine_tune_learning_rate=1e-4)
     fitted.fit(images, labels)
     head = head_alone(fitted).fit(images, labels)
@@ -169,7 +171,7 @@ def test_it_lowers_the_loss_and_continues_the_history(images, labels, cache):
     assert fitted.history_["loss"][-1] < head.history_["loss"][-1]
 
 
-def test_a_model_of_ones_own_is_left_as_it_is(images, labels):
+def test_an_own_model_is_not_changed(images, labels):
     x = inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 255)(x)
     for number in (1, 2):
@@ -187,7 +189,7 @@ def test_a_model_of_ones_own_is_left_as_it_is(images, labels):
 
 
 @pytest.mark.slow
-def test_same_seed_same_weights(images, labels):
+def test_equal_seeds_give_equal_weights(images, labels):
     probabilities = [
         classifier(hidden_units=(4,), dropout=0.5, epochs=2, random_state=seed)
         .set_params(weights="pretrained", backbone="tiny", trainable_layers="top")
@@ -200,7 +202,7 @@ def test_same_seed_same_weights(images, labels):
 
 
 @pytest.mark.slow
-def test_pickled_and_predicting_again(images, tuned):
+def test_a_pickled_classifier_gives_the_same_predictions(images, tuned):
     from transferclf.training import trainer
 
     before = tuned.predict_proba(images)
@@ -209,13 +211,13 @@ def test_pickled_and_predicting_again(images, tuned):
     np.testing.assert_array_equal(pickle.loads(pickled).predict_proba(images), before)
 
 
-def test_probabilities_of_an_image_agree_in_any_company(images, tuned):
+def test_probabilities_do_not_depend_on_the_other_images(images, tuned):
     whole = tuned.predict_proba(images)
     assert_rows_agree(tuned.predict_proba(images[7:31]), whole[7:31])
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, None, "", ["block_16"]])
-def test_what_cannot_name_layers_is_refused(value, images, labels):
+def test_invalid_trainable_layers_are_refused(value, images, labels):
     with pytest.raises(InvalidParameterError, match="trainable_layers must be"):
         classifier(trainable_layers=value).fit(images, labels)
 
@@ -223,6 +225,6 @@ def test_what_cannot_name_layers_is_refused(value, images, labels):
 @pytest.mark.parametrize(
     ("value", "message"), [("block_61", "names no layer or block"), (10_000, "from 0 to")]
 )
-def test_layers_that_are_not_there_are_named(value, message, images, labels):
+def test_unknown_layers_raise_an_error(value, message, images, labels):
     with pytest.raises(NetworkError, match=message):
         classifier(trainable_layers=value).fit(images, labels)

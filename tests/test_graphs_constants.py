@@ -1,4 +1,4 @@
-"""Constants in the place of Normalization layers: as exact as float32 allows."""
+"""Constants in place of Normalization layers: exact to float32."""
 
 import keras
 import numpy as np
@@ -22,17 +22,17 @@ def standardised(x, mean, scale):
 
 @pytest.mark.parametrize("mean", [0.0, 1e-6, 0.5, -300.0, 1e6])
 @pytest.mark.parametrize("deviation", [1e-30, 1e-8, 1e-3, 1.0, 1e6, 1e30])
-def test_deviations_tiny_and_large_keep_their_digits(mean, deviation):
+def test_tiny_and_large_deviations_keep_their_digits(mean, deviation):
     means = np.full(7, mean) + RNG.normal(size=7) * deviation
     x = (means + RNG.normal(size=(50, 7)) * deviation).astype(np.float32)
     means = x.mean(axis=0, dtype=float) if deviation < abs(mean) else means
     scale = np.full(7, deviation)
-    # What float64 makes of the same float32 features, as `predict_proba` does.
+    # The result in float64 for the same float32 features, as in `predict_proba`.
     expected = (x - means) / scale
     np.testing.assert_allclose(standardised(x, means, scale), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_deviation_beyond_what_float32_can_divide_by_stays_finite():
+def test_deviations_too_small_for_float32_give_finite_output():
     x = np.zeros((2, 3), np.float32)
     assert np.isfinite(standardised(x, np.zeros(3), np.full(3, 1e-45))).all()
 
@@ -44,7 +44,7 @@ def test_a_deviation_beyond_what_float32_can_divide_by_stays_finite():
         max_size=4,
     )
 )
-def test_it_computes_what_the_layer_computes(statistics):
+def test_constants_give_the_output_of_the_layer(statistics):
     mean, variance = map(list, zip(*statistics, strict=True))
     norm = layers.Normalization(mean=mean, variance=variance, name="norm")
     inputs = keras.Input((2, 2, len(mean)))
@@ -55,7 +55,7 @@ def test_it_computes_what_the_layer_computes(statistics):
     np.testing.assert_allclose(constant(x), model(x), rtol=1e-4, atol=1e-3 / min(variance) ** 0.5)
 
 
-def test_adapted_layers_and_other_axes():
+def test_adapted_layers_of_any_axis_give_the_same_output():
     x = RNG.normal(5, 3, (50, 2, 3)).astype(np.float32)
     for axis in (-1, 1, (1, 2), None):
         norm = layers.Normalization(axis=axis)
@@ -68,7 +68,7 @@ def test_adapted_layers_and_other_axes():
         assert constant.count_params() == 0
 
 
-def test_layers_that_are_called_twice_or_do_the_reverse():
+def test_layers_called_twice_and_inverse_layers_give_the_same_output():
     inputs = keras.Input((2,))
     norm = layers.Normalization(mean=[1.0, 2.0], variance=[4.0, 9.0])
     back = layers.Normalization(mean=[1.0, 2.0], variance=[4.0, 9.0], invert=True)

@@ -1,4 +1,4 @@
-"""Copies of models with layers of the user's own: the same function, or one clear error."""
+"""Copies of models with own layers: they compute the same function or raise one clear error."""
 
 import pickle
 from pathlib import Path
@@ -69,7 +69,9 @@ def off(classifier):
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @pytest.mark.parametrize("trainable_layers", [0, "all"])
-def test_the_whole_model_and_fine_tuning(make, trainable_layers):
+def test_the_whole_model_and_fine_tuning_give_the_probabilities_of_the_classifier(
+    make, trainable_layers
+):
     model = make()
     before = model.get_weights()
     classifier = tiny(model, trainable_layers=trainable_layers).fit(IMAGES, LABELS)
@@ -79,7 +81,7 @@ def test_the_whole_model_and_fine_tuning(make, trainable_layers):
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_clones_share_what_cannot_be_described(make):
+def test_clones_share_models_that_keras_cannot_describe(make):
     model = make()
     assert describe(model).has_unknown_code
     extractor = CNNFeatureExtractor(model, preprocessing="none")
@@ -88,19 +90,19 @@ def test_clones_share_what_cannot_be_described(make):
     before = extractor.fit(IMAGES).prefix_.forward().images_seen
     again = clone(extractor).fit(IMAGES)
     np.testing.assert_array_equal(again.transform(IMAGES), extractor.transform(IMAGES))
-    assert extractor.prefix_.forward().images_seen - before == N - 1  # fit has seen one
+    assert extractor.prefix_.forward().images_seen - before == N - 1  # fit has computed one image
     assert len(cross_val_score(tiny(model, preprocessing="none"), IMAGES, LABELS, cv=2)) == 2
     assert extractor.prefix_.forward().images_seen - before == N - 1
 
 
-def test_clones_of_what_keras_describes_have_models_of_their_own():
+def test_clones_copy_models_that_keras_describes():
     model = network(units=3)
     assert clone(TransferClassifier(model)).backbone is not model
     assert model_digest(clone(TransferClassifier(model)).backbone) == model_digest(model)
 
 
 @pytest.mark.parametrize("name", ["wider", "a function named like Keras' own", "a lambda"])
-def test_pickled(name):
+def test_pickled_classifiers_give_the_same_predictions(name):
     classifier = tiny(MAKERS[name]()).fit(IMAGES, LABELS)
     loaded = pickle.loads(pickle.dumps(classifier))
     assert loaded.backbone is loaded.prefix_.model
@@ -110,7 +112,7 @@ def test_pickled(name):
     assert off(loaded) < 1e-5
 
 
-def changed_afterwards():
+def with_a_changed_layer():
     layer = Forgetful()
     layer.factor = 3.0
     return layer
@@ -118,13 +120,13 @@ def changed_afterwards():
 
 LOST = {
     "an array": (lambda: Forgetful(np.array(3.0)), "Forgetful.* computes something else"),
-    "changed afterwards": (changed_afterwards, "Forgetful.* computes something else"),
+    "changed afterwards": (with_a_changed_layer, "Forgetful.* computes something else"),
     "an object": (lambda: Needy(lambda x: x + 1), "'needy.*' of class Needy cannot be copied"),
 }
 
 
 @pytest.mark.parametrize(("make", "message"), LOST.values(), ids=LOST)
-def test_what_no_copy_can_be_made_of_is_an_error(make, message):
+def test_models_that_cannot_be_copied_raise_an_error(make, message):
     model = network(make())
     classifier = tiny(model).fit(IMAGES, LABELS)
     assert classifier.predict_proba(IMAGES).shape == (N, 3)
@@ -136,7 +138,7 @@ def test_what_no_copy_can_be_made_of_is_an_error(make, message):
     assert not hasattr(tuned, "history_")
 
 
-def test_layers_of_keras_that_were_changed_afterwards_are_copied_as_they_are():
+def test_keras_layers_changed_after_the_build_are_copied_with_the_change():
     model = network(layers.Dense(3, "relu"))
     model.layers[-1].activation = keras.activations.tanh
     assert off(tiny(model, trainable_layers=1).fit(IMAGES, LABELS)) < 1e-5
@@ -170,7 +172,7 @@ def test_two_outputs_are_tuned_side_by_side():
 
 
 def test_layers_of_a_script_work_in_other_processes(tmp_path, in_another_process):
-    """As joblib sends an estimator to its workers, which have another __main__."""
+    """Workers of joblib have another __main__ than the process that sends the estimator."""
     script = {"__name__": "__main__"}
     exec(Path(__file__).with_name("own_layers.py").read_text(), script)
     model = network(script["Wide"](4), layers.Activation(script["relu"]))

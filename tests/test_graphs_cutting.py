@@ -1,4 +1,4 @@
-"""The cut: suffix(prefix(x)) is model(x), and the suffix is no larger than it must be."""
+"""The cut: suffix(prefix(x)) equals model(x), and the suffix is as small as possible."""
 
 import re
 
@@ -28,12 +28,12 @@ def make_layer(kind):
 
 
 KINDS = ["conv", "dense", "norm", "tanh", "add", "concat", "shared", "op"]
-# What is called, on which of the last three tensors, with which other, which layer is called again.
+# Each step: the layer, the index of its input, of a second input, and of a layer to call again.
 STEPS = st.tuples(st.sampled_from(KINDS), *[st.integers(0, 100)] * 3)
 
 
 def build(steps, second_output):
-    """A graph of convolutions, skips, branches and shared layers, with one or two outputs."""
+    """Return a graph of convolutions, skips, branches and shared layers with one or two outputs."""
     inputs = keras.Input((SIDE, SIDE, CHANNELS))
     tensors, made = [inputs], []
     for kind, which, other, which_layer in steps:
@@ -81,7 +81,7 @@ def assert_right_cut(model, trainable_layers, chosen, x):
 
 
 def depending_on(model, chosen):
-    """All tensors that a chosen layer makes, or that are made from one of those; the slow way."""
+    """Return all tensors that depend on a chosen layer, by a slow and simple search."""
     found = []
     for node in nodes_in_order(model):
         reads = any(tensor is one for tensor in node.input_tensors for one in found)
@@ -103,7 +103,7 @@ def depending_on(model, chosen):
     st.sampled_from(["number", "name", "all"]),
     st.integers(0, 100),
 )
-def test_the_parts_make_the_whole(steps, second_output, way, position):
+def test_suffix_of_prefix_gives_the_output_of_the_model(steps, second_output, way, position):
     model = build(steps, second_output)
     everything = real_layers(model)
     if way == "number" or not everything:
@@ -132,7 +132,7 @@ def names_in(model):
     return [layer.name for layer in real_layers(model)]
 
 
-def test_nothing_trainable_leaves_an_identity():
+def test_no_trainable_layer_gives_an_identity_suffix():
     model = chain("a", "b")
     prefix, suffix = cut(model, 0)
     x = np.ones((2, 4), "float32")
@@ -142,7 +142,7 @@ def test_nothing_trainable_leaves_an_identity():
     np.testing.assert_array_equal(prefix(x), model(x))
 
 
-def test_everything_trainable_leaves_the_input():
+def test_all_layers_trainable_give_an_identity_prefix():
     model = chain("a", "b")
     prefix, suffix = cut(model, "all")
     x = np.ones((2, 4), "float32")
@@ -151,7 +151,7 @@ def test_everything_trainable_leaves_the_input():
     np.testing.assert_array_equal(prefix(x), x)
 
 
-def test_all_and_the_number_of_layers_are_the_same():
+def test_all_equals_the_number_of_layers():
     model = chain("a", "b", "c")
     assert names_in(cut(model, 3).suffix) == names_in(cut(model, "all").suffix)
 
@@ -204,7 +204,7 @@ def test_a_shared_trained_layer_is_never_in_the_prefix():
 # --- names
 
 
-def test_a_block_is_no_part_of_another_whose_number_begins_like_its_own():
+def test_block_1_does_not_select_block_10():
     model = chain("block1_conv", "block2_conv", "block10_conv")
     assert names_in(cut(model, "block10").suffix) == ["block10_conv"]
     assert names_in(cut(model, "block1").suffix)[0] == "block1_conv"
@@ -212,10 +212,10 @@ def test_a_block_is_no_part_of_another_whose_number_begins_like_its_own():
     assert names_in(cut(backwards, "block1").suffix) == ["block1_conv"]
 
 
-def test_a_layer_of_just_that_name_counts():
+def test_a_layer_with_exactly_that_name_is_selected():
     model = chain("stem1", "stem", "head")
     assert names_in(cut(model, "head").suffix) == ["head"]
-    assert names_in(cut(model, "stem").prefix) == []  # stem1 begins with it
+    assert names_in(cut(model, "stem").prefix) == []  # stem1 starts with the same name
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_layer_of_just_that_name_counts():
     ],
 )
 @pytest.mark.usefixtures("no_random_weights")
-def test_blocks_of_real_networks(function, size, block, first):
+def test_real_networks_are_cut_at_a_block(function, size, block, first):
     network = getattr(keras.applications, function)
     model = network(weights=None, include_top=False, input_shape=(size, size, 3))
     chosen = [layer for layer in model.layers if layer.name.split(block)[0] == ""]
@@ -245,7 +245,7 @@ def test_blocks_of_real_networks(function, size, block, first):
 
 @pytest.fixture
 def no_random_weights(monkeypatch):
-    """Weights that are as good and quicker to make."""
+    """Replace random initial weights by waves, which are faster to compute."""
 
     def waves(self, shape, dtype=None):
         size = int(np.prod(shape))
@@ -260,25 +260,25 @@ def no_random_weights(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [-1, 4, 1000])
-def test_numbers_out_of_range(number):
+def test_numbers_out_of_range_raise_an_error(number):
     with pytest.raises(NetworkError, match=rf"from 0 to 3, the layers of 'chain'. Got {number}"):
         cut(chain("a", "b", "c"), number)
 
 
 @pytest.mark.parametrize("value", [True, False, 1.0, 0.5, None, ["a"], np.True_, b"a"])
-def test_values_of_another_kind(value):
+def test_values_of_another_type_raise_an_error(value):
     with pytest.raises(NetworkError, match="a whole number, 'all' or the name of a layer"):
         cut(chain("a", "b", "c"), value)
 
 
-def test_unknown_names_name_the_nearest():
+def test_the_error_for_an_unknown_name_proposes_the_nearest():
     model = chain("block1_conv", "block2_conv", "head")
     with pytest.raises(NetworkError, match=r"'blok2' names no layer .* 'chain'.*'block2_conv'"):
         cut(model, "blok2")
 
 
 @pytest.mark.parametrize("name", ["", "zzz", "ALL", "block1_conv_more"])
-def test_unknown_names_name_some_others(name):
+def test_the_error_for_an_unknown_name_lists_other_layers(name):
     with pytest.raises(NetworkError, match=f"trainable_layers='{name}' names no layer.*'block"):
         cut(chain("block1_conv", "block2_conv"), name)
 
@@ -299,21 +299,21 @@ def test_unknown_names_name_some_others(name):
         ),
     ],
 )
-def test_unknown_names_name_the_blocks(names, blocks):
+def test_the_error_for_an_unknown_name_lists_the_blocks(names, blocks):
     model = chain(*names)
     with pytest.raises(NetworkError) as caught:
         cut(model, "block9")
     assert f"its blocks are {blocks}, and there are the layers" in str(caught.value)
-    for block in blocks.replace("..., ", "").split(", "):  # each is one that can be said
+    for block in blocks.replace("..., ", "").split(", "):  # each listed block is accepted
         assert len(cut(model, block.strip("'")).suffix.layers) > 1
 
 
-def test_a_network_without_numbers_has_no_blocks_to_name():
+def test_the_error_lists_no_blocks_in_a_network_without_numbers():
     with pytest.raises(NetworkError, match=r"of 'chain'; there are the layers, among others"):
         cut(chain("first", "second"), "block9")
 
 
-def test_the_input_layer_is_no_layer_to_train():
+def test_the_input_layer_cannot_be_trained():
     model = chain("a", "b")
     with pytest.raises(NetworkError, match="names no layer") as caught:
         cut(model, model.inputs[0].name)

@@ -1,4 +1,4 @@
-"""Places where networks cannot run: TensorFlow without eager execution, and models of Keras 2."""
+"""Errors where networks cannot run: TensorFlow without eager execution, and models of Keras 2."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ def estimators():
     ]
 
 
-def test_inside_of_a_graph_one_error_says_so():
+def test_use_inside_a_graph_raises_one_error():
     import tensorflow as tf
 
     for estimator in estimators():
@@ -34,10 +34,10 @@ def test_inside_of_a_graph_one_error_says_so():
             pytest.raises(NetworkError, match="need TensorFlow's eager execution"),
         ):
             apply(IMAGES)
-        np.testing.assert_array_equal(apply(IMAGES), before)  # nothing is left of it
+        np.testing.assert_array_equal(apply(IMAGES), before)  # the error leaves no state behind
 
 
-def test_inside_of_a_traced_function_one_error_says_so():
+def test_use_inside_a_traced_function_raises_one_error():
     import tensorflow as tf
 
     @tf.function(autograph=False)
@@ -48,7 +48,7 @@ def test_inside_of_a_traced_function_one_error_says_so():
         traced()
 
 
-def test_after_eager_execution_was_switched_off(in_another_process):
+def test_use_without_eager_execution_raises_one_error(in_another_process):
     code = """
         import numpy as np
         import tensorflow as tf
@@ -72,7 +72,7 @@ def test_after_eager_execution_was_switched_off(in_another_process):
 @pytest.mark.parametrize(
     "module", ["tf_keras.src.engine.functional", "tensorflow.python.keras.engine.training"]
 )
-def test_models_of_keras_2_are_named(module):
+def test_models_of_keras_2_raise_an_error_that_names_keras_2(module):
     model = type("Functional", (), {"__module__": module, "inputs": [], "layers": []})()
     derived = type("Mine", (type(model),), {"__module__": "__main__"})()
     for value in (model, derived):
@@ -82,6 +82,6 @@ def test_models_of_keras_2_are_named(module):
 
 
 @pytest.mark.parametrize("value", [3, [1], object(), {"a": 1}, keras.layers.Dense(2)])
-def test_what_is_no_model_at_all(value):
+def test_values_that_are_no_models_raise_an_error(value):
     with pytest.raises(InvalidParameterError, match="a keras.Model. Got"):
         TransferClassifier(value).fit(IMAGES, LABELS)

@@ -1,4 +1,4 @@
-"""Networks that end in their classification layer are warned about; others are not."""
+"""Networks that end in a classification layer give a warning; others do not."""
 
 import warnings
 
@@ -46,7 +46,7 @@ FEATURES = {
 
 
 @pytest.mark.parametrize("ends", CLASSES.values(), ids=CLASSES)
-def test_classes_are_told(ends):
+def test_class_probabilities_are_recognised(ends):
     name, n_classes, before = classification_layer(network(*ends))
     assert before == "pool"
     assert n_classes in (7, 12, 1000, 21843)
@@ -74,7 +74,7 @@ def test_maps_of_probabilities_are_features():
         ("EfficientNetB0", {"classifier_activation": None}, "predictions", "avg_pool"),
     ],
 )
-def test_networks_of_keras(function, arguments, last, before):
+def test_keras_networks_with_and_without_top_are_told_apart(function, arguments, last, before):
     arguments = {"input_shape": (32, 32, 3), "weights": None} | arguments
     whole = getattr(keras.applications, function)(**arguments)
     arguments.pop("classifier_activation", None)
@@ -87,7 +87,7 @@ def test_networks_of_keras(function, arguments, last, before):
 
 
 @pytest.mark.parametrize("make", [TransferClassifier, CNNFeatureExtractor])
-def test_fit_warns_once_and_says_where_to_cut(make, tmp_path):
+def test_fit_warns_once_and_names_the_layer_to_tap(make, tmp_path):
     model = network(*CLASSES["softmax"])
     with pytest.warns(TransferclfWarning) as caught:
         fitted = make(model).fit(IMAGES, [0, 1] * 3)
@@ -98,13 +98,13 @@ def test_fit_warns_once_and_says_where_to_cut(make, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_model(fitted, tmp_path / "a.model")
-        load_model(tmp_path / "a.model", backbone=model)  # fit has said it
+        load_model(tmp_path / "a.model", backbone=model)  # fit has already warned
         cut = keras.Model(model.input, model.get_layer("pool").output)
         make(cut).fit(IMAGES, [0, 1] * 3)
         CNNFeatureExtractor(model, layer="pool").fit(IMAGES)
 
 
-def test_a_model_in_a_model_names_the_layer_to_tap():
+def test_a_classification_layer_in_a_nested_model_is_recognised():
     inner = network(*CLASSES["softmax"])
     inputs = keras.Input((32, 32, 3))
     outer = keras.Model(inputs, inner(layers.Rescaling(1.0)(inputs)))

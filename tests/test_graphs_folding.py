@@ -18,7 +18,7 @@ def conv(**options):
 
 
 def randomised(model, seed=0):
-    """The model with other statistics in its batch norms, and other biases, than the initial."""
+    """Replace the initial statistics of the batch norms and the biases, and return the model."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         value = {
@@ -57,7 +57,7 @@ def assert_same(model, folded, tolerance=1e-5):
     )
 
 
-# --- what is folded
+# --- folded layers
 
 
 @pytest.mark.parametrize("use_bias", [False, True])
@@ -74,7 +74,7 @@ def assert_same(model, folded, tolerance=1e-5):
     ],
     ids=["conv", "strides", "groups", "depthwise", "depthwise 2", "dense"],
 )
-def test_folded_layers(make, flags, use_bias):
+def test_a_norm_after_each_foldable_layer_is_folded(make, flags, use_bias):
     norm = layers.BatchNormalization(epsilon=0.1, **flags)
     model = chain(make(use_bias=use_bias), norm, layers.ReLU())
     folded = fold_batch_norm(model)
@@ -83,13 +83,13 @@ def test_folded_layers(make, flags, use_bias):
     assert_same(model, folded)
 
 
-def test_dense_on_vectors():
+def test_norms_after_dense_layers_are_folded():
     model = chain(layers.Flatten(), layers.Dense(5), layers.BatchNormalization())
     assert norms(fold_batch_norm(model)) == 0
     assert_same(model, fold_batch_norm(model))
 
 
-def test_one_after_the_other():
+def test_each_norm_in_a_chain_is_folded():
     model = chain(
         conv(), layers.BatchNormalization(), layers.ReLU(), conv(), layers.BatchNormalization()
     )
@@ -97,33 +97,33 @@ def test_one_after_the_other():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_two_norms_in_a_row_fold_one():
+def test_only_one_of_two_adjacent_norms_is_folded():
     model = chain(conv(), layers.BatchNormalization(), layers.BatchNormalization())
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_nested_models_are_folded_where_they_stand_alone():
+def test_nested_models_give_the_same_output_after_folding():
     inner = chain(conv(), layers.BatchNormalization())
     model = chain(layers.ReLU(), inner)
     assert_same(model, fold_batch_norm(model))
 
 
-def test_a_layer_of_a_nested_model_may_have_the_name_of_an_input():
+def test_a_nested_layer_with_the_name_of_an_input_is_accepted():
     inputs = keras.Input(SHAPE, name="images")
     inner = keras.Sequential([keras.Input(SHAPE), layers.ReLU(name="images")])
     model = randomised(keras.Model(inputs, conv()(inner(inputs))))
     assert_same(model, fold_batch_norm(model))
 
 
-def test_sequential():
+def test_sequential_models_are_folded():
     model = keras.Sequential([keras.Input(SHAPE), conv(), layers.BatchNormalization()])
     randomised(model)
     assert norms(fold_batch_norm(model)) == 0
     assert_same(model, fold_batch_norm(model))
 
 
-# --- what is not
+# --- layers that are not folded
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_sequential():
     ],
     ids=["first", "activation", "separable", "transpose", "relu between", "rows", "columns"],
 )
-def test_layers_that_are_left_alone(operations):
+def test_norms_after_other_operations_are_left_alone(operations):
     model = chain(*(make() for make in operations))
     folded = fold_batch_norm(model)
     assert norms(folded) == 1
@@ -147,14 +147,14 @@ def test_layers_that_are_left_alone(operations):
     assert_same(model, folded)
 
 
-def test_rows_as_many_as_channels_are_still_not_channels():
+def test_a_norm_over_rows_is_not_folded_if_rows_equal_channels():
     model = chain(conv(), layers.BatchNormalization(axis=1), shape=(6, 6, 3))
     assert model.output_shape == (None, 4, 4, 4)
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_convolution_that_something_else_reads_too():
+def test_a_convolution_with_another_consumer_is_left_alone():
     inputs = keras.Input(SHAPE)
     x = conv()(inputs)
     model = randomised(keras.Model(inputs, layers.Add()([x, layers.BatchNormalization()(x)])))
@@ -162,7 +162,7 @@ def test_convolution_that_something_else_reads_too():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_convolution_that_is_an_output_too():
+def test_a_convolution_that_is_an_output_is_left_alone():
     inputs = keras.Input(SHAPE)
     x = conv()(inputs)
     model = randomised(keras.Model(inputs, [x, layers.BatchNormalization()(x)]))
@@ -172,7 +172,7 @@ def test_convolution_that_is_an_output_too():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_convolution_called_twice():
+def test_a_convolution_called_twice_is_left_alone():
     shared = layers.Conv2D(3, 3, padding="same")
     first, second = layers.BatchNormalization(), layers.BatchNormalization()
     model = chain(shared, first, shared, second)
@@ -180,21 +180,21 @@ def test_convolution_called_twice():
     assert_same(model, fold_batch_norm(model))
 
 
-def test_norm_called_twice():
+def test_a_norm_called_twice_is_left_alone():
     shared = layers.BatchNormalization()
     model = chain(layers.Conv2D(3, 3), shared, layers.Conv2D(3, 3), shared)
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_norm_that_is_told_to_train_scales_by_the_batch():
+def test_a_norm_called_with_training_is_left_alone():
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, layers.BatchNormalization()(conv()(inputs), training=True))
     assert norms(fold_batch_norm(model)) == 1
     assert_same(model, fold_batch_norm(model))
 
 
-def test_norm_that_is_told_not_to_train_is_folded():
+def test_a_norm_called_without_training_is_folded():
     inputs = keras.Input(SHAPE)
     norm = layers.BatchNormalization()
     model = randomised(keras.Model(inputs, norm(conv()(inputs), training=False)))
@@ -226,7 +226,7 @@ def test_subclassed_models_cannot_be_folded():
     ("function", "options", "left"),
     [("MobileNetV2", {"alpha": 0.35}, 0), ("ResNet50V2", {}, 17), ("DenseNet121", {}, 62)],
 )
-def test_real_networks(function, options, left):
+def test_real_networks_give_the_same_output_after_folding(function, options, left):
     network = getattr(keras.applications, function)
     model = network(weights=None, include_top=False, input_shape=(32, 32, 3), **options)
     randomised(model)
@@ -239,10 +239,10 @@ def test_real_networks(function, options, left):
         np.testing.assert_array_equal(a, b)
 
 
-# --- what is left as it was
+# --- no change of the model
 
 
-def test_the_model_and_the_random_state_are_not_touched():
+def test_the_model_and_the_random_state_are_not_changed():
     model = chain(conv(), layers.BatchNormalization(), layers.DepthwiseConv2D(3), layers.ReLU())
     x = pixels()
     before, config, weights = np.asarray(model(x)), model.get_config(), model.get_weights()
@@ -255,7 +255,7 @@ def test_the_model_and_the_random_state_are_not_touched():
         np.testing.assert_array_equal(a, b)
 
 
-def test_later_changes_of_the_model_do_not_reach_folded_layers():
+def test_later_changes_of_the_model_do_not_change_folded_layers():
     model = chain(conv(), layers.BatchNormalization())
     folded = fold_batch_norm(model)
     before = np.asarray(folded(pixels()))

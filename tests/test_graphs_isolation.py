@@ -1,4 +1,4 @@
-"""Networks are built beside the caller's Keras: neither disturbs the other."""
+"""Building networks does not change the caller's state of Keras, and the reverse."""
 
 import random
 import threading
@@ -21,7 +21,7 @@ def images(rng):
 
 @pytest.fixture
 def keras():
-    """Keras, with its precision put back after the test."""
+    """Return Keras, and restore its precision after the test."""
     import keras
 
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
@@ -41,7 +41,7 @@ def test_layers_have_the_same_names_every_time(name):
     assert first == second
 
 
-def test_the_callers_names_go_on_as_before(keras):
+def test_the_callers_layer_names_continue_as_before(keras):
     first = keras.layers.Dense(1).name
     with undisturbed():
         assert keras.layers.Dense(1).name == "dense"
@@ -68,7 +68,7 @@ def test_features_do_not_depend_on_the_callers_precision(keras, images, policy):
     assert keras.config.floatx() == ("float64" if policy == "float64" else "float32")
 
 
-def test_a_policy_that_was_never_set_stays_so(keras):
+def test_an_unset_policy_stays_unset(keras):
     from keras.src.backend.common import global_state
 
     global_state.set_global_attribute("dtype_policy", None)
@@ -77,7 +77,7 @@ def test_a_policy_that_was_never_set_stays_so(keras):
     assert global_state.get_global_attribute("dtype_policy") is None
 
 
-def test_an_error_inside_leaves_everything_as_it_was(keras):
+def test_an_error_inside_restores_the_state_of_keras(keras):
     state, floatx = random.getstate(), keras.config.floatx()
 
     def fail():
@@ -92,7 +92,7 @@ def test_an_error_inside_leaves_everything_as_it_was(keras):
 
 
 @pytest.mark.slow
-def test_threads_do_not_mix_up_the_random_state(images):
+def test_threads_restore_the_random_state(images):
     labels = np.arange(8) % 2
     classifiers = [
         TransferClassifier("tiny", image_size=32, weights=None, random_state=seed, cache=None).fit(

@@ -1,4 +1,4 @@
-"""The bulk of a network in bfloat16: which layers, and that the model stays as it was."""
+"""Most layers of a network in bfloat16: which ones; the model itself is not changed."""
 
 import random
 
@@ -25,7 +25,7 @@ def dtypes(model):
 
 @pytest.fixture
 def model():
-    # Of a few random networks in a hundred the scores nearly cancel, and all of them are rounding.
+    # In a few of a hundred random networks the scores nearly cancel, and only rounding is left.
     keras.utils.set_random_seed(0)
     return chain(
         layers.Rescaling(1 / 255, name="scale"),
@@ -43,19 +43,19 @@ def pixels():
     return np.random.default_rng(0).integers(0, 256, (5, *SHAPE)).astype("float32")
 
 
-def test_what_is_lowered(model):
+def test_inner_layers_are_lowered(model):
     low = {name for name, dtype in dtypes(lower_precision(model)).items() if dtype == "bfloat16"}
     assert low == {"conv", "relu", "depthwise", "hidden"}
 
 
-def test_result_is_near_and_float32(model):
+def test_the_result_is_close_and_float32(model):
     full, low = (np.asarray(one(pixels())) for one in (model, lower_precision(model)))
     assert low.dtype == np.float32
     assert not np.array_equal(low, full)
     np.testing.assert_allclose(low, full, atol=0.02 * np.abs(full).max())
 
 
-def test_the_model_and_the_random_state_are_not_touched(model):
+def test_the_model_and_the_random_state_are_not_changed(model):
     config, weights, state = model.get_config(), model.get_weights(), random.getstate()
     lower_precision(model)
     assert random.getstate() == state
@@ -64,7 +64,7 @@ def test_the_model_and_the_random_state_are_not_touched(model):
         np.testing.assert_array_equal(old, new)
 
 
-def test_whatever_makes_an_output_stays():
+def test_layers_that_make_an_output_stay_in_float32():
     model = chain(layers.Conv2D(4, 3, name="first"), layers.Conv2D(4, 3, name="last"))
     assert dtypes(lower_precision(model)) == {"first": "bfloat16", "last": "float32"}
 
@@ -75,14 +75,14 @@ def test_layers_used_twice_are_lowered_once():
     assert dtypes(lowered) == {"shared": "bfloat16", "end": "float32"}
 
 
-def test_nested_models_are_lowered_once_they_are_flat():
+def test_flattened_nested_models_are_lowered():
     inner = chain(layers.Conv2D(4, 3, name="inside"), layers.Flatten(name="flat"))
     flat = fold_batch_norm(chain(inner, layers.Dense(2, name="end")))
     lowered = lower_precision(flat)
     assert dtypes(lowered) == {"inside": "bfloat16", "flat": "float32", "end": "float32"}
 
 
-def test_layers_with_code_or_weights_of_their_own_stay():
+def test_custom_layers_and_layers_with_lora_stay_in_float32():
     class Mine(layers.Dense):
         pass
 

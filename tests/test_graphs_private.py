@@ -1,4 +1,4 @@
-"""One test for each private name of Keras and TensorFlow, which says what breaks without it."""
+"""One test for each private name of Keras and TensorFlow; it shows the use of the name."""
 
 import ast
 import gc
@@ -19,7 +19,7 @@ from transferclf.graphs import _private
 
 ROOT = Path(transferclf.__file__).parent
 PRIVATE = ROOT / "graphs" / "_private.py"
-# Private names of Pillow and of the standard library, which the room of images uses.
+# Private names of Pillow and of the standard library that the room of images uses.
 OF_OTHERS = {"_decoder", "_exif", "_replace"}
 
 on_tensorflow = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def is_private(name):
 
 
 def names_read(tree):
-    """Private attributes that a module reads or sets, and the private ones that it defines."""
+    """Return the private attributes that a module reads or sets, and those that it defines."""
     read, own = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
@@ -59,7 +59,7 @@ def imports_of(tree):
 
 
 def is_internal(name):
-    """Whether a module, or what is imported from it, is internal to Keras or TensorFlow."""
+    """Whether a module or a name imported from it is internal to Keras or TensorFlow."""
     first, _, rest = name.partition(".")
     parts = rest.split(".")
     if first == "keras":
@@ -114,7 +114,7 @@ def model():
     return keras.Model(inputs, layers.Add(name="sum")([x, inputs]))
 
 
-def test_nodes_by_depth(model):
+def test_nodes_by_depth_returns_the_calls_in_order(model):
     depths = _private.nodes_by_depth(model)
     calls = [node.operation.name for depth in sorted(depths) for node in depths[depth]][:3]
     assert calls == ["sum", "shared", "shared"], (
@@ -123,8 +123,8 @@ def test_nodes_by_depth(model):
     )
 
 
-def test_parts_of_a_node(model):
-    """What `graphs/walking.py` reads of the nodes; the names are plain, but not documented."""
+def test_a_node_has_arguments_and_outputs(model):
+    """Check the public but undocumented attributes of nodes that `graphs/walking.py` reads."""
     last = _private.nodes_by_depth(model)[0][0]
     numbers = {id(tensor): number for number, tensor in enumerate(last.input_tensors)}
     args, kwargs = last.arguments.fill_in(numbers)
@@ -136,7 +136,7 @@ def test_parts_of_a_node(model):
     assert last.arguments.kwargs == {}, problem
 
 
-def test_maker_of_a_tensor_and_inputs_of_its_call(model):
+def test_a_tensor_leads_to_its_operation_and_the_inputs_of_the_call(model):
     shared = model.get_layer("shared")
     operation, number = _private.maker_of(model.get_layer("sum").input[0])
     problem = (
@@ -158,7 +158,7 @@ class Scaled(keras.Layer):
         return x * self.factor
 
 
-def test_constructor_arguments():
+def test_constructor_arguments_are_recorded():
     assert _private.constructor_arguments(Scaled(3, name="scaled"))["factor"] == 3, (
         "Layer._auto_config has changed: layers of the user's own whose get_config lacks arguments "
         "cannot be copied, as model_ and trainable_layers need"
@@ -166,7 +166,7 @@ def test_constructor_arguments():
     assert _private.constructor_arguments(Scaled(object())) is None
 
 
-def test_exchange_keras_state():
+def test_keras_state_is_exchanged():
     keras.layers.Dense(1)
     before = _private.exchange_keras_state(_private.fresh_keras_state())
     try:
@@ -199,7 +199,7 @@ print(states + [_private.is_tensorflow_running()])
 
 @on_tensorflow
 @pytest.mark.slow
-def test_is_tensorflow_running():
+def test_running_tensorflow_is_recognised():
     done = subprocess.run(
         [sys.executable, "-c", STARTED.format(path=str(ROOT.parent))],
         env=os.environ,
@@ -214,7 +214,7 @@ def test_is_tensorflow_running():
 
 
 def graph_of_step(is_changed):
-    """A weak reference to the graph of a training step that nobody holds any more."""
+    """Return a weak reference to the graph of a training step without other references."""
     variable = keras.Variable(np.ones(3, "float32"))
     optimizer = keras.optimizers.Adam()
     optimizer.build([variable])
@@ -240,7 +240,7 @@ def graph_of_step(is_changed):
 
 @on_tensorflow
 def test_a_compiled_training_step_is_freed():
-    """`_private.take_gradients_as_they_are`, with the leak that it stops."""
+    """Check `_private.take_gradients_as_they_are` and the leak that it prevents."""
     with_leak, without = graph_of_step(False), graph_of_step(True)
     gc.collect()
     assert without() is None, (
@@ -251,7 +251,7 @@ def test_a_compiled_training_step_is_freed():
 
 
 @on_tensorflow
-def test_gradients_that_are_missing_are_left_out():
+def test_missing_gradients_are_omitted():
     optimizer = keras.optimizers.SGD()
     _private.take_gradients_as_they_are(optimizer)
     pairs = optimizer._all_reduce_sum_gradients([(1.0, "kernel"), (None, "bias")])
@@ -259,8 +259,8 @@ def test_gradients_that_are_missing_are_left_out():
 
 
 @on_tensorflow
-def test_forget_kernels():
-    """`_private.forget_kernels`, by what TensorFlow says that it holds."""
+def test_kernels_can_be_released():
+    """Check `_private.forget_kernels`: TensorFlow has the method, and computes after its call."""
     from tensorflow.python.eager import context
 
     variable = keras.Variable(np.ones(7, "float32"))

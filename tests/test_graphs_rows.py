@@ -1,4 +1,4 @@
-"""Activations as rows and back: nothing lost, nothing moved."""
+"""Activations as rows and back: values and positions are kept."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def test_rows_hold_the_activations_in_order(shapes):
         np.testing.assert_array_equal(2 * before, after)
 
 
-def test_activations_of_no_fixed_size_are_refused():
+def test_activations_without_a_fixed_size_are_refused():
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, layers.Conv2D(2, 1)(inputs), name="free")
     with pytest.raises(NetworkError, match="fixed size at the cut of 'free'"):

@@ -1,4 +1,4 @@
-"""Walking Keras graphs and running them again on other tensors."""
+"""Walking Keras graphs and replaying them on other tensors."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ class Subclassed(keras.Model):
 
 
 class Doubling(keras.Model):
-    """A functional model that does not do what its graph says."""
+    """Functional model whose call differs from its graph."""
 
     def call(self, *args, **kwargs):
         return 2 * super().call(*args, **kwargs)
@@ -37,7 +37,7 @@ def images(*shape, seed=0):
 
 
 def replayed(model, *shapes):
-    """The model run again on new inputs, of its own shapes if none are given."""
+    """Return the model replayed on new inputs, by default of its own shapes."""
     shapes = shapes or [tensor.shape[1:] for tensor in model.inputs]
     inputs = [keras.Input(shape) for shape in shapes]
     return keras.Model(packed(inputs), packed(replay(functional(model), inputs)))
@@ -55,7 +55,7 @@ def layer_names(model):
 # --- functional
 
 
-def test_functional_models_are_returned_as_they_are():
+def test_functional_models_are_returned_unchanged():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     assert functional(model) is model
@@ -70,7 +70,7 @@ def test_built_sequential_becomes_functional_and_shares_its_layers():
     assert_same(model, graph, images(3, 4))
 
 
-def test_sequential_built_by_data_is_functional_too():
+def test_a_sequential_model_built_by_data_becomes_functional():
     model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
     model(images(3, 4))
     assert_same(model, functional(model), images(3, 4))
@@ -85,14 +85,14 @@ def test_sequential_built_by_data_is_functional_too():
     ],
     ids=["subclassed", "unbuilt", "own call"],
 )
-def test_models_whose_graph_cannot_be_seen(make):
+def test_models_without_a_visible_graph_raise_an_error(make):
     with pytest.raises(
         NetworkError, match=r"functional or built sequential .* 'mine'.*keras.Model"
     ):
         functional(make())
 
 
-def test_built_subclassed_model_cannot_be_seen_either():
+def test_a_built_subclassed_model_raises_an_error():
     model = Subclassed()
     model(images(1, 4))
     with pytest.raises(NetworkError, match="Subclassed 'mine'"):
@@ -102,7 +102,7 @@ def test_built_subclassed_model_cannot_be_seen_either():
 # --- nodes
 
 
-def test_nodes_come_after_those_they_depend_on():
+def test_nodes_are_in_order_of_dependence():
     inputs = keras.Input((8,))
     a = layers.Dense(8)(inputs)
     b = layers.Dense(8)(layers.Dense(8)(a))
@@ -115,7 +115,7 @@ def test_nodes_come_after_those_they_depend_on():
     assert len(nodes) == 5
 
 
-def test_nodes_are_only_those_of_this_model():
+def test_only_nodes_of_this_model_are_returned():
     inputs = keras.Input((4,))
     dense = layers.Dense(4)
     model = keras.Model(inputs, dense(inputs))
@@ -149,7 +149,7 @@ def test_nested_models_become_flat(kind):
     assert_same(model, again, images(3, 4))
 
 
-def test_nested_model_with_its_own_call_stays_as_it_is():
+def test_a_nested_model_with_its_own_call_stays_nested():
     inputs = keras.Input((4,))
     inner = Doubling(inputs, layers.Dense(4)(inputs), name="inner")
     outer = keras.Input((4,))
@@ -159,7 +159,7 @@ def test_nested_model_with_its_own_call_stays_as_it_is():
     assert_same(model, again, images(3, 4))
 
 
-def test_nested_model_called_twice_keeps_sharing():
+def test_a_nested_model_called_twice_keeps_shared_layers():
     inputs = keras.Input((4,))
     inner = keras.Model(inputs, layers.Dense(4, name="inside")(inputs))
     outer = keras.Input((4,))
@@ -170,7 +170,7 @@ def test_nested_model_called_twice_keeps_sharing():
     assert_same(model, again, images(3, 4))
 
 
-def test_shared_layer_is_called_as_often_as_before():
+def test_a_shared_layer_is_called_equally_often():
     shared = layers.Dense(4)
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Concatenate()([shared(inputs), shared(shared(inputs))]))
@@ -187,7 +187,7 @@ def test_several_inputs_and_outputs_keep_their_order():
     assert_same(model, again, [images(3, 4), images(3, 3)])
 
 
-def test_nested_model_with_several_inputs_and_outputs():
+def test_a_nested_model_with_several_inputs_and_outputs_becomes_flat():
     a, b = keras.Input((4,)), keras.Input((4,))
     inner = keras.Model([a, b], [layers.Subtract()([a, b]), layers.Dense(4)(b)])
     x, y = keras.Input((4,)), keras.Input((4,))
@@ -212,7 +212,7 @@ def test_keyword_arguments_are_kept():
     assert_same(model, replayed(model), [images(2, 5, 8), images(2, 6, 8)])
 
 
-def test_replay_on_another_size():
+def test_replay_accepts_another_size():
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, layers.Conv2D(2, 3)(inputs))
     again = replayed(model, (8, 6, 3))
@@ -220,7 +220,7 @@ def test_replay_on_another_size():
     assert_same(model, again, images(2, 8, 6, 3))
 
 
-def test_operations_can_be_replaced_inside_nested_models_too():
+def test_operations_inside_nested_models_are_replaced():
     inputs = keras.Input((4,))
     inner = keras.Model(inputs, layers.ReLU()(inputs))
     outer = keras.Input((4,))
@@ -236,7 +236,7 @@ def test_operations_can_be_replaced_inside_nested_models_too():
     assert len(replaced) == 2
 
 
-def test_a_model_with_other_operations_keeps_its_ends_and_its_other_layers():
+def test_replaced_operations_keep_inputs_outputs_and_other_layers():
     first, second = keras.Input((4,)), keras.Input((3,))
     kept, dropped = layers.Dense(2), layers.ReLU()
     model = keras.Model([first, second], [kept(first), dropped(second)])
@@ -249,7 +249,7 @@ def test_a_model_with_other_operations_keeps_its_ends_and_its_other_layers():
     np.testing.assert_array_equal(changed(x)[1], x[1])
 
 
-def test_the_model_is_left_as_it_was():
+def test_replay_does_not_change_the_model():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     x = images(3, 4)
@@ -259,20 +259,20 @@ def test_the_model_is_left_as_it_was():
     np.testing.assert_array_equal(model(x), before)
 
 
-def test_number_of_inputs_must_fit():
+def test_the_number_of_inputs_must_match():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     with pytest.raises(ValueError, match="zip"):
         replay(model, [keras.Input((4,)), keras.Input((4,))])
 
 
-def test_packed():
+def test_packed_unwraps_a_single_value():
     assert packed(["one"]) == "one"
     assert packed(["one", "two"]) == ["one", "two"]
 
 
-def test_a_copy_normalises_as_the_model_does(rng):
-    """Keras' layer keeps what it computed from its weights when they were set."""
+def test_a_copied_normalization_layer_gives_the_same_output(rng):
+    """The layer of Keras stores values that it computes when its weights are set."""
     normalization = keras.layers.Normalization()
     normalization.adapt(rng.normal(5, 3, (50, 4)).astype(np.float32))
     inputs = keras.Input((4,))

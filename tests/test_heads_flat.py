@@ -89,7 +89,7 @@ def test_tokens_are_pooled(rng):
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "flatten"])
-def test_vectors_are_returned_as_they_are(pooling):
+def test_vectors_are_returned_unchanged(pooling):
     vectors = keras.Input((5,))
     assert pool(vectors, pooling) is vectors
 
@@ -97,7 +97,7 @@ def test_vectors_are_returned_as_they_are(pooling):
 # --- the classifier
 
 
-def test_probabilities_are_those_of_the_head(features, pixels):
+def test_the_flat_model_gives_the_probabilities_of_the_head(features, pixels):
     head = head_for(features)
     model = with_linear_head(features, **head)
     standardised = (np.asarray(features(pixels)) - head["mean"]) / head["scale"]
@@ -106,17 +106,17 @@ def test_probabilities_are_those_of_the_head(features, pixels):
     np.testing.assert_allclose(model(pixels), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_features_without_spread_are_handed_on(pixels):
+def test_features_with_unit_scale_give_finite_probabilities(pixels):
     features = features_of()
     head = head_for(features) | {"scale": np.ones(features.output_shape[-1])}
     assert np.isfinite(with_linear_head(features, **head)(pixels)).all()
 
 
-def test_classifier_is_flat_and_each_layer_has_one_output(features, pixels):
+def test_the_classifier_is_flat_and_each_layer_has_one_output(features, pixels):
     model = with_linear_head(features, **head_for(features))
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     for layer in model.layers:
-        assert layer.output is not None  # raises where a layer is part of several graphs
+        assert layer.output is not None  # raises an error if a layer is part of several graphs
     for name in ("stem_conv", "block2_unit1_add", "top_relu", "predictions"):
         tapped = keras.Model(model.inputs, model.get_layer(name).output)
         assert np.isfinite(tapped([pixels])).all()
@@ -126,7 +126,7 @@ def test_gradients_reach_the_last_map(features, pixels):
     import tensorflow as tf
 
     head = head_for(features)
-    head["scale"] *= 1000  # or some probabilities are exactly 0 or 1
+    head["scale"] *= 1000  # otherwise some probabilities are exactly 0 or 1
     model = with_linear_head(features, **head)
     maps_and_scores = keras.Model(model.inputs, [model.get_layer("top_relu").output, model.output])
     with tf.GradientTape() as tape:
@@ -150,7 +150,7 @@ def test_only_the_predictions_are_trainable(features):
     ("backbone", "preprocessing"),
     [("tiny", "auto"), ("tiny", "caffe"), ("tiny", "torch"), ("mobilenet_v2_035", "auto")],
 )
-def test_saved_and_loaded(backbone, preprocessing, pixels, tmp_path):
+def test_the_loaded_classifier_gives_the_same_output(backbone, preprocessing, pixels, tmp_path):
     features = features_of(backbone, preprocessing)
     model = with_linear_head(features, **head_for(features))
     model.save(tmp_path / "model.keras")
@@ -159,7 +159,7 @@ def test_saved_and_loaded(backbone, preprocessing, pixels, tmp_path):
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
 
 
-def test_the_features_are_not_touched(pixels):
+def test_the_features_are_not_changed(pixels):
     features = features_of()
     before, weights = np.asarray(features(pixels)), features.get_weights()
     model = with_linear_head(features, **head_for(features))
@@ -171,14 +171,14 @@ def test_the_features_are_not_touched(pixels):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_random_state_is_not_touched():
+def test_the_random_state_is_not_changed():
     features = features_of("mobilenet_v2_035")
     state = random.getstate()
     with_linear_head(features, **head_for(features))
     assert random.getstate() == state
 
 
-def test_a_backbone_with_predictions_of_its_own(pixels):
+def test_a_backbone_with_its_own_predictions_layer_is_accepted(pixels):
     x = inputs = keras.Input((32, 32, 3), name="pixels")
     x = layers.GlobalAveragePooling2D(name="standardize")(layers.Rescaling(1 / 255)(x))
     features = keras.Model(inputs, layers.Dense(6, name="predictions")(x))
@@ -192,7 +192,7 @@ def test_a_backbone_with_predictions_of_its_own(pixels):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet"])
-def test_features_that_hardly_vary_are_standardised_alike(name, rng):
+def test_nearly_constant_features_are_standardised_as_by_the_head(name, rng):
     from transferclf import TransferClassifier
     from transferclf.images import resize_image
 
@@ -205,7 +205,7 @@ def test_features_that_hardly_vary_are_standardised_alike(name, rng):
     )
 
 
-def test_a_model_with_a_lambda_has_a_whole_one_too(rng):
+def test_a_model_with_a_lambda_becomes_a_flat_classifier(rng):
     import keras
 
     from transferclf import TransferClassifier

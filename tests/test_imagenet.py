@@ -1,4 +1,4 @@
-"""predict_imagenet: the same as Keras by hand, from images of any kind, with clear errors."""
+"""predict_imagenet: the result of Keras by hand, images of any kind, clear errors."""
 
 import json
 import os
@@ -43,7 +43,7 @@ INDEX = {str(number): [f"n{number:08}", f"class_{number}"] for number in range(1
 
 @pytest.fixture(autouse=True)
 def keras_home(tmp_path, monkeypatch):
-    """A Keras home with nothing but made-up names of classes, and no way to download."""
+    """Make a Keras home that holds only invented class names, and block downloads."""
     models = tmp_path / "keras home" / "models"
     models.mkdir(parents=True)
     (models / "imagenet_class_index.json").write_text(json.dumps(INDEX))
@@ -63,7 +63,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def network(pixels):
-    """A network of random weights that tells images apart: normalised by these, the last sharp."""
+    """Return a random network with batch norms fitted to `pixels` and a sharp last layer."""
     keras.utils.set_random_seed(0)
     inputs = {"input_shape": (*SIZE, 3), "alpha": 0.35, "weights": None}
     model = keras.applications.MobileNetV2(**inputs)
@@ -83,7 +83,7 @@ def weights(network, tmp_path_factory):
 
 
 def number_of(name):
-    """Keras counts its layers: dense, dense_1, ..."""
+    """Return the number in the name of a layer; Keras counts dense, dense_1, ..."""
     return int(name.rpartition("_")[2]) if "_" in name else 0
 
 
@@ -94,14 +94,14 @@ def save_old_format(model, path):
 
 
 def by_hand(network, pixels, top=5):
-    """As in the documentation of Keras, with its own names."""
+    """Return the predictions by the code in the documentation of Keras."""
     prepared = mobilenet_v2.preprocess_input(pixels.astype("float32"))
     probabilities = keras.ops.convert_to_numpy(network(prepared, training=False))
     return imagenet_utils.decode_predictions(probabilities, top)
 
 
 def assert_same(found, expected, atol=1e-3):
-    """The same classes and probabilities; classes that are equally probable may change places.
+    """Check for equal classes and probabilities; equally probable classes may change places.
 
     The random network magnifies rounding.
     """
@@ -110,7 +110,7 @@ def assert_same(found, expected, atol=1e-3):
         np.testing.assert_allclose([e[2] for e in row], [e[2] for e in wanted], atol=atol)
         probabilities = {tuple(entry[:2]): entry[2] for entry in wanted}
         for *name, probability in row:
-            # A class that is not among the best of `expected` is as probable as the last of them.
+            # A class outside the best of `expected` is as probable as the last of these.
             assert probability == pytest.approx(
                 probabilities.get(tuple(name), wanted[-1][2]), abs=atol
             )
@@ -121,14 +121,14 @@ def predict(X, weights=None, top=5, **parameters):
 
 
 class TestPredictions:
-    def test_are_those_of_keras_by_hand(self, network, weights, pixels, monkeypatch):
+    def test_predictions_equal_those_of_keras_by_hand(self, network, weights, pixels, monkeypatch):
         monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", INDEX)
         expected = by_hand(network, pixels)
         assert len({row[0][0] for row in expected}) > 1, "images of several classes"
         assert_same(predict(pixels, weights), expected)
         assert_same(predict(pixels, str(weights)), expected)
 
-    def test_are_named_tuples_the_best_first(self, weights, pixels):
+    def test_predictions_are_named_tuples_in_order_of_probability(self, weights, pixels):
         result = predict(pixels, weights, top=1000)
         assert [len(row) for row in result] == [1000] * len(pixels)
         for row in result:
@@ -140,14 +140,14 @@ class TestPredictions:
             assert {(entry.wnid, entry.name) for entry in row} == set(map(tuple, INDEX.values()))
 
     @pytest.mark.parametrize("top", [1, 3, np.int64(7)])
-    def test_top_is_the_beginning_of_all(self, top, weights, pixels):
+    def test_top_gives_the_first_of_all_classes(self, top, weights, pixels):
         everything = predict(pixels, weights, top=1000)
         assert predict(pixels, weights, top=top) == [row[:top] for row in everything]
 
-    def test_five_are_named_unless_told(self, pixels):
+    def test_five_classes_are_the_default(self, pixels):
         assert [len(row) for row in predict_imagenet(NAME, pixels[:2], weights=None)] == [5, 5]
 
-    def test_of_images_of_any_kind_and_size(self, weights, pixels, tmp_path):
+    def test_images_of_any_kind_and_size_are_accepted(self, weights, pixels, tmp_path):
         for number, image in enumerate(pixels):
             Image.fromarray(image).save(tmp_path / f"{number}.png")
         expected = predict(pixels, weights)
@@ -163,22 +163,22 @@ class TestPredictions:
         assert_same(mixed[:1], expected[:1])
         assert mixed[1] != expected[0]
 
-    def test_floats_are_of_one_range_together(self, weights, pixels):
-        """A dark image among floats to 255 is not taken for one of floats to 1."""
+    def test_all_floats_share_one_range(self, weights, pixels):
+        """The range is that of all images, so a dark image among floats up to 255 stays dark."""
         images = [pixels[0].astype(float), np.full((*SIZE, 3), 0.9)]
         dark = predict([np.full((*SIZE, 3), 0.9)], weights, pixel_range=(0, 255))
         assert_same(predict(images, weights, pixel_range=(0, 255))[1:], dark)
         assert_same(predict(images, weights)[1:], dark)
 
-    def test_do_not_depend_on_the_batch(self, weights, rng):
+    def test_predictions_do_not_depend_on_the_batch(self, weights, rng):
         images = rng.integers(0, 256, (70, *SIZE, 3), dtype=np.uint8)
         result = predict(images, weights)
         assert len(result) == 70
         for start in (0, 31, 32, 64, 69):
             assert_same(predict(images[start : start + 1], weights), result[start : start + 1])
 
-    def test_stream(self, rng, monkeypatch):
-        """No more than a batch of pixels is there at a time, and a repeated image goes in once."""
+    def test_images_are_read_batch_by_batch_and_repeated_ones_once(self, rng, monkeypatch):
+        """Memory holds one batch of pixels, and the network gets a repeated image once."""
         seen = []
 
         def forward(prefix):
@@ -193,13 +193,13 @@ class TestPredictions:
         assert result[70:] == result[:5]
         assert len({row[0].probability for row in result}) > 30
 
-    def test_input_is_not_touched(self, pixels):
+    def test_input_is_not_changed(self, pixels):
         image = pixels.astype(np.float32)
         image.flags.writeable = False
         predict(image)
         np.testing.assert_array_equal(image, pixels)
 
-    def test_resize_modes_differ(self, weights, rng):
+    def test_resize_modes_give_different_predictions(self, weights, rng):
         wide = rng.integers(0, 256, (1, 32, 96, 3), dtype=np.uint8)
         results = [predict(wide, weights, resize=mode) for mode in ("crop", "stretch", "pad")]
         assert all(a != b for a, b in zip(results, results[1:] + results[:1], strict=True))
@@ -209,14 +209,14 @@ class TestPredictions:
         monkeypatch.setattr("transferclf.features.frozen._forwards", OrderedDict())
         assert predict(pixels) == first
 
-    def test_keras_is_left_alone(self, pixels, monkeypatch):
+    def test_the_state_of_keras_is_not_changed(self, pixels, monkeypatch):
         monkeypatch.setattr("transferclf.features.frozen._forwards", OrderedDict())
         number, state = number_of(keras.layers.Dense(1).name), random.getstate()
         predict(pixels)
         assert random.getstate() == state
         assert number_of(keras.layers.Dense(1).name) == number + 1
 
-    def test_every_engine(self, weights, pixels):
+    def test_every_engine_gives_the_same_predictions(self, weights, pixels):
         expected = predict(pixels, weights)
         assert_same(predict(pixels, weights, engine="keras"), expected)
 
@@ -224,7 +224,7 @@ class TestPredictions:
     @pytest.mark.skipif(
         not has_bfloat16() or engine_for("auto").name != "tensorflow", reason="no bfloat16 here"
     )
-    def test_less_precision(self, weights, pixels):
+    def test_bfloat16_changes_the_probabilities(self, weights, pixels):
         expected = predict(pixels, weights, top=1)
         found = predict(pixels, weights, top=1, precision="bfloat16")
         assert found != expected
@@ -239,29 +239,29 @@ class TestPredictions:
 
 class TestParameters:
     @pytest.mark.parametrize("top", [0, -1, 1001, 1.0, True, None, "5", np.nan, [5]])
-    def test_top(self, top, pixels):
+    def test_an_invalid_top_raises_an_error(self, top, pixels):
         with pytest.raises(
             InvalidParameterError, match="top must be a whole number from 1 to 1000"
         ):
             predict(pixels, top=top)
 
     @pytest.mark.parametrize("backbone", ["tiny", None, 3, b"vgg16", ["vgg16"], keras.Sequential()])
-    def test_backbone(self, backbone, pixels):
+    def test_an_invalid_backbone_raises_an_error(self, backbone, pixels):
         with pytest.raises(
             InvalidParameterError, match=r"keras\.applications, such as 'mobilenet_v2', .* Got "
         ):
             predict_imagenet(backbone, pixels)
 
-    def test_unknown_backbone(self, pixels):
+    def test_an_unknown_backbone_raises_an_error(self, pixels):
         with pytest.raises(UnknownBackboneError, match="did you mean .*mobilenet_v2"):
             predict_imagenet("mobilenetv22", pixels)
 
     @pytest.mark.slow
-    def test_keras_own_spelling(self, pixels):
+    def test_names_in_the_spelling_of_keras_are_accepted(self, pixels):
         assert len(predict_imagenet("MobileNetV2", pixels[:1], weights=None, image_size=32)) == 1
 
     @pytest.mark.parametrize("image_size", [160.0, True, 0, -32, (32,), "224", 31])
-    def test_image_size(self, image_size, pixels):
+    def test_an_invalid_image_size_raises_an_error(self, image_size, pixels):
         with pytest.raises(InvalidParameterError, match="image_size must be None, a whole number"):
             predict_imagenet(NAME, pixels, weights=None, image_size=image_size)
 
@@ -274,7 +274,9 @@ class TestParameters:
             ("nasnet_large", 224, "331 for"),
         ],
     )
-    def test_sizes_without_imagenet_weights(self, backbone, image_size, sizes, pixels):
+    def test_sizes_without_imagenet_weights_raise_an_error(
+        self, backbone, image_size, sizes, pixels
+    ):
         with pytest.raises(InvalidParameterError, match=f"image_size must be {sizes}"):
             predict_imagenet(backbone, pixels, image_size=image_size)
 
@@ -294,12 +296,12 @@ class TestParameters:
             ("pixel_range", (1, 0)),
         ],
     )
-    def test_others(self, parameter, value, pixels):
+    def test_other_invalid_parameters_raise_an_error(self, parameter, value, pixels):
         with pytest.raises(InvalidParameterError, match=parameter.replace("_", ".")):
             predict(pixels, **{parameter: value})
 
     @pytest.mark.parametrize("X", [[], np.zeros((0, 8, 8)), None, 3, np.full((2, 8, 8), np.nan)])
-    def test_no_images(self, X):
+    def test_invalid_images_raise_an_error(self, X):
         with pytest.raises(ImageError):
             predict(X)
 
@@ -311,7 +313,7 @@ class TestParameters:
 
 
 class TestWeights:
-    def test_with_top_are_not_those_without(self):
+    def test_weights_with_and_without_top_are_told_apart(self):
         arguments = {
             "weights": None, "image_size": 32, "preprocessing": "auto", "pooling": "avg",
             "layers": (), "seed": 0,
@@ -322,7 +324,7 @@ class TestWeights:
         assert whole.build().output_shape == (None, 1000)
 
     @pytest.mark.slow
-    def test_are_found_in_keras_home_without_asking_anybody(self, network, pixels, keras_home):
+    def test_weights_are_found_in_keras_home_without_a_download(self, network, pixels, keras_home):
         save_old_format(network, keras_home / FILE)
         pixels = pixels.repeat(3, axis=1).repeat(3, axis=2)
         mine = predict_imagenet(NAME, pixels, weights=keras_home / FILE, image_size=96)
@@ -330,7 +332,7 @@ class TestWeights:
         assert predict_imagenet(NAME, pixels, image_size=96, weights="pretrained") == mine
 
     @pytest.mark.slow
-    def test_are_found_in_a_home_that_may_only_be_read(
+    def test_files_are_found_in_a_read_only_home(
         self, network, pixels, keras_home, tmp_path, monkeypatch
     ):
         save_old_format(network, keras_home / FILE)
@@ -342,7 +344,7 @@ class TestWeights:
         assert predict_imagenet(NAME, pixels, image_size=96) == expected
 
     @pytest.mark.slow
-    def test_are_noticed_when_they_change(self, network, weights, pixels, tmp_path):
+    def test_changed_weights_are_noticed(self, network, weights, pixels, tmp_path):
         path = tmp_path / "changing.weights.h5"
         path.write_bytes(weights.read_bytes())
         before = predict(pixels, path)
@@ -353,21 +355,21 @@ class TestWeights:
         os.utime(path, ns=(1, 1))
         assert predict(pixels, path) != before
 
-    def test_that_are_not_there(self, pixels):
+    def test_missing_weights_raise_an_error(self, pixels):
         with pytest.raises(WeightsError, match=rf"(?s){FILE} is not there.*weights=PATH"):
             predict_imagenet(NAME, pixels, image_size=96)
 
-    def test_that_are_damaged(self, pixels, keras_home):
+    def test_damaged_weights_raise_an_error(self, pixels, keras_home):
         (keras_home / FILE).write_bytes(b"no weights")
         with pytest.raises(WeightsError, match=rf"(?s){FILE} is damaged"):
             predict_imagenet(NAME, pixels, image_size=96)
 
-    def test_path_of_nothing(self, pixels, tmp_path):
+    def test_a_path_without_a_file_raises_an_error(self, pixels, tmp_path):
         with pytest.raises(WeightsError, match="gone.h5 cannot be read"):
             predict(pixels, tmp_path / "gone.h5")
 
     @pytest.mark.slow
-    def test_without_a_classification_layer(self, pixels, tmp_path):
+    def test_weights_without_a_classification_layer_raise_an_error(self, pixels, tmp_path):
         path = tmp_path / "short.weights.h5"
         shape = {"input_shape": (*SIZE, 3), "alpha": 0.35, "weights": None}
         keras.applications.MobileNetV2(classes=10, **shape).save_weights(path)
@@ -375,8 +377,8 @@ class TestWeights:
             predict(pixels, path)
 
     @pytest.mark.slow
-    def test_of_an_efficientnet_are_those_of_keras_under_its_name_for_them(self, rng, tmp_path):
-        """Keras builds another network around the ImageNet weights."""
+    def test_efficientnet_weights_equal_those_of_keras(self, rng, tmp_path):
+        """Keras builds another network for the ImageNet weights; the file name decides."""
         model = keras.applications.EfficientNetB0(weights=None, input_shape=(*SIZE, 3))
         kernel = model.layers[-1].kernel
         kernel.assign(rng.normal(0, 3, kernel.shape))
@@ -392,7 +394,7 @@ class TestWeights:
         assert results[official] != results[mine]
 
 
-# One of each way in which Keras names its files.
+# One example of each file naming of Keras.
 NAMINGS = [
     "convnext_tiny", "efficientnet_b0", "efficientnet_v2_b0", "mobilenet_050", "mobilenet_v2_130",
     "mobilenet_v3_small", "resnet50", "vgg16",
@@ -401,7 +403,7 @@ NAMINGS = [
 
 @pytest.mark.parametrize("name", NAMINGS)
 @pytest.mark.filterwarnings("ignore:.*`input_shape` is undefined or non-square")
-def test_file_is_the_one_that_keras_asks_for(name, monkeypatch):
+def test_the_file_name_is_that_of_keras(name, monkeypatch):
     asked = []
     monkeypatch.setattr(file_utils, "get_file", lambda fname, *a, **k: asked.append(fname) or fname)
     monkeypatch.setattr(keras.Model, "load_weights", lambda *args, **kwargs: None)
@@ -414,7 +416,7 @@ def test_file_is_the_one_that_keras_asks_for(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_file_with_the_layer_has_another_name(name):
+def test_the_file_with_the_top_layer_has_another_name(name):
     backbone = get_backbone(name)
     whole = backbone.with_top()
     assert whole.weights_file != backbone.weights_file
@@ -422,20 +424,22 @@ def test_file_with_the_layer_has_another_name(name):
 
 
 class TestClasses:
-    def test_are_a_thousand_in_order(self):
+    def test_a_thousand_classes_are_returned_in_order(self):
         assert imagenet_classes() == [tuple(INDEX[str(number)]) for number in range(1000)]
 
-    def test_are_found_in_a_home_that_may_only_be_read(self, monkeypatch, tmp_path):
+    def test_files_are_found_in_a_read_only_home(self, monkeypatch, tmp_path):
         monkeypatch.setattr(imagenet, "keras_models_folder", lambda: tmp_path / "elsewhere")
         assert len(imagenet_classes()) == 1000
 
-    def test_are_asked_of_keras_where_there_is_no_file(self, keras_home, monkeypatch):
+    def test_missing_class_names_are_requested_from_keras(self, keras_home, monkeypatch):
         expected = imagenet_classes()
         (keras_home / "imagenet_class_index.json").unlink()
         monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", INDEX)
         assert imagenet_classes() == expected
 
-    def test_that_cannot_be_had_are_missed_before_any_work(self, keras_home, pixels, monkeypatch):
+    def test_unavailable_class_names_raise_an_error_before_any_work(
+        self, keras_home, pixels, monkeypatch
+    ):
         (keras_home / "imagenet_class_index.json").unlink()
         monkeypatch.setattr(imagenet.Extractor, "rows", None)
         with pytest.raises(WeightsError, match=r"(?s)imagenet_class_index\.json is not there"):
@@ -447,13 +451,13 @@ class TestClasses:
          json.dumps({**INDEX, "7": ["n7"]}), "\x00"],
         ids=range(9),
     )  # fmt: skip
-    def test_in_a_damaged_file(self, text, keras_home):
+    def test_a_damaged_file_of_class_names_raises_an_error(self, text, keras_home):
         (keras_home / "imagenet_class_index.json").write_text(text)
         with pytest.raises(WeightsError, match=r"(?s)cannot be read from .*index\.json"):
             imagenet_classes()
 
 
-def test_importing_it_imports_no_network_library():
+def test_import_of_the_function_imports_no_network_library():
     code = """
 import sys
 from transferclf.estimators.imagenet import predict_imagenet
@@ -468,7 +472,7 @@ assert not {"keras", "tensorflow"} & set(sys.modules)
 
 @pytest.mark.realdata
 class TestPhotographs:
-    """One of each of 40 classes, by MobileNetV2 with recovered ImageNet weights."""
+    """One photograph of each of 40 classes, by MobileNetV2 with ImageNet weights."""
 
     @pytest.fixture(scope="class")
     def real_home(self):
@@ -485,7 +489,7 @@ class TestPhotographs:
         monkeypatch.setattr(config, "_KERAS_DIR", real_home)
         return sorted((data / "imagenet_samples").glob("*/*"))
 
-    def test_are_recognised(self, samples):
+    def test_photographs_are_recognised(self, samples):
         predictions = predict_imagenet("mobilenet_v2", samples)
         truth = [path.parent.name.partition("_")[0] for path in samples]
         first = [row[0].wnid == wnid for row, wnid in zip(predictions, truth, strict=True)]
@@ -496,11 +500,11 @@ class TestPhotographs:
         assert np.mean(first) >= 0.75
         assert np.mean(among) >= 0.95
 
-    def test_are_what_keras_says_by_hand(self, samples):
+    def test_photographs_have_the_predictions_of_keras_by_hand(self, samples):
         images = [np.asarray(Image.open(path).convert("RGB")) for path in samples[::8]]
         squares = np.stack([image[:224, :224] for image in images])
         network = keras.applications.MobileNetV2()
         assert_same(predict_imagenet("mobilenet_v2", squares), by_hand(network, squares), 1e-4)
 
 
-REAL_HOME = os.environ.get("KERAS_HOME")  # before any test changes it
+REAL_HOME = os.environ.get("KERAS_HOME")  # read before a test changes it

@@ -1,4 +1,4 @@
-"""Files that are no images are named; so are numbers on another scale in files, and workers."""
+"""Errors for files that are no images, for numbers on another scale, and in workers."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("content", KINDS, ids=KINDS.values())
-def test_the_container_is_named(tmp_path, content):
+def test_the_error_names_the_container(tmp_path, content):
     path = tmp_path / "photo.jpg"
     path.write_bytes(content + bytes(600 if content[:1] == b"\0" else 0))
     with pytest.raises(ImageReadError) as raised:
@@ -39,7 +39,7 @@ def test_the_container_is_named(tmp_path, content):
     assert "worker" not in str(raised.value)
 
 
-def test_an_empty_file_is_named(tmp_path):
+def test_the_error_names_an_empty_file(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(ImageReadError, match="got an empty file"):
         check_images([tmp_path / "a.jpg"])
@@ -54,7 +54,7 @@ def _error_of(content):
     return "no error"
 
 
-def test_a_worker_says_that_plugins_of_the_parent_do_not_reach_it(tmp_path):
+def test_the_error_of_a_worker_mentions_plugins_of_the_parent(tmp_path):
     whole = tmp_path / "a.png"
     Image.effect_noise((64, 64), 80).save(whole)
     cut = whole.read_bytes()[:2000]
@@ -66,7 +66,7 @@ def test_a_worker_says_that_plugins_of_the_parent_do_not_reach_it(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".tif", ".im"])
-def test_negative_floats_in_files_say_pixel_range(tmp_path, ending):
+def test_the_error_for_negative_floats_in_files_mentions_pixel_range(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     Image.fromarray(np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)).save(path)
     with pytest.raises(ImageError, match=r"got -1; say pixel_range=\(low, high\).*preprocess_inp"):
@@ -77,7 +77,7 @@ def test_negative_floats_in_files_say_pixel_range(tmp_path, ending):
 
 @pytest.mark.parametrize("high", [1.0, 255.0])
 @pytest.mark.parametrize("kind", ["array", "list", "file"])
-def test_a_little_overshoot_is_clipped_and_more_is_an_error(tmp_path, high, kind):
+def test_small_overshoot_is_clipped_and_larger_is_an_error(tmp_path, high, kind):
     def loaded(low_share, high_share):
         values = np.linspace(low_share, high_share, 64).reshape(1, 8, 8) * high
         if kind == "array":
@@ -93,7 +93,7 @@ def test_a_little_overshoot_is_clipped_and_more_is_an_error(tmp_path, high, kind
         loaded(-0.1, 1.001)
 
 
-def test_lists_of_opened_images_stay_as_they_are(tmp_path):
+def test_lists_of_opened_images_are_not_changed(tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for number, path in enumerate(paths):
         Image.new("RGB", (300, 300), (number, 9, 9)).save(path)
@@ -109,7 +109,7 @@ def test_lists_of_opened_images_stay_as_they_are(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux does")
 @pytest.mark.parametrize(("mode", "ending"), [("RGBA", "png"), ("CMYK", "tif"), ("I;16", "tif")])
-def test_no_mode_takes_more_than_12_bytes_a_pixel(tmp_path, mode, ending):
+def test_every_mode_takes_at_most_12_bytes_a_pixel(tmp_path, mode, ending):
     side = 4000
     path = tmp_path / f"a.{ending}"
     colour = 1000 if mode == "I;16" else (10, 20, 30, 200)

@@ -1,4 +1,4 @@
-"""Any file, bytes or PIL image becomes the same RGB that a careful person would make of it."""
+"""Files, bytes and PIL images are decoded to correct RGB pixels."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ Image.init()
 
 SIDE = 32
 LOSSY = {"JPEG", "JPEG2000", "MPO", "WEBP", "AVIF", "GIF"}
-# Those that are no pixels (or need another program), and those that keep a name or a stub only.
+# Formats without pixels (or that need another program), and formats with only a name or a stub.
 NOT_FOR_PIXELS = {"PDF", "PALM", "EPS", "BUFR", "GRIB", "HDF5", "WMF"}
 PILLOW = tuple(map(int, PIL.__version__.split(".")[:2]))
 FORMATS = sorted((set(Image.SAVE) & {*Image.OPEN, "MPO"}) - NOT_FOR_PIXELS)
@@ -30,7 +30,7 @@ EXIF_ORIENTATION = 0x0112
 
 @pytest.fixture
 def smooth():
-    """A picture that lossy formats keep nearly unchanged, and that no symmetry maps on itself."""
+    """Return a picture without symmetry that lossy formats keep nearly unchanged."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     return np.stack([x * 7 + 10, y * 6 + 20, x * 3 + y * 3 + 30], axis=-1).astype(np.uint8)
 
@@ -42,7 +42,7 @@ def encoded(image, kind, **options):
 
 
 def textured(height, width):
-    """A photograph of nothing: broad shades with fine texture on them."""
+    """Return an artificial photograph: broad shades with fine texture."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width] / 100
     shades = 120 + 60 * np.sin(x)[..., None] * np.cos(y)[..., None] * [1, 0.6, -0.8]
@@ -71,13 +71,13 @@ class TestModes:
         assert image.mode == mode
         result = decode_image(image)
         assert result.dtype == np.uint8
-        # HSV, LAB and YCbCr in 8 bits have fewer colours than RGB.
+        # HSV, LAB and YCbCr with 8 bits have fewer colours than RGB.
         most, mean = {"HSV": (6, 1.5), "LAB": (25, 1), "YCbCr": (3, 1.5)}.get(mode, (0, 0))
         difference = np.abs(result.astype(int) - smooth)
         assert difference.max() <= most
         assert difference.mean() <= mean
 
-    def test_adobe_cmyk_with_black(self):
+    def test_black_cmyk_becomes_black(self):
         result = decode_image(Image.new("CMYK", (2, 2), (0, 0, 0, 255)))
         assert not result.any()
 
@@ -93,7 +93,7 @@ class TestModes:
         np.testing.assert_array_equal(decode_image(Image.fromarray(bits))[0, :, 0], [255, 0, 255])
 
     @pytest.mark.parametrize("mode", ["LA", "PA", "RGBA"])
-    def test_alpha_is_over_white(self, mode):
+    def test_alpha_is_blended_with_white(self, mode):
         image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
         image.putpixel((1, 0), (0, 0, 0, 0))
         if mode == "PA":
@@ -104,7 +104,7 @@ class TestModes:
         np.testing.assert_array_equal(result, [[[0, 0, 0], [255, 255, 255]]])
 
     @pytest.mark.parametrize("mode", ["La", "RGBa"])
-    def test_premultiplied_alpha_is_over_white(self, mode):
+    def test_premultiplied_alpha_is_blended_with_white(self, mode):
         straight = "LA" if mode == "La" else "RGBA"
         image = Image.new("RGBA", (1, 1), (100, 100, 100, 128)).convert(straight)
         expected = decode_image(image).astype(int)
@@ -112,7 +112,7 @@ class TestModes:
         assert expected.max() == 177
 
     @pytest.mark.parametrize("transparency", [1, b"\xff\x00", b"\xff\x80"])
-    def test_palette_with_transparency(self, transparency):
+    def test_a_transparent_palette_colour_is_blended_with_white(self, transparency):
         image = Image.new("P", (2, 1))
         image.putpalette([10, 20, 30, 40, 50, 60])
         image.putpixel((1, 0), 1)
@@ -123,7 +123,7 @@ class TestModes:
         np.testing.assert_array_equal(second, [147, 152, 157] if half else [255, 255, 255])
 
     @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L"])
-    def test_16_bit_is_65535_to_white(self, mode):
+    def test_white_is_65535_in_16_bits(self, mode):
         dtype = ">u2" if mode == "I;16B" else "<u2"
         numbers = np.array([[0, 257, 65535, 256]], dtype)
         image = Image.frombytes(mode, (4, 1), numbers.tobytes())
@@ -141,7 +141,7 @@ class TestModes:
         assert decode_image(Image.new("I", (2, 2), 200)).max() < 1
 
     @pytest.mark.parametrize("value", [-1, 65536])
-    def test_32_bit_integers_beyond_need_a_range(self, value):
+    def test_32_bit_integers_above_65535_need_a_range(self, value):
         image = Image.new("I", (2, 2), value)
         with pytest.raises(ImageError, match="expected"):
             decode_image(image)
@@ -150,24 +150,24 @@ class TestModes:
         )
 
     @pytest.mark.parametrize(("white", "low"), [(1.0, 127.5), (255.0, 0.5)])
-    def test_floats_are_to_1_or_to_255(self, white, low):
+    def test_white_is_1_or_255_in_floats(self, white, low):
         image = Image.fromarray(np.array([[0.5, white]], np.float32))
         np.testing.assert_array_equal(decode_image(image)[0, :, 0], [low, 255])
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_floats_that_are_no_numbers(self, value):
+    def test_floats_that_are_not_finite_raise_an_error(self, value):
         image = Image.fromarray(np.array([[0.5, value]], np.float32))
         with pytest.raises(ImageError, match="expected finite pixel values"):
             decode_image(image)
 
     @pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "F"])
-    def test_given_range(self, mode):
+    def test_the_given_range_is_applied(self, mode):
         image = Image.new(mode, (2, 1), (60,) * 3 if mode == "RGB" else 60)
         np.testing.assert_array_equal(
             decode_image(image, pixel_range=(10, 110)), np.full((1, 2, 3), 127.5)
         )
 
-    def test_minmax(self, smooth):
+    def test_minmax_stretches_to_0_and_255(self, smooth):
         dark = decode_image(Image.fromarray(smooth // 4), pixel_range="minmax")
         assert (dark.min(), dark.max()) == (0, 255)
 
@@ -184,13 +184,13 @@ def test_the_callers_image_is_not_changed(mode):
 
 
 class TestFormats:
-    def test_the_loop_below_reaches_the_usual_formats(self):
+    def test_the_formats_include_the_usual_ones(self):
         assert {"BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "MPO"} <= set(FORMATS)
 
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_what_pillow_writes_is_read_as_pillow_shows_it(self, kind, smooth, tmp_path):
+    def test_files_written_by_pillow_have_the_pixels_of_pillow(self, kind, smooth, tmp_path):
         written = 0
-        # SPIDER makes floats of everything, and floats beyond 255 need a pixel_range.
+        # SPIDER stores all modes as floats, and floats above 255 need a pixel_range.
         for mode in MODES if kind != "SPIDER" else MODES[:-3]:
             image = in_mode(smooth, mode)
             file = tmp_path / f"{mode.replace(';', '_')}.{kind.lower()}"
@@ -207,7 +207,7 @@ class TestFormats:
             written += 1
             result = decode_image(file)
             assert result.shape[2] == 3
-            # Some formats write deep images as 8 bits, cut off at 255.
+            # Some formats clip deep images to 8 bits.
             assert result.std() > 20 or mode in ("I;16", "I", "F"), f"{mode} lost its picture"
             np.testing.assert_array_equal(result, decode_image(file.read_bytes()))
             with Image.open(file) as opened:
@@ -215,8 +215,8 @@ class TestFormats:
         assert written, "nothing was tested"
 
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_is_resized_as_its_pixels_are(self, kind, smooth, tmp_path):
-        """Pictures that stay Pillow's own until they are resized, after their file was closed."""
+    def test_files_are_resized_as_their_pixels(self, kind, smooth, tmp_path):
+        """The pictures stay Pillow images until the resize, after their file was closed."""
         for mode in ("L", "RGB", "P"):
             file = tmp_path / f"{mode}.{kind.lower()}"
             try:
@@ -230,7 +230,7 @@ class TestFormats:
                 np.testing.assert_array_equal(result, expected)
 
     @pytest.mark.parametrize("kind", sorted(set(FORMATS) - {"MSP", "XBM", "BLP", "ICNS", "SPIDER"}))
-    def test_colours_survive_the_file(self, kind, smooth, tmp_path):
+    def test_files_keep_the_colours(self, kind, smooth, tmp_path):
         file = tmp_path / "image.bin"
         Image.fromarray(smooth).save(file, kind)
         result = decode_image(file)
@@ -238,16 +238,16 @@ class TestFormats:
         allowed = 12 if kind in LOSSY else 0
         assert np.abs(result.astype(int) - smooth).mean() <= allowed
 
-    def test_cmyk_jpeg(self, smooth):
+    def test_a_cmyk_jpeg_is_decoded(self, smooth):
         contents = encoded(Image.fromarray(smooth).convert("CMYK"), "JPEG", quality=100)
         assert np.abs(decode_image(contents).astype(int) - smooth).mean() < 2
 
-    def test_gray_jpeg(self, smooth):
+    def test_a_gray_jpeg_is_decoded(self, smooth):
         contents = encoded(Image.fromarray(smooth[..., 0]), "JPEG", quality=100)
         assert np.abs(decode_image(contents).astype(int) - smooth[..., :1]).max() < 6
 
     @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO", "AVIF"])
-    def test_first_frame_of_many(self, kind, smooth):
+    def test_the_first_of_many_frames_is_decoded(self, kind, smooth):
         if kind not in Image.SAVE_ALL:
             pytest.skip(f"this Pillow cannot write several frames of {kind}")
         if kind == "MPO" and PILLOW < (11, 3):
@@ -260,7 +260,7 @@ class TestFormats:
         assert np.abs(decode_image(contents).astype(int) - smooth).mean() < 12
 
     @pytest.mark.parametrize("order", ["<u2", ">u2"])
-    def test_16_bit_tiff_of_either_byte_order(self, order, tmp_path):
+    def test_16_bit_tiff_of_either_byte_order_is_decoded(self, order, tmp_path):
         numbers = (np.arange(64).reshape(8, 8) * 1000).astype(order)
         file = tmp_path / "deep.tif"
         Image.frombytes("I;16B" if order == ">u2" else "I;16", (8, 8), numbers.tobytes()).save(file)
@@ -275,12 +275,12 @@ class TestFormats:
             assert result.dtype == np.float32
             np.testing.assert_allclose(result[..., 0], numbers / 257, rtol=1e-6)
 
-    def test_float_tiff(self):
+    def test_a_float_tiff_is_decoded(self):
         numbers = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
         result = decode_image(encoded(Image.fromarray(numbers), "TIFF"))
         np.testing.assert_allclose(result[..., 0], numbers * 255, rtol=1e-6)
 
-    def test_lab_tiff(self):
+    def test_a_lab_tiff_is_decoded(self):
         image = Image.new("LAB", (4, 4), (255, 128, 128))
         assert decode_image(encoded(image, "TIFF")).min() >= 250
 
@@ -299,7 +299,7 @@ class TestFormats:
         expected[1, 2] = 255
         np.testing.assert_array_equal(result, expected)
 
-    def test_16_bit_rgb_png(self, smooth):
+    def test_a_16_bit_rgb_png_is_decoded(self, smooth):
         def chunk(kind, data):
             crc = struct.pack(">I", zlib.crc32(kind + data))
             return struct.pack(">I", len(data)) + kind + data + crc
@@ -323,12 +323,12 @@ class TestSources:
                 np.testing.assert_array_equal(decode_image(opened), smooth)
             assert not opened.closed
 
-    def test_the_extension_is_not_believed(self, smooth, tmp_path):
+    def test_the_extension_is_ignored(self, smooth, tmp_path):
         file = tmp_path / "really_a_png.jpg"
         Image.fromarray(smooth).save(file, "PNG")
         np.testing.assert_array_equal(decode_image(file), smooth)
 
-    def test_a_lazily_opened_image(self, smooth, tmp_path):
+    def test_a_lazily_opened_image_is_decoded(self, smooth, tmp_path):
         Image.fromarray(smooth).save(tmp_path / "a.png")
         with Image.open(tmp_path / "a.png") as image:
             np.testing.assert_array_equal(decode_image(image), smooth)
@@ -337,7 +337,7 @@ class TestSources:
 class TestOrientation:
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_is_applied(self, kind, orientation, smooth):
+    def test_orientation_is_applied(self, kind, orientation, smooth):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = orientation
         image = Image.fromarray(smooth[:, :20])
@@ -349,13 +349,13 @@ class TestOrientation:
         np.testing.assert_array_equal(result, expected)
         assert result.shape == ((20, SIDE, 3) if orientation > 4 else (SIDE, 20, 3))
 
-    def test_six_turns_the_picture_to_the_right(self, smooth):
+    def test_orientation_6_turns_the_picture_to_the_right(self, smooth):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = 6
         contents = encoded(Image.fromarray(smooth), "PNG", exif=exif)
         np.testing.assert_array_equal(decode_image(contents), np.rot90(smooth, -1))
 
-    def test_is_applied_to_16_bit(self):
+    def test_orientation_is_applied_to_16_bit_images(self):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = 3
         numbers = np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10)
@@ -365,7 +365,7 @@ class TestOrientation:
         )
 
     @pytest.mark.parametrize("nonsense", [0, 9, 77])
-    def test_nonsense_is_ignored(self, nonsense, smooth):
+    def test_invalid_orientation_is_ignored(self, nonsense, smooth):
         exif = Image.Exif()
         exif[EXIF_ORIENTATION] = nonsense
         contents = encoded(Image.fromarray(smooth), "PNG", exif=exif)
@@ -380,7 +380,7 @@ class TestReducedJPEG:
     @pytest.mark.parametrize("orientation", [1, 6])
     @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
     @pytest.mark.parametrize("target", [64, 96, 224])
-    def test_is_smaller_but_twice_the_target_and_looks_the_same(
+    def test_a_reduced_jpeg_is_at_least_twice_the_target_and_looks_the_same(
         self, large, orientation, mode, target
     ):
         exif = Image.Exif()
@@ -396,38 +396,38 @@ class TestReducedJPEG:
         difference = resize_image(whole, size).astype(int) - resize_image(reduced, size)
         assert np.abs(difference).mean() < 1
 
-    def test_mpo_is_reduced_too(self, large):
+    def test_mpo_is_reduced(self, large):
         contents = encoded(large, "MPO", save_all=True, append_images=[large.resize((64, 64))])
         assert min(decode_image(contents, reduce_to=32).shape[:2]) < 200
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-    def test_small_and_other_files_are_not(self, kind, smooth):
+    def test_small_and_other_files_are_not_reduced(self, kind, smooth):
         contents = encoded(Image.fromarray(smooth), kind)
         target = 8 if kind == "PNG" else 17
         assert decode_image(contents, reduce_to=target).shape == smooth.shape
 
 
 class TestErrors:
-    def test_text_file_named_png(self, tmp_path):
+    def test_a_text_file_named_png_is_an_error(self, tmp_path):
         file = tmp_path / "notes.png"
         file.write_text("not a picture")
         with pytest.raises(ImageReadError, match=r"expected an image file, got .* no known image"):
             decode_image(file)
 
-    def test_empty_file(self, tmp_path):
+    def test_an_empty_file_is_an_error(self, tmp_path):
         (tmp_path / "empty.jpg").touch()
         with pytest.raises(ImageReadError, match="expected an image file"):
             decode_image(tmp_path / "empty.jpg")
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
     @pytest.mark.parametrize("kept", [0.9, 0.5])
-    def test_truncated_file(self, kind, kept, rng):
+    def test_a_truncated_file_is_an_error(self, kind, kept, rng):
         noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
         contents = encoded(noise, kind)
         with pytest.raises(ImageReadError, match=r"expected a whole image, got|no known image"):
             decode_image(contents[: int(len(contents) * kept)])
 
-    def test_decompression_bomb(self, monkeypatch, smooth):
+    def test_a_decompression_bomb_is_an_error(self, monkeypatch, smooth):
         contents = encoded(Image.fromarray(smooth), "PNG")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIDE)
         with pytest.raises(ImageReadError, match=r"decompression bomb.*MAX_IMAGE_PIXELS"):
@@ -435,15 +435,15 @@ class TestErrors:
         with pytest.raises(ImageReadError, match=r"decompression bomb.*MAX_IMAGE_PIXELS"):
             header(Contents(contents))
 
-    def test_folder(self, tmp_path):
+    def test_a_folder_is_an_error(self, tmp_path):
         with pytest.raises(ImageReadError, match="expected an image file, got a folder"):
             decode_image(tmp_path)
 
-    def test_missing_file(self, tmp_path):
+    def test_a_missing_file_is_an_error(self, tmp_path):
         with pytest.raises(MissingImageError, match="expected a file, got a path where"):
             decode_image(tmp_path / "none.png")
 
-    def test_closed_image(self, smooth, tmp_path):
+    def test_a_closed_image_is_an_error(self, smooth, tmp_path):
         Image.fromarray(smooth).save(tmp_path / "a.png")
         with Image.open(tmp_path / "a.png") as image:
             pass

@@ -1,4 +1,4 @@
-"""Paths that are no ordinary files: each is said in one line, and nothing waits."""
+"""Paths that are no ordinary files: each gives an error of one line, without waiting."""
 
 import errno
 import gzip
@@ -30,7 +30,7 @@ def path(tmp_path):
 
 
 def in_time(function, seconds=10):
-    """Run a function in a thread, so that a test that waits for ever fails."""
+    """Run a function in a thread with a time limit, so that a blocking call fails the test."""
     result = []
     thread = threading.Thread(target=lambda: result.append(function()), daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ def in_time(function, seconds=10):
     return result[0]
 
 
-def said(function):
+def error_of(function):
     try:
         function()
     except ImageError as error:
@@ -86,7 +86,7 @@ SPECIAL = {
 @only_unix
 @pytest.mark.parametrize("make", SPECIAL, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("when", ["checked", "decoded", "digested after the check"])
-def test_special_files_are_named_and_nobody_waits(make, when, tmp_path, path, monkeypatch):
+def test_special_files_are_named_without_waiting(make, when, tmp_path, path, monkeypatch):
     (tmp_path / "folder").mkdir()
     special = tmp_path / "folder" / "special"
     source = None
@@ -94,7 +94,7 @@ def test_special_files_are_named_and_nobody_waits(make, when, tmp_path, path, mo
         special.write_bytes(path.read_bytes())
         source = check_images([special])
         special.unlink()
-    monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     make(special) if make is os.mkdir else make(special.parent)
 
     def use():
@@ -102,28 +102,28 @@ def test_special_files_are_named_and_nobody_waits(make, when, tmp_path, path, mo
             return content_digests(source)
         return check_images([special]) if when == "checked" else decode_image(special)
 
-    kind, text = in_time(lambda: said(use))
+    kind, text = in_time(lambda: error_of(use))
     expected, message = SPECIAL[make]
     assert kind is expected
     assert message in text
 
 
 @only_unix
-def test_a_device_that_gives_bytes_for_ever_is_not_read():
+def test_an_endless_device_is_not_read():
     for name in ("/dev/zero", "/dev/random"):
-        assert "got a device" in in_time(lambda name=name: said(lambda: decode_image(name)))[1]
+        assert "got a device" in in_time(lambda name=name: error_of(lambda: decode_image(name)))[1]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/kmsg"), reason="Linux only")
-def test_a_file_of_the_system_that_waits_when_it_is_read():
-    """It is a regular file by its kind, of no bytes."""
-    kind, text = in_time(lambda: said(lambda: decode_image("/proc/kmsg")))
+def test_a_system_file_that_blocks_is_refused():
+    """The system reports it as a regular file of no bytes."""
+    kind, text = in_time(lambda: error_of(lambda: decode_image("/proc/kmsg")))
     assert kind is ImageReadError
     assert "empty file" in text or "may not be read" in text
 
 
 class TestPermissions:
-    """Root may read everything, so that the answers of the system are made up."""
+    """The answers of the system are simulated, because root may read everything."""
 
     @pytest.fixture
     def forbidden(self, monkeypatch):
@@ -133,22 +133,22 @@ class TestPermissions:
         monkeypatch.setattr(os, "stat", refuse)
         monkeypatch.setattr(os, "open", refuse)
 
-    def test_a_folder_that_may_not_be_searched_is_named(self, path, forbidden, monkeypatch):
+    def test_a_folder_without_search_permission_is_named(self, path, forbidden, monkeypatch):
         closed = str(path.parent)
         monkeypatch.setattr(os, "access", lambda folder, mode: folder != closed)
         for use in (lambda: check_images([path]), lambda: decode_image(path)):
-            kind, text = said(use)
+            kind, text = error_of(use)
             assert kind is ImageReadError
             assert f"one in the folder {closed}, which may not be searched" in text
 
-    def test_a_file_that_may_not_be_read(self, path, forbidden, monkeypatch):
+    def test_a_file_without_read_permission_is_named(self, path, forbidden, monkeypatch):
         monkeypatch.setattr(os, "access", lambda folder, mode: True)
-        kind, text = said(lambda: decode_image(path))
+        kind, text = error_of(lambda: decode_image(path))
         assert kind is ImageReadError
         assert text == "expected a readable file, got one that may not be read (no permission)"
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
-    def test_really(self, path):
+    def test_a_real_folder_without_search_permission_is_named(self, path):
         path.parent.chmod(0o600)
         try:
             assert "may not be searched" in str(path_problem(str(path)))
@@ -166,16 +166,16 @@ class TestPermissions:
         ("nowhere/a.png", "a path where there is none"),
     ],
 )
-def test_paths_that_cannot_be(name, message, path):
+def test_impossible_paths_raise_an_error(name, message, path):
     file = os.path.join(path.parent, name) if name else name
     for use in (lambda: check_images([file]), lambda: decode_image(file)):
-        kind, text = said(use)
+        kind, text = error_of(use)
         assert issubclass(kind, ImageReadError)
         assert message in text
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
-def test_other_answers_of_the_system_are_passed_on(number, path, monkeypatch):
+def test_other_errors_of_the_system_are_passed_on(number, path, monkeypatch):
     source = check_images([path])
 
     def fail(*args):
@@ -188,16 +188,16 @@ def test_other_answers_of_the_system_are_passed_on(number, path, monkeypatch):
         source.look(0)
 
 
-def test_no_file_stays_open(path):
+def test_every_file_is_closed(path):
     source = check_images([path])
     for _ in range(20):
         source.load(0)
         source.look(0)
-        said(lambda: decode_image(path.parent))
+        error_of(lambda: decode_image(path.parent))
     assert open_files(path.parent) == []
 
 
-def test_a_file_that_grows_or_shrinks_while_it_is_read(path, monkeypatch):
+def test_a_file_with_a_wrong_reported_size_is_read_whole(path, monkeypatch):
     whole = path.read_bytes()
     for claimed in (1, len(whole) - 1, len(whole) + 1, 10 * len(whole)):
         real = os.fstat
@@ -215,8 +215,8 @@ def test_a_file_that_grows_or_shrinks_while_it_is_read(path, monkeypatch):
 
 @given(st.binary(min_size=1, max_size=300), st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_large_file_reads_as_a_small_one(data, draw):
-    """Whatever is read of it, in whatever order: the blocks have seven bytes."""
+def test_a_large_file_gives_the_bytes_of_its_content(data, draw):
+    """Reads in any order give the right bytes; the blocks have seven bytes."""
     plain = io.BytesIO(data)
     block, files.BLOCK = files.BLOCK, 7
     try:
@@ -240,7 +240,7 @@ def test_a_large_file_reads_as_a_small_one(data, draw):
 
 @given(st.binary(min_size=10, max_size=100), st.data())
 @settings(max_examples=100, deadline=None)
-def test_any_changed_byte_of_a_large_file_is_seen_when_it_is_read(data, draw):
+def test_a_changed_byte_of_a_large_file_is_noticed(data, draw):
     content, block = [data], files.BLOCK
     files.BLOCK = 7
     try:
@@ -257,7 +257,7 @@ def test_any_changed_byte_of_a_large_file_is_seen_when_it_is_read(data, draw):
         files.BLOCK = block
 
 
-def test_what_is_larger_than_memory_allows_is_read_in_blocks(path, monkeypatch):
+def test_files_above_the_memory_limit_are_read_in_blocks(path, monkeypatch):
     monkeypatch.setattr(files, "LARGE", 10)
     with contents_of(str(path)) as contents:
         assert isinstance(contents, LargeContents)
@@ -265,7 +265,7 @@ def test_what_is_larger_than_memory_allows_is_read_in_blocks(path, monkeypatch):
 
 
 @pytest.mark.parametrize("read", [decode_image, lambda image: check_images([image]).load(0)])
-def test_a_compressed_file_that_is_cut_short_is_said(tmp_path, read):
+def test_the_error_names_a_truncated_compressed_file(tmp_path, read):
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "png")

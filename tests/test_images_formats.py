@@ -1,4 +1,4 @@
-"""Which formats are decoded; that none starts a program; what decides pixels besides the bytes."""
+"""Decoded formats; no format starts a program; settings that change pixels are in the key."""
 
 import io
 import os
@@ -33,7 +33,7 @@ STUBS = {
 
 
 def iptc(contents):
-    """An IPTC file that holds another file; Pillow opens it whatever it is."""
+    """Return an IPTC file that contains another file; Pillow opens that file in any format."""
 
     def field(number, data):
         return b"\x1c" + bytes(number) + struct.pack(">H", len(data)) + data
@@ -48,7 +48,7 @@ def iptc(contents):
 
 
 class Hue:
-    """A stand-in for a prefix: the mean colour."""
+    """Stand-in for a prefix: the mean colour."""
 
     digest, size, is_cut = "hue", (8, 8), False
 
@@ -65,7 +65,7 @@ class Hue:
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """A folder of programs that write down that they were started, before all others in PATH."""
+    """Put programs that record their start first in PATH, and check that none was started."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("gs", "gswin32c", "gswin64c", "djpeg", "convert", "xv"):
@@ -78,10 +78,10 @@ def programs(tmp_path, monkeypatch):
     assert not (folder / "started").exists(), (folder / "started").read_text()
 
 
-class TestNoProgramIsStarted:
+class TestPrograms:
     @pytest.mark.parametrize("name", ["photo.jpg", "photo.eps", "photo.png", "photo"])
     @pytest.mark.parametrize("contents", [EPS, DOS_EPS + EPS, iptc(EPS), WMF, EMF], ids=range(5))
-    def test_by_a_file(self, programs, name, contents, tmp_path):
+    def test_decoding_a_file_starts_no_program(self, programs, name, contents, tmp_path):
         file = tmp_path / name
         file.write_bytes(contents)
         source = check_images([file])
@@ -95,7 +95,7 @@ class TestNoProgramIsStarted:
                 use()
 
     @pytest.mark.parametrize("contents", [EPS, iptc(EPS)], ids=["EPS", "IPTC"])
-    def test_by_an_image_that_was_opened(self, programs, contents):
+    def test_an_opened_image_starts_no_program(self, programs, contents):
         image = Image.open(io.BytesIO(contents))
         with pytest.raises(ImageReadError, match=f"in {image.format} format, which"):
             check_images([image]).load(0)
@@ -103,13 +103,13 @@ class TestNoProgramIsStarted:
             content_digests(check_images([image]))
         assert image.tile or image.format == "IPTC"
 
-    def test_by_an_image_that_was_opened_and_changed(self, programs):
+    def test_an_opened_and_changed_image_starts_no_program(self, programs):
         image = Image.open(io.BytesIO(EPS))
         image.info["note"] = "mine"
         with pytest.raises(ImageReadError, match=r"in EPS format.*Ghostscript.*convert it to PNG"):
             decode_image(image)
 
-    def test_by_a_handler(self, programs, monkeypatch):
+    def test_a_registered_handler_is_not_called(self, programs, monkeypatch):
         from PIL import WmfImagePlugin
 
         class Handler:
@@ -120,7 +120,7 @@ class TestNoProgramIsStarted:
                 subprocess.run(["gs"], check=True)
                 return Image.new("RGB", image.size)
 
-        # Pillow 11 keeps it in the module, later versions in the class.
+        # Pillow 11 keeps the handler in the module, later versions in the class.
         is_of_class = hasattr(WmfImagePlugin.WmfStubImageFile, "_handler")
         place = WmfImagePlugin.WmfStubImageFile if is_of_class else WmfImagePlugin
         monkeypatch.setattr(place, "_handler", Handler())
@@ -129,14 +129,14 @@ class TestNoProgramIsStarted:
         with pytest.raises(ImageReadError, match="in WMF format, for which Pillow would call"):
             decode_image(Image.open(io.BytesIO(STUBS["WMF"])))
 
-    def test_what_was_loaded_before_is_only_pixels(self):
+    def test_images_loaded_by_the_caller_are_accepted(self):
         image = Image.new("RGB", (3, 2), (9, 8, 7))
         image.format = "EPS"
         assert decode_image(image).tolist() == [[[9, 8, 7]] * 3] * 2
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_formats_stay_refused_whoever_registers_them(name, monkeypatch):
+def test_refused_formats_stay_refused_after_registration(name, monkeypatch):
     Image.init()
 
     def factory(file, filename):
@@ -157,7 +157,7 @@ def test_every_format_of_pillow_is_either_decoded_or_refused():
 
 
 class PlainImageFile(ImageFile.ImageFile):
-    """A format of a library of its own: sixteen bytes, then gray pixels."""
+    """Format of another library: sixteen bytes, then gray pixels."""
 
     format = "PLAIN"
 
@@ -175,7 +175,7 @@ def plain(width=3, height=2):
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """The format is registered, by a library of version 1.2."""
+    """Register the format for the test."""
     monkeypatch.setattr(Image, "ID", [*Image.ID])
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     Image.register_open("PLAIN", PlainImageFile, lambda prefix: prefix.startswith(b"PLAIN"))
@@ -189,11 +189,11 @@ class TestPlugins:
         assert decode_image(plain())[..., 0].tolist() == [[0, 1, 2], [3, 4, 5]]
         assert is_decoded("PLAIN")
 
-    def test_without_the_plugin_it_is_no_known_format(self):
+    def test_without_the_plugin_the_format_is_unknown(self):
         with pytest.raises(ImageReadError, match="no known image format"):
             decode_image(plain())
 
-    def test_its_version_is_in_the_key(self, plugin, monkeypatch):
+    def test_the_version_of_the_plugin_is_in_the_key(self, plugin, monkeypatch):
         module = sys.modules[__name__]
         monkeypatch.setattr(module, "__version__", "1.2", raising=False)
         first = decoder_of(open_image(io.BytesIO(plain())))
@@ -202,12 +202,12 @@ class TestPlugins:
         monkeypatch.setattr(module, "__version__", "1.3")
         assert decoder_of(open_image(io.BytesIO(plain()))) != first
 
-    def test_code_without_a_version_is_known_to_this_process_only(self, plugin):
+    def test_code_without_a_version_has_a_key_of_this_process(self, plugin):
         named = decoder_of(open_image(io.BytesIO(plain())))
         assert formats._UNKNOWN in named
         assert named == decoder_of(open_image(io.BytesIO(plain())))
 
-    def test_another_decoder_of_a_known_format_is_another_key(self, plugin, tmp_path, monkeypatch):
+    def test_another_decoder_of_a_known_format_changes_the_key(self, plugin, tmp_path, monkeypatch):
         Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "a.png")
         before = looks_at(check_images([tmp_path / "a.png"]))
 
@@ -219,7 +219,7 @@ class TestPlugins:
         assert after[0].digest == before[0].digest
         assert after[0].decoder != before[0].decoder
 
-    def test_another_codec_is_another_key(self, monkeypatch, tmp_path):
+    def test_another_codec_changes_the_key(self, monkeypatch, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
         source = check_images([tmp_path / "a.jpg"])
         before = source.look(0).decoder
@@ -231,7 +231,7 @@ class TestPlugins:
         assert source.look(0).decoder != before
 
 
-class TestWhatDecidesPixels:
+class TestSettingsOfPillow:
     @pytest.fixture
     def cut(self, tmp_path, rng):
         file = tmp_path / "cut.jpg"
@@ -239,7 +239,7 @@ class TestWhatDecidesPixels:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         return check_images([file])
 
-    def test_a_strict_run_refuses_what_a_lenient_one_has_stored(self, cut, monkeypatch):
+    def test_a_strict_run_does_not_use_features_of_a_lenient_run(self, cut, monkeypatch):
         store = FeatureStore()
         for _ in range(2):
             with pytest.raises(ImageReadError, match="image 0 .*truncated"):
@@ -259,7 +259,7 @@ class TestWhatDecidesPixels:
             ("TIFF", TiffImagePlugin, "READ_LIBTIFF", True),
         ],
     )
-    def test_settings_are_in_the_key_of_the_formats_they_are_about(
+    def test_settings_change_only_the_keys_of_their_formats(
         self, kind, module, name, value, tmp_path, monkeypatch
     ):
         kinds = ["JPEG", "PNG", "GIF", "BMP", "TIFF"]
@@ -289,7 +289,7 @@ class TestWhatDecidesPixels:
         extract(source, prefix, store)
         assert prefix.seen == 2
 
-    def test_the_version_of_pillow(self, tmp_path, monkeypatch):
+    def test_the_version_of_pillow_changes_the_key(self, tmp_path, monkeypatch):
         from transferclf.features import work
 
         Image.new("L", (8, 8), 77).save(tmp_path / "a.png")
@@ -299,7 +299,7 @@ class TestWhatDecidesPixels:
         extract(source, prefix, store)
         assert prefix.seen == 2
 
-    def test_the_versions_of_its_libraries(self):
+    def test_the_versions_of_libraries_of_pillow_change_the_key(self):
         from PIL import features
 
         file = io.BytesIO()
@@ -309,10 +309,10 @@ class TestWhatDecidesPixels:
 
 
 class TestClaims:
-    """Headers that say more than a file can hold."""
+    """Headers that claim more pixels than the file can hold."""
 
     def solid_webp(self, width, height):
-        """A lossless WebP file of one colour: a few bytes, whatever its size."""
+        """Return a lossless WebP file of one colour: a few bytes at any size."""
         if "WEBP" not in Image.SAVE:
             pytest.skip("this Pillow has no WebP")
         file = io.BytesIO()
@@ -323,24 +323,24 @@ class TestClaims:
         data[start : start + 4] = struct.pack("<I", bits | (width - 1) | (height - 1) << 14)
         return bytes(data)
 
-    def test_a_few_bytes_that_claim_to_be_a_large_picture(self):
+    def test_a_few_bytes_that_claim_a_large_picture_are_refused(self):
         Image.init()
         contents = self.solid_webp(9000, 9000)
         assert len(contents) < 100
         with pytest.raises(ImageReadError, match=r"\d\d bytes that claim to be 9000 x 9000"):
             decode_image(contents, reduce_to=32)
 
-    def test_small_pictures_of_one_colour_are_believed(self):
+    def test_small_pictures_of_one_colour_are_accepted(self):
         assert decode_image(self.solid_webp(1000, 600)).shape == (600, 1000, 3)
 
-    def test_a_blank_page_in_fax_compression_is_believed(self):
+    def test_a_blank_page_in_fax_compression_is_accepted(self):
         file = io.BytesIO()
         Image.new("1", (9000, 9000), 1).save(file, "TIFF", compression="group4")
         assert len(file.getvalue()) < 9000
         assert decode_image(file.getvalue(), reduce_to=64).min() == 255
 
     @pytest.mark.parametrize(("side", "is_read"), [(10, True), (3000, False)])
-    def test_plain_ppm_is_read_up_to_some_size(self, side, is_read):
+    def test_plain_ppm_is_read_up_to_a_limit(self, side, is_read):
         contents = f"P3 {side} {side} 255\n".encode() + b"7 " * (3 * side * side)
         if is_read:
             assert (decode_image(contents) == 7).all()
@@ -348,7 +348,7 @@ class TestClaims:
             with pytest.raises(ImageReadError, match=r"plain \(text\) PPM.*3000.*convert it"):
                 decode_image(contents)
 
-    def test_the_limit_is_that_of_pillow_and_can_be_set(self, monkeypatch):
+    def test_the_limit_of_pillow_applies(self, monkeypatch):
         file = io.BytesIO()
         Image.new("L", (100, 100)).save(file, "PNG")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
@@ -359,7 +359,7 @@ class TestClaims:
 
 
 def test_the_first_image_of_a_process_may_be_of_any_format(tmp_path):
-    """Pillow imports most of its plugins only when they are needed."""
+    """Pillow imports most plugins at their first use."""
     Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "a.tif")
     code = (
         "import sys; from transferclf.images import decode_image; "
@@ -371,7 +371,7 @@ def test_the_first_image_of_a_process_may_be_of_any_format(tmp_path):
     assert done.stdout.strip() == "[1, 2, 3]", done.stderr
 
 
-def test_a_header_is_seen_without_decoding():
+def test_a_header_is_read_without_decoding():
     file = io.BytesIO()
     Image.new("I;16", (7, 5), 900).save(file, "TIFF")
     with open_image(Contents(file.getvalue()).file(), 10**6) as image:

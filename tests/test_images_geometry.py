@@ -1,4 +1,4 @@
-"""Resize modes and crops: what of the image is kept, and that nothing else changes."""
+"""Resize modes and crops: the kept part of the image, and unchanged input."""
 
 import math
 
@@ -37,7 +37,9 @@ def images(draw, dtypes=DTYPES):
 class TestLargestBox:
     @given(SIDES, SIDES, SIDES, SIDES)
     @settings(max_examples=300, deadline=None)
-    def test_is_inside_centred_maximal_and_in_proportion(self, height, width, rows, columns):
+    def test_the_box_is_inside_centred_maximal_and_in_proportion(
+        self, height, width, rows, columns
+    ):
         left, top, right, bottom = largest_box((height, width), (rows, columns))
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
@@ -50,19 +52,19 @@ class TestLargestBox:
 
     @given(SIDES, SIDES, st.integers(1, 40), st.integers(1, 40))
     @example(15, 15, 1, 11)  # 11 * (15 / 11) is not 15
-    def test_is_the_whole_image_where_proportions_agree(self, height, width, times, divided):
+    def test_the_box_is_the_whole_image_for_equal_proportions(self, height, width, times, divided):
         common = math.gcd(height, width)
         source = height * times, width * times
         target = height // common * divided, width // common * divided
         assert largest_box(source, target) == (0, 0, source[1], source[0])
 
-    def test_tall_and_wide(self):
+    def test_boxes_of_tall_and_wide_images(self):
         assert largest_box((30, 10), (5, 5)) == (0, 10, 10, 20)
         assert largest_box((10, 30), (10, 20)) == (5, 0, 25, 10)
 
     @given(SIDES, SIDES, SIDES, SIDES)
     @settings(max_examples=300, deadline=None)
-    def test_ends_touch_the_ends(self, height, width, rows, columns):
+    def test_boxes_of_first_and_last_touch_the_ends(self, height, width, rows, columns):
         first, middle, last = (
             largest_box((height, width), (rows, columns), place) for place in (0, 0.5, 1)
         )
@@ -78,7 +80,7 @@ class TestLargestBox:
 class TestResize:
     @given(images(), SMALL, ANY_MODE)
     @settings(max_examples=200, deadline=None)
-    def test_shape_dtype_bounds_and_input(self, image, size, mode):
+    def test_resize_gives_shape_dtype_and_bounds_and_keeps_the_input(self, image, size, mode):
         before = image.copy()
         image.flags.writeable = False
         result = resize_image(image, size, mode)
@@ -97,7 +99,7 @@ class TestResize:
 
     @given(images(), ANY_MODE)
     @settings(max_examples=60, deadline=None)
-    def test_same_size_is_the_same_image(self, image, mode):
+    def test_the_same_size_gives_the_same_image(self, image, mode):
         np.testing.assert_array_equal(resize_image(image, image.shape[:2], mode), image)
 
     @given(images(st.just(np.uint8)), SMALL, ANY_MODE)
@@ -105,7 +107,7 @@ class TestResize:
     def test_uint8_and_float_agree_within_one_level(self, image, size, mode):
         whole = resize_image(image, size, mode).astype(float)
         exact = resize_image(image.astype(np.float32), size, mode)
-        assert np.abs(whole - exact).max() <= 1 + 1e-4  # float32 has a rounding of its own
+        assert np.abs(whole - exact).max() <= 1 + 1e-4  # float32 rounds too
 
     @given(images(), SMALL, MODES)
     @settings(max_examples=100, deadline=None)
@@ -124,7 +126,7 @@ class TestResize:
         result = resize_image(image, (5, 5), mode)
         np.testing.assert_allclose(result[2, 2], [0, 100, 200], atol=1e-4)
 
-    def test_averages_all_pixels_instead_of_picking_some(self):
+    def test_all_pixels_are_averaged(self):
         board = np.indices((64, 64)).sum(axis=0) % 2 * 255
         image = np.repeat(board[..., None], 3, axis=2).astype(np.uint8)
         assert np.abs(resize_image(image, (8, 8)).astype(int) - 127).max() <= 4
@@ -132,11 +134,11 @@ class TestResize:
     @pytest.mark.parametrize("flip", [np.array, lambda a: a.swapaxes(0, 1)])
     def test_crop_drops_the_ends_of_the_long_side(self, flip):
         image = np.zeros((10, 40, 3), np.uint8)
-        image[:, 13:27] = 200  # the antialiasing sees a little more than the box of 15 to 25
+        image[:, 13:27] = 200  # the antialiasing filter reads a little beyond the box of 15 to 25
         result = resize_image(flip(image), (4, 4), "crop")
         assert result.min() == 200
 
-    def test_stretch_keeps_all(self):
+    def test_stretch_keeps_the_whole_image(self):
         image = np.zeros((10, 40, 3), np.uint8)
         image[:, :20] = 200
         result = resize_image(image, (4, 4), "stretch")
@@ -161,19 +163,19 @@ class TestResize:
     @pytest.mark.parametrize("source", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
     @pytest.mark.parametrize("size", [(1, 1), (1, 1000), (64, 64)])
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-    def test_extreme_proportions(self, mode, source, size, dtype):
+    def test_extreme_proportions_are_resized(self, mode, source, size, dtype):
         assert resize_image(np.ones((*source, 3), dtype), size, mode).shape == (*size, 3)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
     @pytest.mark.parametrize("mode", ALL_MODES)
-    def test_views_with_any_strides(self, dtype, mode, rng):
+    def test_arrays_with_any_strides_are_resized(self, dtype, mode, rng):
         image = rng.integers(0, 256, (12, 17, 3)).astype(dtype)
         view = image[::-1, ::-1][..., ::-1]
         expected = resize_image(np.ascontiguousarray(view), (6, 6), mode)
         np.testing.assert_array_equal(resize_image(view, (6, 6), mode), expected)
 
     @pytest.mark.parametrize("mode", ["fit", "", None, "Crop", "First", "centre"])
-    def test_unknown_mode(self, mode):
+    def test_an_unknown_mode_is_an_error(self, mode):
         with pytest.raises(InvalidParameterError, match=r"resize must be one of \('crop'"):
             resize_image(np.zeros((4, 4, 3), np.uint8), (2, 2), mode)
 
@@ -181,13 +183,13 @@ class TestResize:
 class TestEnds:
     """The modes "first" and "last"."""
 
-    def test_they_are_not_for_users(self):
+    def test_first_and_last_are_not_public_modes(self):
         assert RESIZE_MODES == ("crop", "stretch", "pad")
         assert not set(ENDS) & set(RESIZE_MODES)
 
     @given(images(), st.integers(1, 40), st.sampled_from(ENDS))
     @settings(max_examples=150, deadline=None)
-    def test_a_square_has_no_ends(self, image, wanted, mode):
+    def test_both_ends_of_a_square_are_the_square(self, image, wanted, mode):
         side = min(image.shape[:2])
         square = image[:side, :side]
         expected = resize_image(square, (wanted, wanted), "crop")
@@ -195,30 +197,33 @@ class TestEnds:
 
     @given(images(), SMALL)
     @settings(max_examples=200, deadline=None)
-    def test_first_of_the_mirror_is_the_mirror_of_last(self, image, size):
-        # Both axes, because proportions decide which one is cut.
+    def test_first_of_the_mirrored_image_is_last_mirrored(self, image, size):
+        # Both axes are mirrored, because the proportions decide which one is cropped.
         mirrored = resize_image(image[::-1, ::-1], size, "first")[::-1, ::-1].astype(float)
         last = resize_image(image, size, "last").astype(float)
-        # Pillow rounds its filter to 22 bits, which may fall to either side of half a level.
+        # Pillow rounds its filter to 22 bits, so values near half a level may round either way.
         np.testing.assert_allclose(mirrored, last, atol=1 if image.dtype == np.uint8 else 1e-3)
 
     @given(images())
     @settings(max_examples=100, deadline=None)
-    def test_at_their_own_size_they_are_the_extreme_squares_to_the_bit(self, image):
+    def test_ends_at_their_own_size_equal_the_extreme_squares(self, image):
         side = min(image.shape[:2])
         for mode, expected in zip(ENDS, extreme_square_crops(image), strict=True):
             np.testing.assert_array_equal(resize_image(image, (side, side), mode), expected)
 
     @pytest.mark.parametrize("flip", [np.array, lambda a: a.swapaxes(0, 1)])
-    def test_they_see_the_ends_of_the_long_side(self, flip):
+    def test_first_and_last_use_the_ends_of_the_long_side(self, flip):
         image = np.zeros((10, 40, 3), np.uint8)
-        image[:, :12], image[:, 28:] = 100, 200  # the antialiasing sees a little beyond its box
+        image[:, :12], image[:, 28:] = (
+            100,
+            200,
+        )  # the antialiasing filter reads a little beyond the box
         assert np.unique(resize_image(flip(image), (4, 4), "first")).tolist() == [100]
         assert np.unique(resize_image(flip(image), (4, 4), "last")).tolist() == [200]
         assert np.unique(resize_image(flip(image), (4, 4), "crop")).tolist() == [0]
 
     @pytest.mark.parametrize("shape", [(600, 900), (900, 600), (601, 907), (803, 603)])
-    def test_large_images_are_reduced_on_the_way_as_for_crop(self, shape, tmp_path, rng):
+    def test_large_images_are_reduced_as_for_crop(self, shape, tmp_path, rng):
         coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
         image = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC))
         Image.fromarray(image).save(tmp_path / "image.png")
@@ -238,7 +243,7 @@ class TestEnds:
 class TestExtremeSquareCrops:
     @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([(), (1,), (3,)]))
     @settings(max_examples=100, deadline=None)
-    def test_squares_at_both_ends(self, height, width, channels):
+    def test_extreme_squares_are_views_of_both_ends(self, height, width, channels):
         image = np.arange(height * width).reshape(height, width, *[1] * len(channels))
         image = np.broadcast_to(image, (height, width, *channels))
         first, last = extreme_square_crops(image)
@@ -251,19 +256,19 @@ class TestExtremeSquareCrops:
         seen = np.union1d(first, last)
         assert (len(seen) == height * width) == (max(height, width) <= 2 * side)
 
-    def test_left_and_right_of_a_wide_image(self):
+    def test_a_wide_image_gives_its_left_and_right_square(self):
         first, last = extreme_square_crops(np.arange(10).reshape(2, 5))
         np.testing.assert_array_equal(first, [[0, 1], [5, 6]])
         np.testing.assert_array_equal(last, [[3, 4], [8, 9]])
 
-    def test_top_and_bottom_of_a_tall_image(self):
+    def test_a_tall_image_gives_its_top_and_bottom_square(self):
         first, last = extreme_square_crops(np.arange(10).reshape(5, 2))
         np.testing.assert_array_equal(first, [[0, 1], [2, 3]])
         np.testing.assert_array_equal(last, [[6, 7], [8, 9]])
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 600))
-def test_reduction_stays_well_above_the_size_wanted(height, width, side):
+def test_reduction_stays_well_above_the_target_size(height, width, side):
     factor = reduction_factor((height, width), side)
     margin = 3 if side < 200 else 1.9
     assert factor in (1, 2, 4, 8)
@@ -277,13 +282,13 @@ def test_reduction_stays_well_above_the_size_wanted(height, width, side):
     ("source", "side", "factor"),
     [((864, 1152), 224, 2), ((864, 1152), 160, 1), ((3000, 4000), 224, 4), ((850, 1280), 224, 1)],
 )
-def test_photographs_of_one_and_twelve_megapixels(source, side, factor):
+def test_photographs_of_one_and_twelve_megapixels_have_these_factors(source, side, factor):
     assert reduction_factor(source, side) == factor
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("resize", ALL_MODES)
-def test_pillow_images_are_resized_as_arrays_are(mode, resize, rng):
+def test_pillow_images_are_resized_as_arrays(mode, resize, rng):
     array = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     picture = Image.fromarray(array).convert(mode)
     array = np.asarray(picture.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Numbers become RGB on the scale 0 to 255, exactly where 8 bits say it, unrounded elsewhere."""
+"""Numbers become RGB from 0 to 255: uint8 for whole levels, unrounded floats otherwise."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def gray(*values, dtype=np.float64):
 
 
 def red(image):
-    """The first channel of a gray image, whose channels must all be the same."""
+    """Return the first channel of a gray image, and check that all channels are equal."""
     np.testing.assert_array_equal(image[..., 0], image[..., 1])
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
     return image[..., 0]
@@ -34,7 +34,7 @@ def red(image):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("scale", [1, 255])
-def test_floats_that_are_whole_levels_are_the_uint8_image(dtype, scale):
+def test_floats_in_whole_levels_become_the_uint8_image(dtype, scale):
     floats = (LEVELS / 255 * scale).astype(dtype)
     result = to_rgb(floats)
     assert result.dtype == np.uint8
@@ -42,7 +42,7 @@ def test_floats_that_are_whole_levels_are_the_uint8_image(dtype, scale):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_float_rgba_in_whole_levels_is_the_uint8_image(dtype, rng):
+def test_float_rgba_in_whole_levels_becomes_the_uint8_image(dtype, rng):
     levels = rng.integers(0, 256, (12, 11, 4), dtype=np.uint8)
     levels[0, 0] = levels[0, 1] = 255
     result = to_rgb((levels / 255).astype(dtype))
@@ -76,7 +76,7 @@ def test_uint8_is_passed_on_without_a_copy():
     assert np.shares_memory(to_rgb(image), image)
 
 
-def test_uint8_that_is_dark_stays_dark():
+def test_dark_uint8_stays_dark():
     np.testing.assert_array_equal(red(to_rgb(gray(0, 1, dtype=np.uint8))), [[0, 1]])
 
 
@@ -87,13 +87,13 @@ def test_uint16_of_8_bit_levels_is_uint8():
 
 
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
-def test_uint16_keeps_what_8_bits_cannot_hold(order):
+def test_uint16_keeps_values_between_8_bit_levels(order):
     result = to_rgb(gray(0, 1, 256, 65535, dtype=order))
     assert result.dtype == np.float32
     np.testing.assert_allclose(red(result), [[0, 1 / 257, 256 / 257, 255]], rtol=1e-6)
 
 
-def test_uint16_that_is_dark_stays_dark():
+def test_dark_uint16_stays_dark():
     assert to_rgb(np.full((2, 2), 255, np.uint16)).max() < 1
 
 
@@ -122,12 +122,12 @@ def test_every_shape_becomes_rgb(shape, dtype):
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("pixel_range", [None, (0, 1), "minmax", ValueRange(0, 255)])
-def test_values_that_are_no_numbers_are_named_so(dtype, value, pixel_range):
+def test_the_error_names_values_that_are_not_finite(dtype, value, pixel_range):
     with pytest.raises(ImageError, match="expected finite pixel values, got NaN or infinity"):
         to_rgb(gray(0, value, dtype=dtype), pixel_range)
 
 
-def test_negative_values_point_at_preprocess_input():
+def test_the_error_for_negative_values_mentions_preprocess_input():
     with pytest.raises(ImageError, match=r"at least 0, got -0\.5.*preprocess_input"):
         to_rgb(gray(-0.5, 0.5))
 
@@ -135,7 +135,7 @@ def test_negative_values_point_at_preprocess_input():
 @pytest.mark.parametrize(
     ("dtype", "value", "white"), [(np.float32, 258, 255), (np.int32, 65536, 65535)]
 )
-def test_values_on_no_known_scale_ask_for_pixel_range(dtype, value, white):
+def test_the_error_for_an_unknown_scale_asks_for_pixel_range(dtype, value, white):
     with pytest.raises(ImageError, match=rf"at most {white}, got {value}; say pixel_range"):
         to_rgb(gray(0, value, dtype=dtype))
 
@@ -148,29 +148,29 @@ class TestAlpha:
     def test_half_transparent_is_half_white(self):
         np.testing.assert_array_equal(to_rgb(np.array([[[0, 0, 0, 51]]], np.uint8)), [[[204] * 3]])
 
-    def test_gray_with_alpha(self):
+    def test_gray_with_alpha_is_blended_with_white(self):
         result = to_rgb(np.array([[[0, 51], [7, 255]]], np.uint8))
         np.testing.assert_array_equal(red(result), [[204, 7]])
 
     def test_wholly_transparent_floats_are_white(self):
         np.testing.assert_array_equal(to_rgb(np.zeros((2, 2, 4))), np.full((2, 2, 3), 255))
 
-    def test_float_colours_to_255_with_alpha_to_1(self):
+    def test_float_colours_up_to_255_may_have_alpha_up_to_1(self):
         pixels = np.array([[[200.0, 100, 0, 1], [200, 100, 0, 0.5]]])
         np.testing.assert_array_equal(to_rgb(pixels)[0, 0], [200, 100, 0])
         np.testing.assert_allclose(to_rgb(pixels)[0, 1], [228, 178, 128], atol=0.51)
 
-    def test_uint16_alpha_is_on_its_own_scale(self):
+    def test_uint16_alpha_has_its_own_scale(self):
         pixels = np.array([[[0, 65535], [0, 0]]], np.uint16)
         np.testing.assert_array_equal(red(to_rgb(pixels)), [[0, 255]])
 
-    def test_fractions_survive_blending(self):
+    def test_blending_keeps_fractions(self):
         result = to_rgb(np.array([[[0.1, 1.0], [0.1, 0.123]]]))
         assert result.dtype == np.float32
         np.testing.assert_allclose(red(result), [[25.5, 255 * (0.0123 + 0.877)]], rtol=1e-6)
 
     @pytest.mark.parametrize("pixel_range", [(0, 100), (10, 200), "minmax"])
-    def test_pixel_range_says_nothing_of_alpha(self, pixel_range):
+    def test_pixel_range_does_not_apply_to_alpha(self, pixel_range):
         pixels = np.array([[[10, 50, 100, 255], [10, 50, 100, 0]]], np.uint8)
         result = to_rgb(pixels, pixel_range)
         np.testing.assert_array_equal(result[0, 1], [255, 255, 255])
@@ -187,7 +187,7 @@ class TestPixelRange:
         result = to_rgb(gray(-1, 0, 1), (-1, 1))
         np.testing.assert_allclose(red(result), [[0, 127.5, 255]])
 
-    def test_given_range_holds_for_uint8_too(self):
+    def test_given_range_applies_to_uint8(self):
         np.testing.assert_array_equal(red(to_rgb(gray(0, 1, dtype=np.uint8), (0, 1))), [[0, 255]])
 
     @pytest.mark.parametrize("value", [9, 101])
@@ -196,7 +196,7 @@ class TestPixelRange:
             to_rgb(gray(50, value), (10, 100))
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-    def test_minmax_stretches(self, dtype):
+    def test_minmax_stretches_to_0_and_255(self, dtype):
         np.testing.assert_array_equal(
             red(to_rgb(gray(10, 60, 110, dtype=dtype), "minmax")), [[0, 127.5, 255]]
         )
@@ -208,7 +208,7 @@ class TestPixelRange:
         assert result.dtype == np.uint8
         assert not result.any()
 
-    def test_decided_range_holds_for_dark_floats(self):
+    def test_decided_range_applies_to_dark_floats(self):
         np.testing.assert_array_equal(red(to_rgb(gray(0, 1), ValueRange(0, 255))), [[0, 1]])
         np.testing.assert_array_equal(red(to_rgb(gray(0, 1), None)), [[0, 255]])
 
@@ -217,16 +217,16 @@ class TestPixelRange:
             to_rgb(gray(0, 200), ValueRange(0, 1))
 
     @pytest.mark.parametrize("decided", [ValueRange(0, 1), DtypeRange(0, 65535)])
-    def test_decided_range_leaves_8_bits_alone(self, decided):
+    def test_decided_range_does_not_apply_to_8_bits(self, decided):
         np.testing.assert_array_equal(red(to_rgb(LEVELS, decided)), LEVELS)
 
-    def test_floats_say_their_own_where_types_were_decided(self):
+    def test_floats_choose_their_own_range_after_a_decision_by_type(self):
         np.testing.assert_array_equal(
             red(to_rgb(gray(0, 1), DtypeRange(0, 255))), red(to_rgb(gray(0, 1)))
         )
 
     @pytest.mark.parametrize("good", [None, "minmax", (0, 1), [-1, 1], np.array([0, 4095])])
-    def test_good_values(self, good):
+    def test_valid_ranges_are_accepted(self, good):
         checked = check_pixel_range(good)
         assert checked is None or checked == "minmax" or checked == tuple(map(float, good))
 
@@ -237,7 +237,7 @@ class TestPixelRange:
             *((0, np.inf), ("a", "b"), {0, 1}, {0: 0, 1: 1}, (None, 1), True, (0, 1j)),
         ],
     )
-    def test_bad_values(self, bad):
+    def test_invalid_ranges_raise_an_error(self, bad):
         with pytest.raises(InvalidParameterError, match=r"pixel_range must be None, 'minmax' or"):
             check_pixel_range(bad)
 
@@ -249,7 +249,7 @@ class TestPixelRange:
         (255, "i8", 255), (256, "i8", 65535),
     ],
 )  # fmt: skip
-def test_limits_are_read_off_the_maximum(maximum, dtype, high):
+def test_the_maximum_decides_the_range(maximum, dtype, high):
     assert limits_for_maximum(maximum, np.dtype(dtype)) == ValueRange(0, high)
 
 
@@ -271,7 +271,7 @@ def images(draw):
 
 @given(images(), st.sampled_from([None, "minmax"]))
 @settings(max_examples=150, deadline=None)
-def test_result_is_rgb_from_0_to_255_and_input_is_untouched(image, pixel_range):
+def test_the_result_is_rgb_from_0_to_255_and_the_input_is_not_changed(image, pixel_range):
     before = image.copy()
     image.flags.writeable = False
     result = to_rgb(image, pixel_range)
@@ -287,7 +287,7 @@ def test_result_is_rgb_from_0_to_255_and_input_is_untouched(image, pixel_range):
     st.sampled_from(["minmax", (-(2.0**100), 2.0**100)]),
 )
 @settings(max_examples=100, deadline=None)
-def test_brighter_never_becomes_darker(image, pixel_range):
+def test_brighter_values_never_become_darker(image, pixel_range):
     result = red(to_rgb(image, pixel_range)).ravel()
     assert (np.diff(result[np.argsort(image, axis=None)].astype(float)) >= 0).all()
     assert result.min() >= 0
@@ -296,6 +296,6 @@ def test_brighter_never_becomes_darker(image, pixel_range):
 
 @given(images().filter(lambda image: image.ndim == 2))
 @settings(max_examples=60, deadline=None)
-def test_gray_is_the_same_with_and_without_a_channel(image):
+def test_gray_gives_the_same_with_and_without_a_channel_axis(image):
     np.testing.assert_array_equal(to_rgb(image), to_rgb(image[..., None]))
     np.testing.assert_array_equal(to_rgb(image), to_rgb(np.stack([image] * 3, axis=-1)))

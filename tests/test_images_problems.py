@@ -1,4 +1,4 @@
-"""Errors about several images: short to read, complete for a program; and kinds of X refused."""
+"""Errors about several images: short messages with complete attributes; refused kinds of X."""
 
 import io
 import itertools
@@ -41,7 +41,7 @@ def png(number=0):
 
 
 class TestGroups:
-    def test_equal_faults_are_one_line_with_a_count_and_the_first_few(self):
+    def test_equal_faults_share_one_line_with_a_count_and_the_first_few(self):
         error = error_of([Problem(2 * n, ImageError("bad")) for n in range(300)], 1000)
         lines = str(error).splitlines()
         assert lines[:2] == [
@@ -61,7 +61,7 @@ class TestGroups:
             ("got BytesIO <_io.BytesIO ...x7f4d>", "got BytesIO <_io.BytesIO ...x8a11>"),
         ],
     )
-    def test_faults_that_differ_in_details_are_of_one_kind(self, one, other):
+    def test_faults_that_differ_in_details_are_one_group(self, one, other):
         error = error_of([Problem(1, ImageError(one)), Problem(5, ImageError(other))], 9)
         assert str(error).splitlines()[1] == f"  2 images: 1, 5: {one} (this is of image 1)"
         assert error.problems == [f"image 1: {one}", f"image 5: {other}"]
@@ -74,11 +74,11 @@ class TestGroups:
         assert lines[21] == "  44 images more: other faults"
         assert len(error.problems) == len(error.indices) == 64
 
-    def test_where_all_are_at_fault_there_is_nothing_to_go_on_with(self):
+    def test_the_error_proposes_no_rest_if_all_images_are_bad(self):
         error = error_of([Problem(n, ImageError("bad")) for n in range(3)], 3)
         assert str(error) == "3 of 3 images cannot be used:\n  3 images: 0, 1, 2: bad"
 
-    def test_all_is_kept_between_processes(self):
+    def test_pickled_errors_keep_all_attributes(self):
         error = error_of([Problem(3, MissingImageError("gone"), "a.png")], 4)
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is MissingImageError
@@ -91,7 +91,7 @@ class TestGroups:
         assert list(raised.value.indices) == list(raised.value.problems) == []
 
     @given(st.dictionaries(st.integers(0, 10**6), st.text(), min_size=1, max_size=40))
-    def test_whatever_the_faults_are_all_are_there_and_the_message_is_short(self, faults):
+    def test_any_faults_are_listed_completely_in_a_short_message(self, faults):
         problems = [Problem(position, ImageError(faults[position])) for position in sorted(faults)]
         error = error_of(problems, 10**6 + 2)
         assert error.indices == sorted(faults)
@@ -101,14 +101,14 @@ class TestGroups:
         )
 
 
-class TestGoingOn:
+class TestRemainingImages:
     @pytest.fixture
     def files(self, tmp_path):
         for number in range(8):
             (tmp_path / f"{number}.png").write_bytes(png(number))
         return [tmp_path / f"{number}.png" for number in range(8)]
 
-    def test_with_what_the_error_says(self, files):
+    def test_fit_works_on_the_images_without_problems(self, files):
         files[2].write_bytes(files[2].read_bytes()[:45])
         files[5].write_bytes(b"")
         files[6].write_bytes(b"<html><body>404</body></html>")
@@ -121,7 +121,7 @@ class TestGoingOn:
         sound = [file for n, file in enumerate(files) if n not in indices]
         assert load_all(check_images(sound), (8, 8), "crop")[:, 0, 0, 0].tolist() == [0, 1, 3, 4, 7]
 
-    def test_as_the_page_about_images_does(self):
+    def test_the_code_of_the_page_about_images_works(self):
         page = Path(__file__).resolve().parents[1] / "docs" / "images.md"
         (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
         names = {}
@@ -130,7 +130,7 @@ class TestGoingOn:
         assert len(names["features"]) == 2
         assert not np.array_equal(*names["features"])
 
-    def test_positions_are_those_of_x_in_a_part_of_it_too(self, files):
+    def test_positions_refer_to_all_of_x(self, files):
         source = check_images(files)
         files[6].unlink()
         with pytest.raises(MissingImageError) as raised:
@@ -149,7 +149,7 @@ class TestGoingOn:
     ],
     ids=["bytes", "bytearray", "file", "parquet", "row"],
 )
-def test_many_images_of_a_kind_that_cannot_be_read_make_a_short_message(item, hint):
+def test_many_unreadable_images_make_a_short_message(item, hint):
     with pytest.raises(ImageError, match=hint) as raised:
         check_images([item] * 400)
     assert len(str(raised.value)) < 400
@@ -157,7 +157,7 @@ def test_many_images_of_a_kind_that_cannot_be_read_make_a_short_message(item, hi
 
 
 class Endless:
-    """An iterator that has a length, as the generators of Keras are."""
+    """Iterator with a length, like the generators of Keras."""
 
     def __init__(self):
         self.asked = 0
@@ -195,14 +195,14 @@ class EndlessArray(Endless):
     ],
     ids=["check", "fit", "fit with y", "transform", "audit"],
 )
-def test_an_iterator_is_refused_and_not_asked(kind, use):
+def test_an_iterator_is_refused_without_a_call(kind, use):
     X = kind()
     with pytest.raises(ImageError, match=r"Got Endless.* may never end; pass images and labels ap"):
         use(X)
     assert X.asked == 0
 
 
-def test_a_fitted_classifier_refuses_iterators_too(rng):
+def test_a_fitted_classifier_refuses_iterators(rng):
     rows = rng.integers(0, 255, (6, 64)).astype(np.uint8)
     classifier = TransferClassifier("tiny", image_size=32, image_shape=(8, 8), l2=0.1)
     classifier.fit(rows, [0, 1] * 3)
@@ -222,7 +222,7 @@ def test_iterators_of_python_are_refused(kind):
 
 
 class Pairs:
-    """A dataset as torch has them."""
+    """Dataset like those of torch."""
 
     def __init__(self, pairs):
         self.pairs = pairs
@@ -248,7 +248,7 @@ class Pairs:
     ids=["PIL", "name", "number", "path", "path and name", "one-hot", "nothing"],
 )
 @pytest.mark.parametrize("kind", [list, tuple, Pairs])
-def test_pairs_of_image_and_label_are_named_so(pair, kind):
+def test_the_error_names_pairs_of_image_and_label(pair, kind):
     with pytest.raises(ImageError, match="pass images and labels apart"):
         check_images(kind([pair] * 3))
     with pytest.raises(ImageError, match="pass images and labels apart"):
@@ -256,11 +256,11 @@ def test_pairs_of_image_and_label_are_named_so(pair, kind):
 
 
 @pytest.mark.parametrize("row", [(0.5, 1), [3, 4], (1, 2, 3)])
-def test_short_rows_of_numbers_are_no_pairs(row):
+def test_short_rows_of_numbers_are_not_taken_for_pairs(row):
     assert len(check_images([row] * 3, image_shape=(1, len(row)))) == 3
 
 
-def test_datasets_of_tensorflow_and_keras_are_named_so(tmp_path):
+def test_the_error_names_datasets_of_tensorflow_and_keras(tmp_path):
     keras = pytest.importorskip("keras")
     tf = pytest.importorskip("tensorflow")
     for name in "ab":
@@ -299,7 +299,7 @@ def test_the_generators_of_keras_are_refused(tmp_path):
     assert "may never end" in outcome[0]
 
 
-class TestArraysThatAreNotInMemory:
+class TestLazyArrays:
     def lazy(self, library):
         class Lazy:
             shape, dtype = (4, 500, 500), np.dtype(np.uint8)
@@ -317,7 +317,7 @@ class TestArraysThatAreNotInMemory:
         return Lazy()
 
     @pytest.mark.parametrize("library", ["h5py._hl.dataset", "zarr.core.array", "dask.array.core"])
-    def test_are_read_whole_and_that_is_said(self, library):
+    def test_lazy_arrays_are_read_whole_with_a_warning(self, library):
         name = library.partition(".")[0]
         with pytest.warns(TransferclfWarning) as caught:
             source = check_images(self.lazy(library))
@@ -327,7 +327,7 @@ class TestArraysThatAreNotInMemory:
         )
         assert [source.load(n)[0, 0, 0] for n in range(4)] == [0, 1, 2, 3]
 
-    def test_other_arrays_say_nothing(self, tmp_path):
+    def test_other_arrays_give_no_warning(self, tmp_path):
         np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
         with warnings.catch_warnings():
             warnings.simplefilter("error")

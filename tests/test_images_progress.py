@@ -1,4 +1,4 @@
-"""Progress: a bar of tqdm where it can be redrawn, and one line elsewhere that always ends."""
+"""Progress: a bar of tqdm on a terminal, and one complete line elsewhere."""
 
 import multiprocessing
 import re
@@ -15,7 +15,7 @@ from transferclf.images.progress import progress_bar
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when a test says so."""
+    """Return a clock whose seconds pass only when a test advances it."""
 
     class Clock:
         now = 100.0
@@ -30,7 +30,7 @@ def terminal(monkeypatch):
     monkeypatch.setattr(progress, "INTERVAL", 0)
 
 
-def test_a_log_gets_the_last_state_only(clock, capsys):
+def test_a_log_gets_only_the_last_state(clock, capsys):
     with progress_bar(40, "30 known") as advance:
         for _ in range(4):
             clock.now += 0.5
@@ -69,7 +69,7 @@ def test_the_line_ends_after_an_error(capsys, error, is_live, monkeypatch):
 
 
 @pytest.mark.parametrize(("seconds", "is_shown"), [(1.9, False), (2.1, True)])
-def test_short_work_shows_nothing_when_told_to_wait(clock, capsys, seconds, is_shown):
+def test_short_work_shows_nothing_with_a_delay(clock, capsys, seconds, is_shown):
     with progress_bar(5, "read", delay=2) as advance:
         clock.now += seconds
         advance(5)
@@ -77,19 +77,19 @@ def test_short_work_shows_nothing_when_told_to_wait(clock, capsys, seconds, is_s
 
 
 @pytest.mark.usefixtures("terminal")
-def test_short_work_shows_no_bar_either(capsys):
+def test_short_work_shows_no_bar_with_a_delay(capsys):
     with progress_bar(5, "read", delay=60) as advance:
         advance(5)
     assert capsys.readouterr().out == ""
 
 
-def test_no_output_at_all(monkeypatch):
+def test_progress_works_without_standard_output(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     with progress_bar(5, "read") as advance:
         advance(5)
 
 
-def test_slow_work_has_a_rate_too(clock, capsys):
+def test_slow_work_shows_a_rate(clock, capsys):
     with progress_bar(3, "0 known") as advance:
         clock.now += 4
         advance(3)
@@ -109,7 +109,7 @@ def test_a_bar_starts_no_thread_and_no_lock_between_processes(monkeypatch):
         assert threading.active_count() == before
 
 
-def test_tqdm_is_imported_for_a_bar_alone():
+def test_tqdm_is_imported_only_for_a_bar():
     code = (
         "import sys\n"
         "from transferclf.images.progress import progress_bar\n"

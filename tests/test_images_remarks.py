@@ -1,4 +1,4 @@
-"""Images that can be used, but perhaps not as the caller means: one warning for each cause."""
+"""Usable images that may not be meant this way: one warning for each cause."""
 
 import warnings
 
@@ -22,7 +22,7 @@ from transferclf.images.remarks import (
 )
 
 
-def told(action):
+def warnings_of(action):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         action()
@@ -36,11 +36,11 @@ def at_fit(X, **options):
         source.decided_range()
         remark_on_training_images(source, sample(source))
 
-    return told(look)
+    return warnings_of(look)
 
 
 def at_predict(X, pixel_range):
-    return told(lambda: remark_on_other_images(check_images(X, pixel_range=pixel_range)))
+    return warnings_of(lambda: remark_on_other_images(check_images(X, pixel_range=pixel_range)))
 
 
 def saved(images, folder, ending, **options):
@@ -85,11 +85,11 @@ class TestDepth:
         assert at_predict(X, (0.0, 65535.0)) == []
         if kind == "open":
             for image in X:
-                assert image.tile  # the caller's own image is not loaded by looking at it
+                assert image.tile  # the check does not load the caller's image
                 image.close()
 
     @pytest.mark.parametrize("kind", ["arrays", ".tif", ".png"])
-    def test_sixteen_bits_say_nothing(self, rng, tmp_path, kind):
+    def test_16_bits_give_no_warning(self, rng, tmp_path, kind):
         images = deep_images(rng, 40000)
         X = images if kind == "arrays" else saved(images, tmp_path, kind)
         assert at_fit(X) == []
@@ -100,7 +100,7 @@ class TestDepth:
         images[4] *= 20
         assert at_fit(saved(images, tmp_path, ".tif")) == []
 
-    def test_what_fit_and_predict_say_is_about_the_same_numbers(self, rng):
+    def test_fit_and_predict_judge_the_same_numbers(self, rng):
         eight = rng.integers(0, 230, (4, 8, 8, 3)).astype(np.uint8)
         (text,) = at_predict(eight.astype(np.uint16), DtypeRange(0, 255))
         assert "pixel_range=(0, 255) if they have 8 bits" in text
@@ -109,14 +109,14 @@ class TestDepth:
         assert "pass these on the same scale" in text
         assert at_predict(eight // 16 + 0.5, ValueRange(0, 255)) == []
 
-    def test_a_large_image_is_looked_at_too(self, rng, tmp_path):
+    def test_a_large_image_is_examined(self, rng, tmp_path):
         large = np.zeros((2100, 2100), np.uint16)
         large[5, 5] = 4000
         (text,) = at_fit(saved([large] * 3, tmp_path, ".tif"))
         assert "the brightest pixel of 1 images" in text
 
     @pytest.mark.parametrize("content", [b"", b"no image", b"II*\x00" + bytes(50)])
-    def test_files_that_cannot_be_read_are_left_to_the_error(self, rng, tmp_path, content):
+    def test_unreadable_files_give_no_warning(self, rng, tmp_path, content):
         paths = saved(deep_images(rng, 4095), tmp_path, ".tif")
         source = check_images(paths)
         for path in paths[1:]:
@@ -124,18 +124,18 @@ class TestDepth:
                 file.write(content)
         assert [it.position for it in sample(source)] == [0]
 
-    def test_at_fit_and_predict_of_estimators(self, rng, tmp_path):
+    def test_estimators_warn_at_fit_and_predict(self, rng, tmp_path):
         X = saved(deep_images(rng, 4095), tmp_path, ".tif")
         classifier = TransferClassifier("tiny", image_size=32, l2=0.1)
-        (text,) = told(lambda: classifier.fit(X, [0, 1] * 3))
+        (text,) = warnings_of(lambda: classifier.fit(X, [0, 1] * 3))
         assert "12 bits" in text
-        assert told(lambda: classifier.predict(X)) == [text]
+        assert warnings_of(lambda: classifier.predict(X)) == [text]
         classifier.set_params(pixel_range=(0, 4095))
-        assert told(lambda: classifier.fit(X, [0, 1] * 3).predict(X)) == []
+        assert warnings_of(lambda: classifier.fit(X, [0, 1] * 3).predict(X)) == []
 
 
 def cut_out(rng, n=4, soft=False):
-    """Photographs with a round opaque part."""
+    """Return photographs with a round opaque part."""
     images = rng.integers(0, 256, (n, 40, 40, 4)).astype(np.uint8)
     distance = np.hypot(*(np.mgrid[:40, :40] - 19.5))
     images[..., 3] = np.clip((15 - distance) * (80 if soft else 1000), 0, 255)
@@ -144,18 +144,18 @@ def cut_out(rng, n=4, soft=False):
 
 class TestBands:
     @pytest.mark.parametrize("soft", [False, True])
-    def test_transparency_says_nothing(self, rng, soft):
+    def test_transparency_gives_no_warning(self, rng, soft):
         assert at_fit(cut_out(rng, soft=soft)) == []
 
     @pytest.mark.parametrize("opacity", [255, 128, 60])
-    def test_the_same_opacity_everywhere_says_nothing(self, rng, opacity):
+    def test_constant_opacity_gives_no_warning(self, rng, opacity):
         images = cut_out(rng)
         images[..., 3] = opacity
         assert at_fit(images) == []
 
-    def test_black_is_no_transparency(self, rng):
+    def test_a_black_band_is_not_taken_for_transparency(self, rng):
         rgb = Image.fromarray(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8))
-        by_pillow = np.asarray(rgb.convert("CMYK"))  # its black is 0 everywhere
+        by_pillow = np.asarray(rgb.convert("CMYK"))  # its black channel is 0 everywhere
         assert not looks_like_alpha(by_pillow)
         black = 255 - np.asarray(rgb).max(axis=2)
         assert not looks_like_alpha(np.dstack([np.asarray(rgb), black]))
@@ -173,98 +173,100 @@ class TestBands:
         assert "X[..., :3]" in text
         assert at_fit(X[..., :3]) == []
 
-    def test_a_given_range_does_not_silence_it(self, rng):
+    def test_a_given_range_keeps_the_warning(self, rng):
         X = rng.integers(200, 4000, (5, 24, 24, 4)).astype(np.uint16)
         assert len(at_fit(X, pixel_range=(0, 4095))) == 1
 
-    def test_borders_without_content_do_not_count(self, rng):
+    def test_empty_borders_do_not_count(self, rng):
         X = rng.integers(20, 200, (5, 40, 40, 4)).astype(np.uint8)
         X[:, :, :30] = 0
         assert len(at_fit(X)) == 1
 
-    def test_of_files(self, rng, tmp_path):
+    def test_files_are_examined(self, rng, tmp_path):
         bands = rng.integers(20, 200, (5, 24, 24, 4)).astype(np.uint8)
         (text,) = at_fit(saved(bands, tmp_path, ".tif"))
         assert "fourth channel" in text
         assert at_fit(saved(cut_out(rng), tmp_path, ".tif")) == []
 
-    def test_a_few_of_many_say_nothing(self, rng):
+    def test_few_of_many_images_give_no_warning(self, rng):
         X = cut_out(rng, 9)
         X[:3] = rng.integers(20, 200, (3, 40, 40, 4))
         assert at_fit(X) == []
 
-    def test_at_fit_of_estimators(self, rng):
+    def test_estimators_warn_at_fit(self, rng):
         X = rng.integers(20, 200, (4, 32, 32, 4)).astype(np.uint8)
-        assert len(told(lambda: CNNFeatureExtractor("tiny", image_size=32).fit(X))) == 1
+        assert len(warnings_of(lambda: CNNFeatureExtractor("tiny", image_size=32).fit(X))) == 1
 
 
 class TestProportions:
-    def said(self, X, size=(32, 32), resize="crop"):
+    def warnings_for(self, X, size=(32, 32), resize="crop"):
         seen = sample(check_images(X))
-        return told(lambda: remark_on_proportions(seen, size, resize))
+        return warnings_of(lambda: remark_on_proportions(seen, size, resize))
 
     @pytest.mark.parametrize("shape", [(10, 21), (21, 10), (1, 300), (64, 320)])
     @pytest.mark.parametrize("kind", ["arrays", ".png", "PIL"])
-    def test_of_wide_and_tall_images_are_named(self, tmp_path, shape, kind):
+    def test_the_warning_names_wide_and_tall_images(self, tmp_path, shape, kind):
         X = np.zeros((4, *shape), np.uint8)
         if kind == ".png":
             X = saved(X, tmp_path, kind)
         elif kind == "PIL":
             X = [Image.fromarray(image) for image in X]
-        (text,) = self.said(X)
+        (text,) = self.warnings_for(X)
         assert f"{shape[1]} pixels wide and {shape[0]} high" in text
         for choice in ("resize='pad'", "resize='stretch'", "image_size=(height, width)"):
             assert choice in text
 
     @pytest.mark.parametrize("shape", [(10, 10), (10, 20), (20, 10), (30, 40), (9, 16)])
-    def test_usual_photographs_say_nothing(self, shape):
-        assert self.said(np.zeros((4, *shape), np.uint8)) == []
+    def test_usual_photographs_give_no_warning(self, shape):
+        assert self.warnings_for(np.zeros((4, *shape), np.uint8)) == []
 
     @pytest.mark.parametrize("resize", ["pad", "stretch"])
-    def test_what_keeps_all_says_nothing(self, resize):
-        assert self.said(np.zeros((4, 10, 90), np.uint8), resize=resize) == []
+    def test_resize_modes_without_a_crop_give_no_warning(self, resize):
+        assert self.warnings_for(np.zeros((4, 10, 90), np.uint8), resize=resize) == []
 
-    def test_it_is_about_the_proportions_of_the_network(self):
+    def test_the_warning_compares_with_the_proportions_of_the_network(self):
         wide = np.zeros((4, 20, 100), np.uint8)
-        assert self.said(wide, (32, 160)) == []
-        assert len(self.said(np.zeros((4, 50, 50), np.uint8), (32, 160))) == 1
+        assert self.warnings_for(wide, (32, 160)) == []
+        assert len(self.warnings_for(np.zeros((4, 50, 50), np.uint8), (32, 160))) == 1
 
-    def test_images_that_are_turned_count_as_they_are_shown(self, tmp_path):
+    def test_images_with_orientation_count_as_displayed(self, tmp_path):
         exif = Image.Exif()
         exif[274] = 6
         paths = saved([np.zeros((20, 100, 3), np.uint8)] * 3, tmp_path, ".jpg", exif=exif)
         assert sample(check_images(paths))[0].size == (100, 20)
-        assert self.said(paths, (160, 32)) == []
-        assert len(self.said(paths, (32, 160))) == 1
+        assert self.warnings_for(paths, (160, 32)) == []
+        assert len(self.warnings_for(paths, (32, 160))) == 1
 
-    def test_most_images_decide(self):
+    def test_the_majority_of_images_decides(self):
         wide, square = np.zeros((8, 80), np.uint8), np.zeros((8, 8), np.uint8)
-        assert self.said([wide, square, wide, square, square]) == []
-        assert len(self.said([wide, square, wide, wide, square])) == 1
+        assert self.warnings_for([wide, square, wide, square, square]) == []
+        assert len(self.warnings_for([wide, square, wide, wide, square])) == 1
 
     @given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 90), st.integers(1, 90))
-    def test_it_is_said_where_less_than_half_is_left(self, height, width, high, wide):
+    def test_a_crop_to_less_than_half_warns(self, height, width, high, wide):
         X = np.broadcast_to(np.uint8(0), (2, height, width, 3))
         left, top, right, bottom = largest_box((height, width), (high, wide))
         is_less = (right - left) * (bottom - top) / (height * width) < 0.5
-        assert len(self.said(X, (high, wide))) == is_less
+        assert len(self.warnings_for(X, (high, wide))) == is_less
 
     @pytest.mark.parametrize("estimator", [CNNFeatureExtractor, TransferClassifier])
-    def test_once_at_fit_of_estimators(self, rng, estimator):
+    def test_estimators_warn_once_at_fit(self, rng, estimator):
         X = rng.integers(0, 256, (6, 16, 64, 3)).astype(np.uint8)
         y = [0, 1] * 3
         fitted = estimator("tiny", image_size=32)
-        assert len(told(lambda: fitted.fit(X, y))) == 1
+        assert len(warnings_of(lambda: fitted.fit(X, y))) == 1
         predict = fitted.transform if estimator is CNNFeatureExtractor else fitted.predict
-        assert told(lambda: predict(X)) == []
+        assert warnings_of(lambda: predict(X)) == []
         for options in ({"resize": "pad"}, {"image_size": (32, 128)}):
             assert (
-                told(lambda it=options: estimator("tiny", **{"image_size": 32, **it}).fit(X, y))
+                warnings_of(
+                    lambda it=options: estimator("tiny", **{"image_size": 32, **it}).fit(X, y)
+                )
                 == []
             )
 
 
-def test_few_images_of_many_are_looked_at(tmp_path):
+def test_only_some_of_many_images_are_examined(tmp_path):
     path = tmp_path / "a.png"
     Image.new("L", (4, 4)).save(path)
     seen = sample(check_images([path] * 5000))

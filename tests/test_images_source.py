@@ -1,4 +1,4 @@
-"""What X may be, what it may not be, and what a source of images knows without decoding them."""
+"""Accepted and refused kinds of X, and properties of a source that need no decoding."""
 
 import io
 import os
@@ -61,7 +61,7 @@ def objects(items, *shape):
 class TestKinds:
     @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 6, 5, 1), (4, 6, 5, 3), (4, 6, 5, 4)])
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float16, float])
-    def test_arrays(self, shape, dtype):
+    def test_arrays_are_accepted_without_a_copy(self, shape, dtype):
         X = np.ones(shape, dtype)
         source = check_images(X)
         assert len(source) == 4
@@ -69,17 +69,17 @@ class TestKinds:
         assert np.shares_memory(source.items, X), "copied"
 
     @pytest.mark.parametrize("order", ["C", "F"])
-    def test_arrays_of_either_memory_order(self, colours, order):
+    def test_arrays_of_either_memory_order_are_accepted(self, colours, order):
         assert_shows(check_images(np.array(colours, order=order)), colours)
         assert_shows(check_images(np.array(colours / 255, order=order)), colours)
 
     @pytest.mark.parametrize("image_shape", [(5, 7, 3), [5, 7, 3], np.array([5, 7, 3])])
-    def test_rows(self, colours, image_shape):
+    def test_rows_are_accepted(self, colours, image_shape):
         rows = colours.reshape(6, -1)
         assert_shows(check_images(rows, image_shape=image_shape), colours)
 
     @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (8, 4), (2, 4, 3), (4, 4, 4), (6, 6, 1)])
-    def test_rows_of_any_image_shape(self, shape, rng):
+    def test_rows_of_any_image_shape_are_accepted(self, shape, rng):
         rows = rng.integers(0, 256, (3, np.prod(shape)), dtype=np.uint8)
         source = check_images(rows, image_shape=shape)
         assert source.load(0).shape == (*shape[:2], 3)
@@ -100,7 +100,7 @@ class TestKinds:
             (36, (6, 6)),
         ],
     )
-    def test_rows_of_an_inferred_shape(self, length, shape, rng):
+    def test_rows_of_an_inferred_shape_are_accepted(self, length, shape, rng):
         rows = rng.integers(0, 256, (2, length), dtype=np.uint8)
         source = check_images(rows, image_shape="infer")
         np.testing.assert_array_equal(source.item(1), rows[1].reshape(shape))
@@ -112,19 +112,19 @@ class TestKinds:
         assert shape == (1, length) or shape[0] == shape[1]
         assert check_image_shape(shape) == shape
 
-    def test_numbers_that_are_objects(self, colours):
+    def test_numbers_with_dtype_object_are_accepted(self, colours):
         rows = colours.reshape(6, -1).astype(object)
         assert_shows(check_images(rows, image_shape=(5, 7, 3)), colours)
 
-    def test_rows_as_nested_lists(self):
+    def test_rows_as_nested_lists_are_accepted(self):
         rows = [[0, 255, 255, 0], [255, 255, 0, 0]]
         source = check_images(rows, image_shape=(2, 2))
         np.testing.assert_array_equal(source.load(1)[..., 0], [[255, 255], [0, 0]])
 
-    def test_images_as_nested_lists(self, colours):
+    def test_images_as_nested_lists_are_accepted(self, colours):
         assert_shows(check_images(colours.tolist()), colours)
 
-    def test_rows_as_a_data_frame(self, colours):
+    def test_rows_as_a_data_frame_are_accepted(self, colours):
         pd = pytest.importorskip("pandas")
         frame = pd.DataFrame(colours.reshape(6, -1), index=list("fedcba"))
         assert_shows(check_images(frame, image_shape=(5, 7, 3)), colours)
@@ -143,17 +143,17 @@ class TestKinds:
         }.items(),
         ids=lambda kind: kind[0],
     )
-    def test_paths(self, kind, paths, colours):
+    def test_paths_are_accepted(self, kind, paths, colours):
         assert_shows(check_images(kind[1](paths)), colours)
 
     @pytest.mark.skipif(
         not hasattr(np.dtypes, "StringDType"), reason="this NumPy has no StringDType"
     )
-    def test_paths_in_numpy_strings(self, paths, colours):
+    def test_paths_in_numpy_strings_are_accepted(self, paths, colours):
         names = np.array([str(path) for path in paths], dtype=np.dtypes.StringDType())
         assert_shows(check_images(names), colours)
 
-    def test_paths_in_pandas(self, paths, colours):
+    def test_paths_in_pandas_are_accepted(self, paths, colours):
         pd = pytest.importorskip("pandas")
         names = [str(path) for path in paths]
         shuffled = pd.Series(names, index=[5, 3, 1, 0, 2, 4])
@@ -166,32 +166,32 @@ class TestKinds:
             images = [opened.enter_context(Image.open(path)) for path in paths]
             assert_shows(check_images(pd.Series(images)), colours)
 
-    def test_paths_in_polars(self, paths, colours):
+    def test_paths_in_polars_are_accepted(self, paths, colours):
         pl = pytest.importorskip("polars")
         assert_shows(check_images(pl.Series([str(path) for path in paths])), colours)
 
-    def test_a_path_like_object_of_bytes(self, paths, colours):
+    def test_a_path_like_object_of_bytes_is_accepted(self, paths, colours):
         class BytesPath:
             def __fspath__(self):
                 return os.fsencode(paths[0])
 
         assert_shows(check_images([BytesPath()]), colours[:1])
 
-    def test_mixed(self, paths, colours):
+    def test_kinds_may_be_mixed(self, paths, colours):
         X = [paths[0], str(paths[1]), Image.open(paths[2]), colours[3], colours[4] / 255]
         assert_shows(check_images(X), colours[:5])
         assert_shows(check_images(objects(X)), colours[:5])
 
-    def test_arrays_of_different_sizes_and_depths(self, rng):
+    def test_arrays_of_different_sizes_and_depths_are_accepted(self, rng):
         sizes = [(4, 5, 3), (6, 3), (2, 2, 1), (3, 3, 4)]
         X = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
         shapes = [image.shape for image in loaded(check_images(X))]
         assert shapes == [(4, 5, 3), (6, 3, 3), (2, 2, 3), (3, 3, 3)]
 
-    def test_a_list_of_arrays_of_one_size(self, colours):
+    def test_a_list_of_arrays_of_one_size_is_accepted(self, colours):
         assert_shows(check_images(list(colours)), colours)
 
-    def test_other_array_types(self, colours):
+    def test_other_array_types_are_accepted(self, colours):
         class Tensor:
             def __init__(self, values):
                 self.values = values
@@ -202,7 +202,7 @@ class TestKinds:
         assert_shows(check_images(Tensor(colours)), colours)
         assert_shows(check_images([Tensor(image) for image in colours]), colours)
 
-    def test_a_source_stays_what_it_is(self, colours):
+    def test_a_source_of_a_source_is_the_same_object(self, colours):
         source = check_images(colours)
         assert check_images(source) is source
 
@@ -212,7 +212,7 @@ class TestKinds:
                 expected = check_images(colours).load(2, (4, 4), mode)
                 np.testing.assert_array_equal(check_images(X).load(2, (4, 4), mode), expected)
 
-    def test_read_only_input_is_untouched(self, colours):
+    def test_read_only_input_is_not_changed(self, colours):
         for X in (colours, colours / 300, colours.astype(np.uint16) * 257):
             before = X.copy()
             X.flags.writeable = False
@@ -269,13 +269,13 @@ class TestLaziness:
             assert source.problem(0, ImageError()).place == "1"
             assert all(image.tile for image in images), "Pillow has loaded one"
 
-    def test_nothing_of_the_array_is_copied_by_slices(self, colours):
+    def test_slices_do_not_copy_the_array(self, colours):
         source = check_images(colours)[2:]
         assert np.shares_memory(source.item(0), colours)
         assert source.items is check_images(source).items
 
-    def test_large_uint8_is_not_even_looked_at(self):
-        # 8 TiB of addresses: reading or copying it would take hours.
+    def test_large_uint8_is_not_read(self):
+        # 8 TiB of addresses: reading or copying them would take hours.
         endless = np.lib.stride_tricks.as_strided(
             np.zeros((1, 1), np.uint8), (1000, 2**17, 2**16), (0, 0, 0)
         )
@@ -295,11 +295,11 @@ class TestSlicing:
         ],
     )
     @pytest.mark.parametrize("kind", ["paths", "colours"])
-    def test_keys(self, key, positions, kind, request):
+    def test_slices_masks_and_indices_select_images(self, key, positions, kind, request):
         source = check_images(request.getfixturevalue(kind))[key]
         assert_shows(source, request.getfixturevalue("colours")[positions])
 
-    def test_nested_slices_remember_where_they_come_from(self, paths):
+    def test_nested_slices_keep_the_original_positions(self, paths):
         part = check_images(paths)[1:][[4, 2]][::-1]
         assert part.problem(0, ImageError()).place == f"3 ({paths[3]})"
         assert part.problem(1, ImageError()).place == f"5 ({paths[5]})"
@@ -308,16 +308,16 @@ class TestSlicing:
         assert check_images(colours, pixel_range="minmax")[1:].pixel_range == "minmax"
 
     @pytest.mark.parametrize("key", [0, np.int64(2), [[0, 1]]])
-    def test_one_index_is_no_slice(self, colours, key):
+    def test_one_index_is_refused(self, colours, key):
         with pytest.raises(TypeError, match="sliced by a slice, mask or indices"):
             check_images(colours)[key]
 
     @pytest.mark.parametrize("key", [[6], np.array([True, False])])
-    def test_keys_beyond_the_end(self, colours, key):
+    def test_keys_beyond_the_end_raise_an_error(self, colours, key):
         with pytest.raises(IndexError):
             check_images(colours)[key]
 
-    def test_repr(self, colours):
+    def test_repr_shows_the_number_of_images(self, colours):
         assert repr(check_images(colours)[1:]) == "<ImageSource of 5 images>"
 
 
@@ -341,31 +341,31 @@ class TestDigest:
 
     @given(SMALL, st.data())
     @settings(max_examples=100, deadline=None)
-    def test_any_pixel_counts(self, pixels, data):
+    def test_any_pixel_changes_the_digest(self, pixels, data):
         other = pixels.copy()
         index = tuple(data.draw(st.integers(0, side - 1)) for side in pixels.shape)
         other[index] ^= data.draw(st.integers(1, 255))
         assert digest(other) != digest(pixels)
 
-    def test_shape_counts(self):
+    def test_the_shape_changes_the_digest(self):
         digests = {digest(np.zeros((h, w, 3), np.uint8)) for h, w in [(2, 6), (6, 2), (3, 4)]}
         assert len(digests) == 3
 
-    def test_fractions_count(self):
+    def test_fractions_change_the_digest(self):
         almost = np.full((2, 2), 100.5, np.float32)
         assert digest(almost) != digest(almost + np.float32(0.1))
 
-    def test_uint8_and_float_bytes_are_told_apart(self):
+    def test_equal_bytes_of_uint8_and_float_have_other_digests(self):
         floats = np.full((1, 1), 0.3, np.float32)
         assert digest(floats) != digest(floats.view(np.uint8).reshape(1, 4))
 
-    def test_pixel_range_counts(self, colours, paths):
+    def test_the_pixel_range_changes_the_digest(self, colours, paths):
         ranges = [None, "minmax", (0, 255), (0, 300), ValueRange(0, 255)]
         assert len({digest(paths[0], pixel_range=r) for r in ranges}) == len(ranges)
         different = [None, "minmax", (0, 300)]
         assert len({digest(colours[0], pixel_range=r) for r in different}) == 3
 
-    def test_files_by_their_bytes(self, paths, tmp_path):
+    def test_files_are_digested_by_their_bytes(self, paths, tmp_path):
         copy = tmp_path / "another name.png"
         copy.write_bytes(paths[0].read_bytes())
         assert digest(copy) == digest(paths[0])
@@ -376,18 +376,18 @@ class TestDigest:
         source = check_images(colours)
         assert source[[4]].look(0).digest == source.look(4).digest
 
-    def test_text_file(self, tmp_path):
+    def test_a_text_file_is_an_error(self, tmp_path):
         (tmp_path / "a.png").write_text("text")
         with pytest.raises(ImageReadError, match="no known image format"):
             digest(tmp_path / "a.png")
 
-    def test_file_that_is_gone(self, paths):
+    def test_a_deleted_file_is_an_error(self, paths):
         source = check_images(paths)
         paths[1].unlink()
         with pytest.raises(MissingImageError, match="expected a file"):
             source.look(1)
 
-    def test_file_that_became_a_folder(self, paths):
+    def test_a_file_replaced_by_a_folder_is_an_error(self, paths):
         source = check_images(paths)
         paths[1].unlink()
         paths[1].mkdir()
@@ -412,7 +412,7 @@ class TestDecidedRange:
             ([Image.new("L", (2, 2))], None),
         ],
     )
-    def test_is_read_off(self, X, decided):
+    def test_the_range_is_decided_by_the_values(self, X, decided):
         result = check_images(X).decided_range()
         assert result == decided
         assert type(result) is type(decided)
@@ -422,14 +422,14 @@ class TestDecidedRange:
         source = check_images(np.ones((2, 4, 5)), pixel_range=given_range)
         assert source.decided_range() == given_range
 
-    def test_only_the_images_of_a_slice_count(self):
+    def test_only_the_images_of_a_slice_decide_the_range(self):
         X = np.zeros((3, 4, 5))
         X[0], X[1:] = 200, 0.5
         assert check_images(X).decided_range() == ValueRange(0, 255)
         assert check_images(X)[1:].decided_range() == ValueRange(0, 1)
         assert check_images(X)[[]].decided_range() is None
 
-    def test_alpha_says_nothing_of_colours(self):
+    def test_alpha_does_not_decide_the_range(self):
         X = np.full((2, 4, 5, 4), 0.5)
         X[..., 3] = 255
         assert check_images(X).decided_range() == ValueRange(0, 1)
@@ -446,29 +446,29 @@ class TestDecidedRange:
         ],
         ids=["float digits", "int digits", "masks", "8-bit masks", "12 bits", "divided twice"],
     )
-    def test_dark_images_are_warned_of(self, X):
+    def test_dark_images_give_a_warning(self, X):
         with pytest.warns(TransferclfWarning, match=rf"brightest pixel .* is {X.max():g},.* black"):
             check_images(X).decided_range()
 
     @pytest.mark.parametrize("X", [np.full((2, 8, 8), 16, np.uint8), np.zeros((2, 8, 8), int)])
-    def test_what_is_clear_is_not_warned_of(self, X):
+    def test_unambiguous_values_give_no_warning(self, X):
         check_images(X).decided_range()
 
-    def test_values_on_no_scale(self):
+    def test_values_on_no_known_scale_raise_an_error(self):
         with pytest.raises(ImageError, match=r"at most 255, got 4095; say pixel_range"):
             check_images(np.full((2, 8, 8), 4095.0)).decided_range()
 
-    def test_floats_and_integers_on_one_scale(self):
+    def test_floats_and_integers_on_one_scale_are_accepted(self):
         X = [np.full((3, 3), 100), np.full((3, 3), 99.5)]
         assert check_images(X).decided_range() == ValueRange(0, 255)
 
     @pytest.mark.parametrize("integer", [200, 2000])
-    def test_floats_and_integers_on_two_scales(self, integer):
+    def test_floats_and_integers_on_two_scales_raise_an_error(self, integer):
         X = [np.full((3, 3), integer), np.full((3, 3), 0.5)]
         with pytest.raises(ImageError, match=rf"floats up to 0\.5 with integers up to {integer}: "):
             check_images(X).decided_range()
 
-    def test_decided_range_is_obeyed_later(self):
+    def test_the_decided_range_applies_to_later_images(self):
         decided = check_images(np.full((1, 4, 5), 200.0)).decided_range()
         dark = check_images(np.ones((1, 4, 5)), pixel_range=decided)
         assert dark.load(0).max() == 1
@@ -550,7 +550,7 @@ def test_hostile_input_gets_a_clear_message(name):
 
 
 class TestHostilePaths:
-    def test_a_folder(self, tmp_path):
+    def test_a_folder_is_an_error(self, tmp_path):
         for X in (tmp_path, str(tmp_path)):
             with pytest.raises(ImageError, match="load_image_folder reads a folder"):
                 check_images(X)
@@ -566,7 +566,7 @@ class TestHostilePaths:
         assert raised.value.indices == [1, 3]
         assert isinstance(raised.value, FileNotFoundError)
 
-    def test_all_that_is_wrong_is_named_at_once(self, paths, tmp_path):
+    def test_all_problems_are_named_at_once(self, paths, tmp_path):
         X = [paths[0], tmp_path, "gone.png", None, np.zeros((3, 3, 5)), np.full((3, 3), -1)]
         with pytest.raises(ImageReadError) as raised:
             check_images(X)
@@ -578,18 +578,18 @@ class TestHostilePaths:
         assert not isinstance(raised.value, MissingImageError)
 
     @pytest.mark.parametrize("missing", [None, float("nan")])
-    def test_nothing_in_a_series(self, paths, missing):
+    def test_missing_values_in_a_series_are_named(self, paths, missing):
         pd = pytest.importorskip("pandas")
         with pytest.raises(ImageError, match=r"1 of 2 .*\n  image 1: expected a path.* got"):
             check_images(pd.Series([str(paths[0]), missing]))
 
-    def test_empty_series(self):
+    def test_an_empty_series_is_an_error(self):
         pd = pytest.importorskip("pandas")
         for X in (pd.Series([], dtype=object), pd.Series([], dtype=float), pd.DataFrame()):
             with pytest.raises(ImageError, match="X is empty"):
                 check_images(X)
 
-    def test_broken_link(self, tmp_path):
+    def test_a_broken_link_is_an_error(self, tmp_path):
         link = tmp_path / "link.png"
         link.symlink_to(tmp_path / "gone.png")
         with pytest.raises(MissingImageError, match=r"link\.png"):
@@ -604,17 +604,17 @@ class TestParameters:
             *(("8", "8"), (None, 8), (np.inf, 8), (np.nan, 8), [], {}),
         ],
     )
-    def test_bad_image_shape(self, bad):
+    def test_an_invalid_image_shape_is_an_error(self, bad):
         with pytest.raises(InvalidParameterError, match=r"image_shape must be \(h, w\) or") as it:
             check_images(np.zeros((2, 64)), image_shape=bad)
         assert repr(bad) in str(it.value)
 
-    def test_rows_of_another_length(self):
+    def test_rows_of_another_length_are_an_error(self):
         with pytest.raises(ImageError, match=r"X has 63 features a row, but .* expecting 64"):
             check_images(np.zeros((2, 63)), image_shape=(8, 8))
 
     @pytest.mark.parametrize("bad", ["max", (1, 0), (0,), 255, "01", (0, np.nan)])
-    def test_bad_pixel_range(self, bad):
+    def test_an_invalid_pixel_range_is_an_error(self, bad):
         with pytest.raises(InvalidParameterError, match="pixel_range must be None"):
             check_images(np.zeros((2, 4, 5)), pixel_range=bad)
 
@@ -642,13 +642,13 @@ class TestParameters:
         assert check_images(X, pixel_range="minmax").load(0).max() == 255
 
     @pytest.mark.parametrize("as_list", [False, True])
-    def test_a_given_range_is_not_about_alpha(self, as_list):
+    def test_a_given_range_does_not_apply_to_alpha(self, as_list):
         X = np.full((2, 4, 5, 4), 100, np.uint8)
         X[..., 3] = 255
         source = check_images(list(X) if as_list else X, pixel_range=(0, 100))
         np.testing.assert_array_equal(source.load(1), np.full((4, 5, 3), 255))
 
-    def test_a_decided_range_refuses_what_lies_beyond(self):
+    def test_a_decided_range_refuses_values_beyond_it(self):
         with pytest.raises(ImageError, match=r"image 1: .*from 0 to 1, got 200 to 200"):
             check_images([np.ones((2, 2)), np.full((2, 2), 200.0)], pixel_range=ValueRange(0, 1))
 

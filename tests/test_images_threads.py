@@ -1,4 +1,4 @@
-"""How many threads there are to use, and that TensorFlow keeps to it."""
+"""The number of threads to use, and that TensorFlow uses no more."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def omp(monkeypatch):
             monkeypatch.setenv("OMP_NUM_THREADS", value)
 
     for variable in VARIABLES:
-        # Set and deleted, so that whatever the test sets is undone.
+        # Set and deleted, so that monkeypatch undoes changes by the test.
         monkeypatch.setenv(variable, "0")
         monkeypatch.delenv(variable)
     return assign
@@ -40,12 +40,12 @@ def omp(monkeypatch):
         ("0", 1),
     ],
 )
-def test_limit(omp, value, limit):
+def test_the_limit_is_read_from_the_environment(omp, value, limit):
     omp(value)
     assert thread_limit() == limit
 
 
-def test_count_is_the_lesser(omp, monkeypatch):
+def test_the_count_is_the_smaller_of_limit_and_processors(omp, monkeypatch):
     monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 6)
     for value, count in [(None, 6), ("1", 1), ("4", 4), ("64", 6), ("many", 6)]:
         omp(value)
@@ -60,19 +60,19 @@ def test_cores_may_be_fewer_than_processors(omp, monkeypatch):
     assert (thread_count(), thread_count(physical=True)) == (8, 4)
 
 
-def test_limit_is_told_to_tensorflow(omp):
+def test_the_limit_is_passed_to_tensorflow(omp):
     omp("3")
     limit_threads()
     assert [os.environ[variable] for variable in VARIABLES] == ["3", "3"]
 
 
-def test_no_limit_tells_nothing(omp):
+def test_without_a_limit_tensorflow_is_not_configured(omp):
     omp(None)
     limit_threads()
     assert not set(VARIABLES) & set(os.environ)
 
 
-def test_what_the_user_said_stays(omp, monkeypatch):
+def test_settings_of_the_user_are_kept(omp, monkeypatch):
     omp("3")
     monkeypatch.setenv(VARIABLES[0], "7")
     limit_threads()
@@ -126,7 +126,7 @@ def busy_threads(engines, limit):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_worker_with_one_thread_computes_in_one(omp):
+def test_a_worker_uses_as_many_threads_as_the_limit(omp):
     needs = {"tensorflow": [], "onnxruntime": ["onnxruntime", "tf2onnx"], "openvino": ["openvino"]}
     engines = [engine for engine, names in needs.items() if all(map(find_spec, names))]
     assert busy_threads(engines, 1) == [1] * len(engines)

@@ -1,4 +1,4 @@
-"""Ctrl-C between any two lines leaves a whole state: what was, or what was reached."""
+"""Ctrl-C between any two lines leaves a complete state: the old one or the one reached."""
 
 import copy
 import sys
@@ -24,7 +24,7 @@ def tiny(**changes):
 
 
 class Interruption:
-    """Raises KeyboardInterrupt before the n-th line of some functions is run."""
+    """Raise KeyboardInterrupt before the n-th line of the given functions."""
 
     def __init__(self, functions, number):
         self.codes = {function.__code__ for function in functions}
@@ -51,7 +51,7 @@ class Interruption:
 
 
 def interrupted_everywhere(functions, prepared, work):
-    """What is there after each interruption of `work` in one of these functions."""
+    """Yield the classifier after each possible interruption of `work` in these functions."""
     number = 0
     while True:
         classifier = prepared()
@@ -105,7 +105,7 @@ IN_THE_ESTIMATOR = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("functions", [IN_TRAINING, IN_THE_ESTIMATOR], ids=["training", "fit"])
-def test_a_new_classifier_goes_on_to_the_same_end(functions):
+def test_an_interrupted_new_classifier_continues_to_the_same_result(functions):
     whole = tiny().fit(IMAGES, LABELS)
     reached = set()
     for classifier in interrupted_everywhere(functions, tiny, lambda it: it.fit(IMAGES, LABELS)):
@@ -114,7 +114,7 @@ def test_a_new_classifier_goes_on_to_the_same_end(functions):
             reached.add(classifier.n_iter_)
             expected = whole.history_["loss"][: classifier.n_iter_]
             assert classifier.history_["loss"] == expected
-            if classifier.head_.checkpoint is None:  # all was done
+            if classifier.head_.checkpoint is None:  # training was complete
                 assert_same(classifier, whole)
                 continue
         else:
@@ -125,8 +125,8 @@ def test_a_new_classifier_goes_on_to_the_same_end(functions):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("functions", [IN_TRAINING, IN_THE_ESTIMATOR], ids=["training", "fit"])
-def test_a_fitted_one_has_the_old_or_the_new_state(functions):
-    # The second is short: that a fit without warm_start begins anew is what counts.
+def test_an_interrupted_fitted_classifier_has_the_old_or_the_new_state(functions):
+    # One epoch is enough: the test is about a fit without warm_start, which starts anew.
     fitted = tiny(warm_start=False, epochs=1).fit(IMAGES, LABELS)
     new = copy.deepcopy(fitted).fit(IMAGES, LABELS[::-1])
     n_kept = [0, 0]
@@ -145,7 +145,7 @@ def test_a_fitted_one_has_the_old_or_the_new_state(functions):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-def test_partial_fit_is_all_or_nothing():
+def test_interrupted_partial_fit_leaves_the_old_or_the_new_state():
     parts = (slice(0, 12), slice(12, 24))
     first = tiny().partial_fit(IMAGES[parts[0]], LABELS[parts[0]], [0, 1, 2])
     second = copy.deepcopy(first).partial_fit(IMAGES[parts[1]], LABELS[parts[1]])
@@ -163,7 +163,7 @@ def test_partial_fit_is_all_or_nothing():
 
 
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-def test_a_first_call_that_is_interrupted_leaves_nothing():
+def test_an_interrupted_first_partial_fit_leaves_an_unfitted_classifier():
     functions = [TransferEstimator._keep, PARTIAL_FIT]
 
     def begin(classifier):
@@ -177,7 +177,7 @@ def test_a_first_call_that_is_interrupted_leaves_nothing():
 @pytest.mark.slow
 def test_an_interruption_by_a_callback_in_a_later_phase_keeps_the_phases():
     def interrupt(epoch, logs):
-        if len(seen) == 4:  # two of the head, then the second of fine-tuning
+        if len(seen) == 4:  # two epochs of the head, then the second of fine-tuning
             raise KeyboardInterrupt
         seen.append(epoch)
 

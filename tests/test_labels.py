@@ -1,4 +1,4 @@
-"""Names of classes go through the estimators, and names that only look alike are noticed there."""
+"""Class names in the estimators, and warnings for names that look alike."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def train(folder):
 
 @pytest.fixture(scope="module")
 def test(folder):
-    """In another folder, without two of the classes, as a disk of macOS writes them."""
+    """Load another folder without two of the classes, with names as a disk of macOS writes them."""
     return load_image_folder(draw(folder / "test", TESTED, 3, "NFD"))
 
 
@@ -62,43 +62,43 @@ def classifier(train):
 
 
 class TestTwoRoots:
-    def test_one_order_everywhere(self, classifier, train):
+    def test_all_results_use_one_order_of_classes(self, classifier, train):
         assert train.target_names == ["Zebra", "c1", "c10", "c2", "Ångström"]
         assert classifier.classes_.tolist() == train.target_names
         proba = classifier.predict_proba(train.data)
         best = [max(zip(row, train.target_names, strict=True))[1] for row in proba]
         assert best == train.target.tolist()
 
-    def test_scores(self, classifier, test):
+    def test_score_and_predict_use_the_names(self, classifier, test):
         assert test.target_names == ["Zebra", "c10", "Ångström"]
         assert classifier.score(test.data, test.target) == 1.0
         assert classifier.predict(test.data).tolist() == test.target.tolist()
 
-    def test_evaluate(self, classifier, test):
+    def test_evaluate_uses_the_names(self, classifier, test):
         evaluation = evaluate(classifier, test.data, test.target)
         assert evaluation.accuracy == 1.0
         assert evaluation.classes.tolist() == ["Zebra", "c1", "c10", "c2", "Ångström"]
         assert evaluation.per_class["support"].tolist() == [3, 0, 3, 0, 3]
         assert "c10" in str(evaluation)
 
-    def test_validation_data(self, train, test):
+    def test_validation_data_use_the_names(self, train, test):
         fitted = new().fit(train.data, train.target, validation_data=(test.data, test.target))
         assert fitted.history_["val_accuracy"][-1] == pytest.approx(1.0)
 
-    def test_a_table_agrees_with_folders(self, classifier, folder, test):
+    def test_labels_of_a_table_give_the_result_of_folders(self, classifier, folder, test):
         lines = [f"{name},{label}" for name, label in zip(test.filenames, test.target, strict=True)]
         (folder / "labels.csv").write_text("\n".join(["file,label", *lines]), encoding="utf-8")
         table = load_image_table(folder / "labels.csv", "file", "label", root=folder / "test")
         assert classifier.score(table.data, table.target) == 1.0
 
-    def test_classes_in_another_order_change_nothing(self, classifier, folder):
+    def test_the_order_of_classes_does_not_change_the_result(self, classifier, folder):
         bunch = load_image_folder(folder / "train", classes=["c2", "c10", "c1"])
         assert classifier.score(bunch.data, bunch.target) == 1.0
         fitted = new().fit(bunch.data, bunch.target)
         assert fitted.classes_.tolist() == ["c1", "c10", "c2"]
         assert fitted.score(bunch.data, bunch.target) == 1.0
 
-    def test_numbers_for_those_who_want_them(self, train):
+    def test_names_convert_to_numbers(self, train):
         names, numbers = np.unique(train.target, return_inverse=True)
         assert names.tolist() == train.target_names
         assert LabelEncoder().fit_transform(train.target).tolist() == numbers.tolist()
@@ -113,7 +113,7 @@ class TestTwoRoots:
             "import sys; from transferclf import load_model\n"
             "classifier = load_model(sys.argv[1]).set_params(cache=sys.argv[2])\n"
             "print(*map(ascii, classifier.predict(sys.argv[3:]).tolist()), sep='\\n')\n"
-            "print('tensorflow' in sys.modules)"  # features of the store make this test fast
+            "print('tensorflow' in sys.modules)"  # stored features make this test fast
         )
         finished = subprocess.run(
             [sys.executable, "-c", code, tmp_path / "model", store, *test.data],
@@ -125,7 +125,7 @@ class TestTwoRoots:
         assert predicted == list(map(ascii, test.target.tolist()))
         assert has_tensorflow == "False"
 
-    def test_sessions_stay_together(self, tmp_path):
+    def test_images_of_one_session_are_in_one_fold(self, tmp_path):
         for session, number in {"monday": 2, "tuesday": 3}.items():
             draw(tmp_path, ["c1", "c10"], number, session=session)
         bunch = load_image_folder(tmp_path, recursive=True)
@@ -140,7 +140,7 @@ class TestTwoRoots:
         assert scores.tolist() == [1.0, 1.0]
 
 
-WRITTEN = {  # as it is known, and in other ways
+WRITTEN = {  # the known name, and other spellings
     "c10": ["C10", "c 10", "c10 ", "\uff4310", "c\u200b10"],
     "Ångström": ["ångström", "ÅNGSTRÖM", unicodedata.normalize("NFD", "Ångström")],
 }
@@ -148,13 +148,13 @@ ALIKE = [(known, other) for known, others in WRITTEN.items() for other in others
 
 
 def renamed(test, known, other):
-    """The labels with one of them written in another way."""
+    """Return the labels with one name replaced by another."""
     return np.array([other if label == known else label for label in test.target.tolist()])
 
 
 class TestLookAlikes:
     @pytest.mark.parametrize(("known", "other"), ALIKE)
-    def test_score_warns(self, classifier, test, known, other):
+    def test_score_proposes_the_known_name(self, classifier, test, known, other):
         with pytest.warns(
             TransferclfWarning, match=r"look like a class that is: .* like "
         ) as caught:
@@ -167,12 +167,12 @@ class TestLookAlikes:
         assert f"{shown(other)} like {shown(known)};" in str(warning.message)
 
     @pytest.mark.parametrize("kind", [list, np.array, lambda y: np.array(y, dtype=object)])
-    def test_score_takes_any_labels(self, classifier, test, kind):
+    def test_score_warns_for_labels_of_any_type(self, classifier, test, kind):
         labels = kind(renamed(test, "c10", "C10").tolist())
         with pytest.warns(TransferclfWarning, match="'C10' like 'c10'"):
             classifier.score(test.data, labels, sample_weight=np.ones(len(labels)))
 
-    def test_score_says_nothing_of_other_classes(self, classifier, test):
+    def test_score_does_not_warn_of_other_classes(self, classifier, test):
         assert classifier.score(test.data, renamed(test, "c10", "newt")) == pytest.approx(2 / 3)
 
     @pytest.mark.parametrize(("known", "other"), ALIKE)
@@ -188,23 +188,23 @@ class TestLookAlikes:
         with pytest.raises(ValueError, match=r"Got \['c1'\] too. Did you mean 'C1' for 'c1'\?"):
             unfitted.partial_fit(train.data[:5], ["c1", "c2"] * 2 + ["c2"], classes=["C1", "c2"])
 
-    def test_no_proposal_where_nothing_looks_alike(self, classifier, test):
+    def test_names_that_do_not_look_alike_get_no_proposal(self, classifier, test):
         with pytest.raises(ValueError, match=r"Got \['c11'\] too\.$"):
             evaluate(classifier, test.data, renamed(test, "c10", "c11"))
 
-    def test_numbers_for_names(self, train):
+    def test_numbers_in_place_of_names_raise_an_error(self, train):
         fitted = new().fit(train.data[:10], ["3", "7"] * 5)
         with pytest.raises(
             ValueError, match=r"Got \[3, 7\] too. Did you mean '3' for 3, '7' for 7"
         ):
             evaluate(fitted, train.data[:10], [3, 7] * 5)
 
-    def test_predictions_that_were_made_before(self):
+    def test_earlier_predictions_are_accepted(self):
         with pytest.warns(TransferclfWarning, match="'Cat' like 'cat'") as caught:
             evaluation = Evaluation.from_predictions(["Cat", "dog"], ["cat", "dog"])
         assert evaluation.accuracy == 0.5
         assert [warning.filename for warning in caught] == [__file__]
-        Evaluation.from_predictions(["Cat", "cat"], ["cat", "Cat"])  # both are predicted
+        Evaluation.from_predictions(["Cat", "cat"], ["cat", "Cat"])  # both names are predicted
         Evaluation.from_predictions(["Cat", "dog"], ["cat", "dog"], classes=["Cat", "cat", "dog"])
 
     def test_class_weight_proposes(self, train):

@@ -1,4 +1,4 @@
-"""Rooms import only what the table of CONTRIBUTING.md allows, and the table has no circle."""
+"""Rooms import only rooms that the table of CONTRIBUTING.md allows; the table has no cycle."""
 
 import ast
 import re
@@ -20,14 +20,14 @@ def room(path):
 
 
 def allowed():
-    """What each room may import, from the ground up, as the table says it."""
+    """Return the rooms that each room may import, from the lowest to the highest in the table."""
     lines = CONTRIBUTING.read_text().partition("| room |")[2].partition("\n\n")[0].splitlines()
     rooms = [line.split("|") for line in lines if NAME.match(line.strip("| "))]
     return {NAME.search(first)[1]: set(NAME.findall(last)) for _, first, _, last, _ in rooms}
 
 
 def imported(path):
-    """Full names of all that a module imports, also inside functions and for type checkers."""
+    """Return the full names of all imports of a module, in functions and for type checkers too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -50,7 +50,7 @@ def test_the_table_lists_every_room_once_and_in_the_order_of_imports():
         below.add(name)
 
 
-def test_the_table_allows_nothing_that_is_not_used():
+def test_every_import_in_the_table_is_used():
     used = {name: set() for name in allowed()}
     for path in MODULES:
         used[room(path)] |= rooms_imported(path)
@@ -58,14 +58,14 @@ def test_the_table_allows_nothing_that_is_not_used():
 
 
 @EACH_MODULE
-def test_rooms_import_what_the_table_allows(path):
+def test_rooms_import_only_rooms_of_the_table(path):
     assert rooms_imported(path) - {room(path)} <= allowed()[room(path)]
 
 
 @EACH_MODULE
-def test_rooms_know_only_their_own_libraries(path):
+def test_rooms_import_only_their_own_libraries(path):
     libraries = {name.split(".")[0] for name in imported(path)}
-    # All private API of TensorFlow stands in one file, with that of Keras.
+    # One file holds all private API of TensorFlow and Keras.
     if room(path) != "engines" and path.name != "_private.py":
         assert "tensorflow" not in libraries
     if room(path) in ("images", "datasets"):

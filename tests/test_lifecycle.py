@@ -1,4 +1,4 @@
-"""What becomes of a fitted estimator: copies, pickles, threads, and other processes."""
+"""Fitted estimators: copies, pickles, threads and other processes."""
 
 import copy
 import functools
@@ -74,7 +74,7 @@ def test_cloudpickle_predicts_the_same():
         np.testing.assert_array_equal(again.predict_proba(OTHERS), expected)
 
 
-def test_copies_go_ways_of_their_own():
+def test_copies_are_trained_independently():
     fitted = fitted_as("linear")
     before = fitted.predict_proba(OTHERS)
     copy.deepcopy(fitted).fit(IMAGES, LABELS[::-1])
@@ -90,7 +90,7 @@ def n_bytes(arrays):
 
 def test_a_frozen_registry_backbone_is_pickled_by_name_and_digest():
     fitted = fitted_as("linear")
-    _ = fitted.model_  # is rebuilt when it is asked for again
+    _ = fitted.model_  # is rebuilt at the next use
     head = fitted.head_
     content = pickle.dumps(fitted)
     assert len(content) < n_bytes([head.mean, head.scale, *head.weights]) + 20_000
@@ -100,17 +100,17 @@ def test_a_frozen_registry_backbone_is_pickled_by_name_and_digest():
 
 
 @pytest.mark.parametrize("case", ["tuned", "scratch"])
-def test_what_was_trained_is_pickled_by_value(case):
+def test_trained_layers_are_pickled_by_value(case):
     fitted = fitted_as(case)
     head = fitted.head_
     trained = n_bytes([*head.parameters, *head.weights, head.mean, head.scale])
-    if head.moments is not None:  # its mean is that of the head
+    if head.moments is not None:  # its mean is the array of the head
         trained += n_bytes([head.moments.variance])
     assert trained < len(pickle.dumps(fitted)) < trained + 10_000
 
 
 @pytest.mark.parametrize("is_registered", [False, True])
-def test_a_network_of_ones_own_is_pickled_by_value_and_once(is_registered, monkeypatch):
+def test_an_own_network_is_pickled_once_by_value(is_registered, monkeypatch):
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
     network = own_network()
     if is_registered:
@@ -131,7 +131,7 @@ def test_a_network_of_ones_own_is_pickled_by_value_and_once(is_registered, monke
 @pytest.mark.parametrize("case", CASES)
 def test_several_threads_predict_at_once(case):
     fitted = fitted_as(case)
-    # A second one of the same shape has other weights in the same compiled network.
+    # A second classifier of the same shape uses the same compiled network with other weights.
     other = TransferClassifier(**({"image_size": 32, "random_state": 1} | CASES[case]))
     other.fit(IMAGES, LABELS[::-1])
     parts = [OTHERS[start : start + 3] for start in range(7)]
@@ -186,7 +186,7 @@ NO_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this sy
 
 @NO_FORK
 @pytest.mark.slow
-def test_a_child_forked_after_tensorflow_ran_says_so_and_does_not_hang(in_another_process):
+def test_a_child_forked_after_tensorflow_ran_raises_an_error(in_another_process):
     code = """
     import keras
 
@@ -217,8 +217,8 @@ def test_a_child_forked_after_tensorflow_ran_says_so_and_does_not_hang(in_anothe
     assert in_another_process(textwrap.dedent(SCRIPT) + textwrap.dedent(code)) == "done\n"
 
 
-def test_pickles_predict_the_same_in_a_process_that_starts_anew(tmp_path, in_another_process):
-    """The pickles are made where TensorFlow has run; `test_processes.py` has those of joblib."""
+def test_pickles_give_the_same_predictions_in_a_new_process(tmp_path, in_another_process):
+    """TensorFlow has run in the pickling process; `test_processes.py` tests pickles of joblib."""
     content = ForkingPickler.dumps(({case: fitted_as(case) for case in CASES}, OTHERS))
     (tmp_path / "pickle").write_bytes(content)
     code = """
@@ -235,7 +235,7 @@ def test_pickles_predict_the_same_in_a_process_that_starts_anew(tmp_path, in_ano
             np.testing.assert_array_equal(found[case], fitted_as(case).predict_proba(OTHERS))
 
 
-def test_the_error_is_also_a_runtime_error(monkeypatch):
+def test_the_error_is_a_runtime_error(monkeypatch):
     from transferclf.graphs import isolation
 
     monkeypatch.setattr(isolation, "_ran_before_fork", True)
@@ -246,9 +246,9 @@ def test_the_error_is_also_a_runtime_error(monkeypatch):
     with pytest.raises(RuntimeError, match="before this process was forked"):
         TransferClassifier(ConvNet((2,))).fit(IMAGES, LABELS)
     with pytest.raises(RuntimeError, match="before this process was forked"):
-        CNNFeatureExtractor(own_network_of_before()).fit(IMAGES)
+        CNNFeatureExtractor(cached_own_network()).fit(IMAGES)
 
 
 @functools.cache
-def own_network_of_before():
+def cached_own_network():
     return own_network()

@@ -36,7 +36,7 @@ def fitted(features, labels, l2=0.01, weights=None, **options):
     l2=st.floats(1e-4, 1.0),
     weighted=st.booleans(),
 )
-def test_it_is_the_optimum_of_the_keras_objective(seed, k, d, l2, weighted):
+def test_the_head_is_the_optimum_of_the_keras_objective(seed, k, d, l2, weighted):
     import keras
     import tensorflow as tf
 
@@ -56,23 +56,23 @@ def test_it_is_the_optimum_of_the_keras_objective(seed, k, d, l2, weighted):
         value = loss(labels, layer(standardised), sample_weight=weights) + sum(layer.losses)
     gradients = tape.gradient(value, layer.trainable_variables)
 
-    # The objective is convex: no slope means the optimum.
+    # The objective is convex, so a zero gradient means the optimum.
     assert max(float(tf.reduce_max(tf.abs(g))) for g in gradients) < 1e-4
     assert float(value) == pytest.approx(head.history["loss"][-1], abs=1e-6)
 
 
 @pytest.mark.parametrize(("k", "factor"), [(2, 1), (3, 2)])
-def test_it_agrees_with_scikit_learn(k, factor):
+def test_the_head_agrees_with_scikit_learn(k, factor):
     features, labels = problem(0, k=k)
     head = fitted(features, labels, l2=0.02)
     standardised = (features - head.mean) / head.scale
-    # scikit-learn has one coefficient vector for two classes, where softmax has two halves.
+    # For two classes scikit-learn has one coefficient vector, and softmax has two.
     peer = LogisticRegression(C=1 / (factor * 0.02 * len(labels)), tol=1e-8, max_iter=1000)
     expected = peer.fit(standardised, labels).predict_proba(standardised)
     np.testing.assert_allclose(probabilities(head, features), expected, atol=1e-4)
 
 
-def test_a_weight_of_two_is_the_sample_twice():
+def test_a_weight_of_two_equals_the_sample_twice():
     features, labels = problem(1)
     weights = np.where(np.arange(len(labels)) % 4 == 0, 2.0, 1.0)
     twice = np.repeat(np.arange(len(labels)), weights.astype(int))
@@ -83,7 +83,7 @@ def test_a_weight_of_two_is_the_sample_twice():
     )
 
 
-def test_a_weight_of_zero_is_no_sample():
+def test_a_weight_of_zero_removes_the_sample():
     features, labels = problem(2)
     weights = (np.arange(len(labels)) >= 9).astype(float)
     without = fitted(features[9:], labels[9:])
@@ -95,21 +95,21 @@ def test_a_weight_of_zero_is_no_sample():
     )
 
 
-def test_weights_of_a_class_move_the_decision():
+def test_class_weights_move_the_decision():
     features, labels = problem(3, d=2, k=2)
     plain = probabilities(fitted(features, labels), features)[:, 1].mean()
     heavy = fitted(features, labels, weights=np.array([1.0, 20.0])[labels])
     assert probabilities(heavy, features)[:, 1].mean() > plain + 0.1
 
 
-def test_more_l2_means_smaller_coefficients():
+def test_larger_l2_gives_smaller_coefficients():
     features, labels = problem(4)
     norms = [np.linalg.norm(fitted(features, labels, l2).coef) for l2 in (1e-3, 1e-1, 10)]
     assert norms == sorted(norms, reverse=True)
     assert norms[0] > 10 * norms[2]
 
 
-def test_the_loss_falls_and_accuracy_is_that_of_the_result():
+def test_the_loss_falls_and_the_last_accuracy_is_that_of_the_head():
     features, labels = problem(5)
     head = fitted(features, labels)
     losses = head.history["loss"]
@@ -118,13 +118,13 @@ def test_the_loss_falls_and_accuracy_is_that_of_the_result():
     assert head.history["accuracy"][-1] == pytest.approx(right)
 
 
-def test_a_constant_feature_does_no_harm():
+def test_a_constant_feature_gives_finite_coefficients():
     features, labels = problem(6)
     features[:, 2] = 7.0
     assert np.isfinite(probabilities(fitted(features, labels), features)).all()
 
 
-def test_huge_and_tiny_features_are_all_the_same():
+def test_the_scale_of_features_does_not_change_the_result():
     features, labels = problem(7)
     scaled = features * np.array([1e6, 1e-6, 1, 1, 1, 1]) + 3.0
     np.testing.assert_allclose(
@@ -141,13 +141,13 @@ def test_single_precision_beyond_the_memory_limit_gives_the_same(monkeypatch):
     np.testing.assert_allclose(probabilities(fitted(features, labels), features), double, atol=1e-3)
 
 
-def test_too_few_iterations_warn():
+def test_too_few_iterations_give_a_warning():
     features, labels = problem(9)
     with pytest.warns(ConvergenceWarning, match="raise max_iter"):
         fitted(features, labels, max_iter=2)
 
 
-def test_no_regularisation_and_separable_classes_end_quietly():
+def test_separable_classes_without_regularisation_give_no_warning():
     features, labels = problem(10, n=12, d=20)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -155,7 +155,7 @@ def test_no_regularisation_and_separable_classes_end_quietly():
     assert head.history["accuracy"][-1] == 1.0
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_not_changed():
     features, labels = problem(11)
     before = features.copy()
     features.flags.writeable = labels.flags.writeable = False
@@ -163,7 +163,7 @@ def test_inputs_are_left_as_they_were():
     np.testing.assert_array_equal(features, before)
 
 
-def test_blas_threads_are_limited_only_while_it_runs():
+def test_blas_threads_are_limited_only_during_the_fit():
     from threadpoolctl import threadpool_info
 
     features, labels = problem(12)
@@ -172,7 +172,7 @@ def test_blas_threads_are_limited_only_while_it_runs():
     assert [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()] == before
 
 
-def test_features_that_say_nothing_give_the_shares_of_the_classes():
+def test_constant_features_give_the_class_frequencies():
     features, labels = np.ones((8, 3)), np.array([0, 1] * 4)
     head = fitted(features, labels)
     np.testing.assert_allclose(probabilities(head, features), 0.5)
@@ -183,7 +183,7 @@ def test_features_that_say_nothing_give_the_shares_of_the_classes():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(6, 30), d=st.integers(7, 60))
-def test_fewer_axes_give_the_same_head(seed, n, d):
+def test_rotated_features_give_the_same_head(seed, n, d):
     from transferclf.heads import linear
 
     features, labels = problem(seed, n=n, d=d)
@@ -192,12 +192,12 @@ def test_fewer_axes_give_the_same_head(seed, n, d):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "MAX_ROTATED", 0)
         plain = fitted(features, labels, l2=0.1)
-    # Both end where no derivative is above the tolerance, and the objective curves by 2 * l2.
+    # Both fits end with all derivatives below the tolerance; the curvature is at least 2 * l2.
     apart = 2 * linear.GRADIENT_TOLERANCE * np.sqrt(plain.coef.size + 3) / (2 * 0.1)
     np.testing.assert_allclose(rotated.coef, plain.coef, atol=apart)
 
 
-def test_what_is_remembered_of_a_fold_is_that_of_no_other():
+def test_remembered_axes_belong_to_one_fold():
     from transferclf.heads import linear
 
     features, _ = problem(13, n=12, d=20)
@@ -224,7 +224,7 @@ def test_what_is_remembered_of_a_fold_is_that_of_no_other():
         np.testing.assert_array_equal(alone, expected)
 
 
-def test_only_a_few_folds_are_remembered():
+def test_a_limited_number_of_folds_is_remembered():
     from transferclf.heads import linear
 
     for seed in range(linear.FOLDS_KEPT + 3):
@@ -233,7 +233,7 @@ def test_only_a_few_folds_are_remembered():
 
 
 @pytest.mark.parametrize("d", [6, 60])
-def test_validation_data_are_watched_but_not_fitted(d):
+def test_validation_data_are_evaluated_but_not_fitted(d):
     features, labels = problem(14, d=d)
     others, its_labels = problem(15, n=25, d=d)
     weights = np.random.default_rng(0).uniform(0.1, 3.0, 25)
@@ -254,18 +254,18 @@ def test_validation_data_are_watched_but_not_fitted(d):
 
 
 @pytest.mark.parametrize("d", [6, 60])
-def test_validation_on_the_training_data_is_their_own_history(d):
+def test_validation_on_the_training_data_gives_the_training_history(d):
     features, labels = problem(16, d=d)
     history = fitted(features, labels, validation=(features, labels, np.ones(40))).history
     np.testing.assert_allclose(history["val_loss"], history["loss"])
     assert history["val_accuracy"] == history["accuracy"]
 
 
-def test_without_validation_data_the_history_is_of_the_training_data():
+def test_without_validation_data_the_history_has_only_training_values():
     assert list(fitted(*problem(17)).history) == ["loss", "accuracy"]
 
 
-def test_a_validation_set_where_nothing_can_be_learned_has_one_entry():
+def test_constant_features_give_one_entry_of_validation_history():
     features, labels = np.ones((8, 3)), np.array([0, 1] * 4)
     history = fitted(features, labels, validation=(features[:2], labels[:2], np.ones(2))).history
     assert history["val_loss"] == [pytest.approx(np.log(2))]
