@@ -105,7 +105,7 @@ def test_pipelines(X):
     assert clone(pipeline).fit(X, LABELS).score(X, LABELS) == 1
 
 
-def test_a_pipeline_that_remembers_on_disk(X, tmp_path):
+def test_a_pipeline_caches_its_steps_on_disk(X, tmp_path):
     memory = joblib.Memory(tmp_path, verbose=0)
     pipeline = make_pipeline(features(), StandardScaler(), LogisticRegression(), memory=memory)
     expected = pipeline.fit(X, LABELS).predict_proba(X)
@@ -114,7 +114,7 @@ def test_a_pipeline_that_remembers_on_disk(X, tmp_path):
     assert search.fit(X, LABELS).score(X, LABELS) == 1
 
 
-def test_parameters_inside_parameters(images):
+def test_nested_parameters_can_be_set(images):
     pipeline = Pipeline(
         [
             ("mirror", FunctionTransformer(np.flip, kw_args={"axis": 2})),
@@ -201,7 +201,7 @@ def test_learning_curves(X):
 
 
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-def test_learning_curves_that_go_on_by_partial_fit(images):
+def test_learning_curves_by_partial_fit(images):
     _, _, scores = learning_curve(
         tiny(), images, LABELS, cv=2, train_sizes=[6, 12], exploit_incremental_learning=True
     )
@@ -238,7 +238,7 @@ def test_stacks(X):
     np.testing.assert_array_equal(stack.transform(X), np.hstack(of_each))
 
 
-def test_stacks_that_pass_rows_through(rows):
+def test_stacks_with_passthrough_of_rows(rows):
     stack = StackingClassifier([("a", tiny(image_shape="infer"))], cv=2, passthrough=True)
     stack.set_params(final_estimator=LogisticRegression(C=1e-6))
     stack.fit(rows, LABELS)
@@ -272,7 +272,7 @@ def test_calibration(X, method):
     np.testing.assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1)
 
 
-def test_calibration_of_what_is_fitted(X):
+def test_calibration_of_a_fitted_classifier(X):
     fitted = tiny().fit(X, LABELS)
     before = fitted.predict_proba(X)
     calibrated = CalibratedClassifierCV(FrozenEstimator(fitted), cv=2).fit(X, LABELS)
@@ -308,7 +308,7 @@ def test_thresholds(X):
     assert not fixed.fit(X, IS_DOWN).predict(X).any()
 
 
-def test_self_training_of_rows_because_it_wants_numbers(rows):
+def test_self_training_of_rows(rows):
     some = np.where(np.arange(N) < 12, CLASS, -1)
     classifier = SelfTrainingClassifier(tiny(image_shape=(32, 32, 3)), threshold=0.6)
     classifier.fit(rows, some)
@@ -316,7 +316,7 @@ def test_self_training_of_rows_because_it_wants_numbers(rows):
     assert (classifier.transduction_[12:] != -1).any()
 
 
-def test_importance_of_a_column_of_paths_beside_one_of_numbers(paths):
+def test_importance_of_paths_and_numbers(paths):
     pd = pytest.importorskip("pandas")
     table = pd.DataFrame({"path": paths, "size": np.ones(N)})
     columns = ColumnTransformer([("image", features(), "path"), ("size", "passthrough", ["size"])])
@@ -409,7 +409,7 @@ def test_displays_of_an_estimator(X):
 @pytest.mark.slow
 # Some heads of the grid have epochs, some do not, and so with fine-tuning.
 @pytest.mark.filterwarnings("ignore:set without effect on this fit")
-def test_a_search_over_a_pipeline_gives_the_same_in_one_and_in_two_processes(images, tmp_path):
+def test_a_search_gives_the_same_in_one_and_two_processes(images, tmp_path):
     pipeline = Pipeline(
         [
             ("mirror", FunctionTransformer(np.flip, kw_args={"axis": 2})),

@@ -78,7 +78,7 @@ class Eager(Engine):
         return run
 
 
-def test_an_engine(images, tmp_path):
+def test_a_registered_engine_runs_the_backbone(images, tmp_path):
     eager = Eager()
     engines.register_engine(eager)
     assert engines.engine_names()[-1] == "eager"
@@ -115,7 +115,7 @@ def registered(version="1", **options):
     )
 
 
-def test_a_function_as_an_extractor(images):
+def test_an_extractor_uses_a_function(images):
     registered()
     features = CNNFeatureExtractor("quarters", pooling="flatten").fit_transform(images)
     expected = images.reshape(-1, 2, 4, 2, 4, 3).astype(float).mean(axis=(2, 4))
@@ -129,7 +129,7 @@ def test_a_function_as_an_extractor(images):
     np.testing.assert_allclose(scaled, images.mean(axis=(1, 2)) / 127.5 - 1, atol=1e-5)
 
 
-def test_a_function_as_a_classifier(images, tmp_path):
+def test_a_classifier_uses_a_function(images, tmp_path):
     registered()
     classifier = TransferClassifier("quarters", pooling="flatten", l2=0.1)
     assert_works(classifier, images, tmp_path / "model")
@@ -171,7 +171,7 @@ def prefix():
     )  # fmt: skip
 
 
-def test_a_function_without_a_version_shares_its_key_with_nothing_else():
+def test_a_function_without_a_version_has_a_key_of_its_own():
     first = registered(None)
     one = prefix()
     assert prefix().digest == one.digest
@@ -195,7 +195,7 @@ def test_a_function_without_a_version_shares_its_key_with_nothing_else():
         ({"image_size": 0}, "image_size must be"),
     ],
 )
-def test_a_function_cannot_be_trained_and_says_so(options, message, images):
+def test_training_a_function_raises_an_error(options, message, images):
     registered()
     calls.clear()
     with pytest.raises(InvalidParameterError, match=message):
@@ -215,13 +215,13 @@ def test_a_function_has_no_layers_and_no_model(images):
 @pytest.mark.parametrize(
     "function", [lambda pixels: pixels.mean(), lambda pixels: pixels[:1].mean(axis=(1, 2))[[0, 0]]]
 )
-def test_a_function_that_returns_something_else(function, images):
+def test_a_wrong_return_value_raises_an_error(function, images):
     register_backbone("other", function=function, image_size=SIDE)
     with pytest.raises(NetworkError, match=r"must return rows \(n, d\) or maps .* Got"):
         CNNFeatureExtractor("other").fit(images)
 
 
-def test_a_function_that_changes_its_argument_changes_nothing_else(images):
+def test_a_function_gets_a_copy_of_the_pixels(images):
     def scaling(pixels):
         pixels /= 255
         return pixels.mean(axis=(1, 2))
@@ -243,7 +243,7 @@ def test_a_function_that_changes_its_argument_changes_nothing_else(images):
         ({"function": quarters, "version": 1}, "version must be a text.* Got 1"),
     ],
 )
-def test_what_cannot_be_registered(arguments, message):
+def test_wrong_registrations_raise_an_error(arguments, message):
     with pytest.raises(InvalidParameterError, match=message):
         register_backbone("new", **arguments)
 

@@ -197,12 +197,12 @@ def assert_refused(path, content):
 
 
 @pytest.mark.parametrize("edit", REFUSED)
-def test_edits_that_are_refused(edit, archive, tmp_path):
+def test_bad_edits_are_refused(edit, archive, tmp_path):
     assert_refused(tmp_path / "bad.model", REFUSED[edit](archive[0]))
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name[:30]))
-def test_names_that_are_refused(name, archive, tmp_path):
+def test_bad_names_are_refused(name, archive, tmp_path):
     members, _ = archive
     assert_refused(tmp_path / "bad.model", written(renamed(members, COEF, name)))
     added = Member(name, named(members, COEF).content)
@@ -211,13 +211,13 @@ def test_names_that_are_refused(name, archive, tmp_path):
 
 
 @pytest.mark.parametrize("edit", HARMLESS)
-def test_edits_that_change_nothing(edit, archive, tmp_path):
+def test_harmless_edits_keep_the_predictions(edit, archive, tmp_path):
     members, expected = archive
     again = loaded(tmp_path / "same.model", HARMLESS[edit](members))
     np.testing.assert_array_equal(again.predict_proba(IMAGES), expected)
 
 
-def test_the_zip_of_the_tests_is_that_of_the_package(archive, tmp_path):
+def test_zip_helpers_write_the_zip_of_the_package(archive, tmp_path):
     members, expected = archive
     again = loaded(tmp_path / "same.model", written(members))
     np.testing.assert_array_equal(again.predict_proba(IMAGES), expected)
@@ -266,7 +266,7 @@ def variants(members):
             yield place, change, new
 
 
-def test_names_of_functions_anywhere_in_the_facts(archive, tmp_path):
+def test_facts_cannot_name_functions(archive, tmp_path):
     """Nothing is looked up by name: texts that name versions may be any, and nothing else."""
     members, expected = archive
     path = tmp_path / "odd.model"
@@ -289,7 +289,7 @@ def test_names_of_functions_anywhere_in_the_facts(archive, tmp_path):
 @pytest.mark.parametrize("depth", [10, 100, 900, 5000, 10**6])
 @pytest.mark.parametrize("opened", ["[", '{"a":', '[{"tuple":'])
 @pytest.mark.parametrize("place", ["parameters/epochs", "parameters/class_weight", "history", ""])
-def test_deep_nesting(depth, opened, place, archive, tmp_path):
+def test_deep_nesting_is_refused(depth, opened, place, archive, tmp_path):
     members, _ = archive
     closed = "".join({"[": "]", "{": "}"}[mark] for mark in reversed(opened) if mark in "[{")
     nested = opened * depth + "1" + closed * depth
@@ -344,7 +344,7 @@ class Watch:
             self.seen.append((event, repr(arguments)))
 
 
-def test_nothing_of_an_archive_is_run_or_unpacked(archive, tmp_path):
+def test_loading_runs_and_unpacks_no_content(archive, tmp_path):
     members, _ = archive
     path = tmp_path / "bad.model"
     watch = Watch()

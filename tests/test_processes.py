@@ -75,7 +75,7 @@ SEARCH = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
+def test_a_search_with_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
     images, labels = digits
     here = GridSearchCV(tiny(cache=tmp_path), GRID, cv=3).fit(images, labels)
     there = run_python(SEARCH, tmp_path, n_jobs)
@@ -87,7 +87,7 @@ def test_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
 
 
 @pytest.mark.slow
-def test_a_cold_store_is_filled_by_all(digits, tmp_path):
+def test_all_processes_fill_a_cold_store(digits, tmp_path):
     images, labels = digits
     grid = [{"hidden_units": [()]}, {"hidden_units": [(8,)], "epochs": [2]}]
     serial = GridSearchCV(tiny(), grid, cv=2).fit(images, labels)

@@ -32,14 +32,14 @@ def needs_mobilenet():
 
 
 @pytest.mark.usefixtures("needs_mobilenet")
-def test_sports_with_nothing_else_set(sports):
+def test_defaults_reach_95_percent_on_sports(sports):
     train, test = sports
     classifier = TransferClassifier("mobilenet_v2", image_size=160)
     assert classifier.fit(train.data, train.target).score(test.data, test.target) >= 0.95
 
 
 @pytest.mark.usefixtures("needs_mobilenet")
-def test_animals_with_nothing_else_set(data):
+def test_defaults_reach_89_percent_on_animals(data):
     animals = load_image_folder(data / "caltech_animals35")
     X, X_test, y, y_test = train_test_split(
         animals.data, animals.target, test_size=0.15, stratify=animals.target, random_state=0

@@ -97,7 +97,7 @@ def test_the_table_has_the_scores_of_cross_validation(tmp_path):
         assert row["error"] == ""
 
 
-def test_what_is_there_is_not_done_again(tmp_path):
+def test_finished_folds_are_not_repeated(tmp_path):
     first = run_experiments({"a": Counted()}, X, Y, cv=3, directory=tmp_path)
     again = run_experiments({"a": Counted(), "b": GaussianNB()}, X, Y, cv=3, directory=tmp_path)
     assert Counted.fits == 3
@@ -230,7 +230,7 @@ def test_two_processes_share_the_work(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"key": 3}', "[1]", '{"key": "of another"}', "\0"])
-def test_damaged_folds_are_done_again_with_a_warning(tmp_path, damage):
+def test_damaged_folds_are_repeated_with_a_warning(tmp_path, damage):
     table = run_experiments({"a": Counted()}, X, Y, cv=3, directory=tmp_path)
     file = Path(row_of(table, "a")["folder"], "fold-001.json")
     file.write_text(damage)
@@ -240,7 +240,7 @@ def test_damaged_folds_are_done_again_with_a_warning(tmp_path, damage):
     assert without_seconds(table) == without_seconds(again)
 
 
-def test_a_fold_of_another_run_is_not_taken(tmp_path):
+def test_a_fold_of_another_run_is_ignored(tmp_path):
     runs = {"a": Counted(), "b": Counted(var_smoothing=1.0)}
     table = run_experiments(runs, X, Y, cv=3, directory=tmp_path)
     a, b = (Path(row_of(table, name)["folder"], "fold-000.json") for name in "ab")
@@ -292,7 +292,7 @@ def test_a_folder_of_a_newer_version_is_refused(tmp_path):
         ({"keep_models": True}, "keep_models=True.*Got GaussianNB under the name 'a'"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(tmp_path, arguments, message):
+def test_wrong_arguments_raise_an_error_before_any_work(tmp_path, arguments, message):
     given = {"estimators": {"a": GaussianNB()}, "X": X, "y": Y, "directory": tmp_path} | arguments
     with pytest.raises(InvalidParameterError, match=message):
         run_experiments(**given)
@@ -307,14 +307,14 @@ class Halves(KFold):
         return super().split(X, y, groups)
 
 
-def test_a_splitter_gets_numbers_also_where_labels_are_names(tmp_path):
+def test_a_splitter_gets_an_x_of_numbers(tmp_path):
     names = np.array(["a", "b", "c"])[Y]
     cv = Halves(2, shuffle=True, random_state=0)
     table = run_experiments({"a": GaussianNB()}, X, names, cv=cv, directory=tmp_path)
     assert rows_of(table)[0]["error"] == ""
 
 
-def test_validation_data_take_the_place_of_folds(tmp_path):
+def test_validation_data_replace_the_folds(tmp_path):
     table = run_experiments(
         {"a": GaussianNB()}, X[::2], Y[::2], validation_data=(X[1::2], Y[1::2]), directory=tmp_path
     )
@@ -324,7 +324,7 @@ def test_validation_data_take_the_place_of_folds(tmp_path):
     assert row["std_accuracy"] is None
 
 
-def test_a_class_that_a_fold_has_not_trained_on(tmp_path):
+def test_a_class_can_be_missing_from_a_training_fold(tmp_path):
     y = Y.astype(object).astype(str)
     y[0] = "rare"
     with pytest.warns(UserWarning, match="least populated class"):
@@ -361,7 +361,7 @@ class Holder(ClassifierMixin, BaseEstimator):
 
 
 @pytest.mark.parametrize("held", [Unseen(), lambda x: x])
-def test_a_parameter_that_cannot_be_told_is_refused_before_any_work(held, tmp_path):
+def test_a_parameter_without_a_digest_raises_an_error_before_any_work(held, tmp_path):
     with pytest.raises(InvalidParameterError, match="run 'a', parameter 'held': expected a value"):
         run_experiments({"good": GaussianNB(), "a": Holder(held)}, X, Y, directory=tmp_path)
     with pytest.raises(InvalidParameterError, match="scoring: expected a value"):
@@ -414,7 +414,7 @@ def test_images_go_through_the_network_once(tmp_path, stripes):
     assert row_of(table, "weak")["n_features"] == 1152
 
 
-def test_files_are_known_by_what_is_in_them(tmp_path, stripes):
+def test_files_are_identified_by_their_content(tmp_path, stripes):
     def saved(folder):
         folder.mkdir()
         paths = [folder / f"{number}.png" for number in range(24)]
@@ -451,7 +451,7 @@ def test_files_are_known_by_what_is_in_them(tmp_path, stripes):
         run_experiments(runs, other, stripes[1], cv=3, directory=tmp_path / "runs")
 
 
-def test_kept_models_are_fitted_to_everything(tmp_path, stripes):
+def test_kept_models_are_fitted_to_all_data(tmp_path, stripes):
     images, labels = stripes
     search = GridSearchCV(TransferClassifier(), {"l2": [0.01, 0.1]}, cv=2)
     runs = {"one": TransferClassifier(l2=0.01), "search": search}
@@ -476,7 +476,7 @@ def test_with_validation_data_the_judged_model_is_kept(tmp_path, stripes):
     assert len(load_model(folder / "model.transferclf").sample_indices_) == 12
 
 
-def test_models_that_no_archive_can_hold_are_refused_before_any_work(tmp_path):
+def test_unsavable_models_are_refused_before_any_work(tmp_path):
     given = {"directory": tmp_path, "keep_models": True}
     with pytest.raises(InvalidParameterError, match="random_state must be of plain values"):
         run_experiments(

@@ -93,7 +93,7 @@ def drawn_without_formulas(figure):
         assert not mpl.cbook.is_math_text(text.get_text()) or "mathdefault" in text.get_text()
 
 
-def test_there_are_thirty_and_all_are_different():
+def test_the_thirty_names_are_different():
     assert len(NAMES) == len(set(NAMES)) >= 30
 
 
@@ -145,7 +145,7 @@ def test_grid_and_heat_maps_show_names_as_they_are(rng):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
-def test_texts_are_whole_lines_that_can_be_printed(encoding, monkeypatch, rng):
+def test_texts_can_be_printed_and_keep_their_lines(encoding, monkeypatch, rng):
     stream = io.TextIOWrapper(io.BytesIO(), encoding)
     images = rng.integers(0, 256, (len(Y), 8, 8, 3), dtype=np.uint8)
     found = audit(images, Y, splits=Y)
@@ -233,7 +233,7 @@ def test_the_page_has_names_as_text_alone(page):
         assert (short_name(name, NAME_WIDTH) or "(empty)") in found.names
 
 
-def test_drawings_of_the_page_are_sound(page):
+def test_drawings_of_the_page_are_valid(page):
     drawings = re.findall(rb"data:image/svg\+xml;base64,([^\"]+)", page)
     assert drawings
     for drawing in drawings:
@@ -258,7 +258,7 @@ def files_named(folder, rng):
     return paths
 
 
-def test_files_with_such_names_are_named(tmp_path, rng):
+def test_files_with_hostile_names_are_named(tmp_path, rng):
     paths = files_named(str(tmp_path), rng)
     assert len(paths) >= 25
     broken = paths[::5]

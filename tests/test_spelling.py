@@ -111,7 +111,7 @@ def test_near_matches_are_proposed_in_a_sentence():
     assert did_you_mean(many, map(str.lower, many)).count(" for ") == 5
 
 
-def test_names_that_print_the_same_are_told_apart():
+def test_names_that_print_the_same_are_shown_differently():
     assert told_apart(["é", "e\u0301"]) == ["'\\xe9'", "'e\\u0301'"]
     assert told_apart(["Ä", "ä"]) == ["'Ä'", "'ä'"]
     assert told_apart(["a", "a\u200b"]) == ["'a'", "'a\\u200b'"]

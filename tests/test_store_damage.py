@@ -96,7 +96,7 @@ def test_a_foreign_file_of_that_name(tmp_path_factory, content):
     assert_survives(folder_with(tmp_path_factory, content))
 
 
-def test_no_byte_may_change_without_a_loss(tmp_path):
+def test_every_changed_byte_is_detected(tmp_path):
     """The checksums cover all of the file, and what they find wrong is never given out."""
     store = FeatureStore(tmp_path)
     store.put_many(entries([1, 2], 5))
@@ -114,7 +114,7 @@ def test_no_byte_may_change_without_a_loss(tmp_path):
         assert len(texts) <= 1
 
 
-def test_one_rotted_entry_loses_only_itself_and_is_warned_of_once(tmp_path):
+def test_one_damaged_entry_alone_is_lost_with_one_warning(tmp_path):
     file = written(tmp_path)
     content = bytearray(file.read_bytes())
     content[-1] ^= 1  # in the values of the last entry
@@ -130,7 +130,7 @@ def test_one_rotted_entry_loses_only_itself_and_is_warned_of_once(tmp_path):
     assert_survives(tmp_path)
 
 
-def test_records_do_not_answer_for_one_another(tmp_path):
+def test_swapped_records_are_not_read(tmp_path):
     """Two records of one size whose places were swapped, each whole in itself."""
     rows = entries([1, 2], SMALL)
     digests = {key: segments.key_digest(key, "float32") for key in rows}
@@ -181,7 +181,7 @@ def test_a_file_under_the_name_of_the_folder_is_set_aside(tmp_path):
     assert aside.read_text() == "what is this"
 
 
-def test_values_that_are_not_numbers_come_back(tmp_path):
+def test_nan_and_infinity_are_returned(tmp_path):
     row = np.float32([np.nan, np.inf, -np.inf, -0.0, 1e-45])
     FeatureStore(tmp_path).put_many({b"a": row})
     found = FeatureStore(tmp_path).get_many([b"a"])[b"a"]
@@ -212,7 +212,7 @@ def test_an_own_file_removed_right_before_a_write(tmp_path, monkeypatch):
     assert_survives(tmp_path)
 
 
-def test_what_replaces_a_rotted_entry_of_a_later_run_is_found_by_the_next(tmp_path):
+def test_the_next_store_finds_the_replacement_of_a_damaged_entry(tmp_path):
     early, late = FeatureStore(tmp_path), FeatureStore(tmp_path)
     early.put_many(entries([0], SMALL))
     late.put_many(entries([1], SMALL))

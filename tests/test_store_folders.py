@@ -63,7 +63,7 @@ def make_name_of_256(path):
 
 
 @pytest.mark.parametrize("make", [make_file, make_file_above, make_name_of_256])
-def test_a_path_that_cannot_be_a_folder(tmp_path, make):
+def test_an_impossible_folder_keeps_features_in_memory(tmp_path, make):
     """Features stay in memory then, and what is at the path is left alone."""
     store = FeatureStore(make(tmp_path / "path"))
 
@@ -86,7 +86,7 @@ def test_a_path_that_cannot_be_a_folder(tmp_path, make):
     assert store.get_many(keys([1])) == {}
 
 
-def test_a_folder_with_other_things_keeps_them(tmp_path):
+def test_other_files_in_the_folder_are_kept(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     folder = tmp_path / FOLDER
     folder.mkdir()
@@ -153,7 +153,7 @@ def test_a_full_disk(tmp_path):
     assert 100 < int(out) < 250
 
 
-def test_room_made_on_a_full_disk_is_used_again(tmp_path):
+def test_freed_space_on_a_full_disk_is_used(tmp_path):
     out = in_namespace(
         'mount -t tmpfs -o size=1m tmpfs "$STORE"',
         tmp_path,
@@ -258,7 +258,7 @@ print(len(found), len(caught))
     assert len(FeatureStore(tmp_path).get_many(keys(range(20)))) == 10
 
 
-def test_what_another_store_cleared_is_let_go(tmp_path):
+def test_files_cleared_by_another_store_are_closed(tmp_path):
     """A file that is kept open would take its room on the disk for as long."""
     store = FeatureStore(tmp_path)
     store.put_many(entries(range(COUNT)))
@@ -269,7 +269,7 @@ def test_what_another_store_cleared_is_let_go(tmp_path):
     assert [file.closed for file in files] == [True]
 
 
-def test_a_folder_that_can_be_made_after_all(tmp_path):
+def test_a_folder_that_becomes_possible_is_used(tmp_path):
     path = make_file(tmp_path / "path")
     store = FeatureStore(path)
     with pytest.warns(TransferclfWarning, match="kept in memory"):
