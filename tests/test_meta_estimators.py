@@ -1,7 +1,7 @@
-"""Everything in scikit-learn that takes a classifier or a transformer takes ours, with images.
+"""Tests of the estimators inside the tools of scikit-learn, with images.
 
-Where scikit-learn itself wants X to be a table, images go in as a column of paths or as rows of
-pixels, and the test's name says so.
+Some tools require a table as X. They get a column of paths or rows of pixels, as the names of their
+tests say.
 """
 
 import joblib
@@ -76,7 +76,7 @@ def images_or_paths(request, images, paths):
 
 @pytest.fixture
 def column(paths):
-    """One column of paths, as a table has it."""
+    """A column of paths, shape (n, 1)."""
     return np.array(paths, dtype=object)[:, None]
 
 
@@ -87,7 +87,7 @@ def rows(images):
 
 @pytest.fixture(params=["column of paths", "rows"])
 def table(request, column, rows):
-    """X as a table, and a classifier that takes it."""
+    """X as a table, and a classifier for it."""
     if request.param == "rows":
         return rows, tiny(image_shape=(32, 32, 3))
     return column, tiny()
@@ -215,7 +215,7 @@ def test_learning_curves_by_partial_fit(images):
 def test_validation_curves(X):
     grid = {"param_name": "l2", "param_range": [1e-2, 1e6]}
     _, scores = validation_curve(tiny(), X, LABELS, cv=2, scoring="neg_log_loss", **grid)
-    assert scores[0].mean() > scores[1].mean()  # at 1e6 only the intercept is left
+    assert scores[0].mean() > scores[1].mean()  # at 1e6 only the intercept remains
 
 
 def test_permutation_tests(X):
@@ -336,7 +336,7 @@ def test_inspection_of_pixels(images):
     corners = images[:, 8:24:4, 8:24:4].astype(float).reshape(N, -1)
     fitted = tiny(image_shape=(4, 4, 3)).fit(corners, IS_DOWN)
     found = permutation_importance(fitted, corners, IS_DOWN, n_repeats=1, random_state=0)
-    # All pixels of an image tell the same, so that no single one is of importance.
+    # All pixels of an image are equally informative, so a single one is not important.
     assert found.importances_mean.tolist() == [0] * 48
     curve = partial_dependence(fitted, corners, [5], grid_resolution=3)
     for value, average in zip(curve["grid_values"][0], curve["average"][0], strict=True):
@@ -407,7 +407,7 @@ def test_displays_of_an_estimator(X):
 
 
 @pytest.mark.slow
-# Some heads of the grid have epochs, some do not, and so with fine-tuning.
+# The grid has heads with and without epochs, and with and without fine-tuning.
 @pytest.mark.filterwarnings("ignore:set without effect on this fit")
 def test_a_search_gives_the_same_in_one_and_two_processes(images, tmp_path):
     pipeline = Pipeline(
@@ -439,9 +439,9 @@ def test_a_search_gives_the_same_in_one_and_two_processes(images, tmp_path):
     scores = [name for name in alone if "_test_" in name]
     assert len(scores) == 10
     for name in scores:
-        # Losses differ in the last digits, as one thread adds up in another order than two.
+        # Losses differ in the last digits: one thread adds up in another order than two.
         atol = 0 if "accuracy" in name else 1e-6
         np.testing.assert_allclose(together[name], alone[name], 0, atol, err_msg=name)
-    # The parameters matter: hardly any two candidates lose the same.
+    # The parameters have an effect: most candidates have different losses.
     assert len(set(alone["mean_test_neg_log_loss"].round(6))) == 6
     np.testing.assert_array_equal(found[0].predict(images), found[1].predict(images))

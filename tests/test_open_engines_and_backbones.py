@@ -1,4 +1,4 @@
-"""Further kinds come in through the registries alone, and everything works with them."""
+"""Tests of user-defined engines and backbones, which are added by the registries alone."""
 
 import os
 import pickle
@@ -40,13 +40,13 @@ def images():
 
 @pytest.fixture(autouse=True)
 def _registries(monkeypatch):
-    """Both registries, put back after each test."""
+    """Restore both registries after each test."""
     monkeypatch.setattr(engines, "_ENGINES", dict(engines._ENGINES))
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
 
 
 def assert_works(classifier, images, path):
-    """Fit, predict, evaluate, save and load; returns the loaded classifier."""
+    """Fit, predict, evaluate, save and load; return the loaded classifier."""
     classifier.fit(images[::2], LABELS[::2])
     assert classifier.predict(images[1::2]).tolist() == LABELS[1::2].tolist()
     assert evaluate(classifier, images[1::2], LABELS[1::2])["accuracy"] == 1.0
@@ -62,7 +62,7 @@ def assert_works(classifier, images, path):
 
 
 class Eager(Engine):
-    """Runs the layers of a model one after the other, and counts the batches."""
+    """Run the layers of a model one after the other, and count the batches."""
 
     name = "eager"
     rank = 5
@@ -82,7 +82,7 @@ def test_a_registered_engine_runs_the_backbone(images, tmp_path):
     eager = Eager()
     engines.register_engine(eager)
     assert engines.engine_names()[-1] == "eager"
-    assert engines.engine_for("auto").name != "eager"  # it is not for auto
+    assert engines.engine_for("auto").name != "eager"  # "auto" does not choose it
     classifier = TransferClassifier("tiny", image_size=32, l2=0.1, engine="eager", cache=None)
     loaded = assert_works(classifier, images, tmp_path / "model")
     assert loaded.engine == "eager"
@@ -103,7 +103,7 @@ calls = []
 
 
 def quarters(pixels):
-    """The mean colour of each quarter of an image: a map of 2 x 2."""
+    """Mean colour of each quarter of an image, shape (n, 2, 2, 3)."""
     calls.append(len(pixels))
     n, side = len(pixels), pixels.shape[1] // 2
     return pixels.reshape(n, 2, side, 2, side, 3).mean(axis=(2, 4))

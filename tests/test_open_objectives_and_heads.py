@@ -1,4 +1,4 @@
-"""A target and a head of one's own, each in one class, from fit to archive."""
+"""Tests of a user-defined target and a user-defined head, from fit to archive."""
 
 import io
 
@@ -36,7 +36,7 @@ LABELS = np.array(["a", "b", "c"])[np.arange(N) % 3]
 
 @pytest.fixture(autouse=True)
 def _registries(monkeypatch):
-    """All registries, put back after each test."""
+    """Restore all registries after each test."""
     monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
     monkeypatch.setattr(heads, "_FITS", dict(heads._FITS))
     monkeypatch.setattr(heads, "_CLASSES", dict(heads._CLASSES))
@@ -212,7 +212,7 @@ def test_grad_cam_explains_one_output_of_the_target(points):
     assert titles == [f"1\n{value:.3g}" for value in of_second.probabilities]
     of_highest = GradCAMDisplay.from_estimator(classifier, IMAGES[:4])
     np.testing.assert_array_equal(of_highest.classes, values.argmax(axis=1))
-    # Unlike before a softmax, the mean of the weights of all outputs says something.
+    # A softmax ignores the mean of the weights of all outputs; these outputs do not.
     model = classifier.model_
     activations, gradients = layer_gradients(model, of_second.layer, IMAGES[:4], np.ones(4, int))
     other = layer_gradients(model, of_second.layer, IMAGES[:4], np.zeros(4, int))[1]

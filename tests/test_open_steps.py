@@ -1,4 +1,4 @@
-"""A kind of one's own in each place that is open: one class, from fit to archive."""
+"""Tests of a user-defined augmentation step, from fit to archive."""
 
 import io
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def registered(monkeypatch):
 
 
 def shares(pixels, varied):
-    """By how much each image was blended with its negative, which all its pixels agree on."""
+    """Share of the negative in each image; it has to be the same in all pixels of an image."""
     pixels = pixels.astype(float)
     found = (varied - pixels) / (255 - 2 * pixels)
     np.testing.assert_allclose(found, found[:, :1, :1, :1] + 0 * found, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Training a head on some images at a time."""
+"""Tests of partial_fit: training a head on some images at a time."""
 
 import pickle
 
@@ -72,7 +72,7 @@ class TestLearning:
         ids=["dropout", "momentum", "views"],
     )
     def test_calls_with_the_same_images_equal_epochs_of_fit(self, rng, changes):
-        # Of fewer images the deviations would not be trusted as those of all.
+        # With fewer images, partial_fit uses other deviations than fit.
         images = striped_images(FEW_IMAGES, rng)
         labels = np.array(CLASSES)[np.arange(FEW_IMAGES) % 3]
         whole = tiny(**changes).fit(images, labels)
@@ -198,7 +198,7 @@ class TestBatches:
 
 
 class TestStatistics:
-    """Features are standardised by all images so far, and the head's scores stay as they are."""
+    """Features are standardised by all images so far, and the scores of the head stay the same."""
 
     def test_mean_and_deviation_equal_those_of_all_images(self, rng):
         images = striped_images(150, rng)
@@ -226,13 +226,13 @@ class TestStatistics:
         images = striped_images(FEW_IMAGES + first, rng)
         labels = np.array(CLASSES)[np.arange(len(images)) % 3]
         classifier = tiny(**changes).partial_fit(images[:first], labels[:first], CLASSES)
-        classifier.set_params(learning_rate=1e-12)  # what jumps is not what is learned
+        classifier.set_params(learning_rate=1e-12)  # only new statistics can change the scores
         before, scale = classifier.decision_function(images), classifier.head_.scale
         classifier.partial_fit(images[first:] // 2, labels[first:])
         ratio = classifier.head_.scale / scale
         assert max(ratio.max(), 1 / ratio.min()) > 1.5
         after = classifier.decision_function(images)
-        if "batch_norm" in changes:  # whose own statistics go on
+        if "batch_norm" in changes:  # its layers update their own statistics
             assert np.isfinite(after).all()
         else:
             np.testing.assert_allclose(after, before, atol=1e-4 * np.abs(before).max())
@@ -326,7 +326,7 @@ class TestWarned:
         with pytest.warns(TransferclfWarning, match=message) as caught:
             classifier = tiny().partial_fit(images, labels, CLASSES)
         assert [issubclass(each.category, TransferclfWarning) for each in caught].count(True) == 1
-        classifier.partial_fit(images[:1], labels[:1])  # which is not the first call
+        classifier.partial_fit(images[:1], labels[:1])  # not the first call
 
     @pytest.mark.filterwarnings("error:the first call of partial_fit got only")
     def test_enough_images_give_no_warning(self, images, labels):

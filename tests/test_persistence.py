@@ -1,4 +1,4 @@
-"""Estimators saved and loaded: the same predictions, and nothing but plain values in the file."""
+"""Tests of saving and loading: the predictions stay the same, and files hold plain values only."""
 
 import functools
 import importlib.metadata
@@ -122,7 +122,7 @@ def fitted_as(case):
     ("case", "include_weights"),
     [
         *((case, False) for case in CASES),
-        # The weights of a frozen network and of layers below a cut; the head makes no difference.
+        # The weights of a frozen network and of layers below a cut are the same for all heads.
         *((case, True) for case in ("linear head", "last layers", "random and frozen")),
     ],
 )
@@ -317,7 +317,7 @@ def test_a_linear_head_loads_without_tensorflow(linear, path):
     assert done.stdout.strip() == "[0, 1, 2] False False", done.stderr
 
 
-# --- networks of one's own
+# --- user-defined networks
 
 
 @pytest.mark.slow
@@ -325,7 +325,7 @@ def test_a_linear_head_loads_without_tensorflow(linear, path):
 def test_load_model_takes_a_user_defined_model(changes, path):
     network = own_network()
     fitted = TransferClassifier(network, random_state=0, **changes).fit(IMAGES, LABELS)
-    rebuilt = own_network()  # whose layers have other names
+    rebuilt = own_network()  # its layers have other names
     loaded = again(fitted, path, backbone=rebuilt)
     assert_same_predictions(loaded, fitted)
     assert loaded.backbone is rebuilt
@@ -371,7 +371,7 @@ def test_a_backbone_that_is_not_needed_is_refused(linear, path):
         again(linear, path, backbone=own_network())
 
 
-# --- weights that are others here
+# --- other weights on this machine
 
 
 def test_other_bundled_weights_are_refused(linear, path, tmp_path, monkeypatch):
@@ -458,7 +458,7 @@ def test_objects_that_json_lacks_are_refused(changes, reason, linear, path):
 
 
 def load_or_copy(fitted):
-    """The same, free to be changed."""
+    """Return a copy of the fitted estimator, which a test can change."""
     copy = TransferClassifier()
     copy.__dict__ = dict(fitted.__dict__)
     return copy
@@ -573,7 +573,7 @@ def test_a_missing_folder_is_named(linear, tmp_path):
 
 
 class Stream(io.RawIOBase):
-    """Bytes that come one after the other, as from a server."""
+    """A stream without seek, like a response of a server."""
 
     def __init__(self, content=b""):
         self.content = io.BytesIO(content)
@@ -655,7 +655,7 @@ def test_file_objects_without_an_archive_raise_an_error(content):
 
 
 def test_archives_work_without_the_metadata_of_packages(linear, path, monkeypatch):
-    """As where the package is run from its sources."""
+    """Save and load when the package runs from its sources."""
 
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)

@@ -1,6 +1,6 @@
-"""Archives that are damaged, foreign or forged: an ArchiveError that says why, and nothing else.
+"""Tests of damaged, foreign and forged archives: each raises an ArchiveError that gives the reason.
 
-All are made of small archives by changing them; a forged one has right digests.
+The tests change small archives. A forged archive has right digests.
 """
 
 import hashlib
@@ -45,14 +45,14 @@ def archive_of(tmp_path_factory, **parameters):
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
-    """A small network from nothing: its archive, and its predictions."""
+    """Archive and predictions of a small network trained from scratch."""
     parameters = {"image_size": 4, "epochs": 1, "preprocessing": "zca", "augmentation": "light"}
     return archive_of(tmp_path_factory, backbone=ConvNet((2,), dense_units=(3,)), **parameters)
 
 
 @pytest.fixture(scope="module")
 def linear(tmp_path_factory):
-    """A linear head on the bundled network, which is loaded without Keras."""
+    """Archive and predictions of a linear head on the bundled network, which needs no Keras."""
     return archive_of(tmp_path_factory, image_size=32)
 
 
@@ -75,7 +75,7 @@ def short(value):
     return str(value)[:40]
 
 
-# --- taking apart, and putting together again
+# --- take archives apart and put them together
 
 
 def members_of(content):
@@ -84,7 +84,7 @@ def members_of(content):
 
 
 def zipped(members, compression=zipfile.ZIP_STORED):
-    """A zip of pairs, or of a dict."""
+    """Return a zip of pairs of names and contents, or of a dict."""
     file = io.BytesIO()
     pairs = members.items() if isinstance(members, dict) else members
     with zipfile.ZipFile(file, "w", compression) as archive:
@@ -94,7 +94,7 @@ def zipped(members, compression=zipfile.ZIP_STORED):
 
 
 def forged(content, change=lambda facts: None, arrays=None):
-    """The archive with other facts or arrays; digests, types and shapes are made to fit."""
+    """Return the archive with other facts or arrays, and with fitting digests, types and shapes."""
     members = members_of(content)
     facts = json.loads(members["model.json"])
     for name, array in (arrays or {}).items():
@@ -143,7 +143,7 @@ def test_the_helper_forged_keeps_the_predictions(scratch, linear, path):
         np.testing.assert_array_equal(load_model(path).predict_proba(IMAGES), expected)
 
 
-# --- no archive at all
+# --- files that are no archives
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_compressed_members_are_refused(linear, path):
 
 
 def with_entry(content, name, **changes):
-    """The zip with other fields for one member in its list at the end."""
+    """Return the zip with other fields of one member in the list at its end."""
     fields = {"flags": (8, "<H"), "method": (10, "<H"), "packed": (20, "<L"), "size": (24, "<L"),
               "start": (42, "<L")}  # fmt: skip
     changed = bytearray(content)
@@ -272,7 +272,7 @@ def test_zip_bombs_are_refused(linear, path):
     deflated = zlib.compress(bytes(2**26), 9)
     tracemalloc.start()
     try:
-        # What would be 64 MB when it is unpacked, once honest and once not.
+        # A member of 64 MB when unpacked, once with its true size and once with a false one.
         bomb = zipped(members | {"head/coef.npy": bytes(2**26)}, zipfile.ZIP_DEFLATED)
         tracemalloc.reset_peak()
         refused(path, bomb, "neither compressed")
@@ -280,7 +280,7 @@ def test_zip_bombs_are_refused(linear, path):
         size = {"packed": len(deflated), "size": 2**26}
         refused(path, with_entry(small, "head/coef.npy", **size, method=8), "neither compressed")
         refused(path, with_entry(content, "head/coef.npy", packed=2**31, size=2**31), "zip bomb")
-        # Many names for the same bytes.
+        # Many members share the same bytes.
         sizes = {"packed": len(content) // 2, "size": len(content) // 2, "start": 0}
         overlapping = with_entry(content, "head/coef.npy", **sizes)
         overlapping = with_entry(overlapping, "head/mean.npy", **sizes)
@@ -320,7 +320,7 @@ def header(shape, dtype="'<f8'", fortran=False):
 
 
 def with_array(content, name, array):
-    """The archive with these bytes in the place of an array, and their digest."""
+    """Return the archive with these bytes and their digest in place of an array."""
     members = members_of(content)
     facts = json.loads(members["model.json"])
     facts["arrays"][name]["sha256"] = hashlib.sha256(array).hexdigest()

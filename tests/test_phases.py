@@ -1,4 +1,4 @@
-"""What fit tells: phases of its history, that it stopped early, what its bars are of."""
+"""Tests of the output of fit: phases of its history, early stopping and titles of its bars."""
 
 import re
 
@@ -61,7 +61,7 @@ class TestPhases:
         assert list(fitted.phases_[0]) == ["part", "unit", "length", "kept", "stopped_early"]
         save_model(fitted, tmp_path / "a.model")
         assert load_model(tmp_path / "a.model").phases_ == fitted.phases_
-        # What older archives lack is told by what they have.
+        # For older archives, the phases are derived from the history.
         parts = [phase["part"] for phase in fitted.phases_]
         told = phases_of(fitted.history_, n_head, parts)
         assert told == tuple(Phase(**phase) for phase in fitted.phases_)
@@ -90,7 +90,7 @@ class TestPhases:
 
 
 class TestStopping:
-    """Labels that cannot be learned, so that the loss on others rises soon."""
+    """The labels cannot be learned, so the validation loss rises soon."""
 
     def stopping(self, **changes):
         rng = np.random.default_rng(1)
@@ -156,7 +156,7 @@ class TestStopping:
 
 
 def titles(text):
-    """What the bars of the output are called."""
+    """Return the titles of the bars in the output."""
     return [found.group(1) for found in re.finditer(r"^(.*): \d+/\d+ .*images/s", text, re.M)]
 
 
@@ -170,7 +170,7 @@ class TestShown:
         assert titles(out) == ["features", *of_views, "features, validation"]
         assert "features, validation: 9 images to compute, 0 known" in out
         fitted.predict(OTHERS)
-        assert titles(capsys.readouterr().out) == []  # all of them are known
+        assert titles(capsys.readouterr().out) == []  # all features are stored
         fitted.predict(255 - OTHERS)
         assert titles(capsys.readouterr().out) == ["features"]
 

@@ -1,4 +1,4 @@
-"""Progress and results are shown on whatever stands for the standard output, or not at all."""
+"""Tests of progress and results on unusual standard outputs: printing never raises."""
 
 import io
 import re
@@ -21,7 +21,7 @@ ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "shift_jis", "utf-8", "utf-1
 
 
 class WriteOnly:
-    """What loggers and test frames put in the place of a file."""
+    """An output that can only write, like those of loggers and test frameworks."""
 
     def __init__(self):
         self.text = ""
@@ -31,7 +31,7 @@ class WriteOnly:
 
 
 class AsciiOnly(WriteOnly):
-    """Does not say which encoding it has."""
+    """An ASCII output that does not name its encoding."""
 
     def write(self, text):
         super().write(text.encode("ascii").decode())
@@ -133,7 +133,7 @@ def test_progress_uses_the_characters_of_the_encoding(encoding, note, is_live, m
         advance(2)
     text = shown(stream)
     if is_live:
-        # The last place may be a part of one, where half of the width is no whole number.
+        # The last character can be a partial block, if half of the width is no whole number.
         filled = "█+[▏▎▍▌▋▊▉]?" if encoding.startswith("utf") else "#+[1-9]?"
         assert re.search(rf"\r *50%\|{filled} *\| 2/4 \[", text)
         assert text.endswith(f", {note}]\n")

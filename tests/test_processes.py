@@ -1,4 +1,4 @@
-"""Searches in several processes: they share the store on disk, and import little."""
+"""Tests of searches in several processes: they share the store on disk and import little."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def tiny(**changes):
 
 
 def run_python(code, *arguments):
-    """Run a script in a new process, and return what it printed as JSON."""
+    """Run a script in a new process, and return its output, read as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,

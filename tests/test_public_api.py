@@ -1,4 +1,4 @@
-"""What the package shows, and what importing it costs."""
+"""Tests of the public names, and of the modules that importing them loads."""
 
 import subprocess
 import sys

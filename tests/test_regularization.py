@@ -1,4 +1,4 @@
-"""The penalty chosen by the data: good, cheap, and the same whatever the order of the samples."""
+"""Tests of the penalty chosen by cross-validation: quality, cost, and independence of order."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def chosen(features, labels, weights=None, **options):
 
 
 def path(monkeypatch, *args, **options):
-    """The losses that decide: they tell more than the choice does."""
+    """Return the choice and the losses that decide it."""
     losses = []
     scores = regularization.Fold.scores
 
@@ -137,11 +137,11 @@ def test_many_samples_are_not_all_held_out(monkeypatch):
     monkeypatch.setattr(regularization, "ENOUGH_HELD_OUT", 20)
     features, labels = problem(6)
     folds = regularization._folds(samples_of(features, labels), Classes.numbered(3))
-    assert len(folds) == 2  # of 12 samples each
+    assert len(folds) == 2  # 12 samples each
     assert chosen(features, labels) in CANDIDATES
 
 
-# The same whatever the order
+# Independence of the order of samples
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_groups_stay_together_and_merge_if_they_share_a_sample():
 
 def test_views_of_one_image_are_in_one_fold():
     rng = np.random.default_rng(14)
-    images = rng.normal(size=(20, 100))  # noise: nothing to be learned
+    images = rng.normal(size=(20, 100))  # noise: labels cannot be learned
     views = np.repeat(images, 5, axis=0) + 0.01 * rng.normal(size=(100, 100))
     labels = np.repeat(np.arange(20) % 2, 5)
     groups = np.repeat(np.arange(20), 5)
@@ -283,13 +283,13 @@ def test_a_single_group_gives_the_default():
 
 def test_a_tie_goes_to_the_stronger_penalty():
     features = np.ones((20, 3)) + np.eye(20, 3) * 0
-    features[::2, 0] = np.nextafter(1.0, 2.0)  # two distinct rows that say nothing
+    features[::2, 0] = np.nextafter(1.0, 2.0)  # two distinct rows without information
     labels = np.arange(20) // 10
     assert chosen(features, labels) == CANDIDATES[-1]
 
 
 def test_constant_huge_and_tiny_features_keep_the_choice():
-    # Many, as other numbers are dealt to other folds.
+    # Many samples, as changed features are dealt to other folds.
     features, labels = problem(17, n=600, distance=0.5)
     expected = chosen(features, labels)
     scaled = features.astype(float) * np.array([1e8, 1e-8, 1, 1, 1, 1, 1, 1])

@@ -1,4 +1,4 @@
-"""What is planted among images is found, and hard cases do not stop the audit."""
+"""Tests of audit: it finds planted faults, and hard cases do not stop it."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ from transferclf.reports.tables import rows_of
 
 
 def drawn(n, rng):
-    """Pictures of a few large blots each, in many colours."""
+    """Return pictures of a few large blots each, in many colours."""
     images = []
     for _ in range(n):
         small = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
@@ -33,7 +33,7 @@ def drawn(n, rng):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """40 files: some copied, some nearly, one copy into the other split, one not an image."""
+    """40 files with copies, near copies, a copy in the other split, and a file that is no image."""
     folder = tmp_path_factory.mktemp("planted")
     pictures = drawn(40, np.random.default_rng(0))
     pictures[21] = pictures[20].crop((2, 1, 63, 47))
@@ -192,16 +192,16 @@ def test_copies_with_wrong_labels_are_suspected(rng):
 def test_suspects_equal_an_example_worked_out_by_hand():
     probabilities = np.array([
         [0.9, 0.1, 0.0],  # labelled 0
-        [0.6, 0.4, 0.0],  # 0: 1 is as probable as usual, but less than the label
-        [0.2, 0.7, 0.1],  # 0: 1 is more probable than usual, and than the label
-        [0.3, 0.1, 0.6],  # 0: 2 is as probable as it is on average: just so
-        [0.2, 0.3, 0.5],  # 0: 2 is more probable than the label, but less than usual
+        [0.6, 0.4, 0.0],  # 0: 1 has its average probability, but less than the label
+        [0.2, 0.7, 0.1],  # 0: 1 exceeds its average and the label
+        [0.3, 0.1, 0.6],  # 0: 2 equals its average, which is enough
+        [0.2, 0.3, 0.5],  # 0: 2 exceeds the label, but not its average
         [0.4, 0.6, 0.0],  # 1
-        [0.5, 0.2, 0.3],  # 1: 0 is more probable than usual, and than the label
+        [0.5, 0.2, 0.3],  # 1: 0 exceeds its average and the label
         [0.2, 0.2, 0.6],  # 2
     ])  # fmt: skip
     labels = np.array([0, 0, 0, 0, 0, 1, 1, 2])
-    # The labels' own probabilities are 0.44 for 0, 0.4 for 1 and 0.6 for 2 on average.
+    # The average probability of the own label is 0.44 for 0, 0.4 for 1 and 0.6 for 2.
     expected = [False, False, True, True, False, False, True, False]
     assert suspects(probabilities, labels).tolist() == expected
 
@@ -224,7 +224,7 @@ def test_suspects_follow_the_definition_of_confident_learning(n_classes):
 
 def test_classes_without_labels_do_not_count():
     rng = np.random.default_rng(0)
-    labels = np.r_[np.zeros(20, int), np.full(30, 3)]  # 1 and 2 are in no label
+    labels = np.r_[np.zeros(20, int), np.full(30, 3)]  # no sample has label 1 or 2
     probabilities = rng.dirichlet([1, 0.2, 0.2, 1], 50)
     of_known = probabilities[:, [0, 3]] / probabilities[:, [0, 3]].sum(axis=1, keepdims=True)
     expected = suspects(of_known, labels // 3)
@@ -291,7 +291,7 @@ def test_missing_files_and_other_objects_are_named(tmp_path, rng):
 
 @pytest.fixture
 def paths(tmp_path, rng):
-    """Twelve files, of which the first five are cut short."""
+    """Twelve files; the first five are truncated."""
     paths = [str(tmp_path / f"{number}.png") for number in range(12)]
     for number, image in enumerate(drawn(12, rng)):
         Image.fromarray(np.asarray(image)).save(paths[number])
@@ -362,7 +362,7 @@ def test_rows_are_images_for_an_extractor_with_an_image_shape():
     extractor = CNNFeatureExtractor(image_shape=(8, 8), pixel_range=(0, 16), image_size=32)
     found = audit(rows, extractor=extractor)
     assert [row["index"] for row in rows_of(found.exact_duplicates)] == [0, 2]
-    assert not hasattr(extractor, "n_features_out_")  # a clone is fitted
+    assert not hasattr(extractor, "n_features_out_")  # audit fits a clone
 
 
 def test_hostile_names_stay_on_one_line(tmp_path, rng):
@@ -424,7 +424,7 @@ def test_the_size_of_blocks_does_not_change_the_result(block, rng, monkeypatch):
 
 @pytest.mark.realdata
 def test_photographs_with_planted_faults(data, tmp_path):
-    """A sample of sports10, with 5 % of the labels swapped, and changed copies in another split."""
+    """Audit a sample of sports10 with 5 % swapped labels and changed copies in another split."""
     sports = load_image_folder(data / "sports10", split="train")
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(len(sports.data), 700, replace=False))

@@ -1,4 +1,4 @@
-"""What audit says of class names, of splits, of shapes, and while it works."""
+"""Tests of audit: class names, splits, shapes, progress and time."""
 
 import time
 import unicodedata
@@ -177,7 +177,7 @@ def test_the_shape_of_a_photograph_respects_its_orientation(rng, tmp_path):
     np.testing.assert_allclose(found.seen, [1 / 9, 1])
     (row,) = rows_of(found.cropped)
     assert (row["width"], row["height"]) == (32, 96)
-    assert [row["width"] for row in rows_of(found.sizes)] == [96]  # as they are in the files
+    assert [row["width"] for row in rows_of(found.sizes)] == [96]  # the sizes in the files
 
 
 def test_unreadable_images_have_no_visible_share(tmp_path, rng):
@@ -230,7 +230,7 @@ def test_held_out_probabilities_equal_those_of_optimal_heads(rng):
     np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-6)
     for fold in range(5):
         out = fold_of == fold
-        # All images of a set weigh as much against the penalty as four fifths of them do.
+        # The penalty against the sum of the losses is that of all 300 images.
         options = {"l2": 0.1 * 300 / 240, "sample_weight": np.ones(240)}
         head = fit_linear(features[~out], labels[~out], Classes.numbered(4), **options)
         np.testing.assert_allclose(said[out], probabilities(head, features[out]), atol=0.03)
@@ -269,7 +269,7 @@ def test_the_penalty_is_chosen_on_a_stratified_part(rng, monkeypatch):
     assert size == 100
     np.testing.assert_allclose(shares, np.bincount(labels) / 4, atol=1)
     assert set(its_groups) < set(groups.tolist())
-    # The sum over all images weighs as much against the penalty as that over the part.
+    # The penalty against the sum of the losses is that of the part.
     assert fitted == [0.5 * 100 / 400]
 
 

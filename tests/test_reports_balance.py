@@ -1,4 +1,4 @@
-"""ClassBalanceDisplay: bars that are the counts."""
+"""Tests of ClassBalanceDisplay: its bars show the counts."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Which differences hold up: by hand, and by how often none is taken for one."""
+"""Tests of compare: values by hand, and the rate of false discoveries."""
 
 import math
 import sys
@@ -48,7 +48,7 @@ def test_a_comparison_equals_one_by_hand():
 
 
 def null_differences(rng, n=120, k=5, repeats=600):
-    """Fold by fold, two nearest-mean classifiers on different measurements of equal quality."""
+    """Differences per fold of two nearest-mean classifiers on features of equal quality."""
     differences = np.empty((repeats, k))
     for repeat in range(repeats):
         y = np.arange(n) % 2
@@ -69,9 +69,9 @@ def null_differences(rng, n=120, k=5, repeats=600):
 def test_where_there_is_no_difference_few_are_found():
     differences = null_differences(np.random.default_rng(0))
     corrected = np.array([corrected_t_test(d, 96, 24)[0] for d in differences])
-    # 5 % plus three deviations of a share of 600.
+    # 5 % plus three standard deviations of a share of 600.
     assert np.mean(corrected <= 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 600)
-    assert np.mean(corrected <= 0.3) > 0.05  # it is not that nothing is ever found
+    assert np.mean(corrected <= 0.3) > 0.05  # the test finds some differences
     plain = np.array([ttest_rel(d, np.zeros(5)).pvalue for d in differences if np.ptp(d) > 0])
     assert np.mean(plain <= 0.05) > np.mean(corrected <= 0.05)
 
@@ -168,7 +168,7 @@ def test_the_table_of_real_runs(tmp_path, monkeypatch):
     )
     with pytest.raises(InvalidParameterError, match="two folds"):
         compare(one)
-    assert compare(rows_of(results)).equals(compare(results))  # a list of dicts will do
+    assert compare(rows_of(results)).equals(compare(results))  # a list of dicts is accepted
     assert list(compare(results)) == [
         "first", "second", "difference", "low", "high", "p", "p_holm", "holds",
     ]  # fmt: skip

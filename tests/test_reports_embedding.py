@@ -1,4 +1,4 @@
-"""EmbeddingDisplay: the features that are drawn, where, and how classes are told apart."""
+"""Tests of EmbeddingDisplay: features, positions, and the look of classes."""
 
 import matplotlib as mpl
 import numpy as np
@@ -38,7 +38,7 @@ def images():
 
 @pytest.fixture
 def clusters(rng):
-    """Thirty far apart groups of three points in ten dimensions."""
+    """Thirty distant groups of three points in ten dimensions."""
     centres = rng.normal(size=(30, 10)) * 30
     return np.repeat(centres, 3, axis=0) + rng.normal(size=(90, 10)), np.repeat(np.arange(30), 3)
 
@@ -47,7 +47,7 @@ def offsets(display, label):
     return np.asarray(display.scatters_[label].get_offsets())
 
 
-# Which features ------------------------------------------------------------------------------
+# Features -------------------------------------------------------------------------------------
 
 
 def test_features_of_a_classifier_come_from_the_store(images, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_pipeline_shows_the_input_of_its_last_step(images):
         EmbeddingDisplay.from_estimator(pipeline[-1], X, y)
 
 
-# Where ---------------------------------------------------------------------------------------
+# Positions ------------------------------------------------------------------------------------
 
 
 def test_tsne_keeps_neighbours_and_depends_on_the_seed(clusters):
@@ -148,7 +148,7 @@ def test_pca_shows_the_explained_variance():
     assert display.ax_.get_ylabel() == "component 2 (10%)"
 
 
-# How -----------------------------------------------------------------------------------------
+# Look -----------------------------------------------------------------------------------------
 
 
 def test_thirty_classes_can_be_told_apart_and_the_legend_is_beside_the_data(clusters):

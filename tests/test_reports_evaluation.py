@@ -1,4 +1,4 @@
-"""evaluate: the measures are those of scikit-learn, whatever is missing."""
+"""Tests of evaluate: its measures equal those of scikit-learn, also with missing classes."""
 
 import json
 
@@ -45,7 +45,7 @@ def iris():
 
 
 class Constant(ClassifierMixin, BaseEstimator):
-    """Says the first class; has neither probabilities nor scores."""
+    """A classifier of the first class, without probabilities and scores."""
 
     def fit(self, X, y):
         self.classes_ = np.unique(y)
@@ -56,7 +56,7 @@ class Constant(ClassifierMixin, BaseEstimator):
 
 
 class Claims(Constant):
-    """Gives these probabilities."""
+    """A classifier with fixed probabilities."""
 
     def __init__(self, proba=None):
         self.proba = proba
@@ -136,15 +136,15 @@ def test_two_classes_can_have_any_labels(labels, rng):
 
 
 def test_the_calibration_error_equals_one_by_hand():
-    # Two bins: confidence 0.55 and right once in two, confidence 0.95 and right always.
+    # Two bins: confidence 0.55 with half of the answers right, confidence 0.95 with all right.
     y_proba = [[0.55, 0.45], [0.45, 0.55], [0.95, 0.05], [0.05, 0.95]]
     found = Evaluation.from_predictions([0, 0, 0, 1], y_proba=y_proba)
     assert found.calibration_error == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
 
 
 def test_bins_of_the_calibration_error_include_their_upper_edge():
-    # 0.6 is the upper edge of the ninth of 15 bins, so that 0.61 is in another: in one bin their
-    # distances to the accuracy would cancel each other.
+    # 0.6 is the upper edge of the ninth of 15 bins, so 0.61 is in another bin. In one bin, their
+    # distances to the accuracy would cancel.
     y_proba = [[0.6, 0.4], [0.61, 0.39]]
     found = Evaluation.from_predictions([0, 1], y_proba=y_proba)
     assert found.calibration_error == pytest.approx((0.4 + 0.61) / 2)
@@ -170,7 +170,7 @@ def test_the_first_of_equally_probable_classes_is_predicted():
     assert found.accuracy == found.top_k[1] == pytest.approx(1 / 3)
 
 
-# What is missing -----------------------------------------------------------------------------
+# Missing classes and scores -------------------------------------------------------------------
 
 
 def test_classes_can_be_missing_from_y(y_true, y_proba):
@@ -358,7 +358,7 @@ def test_inconsistent_predictions_raise_an_error():
         Evaluation.from_predictions([0, 1], [0, 1], y_score=[[np.nan, 1], [0, 1]])
 
 
-# What it is told as --------------------------------------------------------------------------
+# Forms of the result --------------------------------------------------------------------------
 
 
 def test_columns_can_be_in_any_order(y_true, y_proba):

@@ -1,4 +1,4 @@
-"""Named runs: nothing is done twice, nothing is mixed, nothing is lost."""
+"""Tests of run_experiments: it repeats, mixes and loses no results."""
 
 import json
 import os
@@ -37,7 +37,7 @@ SCRIPT = Path(experiment_helpers.__file__)
 
 
 class Counted(GaussianNB):
-    """Counts its fits, and fails or is interrupted where it is told to."""
+    """A classifier that counts its fits, and fails or is interrupted at a chosen one."""
 
     fits = 0
     fails = None
@@ -172,7 +172,7 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path):
         in json.loads(Path(bad["folder"], "error.json").read_text())["traceback"]
     )
     again = run_experiments(runs, X, Y, cv=3, directory=tmp_path)
-    assert Counted.fits == 4  # the first fold was kept
+    assert Counted.fits == 4  # the first fold was stored
     assert row_of(again, "bad")["error"] == ""
     assert without_seconds(load_experiments(tmp_path)) == without_seconds(again)
 
@@ -208,15 +208,15 @@ def test_killed_again_and_again_it_ends_with_the_same_table(tmp_path, undisturbe
     assert hanging.stdout.readline() == "hanging\n", finished(hanging)
     hanging.kill()
     hanging.communicate()
-    # Two files say what the runs are; the next is the second fold, whose fit is lost.
+    # The first two files describe the runs. The third is the second fold, whose fit is lost.
     assert finished(child(directory, log, "replace:3"))[0] == -9
-    # Here the fold is in place, and only the process is lost.
+    # Here the fold is stored, and only the process is lost.
     assert finished(child(directory, log, "replaced:4"))[0] == -9
     assert finished(child(directory, log)) == (0, "")
     assert without_seconds(load_experiments(directory)) == undisturbed
     begun = log.read_text().splitlines()
     assert len(set(begun)) == 6
-    assert len(begun) == 6 + 2  # one killed while it was fitted, one before it was kept
+    assert len(begun) == 6 + 2  # one killed during its fit, one before it was stored
 
 
 @pytest.mark.slow
@@ -300,7 +300,7 @@ def test_wrong_arguments_raise_an_error_before_any_work(tmp_path, arguments, mes
 
 
 class Halves(KFold):
-    """Folds of a splitter that wants numbers, whatever the labels are."""
+    """A splitter that requires an X of numbers."""
 
     def split(self, X, y=None, groups=None):
         assert np.asarray(X, dtype=float).shape == (150, 1)
@@ -338,7 +338,7 @@ def test_a_class_can_be_missing_from_a_training_fold(tmp_path):
 
 
 class Unseen:
-    """Equal to nothing that can be told."""
+    """An object that cannot be pickled, so it has no digest."""
 
     def __reduce_ex__(self, protocol):
         raise TypeError("not to be pickled")

@@ -1,4 +1,4 @@
-"""What all displays share: late imports, names that stay text, colours and markers."""
+"""Tests of the parts of all displays: late imports, names as text, colours and markers."""
 
 import itertools
 import subprocess

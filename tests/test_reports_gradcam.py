@@ -1,4 +1,4 @@
-"""Grad-CAM: right where the answer is known, hot where the deciding thing is."""
+"""Tests of Grad-CAM: known maps are exact, and the heat is at the deciding object."""
 
 import keras
 import matplotlib
@@ -29,7 +29,7 @@ def _closed_figures():
 
 
 def pointwise_network():
-    """Two 1 x 1 convolutions with fixed weights, so that all can be computed pixel by pixel."""
+    """Return two 1 x 1 convolutions with fixed weights, which are easy to compute by hand."""
     rng = np.random.default_rng(1)
     inputs = keras.Input((4, 5, 3))
     first = keras.layers.Conv2D(3, 1, activation="relu", name="first")
@@ -41,7 +41,7 @@ def pointwise_network():
 
 
 class ByHand:
-    """The activations and gradients of `pointwise_network` and a head, in NumPy."""
+    """Activations and gradients of `pointwise_network` and a head, in NumPy."""
 
     def __init__(self, model, classifier, pixels):
         (kernel1, bias1), (kernel2, bias2) = (
@@ -53,7 +53,7 @@ class ByHand:
         self.second = np.maximum(self.first @ kernel2 + bias2, 0)
 
     def slopes(self, label):
-        """Of the score with respect to pooled features, (n, d)."""
+        """Gradient of the score with respect to the pooled features, shape (n, d)."""
         head = self.classifier.head_
         *hidden, kernel, _ = head.weights
         kernel = kernel - kernel.mean(axis=1, keepdims=True)
@@ -103,7 +103,7 @@ def test_maps_equal_those_computed_by_hand(head, rng):
             expected = by_hand.heatmaps(label, options["pooling"], layer)
             np.testing.assert_allclose(display.heatmaps, expected, atol=1e-4)
             seen.append(expected)
-    assert 0 < np.mean(seen) < 1  # neither all cold nor all hot
+    assert 0 < np.mean(seen) < 1  # some pixels are cold and some are hot
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "linear"])
@@ -116,7 +116,7 @@ def test_the_gradient_starts_at_the_score_before_the_last_activation(activation,
     classes = np.arange(11) % 3
     activations, gradients = layer_gradients(model, "conv", pixels, classes)
     kernel, _ = model.get_layer("out").get_weights()
-    if activation == "softmax":  # a softmax does not change with the mean of the scores
+    if activation == "softmax":  # a softmax ignores the mean of the scores
         kernel = kernel - kernel.mean(axis=1, keepdims=True)
     expected = np.broadcast_to(kernel.T[classes][:, None, None] / 4, (11, 2, 2, 2))
     assert_rows_agree(gradients, expected)
@@ -125,7 +125,7 @@ def test_the_gradient_starts_at_the_score_before_the_last_activation(activation,
 
 
 def test_the_gradient_follows_paths_through_the_layer_only():
-    """Of a skip connection, the gradient is that of the branch alone."""
+    """At a skip connection, the gradient of a branch layer is that of the branch alone."""
     inputs = keras.Input((2, 2, 1))
     ones = {"kernel_initializer": "ones", "use_bias": False}
     first = keras.layers.Conv2D(1, 1, name="first", **ones)(inputs)
@@ -166,7 +166,7 @@ def test_layers_after_a_convolution_have_a_map():
 
 
 def squares(n_images, rng):
-    """Noise; a bright square somewhere in every second image is all that tells it is of class 1."""
+    """Return noise images; those of class 1, every second one, have a bright square somewhere."""
     X = rng.integers(0, 120, (n_images, SIDE, SIDE, 3)).astype(np.uint8)
     y = np.arange(n_images) % 2
     corners = rng.integers(0, SIDE - SQUARE, (n_images, 2))
@@ -203,7 +203,7 @@ def frozen(drawn):
 
 
 def heat_near_and_far(heatmaps, corners):
-    """Mean heat around each square, within half its side, and elsewhere."""
+    """Mean heat within half a side around each square, and mean heat elsewhere."""
     near, far = [], []
     for heat, (top, left) in zip(heatmaps, corners, strict=True):
         large = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.BILINEAR)
@@ -282,7 +282,7 @@ def test_the_map_lies_over_the_whole_image(frozen, drawn):
 def test_thirty_images_make_a_grid(frozen, drawn):
     display = GradCAMDisplay.from_estimator(frozen, drawn[0][:30])
     assert len(display.axes_) == len(display.heatmaps) == 30
-    # And the colour bar.
+    # One more for the colour bar.
     assert len(display.figure_.axes) == 31
     assert {axis.get_subplotspec().get_gridspec().ncols for axis in display.axes_} == {5}
 

@@ -1,4 +1,4 @@
-"""ImageGridDisplay: which images are shown, in which order, and what is written over them."""
+"""Tests of ImageGridDisplay: choice of images, their order and their titles."""
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +19,7 @@ from transferclf.reports.displays.figures import COLOURS
 
 mpl.use("Agg")
 
-# Six images of three classes, wrong at 1, 2, 4 and 5.
+# Six images of three classes; the predictions are wrong at 1, 2, 4 and 5.
 TRUE = np.array(["a", "a", "b", "b", "c", "c"])
 PROBA = np.array(
     [
@@ -41,12 +41,12 @@ def _no_figures_left():
 
 @pytest.fixture
 def images():
-    """Six images of different sizes, each of one gray that says which it is."""
+    """Six images of different sizes, whose gray is their number."""
     return [np.full((8 + n, 20 - n, 3), 40 * n, np.uint8) for n in range(6)]
 
 
 def drawn(display):
-    """The number of each image, by its gray."""
+    """Return the number of each image drawn, read from its gray."""
     return [int(axes.images[0].get_array()[0, 0, 0]) // 40 for axes in display.axes_]
 
 
@@ -128,7 +128,7 @@ def test_a_transfer_classifier_and_a_pipeline_are_shown():
         margins = np.abs(estimator.predict_proba(X) @ [1, -1])
         assert display.indices_.tolist() == np.argsort(margins, kind="stable")[:3].tolist()
         shown = display.axes_[0].images[0].get_array()
-        expected = np.rint(X[display.indices_[0]] * 255)  # from 0 to 1, as the fit decided
+        expected = np.rint(X[display.indices_[0]] * 255)  # fit found a range from 0 to 1
         np.testing.assert_array_equal(shown, np.repeat(expected[..., None], 3, axis=2))
 
 

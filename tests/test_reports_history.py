@@ -1,4 +1,4 @@
-"""TrainingHistoryDisplay: lines, the boundary between phases, and many runs in one figure."""
+"""Tests of TrainingHistoryDisplay: lines, the boundary of phases, and figures of many runs."""
 
 import matplotlib as mpl
 import numpy as np
@@ -44,7 +44,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def fine_tuned(images):
-    """A head by L-BFGS, then three epochs of the last convolution."""
+    """A classifier with a head by L-BFGS and three epochs of the last convolution."""
     classifier = TransferClassifier(
         small_backbone(),
         l2=1e-2,
@@ -97,7 +97,7 @@ def test_iterations_and_epochs_have_panels_of_their_own(fine_tuned, images):
             assert of_epochs.axes is display.axes_[first + 1]
             assert of_head.get_color() == of_epochs.get_color()
             assert of_head.is_dashed() == of_epochs.is_dashed() == entry.startswith("val_")
-        # Both have as much room, and one scale of values.
+        # Both panels have the same size and the same scale.
         display.figure_.draw_without_rendering()
         for first in (0, 2):
             head, epochs = display.axes_[first : first + 2]

@@ -1,4 +1,4 @@
-"""The page about a classifier: what is on it, that it is whole, and that nothing in it acts."""
+"""Tests of the page about a classifier: its content, its completeness, and no active content."""
 
 import base64
 import http.server
@@ -49,7 +49,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Outline(HTMLParser):
-    """Which elements there are, with their attributes and texts, and whether all are closed."""
+    """Collect the elements of a page with their attributes and texts; check that all are closed."""
 
     def __init__(self, html):
         super().__init__()
@@ -96,7 +96,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def hostile(digits, tmp_path_factory):
-    """A page about files and classes whose names are all that names should not be."""
+    """A page about files and classes with hostile names."""
     images, labels = digits
     chosen = np.flatnonzero(labels < len(HOSTILE))[:120]
     folder = tmp_path_factory.mktemp("x' onload='<b>&amp;")
@@ -242,7 +242,7 @@ def test_images_are_predicted_once(digits, tmp_path, monkeypatch):
     )
     written(tmp_path, classifier, X[60:80], y[60:80], n_images=3)
     assert sum(seen) == 20
-    assert pyplot.get_fignums() == before  # figures are closed
+    assert pyplot.get_fignums() == before  # report closes its figures
 
 
 def test_a_network_from_scratch_and_two_classes(rng, tmp_path):
@@ -339,7 +339,7 @@ def test_no_template_turns_escaping_off():
         assert not re.search(r"\|\s*safe\b|Markup|autoescape false|__html__|xmlattr|tojson", text)
     for template in TEMPLATES:
         text = template.read_text("utf-8")
-        # A value of an attribute ends at a quote, which is escaped, only between quotes.
+        # Escaping protects the value of an attribute only if it is in quotes.
         assert not re.search(r"=\s*\{\{", text), template
         for tag in re.findall(r"<script|<iframe|\son\w+=", text):
             raise AssertionError(f"{tag} in {template}")
@@ -349,7 +349,7 @@ ATTACK = "</td>\"'><img src=x onerror=alert(1)>&lt;{{ 7 * 7 }}"
 
 
 class Hostile(dict):
-    """Has an attack for every value that a template asks for, and for all below it."""
+    """A dict with an attack for every key, as values of a template."""
 
     def __missing__(self, name):
         return ATTACK
@@ -405,7 +405,7 @@ def test_pictures_of_a_page_are_small():
     assert Image.open(io.BytesIO(content)).size == (20, 5)
 
 
-# What a page is asked from outside of it, in a frame of the width of a phone or a desktop.
+# A script outside the page measures it in a frame as wide as a phone or a desktop.
 MEASURES = """
 const frame = document.createElement("iframe");
 frame.style = "height:900px; border:0; width:" + location.pathname.split("/").pop() + "px";
@@ -444,7 +444,7 @@ document.body.append(frame);
 
 @pytest.fixture(scope="module")
 def site(hostile):
-    """The page on a server that knows nothing else, and notes what it is asked for."""
+    """Serve the page and a frame around it; yield the port and the list of requested paths."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -471,7 +471,7 @@ def site(hostile):
 
 
 def browsed(address, folder, *options):
-    """What a browser makes of an address, as HTML."""
+    """Return the HTML of an address after a browser has run it."""
     finished = subprocess.run(
         [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
@@ -496,7 +496,7 @@ def test_a_browser_runs_no_code_and_cuts_no_text(width, site, outline, tmp_path)
     assert found["overflow"] <= 0
     assert found["beyond"] == 0
     assert found["images"] == found["decoded"] == found["described"] == len(outline.all("img"))
-    # Tables that are too wide scroll by themselves, and their names of rows stay in sight.
+    # Wide tables scroll by themselves, and the names of their rows stay visible.
     assert len(found["tables"]) >= 4
     for table_ in found["tables"]:
         assert table_["lastIsSeen"], table_
@@ -505,7 +505,7 @@ def test_a_browser_runs_no_code_and_cuts_no_text(width, site, outline, tmp_path)
             assert table_["hidden"] <= 0, table_
     assert found["scripts"] == 0
     assert found["title"] == "<b>Digits</b> & 'more'"
-    # Not even the icon that browsers ask for by themselves came from the page.
+    # The page requests nothing; the browser itself requests the icon.
     assert set(asked) <= {f"/frame/{width}", "/page", "/favicon.ico"}
     assert "/page" in asked
 
@@ -516,7 +516,7 @@ def test_a_browser_requests_nothing_for_the_file(hostile, tmp_path):
     html = browsed(hostile.as_uri(), tmp_path / "profile", f"--log-net-log={log}")
     assert "<title>&lt;b&gt;Digits&lt;/b&gt; &amp; 'more'</title>" in html
     hosts = set(re.findall(r'"url":"https?://([^/"]+)', log.read_text()))
-    # What the browser wants for itself, whatever it shows.
+    # The browser sends some requests of its own for every page.
     assert [host for host in hosts if not re.search(r"\b(google|gstatic|googleapis)\b", host)] == []
 
 

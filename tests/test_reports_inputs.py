@@ -1,4 +1,4 @@
-"""What a network gets of each photograph, beside the photograph."""
+"""Tests of NetworkInputDisplay: each photograph beside the input of the network."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Parameters by value: equal ones are told alike, in every process, and others are not."""
+"""Tests of digests of parameters: equal values have equal digests in every process."""
 
 import functools
 import operator
@@ -215,7 +215,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_user_defined_functions_are_refused(name):
-    # A function is pickled by its name, which says nothing of its code and of what that reads.
+    # Pickle stores only the name of a function, which does not identify its code and its data.
     with pytest.raises(InvalidParameterError, match=r"^run 'a': .*may change under its name"):
         described(REFUSED[name])
     model = make_pipeline(FunctionTransformer(REFUSED[name]), SVC())
@@ -227,7 +227,7 @@ def test_user_defined_functions_are_refused(name):
 
 
 class Head(BaseEstimator):
-    """What stands in the place of a function."""
+    """A callable object with parameters, which can replace a function."""
 
     def __init__(self, factor=2):
         self.factor = factor

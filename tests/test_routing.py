@@ -1,4 +1,4 @@
-"""Metadata routing, names of features, tables out, tags and diagrams: scikit-learn's fine print."""
+"""Tests of metadata routing, feature names, output tables, tags and diagrams of scikit-learn."""
 
 import ast
 import re
@@ -53,7 +53,7 @@ def _routing():
 
 @pytest.fixture
 def wrong():
-    """Labels of which some are wrong, and weights that leave these out."""
+    """Labels, some of them wrong, and weights of zero for the wrong ones."""
     labels, weights = CLASS.copy(), np.ones(N)
     labels[:6], weights[:6] = (labels[:6] + 1) % 3, 0
     return labels, weights
@@ -80,7 +80,7 @@ class TestRouting:
         )
         folds = StratifiedKFold(2)
         result = cross_validate(classifier, X, labels, cv=folds, params={"sample_weight": weights})
-        assert result["test_score"].tolist() == [1, 1]  # what is wrong counts nothing
+        assert result["test_score"].tolist() == [1, 1]  # wrong labels have no weight
         search = GridSearchCV(classifier, {"l2": [0.01, 0.1]}, cv=folds)
         search.fit(X, labels, sample_weight=weights)
         assert search.best_score_ == 1
@@ -136,7 +136,7 @@ def test_prefixes_pass_weights_without_routing(X, wrong):
     np.testing.assert_array_equal(search.predict_proba(X), expected)
 
 
-# Methods that are there or not -------------------------------------------------------------------
+# Methods that depend on parameters ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_features_of_layers_are_named_by_layer(images):
     assert names[len(stem)] == "tiny_top_relu_max_0"
     one = features(layer="stem_relu", pooling="max").fit(images)
     assert one.get_feature_names_out().tolist() == stem
-    # Where they come from has no say in their names.
+    # Names of input features do not change the names.
     assert both.get_feature_names_out(["ignored"]).tolist() == names.tolist()
 
 
@@ -279,7 +279,7 @@ def test_negative_pixels_need_a_pixel_range(pixel_range, is_positive, images):
 
 @pytest.fixture
 def page(monkeypatch):
-    """The address of the documentation, as an installed package gives it."""
+    """Set the address of the documentation in the metadata of the package; return it."""
     about = Message()
     about["Project-URL"] = "Source, https://example.org/source"
     about["Project-URL"] = "Documentation, https://example.org/manual/"
@@ -310,7 +310,7 @@ def test_diagrams_show_whether_it_is_fitted(images):
     assert "Not fitted" not in tiny().fit(images, CLASS)._repr_html_()
 
 
-# What belongs to scikit-learn alone --------------------------------------------------------------
+# Private names of scikit-learn -------------------------------------------------------------------
 
 
 ROOT = Path(transferclf.__file__).parent
@@ -318,7 +318,7 @@ PRIVATE = re.compile(r"(^|\.)_(?!_)")
 
 
 def names_from_sklearn(tree):
-    """Full names of all that a module imports from scikit-learn, wherever it does."""
+    """Full names of all imports of a module from scikit-learn, at any place in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("sklearn"))

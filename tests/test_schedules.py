@@ -1,4 +1,4 @@
-"""Learning rates of a phase: where they begin, how they fall, and that they are those of Keras."""
+"""Tests of the learning rates of a phase: their start, their decay, and their equality to Keras."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ OF_KERAS = [
 
 
 class Steps(schedules.LearningRateSchedule):
-    """A schedule as users write them: it branches on the step."""
+    """A user-defined schedule, which branches on the step."""
 
     def __init__(self, *values):
         self.values = values

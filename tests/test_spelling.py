@@ -1,4 +1,4 @@
-"""Names are compared as a reader sees them."""
+"""Tests of the comparison of names by their look."""
 
 import unicodedata
 
@@ -25,7 +25,7 @@ names = st.text("abcxyzäéñøß熊ABCXYZÅ0123-_.'", min_size=1, max_size=12)
 
 
 def put(text, position, addition):
-    """Insert between letters, where NFC has no letter of two characters."""
+    """Insert a text at a position where NFC does not combine two characters."""
     letters = unicodedata.normalize("NFC", text)
     position %= len(letters) + 1
     return letters[:position] + addition + letters[position:]

@@ -1,4 +1,4 @@
-"""The feature store: what holds in memory and on disk alike, and what the parameter cache means."""
+"""Tests of the feature store in memory and on disk, and of the parameter cache."""
 
 import copy
 import os
@@ -102,7 +102,7 @@ def test_there_is_one_shared_store():
 
 @pytest.fixture(params=["memory", "disk"])
 def store_of(request, tmp_path):
-    """Make a store in memory or on disk."""
+    """Return a function that makes a store in memory or on disk."""
     path = None if request.param == "memory" else tmp_path / "store"
     return lambda **settings: FeatureStore(path, **settings)
 

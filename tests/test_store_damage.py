@@ -1,6 +1,6 @@
-"""Damage to a store's files costs speed and one warning, never a result and never the process.
+"""Tests of damaged files of a store: they cost time and one warning, but no result and no crash.
 
-All of this runs in the process of the tests: a crash would be seen.
+All tests run in this process, so a crash would be seen.
 """
 
 import os
@@ -14,12 +14,12 @@ from store_helpers import FOLDER, assert_right, entries, keys, segment_files, wa
 from transferclf.exceptions import TransferclfWarning
 from transferclf.features import FeatureStore, disk, segments
 
-SMALL = 40  # features, so that headers and rows are a good part of the file
+SMALL = 40  # features, so headers and rows both take a good part of the file
 COUNT = 30
 
 
 def written(path):
-    """Put known entries in three batches; return the one file they went to."""
+    """Put known entries in three batches; return their file."""
     store = FeatureStore(path)
     for start in range(0, COUNT, 10):
         store.put_many(entries(range(start, start + 10), SMALL))
@@ -28,7 +28,7 @@ def written(path):
 
 
 def assert_survives(path):
-    """All that is found is right, all can be put again, and the next store finds it all."""
+    """Check that found rows are right, and that the next store finds all rows after a new put."""
 
     def work():
         store = FeatureStore(path)
@@ -97,7 +97,7 @@ def test_a_foreign_file_of_that_name(tmp_path_factory, content):
 
 
 def test_every_changed_byte_is_detected(tmp_path):
-    """The checksums cover all of the file, and what they find wrong is never given out."""
+    """Change each byte: checksums cover all of the file, and damaged rows are not returned."""
     store = FeatureStore(tmp_path)
     store.put_many(entries([1, 2], 5))
     store.put_many(entries([3], 5))
@@ -117,7 +117,7 @@ def test_every_changed_byte_is_detected(tmp_path):
 def test_one_damaged_entry_alone_is_lost_with_one_warning(tmp_path):
     file = written(tmp_path)
     content = bytearray(file.read_bytes())
-    content[-1] ^= 1  # in the values of the last entry
+    content[-1] ^= 1  # a byte of the values of the last entry
     file.write_bytes(content)
     store = FeatureStore(tmp_path)
     found, texts = warned_by(lambda: store.get_many(keys(range(COUNT))))
@@ -131,7 +131,7 @@ def test_one_damaged_entry_alone_is_lost_with_one_warning(tmp_path):
 
 
 def test_swapped_records_are_not_read(tmp_path):
-    """Two records of one size whose places were swapped, each whole in itself."""
+    """Swap the places of two valid records of one size."""
     rows = entries([1, 2], SMALL)
     digests = {key: segments.key_digest(key, "float32") for key in rows}
     records = {key: segments.record_of(digests[key], row) for key, row in rows.items()}

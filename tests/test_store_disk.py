@@ -1,4 +1,4 @@
-"""The store on disk: shared by stores and runs, bounded, and never half-written."""
+"""Tests of the store on disk: shared by stores and runs, limited in size, never half-written."""
 
 import hashlib
 import os
@@ -100,7 +100,7 @@ def test_rows_in_use_are_kept(tmp_path):
     store = FeatureStore(tmp_path, max_bytes=2**21)
     store.put_many(entries(range(20)))
     for start in range(20, 1000, 10):
-        for file in segment_files(tmp_path):  # all was last used long ago
+        for file in segment_files(tmp_path):  # all files were last used long ago
             os.utime(file, (time.time() - 100 + start / 100,) * 2)
         reader = FeatureStore(tmp_path, max_bytes=2**21)
         assert len(reader.get_many(keys(range(10)))) == 10
@@ -190,7 +190,7 @@ def test_an_interrupt_in_a_write_leaves_no_half_written_file(tmp_path, monkeypat
 
 
 def test_reads_and_writes_are_quick(tmp_path):
-    """Counted: each takes 29 calls, and none of them opens, lists or looks up a file."""
+    """Count calls: a read or a write takes 29 calls, and none opens, lists or looks up a file."""
     store = FeatureStore(tmp_path)
     names = [hashlib.sha256(str(n).encode()).digest() for n in range(1000)]
     rows = np.random.default_rng(0).normal(size=(1000, SIZE)).astype(np.float32)

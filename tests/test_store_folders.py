@@ -1,4 +1,4 @@
-"""Folders that cannot be written, are full, are gone or are none: features stay in memory then."""
+"""Tests of unwritable, full, missing and impossible folders: features then stay in memory."""
 
 import os
 import shutil
@@ -64,7 +64,7 @@ def make_name_of_256(path):
 
 @pytest.mark.parametrize("make", [make_file, make_file_above, make_name_of_256])
 def test_an_impossible_folder_keeps_features_in_memory(tmp_path, make):
-    """Features stay in memory then, and what is at the path is left alone."""
+    """Features stay in memory, and the file at the path is unchanged."""
     store = FeatureStore(make(tmp_path / "path"))
 
     def work():
@@ -107,7 +107,7 @@ def test_other_files_in_the_folder_are_kept(tmp_path):
 
 
 def in_namespace(setup, path, code):
-    """Run a child in mounts of its own, which go with it; skip where that is not allowed."""
+    """Run a child with its own temporary mounts; skip the test if that is not allowed."""
     if sys.platform != "linux" or shutil.which("unshare") is None:
         pytest.skip("needs the mount namespaces of Linux")
     shell = f'{setup} || exit 77; exec "$PYTHON" -c "$CODE" "$STORE" 0'
@@ -130,7 +130,7 @@ def in_namespace(setup, path, code):
 
 
 def test_a_full_disk(tmp_path):
-    """1 MB for 5 MB of features: what does not fit stays in memory, what fits is good."""
+    """Put 5 MB of features on 1 MB: the rest stays in memory, and the file is valid."""
     out = in_namespace(
         'mount -t tmpfs -o size=1m tmpfs "$STORE"',
         tmp_path,
@@ -232,7 +232,7 @@ def test_a_damaged_file_in_a_read_only_folder(tmp_path):
         """,
     )
     found, warned = map(int, out.split())
-    assert found == COUNT // 2  # those before the damage
+    assert found == COUNT // 2  # the rows before the damage
     assert warned == 1
 
 
@@ -259,7 +259,7 @@ print(len(found), len(caught))
 
 
 def test_files_cleared_by_another_store_are_closed(tmp_path):
-    """A file that is kept open would take its room on the disk for as long."""
+    """An open file would still take space on the disk."""
     store = FeatureStore(tmp_path)
     store.put_many(entries(range(COUNT)))
     store.get_many(keys([0]))

@@ -1,4 +1,4 @@
-"""The store on disk under several processes, killed, stopped, interrupted and forked ones too."""
+"""Tests of the store on disk with several processes: killed, stopped, interrupted and forked."""
 
 import os
 import random
@@ -112,10 +112,10 @@ for start in range(0, 1000, 20):
         try:
             most = max(most, taken(tmp_path))
         except FileNotFoundError:
-            continue  # removed between the listing and the look
+            continue  # a file was removed after the listing
     for writer in writers:
         finished(writer)
-    assert 2**19 < most <= 2**20 + 4 * 2**16  # a segment of each may come on top
+    assert 2**19 < most <= 2**20 + 4 * 2**16  # each process can exceed the limit by a segment
 
 
 def test_clear_by_one_process_while_others_read_and_write(tmp_path):

@@ -1,4 +1,4 @@
-"""Images and labels that are not passed apart, and labels that are no labels: one clear line."""
+"""Tests of errors for images and labels in one argument, and for wrong labels: one clear line."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-class TestApart:
+class TestSeparateImagesAndLabels:
     @pytest.mark.parametrize("as_text", [str, lambda path: path])
     @pytest.mark.parametrize("arguments", [(), (LABELS,), (None,)])
     def test_the_error_for_a_folder_names_load_image_folder(self, folder, as_text, arguments):
@@ -56,7 +56,7 @@ class TestApart:
     def test_the_error_for_a_pair_shows_how_to_unpack_it(self):
         with pytest.raises(ImageError, match=r"as in fit\(\*pair\)"):
             classifier().fit((IMAGES, LABELS))
-        # Two images in a tuple, with their labels, are two images.
+        # A tuple of two images with their labels is valid.
         assert classifier().fit((IMAGES[0], IMAGES[1]), [0, 1]).classes_.tolist() == [0, 1]
 
     def test_images_without_labels_raise_an_error(self):
@@ -80,11 +80,10 @@ HINTS = {
 }
 
 
-class TestOneLabelEach:
+class TestLabels:
     @pytest.mark.parametrize("kind", HINTS)
     def test_the_error_for_one_hot_labels_names_argmax(self, kind):
         y, hint = HINTS[kind]
-        # Before long work: the file is there, and is no image.
         with pytest.raises(ValueError, match=f"one label for each image.*one-hot.*{hint}"):
             classifier().fit(IMAGES, y)
 

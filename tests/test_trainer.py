@@ -1,4 +1,4 @@
-"""The trainer: one compiled function for many fits, and the same numbers as plain Keras."""
+"""Tests of the trainer: it compiles once for many fits, and its numbers equal those of Keras."""
 
 import gc
 import threading
@@ -52,7 +52,7 @@ def fitted(data, suffix=None, **changes):
 
 
 def plain_keras(data, start, recipe, hidden_units=(8,), activation="relu"):
-    """The same training in a network of Keras' own layers."""
+    """Train a network of Keras layers in the same way; return it and its history."""
     features, labels, weights = data
     penalty = keras.regularizers.L1L2(recipe.l1, recipe.l2)
     x = inputs = keras.Input((WIDTH,))
@@ -129,12 +129,12 @@ def test_changed_numbers_do_not_compile_again(data, monkeypatch):
         losses.add(trained.history["loss"][-1])
     fewer = tuple(array[:21] for array in data)
     fitted(fewer, suffix, dropout=(0.1,))
-    assert len(compiled) == 4  # to read and to set all state, the epoch, and the scores
-    assert len(losses) == 8  # and each made a difference
+    assert len(compiled) == 4  # read all state, set all state, the epoch, and the scores
+    assert len(losses) == 8  # each change has an effect
 
 
 class Reading(keras.optimizers.SGD):
-    """An optimizer of the user's own that reads what may change."""
+    """A user-defined optimizer that reads a class attribute."""
 
     factor = 1.0
 
@@ -252,7 +252,7 @@ def test_an_overflow_raises_an_error_that_names_the_rate(data, part, name):
 
 
 def test_infinite_scores_of_finite_weights_raise_an_error(data):
-    # One step: the loss is that of before it.
+    # With one step, the loss is that before the step.
     with pytest.raises(DivergenceError, match=r"after epoch 1 at a learning rate of 1e\+30"):
         fitted(data, optimizer="sgd", learning_rate=1e30, epochs=1, batch_size=50)
 

@@ -1,4 +1,4 @@
-"""Going on: after Ctrl-C, after a finished fit, and with the same seed in another process."""
+"""Tests of continued training: after Ctrl-C, after a finished fit, and in another process."""
 
 import functools
 import pickle
@@ -39,7 +39,7 @@ def two_layers():
 
 
 def of_layers(**changes):
-    """A head trained for two epochs, and then layers with it for six."""
+    """A classifier with two epochs of the head and six epochs of fine-tuning."""
     parameters = {"hidden_units": (4,), "epochs": 2, "trainable_layers": "conv2"}
     parameters |= {"fine_tune_epochs": 6, "fine_tune_learning_rate": 1e-3}
     return of_head(backbone=two_layers()).set_params(**(parameters | changes))
@@ -60,7 +60,7 @@ def uninterrupted(kind):
 
 
 class Interrupting(keras.callbacks.Callback):
-    """Ctrl-C in an epoch: at its beginning, at its end or after its second batch."""
+    """Press Ctrl-C in an epoch: here at its end, in subclasses at its start or after a batch."""
 
     def __init__(self, epoch, error=KeyboardInterrupt):
         super().__init__()
@@ -319,7 +319,7 @@ np.savez(sys.argv[1], *[short(kind).predict_proba(examples()[0]) for kind in KIN
 
 
 def short(kind, **changes):
-    """Fitted, for two epochs."""
+    """Return a classifier of this kind, fitted for two epochs."""
     tuning = {"fine_tune_epochs": 2} if kind is of_layers else {}
     return kind(epochs=2, **tuning, **changes).fit(*examples())
 
