@@ -366,7 +366,7 @@ def test_a_registered_builder_is_found_by_its_name(path, monkeypatch):
         load_model(path)
 
 
-def test_a_backbone_that_is_not_needed_is_refused(linear, path):
+def test_an_unnecessary_backbone_is_refused(linear, path):
     with pytest.raises(InvalidParameterError, match="leave it out"):
         again(linear, path, backbone=own_network())
 
@@ -555,7 +555,7 @@ def test_a_read_only_folder_raises_an_error(linear, tmp_path):
         save_model(linear, tmp_path / "a.model")
 
 
-def test_a_missing_permission_is_an_error_before_any_work(linear, tmp_path, monkeypatch):
+def test_a_missing_permission_raises_an_error_before_any_work(linear, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match=f"permission denied to write in {tmp_path}"):
         save_model(linear, tmp_path / "a.model")

@@ -320,7 +320,7 @@ def test_many_damaged_files_take_two_fits(paths, monkeypatch):
     assert fits == [12, 7]
 
 
-def test_a_split_may_be_empty(rng):
+def test_a_split_can_be_empty(rng):
     images = drawn(4, rng)
     found = audit(images, splits={"train": [0, 1, 2, 3], "test": []})
     assert len(found.leaks) == 0
@@ -376,7 +376,7 @@ def test_hostile_names_stay_on_one_line(tmp_path, rng):
     assert rows_of(found.exact_duplicates)[0]["file"] == str(path)
 
 
-def test_without_pandas_the_extra_is_named_before_any_work(monkeypatch):
+def test_the_error_without_pandas_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r'pandas.*pip install "transferclf\[reports\]"'):
         audit([])

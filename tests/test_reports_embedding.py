@@ -151,7 +151,7 @@ def test_pca_shows_the_explained_variance():
 # Look -----------------------------------------------------------------------------------------
 
 
-def test_thirty_classes_can_be_told_apart_and_the_legend_is_beside_the_data(clusters):
+def test_thirty_classes_differ_and_the_legend_is_beside_the_data(clusters):
     features, y = clusters
     names = np.array([f"a kind of animal, number {label:02}" for label in y])
     display = EmbeddingDisplay.from_features(features, names, method="pca")

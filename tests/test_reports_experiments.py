@@ -377,7 +377,7 @@ def test_classifiers_without_probabilities_have_no_loss(tmp_path):
     assert row["error"] == ""
 
 
-def test_without_pandas_the_extra_is_named_before_any_work(tmp_path, monkeypatch):
+def test_the_error_without_pandas_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     told = r'pandas.*pip install "transferclf\[reports\]"'
     with pytest.raises(ImportError, match=told):
@@ -464,7 +464,7 @@ def test_kept_models_are_fitted_to_all_data(tmp_path, stripes):
     np.testing.assert_array_equal(model.predict_proba(images), whole.predict_proba(images))
 
 
-def test_with_validation_data_the_judged_model_is_kept(tmp_path, stripes):
+def test_the_evaluated_model_is_kept_with_validation_data(tmp_path, stripes):
     images, labels = stripes
     given = {"validation_data": (images[12:], labels[12:]), "directory": tmp_path}
     runs = {"one": TransferClassifier(l2=0.01)}
@@ -487,7 +487,7 @@ def test_unsavable_models_are_refused_before_any_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_a_line_for_each_fold(tmp_path, capsys):
+def test_progress_has_a_line_for_each_fold(tmp_path, capsys):
     run_experiments({"a": GaussianNB()}, X, Y, cv=2, directory=tmp_path, verbose=1)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == ["a: fold 1 of 2", "a: fold 2 of 2"]

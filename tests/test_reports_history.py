@@ -161,14 +161,14 @@ def test_two_panels_share_the_space_of_given_axes():
     assert points(display.lines_["run", "loss"]) == ([1], [0.5])
 
 
-def test_validation_that_began_with_fine_tuning_is_in_its_panel_alone():
+def test_validation_of_fine_tuning_is_in_one_panel():
     history = {"loss": [3.0, 2.0, 1.0], "val_loss": [1.5], "learning_rate": [0.1, 0.1]}
     display = TrainingHistoryDisplay.from_histories({"run": history}, metrics="loss")
     assert points(display.lines_["run", "val_loss"]) == ([2], [1.5])
     assert list(display.head_lines_) == [("run", "loss")]
 
 
-def test_validation_that_began_later_ends_with_the_training():
+def test_a_shorter_validation_ends_with_the_training():
     history = {"loss": [3.0, 2.0, 1.0], "val_loss": [2.5, 1.5]}
     display = TrainingHistoryDisplay.from_histories({"run": history}, metrics="loss")
     assert points(display.lines_["run", "val_loss"]) == ([2, 3], [2.5, 1.5])
@@ -219,7 +219,7 @@ def test_an_empty_history_gives_empty_panels():
     assert [axes.get_xlabel() for axes in display.axes_] == ["epoch", "epoch"]
 
 
-def test_losses_that_overflowed_leave_a_gap():
+def test_nonfinite_losses_leave_a_gap():
     display = TrainingHistoryDisplay.from_histories({"run": {"loss": [1.0, np.nan, np.inf]}})
     display.figure_.canvas.draw()
     assert len(display.lines_["run", "loss"].get_xdata()) == 3

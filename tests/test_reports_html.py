@@ -511,7 +511,7 @@ def test_a_browser_runs_no_code_and_cuts_no_text(width, site, outline, tmp_path)
 
 
 @needs_chromium
-def test_a_browser_requests_nothing_for_the_file(hostile, tmp_path):
+def test_a_browser_sends_no_requests_for_the_file(hostile, tmp_path):
     log = tmp_path / "net.json"
     html = browsed(hostile.as_uri(), tmp_path / "profile", f"--log-net-log={log}")
     assert "<title>&lt;b&gt;Digits&lt;/b&gt; &amp; 'more'</title>" in html
@@ -521,7 +521,7 @@ def test_a_browser_requests_nothing_for_the_file(hostile, tmp_path):
 
 
 @pytest.mark.realdata
-def test_sports_are_a_page_under_five_megabytes(data, tmp_path):
+def test_the_page_of_sports_is_smaller_than_five_megabytes(data, tmp_path):
     train = load_image_folder(data / "sports10", split="valid")
     test = load_image_folder(data / "sports10", split="test")
     classifier = TransferClassifier("tiny", l2=0.1).fit(train.data, train.target)

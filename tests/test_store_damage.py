@@ -143,7 +143,7 @@ def test_swapped_records_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 1, 27, 28, 29, 1000, 3000])
-def test_a_file_cut_off_while_it_is_open(tmp_path, length):
+def test_an_open_file_can_be_truncated(tmp_path, length):
     file = written(tmp_path)
     store = FeatureStore(tmp_path)
     assert len(store.get_many(keys(range(COUNT)))) == COUNT
@@ -162,7 +162,7 @@ def test_a_file_cut_off_while_it_is_open(tmp_path, length):
     assert_survives(tmp_path)
 
 
-def test_a_file_removed_and_made_anew_under_its_name(tmp_path):
+def test_a_file_can_be_removed_and_written_again(tmp_path):
     file = written(tmp_path)
     content = file.read_bytes()
     store = FeatureStore(tmp_path)
@@ -188,7 +188,7 @@ def test_nan_and_infinity_are_returned(tmp_path):
     assert found.tobytes() == row.tobytes()
 
 
-def test_a_file_replaced_by_another_of_its_name(tmp_path):
+def test_a_file_can_be_replaced_by_another(tmp_path):
     file = written(tmp_path)
     store = FeatureStore(tmp_path)
     store.get_many(keys([1]))
@@ -200,7 +200,7 @@ def test_a_file_replaced_by_another_of_its_name(tmp_path):
     assert texts == []
 
 
-def test_an_own_file_removed_right_before_a_write(tmp_path, monkeypatch):
+def test_a_file_can_be_removed_right_before_a_write(tmp_path, monkeypatch):
     file = written(tmp_path)
     store = FeatureStore(tmp_path)
     store.put_many(entries([1], SMALL))

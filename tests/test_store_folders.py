@@ -26,7 +26,7 @@ from transferclf.features import FeatureStore
 COUNT = 30
 
 
-def test_the_folder_removed_while_it_is_open(tmp_path):
+def test_the_folder_of_an_open_store_can_be_removed(tmp_path):
     FeatureStore(tmp_path / "store").put_many(entries(range(COUNT)))
     store = FeatureStore(tmp_path / "store")
     assert len(store.get_many(keys(range(COUNT)))) == COUNT
@@ -37,7 +37,7 @@ def test_the_folder_removed_while_it_is_open(tmp_path):
     assert len(FeatureStore(tmp_path / "store").get_many(keys(range(COUNT)))) == COUNT
 
 
-def test_the_folder_made_anew_by_another_process(tmp_path):
+def test_another_process_can_make_the_folder_again(tmp_path):
     path = tmp_path / "store"
     FeatureStore(path).put_many(entries(range(COUNT)))
     store = FeatureStore(path)
