@@ -1,7 +1,7 @@
-"""Everything in scikit-learn that takes a classifier or a transformer takes ours, with images.
+"""Tests of the estimators inside the tools of scikit-learn, with images.
 
-Where scikit-learn itself wants X to be a table, images go in as a column of paths or as rows of
-pixels, and the test's name says so.
+Some tools require a table as X. They get a column of paths or rows of pixels, as the names of their
+tests say.
 """
 
 import joblib
@@ -76,7 +76,7 @@ def images_or_paths(request, images, paths):
 
 @pytest.fixture
 def column(paths):
-    """One column of paths, as a table has it."""
+    """A column of paths, shape (n, 1)."""
     return np.array(paths, dtype=object)[:, None]
 
 
@@ -87,7 +87,7 @@ def rows(images):
 
 @pytest.fixture(params=["column of paths", "rows"])
 def table(request, column, rows):
-    """X as a table, and a classifier that takes it."""
+    """X as a table, and a classifier for it."""
     if request.param == "rows":
         return rows, tiny(image_shape=(32, 32, 3))
     return column, tiny()
@@ -105,7 +105,7 @@ def test_pipelines(X):
     assert clone(pipeline).fit(X, LABELS).score(X, LABELS) == 1
 
 
-def test_a_pipeline_that_remembers_on_disk(X, tmp_path):
+def test_a_pipeline_caches_its_steps_on_disk(X, tmp_path):
     memory = joblib.Memory(tmp_path, verbose=0)
     pipeline = make_pipeline(features(), StandardScaler(), LogisticRegression(), memory=memory)
     expected = pipeline.fit(X, LABELS).predict_proba(X)
@@ -114,7 +114,7 @@ def test_a_pipeline_that_remembers_on_disk(X, tmp_path):
     assert search.fit(X, LABELS).score(X, LABELS) == 1
 
 
-def test_parameters_inside_parameters(images):
+def test_nested_parameters_can_be_set(images):
     pipeline = Pipeline(
         [
             ("mirror", FunctionTransformer(np.flip, kw_args={"axis": 2})),
@@ -201,7 +201,7 @@ def test_learning_curves(X):
 
 
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-def test_learning_curves_that_go_on_by_partial_fit(images):
+def test_learning_curves_by_partial_fit(images):
     _, _, scores = learning_curve(
         tiny(), images, LABELS, cv=2, train_sizes=[6, 12], exploit_incremental_learning=True
     )
@@ -215,7 +215,7 @@ def test_learning_curves_that_go_on_by_partial_fit(images):
 def test_validation_curves(X):
     grid = {"param_name": "l2", "param_range": [1e-2, 1e6]}
     _, scores = validation_curve(tiny(), X, LABELS, cv=2, scoring="neg_log_loss", **grid)
-    assert scores[0].mean() > scores[1].mean()  # at 1e6 only the intercept is left
+    assert scores[0].mean() > scores[1].mean()  # at 1e6 only the intercept remains
 
 
 def test_permutation_tests(X):
@@ -238,7 +238,7 @@ def test_stacks(X):
     np.testing.assert_array_equal(stack.transform(X), np.hstack(of_each))
 
 
-def test_stacks_that_pass_rows_through(rows):
+def test_stacks_with_passthrough_of_rows(rows):
     stack = StackingClassifier([("a", tiny(image_shape="infer"))], cv=2, passthrough=True)
     stack.set_params(final_estimator=LogisticRegression(C=1e-6))
     stack.fit(rows, LABELS)
@@ -272,7 +272,7 @@ def test_calibration(X, method):
     np.testing.assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1)
 
 
-def test_calibration_of_what_is_fitted(X):
+def test_calibration_of_a_fitted_classifier(X):
     fitted = tiny().fit(X, LABELS)
     before = fitted.predict_proba(X)
     calibrated = CalibratedClassifierCV(FrozenEstimator(fitted), cv=2).fit(X, LABELS)
@@ -308,7 +308,7 @@ def test_thresholds(X):
     assert not fixed.fit(X, IS_DOWN).predict(X).any()
 
 
-def test_self_training_of_rows_because_it_wants_numbers(rows):
+def test_self_training_of_rows(rows):
     some = np.where(np.arange(N) < 12, CLASS, -1)
     classifier = SelfTrainingClassifier(tiny(image_shape=(32, 32, 3)), threshold=0.6)
     classifier.fit(rows, some)
@@ -316,7 +316,7 @@ def test_self_training_of_rows_because_it_wants_numbers(rows):
     assert (classifier.transduction_[12:] != -1).any()
 
 
-def test_importance_of_a_column_of_paths_beside_one_of_numbers(paths):
+def test_importance_of_paths_and_numbers(paths):
     pd = pytest.importorskip("pandas")
     table = pd.DataFrame({"path": paths, "size": np.ones(N)})
     columns = ColumnTransformer([("image", features(), "path"), ("size", "passthrough", ["size"])])
@@ -336,7 +336,7 @@ def test_inspection_of_pixels(images):
     corners = images[:, 8:24:4, 8:24:4].astype(float).reshape(N, -1)
     fitted = tiny(image_shape=(4, 4, 3)).fit(corners, IS_DOWN)
     found = permutation_importance(fitted, corners, IS_DOWN, n_repeats=1, random_state=0)
-    # All pixels of an image tell the same, so that no single one is of importance.
+    # All pixels of an image are equally informative, so a single one is not important.
     assert found.importances_mean.tolist() == [0] * 48
     curve = partial_dependence(fitted, corners, [5], grid_resolution=3)
     for value, average in zip(curve["grid_values"][0], curve["average"][0], strict=True):
@@ -407,9 +407,9 @@ def test_displays_of_an_estimator(X):
 
 
 @pytest.mark.slow
-# Some heads of the grid have epochs, some do not, and so with fine-tuning.
+# The grid has heads with and without epochs, and with and without fine-tuning.
 @pytest.mark.filterwarnings("ignore:set without effect on this fit")
-def test_a_search_over_a_pipeline_gives_the_same_in_one_and_in_two_processes(images, tmp_path):
+def test_a_search_gives_the_same_in_one_and_two_processes(images, tmp_path):
     pipeline = Pipeline(
         [
             ("mirror", FunctionTransformer(np.flip, kw_args={"axis": 2})),
@@ -439,9 +439,9 @@ def test_a_search_over_a_pipeline_gives_the_same_in_one_and_in_two_processes(ima
     scores = [name for name in alone if "_test_" in name]
     assert len(scores) == 10
     for name in scores:
-        # Losses differ in the last digits, as one thread adds up in another order than two.
+        # Losses differ in the last digits: one thread adds up in another order than two.
         atol = 0 if "accuracy" in name else 1e-6
         np.testing.assert_allclose(together[name], alone[name], 0, atol, err_msg=name)
-    # The parameters matter: hardly any two candidates lose the same.
+    # The parameters have an effect: most candidates have different losses.
     assert len(set(alone["mean_test_neg_log_loss"].round(6))) == 6
     np.testing.assert_array_equal(found[0].predict(images), found[1].predict(images))

@@ -1,4 +1,4 @@
-"""Kinds of things that are added through public means alone, each by one object."""
+"""Test of a user-defined display, which uses only public names."""
 
 import base64
 import re
@@ -19,7 +19,7 @@ def fitted():
 
 
 class MeanColourDisplay:
-    """A toy display: the mean brightness of the images of each predicted class."""
+    """Show the mean brightness of the images of each predicted class."""
 
     def __init__(self, means):
         self.means = means

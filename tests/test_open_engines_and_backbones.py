@@ -1,4 +1,4 @@
-"""Further kinds come in through the registries alone, and everything works with them."""
+"""Tests of user-defined engines and backbones, which are added by the registries alone."""
 
 import os
 import pickle
@@ -40,13 +40,13 @@ def images():
 
 @pytest.fixture(autouse=True)
 def _registries(monkeypatch):
-    """Both registries, put back after each test."""
+    """Restore both registries after each test."""
     monkeypatch.setattr(engines, "_ENGINES", dict(engines._ENGINES))
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
 
 
 def assert_works(classifier, images, path):
-    """Fit, predict, evaluate, save and load; returns the loaded classifier."""
+    """Fit, predict, evaluate, save and load; return the loaded classifier."""
     classifier.fit(images[::2], LABELS[::2])
     assert classifier.predict(images[1::2]).tolist() == LABELS[1::2].tolist()
     assert evaluate(classifier, images[1::2], LABELS[1::2])["accuracy"] == 1.0
@@ -62,7 +62,7 @@ def assert_works(classifier, images, path):
 
 
 class Eager(Engine):
-    """Runs the layers of a model one after the other, and counts the batches."""
+    """Run the layers of a model one after the other, and count the batches."""
 
     name = "eager"
     rank = 5
@@ -78,11 +78,11 @@ class Eager(Engine):
         return run
 
 
-def test_an_engine(images, tmp_path):
+def test_a_registered_engine_runs_the_backbone(images, tmp_path):
     eager = Eager()
     engines.register_engine(eager)
     assert engines.engine_names()[-1] == "eager"
-    assert engines.engine_for("auto").name != "eager"  # it is not for auto
+    assert engines.engine_for("auto").name != "eager"  # "auto" does not choose it
     classifier = TransferClassifier("tiny", image_size=32, l2=0.1, engine="eager", cache=None)
     loaded = assert_works(classifier, images, tmp_path / "model")
     assert loaded.engine == "eager"
@@ -103,7 +103,7 @@ calls = []
 
 
 def quarters(pixels):
-    """The mean colour of each quarter of an image: a map of 2 x 2."""
+    """Mean colour of each quarter of an image, shape (n, 2, 2, 3)."""
     calls.append(len(pixels))
     n, side = len(pixels), pixels.shape[1] // 2
     return pixels.reshape(n, 2, side, 2, side, 3).mean(axis=(2, 4))
@@ -115,7 +115,7 @@ def registered(version="1", **options):
     )
 
 
-def test_a_function_as_an_extractor(images):
+def test_an_extractor_uses_a_function(images):
     registered()
     features = CNNFeatureExtractor("quarters", pooling="flatten").fit_transform(images)
     expected = images.reshape(-1, 2, 4, 2, 4, 3).astype(float).mean(axis=(2, 4))
@@ -129,7 +129,7 @@ def test_a_function_as_an_extractor(images):
     np.testing.assert_allclose(scaled, images.mean(axis=(1, 2)) / 127.5 - 1, atol=1e-5)
 
 
-def test_a_function_as_a_classifier(images, tmp_path):
+def test_a_classifier_uses_a_function(images, tmp_path):
     registered()
     classifier = TransferClassifier("quarters", pooling="flatten", l2=0.1)
     assert_works(classifier, images, tmp_path / "model")
@@ -171,7 +171,7 @@ def prefix():
     )  # fmt: skip
 
 
-def test_a_function_without_a_version_shares_its_key_with_nothing_else():
+def test_a_function_without_a_version_has_a_key_of_its_own():
     first = registered(None)
     one = prefix()
     assert prefix().digest == one.digest
@@ -195,7 +195,7 @@ def test_a_function_without_a_version_shares_its_key_with_nothing_else():
         ({"image_size": 0}, "image_size must be"),
     ],
 )
-def test_a_function_cannot_be_trained_and_says_so(options, message, images):
+def test_training_a_function_raises_an_error(options, message, images):
     registered()
     calls.clear()
     with pytest.raises(InvalidParameterError, match=message):
@@ -215,13 +215,13 @@ def test_a_function_has_no_layers_and_no_model(images):
 @pytest.mark.parametrize(
     "function", [lambda pixels: pixels.mean(), lambda pixels: pixels[:1].mean(axis=(1, 2))[[0, 0]]]
 )
-def test_a_function_that_returns_something_else(function, images):
+def test_a_wrong_return_value_raises_an_error(function, images):
     register_backbone("other", function=function, image_size=SIDE)
     with pytest.raises(NetworkError, match=r"must return rows \(n, d\) or maps .* Got"):
         CNNFeatureExtractor("other").fit(images)
 
 
-def test_a_function_that_changes_its_argument_changes_nothing_else(images):
+def test_a_function_gets_a_copy_of_the_pixels(images):
     def scaling(pixels):
         pixels /= 255
         return pixels.mean(axis=(1, 2))
@@ -243,7 +243,7 @@ def test_a_function_that_changes_its_argument_changes_nothing_else(images):
         ({"function": quarters, "version": 1}, "version must be a text.* Got 1"),
     ],
 )
-def test_what_cannot_be_registered(arguments, message):
+def test_wrong_registrations_raise_an_error(arguments, message):
     with pytest.raises(InvalidParameterError, match=message):
         register_backbone("new", **arguments)
 

@@ -1,4 +1,4 @@
-"""A target and a head of one's own, each in one class, from fit to archive."""
+"""Tests of a user-defined target and a user-defined head, from fit to archive."""
 
 import io
 
@@ -36,7 +36,7 @@ LABELS = np.array(["a", "b", "c"])[np.arange(N) % 3]
 
 @pytest.fixture(autouse=True)
 def _registries(monkeypatch):
-    """All registries, put back after each test."""
+    """Restore all registries after each test."""
     monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
     monkeypatch.setattr(heads, "_FITS", dict(heads._FITS))
     monkeypatch.setattr(heads, "_CLASSES", dict(heads._CLASSES))
@@ -171,7 +171,7 @@ def points():
     ],
     ids=["linear", "chosen", "hidden", "looks"],
 )
-def test_a_target_of_ones_own(points, options):
+def test_a_user_defined_target(points, options):
     classifier = tiny(**options).fit(IMAGES, points)
     predicted = classifier.predict(IMAGES)
     assert np.abs(predicted - points).mean() < 0.2
@@ -181,21 +181,21 @@ def test_a_target_of_ones_own(points, options):
     np.testing.assert_allclose(saved_and_loaded(classifier).predict(IMAGES), predicted, atol=1e-5)
 
 
-def test_its_whole_model_ends_in_its_link(points):
+def test_the_whole_model_ends_in_the_link_of_the_target(points):
     classifier = tiny().fit(IMAGES, points)
     assert classifier.model_.layers[-1].activation.__name__ == "linear"
     found = classifier.model_.predict(IMAGES.astype(np.float32), verbose=0)
     np.testing.assert_allclose(found, classifier.predict(IMAGES), atol=1e-4)
 
 
-def test_its_validation_images_are_measured(points):
+def test_the_target_measures_validation_images(points):
     options = {"hidden_units": (4,), "epochs": 2, "early_stopping": True}
     classifier = tiny(validation_fraction=0.25, **options).fit(IMAGES, points)
     assert len(classifier.sample_indices_) == 18
     assert {"val_loss", "val_distance"} <= set(classifier.history_)
 
 
-def test_the_course_of_its_training_is_drawn_by_its_measure(points):
+def test_the_history_display_draws_the_measure_of_the_target(points):
     classifier = tiny().fit(IMAGES, points, validation_data=(IMAGES[:6], points[:6]))
     display = TrainingHistoryDisplay.from_estimator(classifier, name="run")
     assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "distance"]
@@ -203,7 +203,7 @@ def test_the_course_of_its_training_is_drawn_by_its_measure(points):
     np.testing.assert_array_equal(drawn, classifier.history_["val_distance"])
 
 
-def test_grad_cam_takes_the_score_of_one_of_its_outputs(points):
+def test_grad_cam_explains_one_output_of_the_target(points):
     classifier = tiny().fit(IMAGES, points)
     of_second = GradCAMDisplay.from_estimator(classifier, IMAGES[:4], class_=1)
     values = classifier.predict(IMAGES[:4])
@@ -212,7 +212,7 @@ def test_grad_cam_takes_the_score_of_one_of_its_outputs(points):
     assert titles == [f"1\n{value:.3g}" for value in of_second.probabilities]
     of_highest = GradCAMDisplay.from_estimator(classifier, IMAGES[:4])
     np.testing.assert_array_equal(of_highest.classes, values.argmax(axis=1))
-    # Unlike before a softmax, the mean of the weights of all outputs says something.
+    # A softmax ignores the mean of the weights of all outputs; these outputs do not.
     model = classifier.model_
     activations, gradients = layer_gradients(model, of_second.layer, IMAGES[:4], np.ones(4, int))
     other = layer_gradients(model, of_second.layer, IMAGES[:4], np.zeros(4, int))[1]
@@ -222,7 +222,7 @@ def test_grad_cam_takes_the_score_of_one_of_its_outputs(points):
     np.testing.assert_allclose(of_second.heatmaps, expected, atol=1e-5)
 
 
-def test_reports_about_classes_say_so_at_once(points, tmp_path):
+def test_reports_about_classes_refuse_other_targets(points, tmp_path):
     classifier = tiny().fit(IMAGES, points)
     told = "is about classes: expected one class for each sample. Got .* kind 'points'"
     with pytest.raises(InvalidParameterError, match=told):
@@ -238,7 +238,7 @@ def test_reports_about_classes_say_so_at_once(points, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
 
 
-def test_classes_take_what_no_other_kind_takes(points):
+def test_labels_of_no_other_kind_are_classes(points):
     assert isinstance(objective_for(points, N)[0], Points)
     objective, targets = objective_for(LABELS, N)
     assert isinstance(objective, Classes)
@@ -281,7 +281,7 @@ def _nearest_mean():
 
 
 @pytest.mark.usefixtures("_nearest_mean")
-def test_a_head_of_ones_own():
+def test_a_user_defined_head():
     classifier = tiny(optimizer="nearest_mean").fit(IMAGES[:12], LABELS[:12])
     features = classifier.prefix_.forward()(IMAGES)
     centres = np.stack([features[:12][LABELS[:12] == label].mean(axis=0) for label in "abc"])
@@ -300,7 +300,7 @@ def test_a_head_of_ones_own():
     [{"hidden_units": (3,)}, {"dropout": 0.1}, {"l1": 0.1}],
     ids=lambda it: next(iter(it)),
 )
-def test_it_has_no_layers(options):
+def test_parameters_of_layers_are_refused(options):
     with pytest.raises(InvalidParameterError, match="optimizer='nearest_mean' fits"):
         tiny(optimizer="nearest_mean", **options).fit(IMAGES, LABELS)
 

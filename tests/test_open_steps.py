@@ -1,4 +1,4 @@
-"""A kind of one's own in each place that is open: one class, from fit to archive."""
+"""Tests of a user-defined augmentation step, from fit to archive."""
 
 import io
 from dataclasses import dataclass
@@ -60,14 +60,14 @@ def registered(monkeypatch):
 
 
 def shares(pixels, varied):
-    """By how much each image was blended with its negative, which all its pixels agree on."""
+    """Share of the negative in each image; it has to be the same in all pixels of an image."""
     pixels = pixels.astype(float)
     found = (varied - pixels) / (255 - 2 * pixels)
     np.testing.assert_allclose(found, found[:, :1, :1, :1] + 0 * found, atol=1e-4)
     return found[:, 0, 0, 0]
 
 
-def test_a_step_of_ones_own_is_in_views(stripes):
+def test_a_user_defined_step_is_in_views(stripes):
     digests = content_digests(check_images(stripes))
     drawn = shares(stripes, View(Augmentation(own_steps=(Negative(0.5),)), 1).of(stripes, digests))
     assert 0 <= drawn.min() < 0.2 < 0.3 < drawn.max() <= 0.5
@@ -75,7 +75,7 @@ def test_a_step_of_ones_own_is_in_views(stripes):
     assert half.max() <= 0.25
 
 
-def test_a_step_of_ones_own_is_in_training_steps(stripes):
+def test_a_user_defined_step_is_in_training_steps(stripes):
     augmenter = Augmenter(Augmentation(own_steps=[Negative(0.5)]))
     varied, *_ = augmenter(stripes, np.eye(N), np.ones(N))
     drawn = shares(stripes, np.asarray(varied))
@@ -83,7 +83,7 @@ def test_a_step_of_ones_own_is_in_training_steps(stripes):
 
 
 @pytest.mark.parametrize("from_nothing", [False, True])
-def test_a_step_of_ones_own_from_fit_to_archive(stripes, labels, registered, from_nothing):
+def test_a_user_defined_step_from_fit_to_archive(stripes, labels, registered, from_nothing):
     recipe = Augmentation(own_steps=(registered(1.0),), views=2)
     net = {"backbone": ConvNet((4,), dense_units=(8,)), "epochs": 2, "l2": "auto"}
     how = net if from_nothing else {}
@@ -109,7 +109,7 @@ def test_archives_hold_registered_steps_only(stripes, labels):
         save_model(fitted, io.BytesIO())
 
 
-def test_stored_views_are_of_the_class_its_version_and_its_parameters():
+def test_the_digest_of_a_view_depends_on_class_version_and_parameters():
     @dataclass
     class Next(Negative):
         version: ClassVar[int] = 2
@@ -121,7 +121,7 @@ def test_stored_views_are_of_the_class_its_version_and_its_parameters():
     assert views[0] == View(Augmentation(own_steps=(Negative(np.float64(0.5)),), views=7), 1)
 
 
-def test_a_view_keeps_the_step_that_it_was_made_of():
+def test_a_view_keeps_a_copy_of_its_step():
     step = Negative(0.5)
     view = View(Augmentation(own_steps=[step]), 1)
     step.set_params(negative=0.1)
@@ -129,7 +129,7 @@ def test_a_view_keeps_the_step_that_it_was_made_of():
 
 
 @pytest.mark.parametrize("own", [Negative(0.5), [Negative], ["Negative"], None, {Negative: 1}])
-def test_what_is_no_sequence_of_steps_is_refused(own):
+def test_own_steps_must_be_a_sequence_of_steps(own):
     with pytest.raises(InvalidParameterError, match="own_steps of Augmentation must be a sequence"):
         Augmentation(rotation=5, own_steps=own).check()
 

@@ -1,4 +1,4 @@
-"""Training a head on some images at a time."""
+"""Tests of partial_fit: training a head on some images at a time."""
 
 import pickle
 
@@ -52,7 +52,7 @@ class TestLearning:
             {"dropout": 0.2, "batch_norm": "before"},
         ],
     )
-    def test_two_halves_in_turns(self, images, labels, changes):
+    def test_two_halves_in_turns_are_learned(self, images, labels, changes):
         classifier = tiny(**changes)
         for _ in range(12):
             for half in (slice(0, N // 2), slice(N // 2, N)):
@@ -71,8 +71,8 @@ class TestLearning:
         ],
         ids=["dropout", "momentum", "views"],
     )
-    def test_on_the_same_images_it_is_fit_epoch_by_epoch(self, rng, changes):
-        # Of fewer images the deviations would not be trusted as those of all.
+    def test_calls_with_the_same_images_equal_epochs_of_fit(self, rng, changes):
+        # With fewer images, partial_fit uses other deviations than fit.
         images = striped_images(FEW_IMAGES, rng)
         labels = np.array(CLASSES)[np.arange(FEW_IMAGES) % 3]
         whole = tiny(**changes).fit(images, labels)
@@ -86,7 +86,7 @@ class TestLearning:
         np.testing.assert_array_equal(stepwise.predict_proba(images), whole.predict_proba(images))
 
     @pytest.mark.slow
-    def test_its_whole_model_agrees(self, images, labels):
+    def test_the_whole_model_agrees(self, images, labels):
         classifier = tiny().partial_fit(images, labels, CLASSES)
         first = classifier.model_
         classifier.partial_fit(images[:20], labels[:20])
@@ -97,7 +97,7 @@ class TestLearning:
             atol=1e-5,
         )
 
-    def test_going_on_after_fit(self, images, labels):
+    def test_it_continues_after_fit(self, images, labels):
         classifier = tiny().fit(images[:30], labels[:30])
         loss = classifier.history_["loss"][-1]
         for _ in range(5):
@@ -105,7 +105,7 @@ class TestLearning:
         assert classifier.n_iter_ == 8
         assert classifier.history_["loss"][-1] < loss
 
-    def test_going_on_after_the_optimum(self, images, labels):
+    def test_it_continues_after_an_optimal_linear_head(self, images, labels):
         # L-BFGS needs neither epochs nor batches.
         classifier = tiny(hidden_units=(), l2=0.1, epochs=20, batch_size=32).fit(images, labels)
         n_before, before = classifier.n_iter_, classifier.predict_proba(images)
@@ -113,25 +113,25 @@ class TestLearning:
         assert classifier.n_iter_ == n_before + 1
         np.testing.assert_allclose(classifier.predict_proba(images), before, atol=1e-5)
 
-    def test_another_optimizer_goes_on_from_the_weights(self, images, labels):
+    def test_another_optimizer_continues_from_the_weights(self, images, labels):
         classifier = tiny().partial_fit(images, labels, CLASSES)
         before = classifier.predict_proba(images)
         classifier.set_params(optimizer="sgd", learning_rate=1e-9).partial_fit(images, labels)
         assert classifier.n_iter_ == 2
         np.testing.assert_allclose(classifier.predict_proba(images), before, atol=1e-5)
 
-    def test_fit_afterwards_begins_anew(self, images, labels):
+    def test_fit_starts_anew(self, images, labels):
         classifier = tiny().partial_fit(images, labels, CLASSES).fit(images, labels)
         assert_same_weights(classifier, tiny().fit(images, labels))
 
-    def test_nothing_is_held_out_and_nothing_stops(self, images, labels):
+    def test_early_stopping_is_ignored(self, images, labels):
         classifier = tiny(early_stopping=True, patience=1, learning_rate=1e-12)
         for _ in range(4):
             classifier.partial_fit(images[:4], labels[:4], CLASSES)
         assert classifier.n_iter_ == 4
         assert "val_loss" not in classifier.history_
 
-    def test_callbacks_are_told(self, images, labels):
+    def test_callbacks_are_called(self, images, labels):
         epochs = []
         listening = keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: epochs.append(e))
         classifier = tiny(callbacks=[listening])
@@ -139,7 +139,7 @@ class TestLearning:
             classifier.partial_fit(images, labels, CLASSES)
         assert epochs == [0, 1, 2]
 
-    def test_interrupted_it_is_as_before(self, images, labels):
+    def test_an_interrupt_restores_the_classifier(self, images, labels):
         def interrupt(*_):
             raise KeyboardInterrupt
 
@@ -157,7 +157,7 @@ class TestLearning:
 
 
 class TestBatches:
-    def test_classes_come_in_any_order(self, images, labels):
+    def test_classes_can_be_in_any_order(self, images, labels):
         sorted_first = tiny().partial_fit(images, labels, CLASSES)
         for classes in (CLASSES[::-1], np.array(CLASSES)[[1, 0, 2]], CLASSES + CLASSES[:1]):
             classifier = tiny().partial_fit(images, labels, classes)
@@ -165,14 +165,14 @@ class TestBatches:
             assert_same_weights(classifier, sorted_first)
             classifier.partial_fit(images, labels, classes)
 
-    def test_a_batch_without_some_classes(self, images, labels):
+    def test_a_batch_can_lack_classes(self, images, labels):
         classifier = tiny().partial_fit(images[::3], labels[::3], CLASSES)
         assert classifier.predict_proba(images).shape == (N, 3)
         classifier.partial_fit(images[1::3], labels[1::3])
         assert classifier.classes_.tolist() == CLASSES
 
     @pytest.mark.parametrize("batch_norm", [None, "before"])
-    def test_one_image_at_a_time(self, images, labels, batch_norm):
+    def test_batches_can_be_single_images(self, images, labels, batch_norm):
         classifier = tiny(batch_norm=batch_norm)
         for number in range(4):
             one = slice(number, number + 1)
@@ -190,7 +190,7 @@ class TestBatches:
         plain = tiny().partial_fit(images, labels, CLASSES)
         assert heavy.history_["loss"] != plain.history_["loss"]
 
-    def test_labels_that_are_numbers_or_truth(self, images):
+    def test_labels_can_be_numbers_or_booleans(self, images):
         numbers = tiny().partial_fit(images, np.arange(N) % 3 * 5, classes=[10, 5, 0])
         assert set(numbers.predict(images)) <= {0, 5, 10}
         truth = tiny().partial_fit(images, np.arange(N) % 2 == 0, classes=[True, False])
@@ -198,9 +198,9 @@ class TestBatches:
 
 
 class TestStatistics:
-    """Features are standardised by all images so far, and the head's scores stay as they are."""
+    """Features are standardised by all images so far, and the scores of the head stay the same."""
 
-    def test_mean_and_deviation_are_those_of_all_images(self, rng):
+    def test_mean_and_deviation_equal_those_of_all_images(self, rng):
         images = striped_images(150, rng)
         labels = np.array(CLASSES)[np.arange(150) % 3]
         classifier, weights = tiny(), rng.uniform(0.5, 2, 150)
@@ -222,23 +222,23 @@ class TestStatistics:
         ],
     )
     @pytest.mark.parametrize("first", [1, 4, 20])
-    def test_the_scores_do_not_jump(self, rng, changes, first):
+    def test_new_statistics_keep_the_scores(self, rng, changes, first):
         images = striped_images(FEW_IMAGES + first, rng)
         labels = np.array(CLASSES)[np.arange(len(images)) % 3]
         classifier = tiny(**changes).partial_fit(images[:first], labels[:first], CLASSES)
-        classifier.set_params(learning_rate=1e-12)  # what jumps is not what is learned
+        classifier.set_params(learning_rate=1e-12)  # only new statistics can change the scores
         before, scale = classifier.decision_function(images), classifier.head_.scale
         classifier.partial_fit(images[first:] // 2, labels[first:])
         ratio = classifier.head_.scale / scale
         assert max(ratio.max(), 1 / ratio.min()) > 1.5
         after = classifier.decision_function(images)
-        if "batch_norm" in changes:  # whose own statistics go on
+        if "batch_norm" in changes:  # its layers update their own statistics
             assert np.isfinite(after).all()
         else:
             np.testing.assert_allclose(after, before, atol=1e-4 * np.abs(before).max())
 
     @pytest.mark.parametrize("hidden_units", [(), (8,)])
-    def test_they_go_on_from_fit(self, images, labels, hidden_units):
+    def test_statistics_continue_after_fit(self, images, labels, hidden_units):
         options = {"epochs": 20, "batch_size": 32} if not hidden_units else {}
         classifier = tiny(hidden_units=hidden_units, **options).fit(images[:30], labels[:30])
         classifier.set_params(learning_rate=1e-12)
@@ -251,7 +251,7 @@ class TestStatistics:
     @pytest.mark.parametrize(
         "kept", [lambda fitted, path: pickle.loads(pickle.dumps(fitted)), "archive"]
     )
-    def test_copies_go_on_alike(self, images, labels, kept, tmp_path):
+    def test_copies_continue_alike(self, images, labels, kept, tmp_path):
         classifier = tiny(optimizer="sgd").partial_fit(images[:8], labels[:8], CLASSES)
         if kept == "archive":
             save_model(classifier, tmp_path / "a.model")
@@ -264,7 +264,7 @@ class TestStatistics:
         np.testing.assert_array_equal(again.head_.scale, classifier.head_.scale)
 
     @pytest.mark.slow
-    def test_activation_maps_stay_standardised_as_they_are(self, images, labels):
+    def test_the_standardisation_of_activation_maps_is_fixed(self, images, labels):
         def head(maps):
             return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 1)(maps))
 
@@ -274,7 +274,7 @@ class TestStatistics:
         np.testing.assert_array_equal(classifier.head_.mean, mean)
         np.testing.assert_array_equal(classifier.head_.scale, scale)
 
-    def test_a_call_that_is_interrupted_does_not_count(self, images, labels):
+    def test_an_interrupted_call_leaves_the_statistics(self, images, labels):
         def interrupt(*_):
             raise KeyboardInterrupt
 
@@ -320,16 +320,16 @@ class TestWarned:
             (32, 1, "only one class, by"),
         ],
     )
-    def test_first_images_that_are_few_or_of_one_class(self, rng, n_images, n_classes, message):
+    def test_few_first_images_or_one_class_give_a_warning(self, rng, n_images, n_classes, message):
         images = striped_images(n_images, rng)
         labels = np.array(CLASSES)[np.arange(n_images) % n_classes]
         with pytest.warns(TransferclfWarning, match=message) as caught:
             classifier = tiny().partial_fit(images, labels, CLASSES)
         assert [issubclass(each.category, TransferclfWarning) for each in caught].count(True) == 1
-        classifier.partial_fit(images[:1], labels[:1])  # which is not the first call
+        classifier.partial_fit(images[:1], labels[:1])  # not the first call
 
     @pytest.mark.filterwarnings("error:the first call of partial_fit got only")
-    def test_no_word_where_there_are_enough(self, images, labels):
+    def test_enough_images_give_no_warning(self, images, labels):
         tiny().partial_fit(images[:32], labels[:32], CLASSES)
 
 
@@ -344,7 +344,7 @@ class TestRefused:
             ({"class_weight": "balanced"}, "needs all labels at once"),
         ],
     )
-    def test_what_cannot_be_trained_so(self, labels, changes, message):
+    def test_unsuitable_parameters_raise_an_error(self, labels, changes, message):
         paths = ["there is no such file.png"] * N
         with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as raised:
             tiny(**changes).partial_fit(paths, labels, CLASSES)
@@ -369,7 +369,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         "classes", [["across", "down"], [*CLASSES, "up"], ["across", "down", "up"], [0, 1, 2]]
     )
-    def test_later_calls_cannot_change_them(self, images, labels, classes):
+    def test_later_calls_cannot_change_the_classes(self, images, labels, classes):
         classifier = tiny().partial_fit(images, labels, CLASSES)
         before = dict(vars(classifier))
         with pytest.raises(ValueError, match="classes must be those of the first call"):
@@ -389,7 +389,7 @@ class TestRefused:
         ],
     )
     @pytest.mark.parametrize("is_first", [True, False])
-    def test_labels_that_are_none_of_the_classes(self, images, labels, wrong, is_first):
+    def test_labels_outside_the_classes_raise_an_error(self, images, labels, wrong, is_first):
         classifier = tiny()
         if not is_first:
             classifier.partial_fit(images, labels, CLASSES)
@@ -398,11 +398,11 @@ class TestRefused:
         assert hasattr(classifier, "head_") != is_first
 
     @pytest.mark.parametrize("wrong", [[-1] * N, [np.nan] * N, [1], "heavy"])
-    def test_weights_that_cannot_be(self, images, labels, wrong):
+    def test_wrong_weights_raise_an_error(self, images, labels, wrong):
         with pytest.raises(ValueError, match="."):
             tiny().partial_fit(images, labels, CLASSES, sample_weight=wrong)
 
-    def test_no_images(self, images, labels):
+    def test_empty_batches_raise_an_error(self, images, labels):
         with pytest.raises(ValueError, match="."):
             tiny().partial_fit(images[:0], labels[:0], CLASSES)
         with pytest.raises(ValueError, match="."):

@@ -1,4 +1,4 @@
-"""Estimators saved and loaded: the same predictions, and nothing but plain values in the file."""
+"""Tests of saving and loading: the predictions stay the same, and files hold plain values only."""
 
 import functools
 import importlib.metadata
@@ -122,7 +122,7 @@ def fitted_as(case):
     ("case", "include_weights"),
     [
         *((case, False) for case in CASES),
-        # The weights of a frozen network and of layers below a cut; the head makes no difference.
+        # The weights of a frozen network and of layers below a cut are the same for all heads.
         *((case, True) for case in ("linear head", "last layers", "random and frozen")),
     ],
 )
@@ -139,7 +139,7 @@ def test_predictions_are_the_same(case, include_weights, path):
 
 
 @pytest.mark.parametrize("case", ["linear head", "last layers", "convolutional"])
-def test_what_is_loaded_is_saved_again_to_the_same_bytes(case, path, tmp_path):
+def test_a_loaded_model_is_saved_to_the_same_bytes(case, path, tmp_path):
     fitted = fitted_as(case)
     other = tmp_path / "b.model"
     save_model(again(fitted, path), other)
@@ -147,7 +147,7 @@ def test_what_is_loaded_is_saved_again_to_the_same_bytes(case, path, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_has_weights_by_value_is_saved_by_value_again(linear, path, tmp_path):
+def test_a_model_loaded_with_its_weights_is_saved_with_them(linear, path, tmp_path):
     save_model(linear, path, include_weights=True)
     loaded = load_model(path)
     loaded = again(loaded, tmp_path / "b.model")
@@ -157,7 +157,7 @@ def test_what_has_weights_by_value_is_saved_by_value_again(linear, path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["a path", "a text"])
-def test_weights_from_a_file_travel_along(weights, tiny_file, path):
+def test_weights_from_a_file_are_saved_in_the_archive(weights, tiny_file, path):
     file = tiny_file.with_name(f"{weights}.weights.h5")
     file.write_bytes(tiny_file.read_bytes())
     fitted = tiny(weights=file if weights == "a path" else str(file), l2=0.1).fit(IMAGES, LABELS)
@@ -222,7 +222,7 @@ def test_rows_keep_their_length(path):
 @pytest.mark.parametrize(
     "images", [IMAGES, IMAGES / 255, IMAGES.astype(np.uint16) * 257, IMAGES * 1.0]
 )
-def test_the_pixel_range_stays_decided(images, path):
+def test_the_pixel_range_of_fit_is_kept(images, path):
     fitted = tiny().fit(images, LABELS)
     loaded = again(fitted, path)
     assert loaded.pixel_range_ == fitted.pixel_range_
@@ -247,7 +247,7 @@ def test_parameters_come_back(path):
 
 
 @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-def test_training_goes_on_after_loading(path):
+def test_training_continues_after_loading(path):
     fitted = tiny(optimizer="adam", warm_start=True, epochs=2).fit(IMAGES, LABELS)
     loaded = again(fitted, path).fit(IMAGES, LABELS)
     assert loaded.history_["loss"][:2] == fitted.history_["loss"]
@@ -267,7 +267,7 @@ def facts_of(path):
         return json.loads(archive.read("model.json"))
 
 
-def test_a_bundled_backbone_is_named_and_not_stored(linear, path):
+def test_an_archive_names_a_bundled_backbone_and_does_not_store_it(linear, path):
     save_model(linear, path)
     facts = facts_of(path)
     weights = facts["fitted"]["prefix"]["weights"]
@@ -281,7 +281,7 @@ def test_a_bundled_backbone_is_named_and_not_stored(linear, path):
     assert path.stat().st_size < 4 * 8 * 6 * linear.head_.mean.size
 
 
-def test_only_what_numpy_reads_without_pickle_is_in_it(linear, path):
+def test_numpy_reads_an_archive_without_pickle(linear, path):
     save_model(linear, path, include_weights=True)
     with np.load(path, allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["head/coef"], linear.head_.coef)
@@ -289,13 +289,13 @@ def test_only_what_numpy_reads_without_pickle_is_in_it(linear, path):
         assert all(np.isfinite(arrays[name]).all() for name in names)
 
 
-def test_a_network_from_nothing_needs_no_backbone(path):
+def test_a_network_from_scratch_needs_no_backbone(path):
     fitted = fitted_as("convolutional")
     save_model(fitted, path, include_weights=True)
     assert facts_of(path)["fitted"]["prefix"]["weights"] == {"kind": "trained"}
 
 
-def test_where_features_are_kept_is_not_written_down(tmp_path, path):
+def test_the_archive_does_not_name_the_feature_store(tmp_path, path):
     folder = tmp_path / "features"
     for cache in (folder, str(folder), FeatureStore(folder), FeatureStore()):
         fitted = CNNFeatureExtractor(image_size=32, cache=cache).fit(IMAGES[:1])
@@ -317,15 +317,15 @@ def test_a_linear_head_loads_without_tensorflow(linear, path):
     assert done.stdout.strip() == "[0, 1, 2] False False", done.stderr
 
 
-# --- networks of one's own
+# --- user-defined networks
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, TUNED | {"trainable_layers": 1}], ids=["frozen", "tuned"])
-def test_a_model_of_ones_own_is_handed_in(changes, path):
+def test_load_model_takes_a_user_defined_model(changes, path):
     network = own_network()
     fitted = TransferClassifier(network, random_state=0, **changes).fit(IMAGES, LABELS)
-    rebuilt = own_network()  # whose layers have other names
+    rebuilt = own_network()  # its layers have other names
     loaded = again(fitted, path, backbone=rebuilt)
     assert_same_predictions(loaded, fitted)
     assert loaded.backbone is rebuilt
@@ -340,7 +340,7 @@ def test_a_model_of_ones_own_is_handed_in(changes, path):
             load_model(path, backbone=backbone)
 
 
-def test_a_model_of_ones_own_with_other_code_is_noticed(path):
+def test_a_user_defined_model_with_other_code_is_refused(path):
     def network(activation):
         inputs = keras.Input((16, 16, 3))
         x = keras.layers.Conv2D(4, 3, activation=activation, kernel_initializer="ones")(
@@ -366,15 +366,15 @@ def test_a_registered_builder_is_found_by_its_name(path, monkeypatch):
         load_model(path)
 
 
-def test_a_backbone_that_is_not_needed_is_refused(linear, path):
+def test_an_unnecessary_backbone_is_refused(linear, path):
     with pytest.raises(InvalidParameterError, match="leave it out"):
         again(linear, path, backbone=own_network())
 
 
-# --- weights that are others here
+# --- other weights on this machine
 
 
-def test_other_bundled_weights_are_noticed(linear, path, tmp_path, monkeypatch):
+def test_other_bundled_weights_are_refused(linear, path, tmp_path, monkeypatch):
     save_model(linear, path)
     other = tmp_path / "other.npz"
     other.write_bytes(b"of another version")
@@ -388,7 +388,7 @@ def test_other_bundled_weights_are_noticed(linear, path, tmp_path, monkeypatch):
     np.testing.assert_array_equal(load_model(path).predict_proba(OTHERS), expected)
 
 
-def test_other_random_weights_are_noticed(path, monkeypatch):
+def test_other_random_weights_are_refused(path, monkeypatch):
     save_model(tiny(weights=None).fit(IMAGES, LABELS), path)
     draw = build_backbone
     monkeypatch.setattr(
@@ -399,7 +399,7 @@ def test_other_random_weights_are_noticed(path, monkeypatch):
         load_model(path)
 
 
-def test_weights_that_have_yet_to_be_downloaded_are_compared_later(linear, path, monkeypatch):
+def test_weights_are_compared_after_their_download(linear, path, monkeypatch):
     save_model(linear, path)
     monkeypatch.setattr("transferclf.persistence.prefixes.pretrained_file", lambda *_: None)
     loaded = load_model(path)
@@ -411,13 +411,13 @@ def test_weights_that_have_yet_to_be_downloaded_are_compared_later(linear, path,
 
 
 @pytest.mark.parametrize("unfitted", [TransferClassifier(), CNNFeatureExtractor()])
-def test_only_what_is_fitted_can_be_saved(unfitted, path):
+def test_only_fitted_estimators_can_be_saved(unfitted, path):
     with pytest.raises(NotFittedError):
         save_model(unfitted, path)
     assert not path.exists()
 
 
-def test_an_extractor_whose_fit_failed_is_not_fitted(path):
+def test_an_extractor_is_not_fitted_after_a_failed_fit(path):
     failed = CNNFeatureExtractor(image_size=32, layer="nowhere")
     with pytest.raises(ValueError, match="nowhere"):
         failed.fit(IMAGES)
@@ -448,7 +448,7 @@ def test_only_our_own_classes_can_be_saved(linear, path):
         ({"epochs": 0}, "epochs must be"),
     ],
 )
-def test_objects_that_json_has_not_are_refused(changes, reason, linear, path):
+def test_objects_that_json_lacks_are_refused(changes, reason, linear, path):
     if changes.get("optimizer") == "an object":
         changes = {"optimizer": keras.optimizers.SGD(0.1)}
     changed = load_or_copy(linear).set_params(**changes)
@@ -458,13 +458,13 @@ def test_objects_that_json_has_not_are_refused(changes, reason, linear, path):
 
 
 def load_or_copy(fitted):
-    """The same, free to be changed."""
+    """Return a copy of the fitted estimator, which a test can change."""
     copy = TransferClassifier()
     copy.__dict__ = dict(fitted.__dict__)
     return copy
 
 
-def test_a_head_of_ones_own_is_refused(path):
+def test_a_user_defined_head_is_refused(path):
     def head(maps):
         return keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(maps))
 
@@ -476,7 +476,7 @@ def test_a_head_of_ones_own_is_refused(path):
         save_model(fitted.set_params(head=None), path)
 
 
-def test_attributes_of_others_are_refused(linear, path):
+def test_foreign_attributes_are_refused(linear, path):
     noted = load_or_copy(linear)
     noted.note = "mine"
     with pytest.raises(InvalidParameterError, match="no place for note"):
@@ -495,7 +495,7 @@ def test_labels_of_other_types_are_refused(linear, path):
         save_model(odd, path)
 
 
-def test_numbers_that_are_not_finite_are_refused(linear, path):
+def test_numbers_must_be_finite(linear, path):
     odd, (coef, intercept) = load_or_copy(linear), linear.head_.weights
     odd.head_ = replace(linear.head_, weights=[np.full_like(coef, np.nan), intercept])
     with pytest.raises(ArchiveError, match="head/coef must be finite"):
@@ -505,7 +505,7 @@ def test_numbers_that_are_not_finite_are_refused(linear, path):
 # --- writing
 
 
-def test_a_text_is_a_path_too(linear, tmp_path):
+def test_a_path_can_be_a_text(linear, tmp_path):
     save_model(linear, str(tmp_path / "a.model"))
     assert_same_predictions(load_model(str(tmp_path / "a.model")), linear)
 
@@ -542,20 +542,20 @@ def test_a_file_is_replaced_and_keeps_usual_permissions(linear, path):
 
 
 @pytest.mark.parametrize("place", ["nowhere/a.model", "."])
-def test_places_that_cannot_be_written(place, linear, tmp_path):
+def test_unwritable_places_raise_an_error(place, linear, tmp_path):
     with pytest.raises(OSError, match=r"nowhere|directory|denied"):
         save_model(linear, tmp_path / place)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(linear, tmp_path):
+def test_a_read_only_folder_raises_an_error(linear, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="permission denied to write in"):
         save_model(linear, tmp_path / "a.model")
 
 
-def test_where_writing_is_not_allowed_is_said_before_any_work(linear, tmp_path, monkeypatch):
+def test_a_missing_permission_raises_an_error_before_any_work(linear, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match=f"permission denied to write in {tmp_path}"):
         save_model(linear, tmp_path / "a.model")
@@ -573,7 +573,7 @@ def test_a_missing_folder_is_named(linear, tmp_path):
 
 
 class Stream(io.RawIOBase):
-    """Bytes that come one after the other, as from a server."""
+    """A stream without seek, like a response of a server."""
 
     def __init__(self, content=b""):
         self.content = io.BytesIO(content)
@@ -626,7 +626,7 @@ def test_file_objects_are_written_and_read(linear, path):
         (lambda: io.BytesIO, "Got type|binary"),
     ],
 )
-def test_what_is_neither_path_nor_file_object(make, message, linear):
+def test_other_objects_than_paths_and_files_raise_an_error(make, message, linear):
     with pytest.raises((InvalidParameterError, TypeError), match=message):
         save_model(linear, make())
     with pytest.raises((InvalidParameterError, TypeError), match=message):
@@ -638,7 +638,7 @@ def closed(file):
     return file
 
 
-def test_file_objects_of_the_other_direction(linear, path):
+def test_file_objects_of_the_wrong_mode_raise_an_error(linear, path):
     save_model(linear, path)
     with path.open("rb") as file, pytest.raises(InvalidParameterError, match="cannot write"):
         save_model(linear, file)
@@ -649,13 +649,13 @@ def test_file_objects_of_the_other_direction(linear, path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all", b"PK\x05\x06" + bytes(18)])
-def test_file_objects_that_hold_no_archive(content):
+def test_file_objects_without_an_archive_raise_an_error(content):
     with pytest.raises(ArchiveError, match="the BytesIO cannot be loaded"):
         load_model(io.BytesIO(content))
 
 
-def test_without_the_metadata_of_packages(linear, path, monkeypatch):
-    """As where the package is run from its sources."""
+def test_archives_work_without_the_metadata_of_packages(linear, path, monkeypatch):
+    """Save and load when the package runs from its sources."""
 
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
@@ -674,7 +674,7 @@ ARCHIVES = Path(__file__).with_name("archives")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ARCHIVES.glob("*.model")))
-def test_old_archives_load_for_ever(name):
+def test_old_archives_load(name):
     expected = json.loads((ARCHIVES / f"{name}.json").read_text())
     loaded = load_model(ARCHIVES / f"{name}.model")
     rng = np.random.default_rng(expected["seed"])
@@ -685,6 +685,6 @@ def test_old_archives_load_for_ever(name):
     assert loaded.phases_ == expected["phases"]
 
 
-def test_there_is_an_archive_of_every_format():
+def test_the_tests_have_an_archive_of_every_format():
     formats = {facts_of(path)["format"] for path in ARCHIVES.glob("*.model")}
     assert formats == set(range(1, FORMAT + 1))

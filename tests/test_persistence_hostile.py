@@ -1,6 +1,6 @@
-"""Archives that are damaged, foreign or forged: an ArchiveError that says why, and nothing else.
+"""Tests of damaged, foreign and forged archives: each raises an ArchiveError that gives the reason.
 
-All are made of small archives by changing them; a forged one has right digests.
+The tests change small archives. A forged archive has right digests.
 """
 
 import hashlib
@@ -45,14 +45,14 @@ def archive_of(tmp_path_factory, **parameters):
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
-    """A small network from nothing: its archive, and its predictions."""
+    """Archive and predictions of a small network trained from scratch."""
     parameters = {"image_size": 4, "epochs": 1, "preprocessing": "zca", "augmentation": "light"}
     return archive_of(tmp_path_factory, backbone=ConvNet((2,), dense_units=(3,)), **parameters)
 
 
 @pytest.fixture(scope="module")
 def linear(tmp_path_factory):
-    """A linear head on the bundled network, which is loaded without Keras."""
+    """Archive and predictions of a linear head on the bundled network, which needs no Keras."""
     return archive_of(tmp_path_factory, image_size=32)
 
 
@@ -75,7 +75,7 @@ def short(value):
     return str(value)[:40]
 
 
-# --- taking apart, and putting together again
+# --- take archives apart and put them together
 
 
 def members_of(content):
@@ -84,7 +84,7 @@ def members_of(content):
 
 
 def zipped(members, compression=zipfile.ZIP_STORED):
-    """A zip of pairs, or of a dict."""
+    """Return a zip of pairs of names and contents, or of a dict."""
     file = io.BytesIO()
     pairs = members.items() if isinstance(members, dict) else members
     with zipfile.ZipFile(file, "w", compression) as archive:
@@ -94,7 +94,7 @@ def zipped(members, compression=zipfile.ZIP_STORED):
 
 
 def forged(content, change=lambda facts: None, arrays=None):
-    """The archive with other facts or arrays; digests, types and shapes are made to fit."""
+    """Return the archive with other facts or arrays, and with fitting digests, types and shapes."""
     members = members_of(content)
     facts = json.loads(members["model.json"])
     for name, array in (arrays or {}).items():
@@ -111,7 +111,7 @@ def forged(content, change=lambda facts: None, arrays=None):
     return zipped(members)
 
 
-def test_what_the_first_format_lacks_stays_as_it_is(linear, path):
+def test_a_head_of_the_first_format_keeps_its_mean_and_scale(linear, path):
     def older(facts):
         facts["format"] = 1
         del facts["fitted"]["head"]["moments"]
@@ -131,19 +131,19 @@ def test_what_the_first_format_lacks_stays_as_it_is(linear, path):
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
-def test_variances_that_cannot_be(value, linear, path):
+def test_impossible_variances_are_refused(value, linear, path):
     path.write_bytes(linear[0])
     variance = np.full(load_model(path).head_.mean.shape, value)
     refused(path, forged(linear[0], arrays={"head/variance": variance}), ".")
 
 
-def test_putting_together_again_changes_nothing(scratch, linear, path):
+def test_the_helper_forged_keeps_the_predictions(scratch, linear, path):
     for content, expected in (scratch, linear):
         path.write_bytes(forged(content))
         np.testing.assert_array_equal(load_model(path).predict_proba(IMAGES), expected)
 
 
-# --- no archive at all
+# --- files that are no archives
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_putting_together_again_changes_nothing(scratch, linear, path):
         (zipped({"model.json": b'{"arrays": {}}'}), "has no 'format'"),
     ],
 )
-def test_foreign_files(content, reason, path):
+def test_foreign_files_are_refused(content, reason, path):
     refused(path, content, reason)
 
 
-def test_places_that_are_no_files(tmp_path):
+def test_folders_and_devices_are_refused(tmp_path):
     with pytest.raises(ArchiveError, match="folder or a device"):
         load_model(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -177,7 +177,7 @@ def test_places_that_are_no_files(tmp_path):
 # --- damage
 
 
-def test_truncated_anywhere(scratch, path):
+def test_truncated_archives_are_refused(scratch, path):
     content, _ = scratch
     for length in {*range(0, len(content), 97), len(content) - 1}:
         refused(path, content[:length], "archive|zip|members")
@@ -204,7 +204,7 @@ def test_no_flipped_byte_changes_predictions(data, scratch, linear, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(IMAGES), expected)
 
 
-def test_rotten_numbers_with_right_check_sums(linear, path):
+def test_bad_numbers_with_right_check_sums_are_refused(linear, path):
     members = members_of(linear[0])
     rotten = bytearray(members["head/coef.npy"])
     rotten[-1] ^= 1
@@ -214,7 +214,7 @@ def test_rotten_numbers_with_right_check_sums(linear, path):
 # --- members
 
 
-def test_members_missing_or_too_many(linear, path):
+def test_missing_and_additional_members_are_refused(linear, path):
     members = members_of(linear[0])
     for name in members:
         left = {other: content for other, content in members.items() if other != name}
@@ -235,27 +235,27 @@ def test_members_missing_or_too_many(linear, path):
         "a" * 300 + ".npy",
     ],
 )
-def test_names_of_members_are_a_few(name, linear, path):
+def test_other_names_of_members_are_refused(name, linear, path):
     reason = "no name of a member|members with short names|too many: aaa"
     refused(path, zipped(members_of(linear[0]) | {name: b"evil"}), reason)
     assert not (path.parent.parent / "evil.npy").exists()
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_members_of_one_name(linear, path):
+def test_two_members_of_one_name_are_refused(linear, path):
     members = members_of(linear[0])
     pairs = [*members.items(), ("model.json", members["model.json"])]
     refused(path, zipped(pairs), "same name")
 
 
-def test_compressed_members(linear, path):
+def test_compressed_members_are_refused(linear, path):
     members = members_of(linear[0])
     for compression in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         refused(path, zipped(members, compression), "neither compressed nor encrypted")
 
 
 def with_entry(content, name, **changes):
-    """The zip with other fields for one member in its list at the end."""
+    """Return the zip with other fields of one member in the list at its end."""
     fields = {"flags": (8, "<H"), "method": (10, "<H"), "packed": (20, "<L"), "size": (24, "<L"),
               "start": (42, "<L")}  # fmt: skip
     changed = bytearray(content)
@@ -266,13 +266,13 @@ def with_entry(content, name, **changes):
     return bytes(changed)
 
 
-def test_zip_bombs(linear, path):
+def test_zip_bombs_are_refused(linear, path):
     content, _ = linear
     members = members_of(content)
     deflated = zlib.compress(bytes(2**26), 9)
     tracemalloc.start()
     try:
-        # What would be 64 MB when it is unpacked, once honest and once not.
+        # A member of 64 MB when unpacked, once with its true size and once with a false one.
         bomb = zipped(members | {"head/coef.npy": bytes(2**26)}, zipfile.ZIP_DEFLATED)
         tracemalloc.reset_peak()
         refused(path, bomb, "neither compressed")
@@ -280,7 +280,7 @@ def test_zip_bombs(linear, path):
         size = {"packed": len(deflated), "size": 2**26}
         refused(path, with_entry(small, "head/coef.npy", **size, method=8), "neither compressed")
         refused(path, with_entry(content, "head/coef.npy", packed=2**31, size=2**31), "zip bomb")
-        # Many names for the same bytes.
+        # Many members share the same bytes.
         sizes = {"packed": len(content) // 2, "size": len(content) // 2, "start": 0}
         overlapping = with_entry(content, "head/coef.npy", **sizes)
         overlapping = with_entry(overlapping, "head/mean.npy", **sizes)
@@ -320,7 +320,7 @@ def header(shape, dtype="'<f8'", fortran=False):
 
 
 def with_array(content, name, array):
-    """The archive with these bytes in the place of an array, and their digest."""
+    """Return the archive with these bytes and their digest in place of an array."""
     members = members_of(content)
     facts = json.loads(members["model.json"])
     facts["arrays"][name]["sha256"] = hashlib.sha256(array).hexdigest()
@@ -340,7 +340,7 @@ def test_pickled_objects_are_never_loaded(linear, path):
     assert "evil" not in sys.modules
 
 
-def test_headers_must_say_what_the_facts_say(linear, path):
+def test_headers_must_agree_with_the_facts(linear, path):
     content, _ = linear
     for start in (
         header((2**40,)),
@@ -375,11 +375,11 @@ def test_headers_must_say_what_the_facts_say(linear, path):
         ("sample_indices", np.zeros(3)),
     ],
 )
-def test_arrays_that_fit_nothing(name, array, linear, path):
+def test_arrays_of_other_shapes_are_refused(name, array, linear, path):
     refused(path, forged(linear[0], arrays={name: array}), re.escape(name.split("/")[0]))
 
 
-def test_a_scale_divides(linear, path):
+def test_a_scale_of_zero_is_refused(linear, path):
     members = members_of(linear[0])
     scale = np.load(io.BytesIO(members["head/scale.npy"]))
     scale[3] = 0
@@ -423,7 +423,7 @@ def test_parameters_of_a_network_must_be_its_own(number, change, scratch, path):
     ],
     ids=lambda value: str(value[:20]),
 )
-def test_json_that_is_none(text, reason, linear, path):
+def test_invalid_json_is_refused(text, reason, linear, path):
     refused(path, zipped(members_of(linear[0]) | {"model.json": text}), reason)
 
 
@@ -497,7 +497,7 @@ def changed(facts, place, value):
 
 
 @pytest.mark.parametrize(("place", "value"), CHANGES, ids=short)
-def test_facts_that_cannot_be(place, value, linear, path):
+def test_impossible_facts_are_refused(place, value, linear, path):
     refused(path, forged(linear[0], lambda facts: changed(facts, place, value)), ".")
 
 
@@ -511,7 +511,7 @@ SCRATCH_CHANGES = [
 
 
 @pytest.mark.parametrize(("place", "value"), SCRATCH_CHANGES, ids=short)
-def test_networks_that_the_numbers_are_not_of(place, value, scratch, path):
+def test_networks_that_do_not_fit_the_arrays_are_refused(place, value, scratch, path):
     place = f"fitted/prefix/backbone/{place}"
     refused(path, forged(scratch[0], lambda facts: changed(facts, place, value)), ".")
 
@@ -534,7 +534,7 @@ PHASE = {"part": "network", "unit": "epoch", "length": 1, "kept": 1, "stopped_ea
     ],
     ids=short,
 )  # fmt: skip
-def test_heads_that_the_numbers_are_not_of(name, value, scratch, path):
+def test_heads_that_do_not_fit_the_arrays_are_refused(name, value, scratch, path):
     refused(
         path, forged(scratch[0], lambda facts: changed(facts, f"fitted/head/{name}", value)), "."
     )
@@ -550,7 +550,7 @@ def test_heads_that_the_numbers_are_not_of(name, value, scratch, path):
     ],
     ids=short,
 )
-def test_cuts_that_the_numbers_are_not_of(place, value, scratch, path):
+def test_cuts_that_do_not_fit_the_arrays_are_refused(place, value, scratch, path):
     place = f"fitted/prefix/{place}"
     refused(path, forged(scratch[0], lambda facts: changed(facts, place, value)), ".")
 
@@ -590,7 +590,7 @@ def test_whatever_stands_in_the_place_of_a_fact(data, linear, tmp_path):
     assert loaded.classes_.shape == (3,)
 
 
-def test_nothing_of_an_archive_is_code(scratch, linear):
+def test_archives_hold_json_and_plain_arrays_only(scratch, linear):
     for content, _ in (scratch, linear):
         members = members_of(content)
         assert all(name == "model.json" or name.endswith(".npy") for name in members)

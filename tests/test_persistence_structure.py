@@ -1,7 +1,7 @@
-"""Archives whose zip was edited: members renamed, doubled, added, linked, moved, resized, nested.
+"""Tests of edited zips: members renamed, doubled, added, linked, moved, resized, nested.
 
-Either such a file is an ArchiveError, or the edit changed nothing that is read, and the predictions
-are the same. No file takes long or more memory than it is large, and nothing of it is run.
+Loading raises an ArchiveError, or the edit is harmless and the predictions stay the same. Loading
+is quick, needs no more memory than the file is large, and runs no code of the file.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ HUGE = 2**32 - 1
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """The members of an archive, in order, and what its classifier predicts."""
+    """Members of an archive, in order, and predictions of its classifier."""
     classifier = TransferClassifier(image_size=32, l2=0.01, random_state=0)
     classifier.fit(IMAGES, np.array(["cat", "dog", "owl"])[np.arange(12) % 3])
     path = tmp_path_factory.mktemp("archive") / "good.model"
@@ -45,7 +45,7 @@ def archive(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def good(archive):
-    """A function that gives them: Hypothesis writes out arguments, and these are long."""
+    """Return a function that gives the archive, as Hypothesis would print the archive itself."""
     return lambda: archive
 
 
@@ -54,7 +54,7 @@ def edited(members, name, /, **fields):
 
 
 def renamed(members, name, new):
-    """The list, the member and the facts all say the new name."""
+    """Return the members with a new name in the list, the member and the facts."""
     facts = json.loads(named(members, FACTS).content)
     stem, _, suffix = os.fsdecode(new).rpartition(".npy")
     if not suffix:
@@ -82,12 +82,12 @@ def zip64(size=0, packed=0, start=0):
 
 
 def zip64_end(entries):
-    """The two records that say where a list of 64 bit is."""
+    """Return the two records with the place of a list of 64 bit."""
     record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 2**40, 2**40)
     return record + struct.pack("<4sLQL", b"PK\6\7", 0, entries, 1)
 
 
-# Each an edit of the members, or of the whole, that must be refused.
+# Edits of members or of the whole file that must be refused.
 REFUSED = {
     "renamed in the list": lambda m: written(edited(m, COEF, name=b"head/coff.npy", own_name=COEF)),
     "renamed in itself": lambda m: written(edited(m, COEF, own_name=b"head/coff.npy")),
@@ -154,7 +154,7 @@ REFUSED = {
     "twice": lambda m: written(m) * 2,
 }  # fmt: skip
 
-# Names of the zip in the place of an array's, in list, member and facts.
+# Bad names of an array, used in list, member and facts.
 NAMES = [
     b"../coef.npy", b"/etc/coef.npy", b"head/../coef.npy", b"./head/coef.npy", b"head//coef.npy",
     b"head\\coef.npy", b"C:\\coef.npy", b"//host/share/coef.npy", b"~/coef.npy", b"head/coef",
@@ -164,7 +164,7 @@ NAMES = [
     b"%s.npy", b"{}.npy", b"-rf.npy", b"\xe2\x80\xae.npy", b"model.json/", b"model.json.npy",
 ]  # fmt: skip
 
-# Edits of what nobody reads: the predictions stay.
+# Edits of unread fields: the predictions stay the same.
 HARMLESS = {
     "other order": lambda m: written(m[::-1]),
     "space between members": lambda m: written(m, between=bytes(1000)),
@@ -197,12 +197,12 @@ def assert_refused(path, content):
 
 
 @pytest.mark.parametrize("edit", REFUSED)
-def test_edits_that_are_refused(edit, archive, tmp_path):
+def test_bad_edits_are_refused(edit, archive, tmp_path):
     assert_refused(tmp_path / "bad.model", REFUSED[edit](archive[0]))
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name[:30]))
-def test_names_that_are_refused(name, archive, tmp_path):
+def test_bad_names_are_refused(name, archive, tmp_path):
     members, _ = archive
     assert_refused(tmp_path / "bad.model", written(renamed(members, COEF, name)))
     added = Member(name, named(members, COEF).content)
@@ -211,13 +211,13 @@ def test_names_that_are_refused(name, archive, tmp_path):
 
 
 @pytest.mark.parametrize("edit", HARMLESS)
-def test_edits_that_change_nothing(edit, archive, tmp_path):
+def test_harmless_edits_keep_the_predictions(edit, archive, tmp_path):
     members, expected = archive
     again = loaded(tmp_path / "same.model", HARMLESS[edit](members))
     np.testing.assert_array_equal(again.predict_proba(IMAGES), expected)
 
 
-def test_the_zip_of_the_tests_is_that_of_the_package(archive, tmp_path):
+def test_zip_helpers_write_the_zip_of_the_package(archive, tmp_path):
     members, expected = archive
     again = loaded(tmp_path / "same.model", written(members))
     np.testing.assert_array_equal(again.predict_proba(IMAGES), expected)
@@ -230,7 +230,7 @@ TEXTS = ["os:system", "os.system", "__import__('os')", "posix:system", "../../x"
 
 
 def places_in(facts, place=()):
-    """The way to each value of nested objects and lists."""
+    """Yield the path to each value of nested objects and lists."""
     for key in facts if isinstance(facts, dict) else range(min(len(facts), 2)):
         yield (*place, key)
         if isinstance(facts[key], dict | list):
@@ -244,7 +244,7 @@ def part_at(facts, place):
 
 
 def variants(members):
-    """Each value of the facts replaced, left out, renamed and joined, by names of functions."""
+    """Yield facts with each value replaced, removed, renamed or joined by names of functions."""
     facts, generator = json.loads(named(members, FACTS).content), random.Random(0)
     for place in places_in(facts):
         *above, last = place
@@ -266,8 +266,8 @@ def variants(members):
             yield place, change, new
 
 
-def test_names_of_functions_anywhere_in_the_facts(archive, tmp_path):
-    """Nothing is looked up by name: texts that name versions may be any, and nothing else."""
+def test_facts_cannot_name_functions(archive, tmp_path):
+    """Only the texts of versions can be any text; loading looks up no function by its name."""
     members, expected = archive
     path = tmp_path / "odd.model"
     taken = set()
@@ -289,7 +289,7 @@ def test_names_of_functions_anywhere_in_the_facts(archive, tmp_path):
 @pytest.mark.parametrize("depth", [10, 100, 900, 5000, 10**6])
 @pytest.mark.parametrize("opened", ["[", '{"a":', '[{"tuple":'])
 @pytest.mark.parametrize("place", ["parameters/epochs", "parameters/class_weight", "history", ""])
-def test_deep_nesting(depth, opened, place, archive, tmp_path):
+def test_deep_nesting_is_refused(depth, opened, place, archive, tmp_path):
     members, _ = archive
     closed = "".join({"[": "]", "{": "}"}[mark] for mark in reversed(opened) if mark in "[{")
     nested = opened * depth + "1" + closed * depth
@@ -302,7 +302,7 @@ def test_deep_nesting(depth, opened, place, archive, tmp_path):
     assert_refused(tmp_path / "deep.model", written(edited(members, FACTS, content=text.encode())))
 
 
-# --- bounds, and that nothing runs
+# --- time, memory, and code that must not run
 
 
 def test_all_edits_take_few_calls_and_little_memory(archive, tmp_path):
@@ -329,7 +329,7 @@ CHANGING = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.sym
 
 
 class Watch:
-    """Note what Python starts, imports from pickles, writes, links and removes, while `is_on`."""
+    """Record processes, imports of pickles, writes, links and removals of Python while `is_on`."""
 
     def __init__(self):
         self.is_on, self.seen = False, []
@@ -344,7 +344,7 @@ class Watch:
             self.seen.append((event, repr(arguments)))
 
 
-def test_nothing_of_an_archive_is_run_or_unpacked(archive, tmp_path):
+def test_loading_runs_and_unpacks_no_content(archive, tmp_path):
     members, _ = archive
     path = tmp_path / "bad.model"
     watch = Watch()
@@ -365,7 +365,7 @@ def test_nothing_of_an_archive_is_run_or_unpacked(archive, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["bad.model", "seen"]
 
 
-# --- any edits together
+# --- random edits
 
 FIELDS = {
     "name": st.sampled_from([COEF, MEAN, FACTS, b"x.npy", b"../x.npy", b"os:system"]),

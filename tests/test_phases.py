@@ -1,4 +1,4 @@
-"""What fit tells: phases of its history, that it stopped early, what its bars are of."""
+"""Tests of the output of fit: phases of its history, early stopping and titles of its bars."""
 
 import re
 
@@ -61,13 +61,13 @@ class TestPhases:
         assert list(fitted.phases_[0]) == ["part", "unit", "length", "kept", "stopped_early"]
         save_model(fitted, tmp_path / "a.model")
         assert load_model(tmp_path / "a.model").phases_ == fitted.phases_
-        # What older archives lack is told by what they have.
+        # For older archives, the phases are derived from the history.
         parts = [phase["part"] for phase in fitted.phases_]
         told = phases_of(fitted.history_, n_head, parts)
         assert told == tuple(Phase(**phase) for phase in fitted.phases_)
 
     @pytest.mark.filterwarnings("ignore:the first call of partial_fit got only")
-    def test_those_of_partial_fit_are_one_and_come_after_fit(self):
+    def test_calls_of_partial_fit_make_one_phase_after_fit(self):
         stepwise = classifier().partial_fit(IMAGES, LABELS, [0, 1, 2])
         for _ in range(2):
             stepwise.partial_fit(IMAGES[:6], LABELS[:6])
@@ -80,17 +80,17 @@ class TestPhases:
             ("head", "epoch", 2, 2, False),
         ]
 
-    def test_a_warm_start_adds_one(self):
+    def test_a_warm_start_adds_a_phase(self):
         fitted = classifier(**HIDDEN, warm_start=True).fit(IMAGES, LABELS)
         fitted.set_params(epochs=2).fit(IMAGES, LABELS)
         assert phases(fitted) == [("head", "epoch", 3, 3, False), ("head", "epoch", 2, 2, False)]
 
-    def test_an_old_history_without_a_loss_has_none(self):
+    def test_an_old_history_without_a_loss_has_no_phase(self):
         assert phases_of({"loss": [], "accuracy": []}, 0, ("head",)) == ()
 
 
 class TestStopping:
-    """Labels that cannot be learned, so that the loss on others rises soon."""
+    """The labels cannot be learned, so the validation loss rises soon."""
 
     def stopping(self, **changes):
         rng = np.random.default_rng(1)
@@ -100,7 +100,7 @@ class TestStopping:
         fitted = classifier(**how | changes)
         return fitted.fit(images, LABELS, validation_data=(images[::-1], LABELS))
 
-    def test_it_says_when_and_which_weights_came_back(self, capsys, tmp_path):
+    def test_the_message_names_the_epoch_and_the_weights(self, capsys, tmp_path):
         fitted = self.stopping()
         losses = fitted.history_["val_loss"]
         n_epochs, best = len(losses), int(np.argmin(losses)) + 1
@@ -121,25 +121,25 @@ class TestStopping:
         save_model(fitted, tmp_path / "a.model")
         assert load_model(tmp_path / "a.model").phases_ == fitted.phases_
 
-    def test_the_weights_before_the_first_epoch_are_number_0(self, capsys):
+    def test_the_weights_before_the_first_epoch_have_number_0(self, capsys):
         fitted = self.stopping(learning_rate=3.0, optimizer="sgd")
         assert fitted.phases_[0]["kept"] == 0
         assert "the weights before the first epoch came back" in capsys.readouterr().out
 
-    def test_at_the_last_epoch_it_did_not_stop_early(self, capsys):
+    def test_the_last_epoch_is_no_early_stop(self, capsys):
         fitted = self.stopping(epochs=2, patience=9, learning_rate=3.0, optimizer="sgd")
         (phase,) = fitted.phases_
         assert (phase["length"], phase["stopped_early"]) == (2, False)
         assert phase["kept"] < 2
         assert "all 2 epochs are done; the weights " in capsys.readouterr().out
 
-    def test_no_word_where_nothing_came_back(self, capsys):
+    def test_training_without_a_stop_prints_no_message(self, capsys):
         how = classifier(**HIDDEN, early_stopping=True, patience=9, verbose=1)
         fitted = how.fit(IMAGES, LABELS, validation_data=(IMAGES, LABELS))
         assert phases(fitted) == [("head", "epoch", 3, 3, False)]
         assert capsys.readouterr().out.splitlines()[-1].startswith("Epoch 3/3 - ")
 
-    def test_of_ones_own_it_says_so_too(self, capsys):
+    def test_a_callback_for_early_stopping_gets_the_message_too(self, capsys):
         own = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=1)
         fitted = classifier(**HIDDEN | {"epochs": 9}, callbacks=[own], verbose=1)
         fitted.fit(IMAGES, LABELS)
@@ -147,7 +147,7 @@ class TestStopping:
         said = "early stopping after epoch 2; the weights of epoch 2 are kept"
         assert capsys.readouterr().out.splitlines()[-1] == said
 
-    def test_each_phase_has_its_own(self):
+    def test_each_phase_stops_by_itself(self):
         how = TUNED | {"fine_tune_learning_rate": 3.0, "fine_tune_epochs": 9, "optimizer": "sgd"}
         fitted = self.stopping(**how | {"epochs": 2, "learning_rate": 1e-3})
         head, tuning = fitted.phases_
@@ -156,12 +156,12 @@ class TestStopping:
 
 
 def titles(text):
-    """What the bars of the output are called."""
+    """Return the titles of the bars in the output."""
     return [found.group(1) for found in re.finditer(r"^(.*): \d+/\d+ .*images/s", text, re.M)]
 
 
 class TestShown:
-    def test_bars_say_what_they_are_of(self, capsys, tmp_path):
+    def test_titles_of_bars_name_their_images(self, capsys, tmp_path):
         views = Augmentation(horizontal_flip=True, rotation=5, views=2)
         fitted = classifier(augmentation=views, l2=0.1, verbose=1, cache=FeatureStore(tmp_path))
         fitted.fit(IMAGES, LABELS, validation_data=(OTHERS, np.arange(9) % 3))
@@ -170,11 +170,11 @@ class TestShown:
         assert titles(out) == ["features", *of_views, "features, validation"]
         assert "features, validation: 9 images to compute, 0 known" in out
         fitted.predict(OTHERS)
-        assert titles(capsys.readouterr().out) == []  # all of them are known
+        assert titles(capsys.readouterr().out) == []  # all features are stored
         fitted.predict(255 - OTHERS)
         assert titles(capsys.readouterr().out) == ["features"]
 
-    def test_where_the_network_is_cut(self, capsys):
+    def test_a_bar_is_shown_for_the_activations_at_the_cut(self, capsys):
         classifier(**TUNED, l2=0.1, verbose=1).fit(IMAGES, LABELS)
         assert titles(capsys.readouterr().out) == ["activations at the cut", "features"]
 
@@ -188,6 +188,6 @@ class TestShown:
         assert "l2: 0.01, as most classes have one image" in capsys.readouterr().out
 
     @pytest.mark.parametrize("parameters", [{}, HIDDEN, TUNED])
-    def test_nothing_is_shown_unless_asked_for(self, parameters, capsys):
+    def test_fit_is_silent_by_default(self, parameters, capsys):
         classifier(**parameters).fit(IMAGES, LABELS)
         assert capsys.readouterr().out == ""

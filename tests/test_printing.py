@@ -1,4 +1,4 @@
-"""Progress and results are shown on whatever stands for the standard output, or not at all."""
+"""Tests of progress and results on unusual standard outputs: printing never raises."""
 
 import io
 import re
@@ -21,7 +21,7 @@ ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "shift_jis", "utf-8", "utf-1
 
 
 class WriteOnly:
-    """What loggers and test frames put in the place of a file."""
+    """An output that can only write, like those of loggers and test frameworks."""
 
     def __init__(self):
         self.text = ""
@@ -31,7 +31,7 @@ class WriteOnly:
 
 
 class AsciiOnly(WriteOnly):
-    """Does not say which encoding it has."""
+    """An ASCII output that does not name its encoding."""
 
     def write(self, text):
         super().write(text.encode("ascii").decode())
@@ -101,7 +101,7 @@ def test_a_bar_never_raises(is_live, monkeypatch):
 
 
 @pytest.mark.usefixtures("stream")
-def test_fitting_and_experiments_that_say_what_they_do_never_raise(rng, tmp_path):
+def test_verbose_fits_and_experiments_never_raise(rng, tmp_path):
     X = rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
     y = np.arange(12) % 2
     options = {"image_size": 32, "cache": FeatureStore(), "verbose": 1}
@@ -125,9 +125,7 @@ def test_fitting_and_experiments_that_say_what_they_do_never_raise(rng, tmp_path
     ],
 )
 @pytest.mark.parametrize("is_live", [True, False])
-def test_progress_is_written_with_the_characters_that_there_are(
-    encoding, note, is_live, monkeypatch
-):
+def test_progress_uses_the_characters_of_the_encoding(encoding, note, is_live, monkeypatch):
     stream = encoded(encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(progress, "is_terminal", lambda: is_live)
@@ -135,7 +133,7 @@ def test_progress_is_written_with_the_characters_that_there_are(
         advance(2)
     text = shown(stream)
     if is_live:
-        # The last place may be a part of one, where half of the width is no whole number.
+        # The last character can be a partial block, if half of the width is no whole number.
         filled = "█+[▏▎▍▌▋▊▉]?" if encoding.startswith("utf") else "#+[1-9]?"
         assert re.search(rf"\r *50%\|{filled} *\| 2/4 \[", text)
         assert text.endswith(f", {note}]\n")
@@ -145,7 +143,7 @@ def test_progress_is_written_with_the_characters_that_there_are(
 
 
 @pytest.mark.parametrize("errors", ["replace", "ignore", "surrogateescape"])
-def test_a_bar_is_a_bar_also_where_the_output_would_replace_it(errors, monkeypatch):
+def test_a_bar_is_ascii_if_the_output_replaces_characters(errors, monkeypatch):
     stream = encoded("ascii", errors)
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(progress, "is_terminal", lambda: True)
@@ -154,7 +152,7 @@ def test_a_bar_is_a_bar_also_where_the_output_would_replace_it(errors, monkeypat
     assert re.search(r"100%\|#+\| 4/4 \[", shown(stream))
 
 
-def test_an_output_that_does_not_name_its_encoding_gets_ascii(monkeypatch):
+def test_an_output_without_an_encoding_gets_ascii(monkeypatch):
     monkeypatch.setattr(sys, "stdout", AsciiOnly())
     say("é…")
     assert sys.stdout.text == "\\xe9...\n"
@@ -167,13 +165,13 @@ def test_a_logger_gets_the_lines(monkeypatch):
     assert sys.stdout.text == "first\nsecond"
 
 
-def test_a_terminal_is_one_only_where_it_says_so(monkeypatch):
+def test_is_terminal_asks_isatty(monkeypatch):
     for says, expected in ((lambda: True, True), (lambda: False, False), (lambda: 1 / 0, False)):
         monkeypatch.setattr(sys.stdout, "isatty", says)
         assert is_terminal() is expected
 
 
-def test_ctrl_c_is_no_failure_of_the_output(monkeypatch):
+def test_ctrl_c_while_printing_is_raised(monkeypatch):
     class Interrupted(WriteOnly):
         def write(self, text):
             raise KeyboardInterrupt
@@ -231,5 +229,5 @@ def test_errors_can_be_printed(monkeypatch):
     assert str(ImageReadError()) == ""
 
 
-def test_a_short_name_says_where_bytes_were_no_text():
+def test_a_short_name_shows_bytes_that_are_no_text():
     assert short_name("caf\udce9.jpg") == "caf\N{REPLACEMENT CHARACTER}.jpg"

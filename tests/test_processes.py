@@ -1,4 +1,4 @@
-"""Searches in several processes: they share the store on disk, and import little."""
+"""Tests of searches in several processes: they share the store on disk and import little."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def tiny(**changes):
 
 
 def run_python(code, *arguments):
-    """Run a script in a new process, and return what it printed as JSON."""
+    """Run a script in a new process, and return its output, read as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
@@ -75,7 +75,7 @@ SEARCH = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
+def test_a_search_with_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
     images, labels = digits
     here = GridSearchCV(tiny(cache=tmp_path), GRID, cv=3).fit(images, labels)
     there = run_python(SEARCH, tmp_path, n_jobs)
@@ -87,7 +87,7 @@ def test_a_warm_store_needs_no_tensorflow(digits, tmp_path, n_jobs):
 
 
 @pytest.mark.slow
-def test_a_cold_store_is_filled_by_all(digits, tmp_path):
+def test_all_processes_fill_a_cold_store(digits, tmp_path):
     images, labels = digits
     grid = [{"hidden_units": [()]}, {"hidden_units": [(8,)], "epochs": [2]}]
     serial = GridSearchCV(tiny(), grid, cv=2).fit(images, labels)

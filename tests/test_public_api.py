@@ -1,4 +1,4 @@
-"""What the package shows, and what importing it costs."""
+"""Tests of the public names, and of the modules that importing them loads."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def run(code):
     return finished.stdout.strip()
 
 
-def test_all_is_sorted_and_is_what_there_is():
+def test_all_is_sorted_and_lists_every_public_name():
     for package in (transferclf, reports):
         assert package.__all__ == sorted(package.__all__)
         for name in package.__all__:
@@ -23,7 +23,7 @@ def test_all_is_sorted_and_is_what_there_is():
         assert set(package.__all__) <= set(dir(package))
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_an_unknown_name_raises_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'VGG99'"):
         _ = transferclf.VGG99
     with pytest.raises(AttributeError, match="no attribute 'VGG99'"):

@@ -1,6 +1,6 @@
-"""The main job on real photographs with real ImageNet weights.
+"""Tests of classification on real photographs with real ImageNet weights.
 
-Figures are those of the README. MobileNetV2 is tested with recovered ImageNet weights.
+The README has the same figures. MobileNetV2 is tested with recovered ImageNet weights.
 """
 
 import os
@@ -32,14 +32,14 @@ def needs_mobilenet():
 
 
 @pytest.mark.usefixtures("needs_mobilenet")
-def test_sports_with_nothing_else_set(sports):
+def test_defaults_reach_95_percent_on_sports(sports):
     train, test = sports
     classifier = TransferClassifier("mobilenet_v2", image_size=160)
     assert classifier.fit(train.data, train.target).score(test.data, test.target) >= 0.95
 
 
 @pytest.mark.usefixtures("needs_mobilenet")
-def test_animals_with_nothing_else_set(data):
+def test_defaults_reach_89_percent_on_animals(data):
     animals = load_image_folder(data / "caltech_animals35")
     X, X_test, y, y_test = train_test_split(
         animals.data, animals.target, test_size=0.15, stratify=animals.target, random_state=0
@@ -61,7 +61,7 @@ def test_sports_with_the_bundled_backbone(sports):
     ("name", "short_side"), [("blood_smear", 480), ("imagenet_samples", 1200), ("sports10", 3000)]
 )
 def test_reduced_jpegs_keep_their_features(data, tmp_path, backbone, image_size, name, short_side):
-    """Photographs of 0.3 to 12 megapixels, as files and as decoded pixels."""
+    """Compare photographs of 0.3 to 12 megapixels as files and as decoded pixels."""
     split = "test" if name == "sports10" else None
     paths = load_image_folder(data / name, split=split).data[::10][:4]
     files = _saved([_enlarged(Image.open(path), short_side) for path in paths], tmp_path)

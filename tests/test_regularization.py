@@ -1,4 +1,4 @@
-"""The penalty chosen by the data: good, cheap, and the same whatever the order of the samples."""
+"""Tests of the penalty chosen by cross-validation: quality, cost, and independence of order."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def chosen(features, labels, weights=None, **options):
 
 
 def path(monkeypatch, *args, **options):
-    """The losses that decide: they tell more than the choice does."""
+    """Return the choice and the losses that decide it."""
     losses = []
     scores = regularization.Fold.scores
 
@@ -52,14 +52,14 @@ def samples_of(features, labels, weights=None, groups=None):
 # Good
 
 
-def test_noise_wants_a_strong_penalty_and_clear_classes_a_weak_one():
+def test_noise_gets_a_strong_penalty_and_clear_classes_a_weak_one():
     noise = chosen(*problem(0, d=100, distance=0.0))
     clear = chosen(*problem(0, d=100, distance=3.0))
     assert clear <= 0.01 < 1.0 <= noise
 
 
 @pytest.mark.parametrize("distance", [0.15, 0.3, 0.6])
-def test_the_choice_is_nearly_the_best_for_samples_not_seen(distance):
+def test_the_choice_is_nearly_the_best_for_new_samples(distance):
     features, labels = problem(1, n=2000, d=60, distance=distance)
     train, test = slice(0, 200), slice(200, None)
 
@@ -101,7 +101,7 @@ def test_the_loose_path_agrees_with_exact_fits(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(40, 70), (70, 40)])
-def test_the_axes_change_nothing_but_the_path(monkeypatch, shape):
+def test_principal_axes_give_the_same_path(monkeypatch, shape):
     features, labels = problem(4, n=shape[0], d=shape[1], distance=0.4)
     monkeypatch.setattr(regularization, "N_DEALS", 1)
     monkeypatch.setattr(regularization, "LOSS_TOLERANCE", 1e-12)
@@ -113,7 +113,7 @@ def test_the_axes_change_nothing_but_the_path(monkeypatch, shape):
     np.testing.assert_allclose(np.array(rotated)[:, 0], np.array(plain)[:, 0], rtol=0.02)
 
 
-def test_principal_rows_have_the_products_of_the_standardised_ones():
+def test_principal_rows_keep_the_products_of_standardised_rows():
     for n, d in [(12, 30), (30, 12)]:
         features, _ = problem(5, n=n, d=d)
         features[:, 3] = 7.0
@@ -137,11 +137,11 @@ def test_many_samples_are_not_all_held_out(monkeypatch):
     monkeypatch.setattr(regularization, "ENOUGH_HELD_OUT", 20)
     features, labels = problem(6)
     folds = regularization._folds(samples_of(features, labels), Classes.numbered(3))
-    assert len(folds) == 2  # of 12 samples each
+    assert len(folds) == 2  # 12 samples each
     assert chosen(features, labels) in CANDIDATES
 
 
-# The same whatever the order
+# Independence of the order of samples
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_weights_can_change_the_choice():
     assert chosen(features, labels, half) < chosen(features, labels, half[::-1])
 
 
-def test_nothing_is_random_and_no_state_is_touched():
+def test_the_choice_is_deterministic_and_keeps_the_random_state():
     features, labels = problem(10)
     features.flags.writeable = labels.flags.writeable = False
     before = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -184,7 +184,7 @@ def test_nothing_is_random_and_no_state_is_touched():
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-def test_blas_threads_are_as_they_were():
+def test_the_number_of_blas_threads_is_restored():
     from threadpoolctl import threadpool_info
 
     before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
@@ -195,7 +195,7 @@ def test_blas_threads_are_as_they_were():
 # Folds
 
 
-def test_copies_are_one_sample_and_classes_are_dealt_evenly():
+def test_copies_are_one_sample_and_folds_are_stratified():
     features, labels = problem(12, n=50, k=2)
     twice = np.tile(np.arange(50), 2)
     samples = samples_of(features[twice], labels[twice])
@@ -214,7 +214,7 @@ def test_one_image_in_two_classes_is_two_samples():
     assert chosen(features, np.array([0, 1, 0, 1])) == DEFAULT_L2
 
 
-def test_groups_stay_together_and_those_that_share_a_sample_are_one():
+def test_groups_stay_together_and_merge_if_they_share_a_sample():
     features, labels = problem(13, n=12, k=1)
     features[4] = features[0]  # groups "a" and "b" share it
     names = np.array(["a"] * 4 + ["b"] * 4 + ["c"] * 4)
@@ -228,16 +228,16 @@ def test_groups_stay_together_and_those_that_share_a_sample_are_one():
     assert sorted(set(units)) == [0, 1]
 
 
-def test_views_of_one_image_do_not_vouch_for_each_other():
+def test_views_of_one_image_are_in_one_fold():
     rng = np.random.default_rng(14)
-    images = rng.normal(size=(20, 100))  # noise: nothing to be learned
+    images = rng.normal(size=(20, 100))  # noise: labels cannot be learned
     views = np.repeat(images, 5, axis=0) + 0.01 * rng.normal(size=(100, 100))
     labels = np.repeat(np.arange(20) % 2, 5)
     groups = np.repeat(np.arange(20), 5)
     assert chosen(views, labels) < 0.1 < chosen(views, labels, groups=groups)
 
 
-def test_few_samples_are_dealt_several_times_each_time_otherwise():
+def test_few_samples_are_split_several_times_differently():
     features, labels = problem(17, n=60, k=3)
     folds = regularization._folds(samples_of(features, labels), Classes.numbered(3))
     held_out = [
@@ -264,7 +264,7 @@ def test_fewer_samples_than_folds_and_a_class_of_one_still_choose():
     ("labels", "weights"),
     [([0, 1], [1, 1]), ([0, 0, 0], [1, 1, 1]), ([0, 0, 1], [1, 0, 1]), ([0, 1], [0, 0]), ([], [])],
 )
-def test_what_cannot_be_split_gives_the_default(labels, weights):
+def test_unsplittable_samples_give_the_default(labels, weights):
     features = np.arange(2.0 * len(labels)).reshape(-1, 2)
     labels, weights = np.array(labels, dtype=int), np.array(weights, dtype=float)
     choice = choose_l2(features, labels, Classes.numbered(2), sample_weight=weights)
@@ -273,7 +273,7 @@ def test_what_cannot_be_split_gives_the_default(labels, weights):
     assert grouped == DEFAULT_L2
 
 
-def test_one_group_in_all_gives_the_default():
+def test_a_single_group_gives_the_default():
     features, labels = problem(16)
     assert chosen(features, labels, groups=np.zeros(60)) == DEFAULT_L2
 
@@ -283,13 +283,13 @@ def test_one_group_in_all_gives_the_default():
 
 def test_a_tie_goes_to_the_stronger_penalty():
     features = np.ones((20, 3)) + np.eye(20, 3) * 0
-    features[::2, 0] = np.nextafter(1.0, 2.0)  # two distinct rows that say nothing
+    features[::2, 0] = np.nextafter(1.0, 2.0)  # two distinct rows without information
     labels = np.arange(20) // 10
     assert chosen(features, labels) == CANDIDATES[-1]
 
 
-def test_a_constant_feature_and_huge_or_tiny_ones_do_no_harm():
-    # Many, as other numbers are dealt to other folds.
+def test_constant_huge_and_tiny_features_keep_the_choice():
+    # Many samples, as changed features are dealt to other folds.
     features, labels = problem(17, n=600, distance=0.5)
     expected = chosen(features, labels)
     scaled = features.astype(float) * np.array([1e8, 1e-8, 1, 1, 1, 1, 1, 1])
@@ -298,7 +298,7 @@ def test_a_constant_feature_and_huge_or_tiny_ones_do_no_harm():
     assert chosen(constant, labels) == expected
 
 
-def test_other_layouts_and_types_are_the_same():
+def test_other_layouts_and_types_give_the_same():
     features, labels = problem(18)
     expected = chosen(features, labels)
     assert chosen(np.asfortranarray(features), labels.astype(np.uint8)) == expected
@@ -338,7 +338,7 @@ def test_wrong_input_is_refused(change, message):
         choose_l2(objective=Classes.numbered(3), **given)
 
 
-def test_verbose_says_what_was_chosen(capsys):
+def test_verbose_prints_the_choice(capsys):
     features, labels = problem(21)
     choice = chosen(features, labels, verbose=1)
     assert f"l2: {choice:.2g} by cross-validation" in capsys.readouterr().out

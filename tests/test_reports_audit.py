@@ -1,4 +1,4 @@
-"""What is planted among images is found, and hard cases do not stop the audit."""
+"""Tests of audit: it finds planted faults, and hard cases do not stop it."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ from transferclf.reports.tables import rows_of
 
 
 def drawn(n, rng):
-    """Pictures of a few large blots each, in many colours."""
+    """Return pictures of a few large blots each, in many colours."""
     images = []
     for _ in range(n):
         small = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
@@ -33,7 +33,7 @@ def drawn(n, rng):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """40 files: some copied, some nearly, one copy into the other split, one not an image."""
+    """40 files with copies, near copies, a copy in the other split, and a file that is no image."""
     folder = tmp_path_factory.mktemp("planted")
     pictures = drawn(40, np.random.default_rng(0))
     pictures[21] = pictures[20].crop((2, 1, 63, 47))
@@ -95,7 +95,7 @@ def test_copies_with_different_labels_are_found(found):
     assert {row["label"] != row["other_label"] for row in rows_of(found.label_conflicts)} == {True}
 
 
-def test_unreadable_files_are_named_and_the_rest_is_looked_at(found, planted):
+def test_unreadable_files_are_named_and_the_others_are_audited(found, planted):
     rows = rows_of(found.unreadable)
     assert [row["index"] for row in rows] == [30, 31]
     assert [row["file"] for row in rows] == [planted[0][30], planted[0][31]]
@@ -119,7 +119,7 @@ def test_groups_keep_copies_together(found):
         assert not set(found.groups[readable[train]]) & set(found.groups[readable[test]])
 
 
-def test_it_prints_the_worst_and_what_to_do(found):
+def test_the_text_has_the_findings_and_advice(found):
     text = str(found)
     assert text.startswith("40 images, 2 classes, 2 splits")
     for line in ("unreadable: 2 images", "leaks between splits: 2 pairs", "sizes: 3 kinds"):
@@ -130,7 +130,7 @@ def test_it_prints_the_worst_and_what_to_do(found):
 
 
 @pytest.mark.parametrize("kind", ["arrays", "PIL", "paths"])
-def test_every_kind_of_images(kind, tmp_path, rng):
+def test_every_kind_of_images_gives_the_same(kind, tmp_path, rng):
     images = np.stack([np.asarray(picture) for picture in drawn(8, rng)])
     images[6] = images[1]
     X = in_kind(images, kind, tmp_path)
@@ -141,7 +141,7 @@ def test_every_kind_of_images(kind, tmp_path, rng):
     assert (rows_of(result.leaks)[0]["file"] != "") == (kind == "paths")
 
 
-def test_the_features_are_those_of_the_store(planted):
+def test_audit_uses_stored_features(planted):
     paths = [path for path in planted[0] if not path.endswith(("30.png", "31.png"))]
     CNNFeatureExtractor().fit_transform(paths)
     before = shared_store().info().misses
@@ -179,7 +179,7 @@ def test_few_right_labels_are_suspected(digits):
     assert len(set(suspected) - set(wrong)) <= 0.05 * 228
 
 
-def test_no_copy_vouches_for_its_copy(rng):
+def test_copies_with_wrong_labels_are_suspected(rng):
     features = np.repeat(rng.standard_normal((20, 5)), 2, axis=0)
     features[:20, 0] += 8
     labels = np.repeat([0, 1], 20)
@@ -189,25 +189,25 @@ def test_no_copy_vouches_for_its_copy(rng):
     assert set(np.flatnonzero(judged.is_suspect)) == {6, 7}
 
 
-def test_suspects_are_those_of_confident_learning_worked_out_by_hand():
+def test_suspects_equal_an_example_worked_out_by_hand():
     probabilities = np.array([
         [0.9, 0.1, 0.0],  # labelled 0
-        [0.6, 0.4, 0.0],  # 0: 1 is as probable as usual, but less than the label
-        [0.2, 0.7, 0.1],  # 0: 1 is more probable than usual, and than the label
-        [0.3, 0.1, 0.6],  # 0: 2 is as probable as it is on average: just so
-        [0.2, 0.3, 0.5],  # 0: 2 is more probable than the label, but less than usual
+        [0.6, 0.4, 0.0],  # 0: 1 has its average probability, but less than the label
+        [0.2, 0.7, 0.1],  # 0: 1 exceeds its average and the label
+        [0.3, 0.1, 0.6],  # 0: 2 equals its average, which is enough
+        [0.2, 0.3, 0.5],  # 0: 2 exceeds the label, but not its average
         [0.4, 0.6, 0.0],  # 1
-        [0.5, 0.2, 0.3],  # 1: 0 is more probable than usual, and than the label
+        [0.5, 0.2, 0.3],  # 1: 0 exceeds its average and the label
         [0.2, 0.2, 0.6],  # 2
     ])  # fmt: skip
     labels = np.array([0, 0, 0, 0, 0, 1, 1, 2])
-    # The labels' own probabilities are 0.44 for 0, 0.4 for 1 and 0.6 for 2 on average.
+    # The average probability of the own label is 0.44 for 0, 0.4 for 1 and 0.6 for 2.
     expected = [False, False, True, True, False, False, True, False]
     assert suspects(probabilities, labels).tolist() == expected
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
-def test_suspects_are_those_of_the_definition(n_classes):
+def test_suspects_follow_the_definition_of_confident_learning(n_classes):
     rng = np.random.default_rng(n_classes)
     labels = rng.integers(n_classes, size=400)
     scores = rng.normal(size=(400, n_classes)) + 2 * np.eye(n_classes)[labels]
@@ -224,7 +224,7 @@ def test_suspects_are_those_of_the_definition(n_classes):
 
 def test_classes_without_labels_do_not_count():
     rng = np.random.default_rng(0)
-    labels = np.r_[np.zeros(20, int), np.full(30, 3)]  # 1 and 2 are in no label
+    labels = np.r_[np.zeros(20, int), np.full(30, 3)]  # no sample has label 1 or 2
     probabilities = rng.dirichlet([1, 0.2, 0.2, 1], 50)
     of_known = probabilities[:, [0, 3]] / probabilities[:, [0, 3]].sum(axis=1, keepdims=True)
     expected = suspects(of_known, labels // 3)
@@ -265,7 +265,7 @@ def test_one_class_and_classes_of_one(rng):
     assert np.isnan(audit(images, list(range(12))).quality).all()
 
 
-def test_nothing_can_be_read(tmp_path):
+def test_unreadable_files_alone_are_audited(tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     paths[0].write_bytes(b"no")
     paths[1].write_bytes(b"")
@@ -277,7 +277,7 @@ def test_nothing_can_be_read(tmp_path):
     assert "Nothing was found" not in str(found)
 
 
-def test_missing_files_and_things_that_are_no_images_are_named(tmp_path, rng):
+def test_missing_files_and_other_objects_are_named(tmp_path, rng):
     X = [*drawn(3, rng), str(tmp_path / "gone.png"), 5, np.full((4, 4), np.nan), str(tmp_path)]
     found = audit(X)
     rows = rows_of(found.unreadable)
@@ -291,7 +291,7 @@ def test_missing_files_and_things_that_are_no_images_are_named(tmp_path, rng):
 
 @pytest.fixture
 def paths(tmp_path, rng):
-    """Twelve files, of which the first five are cut short."""
+    """Twelve files; the first five are truncated."""
     paths = [str(tmp_path / f"{number}.png") for number in range(12)]
     for number, image in enumerate(drawn(12, rng)):
         Image.fromarray(np.asarray(image)).save(paths[number])
@@ -302,7 +302,7 @@ def paths(tmp_path, rng):
 
 
 @pytest.mark.parametrize("kind", ["list", "column", "frame"])
-def test_the_sound_files_of_any_table_are_looked_at(paths, kind):
+def test_the_sound_files_of_any_table_are_audited(paths, kind):
     column = np.array(paths, dtype=object)[:, None]
     X = {"list": paths, "column": column, "frame": pd.DataFrame(column, columns=["path"])}[kind]
     found = audit(X, ["a", "b"] * 6)
@@ -320,14 +320,14 @@ def test_many_damaged_files_take_two_fits(paths, monkeypatch):
     assert fits == [12, 7]
 
 
-def test_a_split_may_be_empty(rng):
+def test_a_split_can_be_empty(rng):
     images = drawn(4, rng)
     found = audit(images, splits={"train": [0, 1, 2, 3], "test": []})
     assert len(found.leaks) == 0
 
 
 @pytest.mark.parametrize("X", ["photo.png", np.zeros((4, 30)), np.zeros((0, 8, 8)), [], 3])
-def test_what_is_no_x_at_all_is_an_error(X):
+def test_values_that_are_no_images_raise_an_error(X):
     with pytest.raises((ImageError, MissingImageError)):
         audit(X)
 
@@ -345,24 +345,24 @@ def test_what_is_no_x_at_all_is_an_error(X):
         ({"n_neighbors": 0}, "n_neighbors"),
     ],
 )
-def test_wrong_parameters_are_said(arguments, message):
+def test_wrong_parameters_raise_an_error(arguments, message):
     with pytest.raises(InvalidParameterError, match=message):
         audit(np.zeros((3, 8, 8), np.uint8), **arguments)
 
 
-def test_wrong_labels_are_said():
+def test_wrong_labels_raise_an_error():
     with pytest.raises(ValueError, match="one label per image"):
         audit(np.zeros((3, 8, 8), np.uint8), [0, 1])
     with pytest.raises(ValueError, match="no label for 1 of 3"):
         audit(np.zeros((3, 8, 8), np.uint8), ["a", None, "b"])
 
 
-def test_rows_are_images_where_the_extractor_says_so():
+def test_rows_are_images_for_an_extractor_with_an_image_shape():
     rows = load_digits().data[[0, 1, 0]]
     extractor = CNNFeatureExtractor(image_shape=(8, 8), pixel_range=(0, 16), image_size=32)
     found = audit(rows, extractor=extractor)
     assert [row["index"] for row in rows_of(found.exact_duplicates)] == [0, 2]
-    assert not hasattr(extractor, "n_features_out_")  # a clone is fitted
+    assert not hasattr(extractor, "n_features_out_")  # audit fits a clone
 
 
 def test_hostile_names_stay_on_one_line(tmp_path, rng):
@@ -376,13 +376,13 @@ def test_hostile_names_stay_on_one_line(tmp_path, rng):
     assert rows_of(found.exact_duplicates)[0]["file"] == str(path)
 
 
-def test_without_pandas_the_extra_is_named_before_any_work(monkeypatch):
+def test_the_error_without_pandas_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r'pandas.*pip install "transferclf\[reports\]"'):
         audit([])
 
 
-def test_tables_are_data_frames_also_where_nothing_was_found():
+def test_empty_tables_are_data_frames_too():
     found = audit(np.zeros((1, 20, 20), np.uint8))
     assert list(found.leaks)[:4] == ["index", "file", "label", "split"]
     assert found.leaks.shape == (0, 10)
@@ -390,7 +390,7 @@ def test_tables_are_data_frames_also_where_nothing_was_found():
 
 
 @pytest.mark.parametrize("block", [1, 50, 10**6])
-def test_blocks_change_nothing(block, rng, monkeypatch):
+def test_the_size_of_blocks_does_not_change_the_result(block, rng, monkeypatch):
     from transferclf.reports.auditing import duplicates
 
     features = rng.standard_normal((40, 6)).astype(np.float32)
@@ -424,7 +424,7 @@ def test_blocks_change_nothing(block, rng, monkeypatch):
 
 @pytest.mark.realdata
 def test_photographs_with_planted_faults(data, tmp_path):
-    """A sample of sports10, with 5 % of the labels swapped, and changed copies in another split."""
+    """Audit a sample of sports10 with 5 % swapped labels and changed copies in another split."""
     sports = load_image_folder(data / "sports10", split="train")
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(len(sports.data), 700, replace=False))

@@ -1,4 +1,4 @@
-"""What audit says of class names, of splits, of shapes, and while it works."""
+"""Tests of audit: class names, splits, shapes, progress and time."""
 
 import time
 import unicodedata
@@ -34,7 +34,7 @@ def noise(rng, *shapes):
 # Classes that a split lacks.
 
 
-def test_classes_that_a_split_lacks_are_named_with_where_they_are(rng):
+def test_classes_missing_from_a_split_are_listed_with_their_splits(rng):
     labels = ["fox", "hare", "fox", "Vulpes", "hare", "hare", "owl"]
     splits = ["train", "train", "train", "test", "test", "valid", "valid"]
     found = audit(noise(rng, *[(32, 32)] * 7), labels, splits=splits)
@@ -59,17 +59,17 @@ def test_classes_that_a_split_lacks_are_named_with_where_they_are(rng):
         ([], []),
     ],
 )
-def test_where_every_split_has_every_class_nothing_is_said(labels, splits):
+def test_complete_splits_give_no_missing_classes(labels, splits):
     assert missing_classes(labels, splits) == []
 
 
-def test_splits_without_labels_have_no_classes_to_lack(rng):
+def test_splits_without_labels_give_no_missing_classes(rng):
     found = audit(noise(rng, (32, 32), (32, 32)), splits=["train", "test"])
     assert len(found.missing_classes) == len(found.similar_names) == 0
     assert list(found.missing_classes.columns) == ["label", "count", "splits", "missing_from"]
 
 
-def test_labels_are_looked_at_also_where_no_image_can_be_read(tmp_path):
+def test_labels_of_unreadable_images_are_audited(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     found = audit([str(tmp_path / "a.png")] * 2, ["Owl", "owl"], splits=["train", "test"])
     assert len(found.missing_classes) == 2
@@ -95,7 +95,7 @@ def test_labels_are_looked_at_also_where_no_image_can_be_read(tmp_path):
         ("İstanbul", "i\u0307stanbul"),
     ],
 )
-def test_names_that_look_alike(one, other):
+def test_similar_names_are_look_alikes(one, other):
     assert similar_names([one, other, one]) == [
         {"label": one, "count": 2, "other_label": other, "other_count": 1}
     ]
@@ -116,7 +116,7 @@ def test_names_that_look_alike(one, other):
         [True, False],
     ],
 )
-def test_names_that_are_different(labels):
+def test_different_names_are_no_look_alikes(labels):
     assert similar_names(labels) == []
 
 
@@ -129,7 +129,7 @@ def test_ways_to_write_a_name_have_one_skeleton(name):
     assert skeleton(f"{name} ") in (bones, f"{bones} ")
 
 
-def test_look_alikes_are_printed_so_that_they_can_be_told_apart(rng):
+def test_the_text_shows_how_look_alikes_differ(rng):
     labels = ["caf\u00e9", "cafe\u0301", "plain", "plain "]
     text = str(audit(noise(rng, *[(32, 32)] * 4), labels))
     assert "names that look alike: 2 pairs" in text
@@ -140,7 +140,7 @@ def test_look_alikes_are_printed_so_that_they_can_be_told_apart(rng):
 # Shapes that the crop cuts.
 
 
-def test_images_that_are_cut_by_more_than_half_are_listed(rng):
+def test_images_cropped_by_more_than_half_are_listed(rng):
     shapes = [(32, 160), (160, 32), (32, 40), (32, 63), (32, 65), (32, 32)]
     found = audit(noise(rng, *shapes), list("aabbcc"))
     np.testing.assert_allclose(found.seen, [0.2, 0.2, 0.8, 32 / 63, 32 / 65, 1.0])
@@ -154,20 +154,20 @@ def test_images_that_are_cut_by_more_than_half_are_listed(rng):
 
 
 @pytest.mark.parametrize("resize", ["pad", "stretch"])
-def test_other_resize_modes_cut_nothing(rng, resize):
+def test_other_resize_modes_do_not_crop(rng, resize):
     extractor = CNNFeatureExtractor(resize=resize, image_size=32)
     found = audit(noise(rng, (32, 160), (32, 32)), extractor=extractor)
     assert found.seen.tolist() == [1.0, 1.0]
     assert "cut by" not in str(found)
 
 
-def test_the_input_may_be_no_square(rng):
+def test_the_input_can_be_a_rectangle(rng):
     extractor = CNNFeatureExtractor(image_size=(32, 64))
     found = audit(noise(rng, (40, 80), (64, 32)), extractor=extractor)
     assert found.seen.tolist() == [1.0, 0.25]
 
 
-def test_a_photograph_is_measured_as_it_is_shown(rng, tmp_path):
+def test_the_shape_of_a_photograph_respects_its_orientation(rng, tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     for name, options in (("turned", {"exif": exif}), ("plain", {})):
@@ -177,10 +177,10 @@ def test_a_photograph_is_measured_as_it_is_shown(rng, tmp_path):
     np.testing.assert_allclose(found.seen, [1 / 9, 1])
     (row,) = rows_of(found.cropped)
     assert (row["width"], row["height"]) == (32, 96)
-    assert [row["width"] for row in rows_of(found.sizes)] == [96]  # as they are in the files
+    assert [row["width"] for row in rows_of(found.sizes)] == [96]  # the sizes in the files
 
 
-def test_unreadable_images_have_no_share(tmp_path, rng):
+def test_unreadable_images_have_no_visible_share(tmp_path, rng):
     found = audit([*noise(rng, (32, 32)), str(tmp_path / "none.png")])
     assert found.seen[0] == 1
     assert np.isnan(found.seen[1])
@@ -200,7 +200,7 @@ def test_the_share_that_is_seen_is_a_share(height, width, rows, columns):
 
 
 @pytest.mark.parametrize("verbose", [0, 1, True])
-def test_progress_is_shown_where_it_is_asked_for(rng, capsys, verbose):
+def test_verbose_shows_progress(rng, capsys, verbose):
     images = noise(rng, *[(32, 32)] * 12)
     audit(images, ["a", "b"] * 6, verbose=verbose)
     shown = capsys.readouterr().out
@@ -209,7 +209,7 @@ def test_progress_is_shown_where_it_is_asked_for(rng, capsys, verbose):
 
 
 @pytest.mark.parametrize("verbose", [-1, "yes", 0.5, None])
-def test_wrong_verbose_is_said(rng, verbose):
+def test_a_wrong_verbose_raises_an_error(rng, verbose):
     with pytest.raises(InvalidParameterError, match="verbose"):
         audit(noise(rng, (32, 32)), verbose=verbose)
 
@@ -221,7 +221,7 @@ def clusters(rng, n_samples, n_features, n_classes, spread):
     return (centres[labels] + noise).astype(np.float32), labels
 
 
-def test_held_out_probabilities_are_those_of_heads_at_their_optimum(rng):
+def test_held_out_probabilities_equal_those_of_optimal_heads(rng):
     features, labels = clusters(rng, 300, 20, 4, 2.0)
     fold_of = np.arange(300) // 60
     told = []
@@ -230,13 +230,13 @@ def test_held_out_probabilities_are_those_of_heads_at_their_optimum(rng):
     np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-6)
     for fold in range(5):
         out = fold_of == fold
-        # All images of a set weigh as much against the penalty as four fifths of them do.
+        # The penalty against the sum of the losses is that of all 300 images.
         options = {"l2": 0.1 * 300 / 240, "sample_weight": np.ones(240)}
         head = fit_linear(features[~out], labels[~out], Classes.numbered(4), **options)
         np.testing.assert_allclose(said[out], probabilities(head, features[out]), atol=0.03)
 
 
-def test_classes_that_the_other_folds_lack(rng):
+def test_classes_in_one_fold_only_get_no_probability(rng):
     features, labels = clusters(rng, 60, 5, 3, 0.1)
     labels[labels == 2] = 7
     fold_of = np.where(labels == 7, 0, np.arange(60) // 3 % 3)
@@ -247,7 +247,7 @@ def test_classes_that_the_other_folds_lack(rng):
     assert np.isnan(one).all()
 
 
-def test_the_penalty_is_chosen_on_a_part_with_the_same_shares_of_classes(rng, monkeypatch):
+def test_the_penalty_is_chosen_on_a_stratified_part(rng, monkeypatch):
     features, labels = clusters(rng, 400, 8, 4, 0.5)
     labels[:300] = 0
     chosen, fitted = [], []
@@ -269,11 +269,11 @@ def test_the_penalty_is_chosen_on_a_part_with_the_same_shares_of_classes(rng, mo
     assert size == 100
     np.testing.assert_allclose(shares, np.bincount(labels) / 4, atol=1)
     assert set(its_groups) < set(groups.tolist())
-    # The sum over all images weighs as much against the penalty as that over the part.
+    # The penalty against the sum of the losses is that of the part.
     assert fitted == [0.5 * 100 / 400]
 
 
-def test_of_few_images_all_are_used_to_choose_the_penalty(rng, monkeypatch):
+def test_the_penalty_is_chosen_on_all_of_few_images(rng, monkeypatch):
     sizes = []
     monkeypatch.setattr(judging, "choose_l2", lambda part, *_, **__: sizes.append(len(part)) or 1.0)
     features, labels = clusters(rng, 120, 4, 3, 0.5)
@@ -293,7 +293,7 @@ def test_swapped_labels_are_found_among_many_classes(rng):
 
 
 @pytest.mark.slow
-def test_judging_costs_a_part_of_what_heads_at_their_optimum_cost(rng):
+def test_judging_costs_less_than_half_of_optimal_heads(rng):
     features, labels = clusters(rng, 1500, 400, 30, 4.0)
     fold_of = np.arange(1500) % 5
     begin = time.process_time()

@@ -1,4 +1,4 @@
-"""ClassBalanceDisplay: bars that are the counts."""
+"""Tests of ClassBalanceDisplay: its bars show the counts."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def names(axis):
     return [label.get_text().replace(r"\$", "$") for label in axis.get_ticklabels()]
 
 
-def test_the_bars_are_the_counts():
+def test_the_bars_show_the_counts():
     display = ClassBalanceDisplay.from_targets(SPLITS)
     assert display.classes_shown_ == ["bee", "cat", "dog"]
     assert lengths(display.bars_["train"]) == [1, 3, 1]
@@ -48,7 +48,7 @@ def test_bars_of_one_class_stand_side_by_side():
         assert first.get_x() + first.get_width() == pytest.approx(place)
 
 
-def test_shares_and_the_most_frequent_first():
+def test_bars_can_show_shares_in_order_of_counts():
     display = ClassBalanceDisplay.from_targets(SPLITS, normalize=True, order="count")
     assert display.classes_shown_ == ["cat", "dog", "bee"]
     assert lengths(display.bars_["train"]) == pytest.approx([0.6, 0.2, 0.2])
@@ -63,7 +63,7 @@ def test_one_set_of_labels_has_no_legend():
     assert display.ax_.get_legend() is None
 
 
-def test_classes_without_images_are_there_when_asked_for():
+def test_classes_without_images_can_be_shown():
     display = ClassBalanceDisplay.from_targets([2, 2, 0], classes=[2, 1, 0])
     assert display.classes_shown_ == [2, 1, 0]
     assert lengths(display.bars_[""]) == [2, 0, 1]
@@ -71,7 +71,7 @@ def test_classes_without_images_are_there_when_asked_for():
     assert lengths(empty.bars_["test"]) == [0]
 
 
-def test_thirty_classes_lie_with_the_first_on_top_and_nothing_overlaps(rng):
+def test_thirty_classes_are_horizontal_bars_without_overlap(rng):
     classes = [f"a kind of animal, number {number}" for number in range(30)]
     splits = {name: rng.choice(classes, 300) for name in ("train", "valid", "test")}
     display = ClassBalanceDisplay.from_targets(splits, classes=classes)
@@ -98,7 +98,7 @@ def test_names_are_shown_as_they_are():
     assert text_of(display.ax_.get_legend()) == ["$a$", "_b"]
 
 
-def test_it_draws_into_axes_that_are_there():
+def test_it_draws_into_given_axes():
     figure, axes = plt.subplots()
     display = ClassBalanceDisplay.from_targets([1], ax=axes, horizontal=True, color="red")
     assert display.ax_ is axes
@@ -109,7 +109,7 @@ def test_it_draws_into_axes_that_are_there():
     assert display.plot(ax=axes) is display
 
 
-def test_what_cannot_be_counted():
+def test_wrong_targets_raise_an_error():
     for targets in ([], {}, {"train": []}):
         with pytest.raises(InvalidParameterError, match="Got none"):
             ClassBalanceDisplay.from_targets(targets)

@@ -1,4 +1,4 @@
-"""Which differences hold up: by hand, and by how often none is taken for one."""
+"""Tests of compare: values by hand, and the rate of false discoveries."""
 
 import math
 import sys
@@ -29,7 +29,7 @@ def table(scores, n_train=80, n_test=20, data="d", metric="accuracy"):
     return table_of(rows, list(rows[0]))
 
 
-def test_by_hand():
+def test_a_comparison_equals_one_by_hand():
     # Differences 0.02, 0.04, 0.06, 0.08: mean 0.05, variance 0.002 / 3. With 75 training and 25
     # test samples the error is sqrt((1/4 + 1/3) * 0.002 / 3) = 0.0197203, and t = 2.53546. For
     # three degrees of freedom P(|T| > t) = 1 - 2/pi * (a + sin(a) cos(a)) with a = atan(t/sqrt 3),
@@ -48,7 +48,7 @@ def test_by_hand():
 
 
 def null_differences(rng, n=120, k=5, repeats=600):
-    """Fold by fold, two nearest-mean classifiers on different measurements of equal quality."""
+    """Differences per fold of two nearest-mean classifiers on features of equal quality."""
     differences = np.empty((repeats, k))
     for repeat in range(repeats):
         y = np.arange(n) % 2
@@ -69,9 +69,9 @@ def null_differences(rng, n=120, k=5, repeats=600):
 def test_where_there_is_no_difference_few_are_found():
     differences = null_differences(np.random.default_rng(0))
     corrected = np.array([corrected_t_test(d, 96, 24)[0] for d in differences])
-    # 5 % plus three deviations of a share of 600.
+    # 5 % plus three standard deviations of a share of 600.
     assert np.mean(corrected <= 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 600)
-    assert np.mean(corrected <= 0.3) > 0.05  # it is not that nothing is ever found
+    assert np.mean(corrected <= 0.3) > 0.05  # the test finds some differences
     plain = np.array([ttest_rel(d, np.zeros(5)).pvalue for d in differences if np.ptp(d) > 0])
     assert np.mean(plain <= 0.05) > np.mean(corrected <= 0.05)
 
@@ -84,7 +84,7 @@ def test_a_large_difference_holds():
     assert 0 < pair["low"] < pair["difference"] < pair["high"]
 
 
-def test_holm_by_hand():
+def test_holm_equals_an_example_by_hand():
     assert holm([0.02, 0.001, 0.5, 0.01]) == pytest.approx([0.04, 0.004, 0.5, 0.03])
     assert holm([0.4, 0.5]) == pytest.approx([0.8, 0.8])
     assert holm([]) == []
@@ -116,7 +116,7 @@ def test_equal_scores_do_not_differ():
     assert not pair["holds"]
 
 
-def test_equal_differences_are_known_to_a_sample_only():
+def test_equal_differences_are_exact_to_a_test_sample_only():
     one_sample = {"a": [0.55, 0.65, 0.75], "b": [0.5, 0.6, 0.7]}
     (pair,) = rows_of(compare(table(one_sample, n_train=40, n_test=20)))
     assert not pair["holds"]
@@ -124,14 +124,14 @@ def test_equal_differences_are_known_to_a_sample_only():
     assert pair["holds"]
 
 
-def test_the_metric_may_be_another():
+def test_the_metric_can_be_chosen():
     runs = table({"a": [0.5, 0.6, 0.7], "b": [0.4, 0.6, 0.7]}, metric="loss")
     assert len(compare(runs)) == len(compare(runs, metric="loss")) == 1
     with pytest.raises(InvalidParameterError, match="no scores of 'accuracy'"):
         compare(runs, metric="accuracy")
 
 
-def test_what_cannot_be_compared_is_said():
+def test_incomparable_runs_raise_an_error():
     with pytest.raises(InvalidParameterError, match="two folds, got one"):
         compare(table({"a": [0.5], "b": [0.6]}))
     with pytest.raises(InvalidParameterError, match="at least two finished runs.*Got 1"):
@@ -168,7 +168,7 @@ def test_the_table_of_real_runs(tmp_path, monkeypatch):
     )
     with pytest.raises(InvalidParameterError, match="two folds"):
         compare(one)
-    assert compare(rows_of(results)).equals(compare(results))  # a list of dicts will do
+    assert compare(rows_of(results)).equals(compare(results))  # a list of dicts is accepted
     assert list(compare(results)) == [
         "first", "second", "difference", "low", "high", "p", "p_holm", "holds",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""EmbeddingDisplay: the features that are drawn, where, and how classes are told apart."""
+"""Tests of EmbeddingDisplay: features, positions, and the look of classes."""
 
 import matplotlib as mpl
 import numpy as np
@@ -38,7 +38,7 @@ def images():
 
 @pytest.fixture
 def clusters(rng):
-    """Thirty far apart groups of three points in ten dimensions."""
+    """Thirty distant groups of three points in ten dimensions."""
     centres = rng.normal(size=(30, 10)) * 30
     return np.repeat(centres, 3, axis=0) + rng.normal(size=(90, 10)), np.repeat(np.arange(30), 3)
 
@@ -47,10 +47,10 @@ def offsets(display, label):
     return np.asarray(display.scatters_[label].get_offsets())
 
 
-# Which features ------------------------------------------------------------------------------
+# Features -------------------------------------------------------------------------------------
 
 
-def test_features_of_a_classifier_are_stored_ones_and_nothing_is_computed(images, monkeypatch):
+def test_features_of_a_classifier_come_from_the_store(images, monkeypatch):
     X, y = images
     store, backbone = FeatureStore(), small_backbone()
     classifier = TransferClassifier(backbone, l2=1e-2, cache=store).fit(X, y)
@@ -68,7 +68,7 @@ def test_features_of_a_classifier_are_stored_ones_and_nothing_is_computed(images
 
 
 @pytest.mark.parametrize("kind", ["hidden", "fine-tuned", "from nothing"])
-def test_features_are_what_the_head_sees_also_after_fine_tuning(kind, images):
+def test_features_are_the_input_of_the_head(kind, images):
     X, y = images
     options = {
         "hidden": {"hidden_units": (3,), "epochs": 1},
@@ -97,7 +97,7 @@ def test_features_are_what_the_head_sees_also_after_fine_tuning(kind, images):
     )
 
 
-def test_a_pipeline_shows_what_its_last_step_gets(images):
+def test_a_pipeline_shows_the_input_of_its_last_step(images):
     X, y = images
     extractor = CNNFeatureExtractor(small_backbone(), cache=FeatureStore())
     pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(X, y)
@@ -109,10 +109,10 @@ def test_a_pipeline_shows_what_its_last_step_gets(images):
         EmbeddingDisplay.from_estimator(pipeline[-1], X, y)
 
 
-# Where ---------------------------------------------------------------------------------------
+# Positions ------------------------------------------------------------------------------------
 
 
-def test_tsne_keeps_neighbours_and_follows_the_seed(clusters):
+def test_tsne_keeps_neighbours_and_depends_on_the_seed(clusters):
     features, y = clusters
     display = EmbeddingDisplay.from_features(features, y)
     assert display.embedding.shape == (90, 2)
@@ -134,24 +134,24 @@ def test_few_images(method, n, rng):
 
 
 @pytest.mark.parametrize("features", [np.ones((9, 3)), np.arange(9.0)[:, None]])
-def test_features_that_do_not_vary_or_are_one(features):
+def test_constant_and_single_features_are_drawn(features):
     for method in ("tsne", "pca"):
         display = EmbeddingDisplay.from_features(features, method=method)
         assert np.isfinite(display.embedding).all()
         assert list(display.scatters_) == [None]
 
 
-def test_pca_says_how_much_of_the_variance_is_seen():
+def test_pca_shows_the_explained_variance():
     features = np.array([[0, 0, 0], [6, 0, 0], [0, 2, 0], [6, 2, 0.0]])
     display = EmbeddingDisplay.from_features(features, method="pca")
     assert display.ax_.get_xlabel() == "component 1 (90%)"
     assert display.ax_.get_ylabel() == "component 2 (10%)"
 
 
-# How -----------------------------------------------------------------------------------------
+# Look -----------------------------------------------------------------------------------------
 
 
-def test_thirty_classes_can_be_told_apart_and_the_legend_is_beside_the_data(clusters):
+def test_thirty_classes_differ_and_the_legend_is_beside_the_data(clusters):
     features, y = clusters
     names = np.array([f"a kind of animal, number {label:02}" for label in y])
     display = EmbeddingDisplay.from_features(features, names, method="pca")
@@ -178,7 +178,7 @@ def test_names_are_shown_as_they_are(rng):
     assert len(shown[HOSTILE[4]]) == 28
 
 
-def test_thumbnails_are_the_images_where_there_is_room(images):
+def test_thumbnails_show_images_without_overlap(images):
     X, y = images
     places = np.random.default_rng(0).random((N, 2)) * 50
     places[1] = places[0] + 0.1
@@ -197,7 +197,7 @@ def test_thumbnails_are_the_images_where_there_is_room(images):
     )
 
 
-def test_thumbnails_of_an_estimator_are_read_as_it_reads_them(images):
+def test_thumbnails_use_the_pixel_range_of_the_estimator(images):
     X, y = images
     scaled = X / 255.0
     extractor = CNNFeatureExtractor(small_backbone(), cache=FeatureStore()).fit(scaled)
@@ -207,7 +207,7 @@ def test_thumbnails_of_an_estimator_are_read_as_it_reads_them(images):
         np.testing.assert_array_equal(box.offsetbox.get_data(), X[index])
 
 
-def test_it_draws_into_axes_that_are_there(rng):
+def test_it_draws_into_given_axes(rng):
     figure, axes = plt.subplots()
     display = EmbeddingDisplay.from_features(
         rng.random((4, 2)), [0, 0, 1, 1], ax=axes, legend=False, s=9
@@ -218,7 +218,7 @@ def test_it_draws_into_axes_that_are_there(rng):
     assert plt.get_fignums() == [figure.number]
 
 
-def test_what_cannot_be_drawn(rng):
+def test_wrong_arguments_raise_an_error(rng):
     features = rng.random((4, 2))
     with pytest.raises(InvalidParameterError, match="method must be one of 'tsne', 'pca'"):
         EmbeddingDisplay.from_features(features, method="umap")

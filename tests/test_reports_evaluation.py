@@ -1,4 +1,4 @@
-"""evaluate: the measures are those of scikit-learn, whatever is missing."""
+"""Tests of evaluate: its measures equal those of scikit-learn, also with missing classes."""
 
 import json
 
@@ -45,7 +45,7 @@ def iris():
 
 
 class Constant(ClassifierMixin, BaseEstimator):
-    """Says the first class; has neither probabilities nor scores."""
+    """A classifier of the first class, without probabilities and scores."""
 
     def fit(self, X, y):
         self.classes_ = np.unique(y)
@@ -56,7 +56,7 @@ class Constant(ClassifierMixin, BaseEstimator):
 
 
 class Claims(Constant):
-    """Gives these probabilities."""
+    """A classifier with fixed probabilities."""
 
     def __init__(self, proba=None):
         self.proba = proba
@@ -68,7 +68,7 @@ class Claims(Constant):
 # Measures ------------------------------------------------------------------------------------
 
 
-def test_the_measures_are_those_of_scikit_learn(y_true, y_proba):
+def test_measures_equal_those_of_scikit_learn(y_true, y_proba):
     found = Evaluation.from_predictions(y_true, y_proba=y_proba, top_k=(1, 2, 3))
     y_pred = CLASSES[y_proba.argmax(axis=1)]
     assert found.y_pred.tolist() == y_pred.tolist()
@@ -122,7 +122,7 @@ def flat(value):
 
 
 @pytest.mark.parametrize("labels", [("a", "b"), (0, 1), (False, True), (7, -3), (1.0, 2.0)])
-def test_two_classes_of_any_label(labels, rng):
+def test_two_classes_can_have_any_labels(labels, rng):
     y = np.array(labels)[rng.integers(2, size=60)]
     positive = rng.random(60)
     found = Evaluation.from_predictions(y, y_proba=positive)
@@ -135,16 +135,16 @@ def test_two_classes_of_any_label(labels, rng):
     assert json.loads(json.dumps(found.to_dict()))["classes"] == sorted(labels)
 
 
-def test_the_calibration_error_by_hand():
-    # Two bins: confidence 0.55 and right once in two, confidence 0.95 and right always.
+def test_the_calibration_error_equals_one_by_hand():
+    # Two bins: confidence 0.55 with half of the answers right, confidence 0.95 with all right.
     y_proba = [[0.55, 0.45], [0.45, 0.55], [0.95, 0.05], [0.05, 0.95]]
     found = Evaluation.from_predictions([0, 0, 0, 1], y_proba=y_proba)
     assert found.calibration_error == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
 
 
-def test_bins_of_the_calibration_error_are_closed_above():
-    # 0.6 is the upper edge of the ninth of 15 bins, so that 0.61 is in another: in one bin their
-    # distances to the accuracy would cancel each other.
+def test_bins_of_the_calibration_error_include_their_upper_edge():
+    # 0.6 is the upper edge of the ninth of 15 bins, so 0.61 is in another bin. In one bin, their
+    # distances to the accuracy would cancel.
     y_proba = [[0.6, 0.4], [0.61, 0.39]]
     found = Evaluation.from_predictions([0, 1], y_proba=y_proba)
     assert found.calibration_error == pytest.approx((0.4 + 0.61) / 2)
@@ -152,7 +152,7 @@ def test_bins_of_the_calibration_error_are_closed_above():
     assert both.calibration_error == pytest.approx(abs(0.61 + 0.62 - 1) / 2)
 
 
-def test_confused_pairs_come_the_most_frequent_first():
+def test_confused_pairs_are_sorted_by_count():
     true = ["a"] * 4 + ["b"] * 3 + ["c"] * 3
     predicted = ["a", "b", "c", "c", "b", "a", "a", "a", "a", "a"]
     found = Evaluation.from_predictions(true, predicted)
@@ -165,15 +165,15 @@ def test_confused_pairs_come_the_most_frequent_first():
     assert [pair["share"] for pair in found.confused] == pytest.approx([1, 1 / 2, 2 / 3, 1 / 4])
 
 
-def test_of_equal_probabilities_the_first_class_counts_as_in_predict():
+def test_the_first_of_equally_probable_classes_is_predicted():
     found = Evaluation.from_predictions([0, 1, 2], y_proba=np.full((3, 3), 1 / 3))
     assert found.accuracy == found.top_k[1] == pytest.approx(1 / 3)
 
 
-# What is missing -----------------------------------------------------------------------------
+# Missing classes and scores -------------------------------------------------------------------
 
 
-def test_classes_that_y_has_not(y_true, y_proba):
+def test_classes_can_be_missing_from_y(y_true, y_proba):
     there = y_true != "eel"
     found = Evaluation.from_predictions(
         y_true[there], y_proba=y_proba[there], classes=CLASSES, top_k=(1, 3)
@@ -191,20 +191,20 @@ def test_classes_that_y_has_not(y_true, y_proba):
     assert found.confusion_matrix.shape == (4, 4)
 
 
-def test_one_class_only(y_proba):
+def test_y_can_have_one_class_only(y_proba):
     found = Evaluation.from_predictions(["cat"] * 200, y_proba=y_proba, classes=CLASSES)
     assert found.roc_auc is None
     assert found.loss == pytest.approx(-np.log(y_proba[:, 1]).mean())
     assert found.balanced_accuracy == found.accuracy
 
 
-def test_an_estimator_of_one_class():
+def test_an_estimator_can_have_one_class():
     X = np.zeros((3, 1))
     found = evaluate(DummyClassifier().fit(X, ["a"] * 3), X, ["a"] * 3)
     assert (found.accuracy, found.loss, found.roc_auc, found.top_k) == (1.0, 0.0, None, {})
 
 
-def test_scores_rank_where_there_are_no_probabilities(iris):
+def test_scores_replace_missing_probabilities_in_rankings(iris):
     X, y = iris
     classifier = RidgeClassifier().fit(X[::2], y[::2])
     found = evaluate(classifier, X, y, top_k=(1, 2))
@@ -222,7 +222,7 @@ def test_scores_rank_where_there_are_no_probabilities(iris):
     )
 
 
-def test_neither_probabilities_nor_scores(iris):
+def test_labels_alone_give_the_measures_of_labels(iris):
     X, y = iris
     for classifier in (Constant(), SVC(decision_function_shape="ovo")):
         found = evaluate(classifier.fit(X, y), X, y)
@@ -234,7 +234,7 @@ def test_neither_probabilities_nor_scores(iris):
 # Estimators ----------------------------------------------------------------------------------
 
 
-def test_predictions_are_those_of_predict_also_where_another_class_is_more_probable(iris):
+def test_predictions_come_from_predict_not_from_probabilities(iris):
     X, y = (part[:120] for part in iris)
     classifier = Claims(np.tile([0.1, 0.2, 0.7], (len(y), 1))).fit(X, y)
     found = evaluate(classifier, X, y)
@@ -259,7 +259,7 @@ def fitted(striped):
 
 
 @pytest.mark.parametrize("kind", ["alone", "pipeline", "search", "frozen", "all"])
-def test_a_transfer_classifier_looks_at_the_images_once(kind, striped, fitted, monkeypatch):
+def test_a_transfer_classifier_reads_the_images_once(kind, striped, fitted, monkeypatch):
     X, y = striped
     estimator = fitted
     if kind in ("pipeline", "all"):
@@ -282,7 +282,7 @@ def test_a_transfer_classifier_looks_at_the_images_once(kind, striped, fitted, m
     np.testing.assert_array_equal(found.y_proba, estimator.predict_proba(X))
 
 
-def test_a_subclass_with_its_own_predict_is_asked(striped):
+def test_predict_of_a_subclass_is_called(striped):
     class Contrary(TransferClassifier):
         def predict(self, X):
             return np.repeat(self.classes_[-1:], len(X))
@@ -295,7 +295,7 @@ def test_a_subclass_with_its_own_predict_is_asked(striped):
 # Errors --------------------------------------------------------------------------------------
 
 
-def test_labels_that_the_estimator_never_saw_are_named_before_it_predicts(iris):
+def test_wrong_arguments_raise_an_error_before_prediction(iris):
     X, y = iris
     classifier = Claims().fit(X, y)
     with pytest.raises(ValueError, match=r"known classes, \[0, 1, 2\]. Got \[7\] too"):
@@ -320,13 +320,13 @@ def test_labels_that_the_estimator_never_saw_are_named_before_it_predicts(iris):
         ([["a", "b"]], "must be numbers"),
     ],
 )
-def test_probabilities_that_are_none(proba, message):
+def test_invalid_probabilities_raise_an_error(proba, message):
     classifier = Claims(proba).fit(None, [0, 1])
     with pytest.raises(ValueError, match=message):
         evaluate(classifier, [[0]], [1])
 
 
-def test_what_is_no_classifier(iris):
+def test_other_estimators_raise_an_error(iris):
     X, y = iris
     with pytest.raises(InvalidParameterError, match="Got LinearRegression"):
         evaluate(LinearRegression().fit(X, y), X, y)
@@ -340,12 +340,12 @@ def test_what_is_no_classifier(iris):
 
 
 @pytest.mark.parametrize("top_k", [0, (1, 2.5), "all", None, (True,), -1])
-def test_a_top_k_that_is_none(top_k):
+def test_a_wrong_top_k_raises_an_error(top_k):
     with pytest.raises(InvalidParameterError, match="top_k must be whole numbers"):
         Evaluation.from_predictions([0, 1], [0, 1], top_k=top_k)
 
 
-def test_predictions_that_do_not_fit():
+def test_inconsistent_predictions_raise_an_error():
     with pytest.raises(InvalidParameterError, match="Got neither"):
         Evaluation.from_predictions([0, 1])
     with pytest.raises(ValueError, match="one row per label. Got 1 rows and 2 labels"):
@@ -358,10 +358,10 @@ def test_predictions_that_do_not_fit():
         Evaluation.from_predictions([0, 1], [0, 1], y_score=[[np.nan, 1], [0, 1]])
 
 
-# What it is told as --------------------------------------------------------------------------
+# Forms of the result --------------------------------------------------------------------------
 
 
-def test_columns_may_be_in_any_order(y_true, y_proba):
+def test_columns_can_be_in_any_order(y_true, y_proba):
     turned = Evaluation.from_predictions(y_true, y_proba=y_proba[:, ::-1], classes=CLASSES[::-1])
     plain = Evaluation.from_predictions(y_true, y_proba=y_proba)
     assert turned.y_pred.tolist() == plain.y_pred.tolist()
@@ -369,13 +369,13 @@ def test_columns_may_be_in_any_order(y_true, y_proba):
     assert turned.roc_auc == pytest.approx(plain.roc_auc)
 
 
-def test_many_classes_of_few_samples_are_nothing_to_warn_about():
+def test_many_classes_of_few_samples_give_no_warning():
     labels = np.arange(30) % 25
     found = Evaluation.from_predictions(labels, y_proba=np.eye(25)[labels])
     assert (found.accuracy, found.roc_auc, found.calibration_error) == (1, 1, 0)
 
 
-def test_it_goes_through_json_and_back(y_true, y_proba):
+def test_json_keeps_the_content(y_true, y_proba):
     found = Evaluation.from_predictions(y_true, y_proba=y_proba)
     for per_sample in (False, True):
         content = found.to_dict(per_sample=per_sample)
@@ -385,7 +385,7 @@ def test_it_goes_through_json_and_back(y_true, y_proba):
     assert content["y_true"] == y_true.tolist()
 
 
-def test_its_text_has_every_class_on_one_line():
+def test_the_text_has_every_class_on_one_line():
     y = np.array(HOSTILE)[[0, 0, 1, 2, 3, 4]]
     found = Evaluation.from_predictions(y, y[[2, 1, 2, 3, 4, 5]], classes=sorted(HOSTILE))
     text = str(found)

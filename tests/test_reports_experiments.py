@@ -1,4 +1,4 @@
-"""Named runs: nothing is done twice, nothing is mixed, nothing is lost."""
+"""Tests of run_experiments: it repeats, mixes and loses no results."""
 
 import json
 import os
@@ -37,7 +37,7 @@ SCRIPT = Path(experiment_helpers.__file__)
 
 
 class Counted(GaussianNB):
-    """Counts its fits, and fails or is interrupted where it is told to."""
+    """A classifier that counts its fits, and fails or is interrupted at a chosen one."""
 
     fits = 0
     fails = None
@@ -97,7 +97,7 @@ def test_the_table_has_the_scores_of_cross_validation(tmp_path):
         assert row["error"] == ""
 
 
-def test_what_is_there_is_not_done_again(tmp_path):
+def test_finished_folds_are_not_repeated(tmp_path):
     first = run_experiments({"a": Counted()}, X, Y, cv=3, directory=tmp_path)
     again = run_experiments({"a": Counted(), "b": GaussianNB()}, X, Y, cv=3, directory=tmp_path)
     assert Counted.fits == 3
@@ -172,7 +172,7 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path):
         in json.loads(Path(bad["folder"], "error.json").read_text())["traceback"]
     )
     again = run_experiments(runs, X, Y, cv=3, directory=tmp_path)
-    assert Counted.fits == 4  # the first fold was kept
+    assert Counted.fits == 4  # the first fold was stored
     assert row_of(again, "bad")["error"] == ""
     assert without_seconds(load_experiments(tmp_path)) == without_seconds(again)
 
@@ -208,15 +208,15 @@ def test_killed_again_and_again_it_ends_with_the_same_table(tmp_path, undisturbe
     assert hanging.stdout.readline() == "hanging\n", finished(hanging)
     hanging.kill()
     hanging.communicate()
-    # Two files say what the runs are; the next is the second fold, whose fit is lost.
+    # The first two files describe the runs. The third is the second fold, whose fit is lost.
     assert finished(child(directory, log, "replace:3"))[0] == -9
-    # Here the fold is in place, and only the process is lost.
+    # Here the fold is stored, and only the process is lost.
     assert finished(child(directory, log, "replaced:4"))[0] == -9
     assert finished(child(directory, log)) == (0, "")
     assert without_seconds(load_experiments(directory)) == undisturbed
     begun = log.read_text().splitlines()
     assert len(set(begun)) == 6
-    assert len(begun) == 6 + 2  # one killed while it was fitted, one before it was kept
+    assert len(begun) == 6 + 2  # one killed during its fit, one before it was stored
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_two_processes_share_the_work(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"key": 3}', "[1]", '{"key": "of another"}', "\0"])
-def test_damaged_folds_are_done_again_with_a_warning(tmp_path, damage):
+def test_damaged_folds_are_repeated_with_a_warning(tmp_path, damage):
     table = run_experiments({"a": Counted()}, X, Y, cv=3, directory=tmp_path)
     file = Path(row_of(table, "a")["folder"], "fold-001.json")
     file.write_text(damage)
@@ -240,7 +240,7 @@ def test_damaged_folds_are_done_again_with_a_warning(tmp_path, damage):
     assert without_seconds(table) == without_seconds(again)
 
 
-def test_a_fold_of_another_run_is_not_taken(tmp_path):
+def test_a_fold_of_another_run_is_ignored(tmp_path):
     runs = {"a": Counted(), "b": Counted(var_smoothing=1.0)}
     table = run_experiments(runs, X, Y, cv=3, directory=tmp_path)
     a, b = (Path(row_of(table, name)["folder"], "fold-000.json") for name in "ab")
@@ -292,7 +292,7 @@ def test_a_folder_of_a_newer_version_is_refused(tmp_path):
         ({"keep_models": True}, "keep_models=True.*Got GaussianNB under the name 'a'"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(tmp_path, arguments, message):
+def test_wrong_arguments_raise_an_error_before_any_work(tmp_path, arguments, message):
     given = {"estimators": {"a": GaussianNB()}, "X": X, "y": Y, "directory": tmp_path} | arguments
     with pytest.raises(InvalidParameterError, match=message):
         run_experiments(**given)
@@ -300,21 +300,21 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path, arguments, message):
 
 
 class Halves(KFold):
-    """Folds of a splitter that wants numbers, whatever the labels are."""
+    """A splitter that requires an X of numbers."""
 
     def split(self, X, y=None, groups=None):
         assert np.asarray(X, dtype=float).shape == (150, 1)
         return super().split(X, y, groups)
 
 
-def test_a_splitter_gets_numbers_also_where_labels_are_names(tmp_path):
+def test_a_splitter_gets_an_x_of_numbers(tmp_path):
     names = np.array(["a", "b", "c"])[Y]
     cv = Halves(2, shuffle=True, random_state=0)
     table = run_experiments({"a": GaussianNB()}, X, names, cv=cv, directory=tmp_path)
     assert rows_of(table)[0]["error"] == ""
 
 
-def test_validation_data_take_the_place_of_folds(tmp_path):
+def test_validation_data_replace_the_folds(tmp_path):
     table = run_experiments(
         {"a": GaussianNB()}, X[::2], Y[::2], validation_data=(X[1::2], Y[1::2]), directory=tmp_path
     )
@@ -324,7 +324,7 @@ def test_validation_data_take_the_place_of_folds(tmp_path):
     assert row["std_accuracy"] is None
 
 
-def test_a_class_that_a_fold_has_not_trained_on(tmp_path):
+def test_a_class_can_be_missing_from_a_training_fold(tmp_path):
     y = Y.astype(object).astype(str)
     y[0] = "rare"
     with pytest.warns(UserWarning, match="least populated class"):
@@ -338,7 +338,7 @@ def test_a_class_that_a_fold_has_not_trained_on(tmp_path):
 
 
 class Unseen:
-    """Equal to nothing that can be told."""
+    """An object that cannot be pickled, so it has no digest."""
 
     def __reduce_ex__(self, protocol):
         raise TypeError("not to be pickled")
@@ -361,7 +361,7 @@ class Holder(ClassifierMixin, BaseEstimator):
 
 
 @pytest.mark.parametrize("held", [Unseen(), lambda x: x])
-def test_a_parameter_that_cannot_be_told_is_refused_before_any_work(held, tmp_path):
+def test_a_parameter_without_a_digest_raises_an_error_before_any_work(held, tmp_path):
     with pytest.raises(InvalidParameterError, match="run 'a', parameter 'held': expected a value"):
         run_experiments({"good": GaussianNB(), "a": Holder(held)}, X, Y, directory=tmp_path)
     with pytest.raises(InvalidParameterError, match="scoring: expected a value"):
@@ -377,7 +377,7 @@ def test_classifiers_without_probabilities_have_no_loss(tmp_path):
     assert row["error"] == ""
 
 
-def test_without_pandas_the_extra_is_named_before_any_work(tmp_path, monkeypatch):
+def test_the_error_without_pandas_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     told = r'pandas.*pip install "transferclf\[reports\]"'
     with pytest.raises(ImportError, match=told):
@@ -414,7 +414,7 @@ def test_images_go_through_the_network_once(tmp_path, stripes):
     assert row_of(table, "weak")["n_features"] == 1152
 
 
-def test_files_are_known_by_what_is_in_them(tmp_path, stripes):
+def test_files_are_identified_by_their_content(tmp_path, stripes):
     def saved(folder):
         folder.mkdir()
         paths = [folder / f"{number}.png" for number in range(24)]
@@ -451,7 +451,7 @@ def test_files_are_known_by_what_is_in_them(tmp_path, stripes):
         run_experiments(runs, other, stripes[1], cv=3, directory=tmp_path / "runs")
 
 
-def test_kept_models_are_fitted_to_everything(tmp_path, stripes):
+def test_kept_models_are_fitted_to_all_data(tmp_path, stripes):
     images, labels = stripes
     search = GridSearchCV(TransferClassifier(), {"l2": [0.01, 0.1]}, cv=2)
     runs = {"one": TransferClassifier(l2=0.01), "search": search}
@@ -464,7 +464,7 @@ def test_kept_models_are_fitted_to_everything(tmp_path, stripes):
     np.testing.assert_array_equal(model.predict_proba(images), whole.predict_proba(images))
 
 
-def test_with_validation_data_the_judged_model_is_kept(tmp_path, stripes):
+def test_the_evaluated_model_is_kept_with_validation_data(tmp_path, stripes):
     images, labels = stripes
     given = {"validation_data": (images[12:], labels[12:]), "directory": tmp_path}
     runs = {"one": TransferClassifier(l2=0.01)}
@@ -476,7 +476,7 @@ def test_with_validation_data_the_judged_model_is_kept(tmp_path, stripes):
     assert len(load_model(folder / "model.transferclf").sample_indices_) == 12
 
 
-def test_models_that_no_archive_can_hold_are_refused_before_any_work(tmp_path):
+def test_unsavable_models_are_refused_before_any_work(tmp_path):
     given = {"directory": tmp_path, "keep_models": True}
     with pytest.raises(InvalidParameterError, match="random_state must be of plain values"):
         run_experiments(
@@ -487,7 +487,7 @@ def test_models_that_no_archive_can_hold_are_refused_before_any_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_a_line_for_each_fold(tmp_path, capsys):
+def test_progress_has_a_line_for_each_fold(tmp_path, capsys):
     run_experiments({"a": GaussianNB()}, X, Y, cv=2, directory=tmp_path, verbose=1)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == ["a: fold 1 of 2", "a: fold 2 of 2"]

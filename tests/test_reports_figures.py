@@ -1,4 +1,4 @@
-"""What all displays share: late imports, names that stay text, colours and markers."""
+"""Tests of the parts of all displays: late imports, names as text, colours and markers."""
 
 import itertools
 import subprocess
@@ -37,7 +37,7 @@ def run(code):
 
 
 @pytest.mark.slow
-def test_matplotlib_is_imported_when_something_is_drawn():
+def test_drawing_imports_matplotlib():
     told = run(
         "import sys\n"
         "from transferclf.reports import ClassBalanceDisplay, EmbeddingDisplay\n"
@@ -66,12 +66,12 @@ def test_matplotlib_is_imported_when_something_is_drawn():
         ),
     ],
 )
-def test_axes_that_are_none(draw):
+def test_wrong_axes_raise_an_error(draw):
     with pytest.raises(InvalidParameterError, match="ax must be None or"):
         draw("axes")
 
 
-def test_new_axes_are_in_a_new_figure_and_others_are_left_alone():
+def test_new_axes_get_a_new_figure_and_given_axes_keep_theirs():
     from matplotlib import pyplot as plt
 
     before = plt.get_fignums()
@@ -83,7 +83,7 @@ def test_new_axes_are_in_a_new_figure_and_others_are_left_alone():
     plt.close(figure)
 
 
-def test_colours_and_markers_together_tell_64_classes_apart():
+def test_64_classes_have_different_colours_and_markers():
     assert len(set(COLOURS)) == 8
     pairs = [(colour_of(number), marker_of(number)) for number in range(64)]
     assert len(set(pairs)) == 64
@@ -113,7 +113,7 @@ def test_a_short_name_is_one_line_of_what_was_there(name, width):
         ("a species of bird, male", "a specie…ale"),
     ],
 )
-def test_short_names(name, short):
+def test_short_names_equal_the_examples(name, short):
     assert short_name(name, 12) == short
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM: right where the answer is known, hot where the deciding thing is."""
+"""Tests of Grad-CAM: known maps are exact, and the heat is at the deciding object."""
 
 import keras
 import matplotlib
@@ -29,7 +29,7 @@ def _closed_figures():
 
 
 def pointwise_network():
-    """Two 1 x 1 convolutions with fixed weights, so that all can be computed pixel by pixel."""
+    """Return two 1 x 1 convolutions with fixed weights, which are easy to compute by hand."""
     rng = np.random.default_rng(1)
     inputs = keras.Input((4, 5, 3))
     first = keras.layers.Conv2D(3, 1, activation="relu", name="first")
@@ -41,7 +41,7 @@ def pointwise_network():
 
 
 class ByHand:
-    """The activations and gradients of `pointwise_network` and a head, in NumPy."""
+    """Activations and gradients of `pointwise_network` and a head, in NumPy."""
 
     def __init__(self, model, classifier, pixels):
         (kernel1, bias1), (kernel2, bias2) = (
@@ -53,7 +53,7 @@ class ByHand:
         self.second = np.maximum(self.first @ kernel2 + bias2, 0)
 
     def slopes(self, label):
-        """Of the score with respect to pooled features, (n, d)."""
+        """Gradient of the score with respect to the pooled features, shape (n, d)."""
         head = self.classifier.head_
         *hidden, kernel, _ = head.weights
         kernel = kernel - kernel.mean(axis=1, keepdims=True)
@@ -91,7 +91,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_maps_are_those_computed_by_hand(head, rng):
+def test_maps_equal_those_computed_by_hand(head, rng):
     model, options = pointwise_network(), HEADS[head]
     X, y = rng.integers(0, 256, (6, 4, 5, 3)).astype(np.uint8), np.arange(6) % 3
     classifier = TransferClassifier(model, preprocessing="none", **options).fit(X, y)
@@ -103,11 +103,11 @@ def test_maps_are_those_computed_by_hand(head, rng):
             expected = by_hand.heatmaps(label, options["pooling"], layer)
             np.testing.assert_allclose(display.heatmaps, expected, atol=1e-4)
             seen.append(expected)
-    assert 0 < np.mean(seen) < 1  # neither all cold nor all hot
+    assert 0 < np.mean(seen) < 1  # some pixels are cold and some are hot
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "linear"])
-def test_the_gradient_is_of_the_score_before_the_last_activation(activation, rng):
+def test_the_gradient_starts_at_the_score_before_the_last_activation(activation, rng):
     inputs = keras.Input((2, 2, 3))
     x = keras.layers.Conv2D(2, 1, name="conv")(inputs)
     x = keras.layers.GlobalAveragePooling2D()(x)
@@ -116,7 +116,7 @@ def test_the_gradient_is_of_the_score_before_the_last_activation(activation, rng
     classes = np.arange(11) % 3
     activations, gradients = layer_gradients(model, "conv", pixels, classes)
     kernel, _ = model.get_layer("out").get_weights()
-    if activation == "softmax":  # a softmax does not change with the mean of the scores
+    if activation == "softmax":  # a softmax ignores the mean of the scores
         kernel = kernel - kernel.mean(axis=1, keepdims=True)
     expected = np.broadcast_to(kernel.T[classes][:, None, None] / 4, (11, 2, 2, 2))
     assert_rows_agree(gradients, expected)
@@ -124,8 +124,8 @@ def test_the_gradient_is_of_the_score_before_the_last_activation(activation, rng
     assert_rows_agree(activations, keras.ops.convert_to_numpy(by_model))
 
 
-def test_only_ways_through_the_layer_count():
-    """Of a skip connection, the gradient is that of the branch alone."""
+def test_the_gradient_follows_paths_through_the_layer_only():
+    """At a skip connection, the gradient of a branch layer is that of the branch alone."""
     inputs = keras.Input((2, 2, 1))
     ones = {"kernel_initializer": "ones", "use_bias": False}
     first = keras.layers.Conv2D(1, 1, name="first", **ones)(inputs)
@@ -141,7 +141,7 @@ def test_only_ways_through_the_layer_count():
         np.testing.assert_allclose(gradients, np.full((1, 2, 2, 1), slope))
 
 
-def test_what_is_added_to_the_scores_of_all_classes_changes_nothing(rng):
+def test_a_common_change_of_all_scores_keeps_the_gradient(rng):
     inputs = keras.Input((2, 2, 3))
     x = keras.layers.Conv2D(2, 1, name="conv")(inputs)
     x = keras.layers.GlobalAveragePooling2D()(x)
@@ -155,7 +155,7 @@ def test_what_is_added_to_the_scores_of_all_classes_changes_nothing(rng):
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
-def test_layers_with_a_map_are_those_after_a_convolution():
+def test_layers_after_a_convolution_have_a_map():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 255, name="scaled")(inputs)
     shared = keras.layers.Conv2D(3, 3, padding="same", name="twice")
@@ -166,7 +166,7 @@ def test_layers_with_a_map_are_those_after_a_convolution():
 
 
 def squares(n_images, rng):
-    """Noise; a bright square somewhere in every second image is all that tells it is of class 1."""
+    """Return noise images; those of class 1, every second one, have a bright square somewhere."""
     X = rng.integers(0, 120, (n_images, SIDE, SIDE, 3)).astype(np.uint8)
     y = np.arange(n_images) % 2
     corners = rng.integers(0, SIDE - SQUARE, (n_images, 2))
@@ -203,7 +203,7 @@ def frozen(drawn):
 
 
 def heat_near_and_far(heatmaps, corners):
-    """Mean heat around each square, within half its side, and elsewhere."""
+    """Mean heat within half a side around each square, and mean heat elsewhere."""
     near, far = [], []
     for heat, (top, left) in zip(heatmaps, corners, strict=True):
         large = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.BILINEAR)
@@ -218,7 +218,7 @@ def heat_near_and_far(heatmaps, corners):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_decides_is_hot(name, drawn, request):
+def test_heat_is_high_at_the_deciding_square(name, drawn, request):
     X, y, corners = drawn
     if name == "frozen":
         classifier = request.getfixturevalue("frozen")
@@ -246,7 +246,7 @@ def test_the_predicted_class_is_shown_with_its_probability(frozen, drawn):
     ]
 
 
-def test_each_image_may_have_a_class_of_its_own(frozen, drawn):
+def test_each_image_can_have_its_own_class(frozen, drawn):
     X = drawn[0][:3]
     display = GradCAMDisplay.from_estimator(frozen, X, class_=np.array([1, 0, 1]))
     np.testing.assert_array_equal(display.classes, [1, 0, 1])
@@ -256,7 +256,7 @@ def test_each_image_may_have_a_class_of_its_own(frozen, drawn):
 
 
 @pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
-def test_the_image_shown_is_the_one_that_was_seen(resize, rng):
+def test_the_image_shown_is_the_input_of_the_network(resize, rng):
     X = rng.integers(0, 256, (8, 40, 80, 3)).astype(np.uint8)
     classifier = TransferClassifier("tiny", image_size=(64, 64), resize=resize, l2=0.1)
     classifier.fit(X, np.arange(8) % 2)
@@ -282,7 +282,7 @@ def test_the_map_lies_over_the_whole_image(frozen, drawn):
 def test_thirty_images_make_a_grid(frozen, drawn):
     display = GradCAMDisplay.from_estimator(frozen, drawn[0][:30])
     assert len(display.axes_) == len(display.heatmaps) == 30
-    # And the colour bar.
+    # One more for the colour bar.
     assert len(display.figure_.axes) == 31
     assert {axis.get_subplotspec().get_gridspec().ncols for axis in display.axes_} == {5}
 
@@ -296,7 +296,7 @@ def test_given_axes_are_used(frozen, drawn):
         display.plot(ax=axes[0])
 
 
-def test_names_are_text(drawn):
+def test_names_are_drawn_as_text(drawn):
     X, y, _ = drawn
     names = np.array(["<b>$x$\n" + "long" * 50, "$\\frac{"])
     classifier = TransferClassifier(**NETWORKS["frozen"]).fit(X[:20], names[y[:20]])
@@ -312,7 +312,7 @@ def half(X):
 
 
 @pytest.mark.parametrize("wrapper", ["pipeline", "search", "frozen"])
-def test_the_classifier_is_found_inside(wrapper, drawn):
+def test_the_classifier_is_found_in_pipelines_and_searches(wrapper, drawn):
     X, y, _ = drawn
     inner = TransferClassifier(**NETWORKS["frozen"], l2=0.1)
     if wrapper == "search":
@@ -329,7 +329,7 @@ def test_the_classifier_is_found_inside(wrapper, drawn):
     np.testing.assert_allclose(display.heatmaps, expected.heatmaps, atol=1e-6)
 
 
-def test_nothing_that_speaks_for_a_class_is_an_empty_map():
+def test_zero_activations_give_an_empty_map():
     inputs = keras.Input((4, 4, 3))
     silent = keras.layers.Conv2D(2, 1, name="conv", kernel_initializer="zeros")(inputs)
     model = keras.Model(inputs, silent)
@@ -338,7 +338,7 @@ def test_nothing_that_speaks_for_a_class_is_an_empty_map():
     assert not GradCAMDisplay.from_estimator(classifier, X).heatmaps.any()
 
 
-def test_errors_say_what_there_is(frozen, drawn):
+def test_errors_list_the_possible_values(frozen, drawn):
     X = drawn[0][:2]
     with pytest.raises(InvalidParameterError, match=r"top_levels'. Got 'block9' instead"):
         GradCAMDisplay.from_estimator(frozen, X, layer="block9")
@@ -350,7 +350,7 @@ def test_errors_say_what_there_is(frozen, drawn):
         GradCAMDisplay.from_estimator(frozen, X, class_=[0, 1, 0])
 
 
-def test_a_network_without_a_map_is_an_error(rng):
+def test_a_network_without_a_map_raises_an_error(rng):
     X, y = rng.integers(0, 256, (8, 8, 8, 3)).astype(np.uint8), np.arange(8) % 2
     perceptron = ConvNet(filters=(), dense_units=(4,))
     classifier = TransferClassifier(perceptron, image_size=8, epochs=1).fit(X, y)
@@ -358,7 +358,7 @@ def test_a_network_without_a_map_is_an_error(rng):
         GradCAMDisplay.from_estimator(classifier, X)
 
 
-def test_a_classifier_without_a_network_is_an_error(rng):
+def test_a_classifier_without_a_network_raises_an_error(rng):
     X, y = rng.random((8, 4)), np.arange(8) % 2
     with pytest.raises(InvalidParameterError, match="Got LogisticRegression instead"):
         GradCAMDisplay.from_estimator(LogisticRegression().fit(X, y), X)

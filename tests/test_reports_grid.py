@@ -1,4 +1,4 @@
-"""ImageGridDisplay: which images are shown, in which order, and what is written over them."""
+"""Tests of ImageGridDisplay: choice of images, their order and their titles."""
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +19,7 @@ from transferclf.reports.displays.figures import COLOURS
 
 mpl.use("Agg")
 
-# Six images of three classes, wrong at 1, 2, 4 and 5.
+# Six images of three classes; the predictions are wrong at 1, 2, 4 and 5.
 TRUE = np.array(["a", "a", "b", "b", "c", "c"])
 PROBA = np.array(
     [
@@ -41,12 +41,12 @@ def _no_figures_left():
 
 @pytest.fixture
 def images():
-    """Six images of different sizes, each of one gray that says which it is."""
+    """Six images of different sizes, whose gray is their number."""
     return [np.full((8 + n, 20 - n, 3), 40 * n, np.uint8) for n in range(6)]
 
 
 def drawn(display):
-    """The number of each image, by its gray."""
+    """Return the number of each image drawn, read from its gray."""
     return [int(axes.images[0].get_array()[0, 0, 0]) // 40 for axes in display.axes_]
 
 
@@ -59,7 +59,7 @@ def drawn(display):
         ("random", [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_what_is_shown_and_in_which_order(images, kind, expected):
+def test_kind_chooses_the_images_and_their_order(images, kind, expected):
     display = ImageGridDisplay.from_predictions(images, TRUE, y_proba=PROBA, kind=kind)
     assert display.indices_.tolist() == expected
     assert drawn(display) == expected
@@ -69,7 +69,7 @@ def test_what_is_shown_and_in_which_order(images, kind, expected):
         assert few.indices_.tolist() == expected[:2]
 
 
-def test_every_picture_says_what_is_true_and_what_was_predicted(images):
+def test_titles_show_the_true_and_the_predicted_class(images):
     display = ImageGridDisplay.from_predictions(images, TRUE, y_proba=PROBA, kind="uncertain")
     titles = dict(zip(display.indices_.tolist(), display.axes_, strict=True))
     assert titles[4].get_title(loc="left") == "true c 0.01\npred. a 0.95"
@@ -79,7 +79,7 @@ def test_every_picture_says_what_is_true_and_what_was_predicted(images):
     assert colours[3] == mpl.colors.to_rgba(COLOURS[2])
 
 
-def test_random_images_follow_the_seed(images):
+def test_random_images_depend_on_the_seed(images):
     def chosen(seed):
         options = {"kind": "random", "n_images": 3, "random_state": seed}
         return ImageGridDisplay.from_predictions(images, TRUE, TRUE, **options).indices_.tolist()
@@ -89,7 +89,7 @@ def test_random_images_follow_the_seed(images):
 
 
 @pytest.mark.parametrize("kind", ["arrays", "PIL", "paths"])
-def test_only_what_is_shown_is_decoded(kind, tmp_path, monkeypatch, rng):
+def test_only_the_images_shown_are_decoded(kind, tmp_path, monkeypatch, rng):
     pixels = rng.integers(0, 256, (6, 300, 400, 3), dtype=np.uint8)
     X, loaded = in_kind(pixels, kind, tmp_path), []
     source = check_images(X)
@@ -105,7 +105,7 @@ def test_only_what_is_shown_is_decoded(kind, tmp_path, monkeypatch, rng):
     assert np.abs(shown.astype(int) - expected).max() <= 2
 
 
-def test_no_errors_and_one_image():
+def test_one_image_without_errors_is_shown():
     image = np.zeros((1, 8, 6), np.uint8)
     display = ImageGridDisplay.from_predictions(image, [1], y_proba=[[0, 1]], classes=[0, 1])
     assert display.indices_.size == display.axes_.size == 0
@@ -118,7 +118,7 @@ def test_no_errors_and_one_image():
     assert one.indices_.tolist() == [0]
 
 
-def test_a_transfer_classifier_and_what_it_is_in():
+def test_a_transfer_classifier_and_a_pipeline_are_shown():
     rng = np.random.default_rng(0)
     X, y = rng.random((12, 8, 8)), np.arange(12) % 2
     classifier = TransferClassifier("tiny", image_size=32, l2=0.1).fit(X, y)
@@ -128,7 +128,7 @@ def test_a_transfer_classifier_and_what_it_is_in():
         margins = np.abs(estimator.predict_proba(X) @ [1, -1])
         assert display.indices_.tolist() == np.argsort(margins, kind="stable")[:3].tolist()
         shown = display.axes_[0].images[0].get_array()
-        expected = np.rint(X[display.indices_[0]] * 255)  # from 0 to 1, as the fit decided
+        expected = np.rint(X[display.indices_[0]] * 255)  # fit found a range from 0 to 1
         np.testing.assert_array_equal(shown, np.repeat(expected[..., None], 3, axis=2))
 
 
@@ -167,7 +167,7 @@ def test_titles_of_long_names_do_not_run_into_each_other(rng):
     assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[n + 1 :])
 
 
-def test_it_draws_into_axes_that_are_there(images):
+def test_it_draws_into_given_axes(images):
     figure, axes = plt.subplots()
     display = ImageGridDisplay.from_predictions(images, TRUE, y_proba=PROBA, ax=axes)
     assert display.figure_ is figure
@@ -180,7 +180,7 @@ def test_it_draws_into_axes_that_are_there(images):
         assert whole.contains(*box.max)
 
 
-def test_parameters_that_are_none(images):
+def test_wrong_parameters_raise_an_error(images):
     with pytest.raises(InvalidParameterError, match="kind must be one of 'worst'"):
         ImageGridDisplay.from_predictions(images, TRUE, TRUE, kind="best")
     with pytest.raises(InvalidParameterError, match="n_images must be a whole number"):

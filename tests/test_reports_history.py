@@ -1,4 +1,4 @@
-"""TrainingHistoryDisplay: lines, the boundary between phases, and many runs in one figure."""
+"""Tests of TrainingHistoryDisplay: lines, the boundary of phases, and figures of many runs."""
 
 import matplotlib as mpl
 import numpy as np
@@ -44,7 +44,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def fine_tuned(images):
-    """A head by L-BFGS, then three epochs of the last convolution."""
+    """A classifier with a head by L-BFGS and three epochs of the last convolution."""
     classifier = TransferClassifier(
         small_backbone(),
         l2=1e-2,
@@ -60,7 +60,7 @@ def points(line):
     return line.get_xdata().tolist(), line.get_ydata().tolist()
 
 
-def test_the_lines_are_the_history():
+def test_the_lines_show_the_history():
     display = TrainingHistoryDisplay.from_histories({"run": HISTORY})
     assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "accuracy"]
     assert set(display.lines_) == {("run", name) for name in HISTORY if name != "learning_rate"}
@@ -97,7 +97,7 @@ def test_iterations_and_epochs_have_panels_of_their_own(fine_tuned, images):
             assert of_epochs.axes is display.axes_[first + 1]
             assert of_head.get_color() == of_epochs.get_color()
             assert of_head.is_dashed() == of_epochs.is_dashed() == entry.startswith("val_")
-        # Both have as much room, and one scale of values.
+        # Both panels have the same size and the same scale.
         display.figure_.draw_without_rendering()
         for first in (0, 2):
             head, epochs = display.axes_[first : first + 2]
@@ -108,7 +108,7 @@ def test_iterations_and_epochs_have_panels_of_their_own(fine_tuned, images):
         assert text_of(display.axes_[-1].get_legend()) == ["small", "training", "validation"]
 
 
-def test_a_history_alone_says_where_a_head_by_lbfgs_ended(fine_tuned):
+def test_a_history_shows_the_end_of_a_head_by_lbfgs(fine_tuned):
     display = TrainingHistoryDisplay.from_histories({"run": fine_tuned.history_})
     assert len(display.head_lines_["run", "loss"].get_xdata()) == fine_tuned.n_head_iter_
     assert display.lines_["run", "loss"].get_xdata().tolist() == [1, 2, 3]
@@ -125,7 +125,7 @@ def test_one_phase_has_no_boundary(begin):
     assert display.boundary_lines_ == {}
 
 
-def test_a_network_from_nothing_has_one_phase(images):
+def test_a_network_from_scratch_has_one_phase(images):
     classifier = TransferClassifier(ConvNet((4,)), image_size=16, epochs=2, random_state=0)
     display = TrainingHistoryDisplay.from_estimator(classifier.fit(*images), name="net")
     assert points(display.lines_["net", "loss"]) == ([1, 2], classifier.history_["loss"])
@@ -143,7 +143,7 @@ def test_runs_of_one_kind_each_have_two_panels_and_one_line_each():
     assert display.head_lines_ == {}
 
 
-def test_two_panels_share_the_room_of_axes_that_are_there():
+def test_two_panels_share_the_space_of_given_axes():
     history = {"loss": [3.0, 2.0, 1.0, 0.5], "learning_rate": [0.1]}
     figure, (left, right) = plt.subplots(1, 2)
     display = TrainingHistoryDisplay.from_histories(
@@ -161,20 +161,20 @@ def test_two_panels_share_the_room_of_axes_that_are_there():
     assert points(display.lines_["run", "loss"]) == ([1], [0.5])
 
 
-def test_validation_that_began_with_fine_tuning_is_in_its_panel_alone():
+def test_validation_of_fine_tuning_is_in_one_panel():
     history = {"loss": [3.0, 2.0, 1.0], "val_loss": [1.5], "learning_rate": [0.1, 0.1]}
     display = TrainingHistoryDisplay.from_histories({"run": history}, metrics="loss")
     assert points(display.lines_["run", "val_loss"]) == ([2], [1.5])
     assert list(display.head_lines_) == [("run", "loss")]
 
 
-def test_validation_that_began_later_ends_with_the_training():
+def test_a_shorter_validation_ends_with_the_training():
     history = {"loss": [3.0, 2.0, 1.0], "val_loss": [2.5, 1.5]}
     display = TrainingHistoryDisplay.from_histories({"run": history}, metrics="loss")
     assert points(display.lines_["run", "val_loss"]) == ([2, 3], [2.5, 1.5])
 
 
-def test_twelve_runs_can_be_told_apart_and_the_legend_is_beside_the_data():
+def test_twelve_runs_differ_and_the_legend_is_beside_the_data():
     runs = {f"run {n}": {name: values * 8 for name, values in HISTORY.items()} for n in range(12)}
     display = TrainingHistoryDisplay.from_histories(runs)
     styles = {
@@ -197,7 +197,7 @@ def test_names_are_shown_as_they_are():
     assert len(shown[4]) == 28
 
 
-def test_it_draws_into_axes_that_are_there():
+def test_it_draws_into_given_axes():
     figure, axes = plt.subplots(1, 2)
     display = TrainingHistoryDisplay.from_histories({"run": HISTORY}, ax=axes, linewidth=3)
     assert display.figure_ is figure
@@ -213,13 +213,13 @@ def test_it_draws_into_axes_that_are_there():
         TrainingHistoryDisplay.from_histories({"run": HISTORY}, ax=axes[0])
 
 
-def test_a_history_of_no_steps_is_an_empty_panel():
+def test_an_empty_history_gives_empty_panels():
     display = TrainingHistoryDisplay.from_histories({"run": {"loss": []}})
     assert display.lines_ == {}
     assert [axes.get_xlabel() for axes in display.axes_] == ["epoch", "epoch"]
 
 
-def test_losses_that_overflowed_leave_a_gap():
+def test_nonfinite_losses_leave_a_gap():
     display = TrainingHistoryDisplay.from_histories({"run": {"loss": [1.0, np.nan, np.inf]}})
     display.figure_.canvas.draw()
     assert len(display.lines_["run", "loss"].get_xdata()) == 3
@@ -236,12 +236,12 @@ def test_losses_that_overflowed_leave_a_gap():
         ({"run": LogisticRegression()}, "must be a TransferClassifier.* Got LogisticRegression"),
     ],
 )
-def test_what_is_no_history(histories, message):
+def test_wrong_histories_raise_an_error(histories, message):
     with pytest.raises(InvalidParameterError, match=message):
         TrainingHistoryDisplay.from_histories(histories)
 
 
-def test_what_has_no_history():
+def test_estimators_without_a_history_raise_an_error():
     with pytest.raises(NotFittedError):
         TrainingHistoryDisplay.from_estimator(TransferClassifier())
     pipeline = make_pipeline(FunctionTransformer(), LogisticRegression())
@@ -251,7 +251,7 @@ def test_what_has_no_history():
         TrainingHistoryDisplay.from_histories({"run": HISTORY}, metrics=("f1",))
 
 
-def test_other_entries_of_a_history_are_drawn_where_they_are_asked_for():
+def test_other_entries_of_a_history_can_be_drawn():
     history = HISTORY | {"f1": [0.1, 0.2, 0.3, 0.4]}
     display = TrainingHistoryDisplay.from_histories({"run": history})
     assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "accuracy"]
@@ -259,7 +259,7 @@ def test_other_entries_of_a_history_are_drawn_where_they_are_asked_for():
     assert points(display.lines_["run", "f1"]) == ([1, 2, 3, 4], history["f1"])
 
 
-def test_the_learning_rate_of_other_programs_is_no_measure():
+def test_a_learning_rate_named_lr_is_not_drawn():
     history = {"loss": [1.0, 0.5], "lr": [0.1, 0.1]}
     display = TrainingHistoryDisplay.from_histories({"run": history})
     assert [axes.get_ylabel() for axes in display.axes_] == ["loss", "accuracy"]

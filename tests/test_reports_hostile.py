@@ -1,4 +1,4 @@
-"""Thirty names that nobody should give a class or a file, through all that shows names."""
+"""Tests of thirty hostile names of classes and files in all texts, tables, figures and pages."""
 
 import base64
 import csv
@@ -32,7 +32,7 @@ from transferclf.reports.tables import rows_of, table_of
 
 mpl.use("Agg")
 
-# A font lacks some of the letters; that is matplotlib's to say.
+# matplotlib warns of letters that the font lacks.
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph .* missing from")
 
 NAMES = [
@@ -83,7 +83,7 @@ def _closed_figures():
 
 
 def shown(texts):
-    """Texts as they are drawn: a backslash before a dollar sign keeps it a letter."""
+    """Return texts as drawn: matplotlib draws an escaped dollar sign without its backslash."""
     return [text.get_text().replace(r"\$", "$") for text in texts]
 
 
@@ -93,7 +93,7 @@ def drawn_without_formulas(figure):
         assert not mpl.cbook.is_math_text(text.get_text()) or "mathdefault" in text.get_text()
 
 
-def test_there_are_thirty_and_all_are_different():
+def test_the_thirty_names_are_different():
     assert len(NAMES) == len(set(NAMES)) >= 30
 
 
@@ -125,7 +125,7 @@ def test_history_shows_names_as_they_are():
 def test_grid_and_heat_maps_show_names_as_they_are(rng):
     images = rng.integers(0, 256, (len(NAMES), 8, 8, 3), dtype=np.uint8)
     y = np.array(NAMES, dtype=object)
-    # Without a layout to be computed, which takes seconds for so many axes.
+    # Without a layout, which takes seconds to compute for so many axes.
     (whole,), cells = (mpl.pyplot.subplots(*n, squeeze=False)[1].flat for n in ((1, 1), (5, 7)))
     grid = ImageGridDisplay.from_predictions(
         images, y, np.roll(y, 1), classes=y, kind="random", n_images=len(NAMES), ax=whole
@@ -145,14 +145,14 @@ def test_grid_and_heat_maps_show_names_as_they_are(rng):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
-def test_texts_are_whole_lines_that_can_be_printed(encoding, monkeypatch, rng):
+def test_texts_can_be_printed_and_keep_their_lines(encoding, monkeypatch, rng):
     stream = io.TextIOWrapper(io.BytesIO(), encoding)
     images = rng.integers(0, 256, (len(Y), 8, 8, 3), dtype=np.uint8)
     found = audit(images, Y, splits=Y)
     evaluation = Evaluation.from_predictions(Y, np.roll(Y, 2), classes=NAMES)
     monkeypatch.setattr(sys, "stdout", stream)
     for text in (str(found), str(evaluation)):
-        print(text)  # raises where the encoding lacks a letter
+        print(text)  # raises if the encoding lacks a letter
         stream.flush()
         for line in text.split("\n"):
             assert line.isprintable(), line
@@ -167,15 +167,15 @@ def test_tables_hold_the_names_and_read_back_from_csv(rng):
     assert rows_of(found.missing_classes)[0]["label"] == NAMES[-1]
     table = table_of([{"label": name, "count": 1} for name in NAMES], ["label", "count"])
     assert [row["label"] for row in rows_of(table)] == NAMES
-    # No name is changed on the way to a file, also not where a spreadsheet would take it for a
-    # formula: other programs have to find it again.
+    # Files keep every name unchanged, even if a spreadsheet would read it as a formula: other
+    # programs have to find it again.
     content = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
     back = list(csv.reader(io.StringIO(content, newline="")))
     assert [row[0] for row in back] == ["label", *NAMES]
 
 
 class Page(HTMLParser):
-    """Tags, attributes and the texts of names of a page."""
+    """Collect the tags, the attributes and the texts of names of a page."""
 
     def __init__(self, html):
         super().__init__()
@@ -233,7 +233,7 @@ def test_the_page_has_names_as_text_alone(page):
         assert (short_name(name, NAME_WIDTH) or "(empty)") in found.names
 
 
-def test_drawings_of_the_page_are_sound(page):
+def test_drawings_of_the_page_are_valid(page):
     drawings = re.findall(rb"data:image/svg\+xml;base64,([^\"]+)", page)
     assert drawings
     for drawing in drawings:
@@ -244,7 +244,7 @@ def test_drawings_of_the_page_are_sound(page):
 
 
 def files_named(folder, rng):
-    """A file for each name that this system can give to one."""
+    """Write a file for each name that this system allows."""
     paths = []
     for name in NAMES:
         path = os.path.join(folder, f"{name[:60]}.png")
@@ -258,7 +258,7 @@ def files_named(folder, rng):
     return paths
 
 
-def test_files_with_such_names_are_named(tmp_path, rng):
+def test_files_with_hostile_names_are_named(tmp_path, rng):
     paths = files_named(str(tmp_path), rng)
     assert len(paths) >= 25
     broken = paths[::5]

@@ -1,4 +1,4 @@
-"""The page about a classifier: what is on it, that it is whole, and that nothing in it acts."""
+"""Tests of the page about a classifier: its content, its completeness, and no active content."""
 
 import base64
 import http.server
@@ -49,7 +49,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Outline(HTMLParser):
-    """Which elements there are, with their attributes and texts, and whether all are closed."""
+    """Collect the elements of a page with their attributes and texts; check that all are closed."""
 
     def __init__(self, html):
         super().__init__()
@@ -96,7 +96,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def hostile(digits, tmp_path_factory):
-    """A page about files and classes whose names are all that names should not be."""
+    """A page about files and classes with hostile names."""
     images, labels = digits
     chosen = np.flatnonzero(labels < len(HOSTILE))[:120]
     folder = tmp_path_factory.mktemp("x' onload='<b>&amp;")
@@ -126,7 +126,7 @@ def outline(hostile):
     return Outline(hostile.read_text("utf-8"))
 
 
-def test_the_page_needs_nothing_else(outline):
+def test_the_page_loads_no_other_files(outline):
     policy = next(m for m in outline.all("meta") if m.get("http-equiv"))
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -138,7 +138,7 @@ def test_the_page_needs_nothing_else(outline):
         assert attributes.get("src", "data:image/").startswith("data:image/")
 
 
-def test_no_stylesheet_asks_for_anything(hostile):
+def test_the_stylesheet_loads_no_files(hostile):
     style = re.search("<style>(.*?)</style>", hostile.read_text("utf-8"), re.DOTALL)[1]
     assert "url(" not in style
     assert "@import" not in style
@@ -154,7 +154,7 @@ def test_hostile_names_are_text(outline):
     assert "a very long name " * 5 not in outline.text
 
 
-def test_drawings_have_no_script_either(outline):
+def test_drawings_have_no_script(outline):
     drawings = [
         base64.b64decode(image["src"].partition(",")[2]).decode()
         for image in outline.all("img")
@@ -165,13 +165,13 @@ def test_drawings_have_no_script_either(outline):
         assert not re.search(r"<script|\son\w+=|<foreignObject|hacked'<", drawing)
 
 
-def test_the_data_are_looked_at(outline):
+def test_the_page_has_the_audit(outline):
     assert int(re.search(r"exact copies (\d+)", outline.text)[1]) == 2
     assert any("one of 2 images alike" in image["alt"] for image in outline.all("img"))
     assert "96 x 96 RGB" in outline.text or "96 x 96 L" in outline.text
 
 
-def test_headings_are_in_order_and_lead_there(outline):
+def test_headings_are_in_order_and_links_lead_to_sections(outline):
     levels = [level for level, _ in outline.headings]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -181,7 +181,7 @@ def test_headings_are_in_order_and_lead_there(outline):
     assert [link["href"] for link in outline.all("a")] == [f"#{name}" for name in ids]
 
 
-def test_people_who_do_not_see_are_told(outline):
+def test_the_page_is_accessible_to_screen_readers(outline):
     assert outline.all("html")[0]["lang"] == "en"
     assert any(meta.get("name") == "viewport" for meta in outline.all("meta"))
     assert all(len(image["alt"]) > 15 for image in outline.all("img"))
@@ -191,7 +191,7 @@ def test_people_who_do_not_see_are_told(outline):
     assert all(head["scope"] in ("col", "row") for head in outline.all("th"))
 
 
-def test_images_are_whole(outline):
+def test_images_can_be_decoded(outline):
     kinds = set()
     for image in outline.all("img"):
         kind, content = re.fullmatch("data:(.*?);base64,(.*)", image["src"]).groups()
@@ -201,7 +201,7 @@ def test_images_are_whole(outline):
     assert "image/jpeg" in kinds
 
 
-def test_the_numbers_are_those_of_evaluate(digits, tmp_path):
+def test_the_numbers_equal_those_of_evaluate(digits, tmp_path):
     X, y = digits[0].reshape(-1, 64), digits[1]
     classifier = LogisticRegression(C=1e-4, max_iter=500).fit(X[:300], y[:300])
     text = Outline(written(tmp_path, classifier, X[300:], y[300:]).read_text()).text
@@ -215,7 +215,7 @@ def test_the_numbers_are_those_of_evaluate(digits, tmp_path):
         assert " ".join(str(count) for count in row if count) in text
 
 
-def test_what_needs_a_network_is_left_out_with_a_reason(digits, tmp_path):
+def test_the_page_gives_a_reason_for_missing_parts(digits, tmp_path):
     X, y = digits[0].reshape(-1, 64), digits[1]
     classifier = make_pipeline(DummyClassifier()).fit(X[:50], y[:50])
     text = Outline(written(tmp_path, classifier, X[:20], y[:20]).read_text()).text
@@ -242,10 +242,10 @@ def test_images_are_predicted_once(digits, tmp_path, monkeypatch):
     )
     written(tmp_path, classifier, X[60:80], y[60:80], n_images=3)
     assert sum(seen) == 20
-    assert pyplot.get_fignums() == before  # figures are closed
+    assert pyplot.get_fignums() == before  # report closes its figures
 
 
-def test_a_network_from_nothing_and_two_classes(rng, tmp_path):
+def test_a_network_from_scratch_and_two_classes(rng, tmp_path):
     X, y = rng.integers(0, 256, (24, 16, 16, 3)).astype(np.uint8), np.arange(24) % 2 == 0
     network = ConvNet(filters=(4,), dense_units=())
     classifier = TransferClassifier(network, image_size=16, epochs=2, random_state=0).fit(X, y)
@@ -254,7 +254,7 @@ def test_a_network_from_nothing_and_two_classes(rng, tmp_path):
     assert "epochs 2" in text
 
 
-def test_a_network_without_a_map_is_no_reason_to_fail(rng, tmp_path):
+def test_a_network_without_a_map_gets_a_page(rng, tmp_path):
     X, y = rng.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8), np.arange(12) % 3
     inputs = keras.Input((8, 8, 3))
     network = keras.Model(inputs, keras.layers.Flatten()(inputs))
@@ -285,7 +285,7 @@ def dummy():
     return DummyClassifier().fit([[0], [1]], ["a", "b"])
 
 
-def test_errors_come_before_any_work(dummy, tmp_path):
+def test_errors_are_raised_before_any_work(dummy, tmp_path):
     X, y, path = [[0], [1]], ["a", "b"], tmp_path / "page.html"
     with pytest.raises(FileNotFoundError, match="must be in a folder that is there"):
         report(dummy, X, y, tmp_path / "none" / "page.html")
@@ -305,7 +305,7 @@ def test_errors_come_before_any_work(dummy, tmp_path):
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "jinja2", "pandas"])
-def test_a_missing_library_is_told_before_any_work(library, tmp_path, monkeypatch):
+def test_a_missing_library_is_named_before_any_work(library, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == library]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, library, None)
@@ -314,9 +314,7 @@ def test_a_missing_library_is_told_before_any_work(library, tmp_path, monkeypatc
         report(None, [[0], [1]], ["a", "b"], tmp_path / "page.html")
 
 
-def test_a_page_takes_the_place_of_an_older_one_only_when_it_is_complete(
-    dummy, tmp_path, monkeypatch
-):
+def test_only_a_complete_page_replaces_an_older_one(dummy, tmp_path, monkeypatch):
     path = tmp_path / "page.html"
     path.write_text("older")
     with monkeypatch.context() as patched:
@@ -332,7 +330,7 @@ def test_a_page_takes_the_place_of_an_older_one_only_when_it_is_complete(
 TEMPLATES = sorted(files("transferclf.reports.page").joinpath("templates").iterdir(), key=str)
 
 
-def test_no_template_lets_a_value_through_unescaped():
+def test_no_template_turns_escaping_off():
     assert len(TEMPLATES) > 10
     assert environment().autoescape is True
     package = Path(str(files("transferclf.reports.page")))
@@ -341,7 +339,7 @@ def test_no_template_lets_a_value_through_unescaped():
         assert not re.search(r"\|\s*safe\b|Markup|autoescape false|__html__|xmlattr|tojson", text)
     for template in TEMPLATES:
         text = template.read_text("utf-8")
-        # A value of an attribute ends at a quote, which is escaped, only between quotes.
+        # Escaping protects the value of an attribute only if it is in quotes.
         assert not re.search(r"=\s*\{\{", text), template
         for tag in re.findall(r"<script|<iframe|\son\w+=", text):
             raise AssertionError(f"{tag} in {template}")
@@ -351,7 +349,7 @@ ATTACK = "</td>\"'><img src=x onerror=alert(1)>&lt;{{ 7 * 7 }}"
 
 
 class Hostile(dict):
-    """Has an attack for every value that a template asks for, and for all below it."""
+    """A dict with an attack for every key, as values of a template."""
 
     def __missing__(self, name):
         return ATTACK
@@ -407,7 +405,7 @@ def test_pictures_of_a_page_are_small():
     assert Image.open(io.BytesIO(content)).size == (20, 5)
 
 
-# What a page is asked from outside of it, in a frame of the width of a phone or a desktop.
+# A script outside the page measures it in a frame as wide as a phone or a desktop.
 MEASURES = """
 const frame = document.createElement("iframe");
 frame.style = "height:900px; border:0; width:" + location.pathname.split("/").pop() + "px";
@@ -446,7 +444,7 @@ document.body.append(frame);
 
 @pytest.fixture(scope="module")
 def site(hostile):
-    """The page on a server that knows nothing else, and notes what it is asked for."""
+    """Serve the page and a frame around it; yield the port and the list of requested paths."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -473,7 +471,7 @@ def site(hostile):
 
 
 def browsed(address, folder, *options):
-    """What a browser makes of an address, as HTML."""
+    """Return the HTML of an address after a browser has run it."""
     finished = subprocess.run(
         [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
@@ -488,7 +486,7 @@ def browsed(address, folder, *options):
 
 @needs_chromium
 @pytest.mark.parametrize("width", [360, 390, 1240])
-def test_in_a_browser_nothing_acts_or_is_cut(width, site, outline, tmp_path):
+def test_a_browser_runs_no_code_and_cuts_no_text(width, site, outline, tmp_path):
     port, asked = site
     asked.clear()
     html = browsed(f"http://127.0.0.1:{port}/frame/{width}", tmp_path, "--window-size=1280,1000")
@@ -498,7 +496,7 @@ def test_in_a_browser_nothing_acts_or_is_cut(width, site, outline, tmp_path):
     assert found["overflow"] <= 0
     assert found["beyond"] == 0
     assert found["images"] == found["decoded"] == found["described"] == len(outline.all("img"))
-    # Tables that are too wide scroll by themselves, and their names of rows stay in sight.
+    # Wide tables scroll by themselves, and the names of their rows stay visible.
     assert len(found["tables"]) >= 4
     for table_ in found["tables"]:
         assert table_["lastIsSeen"], table_
@@ -507,23 +505,23 @@ def test_in_a_browser_nothing_acts_or_is_cut(width, site, outline, tmp_path):
             assert table_["hidden"] <= 0, table_
     assert found["scripts"] == 0
     assert found["title"] == "<b>Digits</b> & 'more'"
-    # Not even the icon that browsers ask for by themselves came from the page.
+    # The page requests nothing; the browser itself requests the icon.
     assert set(asked) <= {f"/frame/{width}", "/page", "/favicon.ico"}
     assert "/page" in asked
 
 
 @needs_chromium
-def test_in_a_browser_the_file_asks_for_nothing(hostile, tmp_path):
+def test_a_browser_sends_no_requests_for_the_file(hostile, tmp_path):
     log = tmp_path / "net.json"
     html = browsed(hostile.as_uri(), tmp_path / "profile", f"--log-net-log={log}")
     assert "<title>&lt;b&gt;Digits&lt;/b&gt; &amp; 'more'</title>" in html
     hosts = set(re.findall(r'"url":"https?://([^/"]+)', log.read_text()))
-    # What the browser wants for itself, whatever it shows.
+    # The browser sends some requests of its own for every page.
     assert [host for host in hosts if not re.search(r"\b(google|gstatic|googleapis)\b", host)] == []
 
 
 @pytest.mark.realdata
-def test_sports_are_a_page_under_five_megabytes(data, tmp_path):
+def test_the_page_of_sports_is_smaller_than_five_megabytes(data, tmp_path):
     train = load_image_folder(data / "sports10", split="valid")
     test = load_image_folder(data / "sports10", split="test")
     classifier = TransferClassifier("tiny", l2=0.1).fit(train.data, train.target)

@@ -1,4 +1,4 @@
-"""What a network gets of each photograph, beside the photograph."""
+"""Tests of NetworkInputDisplay: each photograph beside the input of the network."""
 
 import sys
 
@@ -43,7 +43,7 @@ def fitted(images):
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
-def test_inputs_are_what_the_network_gets(images, fitted, mode):
+def test_inputs_equal_the_input_of_the_network(images, fitted, mode):
     display = NetworkInputDisplay.from_estimator(fitted[mode], images)
     assert display.inputs.dtype == np.uint8
     for image, given in zip(images, display.inputs, strict=True):
@@ -57,7 +57,7 @@ def test_inputs_are_what_the_network_gets(images, fitted, mode):
         np.testing.assert_array_equal(of_input.images[0].get_array(), display.inputs[number])
 
 
-def test_a_frame_is_where_the_crop_is(images, fitted):
+def test_a_frame_shows_the_crop(images, fitted):
     display = NetworkInputDisplay.from_estimator(fitted["crop"], images)
     frames = [[patch.get_bbox().extents.tolist() for patch in axes.patches]
               for axes in display.axes_[:, 0]]  # fmt: skip
@@ -69,7 +69,7 @@ def test_a_frame_is_where_the_crop_is(images, fitted):
     assert not any(axes.patches for axes in padded.axes_[:, 0])
 
 
-def test_a_crop_of_few_pixels_is_not_said_to_be_all(fitted):
+def test_a_crop_by_one_pixel_is_shown(fitted):
     image = np.zeros((400, 401, 3), np.uint8)
     display = NetworkInputDisplay.from_estimator(fitted["crop"], [image])
     assert display.seen_[0] < 1
@@ -77,7 +77,7 @@ def test_a_crop_of_few_pixels_is_not_said_to_be_all(fitted):
     assert len(display.axes_[0, 0].patches) == 1
 
 
-def test_large_files_are_framed_in_the_pixels_that_are_shown(tmp_path, rng, fitted):
+def test_frames_of_large_files_are_in_displayed_pixels(tmp_path, rng, fitted):
     path = tmp_path / "wide.png"
     Image.fromarray(rng.integers(0, 256, (256, 1024, 3), dtype=np.uint8)).save(path)
     display = NetworkInputDisplay.from_estimator(fitted["crop"], [str(path)])
@@ -86,7 +86,7 @@ def test_large_files_are_framed_in_the_pixels_that_are_shown(tmp_path, rng, fitt
     assert display.seen_.tolist() == [0.25]
 
 
-def test_it_finds_what_gets_the_images(images, fitted):
+def test_the_extractor_or_classifier_is_found_in_a_pipeline(images, fitted):
     y = [0, 1, 0, 1]
     extractor = CNNFeatureExtractor(image_size=48)
     pipeline = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(images, y)
@@ -100,14 +100,14 @@ def test_it_finds_what_gets_the_images(images, fitted):
     assert display.images[0].shape == (20, 100, 3)
 
 
-def test_the_pixel_range_is_that_of_fit(rng):
+def test_the_pixel_range_of_fit_is_used(rng):
     images = rng.uniform(0, 1, (4, 32, 32, 3)).astype(np.float32)
     extractor = CNNFeatureExtractor(image_size=32, pixel_range=(0, 1)).fit(images)
     display = NetworkInputDisplay.from_estimator(extractor, images[:1] / 2)
     np.testing.assert_array_equal(display.inputs[0], np.rint(images[0] / 2 * 255))
 
 
-def test_it_draws_into_axes_that_are_there(images, fitted):
+def test_it_draws_into_given_axes(images, fitted):
     figure, axes = mpl.pyplot.subplots(2, 2)
     display = NetworkInputDisplay.from_estimator(fitted["crop"], images[:2], ax=axes)
     assert display.figure_ is figure
@@ -135,14 +135,14 @@ def test_it_draws_into_axes_that_are_there(images, fitted):
         ("crop", 1, {"n_columns": 1.5}, InvalidParameterError, "n_columns"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_shown(images, fitted, estimator, X, options, error, message):
+def test_wrong_arguments_raise_an_error(images, fitted, estimator, X, options, error, message):
     estimator = fitted.get(estimator, estimator) if isinstance(estimator, str) else estimator
     X = images[:X] if isinstance(X, int) else X
     with pytest.raises(error, match=message):
         NetworkInputDisplay.from_estimator(estimator, X, **options)
 
 
-def test_what_is_missing_for_drawing_is_named(images, fitted, monkeypatch):
+def test_a_missing_matplotlib_is_named(images, fitted, monkeypatch):
     display = NetworkInputDisplay.from_estimator(fitted["crop"], images[:1])
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)

@@ -1,4 +1,4 @@
-"""Parameters by value: equal ones are told alike, in every process, and others are not."""
+"""Tests of digests of parameters: equal values have equal digests in every process."""
 
 import functools
 import operator
@@ -145,14 +145,14 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_equal_values_are_told_alike_and_others_not(name):
+def test_equal_values_have_equal_digests_and_others_not(name):
     one, other = DIFFERENT[name]
     facts = described(one())
     assert digest_of(facts) == digest_of(described(one()))
     assert digest_of(facts) != digest_of(described(other()))
 
 
-def test_what_changes_no_result_is_left_out(tmp_path):
+def test_parameters_without_effect_are_left_out(tmp_path):
     alike = [
         TransferClassifier(),
         TransferClassifier(verbose=1),
@@ -166,11 +166,11 @@ def test_what_changes_no_result_is_left_out(tmp_path):
     assert described(make_pipeline(SVC())) == described(make_pipeline(SVC(), memory=str(tmp_path)))
 
 
-def test_what_fit_learned_is_left_out():
+def test_learned_attributes_are_left_out():
     assert described(GaussianNB().fit([[0.0], [1.0]], [0, 1])) == described(GaussianNB())
 
 
-def test_weights_from_a_file_are_known_by_its_bytes(tmp_path):
+def test_weights_from_a_file_are_identified_by_its_bytes(tmp_path):
     path = tmp_path / "a.weights.h5"
     path.write_bytes(b"one")
     one = described(TransferClassifier(weights=path))
@@ -181,7 +181,7 @@ def test_weights_from_a_file_are_known_by_its_bytes(tmp_path):
     assert described(TransferClassifier(weights=path)) != one
 
 
-def test_a_registered_network_is_known_by_its_weights_and_architecture(monkeypatch):
+def test_a_registered_network_is_identified_by_weights_and_architecture(monkeypatch):
     from transferclf import register_backbone
     from transferclf.backbones import registry as backbones
 
@@ -214,8 +214,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_functions_of_ones_own_are_refused_wherever_they_are(name):
-    # A function is pickled by its name, which says nothing of its code and of what that reads.
+def test_user_defined_functions_are_refused(name):
+    # Pickle stores only the name of a function, which does not identify its code and its data.
     with pytest.raises(InvalidParameterError, match=r"^run 'a': .*may change under its name"):
         described(REFUSED[name])
     model = make_pipeline(FunctionTransformer(REFUSED[name]), SVC())
@@ -227,7 +227,7 @@ def test_functions_of_ones_own_are_refused_wherever_they_are(name):
 
 
 class Head(BaseEstimator):
-    """What stands in the place of a function."""
+    """A callable object with parameters, which can replace a function."""
 
     def __init__(self, factor=2):
         self.factor = factor
@@ -236,19 +236,19 @@ class Head(BaseEstimator):
         return maps * self.factor
 
 
-def test_an_object_with_parameters_stands_in_the_place_of_a_function():
+def test_an_object_with_parameters_can_replace_a_function():
     one = described(TransferClassifier(head=Head()))
     assert one == described(TransferClassifier(head=Head()))
     assert one != described(TransferClassifier(head=Head(3)))
 
 
 @pytest.mark.parametrize("value", [threading.Lock(), (n for n in "ab"), Fields(1, sys.stdout)])
-def test_what_cannot_be_pickled_is_refused(value):
+def test_unpicklable_values_are_refused(value):
     with pytest.raises(InvalidParameterError, match="run 'a': .*in a later process"):
         described([value])
 
 
-def test_circles_end():
+def test_values_can_refer_to_themselves():
     def circle(value):
         made = Fields(value, None)
         made.b = made
@@ -262,7 +262,7 @@ def test_circles_end():
         described(endless)
 
 
-def test_other_processes_tell_the_same(in_another_process):
+def test_digests_are_the_same_in_other_processes(in_another_process):
     code = (
         "from sklearn.metrics import f1_score, make_scorer\n"
         "from sklearn.pipeline import make_pipeline\n"

@@ -1,4 +1,4 @@
-"""Metadata routing, names of features, tables out, tags and diagrams: scikit-learn's fine print."""
+"""Tests of metadata routing, feature names, output tables, tags and diagrams of scikit-learn."""
 
 import ast
 import re
@@ -53,7 +53,7 @@ def _routing():
 
 @pytest.fixture
 def wrong():
-    """Labels of which some are wrong, and weights that leave these out."""
+    """Labels, some of them wrong, and weights of zero for the wrong ones."""
     labels, weights = CLASS.copy(), np.ones(N)
     labels[:6], weights[:6] = (labels[:6] + 1) % 3, 0
     return labels, weights
@@ -80,14 +80,14 @@ class TestRouting:
         )
         folds = StratifiedKFold(2)
         result = cross_validate(classifier, X, labels, cv=folds, params={"sample_weight": weights})
-        assert result["test_score"].tolist() == [1, 1]  # what is wrong counts nothing
+        assert result["test_score"].tolist() == [1, 1]  # wrong labels have no weight
         search = GridSearchCV(classifier, {"l2": [0.01, 0.1]}, cv=folds)
         search.fit(X, labels, sample_weight=weights)
         assert search.best_score_ == 1
         expected = tiny(**search.best_params_).fit(X, labels, sample_weight=weights)
         np.testing.assert_array_equal(search.predict_proba(X), expected.predict_proba(X))
 
-    def test_weights_reach_each_of_several(self, X, wrong):
+    def test_weights_reach_each_inner_classifier(self, X, wrong):
         labels, weights = wrong
         classifier = OneVsRestClassifier(tiny().set_fit_request(sample_weight=True))
         classifier.fit(X, labels, sample_weight=weights)
@@ -117,7 +117,7 @@ class TestRouting:
         assert routing.partial_fit.requests == {"classes": True, "sample_weight": False}
         assert routing.fit.requests == {"sample_weight": None, "validation_data": None}
 
-    def test_what_nobody_asked_for_is_an_error(self, images):
+    def test_unrequested_metadata_raise_an_error(self, images):
         with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
             cross_validate(tiny(), images, CLASS, cv=2, params={"sample_weight": np.ones(N)})
 
@@ -126,7 +126,7 @@ class TestRouting:
         assert classifier.get_metadata_routing().fit.requests["sample_weight"] is True
 
 
-def test_without_routing_weights_go_by_prefix(X, wrong):
+def test_prefixes_pass_weights_without_routing(X, wrong):
     labels, weights = wrong
     pipeline = make_pipeline(FunctionTransformer(), tiny())
     pipeline.fit(X, labels, transferclassifier__sample_weight=weights)
@@ -136,7 +136,7 @@ def test_without_routing_weights_go_by_prefix(X, wrong):
     np.testing.assert_array_equal(search.predict_proba(X), expected)
 
 
-# Methods that are there or not -------------------------------------------------------------------
+# Methods that depend on parameters ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_without_routing_weights_go_by_prefix(X, wrong):
         ({"class_weight": "balanced"}, "needs all labels at once"),
     ],
 )
-def test_partial_fit_is_there_only_where_it_can_be(options, reason):
+def test_partial_fit_exists_only_for_suitable_parameters(options, reason):
     assert hasattr(tiny(), "partial_fit")
     classifier = tiny(**options)
     assert not hasattr(classifier, "partial_fit")
@@ -172,7 +172,7 @@ def test_features_are_named_by_backbone_pooling_and_number(images):
     assert names.dtype == object
 
 
-def test_features_of_layers_are_named_by_them(images):
+def test_features_of_layers_are_named_by_layer(images):
     both = features(layer=["stem_relu", "top_relu"], pooling="max").fit(images)
     names = both.get_feature_names_out()
     stem = [name for name in names if "stem" in name]
@@ -180,11 +180,11 @@ def test_features_of_layers_are_named_by_them(images):
     assert names[len(stem)] == "tiny_top_relu_max_0"
     one = features(layer="stem_relu", pooling="max").fit(images)
     assert one.get_feature_names_out().tolist() == stem
-    # Where they come from has no say in their names.
+    # Names of input features do not change the names.
     assert both.get_feature_names_out(["ignored"]).tolist() == names.tolist()
 
 
-def test_features_of_an_own_network_have_its_name(images):
+def test_features_of_a_user_defined_network_have_its_name(images):
     import keras
 
     inputs = keras.Input((32, 32, 3))
@@ -194,13 +194,13 @@ def test_features_of_an_own_network_have_its_name(images):
     assert extractor.get_feature_names_out().tolist() == [f"own_net_avg_{i}" for i in range(4)]
 
 
-def test_names_come_with_fitting():
+def test_feature_names_need_a_fit():
     with pytest.raises(NotFittedError):
         features().get_feature_names_out()
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_tables_out(library, X):
+def test_set_output_gives_tables(library, X):
     frames = pytest.importorskip(library)
     expected = features().fit_transform(X)
     extractor = features().set_output(transform=library)
@@ -261,7 +261,7 @@ def test_tags_of_the_input(make):
     ("pixel_range", "is_positive"),
     [(None, True), ((0, 1), True), ((-1, 1), False), ("minmax", False), ("nonsense", True)],
 )
-def test_negative_numbers_are_pixels_only_where_the_range_says_so(pixel_range, is_positive, images):
+def test_negative_pixels_need_a_pixel_range(pixel_range, is_positive, images):
     classifier = tiny(pixel_range=pixel_range)
     assert get_tags(classifier).input_tags.positive_only == is_positive
     if pixel_range == "nonsense":
@@ -279,7 +279,7 @@ def test_negative_numbers_are_pixels_only_where_the_range_says_so(pixel_range, i
 
 @pytest.fixture
 def page(monkeypatch):
-    """The address of the documentation, as an installed package gives it."""
+    """Set the address of the documentation in the metadata of the package; return it."""
     about = Message()
     about["Project-URL"] = "Source, https://example.org/source"
     about["Project-URL"] = "Documentation, https://example.org/manual/"
@@ -305,12 +305,12 @@ def test_a_package_without_a_page_has_no_link(monkeypatch):
     assert 'rel="noreferrer"' not in tiny()._repr_html_()
 
 
-def test_diagrams_tell_fitted_from_unfitted(images):
+def test_diagrams_show_whether_it_is_fitted(images):
     assert "Not fitted" in tiny()._repr_html_()
     assert "Not fitted" not in tiny().fit(images, CLASS)._repr_html_()
 
 
-# What belongs to scikit-learn alone --------------------------------------------------------------
+# Private names of scikit-learn -------------------------------------------------------------------
 
 
 ROOT = Path(transferclf.__file__).parent
@@ -318,7 +318,7 @@ PRIVATE = re.compile(r"(^|\.)_(?!_)")
 
 
 def names_from_sklearn(tree):
-    """Full names of all that a module imports from scikit-learn, wherever it does."""
+    """Full names of all imports of a module from scikit-learn, at any place in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("sklearn"))
@@ -326,7 +326,7 @@ def names_from_sklearn(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_nothing_private_to_scikit_learn_is_used():
+def test_no_private_name_of_scikit_learn_is_used():
     found = [
         (path.name, name)
         for path in ROOT.rglob("*.py")

@@ -1,4 +1,4 @@
-"""Learning rates of a phase: where they begin, how they fall, and that they are those of Keras."""
+"""Tests of the learning rates of a phase: their start, their decay, and their equality to Keras."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ OF_KERAS = [
 
 
 class Steps(schedules.LearningRateSchedule):
-    """A schedule as users write them: it branches on the step."""
+    """A user-defined schedule, which branches on the step."""
 
     def __init__(self, *values):
         self.values = values
@@ -54,7 +54,7 @@ class TestRates:
         assert (result > 0).all(), "no step is of rate 0"
 
     @pytest.mark.parametrize("schedule", [None, "plateau"])
-    def test_constant(self, schedule):
+    def test_constant_rates_stay(self, schedule):
         assert set(rates(schedule, 0.5, 100)) == {0.5}
 
     @given(RATES, STEPS)
@@ -79,28 +79,28 @@ class TestRates:
         assert exponential[-1] == pytest.approx(0.01, rel=0.01)
 
     @pytest.mark.parametrize("schedule", [None, "cosine", "exponential", OF_KERAS[0], Steps(1.0)])
-    def test_no_steps_and_one(self, schedule):
+    def test_rates_of_no_steps_and_one(self, schedule):
         assert rates(schedule, 0.1, 0).shape == (0,)
         assert rates(schedule, 0.1, 1).tolist() == [np.float32(0.1)]
 
     @pytest.mark.parametrize("schedule", [None, "cosine"])
     @pytest.mark.parametrize("learning_rate", [0, -0.1, np.nan, np.inf, True, None, "0.1", [0.1]])
-    def test_wrong_learning_rate(self, schedule, learning_rate):
+    def test_a_wrong_learning_rate_raises_an_error(self, schedule, learning_rate):
         with pytest.raises(InvalidParameterError, match="learning_rate must be a finite number"):
             rates(schedule, learning_rate, 10)
 
     @pytest.mark.parametrize("steps", [-1, 1.0, True, None, np.nan, "3", [3]])
-    def test_wrong_steps(self, steps):
+    def test_wrong_steps_raise_an_error(self, steps):
         with pytest.raises(InvalidParameterError, match="steps must be a whole number"):
             rates("cosine", 0.1, steps)
 
-    def test_numbers_of_numpy(self):
+    def test_numbers_can_be_of_numpy(self):
         assert rates("cosine", np.float32(0.5), np.int64(2)).tolist() == [0.5, 0.25]
 
 
 class TestSchedulesOfKeras:
     @pytest.mark.parametrize("schedule", OF_KERAS, ids=lambda schedule: type(schedule).__name__)
-    def test_as_they_are_and_scaled(self, schedule):
+    def test_schedules_are_kept_or_scaled(self, schedule):
         expected = np.array(one_by_one(schedule, 40))
         result = rates(schedule, None, 40)
         assert result.dtype == np.float32
@@ -108,18 +108,18 @@ class TestSchedulesOfKeras:
         scaled = rates(schedule, 0.05, 40)
         np.testing.assert_allclose(scaled, expected * 0.05 / expected[0], rtol=1e-5, atol=1e-8)
 
-    def test_of_ones_own(self):
+    def test_a_user_defined_schedule(self):
         assert rates(Steps(0.5, 0.25), None, 4).tolist() == [0.5, 0.25, 0.25, 0.25]
         assert rates(Steps(0.5, 0.25), 1, 4).tolist() == [1, 0.5, 0.5, 0.5]
 
-    def test_beginning_at_zero(self):
+    def test_a_schedule_can_begin_at_zero(self):
         warm_up = schedules.CosineDecay(0.0, 10, warmup_target=0.1, warmup_steps=5)
         np.testing.assert_allclose(rates(warm_up, None, 3), [0, 0.02, 0.04], atol=1e-7)
         with pytest.raises(InvalidParameterError, match="begins at 0 cannot be scaled"):
             rates(warm_up, 0.1, 3)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1])
-    def test_rates_that_cannot_be(self, value):
+    def test_impossible_rates_raise_an_error(self, value):
         with pytest.raises(InvalidParameterError, match=r"finite .* Got .* at step 1 of Steps"):
             rates(Steps(0.1, value), None, 3)
 
@@ -131,7 +131,7 @@ class TestCheck:
     @pytest.mark.parametrize(
         "value", [None, "plateau", "cosine", "exponential", *OF_KERAS, Steps(1)]
     )
-    def test_right(self, value):
+    def test_right_values_pass(self, value):
         check_schedule(value)
         assert rates(value, 0.1, 3)[0] == np.float32(0.1)
 
@@ -142,7 +142,7 @@ class TestCheck:
             *({}, np.array("cosine"), schedules.CosineDecay, lambda step: 0.1),
         ],
     )
-    def test_wrong(self, value):
+    def test_wrong_values_raise_an_error(self, value):
         with pytest.raises(InvalidParameterError, match="schedule must be None, 'plateau'"):
             check_schedule(value)
         with pytest.raises(InvalidParameterError, match="schedule must be None, 'plateau'"):

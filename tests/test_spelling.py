@@ -1,4 +1,4 @@
-"""Names are compared as a reader sees them."""
+"""Tests of the comparison of names by their look."""
 
 import unicodedata
 
@@ -25,7 +25,7 @@ names = st.text("abcxyzäéñøß熊ABCXYZÅ0123-_.'", min_size=1, max_size=12)
 
 
 def put(text, position, addition):
-    """Insert between letters, where NFC has no letter of two characters."""
+    """Insert a text at a position where NFC does not combine two characters."""
     letters = unicodedata.normalize("NFC", text)
     position %= len(letters) + 1
     return letters[:position] + addition + letters[position:]
@@ -111,7 +111,7 @@ def test_near_matches_are_proposed_in_a_sentence():
     assert did_you_mean(many, map(str.lower, many)).count(" for ") == 5
 
 
-def test_names_that_print_the_same_are_told_apart():
+def test_names_that_print_the_same_are_shown_differently():
     assert told_apart(["é", "e\u0301"]) == ["'\\xe9'", "'e\\u0301'"]
     assert told_apart(["Ä", "ä"]) == ["'Ä'", "'ä'"]
     assert told_apart(["a", "a\u200b"]) == ["'a'", "'a\\u200b'"]

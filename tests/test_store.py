@@ -1,4 +1,4 @@
-"""The feature store: what holds in memory and on disk alike, and what the parameter cache means."""
+"""Tests of the feature store in memory and on disk, and of the parameter cache."""
 
 import copy
 import os
@@ -27,7 +27,7 @@ def vector(value, size=10):
     return np.full(size, value, np.float32)
 
 
-def test_what_was_put_comes_back():
+def test_stored_rows_are_returned():
     store = FeatureStore()
     store.put_many({b"a": vector(1), b"b": vector(2)})
     found = store.get_many([b"b", b"c", b"a", b"b"])
@@ -36,7 +36,7 @@ def test_what_was_put_comes_back():
     assert store.info() == (2, 80, 2, 1)
 
 
-def test_it_keeps_a_copy_that_nobody_can_change():
+def test_it_keeps_a_read_only_copy():
     store = FeatureStore()
     mine = vector(1)
     store.put_many({b"a": mine})
@@ -47,7 +47,7 @@ def test_it_keeps_a_copy_that_nobody_can_change():
         found[0] = 5
 
 
-def test_the_least_recently_used_goes_first():
+def test_the_least_recently_used_row_is_removed_first():
     store = FeatureStore(max_bytes=3 * 40)
     for name in (b"a", b"b", b"c"):
         store.put_many({name: vector(0)})
@@ -57,7 +57,7 @@ def test_the_least_recently_used_goes_first():
     assert store.info().nbytes == 120
 
 
-def test_what_is_larger_than_the_store_is_not_kept():
+def test_rows_larger_than_the_store_are_not_kept():
     store = FeatureStore(max_bytes=100)
     store.put_many({b"small": vector(0)})
     store.put_many({b"large": vector(0, 1000)})
@@ -102,13 +102,13 @@ def test_there_is_one_shared_store():
 
 @pytest.fixture(params=["memory", "disk"])
 def store_of(request, tmp_path):
-    """Make a store in memory or on disk."""
+    """Return a function that makes a store in memory or on disk."""
     path = None if request.param == "memory" else tmp_path / "store"
     return lambda **settings: FeatureStore(path, **settings)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 3), (1, 2, 3, 4)])
-def test_shapes_come_back(store_of, shape):
+def test_shapes_are_kept(store_of, shape):
     store = store_of()
     activation = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
     store.put_many({b"a": activation})
@@ -180,7 +180,7 @@ def test_float16_takes_half_the_room():
     assert store.info().nbytes == 200
 
 
-def test_a_copy_is_the_store_itself(store_of):
+def test_a_copy_of_a_store_is_the_same_store(store_of):
     store = store_of()
     assert copy.copy(store) is store
     assert copy.deepcopy({"cache": store})["cache"] is store
@@ -234,7 +234,7 @@ def test_defaults(tmp_path):
     assert repr(FeatureStore()) == "FeatureStore(None, max_bytes=1073741824, dtype='float32')"
 
 
-def test_what_cache_means(tmp_path, monkeypatch):
+def test_store_for_gives_the_store_of_each_cache(tmp_path, monkeypatch):
     mine = FeatureStore()
     assert store_for(mine) is mine
     assert store_for(None) is None
@@ -248,7 +248,7 @@ def test_what_cache_means(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("cache", [3, True, ["memory"], "", object()])
-def test_cache_means_nothing_else(cache):
+def test_other_values_of_cache_raise_an_error(cache):
     with pytest.raises(InvalidParameterError, match='expected cache to be "memory", a folder, a'):
         store_for(cache)
 

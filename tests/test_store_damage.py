@@ -1,6 +1,6 @@
-"""Damage to a store's files costs speed and one warning, never a result and never the process.
+"""Tests of damaged files of a store: they cost time and one warning, but no result and no crash.
 
-All of this runs in the process of the tests: a crash would be seen.
+All tests run in this process, so a crash would be seen.
 """
 
 import os
@@ -14,12 +14,12 @@ from store_helpers import FOLDER, assert_right, entries, keys, segment_files, wa
 from transferclf.exceptions import TransferclfWarning
 from transferclf.features import FeatureStore, disk, segments
 
-SMALL = 40  # features, so that headers and rows are a good part of the file
+SMALL = 40  # features, so headers and rows both take a good part of the file
 COUNT = 30
 
 
 def written(path):
-    """Put known entries in three batches; return the one file they went to."""
+    """Put known entries in three batches; return their file."""
     store = FeatureStore(path)
     for start in range(0, COUNT, 10):
         store.put_many(entries(range(start, start + 10), SMALL))
@@ -28,7 +28,7 @@ def written(path):
 
 
 def assert_survives(path):
-    """All that is found is right, all can be put again, and the next store finds it all."""
+    """Check that found rows are right, and that the next store finds all rows after a new put."""
 
     def work():
         store = FeatureStore(path)
@@ -96,8 +96,8 @@ def test_a_foreign_file_of_that_name(tmp_path_factory, content):
     assert_survives(folder_with(tmp_path_factory, content))
 
 
-def test_no_byte_may_change_without_a_loss(tmp_path):
-    """The checksums cover all of the file, and what they find wrong is never given out."""
+def test_every_changed_byte_is_detected(tmp_path):
+    """Change each byte: checksums cover all of the file, and damaged rows are not returned."""
     store = FeatureStore(tmp_path)
     store.put_many(entries([1, 2], 5))
     store.put_many(entries([3], 5))
@@ -114,10 +114,10 @@ def test_no_byte_may_change_without_a_loss(tmp_path):
         assert len(texts) <= 1
 
 
-def test_one_rotted_entry_loses_only_itself_and_is_warned_of_once(tmp_path):
+def test_one_damaged_entry_alone_is_lost_with_one_warning(tmp_path):
     file = written(tmp_path)
     content = bytearray(file.read_bytes())
-    content[-1] ^= 1  # in the values of the last entry
+    content[-1] ^= 1  # a byte of the values of the last entry
     file.write_bytes(content)
     store = FeatureStore(tmp_path)
     found, texts = warned_by(lambda: store.get_many(keys(range(COUNT))))
@@ -130,8 +130,8 @@ def test_one_rotted_entry_loses_only_itself_and_is_warned_of_once(tmp_path):
     assert_survives(tmp_path)
 
 
-def test_records_do_not_answer_for_one_another(tmp_path):
-    """Two records of one size whose places were swapped, each whole in itself."""
+def test_swapped_records_are_not_read(tmp_path):
+    """Swap the places of two valid records of one size."""
     rows = entries([1, 2], SMALL)
     digests = {key: segments.key_digest(key, "float32") for key in rows}
     records = {key: segments.record_of(digests[key], row) for key, row in rows.items()}
@@ -143,7 +143,7 @@ def test_records_do_not_answer_for_one_another(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 1, 27, 28, 29, 1000, 3000])
-def test_a_file_cut_off_while_it_is_open(tmp_path, length):
+def test_an_open_file_can_be_truncated(tmp_path, length):
     file = written(tmp_path)
     store = FeatureStore(tmp_path)
     assert len(store.get_many(keys(range(COUNT)))) == COUNT
@@ -162,7 +162,7 @@ def test_a_file_cut_off_while_it_is_open(tmp_path, length):
     assert_survives(tmp_path)
 
 
-def test_a_file_removed_and_made_anew_under_its_name(tmp_path):
+def test_a_file_can_be_removed_and_written_again(tmp_path):
     file = written(tmp_path)
     content = file.read_bytes()
     store = FeatureStore(tmp_path)
@@ -181,14 +181,14 @@ def test_a_file_under_the_name_of_the_folder_is_set_aside(tmp_path):
     assert aside.read_text() == "what is this"
 
 
-def test_values_that_are_not_numbers_come_back(tmp_path):
+def test_nan_and_infinity_are_returned(tmp_path):
     row = np.float32([np.nan, np.inf, -np.inf, -0.0, 1e-45])
     FeatureStore(tmp_path).put_many({b"a": row})
     found = FeatureStore(tmp_path).get_many([b"a"])[b"a"]
     assert found.tobytes() == row.tobytes()
 
 
-def test_a_file_replaced_by_another_of_its_name(tmp_path):
+def test_a_file_can_be_replaced_by_another(tmp_path):
     file = written(tmp_path)
     store = FeatureStore(tmp_path)
     store.get_many(keys([1]))
@@ -200,7 +200,7 @@ def test_a_file_replaced_by_another_of_its_name(tmp_path):
     assert texts == []
 
 
-def test_an_own_file_removed_right_before_a_write(tmp_path, monkeypatch):
+def test_a_file_can_be_removed_right_before_a_write(tmp_path, monkeypatch):
     file = written(tmp_path)
     store = FeatureStore(tmp_path)
     store.put_many(entries([1], SMALL))
@@ -212,7 +212,7 @@ def test_an_own_file_removed_right_before_a_write(tmp_path, monkeypatch):
     assert_survives(tmp_path)
 
 
-def test_what_replaces_a_rotted_entry_of_a_later_run_is_found_by_the_next(tmp_path):
+def test_the_next_store_finds_the_replacement_of_a_damaged_entry(tmp_path):
     early, late = FeatureStore(tmp_path), FeatureStore(tmp_path)
     early.put_many(entries([0], SMALL))
     late.put_many(entries([1], SMALL))

@@ -1,4 +1,4 @@
-"""The store on disk: shared by stores and runs, bounded, and never half-written."""
+"""Tests of the store on disk: shared by stores and runs, limited in size, never half-written."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from transferclf.exceptions import TransferclfWarning
 from transferclf.features import FeatureStore, disk
 
 
-def test_the_next_store_on_a_path_has_it_all(tmp_path):
+def test_the_next_store_on_a_path_has_all_rows(tmp_path):
     FeatureStore(tmp_path).put_many(entries(range(100)))
     store = FeatureStore(tmp_path)
     found = store.get_many(keys(range(110)))
@@ -27,7 +27,7 @@ def test_the_next_store_on_a_path_has_it_all(tmp_path):
     assert info.nbytes == taken(tmp_path) >= 100 * SIZE * 4
 
 
-def test_stores_see_what_others_write(tmp_path):
+def test_stores_see_rows_of_other_stores(tmp_path):
     one, two = FeatureStore(tmp_path), FeatureStore(tmp_path)
     for number in range(5):
         one.put_many(entries([number]))
@@ -37,7 +37,7 @@ def test_stores_see_what_others_write(tmp_path):
     assert len(segment_files(tmp_path)) == 2
 
 
-def test_nothing_is_made_before_something_is_put(tmp_path):
+def test_files_are_made_by_the_first_put(tmp_path):
     store = FeatureStore(tmp_path / "a" / "b")
     assert store.get_many([b"x"]) == {}
     assert store.info() == (0, 0, 0, 1)
@@ -47,7 +47,7 @@ def test_nothing_is_made_before_something_is_put(tmp_path):
     assert len(store.get_many(keys([1]))) == 1
 
 
-def test_the_two_dtypes_share_a_path_and_nothing_else(tmp_path):
+def test_two_dtypes_on_one_path_do_not_share_rows(tmp_path):
     exact, half = FeatureStore(tmp_path), FeatureStore(tmp_path, dtype="float16")
     third, large = np.full(4, 1 / 3, np.float32), np.float32([1 / 3, 1e6])
     half.put_many({b"a": third, b"b": large})
@@ -59,7 +59,7 @@ def test_the_two_dtypes_share_a_path_and_nothing_else(tmp_path):
     np.testing.assert_array_equal(found[b"b"], large)
 
 
-def test_another_format_on_the_same_path_is_left_alone(tmp_path, monkeypatch):
+def test_files_of_another_format_are_kept(tmp_path, monkeypatch):
     FeatureStore(tmp_path).put_many(entries([1]))
     monkeypatch.setattr(disk, "_FOLDER", "transferclf-features-99")
     newer = FeatureStore(tmp_path)
@@ -88,7 +88,7 @@ def test_the_files_never_take_more_than_they_may(tmp_path_factory, max_bytes, ba
     assert store.info().nbytes == taken(path)
 
 
-def test_a_full_store_holds_nearly_what_it_may_and_the_newest(tmp_path):
+def test_a_full_store_is_nearly_full_and_has_the_newest_rows(tmp_path):
     store = FeatureStore(tmp_path, max_bytes=2**21)
     for start in range(0, 1000, 10):
         store.put_many(entries(range(start, start + 10)))
@@ -96,11 +96,11 @@ def test_a_full_store_holds_nearly_what_it_may_and_the_newest(tmp_path):
     assert len(store.get_many(keys(range(900, 1000)))) == 100
 
 
-def test_what_is_in_use_stays(tmp_path):
+def test_rows_in_use_are_kept(tmp_path):
     store = FeatureStore(tmp_path, max_bytes=2**21)
     store.put_many(entries(range(20)))
     for start in range(20, 1000, 10):
-        for file in segment_files(tmp_path):  # all was last used long ago
+        for file in segment_files(tmp_path):  # all files were last used long ago
             os.utime(file, (time.time() - 100 + start / 100,) * 2)
         reader = FeatureStore(tmp_path, max_bytes=2**21)
         assert len(reader.get_many(keys(range(10)))) == 10
@@ -108,7 +108,7 @@ def test_what_is_in_use_stays(tmp_path):
     assert len(store.get_many(keys(range(30, 500)))) == 0
 
 
-def test_what_is_larger_than_the_store_is_not_kept(tmp_path):
+def test_rows_larger_than_the_store_are_not_kept(tmp_path):
     store = FeatureStore(tmp_path, max_bytes=8 * 4096)
     store.put_many({b"small": np.ones(10), b"large": np.ones(9 * 1024)})
     assert sorted(store.get_many([b"small", b"large"])) == [b"small"]
@@ -125,14 +125,14 @@ def test_many_short_runs_do_not_leave_many_files(tmp_path, monkeypatch):
     assert_right(found)
 
 
-def test_files_that_others_may_still_append_to_are_not_merged(tmp_path):
+def test_files_still_in_use_are_not_merged(tmp_path):
     stores = [FeatureStore(tmp_path) for _ in range(12)]
     for number, store in enumerate(stores):
         store.put_many(entries([number]))
     assert len(segment_files(tmp_path)) == 12
 
 
-def test_no_more_files_are_open_than_a_process_may_have(tmp_path, monkeypatch):
+def test_the_number_of_open_files_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "_MAX_OPEN", 4)
     for number in range(10):
         FeatureStore(tmp_path).put_many(entries([number]))
@@ -190,7 +190,7 @@ def test_an_interrupt_in_a_write_leaves_no_half_written_file(tmp_path, monkeypat
 
 
 def test_reads_and_writes_are_quick(tmp_path):
-    """Counted: each takes 29 calls, and none of them opens, lists or looks up a file."""
+    """Count calls: a read or a write takes 29 calls, and none opens, lists or looks up a file."""
     store = FeatureStore(tmp_path)
     names = [hashlib.sha256(str(n).encode()).digest() for n in range(1000)]
     rows = np.random.default_rng(0).normal(size=(1000, SIZE)).astype(np.float32)
@@ -205,7 +205,7 @@ def test_reads_and_writes_are_quick(tmp_path):
         assert sum(calls[name] for name in of_files) < 30
 
 
-def test_a_store_that_is_dropped_closes_its_files(tmp_path):
+def test_a_deleted_store_closes_its_files(tmp_path):
     store = FeatureStore(tmp_path)
     store.put_many(entries([1]))
     files = [segment.file for segment in store._disk._segments.values()]

@@ -1,4 +1,4 @@
-"""Folders that cannot be written, are full, are gone or are none: features stay in memory then."""
+"""Tests of unwritable, full, missing and impossible folders: features then stay in memory."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ from transferclf.features import FeatureStore
 COUNT = 30
 
 
-def test_the_folder_removed_while_it_is_open(tmp_path):
+def test_the_folder_of_an_open_store_can_be_removed(tmp_path):
     FeatureStore(tmp_path / "store").put_many(entries(range(COUNT)))
     store = FeatureStore(tmp_path / "store")
     assert len(store.get_many(keys(range(COUNT)))) == COUNT
@@ -37,7 +37,7 @@ def test_the_folder_removed_while_it_is_open(tmp_path):
     assert len(FeatureStore(tmp_path / "store").get_many(keys(range(COUNT)))) == COUNT
 
 
-def test_the_folder_made_anew_by_another_process(tmp_path):
+def test_another_process_can_make_the_folder_again(tmp_path):
     path = tmp_path / "store"
     FeatureStore(path).put_many(entries(range(COUNT)))
     store = FeatureStore(path)
@@ -63,8 +63,8 @@ def make_name_of_256(path):
 
 
 @pytest.mark.parametrize("make", [make_file, make_file_above, make_name_of_256])
-def test_a_path_that_cannot_be_a_folder(tmp_path, make):
-    """Features stay in memory then, and what is at the path is left alone."""
+def test_an_impossible_folder_keeps_features_in_memory(tmp_path, make):
+    """Features stay in memory, and the file at the path is unchanged."""
     store = FeatureStore(make(tmp_path / "path"))
 
     def work():
@@ -86,7 +86,7 @@ def test_a_path_that_cannot_be_a_folder(tmp_path, make):
     assert store.get_many(keys([1])) == {}
 
 
-def test_a_folder_with_other_things_keeps_them(tmp_path):
+def test_other_files_in_the_folder_are_kept(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     folder = tmp_path / FOLDER
     folder.mkdir()
@@ -107,7 +107,7 @@ def test_a_folder_with_other_things_keeps_them(tmp_path):
 
 
 def in_namespace(setup, path, code):
-    """Run a child in mounts of its own, which go with it; skip where that is not allowed."""
+    """Run a child with its own temporary mounts; skip the test if that is not allowed."""
     if sys.platform != "linux" or shutil.which("unshare") is None:
         pytest.skip("needs the mount namespaces of Linux")
     shell = f'{setup} || exit 77; exec "$PYTHON" -c "$CODE" "$STORE" 0'
@@ -130,7 +130,7 @@ def in_namespace(setup, path, code):
 
 
 def test_a_full_disk(tmp_path):
-    """1 MB for 5 MB of features: what does not fit stays in memory, what fits is good."""
+    """Put 5 MB of features on 1 MB: the rest stays in memory, and the file is valid."""
     out = in_namespace(
         'mount -t tmpfs -o size=1m tmpfs "$STORE"',
         tmp_path,
@@ -153,7 +153,7 @@ def test_a_full_disk(tmp_path):
     assert 100 < int(out) < 250
 
 
-def test_room_made_on_a_full_disk_is_used_again(tmp_path):
+def test_freed_space_on_a_full_disk_is_used(tmp_path):
     out = in_namespace(
         'mount -t tmpfs -o size=1m tmpfs "$STORE"',
         tmp_path,
@@ -232,7 +232,7 @@ def test_a_damaged_file_in_a_read_only_folder(tmp_path):
         """,
     )
     found, warned = map(int, out.split())
-    assert found == COUNT // 2  # those before the damage
+    assert found == COUNT // 2  # the rows before the damage
     assert warned == 1
 
 
@@ -258,8 +258,8 @@ print(len(found), len(caught))
     assert len(FeatureStore(tmp_path).get_many(keys(range(20)))) == 10
 
 
-def test_what_another_store_cleared_is_let_go(tmp_path):
-    """A file that is kept open would take its room on the disk for as long."""
+def test_files_cleared_by_another_store_are_closed(tmp_path):
+    """An open file would still take space on the disk."""
     store = FeatureStore(tmp_path)
     store.put_many(entries(range(COUNT)))
     store.get_many(keys([0]))
@@ -269,7 +269,7 @@ def test_what_another_store_cleared_is_let_go(tmp_path):
     assert [file.closed for file in files] == [True]
 
 
-def test_a_folder_that_can_be_made_after_all(tmp_path):
+def test_a_folder_that_becomes_possible_is_used(tmp_path):
     path = make_file(tmp_path / "path")
     store = FeatureStore(path)
     with pytest.warns(TransferclfWarning, match="kept in memory"):

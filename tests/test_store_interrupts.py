@@ -1,7 +1,7 @@
-"""A store whose calls are interrupted between any two lines: by Ctrl-C, and where memory ends.
+"""Tests of interrupts of a store between any two lines, by Ctrl-C and by a lack of memory.
 
-Whatever an interrupt left, later reads give the right values or a miss, nothing stays open or
-locked, and all counts are those of what is there.
+After every interrupt, reads give the right values or a miss, no file stays open, no lock stays
+held, and all counts are right.
 """
 
 import os
@@ -56,7 +56,7 @@ class Interrupter:
         self.lines = []
 
     def __enter__(self):
-        self.before = sys.gettrace()  # where coverage is measured
+        self.before = sys.gettrace()  # the tracer of coverage, if there is one
         sys.settrace(self._enter)
         return self
 
@@ -76,7 +76,7 @@ class Interrupter:
 
 @pytest.fixture(autouse=True)
 def _limits(monkeypatch):
-    """Few open files, and files that are merged at once: every method has something to do."""
+    """Limit open files and merge files at once, so that every method of the store has work."""
     monkeypatch.setattr(disk, "_MAX_OPEN", 2)
     monkeypatch.setattr(disk, "_IDLE", -10.0)
     monkeypatch.setattr(disk, "_SMALL", 1)
@@ -85,7 +85,7 @@ def _limits(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four small files, one with a damaged record, and one that is no segment."""
+    """A folder of four small files, one with a damaged record, and a file that is no segment."""
     path = tmp_path_factory.mktemp("folder")
     for number in range(4):
         FeatureStore(path, max_bytes=MAX_BYTES).put_many(rows(number))
@@ -96,7 +96,7 @@ def folder(tmp_path_factory):
 
 
 def work_on_disk(store):
-    """All that a store on disk does: read, add, merge, remove, drop what is damaged, clear."""
+    """Use a store on disk: read, add, merge, remove, drop damaged records, clear."""
     store.get_many(keys(0, 1, 2, 99))
     for start in range(100, 120, 4):
         store.put_many(rows(*range(start, start + 4)))
@@ -140,7 +140,7 @@ def interrupted(store, at, error):
 
 
 def assert_sound(store):
-    """What is read is right, everything is counted, and the store goes on as before."""
+    """Check that rows and counts are right and that the store still works."""
     before = store.info()
     found = store.get_many(ALL)
     assert_right(found, ROW)
@@ -160,7 +160,7 @@ def assert_sound(store):
 
 
 def assert_whole_on_disk(store):
-    """The next store on the folder finds what this one does."""
+    """Check that the next store on the folder finds the same rows."""
     assert_whole(Path(store.path))
     others = FeatureStore(store.path, max_bytes=MAX_BYTES).get_many(ALL)
     assert_right(others, ROW)
@@ -170,7 +170,7 @@ def assert_whole_on_disk(store):
 def assert_survives(path, folder, at, error):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # A file that is let go before it is closed; Python closes it.
+        # An interrupt can lose an open file; Python closes it.
         warnings.simplefilter("ignore", ResourceWarning)
         warnings.filterwarnings("ignore", ".*is damaged", TransferclfWarning)
         store = new_store(path, folder)
@@ -278,7 +278,7 @@ if os.path.isdir("/proc/self/fd"):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
 def test_a_storm_of_interrupts(tmp_path, monkeypatch):
-    """As Ctrl-C brings them, between any two instructions."""
+    """Interrupt between any two instructions, as Ctrl-C does."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     finished(child(STORM, tmp_path))
     assert_whole(tmp_path)

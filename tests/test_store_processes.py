@@ -1,4 +1,4 @@
-"""The store on disk under several processes, killed, stopped, interrupted and forked ones too."""
+"""Tests of the store on disk with several processes: killed, stopped, interrupted and forked."""
 
 import os
 import random
@@ -22,7 +22,7 @@ from transferclf.features import FeatureStore
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
-def test_interrupts_at_any_moment(tmp_path):
+def test_interrupts_at_any_moment_do_no_damage(tmp_path):
     code = """
 import signal, warnings
 warnings.simplefilter("ignore", ResourceWarning)  # an interrupt may come right after an open()
@@ -57,7 +57,7 @@ assert len(found) == 1000
     assert_right(FeatureStore(tmp_path).get_many(keys(range(10_000))))
 
 
-def test_kill_in_the_middle_of_writes_loses_at_most_the_last_batch(tmp_path):
+def test_a_kill_during_writes_loses_at_most_the_last_batch(tmp_path):
     code = """
 store = FeatureStore(path)
 for start in range(worker * 10**6, 10**9, 200):
@@ -81,7 +81,7 @@ for start in range(worker * 10**6, 10**9, 200):
     assert len(FeatureStore(tmp_path).get_many(keys([-1]))) == 1
 
 
-def test_four_processes_write_at_once(tmp_path):
+def test_four_processes_can_write_at_once(tmp_path):
     code = """
 for start in range(0, 400, 20):
     check(store.get_many([str(n).encode() for n in range(400)]))
@@ -112,10 +112,10 @@ for start in range(0, 1000, 20):
         try:
             most = max(most, taken(tmp_path))
         except FileNotFoundError:
-            continue  # removed between the listing and the look
+            continue  # a file was removed after the listing
     for writer in writers:
         finished(writer)
-    assert 2**19 < most <= 2**20 + 4 * 2**16  # a segment of each may come on top
+    assert 2**19 < most <= 2**20 + 4 * 2**16  # each process can exceed the limit by a segment
 
 
 def test_clear_by_one_process_while_others_read_and_write(tmp_path):
@@ -144,7 +144,7 @@ assert len(store.get_many([str(worker * 10000).encode()])) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_reads_and_writes_for_itself(tmp_path):
+def test_a_forked_child_can_read_and_write(tmp_path):
     code = """
 import threading
 store.put_many(entries(range(100)))
@@ -180,7 +180,7 @@ else:
     assert len(segment_files(tmp_path)) == 2
 
 
-def test_a_stopped_process_holds_up_nobody(tmp_path):
+def test_a_stopped_process_does_not_block_others(tmp_path):
     code = """
 import signal
 store.put_many(entries(range(10)))

@@ -1,4 +1,4 @@
-"""Images and labels that are not passed apart, and labels that are no labels: one clear line."""
+"""Tests of errors for images and labels in one argument, and for wrong labels: one clear line."""
 
 import numpy as np
 import pandas as pd
@@ -32,16 +32,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-class TestApart:
+class TestSeparateImagesAndLabels:
     @pytest.mark.parametrize("as_text", [str, lambda path: path])
     @pytest.mark.parametrize("arguments", [(), (LABELS,), (None,)])
-    def test_a_folder_says_how_to_read_it(self, folder, as_text, arguments):
+    def test_the_error_for_a_folder_names_load_image_folder(self, folder, as_text, arguments):
         with pytest.raises(ImageError, match="load_image_folder.*bunch.data and bunch.target"):
             classifier().fit(as_text(folder), *arguments)
         bunch = load_image_folder(folder)
         assert classifier().fit(bunch.data, bunch.target).score(bunch.data, bunch.target) == 1
 
-    def test_a_bunch_says_its_parts(self, folder):
+    def test_the_error_for_a_bunch_names_its_parts(self, folder):
         with pytest.raises(
             ImageError, match=r"a Bunch with both: pass bunch.data and bunch.target"
         ):
@@ -53,17 +53,17 @@ class TestApart:
         with pytest.raises(ImageError, match=r"pass bunch.data and bunch.target"):
             classifier().partial_fit(Bunch(data=IMAGES, target=LABELS), None, classes=[0, 1, 2])
 
-    def test_a_pair_is_taken_apart(self):
+    def test_the_error_for_a_pair_shows_how_to_unpack_it(self):
         with pytest.raises(ImageError, match=r"as in fit\(\*pair\)"):
             classifier().fit((IMAGES, LABELS))
-        # Two images in a tuple, with their labels, are two images.
+        # A tuple of two images with their labels is valid.
         assert classifier().fit((IMAGES[0], IMAGES[1]), [0, 1]).classes_.tolist() == [0, 1]
 
-    def test_images_alone_miss_their_labels(self):
+    def test_images_without_labels_raise_an_error(self):
         with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
             classifier().fit(IMAGES)
 
-    def test_a_file_is_no_folder(self, folder):
+    def test_a_single_file_raises_an_error(self, folder):
         with pytest.raises(ImageError, match="pass a list with this one in it"):
             classifier().fit(str(folder / "down" / "01.png"), [1])
 
@@ -80,15 +80,14 @@ HINTS = {
 }
 
 
-class TestOneLabelEach:
+class TestLabels:
     @pytest.mark.parametrize("kind", HINTS)
-    def test_one_hot_says_argmax(self, kind):
+    def test_the_error_for_one_hot_labels_names_argmax(self, kind):
         y, hint = HINTS[kind]
-        # Before long work: the file is there, and is no image.
         with pytest.raises(ValueError, match=f"one label for each image.*one-hot.*{hint}"):
             classifier().fit(IMAGES, y)
 
-    def test_wherever_labels_are_passed(self):
+    def test_one_hot_labels_are_refused_everywhere(self):
         with pytest.raises(ValueError, match=r"one-hot.*y\.argmax"):
             classifier().partial_fit(IMAGES, ONE_HOT, classes=[0, 1, 2])
         with pytest.raises(ValueError, match=r"one-hot.*y\.argmax"):
@@ -119,7 +118,7 @@ class TestOneLabelEach:
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 250
 
-    def test_a_column_is_still_a_column(self):
+    def test_a_column_of_labels_is_accepted_with_a_warning(self):
         with pytest.warns(Warning, match="column-vector"):
             column = classifier().fit(IMAGES, LABELS[:, None])
         with pytest.warns(Warning, match="column-vector"):
@@ -131,11 +130,11 @@ class TestOneLabelEach:
     @pytest.mark.parametrize(
         "y", [np.float64(3), "labels", 3, {"a": 1}, (label for label in LABELS)]
     )
-    def test_what_is_no_sequence_is_an_error_too(self, y):
+    def test_other_objects_than_sequences_raise_an_error(self, y):
         with pytest.raises((ValueError, TypeError), match="."):
             classifier().fit(IMAGES, y)
 
-    def test_weights_that_leave_nothing_are_refused(self):
+    def test_weights_of_zero_for_all_images_are_refused(self):
         weights = (LABELS == 1).astype(float)
         how = classifier().set_params(class_weight={1: 0})
         with pytest.raises(ValueError, match="leave no image with a weight above zero"):

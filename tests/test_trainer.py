@@ -1,4 +1,4 @@
-"""The trainer: one compiled function for many fits, and the same numbers as plain Keras."""
+"""Tests of the trainer: it compiles once for many fits, and its numbers equal those of Keras."""
 
 import gc
 import threading
@@ -52,7 +52,7 @@ def fitted(data, suffix=None, **changes):
 
 
 def plain_keras(data, start, recipe, hidden_units=(8,), activation="relu"):
-    """The same training in a network of Keras' own layers."""
+    """Train a network of Keras layers in the same way; return it and its history."""
     features, labels, weights = data
     penalty = keras.regularizers.L1L2(recipe.l1, recipe.l2)
     x = inputs = keras.Input((WIDTH,))
@@ -83,7 +83,7 @@ def plain_keras(data, start, recipe, hidden_units=(8,), activation="relu"):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "nadam"])
-def test_it_trains_as_keras_does(data, optimizer, monkeypatch):
+def test_training_equals_that_of_keras(data, optimizer, monkeypatch):
     from transferclf.training import phases
 
     starts = []
@@ -106,7 +106,7 @@ def test_it_trains_as_keras_does(data, optimizer, monkeypatch):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_what_differs_from_fit_to_fit_is_not_compiled_anew(data, monkeypatch):
+def test_changed_numbers_do_not_compile_again(data, monkeypatch):
     compiled = []
     original = inference.compiled
     monkeypatch.setattr(
@@ -129,12 +129,12 @@ def test_what_differs_from_fit_to_fit_is_not_compiled_anew(data, monkeypatch):
         losses.add(trained.history["loss"][-1])
     fewer = tuple(array[:21] for array in data)
     fitted(fewer, suffix, dropout=(0.1,))
-    assert len(compiled) == 4  # to read and to set all state, the epoch, and the scores
-    assert len(losses) == 8  # and each made a difference
+    assert len(compiled) == 4  # read all state, set all state, the epoch, and the scores
+    assert len(losses) == 8  # each change has an effect
 
 
 class Reading(keras.optimizers.SGD):
-    """An optimizer of the user's own that reads what may change."""
+    """A user-defined optimizer that reads a class attribute."""
 
     factor = 1.0
 
@@ -142,7 +142,7 @@ class Reading(keras.optimizers.SGD):
         super().update_step(gradient, variable, learning_rate * type(self).factor)
 
 
-def test_what_an_optimizer_of_ones_own_reads_may_change(data, monkeypatch):
+def test_an_attribute_of_a_user_defined_optimizer_can_change(data, monkeypatch):
     first = fitted(data, optimizer=Reading())
     monkeypatch.setattr(Reading, "factor", 0.0)
     one, four = (fitted(data, optimizer=Reading(), epochs=epochs) for epochs in (1, 4))
@@ -151,7 +151,7 @@ def test_what_an_optimizer_of_ones_own_reads_may_change(data, monkeypatch):
         assert np.abs(still - learned).max() > 1e-4
 
 
-def test_fits_leave_no_trace_in_each_other(data):
+def test_fits_are_independent(data):
     first = fitted(data, optimizer="adagrad")
     fitted(data, optimizer="adagrad", seed=3, learning_rate=0.5)
     again = fitted(data, optimizer="adagrad")
@@ -160,7 +160,7 @@ def test_fits_leave_no_trace_in_each_other(data):
     assert first.history == again.history
 
 
-def test_dropout_is_drawn_from_the_seed(data):
+def test_dropout_depends_on_the_seed(data):
     suffix = Suffix(OBJECTIVE, (8, 4), dropout=True, width=WIDTH)
     losses = [
         fitted(data, suffix, dropout=(0.5, 0.3), seed=seed).history["loss"] for seed in (0, 1, 0)
@@ -181,7 +181,7 @@ def test_dropout_drops_at_its_rate():
     np.testing.assert_array_equal(layer(ones), ones)
 
 
-def test_neighbours_change_no_bit_of_the_scores_of_a_row(data):
+def test_other_rows_change_no_bit_of_the_scores_of_a_row(data):
     trained = fitted(data)
     features = data[0].copy()
     whole = trained.scores(features)
@@ -191,7 +191,7 @@ def test_neighbours_change_no_bit_of_the_scores_of_a_row(data):
     np.testing.assert_array_equal(found[45:], whole[45:])
 
 
-def test_scores_of_a_row_agree_in_any_company(data):
+def test_scores_of_a_row_agree_in_any_batch(data):
     trained = fitted(data)
     features = data[0]
     whole = trained.scores(features)
@@ -207,7 +207,7 @@ def test_only_the_proportions_of_weights_matter(data):
 
 
 @pytest.mark.slow
-def test_a_trainer_that_is_dropped_frees_its_memory(data, monkeypatch):
+def test_a_dropped_trainer_frees_its_memory(data, monkeypatch):
     monkeypatch.setattr(trainers, "TRAINERS_KEPT", 3)
     suffix = Suffix(OBJECTIVE, (8,), width=WIDTH)
     probabilities(fitted(data, suffix), data[0])
@@ -219,7 +219,7 @@ def test_a_trainer_that_is_dropped_frees_its_memory(data, monkeypatch):
     assert len(trainers._trainers) == trainers.TRAINERS_KEPT
 
 
-def test_what_was_trained_outlives_its_trainer(data):
+def test_a_trained_head_works_without_its_trainer(data):
     trained = fitted(data)
     before = probabilities(trained, data[0])
     trainers._trainers.clear()
@@ -245,19 +245,19 @@ def test_threads_take_turns(data):
 @pytest.mark.parametrize(
     ("part", "name"), [("head", "learning_rate"), ("fine-tuning", "fine_tune_learning_rate")]
 )
-def test_an_overflow_is_an_error_that_names_the_rate(data, part, name):
+def test_an_overflow_raises_an_error_that_names_the_rate(data, part, name):
     message = rf"in epoch 1 at a learning rate of 1e\+30 .* Set {name} to a tenth"
     with pytest.raises(DivergenceError, match=message):
         fitted(data, optimizer="sgd", learning_rate=1e30, part=part)
 
 
-def test_weights_that_are_finite_and_scores_that_are_not_are_an_error(data):
-    # One step: the loss is that of before it.
+def test_infinite_scores_of_finite_weights_raise_an_error(data):
+    # With one step, the loss is that before the step.
     with pytest.raises(DivergenceError, match=r"after epoch 1 at a learning rate of 1e\+30"):
         fitted(data, optimizer="sgd", learning_rate=1e30, epochs=1, batch_size=50)
 
 
-def test_scores_that_are_large_but_finite_are_none(data):
+def test_large_finite_scores_are_accepted(data):
     trained = fitted(data, optimizer="sgd", learning_rate=1e6, epochs=1, batch_size=50)
     assert np.abs(trained.scores(data[0])).max() > 1e6
     assert np.isfinite(probabilities(trained, data[0])).all()
@@ -279,7 +279,7 @@ def test_epochs_before_an_overflow_are_kept(data):
         np.testing.assert_array_equal(a, b)
 
 
-def test_progress_is_shown_only_when_asked_for(data, capsys):
+def test_progress_is_shown_only_with_verbose(data, capsys):
     fitted(data)
     assert capsys.readouterr().out == ""
     features, labels, weights = data

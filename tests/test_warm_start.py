@@ -1,4 +1,4 @@
-"""Going on: after Ctrl-C, after a finished fit, and with the same seed in another process."""
+"""Tests of continued training: after Ctrl-C, after a finished fit, and in another process."""
 
 import functools
 import pickle
@@ -39,7 +39,7 @@ def two_layers():
 
 
 def of_layers(**changes):
-    """A head trained for two epochs, and then layers with it for six."""
+    """A classifier with two epochs of the head and six epochs of fine-tuning."""
     parameters = {"hidden_units": (4,), "epochs": 2, "trainable_layers": "conv2"}
     parameters |= {"fine_tune_epochs": 6, "fine_tune_learning_rate": 1e-3}
     return of_head(backbone=two_layers()).set_params(**(parameters | changes))
@@ -60,7 +60,7 @@ def uninterrupted(kind):
 
 
 class Interrupting(keras.callbacks.Callback):
-    """Ctrl-C in an epoch: at its beginning, at its end or after its second batch."""
+    """Press Ctrl-C in an epoch: here at its end, in subclasses at its start or after a batch."""
 
     def __init__(self, epoch, error=KeyboardInterrupt):
         super().__init__()
@@ -103,7 +103,7 @@ class TestInterrupted:
     @pytest.mark.slow
     @pytest.mark.parametrize("interrupting", [Interrupting, InterruptingEarly, InterruptingBatches])
     @pytest.mark.parametrize("kind", KINDS)
-    def test_going_on_ends_as_if_nothing_had_happened(self, kind, interrupting):
+    def test_a_continued_fit_equals_an_uninterrupted_one(self, kind, interrupting):
         images, labels = examples()
         n_head = 2 if kind is of_layers else 0
         classifier = kind(warm_start=True, callbacks=[interrupting(2)])
@@ -120,14 +120,14 @@ class TestInterrupted:
         assert classifier.head_.checkpoint is None
 
     @pytest.mark.slow
-    def test_what_was_reached_is_what_fewer_epochs_reach(self):
+    def test_an_interrupted_fit_equals_one_with_fewer_epochs(self):
         images, labels = examples()
         classifier = of_head(callbacks=[Interrupting(2)])
         with pytest.raises(KeyboardInterrupt):
             classifier.fit(images, labels)
         assert_same(classifier, of_head(epochs=2).fit(images, labels))
 
-    def test_twice(self):
+    def test_a_fit_can_be_interrupted_twice(self):
         images, labels = examples()
         classifier = of_head(warm_start=True)
         for epoch in (1, 4):
@@ -138,7 +138,7 @@ class TestInterrupted:
             classifier.set_params(callbacks=()).fit(images, labels), of_head().fit(images, labels)
         )
 
-    def test_without_warm_start_it_begins_anew(self):
+    def test_fit_without_warm_start_starts_anew(self):
         images, labels = examples()
         classifier = of_head(callbacks=[Interrupting(2)])
         with pytest.raises(KeyboardInterrupt):
@@ -148,7 +148,7 @@ class TestInterrupted:
         )
 
     @pytest.mark.parametrize("schedule", ["cosine", "exponential"])
-    def test_schedules_go_on_where_they_were(self, schedule):
+    def test_schedules_continue(self, schedule):
         images, labels = examples()
         classifier = of_head(warm_start=True, lr_schedule=schedule, callbacks=[Interrupting(3)])
         with pytest.raises(KeyboardInterrupt):
@@ -156,7 +156,7 @@ class TestInterrupted:
         classifier.set_params(callbacks=None).fit(images, labels)
         assert_same(classifier, of_head(lr_schedule=schedule).fit(images, labels))
 
-    def test_another_optimizer_goes_on_from_the_weights(self):
+    def test_another_optimizer_continues_from_the_weights(self):
         images, labels = examples()
         classifier = of_head(warm_start=True, callbacks=[Interrupting(3)])
         with pytest.raises(KeyboardInterrupt):
@@ -168,7 +168,7 @@ class TestInterrupted:
         np.testing.assert_allclose(classifier.predict_proba(images), before, atol=1e-5)
 
     @pytest.mark.slow
-    def test_in_the_head_before_fine_tuning(self):
+    def test_an_interrupt_of_the_head_comes_before_fine_tuning(self):
         images, labels = examples()
         classifier = of_layers(warm_start=True, callbacks=[Interrupting(1)])
         with pytest.raises(KeyboardInterrupt):
@@ -182,7 +182,7 @@ class TestInterrupted:
         classifier.set_params(callbacks=None).fit(images, labels)
         assert_same(classifier, of_layers().fit(images, labels))
 
-    def test_before_any_epoch_nothing_has_changed(self):
+    def test_an_interrupt_before_any_epoch_changes_nothing(self):
         images, labels = examples()
         new = of_head(callbacks=[InterruptingEarly(0)])
         before = dict(vars(new))
@@ -197,7 +197,7 @@ class TestInterrupted:
         assert vars(fitted).keys() == before.keys()
         assert all(vars(fitted)[name] is before[name] for name in before)
 
-    def test_before_any_epoch_of_fine_tuning_it_has_the_head(self):
+    def test_an_interrupt_before_fine_tuning_keeps_the_head(self):
         images, labels = examples()
         linear = {"hidden_units": (), "dropout": 0.0, "epochs": 20}
         classifier = of_layers(**linear, callbacks=[InterruptingEarly(0)])
@@ -209,7 +209,7 @@ class TestInterrupted:
         )
         assert classifier.history_ == head.history_
 
-    def test_errors_of_callbacks_are_passed_on_and_epochs_kept(self):
+    def test_errors_of_callbacks_are_raised_and_epochs_kept(self):
         images, labels = examples()
         classifier = of_head(callbacks=[Interrupting(2, ZeroDivisionError)])
         with pytest.raises(ZeroDivisionError):
@@ -219,7 +219,7 @@ class TestInterrupted:
 
 class TestFinished:
     @pytest.mark.parametrize("kind", KINDS)
-    def test_it_goes_on_from_its_weights(self, kind):
+    def test_it_continues_from_its_weights(self, kind):
         images, labels = examples()
         classifier = kind(warm_start=True).fit(images, labels)
         first, n_first = classifier.history_, classifier.n_iter_
@@ -229,14 +229,14 @@ class TestFinished:
         assert classifier.history_["loss"][:n_first] == first["loss"]
         assert np.mean(classifier.history_["loss"][n_first:]) < np.mean(first["loss"][-6:])
 
-    def test_the_weights_are_those_it_had(self):
+    def test_other_images_start_from_the_same_weights(self):
         images, labels = examples()
         classifier = of_head(warm_start=True).fit(images, labels)
         before = classifier.predict_proba(images)
         classifier.set_params(learning_rate=1e-9).fit(images[::-1], labels[::-1])
         np.testing.assert_allclose(classifier.predict_proba(images), before, atol=1e-5)
 
-    def test_other_images_are_standardised_as_the_first(self):
+    def test_other_images_are_standardised_like_the_first(self):
         images, labels = examples()
         classifier = of_head(warm_start=True).fit(images, labels)
         mean = classifier.head_.mean
@@ -262,7 +262,7 @@ class TestFinished:
     @pytest.mark.parametrize(
         "changes", [{"hidden_units": (5,)}, {"image_size": 48}, {"activation": "tanh"}]
     )
-    def test_another_network_begins_anew(self, changes):
+    def test_another_network_starts_anew(self, changes):
         images, labels = examples()
         classifier = of_head(warm_start=True, epochs=2).fit(images, labels)
         with pytest.warns(TransferclfWarning, match="training starts anew"):
@@ -270,7 +270,7 @@ class TestFinished:
         assert_same(classifier, of_head(epochs=2, **changes).fit(images, labels))
 
     @pytest.mark.slow
-    def test_fine_tuning_takes_the_head_there_is(self):
+    def test_fine_tuning_starts_from_the_fitted_head(self):
         images, labels = examples()
         stepwise = head_alone(of_layers(warm_start=True)).fit(images, labels)
         assert stepwise.n_iter_ == 2
@@ -281,7 +281,7 @@ class TestFinished:
         for name, values in at_once.history_.items():
             np.testing.assert_allclose(stepwise.history_[name], values, rtol=1e-4)
 
-    def test_a_linear_head_is_taken_too(self):
+    def test_fine_tuning_starts_from_a_linear_head_too(self):
         images, labels = examples()
         plain = {"hidden_units": (), "dropout": 0.0, "l2": 0.3}
         stepwise = head_alone(of_layers(warm_start=True, **plain)).fit(images, labels)
@@ -294,7 +294,7 @@ class TestFinished:
             stepwise.history_["loss"][-2], rel=1e-3
         )
 
-    def test_the_optimum_stays_where_it_is(self):
+    def test_an_optimal_head_stays_the_same(self):
         images, labels = examples()
         optimum = head_alone(of_head(hidden_units=(), dropout=0.0, warm_start=True))
         optimum.fit(images, labels)
@@ -302,7 +302,7 @@ class TestFinished:
         np.testing.assert_array_equal(optimum.fit(images, labels).predict_proba(images), before)
 
     @pytest.mark.parametrize("wrong", [1, 0, "yes", None, np.array([True])])
-    def test_it_is_true_or_false(self, wrong):
+    def test_warm_start_must_be_true_or_false(self, wrong):
         with pytest.raises(ValueError, match="warm_start must be True or False"):
             of_head(warm_start=wrong).fit(*examples())
 
@@ -319,13 +319,13 @@ np.savez(sys.argv[1], *[short(kind).predict_proba(examples()[0]) for kind in KIN
 
 
 def short(kind, **changes):
-    """Fitted, for two epochs."""
+    """Return a classifier of this kind, fitted for two epochs."""
     tuning = {"fine_tune_epochs": 2} if kind is of_layers else {}
     return kind(epochs=2, **tuning, **changes).fit(*examples())
 
 
 @pytest.mark.slow
-def test_a_seed_determines_all_in_every_process(tmp_path, in_another_process):
+def test_a_seed_gives_the_same_in_every_process(tmp_path, in_another_process):
     in_another_process(IN_ANOTHER_PROCESS, tmp_path / "found.npz", Path(__file__).parent)
     images, _ = examples()
     with np.load(tmp_path / "found.npz") as found:

@@ -1,4 +1,4 @@
-"""A zip written field by field, so that its fields can contradict one another."""
+"""Write a zip field by field, so that its fields can contradict one another."""
 
 import dataclasses
 import io
@@ -10,9 +10,9 @@ import zlib
 
 @dataclasses.dataclass
 class Member:
-    """A member of a zip as the list at the end has it, and, by the `own_` fields, as it has itself.
+    """A member of a zip: the fields of the list at the end, and the `own_` fields of the member.
 
-    None is what fits the rest.
+    None stands for the value that fits the others.
     """
 
     name: bytes
@@ -37,7 +37,7 @@ class Member:
         return dataclasses.replace(self, **fields)
 
     def head(self):
-        """What stands before the content."""
+        """Return the header before the content."""
         name = _or(self.own_name, self.name)
         size = _or(self.own_size, len(self.content))
         fields = (20, self.own_flags, self.own_method, 0, 33, self._sum(), size, size, len(name))
@@ -48,7 +48,7 @@ class Member:
         )
 
     def entry(self, start):
-        """What stands in the list."""
+        """Return the entry in the list at the end."""
         size = _or(self.size, len(self.content))
         sizes = (self._sum(), _or(self.packed, size), size)
         lengths = (len(self.name), len(self.extra), len(self.comment))
@@ -66,13 +66,13 @@ def _or(value, otherwise):
 
 
 def members_in(content):
-    """The members of a zip."""
+    """Return the members of a zip."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return [Member(name.encode(), archive.read(name)) for name in archive.namelist()]
 
 
 def written(members, between=b"", before_end=b"", comment=b"", **end):
-    """The zip; `end` sets fields of its last record: count, here, length, start, disk."""
+    """Return the zip; `end` sets fields of its last record: count, here, length, start, disk."""
     content, entries = b"", b""
     for member in members:
         entries += member.entry(len(content))
