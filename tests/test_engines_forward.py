@@ -411,5 +411,5 @@ def test_memory_of_dropped_forwards_is_freed():
     )
     grown = dict(line.split(":") for line in done.stdout.splitlines())
     assert set(grown) == set(ways)
-    # Six networks that are not freed need 150 MB.
+    # Ten networks that are not freed need 120 MB.
     assert {way: size for way, size in grown.items() if float(size) > 60} == {}
