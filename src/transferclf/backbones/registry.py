@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def get_backbone(name: str) -> Backbone:
     224
     """
     by_plain_name = {_plain(known): backbone for known, backbone in _REGISTRY.items()}
-    plain = _plain(name)
+    plain = _plain(str(name))
     if plain in by_plain_name:
         return by_plain_name[plain]
     near = difflib.get_close_matches(plain, by_plain_name, n=3, cutoff=0.5)
@@ -189,5 +190,6 @@ def _check_replaceable(known: Backbone, new: Backbone, overwrite: bool) -> None:
         )
 
 
+@functools.lru_cache(maxsize=256)  # of all names for each fit
 def _plain(name: str) -> str:
-    return "".join(letter for letter in str(name).lower() if letter.isalnum())
+    return "".join(letter for letter in name.lower() if letter.isalnum())

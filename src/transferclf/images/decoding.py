@@ -217,6 +217,8 @@ def contents_behind(
     item: str | PathLike | bytes | np.ndarray | IO[bytes] | Image.Image,
 ) -> AbstractContextManager[Contents | None]:
     """Return the bytes of a file, or of a PIL image that is not loaded yet, else None."""
+    if isinstance(item, np.ndarray):  # first: the check for a path is slow
+        return nullcontext()
     if isinstance(item, str | PathLike):
         return contents_of(str(item))
     if isinstance(item, bytes):
