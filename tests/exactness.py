@@ -12,3 +12,8 @@ def assert_rows_agree(found, expected, err_msg=""):
     found, expected = np.asarray(found), np.asarray(expected)
     atol = ROUNDING * np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=err_msg)
+
+
+def outputs_of(model, pixels):
+    """Return the outputs of a Keras model; `predict` would compile it for this one batch."""
+    return np.asarray(model(np.asarray(pixels, np.float32), training=False))

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from exactness import assert_rows_agree
+from exactness import assert_rows_agree, outputs_of
 from image_helpers import striped_images
 from PIL import Image
 from scipy.special import softmax
@@ -288,7 +288,7 @@ def test_a_keras_model_is_a_backbone(images, labels):
     classifier = clone(TransferClassifier(own)).fit(images, labels)
     assert classifier.score(images, labels) > 0.9
     np.testing.assert_allclose(
-        classifier.model_.predict(images.astype(np.float32), verbose=0),
+        outputs_of(classifier.model_, images),
         classifier.predict_proba(images),
         atol=1e-5,
     )
@@ -350,7 +350,7 @@ def test_copies_give_equal_predictions(images, labels, copied):
         twin = pickle.loads(twin)
     np.testing.assert_array_equal(twin.predict_proba(images), classifier.predict_proba(images))
     np.testing.assert_allclose(
-        twin.model_.predict(images.astype(np.float32), verbose=0),
+        outputs_of(twin.model_, images),
         classifier.predict_proba(images),
         atol=1e-5,
     )
@@ -555,7 +555,7 @@ def test_small_images_are_enlarged(labels, rng):
     pixels = np.stack([resize_image(image, (32, 32)) for image in np.stack([small] * 3, axis=-1)])
     # Features of noise hardly vary, so that standardising them magnifies rounding errors.
     np.testing.assert_allclose(
-        classifier.model_.predict(pixels.astype(np.float32), verbose=0),
+        outputs_of(classifier.model_, pixels),
         classifier.predict_proba(small),
         atol=1e-3,
     )

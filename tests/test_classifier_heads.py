@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from exactness import outputs_of
 from image_helpers import striped_images
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
@@ -51,9 +52,7 @@ def test_it_learns_and_its_whole_model_agrees(images, labels, changes):
     assert classifier.history_["loss"][-1] < classifier.history_["loss"][0]
     pixels = np.stack([resize_image(image, (32, 32)) for image in images]).astype(np.float32)
     probabilities = classifier.predict_proba(images)
-    np.testing.assert_allclose(
-        classifier.model_.predict(pixels, verbose=0), probabilities, atol=1e-5
-    )
+    np.testing.assert_allclose(outputs_of(classifier.model_, pixels), probabilities, atol=1e-5)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
@@ -127,7 +126,7 @@ def test_new_parameters_do_not_change_a_fitted_head(images, labels):
     classifier.set_params(hidden_units=(3, 3), activation="sigmoid", dropout=(0.1, 0.1))
     pixels = np.stack([resize_image(image, (32, 32)) for image in images]).astype(np.float32)
     np.testing.assert_array_equal(classifier.predict_proba(images), before)
-    np.testing.assert_allclose(classifier.model_.predict(pixels, verbose=0), before, atol=1e-5)
+    np.testing.assert_allclose(outputs_of(classifier.model_, pixels), before, atol=1e-5)
 
 
 def test_verbose_shows_the_epochs(images, labels, capsys):

@@ -5,7 +5,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from exactness import assert_rows_agree
+from exactness import assert_rows_agree, outputs_of
 from image_helpers import striped_images
 from keras import layers
 from sklearn.base import clone
@@ -78,9 +78,7 @@ def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, cha
     assert fitted.n_iter_ == 15 + changes.get("fine_tune_epochs", 0)
     probabilities = fitted.predict_proba(images)
     model = fitted.model_
-    np.testing.assert_allclose(
-        model.predict(pixels_of(images), verbose=0), probabilities, atol=1e-5
-    )
+    np.testing.assert_allclose(outputs_of(model, pixels_of(images)), probabilities, atol=1e-5)
     own = ["Conv2D", "Dropout", "GlobalAveragePooling2D", "Dense", "Dropout", "Dense"]
     assert kinds_above(model, "standardize") == own
     assert [layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)] == [
@@ -138,7 +136,7 @@ def test_its_batch_normalisation_learns(images, labels):
     fitted = tiny(head=normalised, random_state=1).fit(images, labels)
     assert fitted.score(images, labels) > 0.9
     np.testing.assert_allclose(
-        fitted.model_.predict(pixels_of(images), verbose=0),
+        outputs_of(fitted.model_, pixels_of(images)),
         fitted.predict_proba(images),
         atol=1e-5,
     )
@@ -157,9 +155,7 @@ def test_pickles_and_clones_give_equal_predictions(images, labels):
     trainer._trainers.clear()
     again = pickle.loads(pickled)
     np.testing.assert_array_equal(again.predict_proba(images), before)
-    np.testing.assert_allclose(
-        again.model_.predict(pixels_of(images), verbose=0), before, atol=3e-5
-    )
+    np.testing.assert_allclose(outputs_of(again.model_, pixels_of(images)), before, atol=3e-5)
     copy = clone(fitted)
     assert copy.head is normalised
     assert not hasattr(copy, "head_")
@@ -180,7 +176,7 @@ def test_it_works_on_networks_from_scratch_and_on_views(images, labels):
         size = fitted.prefix_.size
         pixels = np.stack([resize_image(image, size) for image in images]).astype(np.float32)
         np.testing.assert_allclose(
-            fitted.model_.predict(pixels, verbose=0), fitted.predict_proba(images), atol=1e-5
+            outputs_of(fitted.model_, pixels), fitted.predict_proba(images), atol=1e-5
         )
 
 
@@ -209,7 +205,7 @@ def test_its_layers_may_have_names_of_other_layers(images, labels):
     how = {"trainable_layers": 1, "epochs": 2, "fine_tune_epochs": 1, "random_state": 0}
     fitted = TransferClassifier(own, head=named_alike, **how).fit(images, labels)
     np.testing.assert_allclose(
-        fitted.model_.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
+        outputs_of(fitted.model_, pixels_of(images)), fitted.predict_proba(images), atol=1e-5
     )
 
 
@@ -245,7 +241,7 @@ def test_functions_that_build_no_head_are_refused(images, labels, head, error, m
 
 def off(fitted, images):
     """Return the largest difference between the whole model and the predictions."""
-    got = fitted.model_.predict(pixels_of(images), verbose=0)
+    got = outputs_of(fitted.model_, pixels_of(images))
     return np.abs(got - fitted.predict_proba(images)).max()
 
 

@@ -5,7 +5,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from exactness import assert_rows_agree
+from exactness import assert_rows_agree, outputs_of
 from image_helpers import keras_state, striped_images
 from keras import layers
 from PIL import Image
@@ -48,7 +48,7 @@ def pixels_of(images, side=SIDE):
 
 def agrees_with_its_model(fitted, images):
     probabilities = fitted.predict_proba(images)
-    whole = fitted.model_.predict(pixels_of(images), verbose=0)
+    whole = outputs_of(fitted.model_, pixels_of(images))
     np.testing.assert_allclose(whole, probabilities, atol=1e-5)
     return probabilities
 
@@ -95,7 +95,7 @@ def test_it_trains_as_keras_does(images, labels, batch_norm):
         losses += shown.history["loss"]
     np.testing.assert_allclose(fitted.history_["loss"], losses, atol=1e-4)
     np.testing.assert_allclose(
-        fitted.predict_proba(images), model.predict(pixels_of(images), verbose=0), atol=1e-4
+        fitted.predict_proba(images), outputs_of(model, pixels_of(images)), atol=1e-4
     )
 
 
@@ -156,7 +156,7 @@ def test_a_keras_application_from_scratch_trains_in_one_phase(images, labels):
     norm = fitted.head_.tuned()["conv1_bn"]
     assert np.abs(norm[2]).max() > 1e-4  # the moving mean
     assert np.abs(norm[0] - 1).max() > 1e-4
-    whole = fitted.model_.predict(pixels_of(images, 32), verbose=0)
+    whole = outputs_of(fitted.model_, pixels_of(images, 32))
     np.testing.assert_allclose(whole, fitted.predict_proba(images), atol=1e-4)
 
 
@@ -196,9 +196,7 @@ def test_scaling_is_kept_by_pickles_and_later_fits(images, labels, kind):
     trainer._trainers.clear()
     again = pickle.loads(pickled)
     np.testing.assert_array_equal(again.predict_proba(images), before)
-    np.testing.assert_allclose(
-        again.model_.predict(pixels_of(images), verbose=0), before, atol=1e-5
-    )
+    np.testing.assert_allclose(outputs_of(again.model_, pixels_of(images)), before, atol=1e-5)
     # Another fit of the same shape does not change it.
     small(preprocessing=kind, random_state=0).fit(images[::-1] // 2, labels)
     np.testing.assert_array_equal(fitted.predict_proba(images), before)

@@ -5,7 +5,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from exactness import assert_rows_agree
+from exactness import assert_rows_agree, outputs_of
 from image_helpers import head_alone
 from keras import layers
 from sklearn.model_selection import GridSearchCV
@@ -103,8 +103,8 @@ def test_fine_tuning_gives_the_weights_of_keras(
     whole, losses = trained_whole(fitted, images, labels, trained)
     np.testing.assert_allclose(fitted.history_["loss"][-2:], losses, atol=1e-4)
     probabilities, pixels = fitted.predict_proba(images), pixels_of(images)
-    np.testing.assert_allclose(probabilities, whole.predict(pixels, verbose=0), atol=1e-3)
-    own = fitted.model_.predict(pixels, verbose=0)
+    np.testing.assert_allclose(probabilities, outputs_of(whole, pixels), atol=1e-3)
+    own = outputs_of(fitted.model_, pixels)
     np.testing.assert_allclose(own, probabilities, atol=1e-5)
 
 
@@ -120,7 +120,7 @@ def test_the_whole_model_has_the_trained_weights(images, labels):
     fitted.fit(images, labels)
     model = fitted.model_
     np.testing.assert_allclose(
-        model.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
+        outputs_of(model, pixels_of(images)), fitted.predict_proba(images), atol=1e-5
     )
     trainable = [layer.name for layer in model.layers if layer.trainable]
     convolutions = ["block_16_expand", "block_16_depthwise", "block_16_project", "Conv_1"]
@@ -183,7 +183,7 @@ def test_an_own_model_is_not_changed(images, labels):
         np.testing.assert_array_equal(a, b)
     assert all(layer.trainable for layer in own.layers)
     np.testing.assert_allclose(
-        fitted.model_.predict(pixels_of(images), verbose=0), fitted.predict_proba(images), atol=1e-5
+        outputs_of(fitted.model_, pixels_of(images)), fitted.predict_proba(images), atol=1e-5
     )
     assert list(fitted.head_.tuned()) == ["conv2"]
 

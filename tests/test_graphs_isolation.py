@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from exactness import outputs_of
 
 from transferclf import CNNFeatureExtractor, TransferClassifier
 from transferclf.backbones.registry import get_backbone
@@ -112,7 +113,7 @@ def test_threads_restore_the_random_state(images):
     assert random.getstate() == state
     for classifier in classifiers:
         np.testing.assert_allclose(
-            classifier.model_.predict(images.astype(np.float32), verbose=0),
+            outputs_of(classifier.model_, images),
             classifier.predict_proba(images),
             atol=1e-5,
         )

@@ -5,7 +5,7 @@ import random
 import keras
 import numpy as np
 import pytest
-from exactness import assert_rows_agree
+from exactness import assert_rows_agree, outputs_of
 from keras import layers
 from scipy.special import softmax
 
@@ -201,7 +201,7 @@ def test_nearly_constant_features_are_standardised_as_by_the_head(name, rng):
     classifier.fit(images, np.arange(12) % 3)
     pixels = np.stack([resize_image(image, (32, 32)) for image in images]).astype(np.float32)
     np.testing.assert_allclose(
-        classifier.model_.predict(pixels, verbose=0), classifier.predict_proba(images), atol=1e-4
+        outputs_of(classifier.model_, pixels), classifier.predict_proba(images), atol=1e-4
     )
 
 
@@ -216,7 +216,7 @@ def test_a_model_with_a_lambda_becomes_a_flat_classifier(rng):
     images = rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
     classifier = TransferClassifier(own, preprocessing="none").fit(images, [0, 1] * 3)
     np.testing.assert_allclose(
-        classifier.model_.predict(images.astype(np.float32), verbose=0),
+        outputs_of(classifier.model_, images),
         classifier.predict_proba(images),
         atol=1e-5,
     )

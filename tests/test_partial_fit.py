@@ -5,6 +5,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
+from exactness import outputs_of
 from image_helpers import striped_images
 from PIL import Image
 from sklearn.base import clone
@@ -92,7 +93,7 @@ class TestLearning:
         classifier.partial_fit(images[:20], labels[:20])
         assert classifier.model_ is not first
         np.testing.assert_allclose(
-            classifier.model_.predict(images.astype(np.float32), verbose=0),
+            outputs_of(classifier.model_, images),
             classifier.predict_proba(images),
             atol=1e-5,
         )
