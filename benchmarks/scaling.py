@@ -1,4 +1,4 @@
-"""The cost of an image when there are more of them: 1,000 to 8,000."""
+"""The cost of one image among 1,000 to 8,000 images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main(options: Options) -> None:
 
 
 def files(folder: Path, number: int) -> list[Path]:
-    """Small JPEG files whose contents differ in what comes after the picture."""
+    """Write small JPEG files that differ in the bytes after the picture."""
     contents = jpeg_of(48, 64)
     paths = [folder / f"{index}.jpg" for index in range(number)]
     for index, path in enumerate(paths):
@@ -51,7 +51,9 @@ def per_image(X: np.ndarray | list[Path], counts: list[int], rounds: int) -> dic
 
 def spread(kind: str, each: dict[int, Timing]) -> Claim:
     costs = [it.cpu for it in each.values()]
-    return Claim(f"{kind}: dearest image / cheapest", max(costs) / min(costs), 1.10, at_least=False)
+    return Claim(
+        f"{kind}: cost of an image, highest / lowest", max(costs) / min(costs), 1.10, at_least=False
+    )
 
 
 if __name__ == "__main__":
