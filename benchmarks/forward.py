@@ -64,7 +64,9 @@ def rates(timed: dict[str, Timing], n_images: int) -> str:
         )
         for name, it in timed.items()
     ]
-    return table(("what", "images a CPU s, median", "images a s, best", "times Keras"), rows)
+    return table(
+        ("candidate", "images per CPU s, median", "images per s, best", "times Keras"), rows
+    )
 
 
 def claims_of(backbone: str, timed: dict[str, Timing], cosines: dict[str, float]) -> list[Claim]:

@@ -27,7 +27,7 @@ def main(options: Options) -> None:
         for count, it in each.items()
     ]
     print(f"The bundled backbone at {SIDE} pixels; nothing stored.\n")
-    print(table(("what", "CPU µs an image, median", "wall µs an image, best"), rows) + "\n")
+    print(table(("images", "CPU µs per image, median", "wall µs per image, best"), rows) + "\n")
     print(claims_table(spread(kind, each) for kind, each in timed.items()))
 
 

@@ -43,7 +43,7 @@ def main(options: Options) -> None:
             ratio = ratio_of(timed, names[1], names[0])
             rows.append((engine, what, *rates, number(ratio)))
             claims.append(Claim(f"{what}, {engine}, times MobileNetV2", ratio, LEAST))
-    columns = ("engine", "what", "tiny, images a CPU s", "MobileNetV2", "times as fast")
+    columns = ("engine", "task", "tiny, images per CPU s", "MobileNetV2", "times as fast")
     print(table(columns, rows) + "\n")
     print(claims_table(claims))
 

@@ -97,7 +97,7 @@ def main():
     ]
     test_accuracy = search.score(X_test, y_test)
     text = best_table(search) + "\n" + means_table(search, heads) + "\n"
-    text += table(("what", "images through a network", "CPU seconds"), costs)
+    text += table(("task", "images through a network", "CPU seconds"), costs)
     text += "\n" + note(list(extraction), search, test_accuracy, len(y), arguments)
     show(text, arguments.output)
     if arguments.figure:
