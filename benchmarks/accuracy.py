@@ -1,9 +1,9 @@
-"""Accuracy of the default classifier on real images, beside the best `l2` chosen on the test set.
+"""Accuracy of the default classifier on real images, and of the best `l2` on the test set.
 
     TRANSFERCLF_DATA=... KERAS_HOME=... python benchmarks/accuracy.py [--sets ...] [--l2 0.01]
 
-The best of thirteen `l2` values chosen on the test set is an upper bound, not a fair score: it
-says what a better default could gain. Prints a Markdown table.
+The best of thirteen `l2` values is chosen on the test set. So it is an upper bound, not a fair
+score. It shows how much a better default could gain. Prints a Markdown table.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def split(X, y, test_size):
 
 
 def sampled(name, n_test):
-    """300 images a class to train on, `n_test` to test on."""
+    """Return 300 training images and `n_test` test images per class."""
     parts = []
     for part, number in (("train", 300), ("test", n_test)):
         rng = np.random.RandomState(0)
@@ -86,7 +86,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=list(BACKBONES))
-    parser.add_argument("--l2", type=float, help="in place of the one chosen by the data")
+    parser.add_argument("--l2", type=float, help="penalty; by default the data choose it")
     arguments = parser.parse_args()
     print("| images | backbone | accuracy | macro F1 | best l2 | its accuracy |")
     print("|---|---|---|---|---|---|")

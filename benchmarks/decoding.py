@@ -1,8 +1,9 @@
-"""JPEG files to 224 × 224 pixels, against plain Pillow.
+"""JPEG files to 224 × 224 pixels, compared with plain Pillow.
 
-Plain is `Image.open(path).convert("RGB").resize((224, 224), BILINEAR)`; the files are drawn with
-about the size of photographs. The limit is to decode each file to an eighth of its size and do no
-more: all bytes of a file must be read, and the larger it is the more of the time that takes.
+Plain Pillow is `Image.open(path).convert("RGB").resize((224, 224), BILINEAR)`. The files are drawn
+and have about the size of photographs. The limit decodes each file to an eighth of its size and
+does nothing more. All bytes of a file must be read, and reading takes more of the time of larger
+files.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from transferclf.images import check_images
 from transferclf.images.loading import load_batches
 
 SIDE, BATCH = 224, 16
-# Height and width, the finest structure in pixels, and how many times faster it is to be. Sharp
-# ones hold as much as those of a good camera, soft ones as enlarged photographs do.
+# Height and width, finest structure in pixels, promised speed-up. Sharp files have as much detail
+# as those of a good camera, soft files as much as enlarged photographs.
 SIZES = {
     "12 megapixels, soft": (3000, 4000, 8, 4.0),
     "12 megapixels, sharp": (3000, 4000, 2, 4.0),
@@ -40,7 +41,7 @@ def main(options: Options) -> None:
 
 
 def files(folder: Path, height: int, width: int, finest: int, number: int) -> list[Path]:
-    """Files of that size: few contents, since they are not compared."""
+    """Return files of that size. Two contents are enough, because images are not compared."""
     contents = [jpeg_of(height, width, seed, finest) for seed in range(2)]
     paths = [folder / f"{height}x{width}-{index}.jpg" for index in range(number)]
     for index, path in enumerate(paths):
@@ -49,7 +50,7 @@ def files(folder: Path, height: int, width: int, finest: int, number: int) -> li
 
 
 def compare(name: str, paths: list[Path], promised: float, rounds: int) -> None:
-    """Print what plain Pillow needs, what one thread needs and what two do."""
+    """Print the times of plain Pillow, of one thread and of two threads."""
     mean_bytes = np.mean([path.stat().st_size for path in paths])
     timed = timings_here(
         {
@@ -58,7 +59,7 @@ def compare(name: str, paths: list[Path], promised: float, rounds: int) -> None:
             "two threads": lambda: decoded(paths, threads=2),
             "limit: decoded to an eighth": lambda: [eighth(path) for path in paths],
         },
-        2 * rounds + 1,  # the best wall time of a loaded machine takes more turns
+        2 * rounds + 1,  # more rounds: other work disturbs wall time
     )
     print(f"{name}, files of {mean_bytes / 1e6:.1f} MB; figures for one image\n")
     each = {key: value * (1 / len(paths)) for key, value in timed.items()}
@@ -94,7 +95,7 @@ def eighth(path: Path) -> None:
 
 
 def decoded(paths: list[Path], threads: int) -> int:
-    """Decode all files as extraction does; the number of images."""
+    """Decode all files as extraction does, and return the number of images."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     source = check_images(paths)
     starts = range(0, len(paths), BATCH)

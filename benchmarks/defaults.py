@@ -1,12 +1,12 @@
-"""What the defaults are worth on real images: the penalty chosen by the data, and fine-tuning.
+"""Accuracy of the default penalty and of fine-tuning on real images, over five folds.
 
     TRANSFERCLF_DATA=... KERAS_HOME=... python benchmarks/defaults.py [--sets ...] [--store DIR]
 
-For each set and backbone, over five stratified folds: the accuracy of the default classifier, of
-the best of thirteen `l2` values judged on the held-out folds themselves, and of the default head
-fine-tuned together with the last layers. Sets of less than a thousand images are split five times:
-of 348, the best of thirteen is else two points above the others by chance alone. Prints a Markdown
-table and says which promises hold.
+The table has three accuracies for each set and backbone, over five stratified folds: of the
+default classifier, of the best of thirteen `l2` values chosen on the held-out folds, and of the
+default head fine-tuned together with the last layers. Sets of less than a thousand images are
+split five times. With one split of 348 images, the best of thirteen is two points above the others
+by chance alone. Prints a Markdown table and says which promises hold.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def line(name, backbone, store):
 
 
 def images(name):
-    """All the images of a set, whatever its splits; of CIFAR-10, those to train on."""
+    """Return all images of a set, of all splits; of CIFAR-10 only the training images."""
     X, X_test, y, y_test = SETS[name]()
     return (X, y) if name == "cifar10" else (np.r_[X, X_test], np.r_[y, y_test])
 

@@ -1,10 +1,12 @@
-"""Fine-tuning the last layers at 224 × 224, against Keras with the layers below frozen.
+"""Fine-tuning the last layers at 224 × 224, compared with Keras with the layers below frozen.
 
-Keras trains the whole network from pixels, the layers below not trainable and batch normalisation
-in inference mode; its epochs are `Model.fit` on float32 images in memory. `TransferClassifier.fit`
-first trains a head for an epoch, which Keras is spared, and then fine-tunes. New processes, after
-importing Keras. An epoch is what it costs beyond building and tracing: the difference between
-fits of more and of fewer epochs, divided by their number.
+Keras runs the whole network from the pixels. Its lower layers are not trainable, and batch
+normalisation is in inference mode. Its epochs are `Model.fit` on float32 images in memory.
+`TransferClassifier.fit` first trains a head for one epoch, which Keras does not, and then
+fine-tunes. Each measurement is in a new process, after importing Keras.
+
+The cost of an epoch excludes building and tracing. It is the difference between a fit of more
+epochs and a fit of fewer epochs, divided by the number of additional epochs.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from measuring import (
 from pictures import labelled_images
 
 SIDE, N_CLASSES, L2 = 224, 5, 0.01
-MORE = 4  # epochs by which two fits differ that tell what an epoch costs
+MORE = 4  # additional epochs of the longer fit, from which the cost of an epoch follows
 
 
 class Case(NamedTuple):
-    """A network, where it is cut, and the layers that Keras trains then."""
+    """A network, its cut, and the layers that Keras trains for the same cut."""
 
     backbone: str
     builder: str
@@ -91,7 +93,7 @@ def main(options: Options) -> None:
 
 
 def compared(case: Case, rounds: int) -> tuple[dict[str, dict[str, Timing]], float]:
-    """What each takes for each part, and how far apart their losses are."""
+    """Return the times of both for each part, and the largest difference of their losses."""
     usages: dict[str, list[dict[str, Usage]]] = {"TransferClassifier": [], KERAS: []}
     for _ in range(rounds):
         usages["TransferClassifier"].append(ours(case))
@@ -104,7 +106,7 @@ def compared(case: Case, rounds: int) -> tuple[dict[str, dict[str, Timing]], flo
 
 
 def ours(case: Case) -> dict[str, Usage]:
-    """One process that fills a store on disk, and one that finds it filled."""
+    """Measure in a process that fills a store on disk, and in one that finds it filled."""
     with tempfile.TemporaryDirectory() as folder:
         cold = as_usages(child_result(transferclf_fits, case=case, cache=folder))
         warm = as_usages(child_result(transferclf_fits, case=case, cache=folder))
@@ -132,7 +134,7 @@ def classifier_of(case: Case, weights: str | None = None, **options: Any) -> Any
 
 
 def transferclf_fits(case: list[Any], cache: str) -> dict[str, Usage]:
-    """In a new process: a fit, and an epoch when nothing is left to be built."""
+    """Measure, in a new process, a fit, and an epoch without building and tracing."""
     import keras  # noqa: F401
 
     case = Case(*case)
@@ -151,7 +153,7 @@ def per_epoch(fewer: Usage, more: Usage) -> Usage:
 
 
 def plain_keras(case: list[Any]) -> dict[str, Usage]:
-    """In a new process: building and training, and an epoch when nothing is left to be built."""
+    """Measure, in a new process, building and training, and an epoch without building."""
     import keras  # noqa: F401
 
     case = Case(*case)
@@ -168,7 +170,7 @@ def plain_keras(case: list[Any]) -> dict[str, Usage]:
 
 
 def plain_network(case: Case) -> Any:
-    """The same classifier as one would write it in Keras."""
+    """Return the same classifier, written in plain Keras."""
     import keras
     from keras import layers, regularizers
 
@@ -197,7 +199,7 @@ def compiled(model: Any, case: Case) -> Any:
 
 
 def loss_difference(case: list[Any]) -> float:
-    """In a new process: from the same head, in the same order, the largest difference of losses."""
+    """Return, from the same head and in the same order of images, the largest loss difference."""
     from keras import regularizers
 
     from transferclf.training.batches import epoch_orders
@@ -209,7 +211,7 @@ def loss_difference(case: list[Any]) -> float:
         tuned = classifier_of(
             case, weights, trainable_layers=case.trainable_layers, fine_tune_epochs=case.epochs
         ).fit(X, y)
-        # What it was before fine-tuning: the whole network and the head that one epoch gives.
+        # The state before fine-tuning: the whole network and the head after one epoch.
         model = classifier_of(case, weights).fit(X, y).model_
     for layer in model.layers:
         layer.trainable = layer.name in (*case.trained, "predictions")
@@ -223,10 +225,10 @@ def loss_difference(case: list[Any]) -> float:
 
 
 def sound_weights(case: Case, X: np.ndarray, folder: str) -> str:
-    """A file of random weights with which activations keep their size from layer to layer.
+    """Write a file of random weights with which activations keep their size across layers.
 
-    As first drawn they let them vanish, and what is left of differences between images is
-    rounding, which is not the same for any two ways to compute it.
+    With Keras' own random weights the activations vanish. Only rounding errors would then
+    distinguish images, and these differ between any two ways to compute the same network.
     """
     import keras
     from keras import layers
@@ -238,7 +240,7 @@ def sound_weights(case: Case, X: np.ndarray, folder: str) -> str:
         layer.momentum = 0.0  # the statistics of one batch become the stored ones
     if normalizations:
         backbone(X[:32].astype(np.float32) / 127.5 - 1, training=True)
-    else:  # twice the variance for what each rectifier halves
+    else:  # each rectifier halves the variance, so double it
         kernels = [it.kernel for it in backbone.layers if isinstance(it, layers.Conv2D)]
         for kernel in kernels:
             kernel.assign(kernel * np.sqrt(2.0))

@@ -1,9 +1,9 @@
-"""Features from arrays at 224 × 224: every engine, against Keras and against the engine alone.
+"""Features from arrays at 224 × 224: every engine, compared with Keras and with the bare engine.
 
 `keras predict` is `keras.Model.predict` of the plain network with its preprocessing, in batches of
-32. "Extraction" is `CNNFeatureExtractor.transform` of uint8 images, nothing stored: hashing the
-images is counted too. "Bare" is the engine called on float32 batches by a few lines that do nothing
-else, with its own default settings. One process for each network.
+32. "Extraction" is `CNNFeatureExtractor.transform` of uint8 images with nothing stored; it includes
+hashing the images. "Bare" is the engine with its default settings, called on float32 batches by a
+few lines of code. Each network has its own process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pictures import labelled_images
 
 SIDE, BATCH = 224, 32
 ENGINES = ("tensorflow", "onnxruntime", "openvino")
-# How many times faster than `keras predict` extraction is to be, and how many images show it.
+# Promised speed-up of extraction over `keras predict`; below, the number of images.
 PROMISED: dict[str, dict[str, float]] = {
     "mobilenet_v2": {"tensorflow": 1.5, "onnxruntime": 2.1, "bfloat16": 3.0},
     "resnet50": {"tensorflow": 1.12, "onnxruntime": 1.15, "bfloat16": 2.2},
@@ -64,11 +64,13 @@ def rates(timed: dict[str, Timing], n_images: int) -> str:
         )
         for name, it in timed.items()
     ]
-    return table(("what", "images a CPU s, median", "images a s, best", "times Keras"), rows)
+    return table(
+        ("candidate", "images per CPU s, median", "images per s, best", "times Keras"), rows
+    )
 
 
 def claims_of(backbone: str, timed: dict[str, Timing], cosines: dict[str, float]) -> list[Claim]:
-    """What was promised of this network, for the engines that are there."""
+    """Return the claims about this network, for the installed engines."""
     claims = []
     for engine, least in PROMISED[backbone].items():
         names = [name for name in timed if name.startswith("extraction") and engine in name]
@@ -85,15 +87,17 @@ def claims_of(backbone: str, timed: dict[str, Timing], cosines: dict[str, float]
         bare, ours = f"bare {engine}", f"extraction, {engine}"
         if bare in timed and ours in timed:
             speed = timed[bare].cpu / timed[ours].cpu
-            claims.append(Claim(f"{backbone}: {ours}, speed beside the bare one", speed, 0.95))
+            claims.append(
+                Claim(f"{backbone}: {ours}, speed relative to the bare engine", speed, 0.95)
+            )
     return claims
 
 
 def measured(backbone: str, n_images: int, rounds: int) -> dict[str, Any]:
-    """In a new process: all candidates in turns, and how near bfloat16 comes to float32."""
+    """Measure, in a new process, all candidates in turns, and the cosine of bfloat16 to float32."""
     from transferclf.features import frozen as prefix
 
-    prefix.FORWARDS_KEPT = 16  # all that take turns, so that none is compiled anew in its turn
+    prefix.FORWARDS_KEPT = 16  # keep all candidates, so none compiles again in its turn
     images, _ = labelled_images(n_images, SIDE)
     pixels = images.astype(np.float32)
     candidates, left_out = extractions(backbone, images)
@@ -117,7 +121,7 @@ def measured(backbone: str, n_images: int, rounds: int) -> dict[str, Any]:
 def extractions(
     backbone: str, images: np.ndarray
 ) -> tuple[dict[str, Callable[[], np.ndarray]], dict[str, str]]:
-    """Extraction by each engine and precision, and why those that cannot are not there."""
+    """Return extraction by each engine and precision, and the reasons of those left out."""
     from transferclf.exceptions import TransferclfError
 
     candidates, left_out = {}, {}
@@ -154,7 +158,7 @@ def in_batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray) -> Cal
 
 
 def frozen_graph(model: Any) -> Any:
-    """One TensorFlow graph of the folded network, its weights constants: what the engine runs."""
+    """Return the folded network as one TensorFlow graph with constant weights."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
@@ -179,7 +183,7 @@ def bare_onnxruntime(model: Any) -> Callable[[np.ndarray], Any]:
     import onnxruntime
     import tf2onnx
 
-    # Keras' own export leaves constants of normalisation out, and the file cannot be run.
+    # Keras' own export omits constants of normalisation, and the file cannot be run.
     frozen = frozen_graph(model)
     name = frozen.inputs[0].name
     proto, _ = tf2onnx.convert.from_graph_def(
@@ -197,14 +201,14 @@ def bare_openvino(model: Any) -> Callable[[np.ndarray], Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "model.xml")
         model.export(file, format="openvino", verbose=False)
-        # Without the hint it takes bfloat16 where the processor has it.
+        # Without the hint OpenVINO uses bfloat16 on processors that have it.
         hints = {"INFERENCE_PRECISION_HINT": "f32"}
         compiled = openvino.Core().compile_model(file, "CPU", hints)
     return lambda batch: compiled(batch)[0]
 
 
 def least_cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Of all rows, the least cosine between the one and the other."""
+    """Return the least cosine between corresponding rows."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return float(np.min(np.sum(first * second, axis=1) / norms))
 

@@ -1,4 +1,4 @@
-"""Heads on stored features: L-BFGS on one BLAS thread, and one compiled trainer for all fits."""
+"""Heads on stored features: L-BFGS with one BLAS thread, and one compiled trainer for all fits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main(options: Options) -> None:
         "L-BFGS, one BLAS thread": lambda: linear_heads(*data, small_problem=2**60),
         "L-BFGS, all BLAS threads": lambda: linear_heads(*data, small_problem=0),
     }
-    # One fit of the plain Keras head is enough: it builds and traces all of it every time.
+    # Few fits of the plain Keras head are enough: each builds and traces everything again.
     by_reuse = {
         "compiled trainer, shared": lambda: shared_trainer(*data),
         "Keras head, compiled for each fit": lambda: keras_heads(features, labels, 3),
@@ -59,7 +59,7 @@ def shared_trainer(features: np.ndarray, labels: np.ndarray, n_fits: int) -> Non
 def fit_hidden_head(
     features: np.ndarray, labels: np.ndarray, n_classes: int, recipe: Recipe
 ) -> None:
-    """Fit a head of 128 hidden units as the classifier does, without the classifier."""
+    """Fit a head of 128 hidden units with the functions that the classifier calls."""
     weights = np.ones(len(labels))
     suffix = Suffix(Classes.numbered(n_classes), (128,), l2=True, width=features.shape[1])
     with linear.few_threads(features.size):

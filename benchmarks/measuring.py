@@ -1,10 +1,11 @@
-"""How the benchmarks measure: in turns, the median of CPU seconds and the best of wall seconds.
+"""Measure candidates in turns: the median of CPU seconds and the best of wall seconds.
 
-A process may share its cores with others, which stretches its wall time and leaves its CPU time
-much as it is: ratios are therefore of medians of CPU time, and the best wall time stands beside.
-What would profit from what came before it (compiled networks, warm stores) runs in a new process
-each time, and measures itself there, so that starting Python and importing is not counted unless
-a table says so.
+Other processes on the same cores increase wall time and hardly change CPU time. So ratios are
+of medians of CPU time, and the best wall time is shown beside them.
+
+A candidate that could use compiled networks or stored features of an earlier one runs in a new
+process each time. It measures itself there, so starting Python and importing are not counted
+unless a table says so.
 
 Needs a system that has the `resource` module: Linux or macOS.
 """
@@ -28,7 +29,7 @@ ROUNDS = 3
 
 
 class Usage(NamedTuple):
-    """What one run took: CPU seconds of all threads, and wall seconds."""
+    """CPU seconds of all threads, and wall seconds, of one run."""
 
     cpu: float
     wall: float
@@ -38,7 +39,7 @@ class Usage(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What several runs took: the median of CPU seconds, and the best of wall seconds."""
+    """Median of CPU seconds and best of wall seconds of several runs."""
 
     cpu: float
     wall: float
@@ -48,16 +49,16 @@ class Timing(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """Something that was promised, and what was measured.
+    """A promised bound and the measured value.
 
     Attributes
     ----------
     what : str
-        In words, with its unit.
+        Description, with its unit.
     measured, bound : float
-        The figure and where it may end.
+        The measured value and its promised bound.
     at_least : bool
-        Whether `bound` is the least, and not the most, that is promised.
+        Whether `bound` is the least value; else it is the largest.
     """
 
     what: str
@@ -67,28 +68,28 @@ class Claim(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the figure keeps the promise; one that is no number does not."""
+        """Whether the value keeps the promise; NaN does not."""
         if self.at_least:
             return self.measured >= self.bound
         return self.measured <= self.bound
 
 
 class Options(NamedTuple):
-    """What the command line says: `quick` tries the script out and shows nothing."""
+    """Options of the command line; results of `quick` have no meaning."""
 
     quick: bool = False
     rounds: int = ROUNDS
 
 
 def usage_of(run: Callable[[], Any]) -> Usage:
-    """Run it once, and return what that took in this process."""
+    """Run a function once, and return its time in this process."""
     cpu, wall = time.process_time(), time.perf_counter()
     run()
     return Usage(time.process_time() - cpu, time.perf_counter() - wall)
 
 
 def timings(candidates: Mapping[str, Callable[[], Usage]], rounds: int) -> dict[str, Timing]:
-    """Let the candidates take turns; each says itself what its turn took."""
+    """Let the candidates take turns; each returns the time of its turn."""
     usages: dict[str, list[Usage]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
@@ -97,12 +98,12 @@ def timings(candidates: Mapping[str, Callable[[], Usage]], rounds: int) -> dict[
 
 
 def timing(usages: Sequence[Usage]) -> Timing:
-    """The median of CPU seconds and the best of wall seconds."""
+    """Return the median of CPU seconds and the best of wall seconds."""
     return Timing(statistics.median(it.cpu for it in usages), min(it.wall for it in usages))
 
 
 def timings_here(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
-    """The same for functions of this process, each of which has one turn before, not counted."""
+    """Time functions of this process; each runs once before, which is not counted."""
     for run in candidates.values():
         run()
     return timings({name: _turn(run) for name, run in candidates.items()}, rounds)
@@ -113,14 +114,14 @@ def _turn(run: Callable[[], Any]) -> Callable[[], Usage]:
 
 
 def ratio_of(timed: Mapping[str, Timing], slow: str, fast: str) -> float:
-    """How many times the CPU seconds of `fast` those of `slow` are."""
+    """Return the CPU seconds of `slow` divided by those of `fast`."""
     return timed[slow].cpu / timed[fast].cpu
 
 
 def timing_table(
     timed: Mapping[str, Timing], *, what: str = "what", unit: float = 1.0, name: str = "s"
 ) -> str:
-    """A line for each candidate; ratios are to the first, and figures in units of seconds."""
+    """Return a table with a row per candidate and its ratio to the first; `unit` is in seconds."""
     first = next(iter(timed.values())).cpu
     rows = [
         (each, number(it.cpu / unit), number(it.wall / unit), number(it.cpu / first))
@@ -130,7 +131,7 @@ def timing_table(
 
 
 def claims_table(claims: Iterable[Claim]) -> str:
-    """A line for each promise, with what was measured and whether it holds; empty without any."""
+    """Return a table of claims, measured values and results; empty without claims."""
     rows = [
         (
             claim.what,
@@ -144,7 +145,7 @@ def claims_table(claims: Iterable[Claim]) -> str:
 
 
 def _measured(claim: Claim) -> str:
-    """The figure of a claim; one that misses its bound by less than its last digit says so."""
+    """Return the value of a claim, with < or > if it misses its bound by less than a digit."""
     shown = number(claim.measured)
     if claim.holds or shown != number(claim.bound):
         return shown
@@ -152,13 +153,13 @@ def _measured(claim: Claim) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left and figures to the right."""
+    """Return a Markdown table, with the first column to the left and figures to the right."""
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: float) -> str:
-    """Three digits that say something, and no exponent where there need be none."""
+    """Return a number with three significant digits, without an exponent if possible."""
     if value != value or value == 0 or not 1e-3 <= abs(value) < 1e7:
         return f"{value:.3g}"
     if abs(value) >= 100:
@@ -167,7 +168,7 @@ def number(value: float) -> str:
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """Memory that a process has in use now; of this one its peak where only that is known."""
+    """Return the bytes that a process uses now; for this process its peak on some systems."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except FileNotFoundError:
@@ -178,20 +179,20 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had in use so far."""
+    """Return the most bytes that this process has used so far."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def child_result(function: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a function of a script in a new process of its own, and return what it returned.
+    """Call a function of a script in a new process, and return its result.
 
-    The function must be one of those that the script gives to :func:`start`.
+    The script must give the function to :func:`start`.
 
     Raises
     ------
     RuntimeError
-        If it failed; with all that the process wrote.
+        If the function failed; the message has the whole output of the process.
     """
     script = inspect.getfile(function)
     command = [sys.executable, script, "--child", function.__name__, json.dumps(arguments)]
@@ -199,22 +200,22 @@ def child_result(function: Callable[..., Any], **arguments: Any) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise RuntimeError(
-            f"expected {function.__name__} of {Path(script).name} to end well, "
+            f"expected {function.__name__} of {Path(script).name} to succeed, "
             f"got exit status {done.returncode}:\n{done.stdout}\n{done.stderr}"
         )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def usage_in_child(function: Callable[..., Any], **arguments: Any) -> Callable[[], Usage]:
-    """For :func:`timings`: each turn in a new process, whose "usage" is what counts."""
+    """Return a candidate for :func:`timings`: each turn is the "usage" of a new process."""
     return lambda: Usage(*child_result(function, **arguments)["usage"])
 
 
 def start(main: Callable[[Options], None], children: Sequence[Callable[..., Any]] = ()) -> None:
-    """Do what the command line says: all of a script, or one of its functions for the parent."""
+    """Run a whole script, or one of its functions for the parent process."""
     parser = argparse.ArgumentParser(description=inspect.getmodule(main).__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: tries the script out")
-    parser.add_argument("--rounds", type=int, default=None, help=f"turns each, {ROUNDS} if not set")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a test")
+    parser.add_argument("--rounds", type=int, default=None, help=f"turns of each, default {ROUNDS}")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

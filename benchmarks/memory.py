@@ -1,8 +1,8 @@
 """Memory: many paths, many fits, many searches by several processes.
 
-"In use" is resident memory. Growth to a peak is from what was in use before to the most that ever
-was. The paths are of JPEG files whose contents differ. Fits and searches are measured after some
-rounds in which allocators settle.
+"In use" is resident memory. "Growth to the peak" is the largest memory in use minus the memory in
+use before. The paths are of JPEG files with different contents. Fits and searches are measured
+after some rounds, because allocators take memory during the first ones.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ def many_paths(n_paths: int) -> list[Claim]:
         growth = found["growth"] - found["output"]
         figures = (found["before"], found["output"], growth)
         rows.append((name, *(number(it / MEGABYTE) for it in figures)))
-        claims.append(Claim(f"{name}: MB to the peak, output apart", growth / MEGABYTE, 300, False))
-    columns = ("MB", "in use before", "output", "growth to the peak, output apart")
+        claims.append(
+            Claim(f"{name}: MB to the peak, without the output", growth / MEGABYTE, 300, False)
+        )
+    columns = ("MB", "in use before", "output", "growth to the peak, without the output")
     print(f"The bundled backbone at {SIDE} pixels.\n\n{table(columns, rows)}\n")
     return claims
 
 
 def extracted(n_paths: int, cache: str | None) -> dict[str, float]:
-    """In a new process: features of many files."""
+    """Measure, in a new process, the memory for features of many files."""
     from transferclf import CNNFeatureExtractor
 
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +71,7 @@ def extracted(n_paths: int, cache: str | None) -> dict[str, float]:
 
 
 def files(folder: Path, number: int) -> list[str]:
-    """Small JPEG files whose contents differ in what comes after the picture."""
+    """Write small JPEG files that differ in the bytes after the picture."""
     contents = jpeg_of(48, 64)
     paths = []
     for index in range(number):
@@ -94,7 +96,7 @@ def many_fits(n_fits: int) -> list[Claim]:
 
 
 def fitted(kind: str, n_fits: int) -> dict[str, Any]:
-    """In a new process: fits one after the other, each with other parameters."""
+    """Measure, in a new process, fits one after the other, each with other parameters."""
     from transferclf import TransferClassifier
 
     X, y = labelled_images(60, SIDE, N_CLASSES)
@@ -112,10 +114,10 @@ def fitted(kind: str, n_fits: int) -> dict[str, Any]:
 
 
 WHAT = {
-    "linear": "linear heads, another l2 each",
-    "hidden": "one hidden layer, another learning rate each",
-    "shapes": "another width of the hidden layer each",
-    "fine_tuned": "last layer fine-tuned, another learning rate each",
+    "linear": "linear heads, each with another l2",
+    "hidden": "one hidden layer, each with another learning rate",
+    "shapes": "hidden layers, each with another width",
+    "fine_tuned": "last layer fine-tuned, each with another learning rate",
 }
 PARAMETERS = {
     "linear": lambda index: {"l2": 1e-3 * (1 + index)},
@@ -144,7 +146,7 @@ def many_searches(n_searches: int) -> list[Claim]:
 
 
 def searched(n_searches: int) -> dict[str, list[int]]:
-    """In a new process: searches with two workers, and the memory of all after each."""
+    """Return, from a new process, the memory of parent and two workers after each search."""
     from sklearn.model_selection import GridSearchCV
 
     from transferclf import TransferClassifier
@@ -164,7 +166,7 @@ def searched(n_searches: int) -> dict[str, list[int]]:
 
 
 def workers() -> list[str]:
-    """The processes that this one has started; known on Linux only."""
+    """Return the processes that this one has started; empty except on Linux."""
     process = os.getpid()
     try:
         return Path(f"/proc/{process}/task/{process}/children").read_text().split()

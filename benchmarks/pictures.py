@@ -1,4 +1,4 @@
-"""Pictures for the benchmarks: random pixels, and JPEG files about as large as photographs."""
+"""Draw pictures for the benchmarks: random pixels, and JPEG files as large as photographs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ CELLS = 4  # patches along each side
 
 
 def labelled_images(n_images: int, side: int, n_classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Square images of random patches and noise, uint8, and labels that mean nothing.
+    """Return square uint8 images of random patches and noise, and arbitrary labels.
 
-    Of noise alone a network has the same features for all images.
+    Patches are needed because all images of noise alone have nearly the same features.
     """
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 193, (n_images, CELLS, CELLS, 3), dtype=np.uint8)
     cells = np.arange(side) * CELLS // side
-    # Indexing leaves the axes in another order in memory, which no usual X has.
+    # Indexing leaves the axes in an unusual order in memory.
     images = np.ascontiguousarray(patches[:, cells][:, :, cells])
     images += rng.integers(0, 64, images.shape, dtype=np.uint8)
     return images, np.arange(n_images) % n_classes
 
 
 def jpeg_of(height: int, width: int, seed: int = 0, finest: int = 2) -> bytes:
-    """A JPEG file with structure at all scales down to so many pixels, as photographs have it."""
+    """Return a JPEG file with structure at all scales down to `finest` pixels, like photographs."""
     rng = np.random.default_rng(seed)
     picture = np.full((height, width, 3), 127.5, np.float32)
     cell = max(height, width)

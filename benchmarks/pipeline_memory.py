@@ -1,8 +1,9 @@
 """A search over a pipeline: scikit-learn's `memory`, and the stores of this package.
 
-400 images of 96 × 96 pixels, MobileNetV2 with random weights, then a ridge classifier: 12 settings
-on 5 folds. scikit-learn keeps what each fold's training images gave, and computes its test images
-anew for every setting. New processes, which import Keras before; building networks is counted.
+The pipeline is MobileNetV2 with random weights, then a ridge classifier. The search has 12
+settings, 5 folds and 400 images of 96 × 96 pixels. scikit-learn keeps the features of each fold's
+training images, and computes those of its test images again for every setting. Each measurement is
+in a new process, after importing Keras; it includes building networks.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main(options: Options) -> None:
 
 
 def search(n_images: int, memory: bool, cache: str | None) -> dict[str, Any]:
-    """In a new process: the search, with what is kept in a folder of its own."""
+    """Measure the search in a new process, with its own folder for stored features."""
     import keras  # noqa: F401
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import GridSearchCV

@@ -1,11 +1,11 @@
-"""All benchmarks, each in a process of its own, and one Markdown document of their tables.
+"""Run all benchmarks, each in its own process, and write one Markdown page of their tables.
 
     python benchmarks/run.py [--quick] [--rounds 5] [--only store] [--output docs/benchmarks.md]
 
-With `--only`, an existing page keeps its other sections, and the line that says how many claims
-hold is counted from all of its tables. `--only` without names measures nothing and counts again.
+With `--only`, an existing page keeps its other sections, and the number of claims that hold is
+counted from all its tables. `--only` without names measures nothing and counts again.
 
-Those that need photographs are not among them: `accuracy.py`, `defaults.py`, `tiny_scratch.py`.
+`accuracy.py`, `defaults.py` and `tiny_scratch.py` need photographs and are not run.
 """
 
 from __future__ import annotations
@@ -46,32 +46,39 @@ LIBRARIES = (
     "pillow",
     "joblib",
 )
-# What makes arithmetic in few bits fast.
+# Processor flags for fast arithmetic with few bits.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
-# How a section begins; the name of its script is the group.
+# The beginning of a section; the group is the name of its script.
 SECTION = re.compile(r"^## .+\n\n`python benchmarks/(\w+)\.py`$", re.MULTILINE)
 HEADER = """# Benchmarks
 
-`python benchmarks/run.py --output docs/benchmarks.md` writes this page. CPU seconds are medians and
-wall seconds the best of several rounds in which the candidates take turns; ratios are of CPU
-seconds, of all threads together. Images and weights are random: speed depends on neither.
+With this page you can compare the speed and memory of this package with other ways to the same
+result. `python benchmarks/run.py --output docs/benchmarks.md` writes it.
+
+The candidates of a table take turns in several rounds. CPU seconds are medians over the rounds,
+summed over all threads. Wall seconds are the best round. Ratios are of CPU seconds. Images and
+weights are random, because speed depends on neither.
+
+A claim is a promised bound; it holds if the measured value keeps it. A "bare" engine is called by a
+few lines of code that do nothing else. A "limit" does only the unavoidable work. A cold store is
+empty; a warm store holds the features of all images.
 """
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: tries the scripts out")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a test")
     parser.add_argument(
-        "--rounds", type=int, help="turns of each candidate; a script's own if not set"
+        "--rounds", type=int, help="turns of each candidate; default: the script's own"
     )
     parser.add_argument(
         "--only", nargs="*", metavar="SCRIPT", default=SCRIPTS,
-        help=f"the sections to measure, of {', '.join(SCRIPTS)}; without names none",
+        help=f"sections to measure, from {', '.join(SCRIPTS)}; without names none",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, help="where the document goes; else it is printed")
+    parser.add_argument("--output", type=Path, help="file of the page; by default it is printed")
     arguments = parser.parse_args()
     if unknown := sorted({*arguments.only} - {*SCRIPTS}):
-        parser.error(f"no script is called {', '.join(unknown)}; there are {', '.join(SCRIPTS)}")
+        parser.error(f"expected scripts from {', '.join(SCRIPTS)}; got {', '.join(unknown)}")
     flags = ["--quick"] * arguments.quick
     if arguments.rounds:
         flags.append(f"--rounds={arguments.rounds}")
@@ -104,12 +111,12 @@ class Page(NamedTuple):
     sections: dict[str, str]
 
     def text(self) -> str:
-        """The page as Markdown; its headline is counted from the tables of the sections."""
+        """Return the page as Markdown, with claims counted from the tables of the sections."""
         sections = [self.sections[name] for name in SCRIPTS if name in self.sections]
         return "\n".join([HEADER, self.facts, summary(sections), *sections])
 
     def updated(self, new: Page) -> Page:
-        """The new page, with those sections of this one that were not measured again."""
+        """Return the new page, with the sections of this page that were not measured again."""
         kept = {name: text for name, text in self.sections.items() if name not in new.sections}
         if not kept:
             return new
@@ -121,7 +128,7 @@ class Page(NamedTuple):
 
 
 def read_page(text: str) -> Page:
-    """The page that this program wrote as this text."""
+    """Return the page from a text that this program wrote."""
     starts = [(match[1], match.start()) for match in SECTION.finditer(text)]
     names = [name for name, _ in starts]
     places = [place for _, place in starts] + [len(text)]
@@ -132,13 +139,13 @@ def read_page(text: str) -> Page:
 
 
 def with_note(section: str, note: str) -> str:
-    """A section with a paragraph below its heading and its command."""
+    """Return a section with a paragraph added below its heading and its command."""
     heading, command, rest = section.split("\n\n", 2)
     return "\n\n".join([heading, command, note, rest])
 
 
 def section(name: str, flags: list[str]) -> str:
-    """What a script prints, under the first sentence of what it says it does."""
+    """Return the output of a script, under the first line of its docstring."""
     print(f"{name}.py", file=sys.stderr, flush=True)
     script = Path(__file__).with_name(f"{name}.py")
     command = [sys.executable, str(script), *flags]
@@ -152,13 +159,13 @@ def section(name: str, flags: list[str]) -> str:
 
 
 def title(script: Path) -> str:
-    """The first line of a script's docstring, without its full stop."""
+    """Return the first line of a script's docstring, without its full stop."""
     first = script.read_text(encoding="utf-8").splitlines()[0]
     return first.strip('"').rstrip(".")
 
 
 def machine_facts() -> str:
-    """The machine and the libraries, without what names this one machine."""
+    """Return a list of the machine's type and the libraries, without names of this machine."""
     flags = sorted(set(FLAGS) & cpu_flags())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = [
@@ -171,7 +178,7 @@ def machine_facts() -> str:
 
 
 def cpu_info(*fields: str) -> str:
-    """The first of these fields that /proc/cpuinfo has; nothing on other systems."""
+    """Return the first of these fields in /proc/cpuinfo; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -181,17 +188,17 @@ def cpu_info(*fields: str) -> str:
 
 
 def cpu_model() -> str:
-    """What the processor calls itself."""
+    """Return the model name of the processor."""
     return cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> set[str]:
-    """What the processor says it can do."""
+    """Return the flags of the processor."""
     return set(cpu_info("flags", "Features").split())
 
 
 def versions() -> list[str]:
-    """The libraries that are installed here."""
+    """Return the versions of the installed libraries."""
     found = []
     for name in LIBRARIES:
         try:
@@ -202,7 +209,7 @@ def versions() -> list[str]:
 
 
 def summary(sections: list[str]) -> str:
-    """How many claims hold, and which do not."""
+    """Return the number of claims that hold, and a table of those that do not."""
     lines = [line for each in sections for line in each.splitlines()]
     held = [line for line in lines if line.endswith("| holds |")]
     missed = [line for line in lines if line.endswith("| does not hold |")]

@@ -1,4 +1,4 @@
-"""The cost of an image when there are more of them: 1,000 to 8,000."""
+"""The cost of one image among 1,000 to 8,000 images."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def main(options: Options) -> None:
         for count, it in each.items()
     ]
     print(f"The bundled backbone at {SIDE} pixels; nothing stored.\n")
-    print(table(("what", "CPU µs an image, median", "wall µs an image, best"), rows) + "\n")
+    print(table(("images", "CPU µs per image, median", "wall µs per image, best"), rows) + "\n")
     print(claims_table(spread(kind, each) for kind, each in timed.items()))
 
 
 def files(folder: Path, number: int) -> list[Path]:
-    """Small JPEG files whose contents differ in what comes after the picture."""
+    """Write small JPEG files that differ in the bytes after the picture."""
     contents = jpeg_of(48, 64)
     paths = [folder / f"{index}.jpg" for index in range(number)]
     for index, path in enumerate(paths):
@@ -51,7 +51,9 @@ def per_image(X: np.ndarray | list[Path], counts: list[int], rounds: int) -> dic
 
 def spread(kind: str, each: dict[int, Timing]) -> Claim:
     costs = [it.cpu for it in each.values()]
-    return Claim(f"{kind}: dearest image / cheapest", max(costs) / min(costs), 1.10, at_least=False)
+    return Claim(
+        f"{kind}: cost of an image, highest / lowest", max(costs) / min(costs), 1.10, at_least=False
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A grid search over 12 settings and 5 folds, against the same network wrapped with scikeras.
+"""A grid search over 12 settings and 5 folds, compared with the same network in scikeras.
 
-400 images of 96 × 96 pixels and MobileNetV2, frozen, with random weights. All run in new processes,
-after importing Keras, and include building and compiling networks. scikeras runs one of the twelve
-settings, and its figures are that times twelve. `keras.wrappers.SKLearnClassifier` takes no images:
-its X may have two dimensions at most. The limit is one forward pass over the distinct images by the
-fastest engine and the sixty head fits, nothing else.
+There are 400 images of 96 × 96 pixels and a frozen MobileNetV2 with random weights. Each
+measurement is in a new process, after importing Keras; it includes building and compiling
+networks. scikeras runs one of the twelve settings, and its time is multiplied by twelve.
+`keras.wrappers.SKLearnClassifier` is left out, because its X may have two dimensions at most. The
+limit is one forward pass over the distinct images by the fastest engine, and the sixty head fits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pictures import labelled_images
 SIDE, N_CLASSES, EPOCHS, FOLDS = 96, 5, 5, 5
 HIDDEN = {"linear": (), "hidden": (128,)}
 NAMES = {"linear": "linear head", "hidden": "hidden_units=(128,), 5 epochs"}
-# The grids, and how many times faster than scikeras the search is to be.
+# The grids, and below the promised speed-up over scikeras.
 GRIDS: dict[str, dict[str, list[float]]] = {
     "linear": {"l2": np.logspace(-4, 1, 12).tolist()},
     "hidden": {"l2": [1e-4, 1e-3, 1e-2], "learning_rate": [3e-4, 1e-3, 3e-3, 1e-2]},
@@ -58,7 +58,7 @@ def main(options: Options) -> None:
 
 
 def compared(head: str, n_images: int, rounds: int) -> list[Claim]:
-    """Print what the search takes, what scikeras takes and what the limit is."""
+    """Print the times of the search, of scikeras and of the limit."""
     scikeras, ours = "scikeras, twelve times one setting", "TransferClassifier"
     asked = {"head": head, "n_images": n_images}
     timed = timings(
@@ -90,7 +90,7 @@ def compared(head: str, n_images: int, rounds: int) -> list[Claim]:
 
 
 def limit(head: str, n_images: int, engine: str, rounds: int) -> dict[str, Timing] | None:
-    """What each part of the limit takes; None where this engine is not there."""
+    """Return the time of each part of the limit; None if this engine is not installed."""
     found = [
         child_result(parts, head=head, n_images=n_images, engine=engine) for _ in range(rounds)
     ]
@@ -100,7 +100,7 @@ def limit(head: str, n_images: int, engine: str, rounds: int) -> dict[str, Timin
 
 
 def fastest(limits: dict[str, dict[str, Timing] | None]) -> dict[str, Timing]:
-    """The limit with and without building networks, each by the engine that is best at it."""
+    """Return the limit with and without building networks, each by its fastest engine."""
     there = {engine: limit for engine, limit in limits.items() if limit}
     best = {}
     for name, wanted in (
@@ -132,8 +132,9 @@ def settings(head: str) -> list[dict[str, float]]:
 
 
 def search(head: str, n_images: int, cache: str = "memory") -> dict[str, Any]:
-    """In a new process: the search, how many images went through the network, what was imported."""
-    # What peers import as well is not counted; a warm search over linear heads needs none of it.
+    """Measure, in a new process, the search, its images through the network and its imports."""
+    # The import of Keras is not counted, because scikeras needs it too. A search over linear heads
+    # with all features on disk never imports it.
     if cache == "memory":
         import keras  # noqa: F401
     from sklearn.model_selection import GridSearchCV
@@ -157,7 +158,7 @@ def search(head: str, n_images: int, cache: str = "memory") -> dict[str, Any]:
     )
     usage = usage_of(lambda: found.fit(X, y))
     process, imported = time.process_time(), "tensorflow" in sys.modules
-    # Building it now where the search did not: then it has seen no images.
+    # If the search built no network, one is built here and has seen no images.
     seen = found.best_estimator_.prefix_.forward().images_seen
     return {"usage": usage, "process": process, "tensorflow": imported, "seen": seen}
 
@@ -170,7 +171,7 @@ def search_on_new_disk(head: str, n_images: int) -> dict[str, Any]:
 
 
 def warm(head: str, n_images: int) -> list[Claim]:
-    """Print what the search takes in a new process when another one has filled the store."""
+    """Print the times of a search that fills the store and of another that finds it filled."""
     with tempfile.TemporaryDirectory() as folder:
         cold, again = (
             child_result(search, head=head, n_images=n_images, cache=folder) for _ in range(2)
@@ -180,7 +181,7 @@ def warm(head: str, n_images: int) -> list[Claim]:
         for name, it in (("cold", cold), ("warm", again))
     ]
     columns = ("store on disk", "CPU s of the process", "images through the network", "TensorFlow")
-    print(f"{NAMES[head]}, each in a new process:\n\n{table(columns, rows)}\n")
+    print(f"{NAMES[head]}, cold and warm search each in a new process:\n\n{table(columns, rows)}\n")
     claims = [
         Claim(f"{NAMES[head]}: images computed, cold", cold["seen"], n_images, at_least=False),
         Claim(f"{NAMES[head]}: images computed, warm", again["seen"], 0, at_least=False),
@@ -192,7 +193,7 @@ def warm(head: str, n_images: int) -> list[Claim]:
 
 
 def scikeras_search(head: str, n_images: int) -> dict[str, Any]:
-    """In a new process: one setting on five folds by scikeras."""
+    """Measure, in a new process, one setting on five folds by scikeras."""
     from scikeras.wrappers import KerasClassifier
     from sklearn.model_selection import GridSearchCV
 
@@ -211,7 +212,7 @@ def scikeras_search(head: str, n_images: int) -> dict[str, Any]:
 
 
 def wrapped_network(hidden_units: tuple[int, ...], l2: float) -> Any:
-    """The same classifier as one would write it in Keras."""
+    """Return the same classifier, written in plain Keras."""
     import keras
     from keras import layers, regularizers
 
@@ -230,7 +231,7 @@ def wrapped_network(hidden_units: tuple[int, ...], l2: float) -> Any:
 
 
 def parts(head: str, n_images: int, engine: str) -> dict[str, Usage] | None:
-    """In a new process: building the network, one forward pass, and bare fits of the heads."""
+    """Measure, in a new process, building the network, one forward pass and the head fits."""
     import keras  # noqa: F401
     from sklearn.model_selection import StratifiedKFold
 

@@ -1,6 +1,7 @@
-"""One image through `predict_proba`, beside the bare compiled network and `keras predict`.
+"""One image by `predict_proba`, compared with the bare compiled network and `keras predict`.
 
-MobileNetV2 at 224 × 224 with a linear head. Every image is a new one, so that the store knows none.
+The classifier is MobileNetV2 at 224 × 224 with a linear head. Every image is new, so none is
+stored.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main(options: Options) -> None:
 
 
 def fresh_images(image):
-    """Without end, X of one image that differs from all before it."""
+    """Yield X of one image without end; each image differs from all before."""
     for number in itertools.count():
         changed = image.copy()
         changed[0, :4, 0] = list(number.to_bytes(4, "big"))

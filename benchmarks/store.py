@@ -1,7 +1,7 @@
-"""The store of features: reads and writes, in memory and on disk, beside SQLite and joblib.
+"""The feature store: reads and writes in memory and on disk, compared with SQLite and joblib.
 
-A vector is of 1280 numbers, what MobileNetV2 gives of an image. Files are read by another store
-than wrote them, and are still in the system's page cache.
+A vector has 1280 numbers, like the features of MobileNetV2. Another store than the writing one
+reads the files, which are still in the system's page cache.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ def claims(read: dict[str, Timing], written: dict[str, Timing]) -> list[Claim]:
 
 
 class SQLiteTable:
-    """The same by SQLite, as plainly as one would write it."""
+    """The same store, written plainly with SQLite."""
 
     def __init__(self, path: Path):
         self._connection = sqlite3.connect(path)
         self._connection.execute("CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB)")
 
     def get_many(self, keys: list[bytes]) -> dict[bytes, np.ndarray]:
-        """The vectors under these keys."""
+        """Return the vectors of these keys."""
         query = "SELECT value FROM entries WHERE key = ?"
         rows = ((key, self._connection.execute(query, (key,)).fetchone()) for key in keys)
         return {key: np.frombuffer(row[0], np.float32) for key, row in rows}
 
     def put_many(self, entries: dict[bytes, np.ndarray]) -> None:
-        """Keep these vectors."""
+        """Store these vectors."""
         rows = [(key, value.tobytes()) for key, value in entries.items()]
         with self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", rows)
@@ -86,7 +86,7 @@ def reads(
     folder: Path,
     rounds: int,
 ) -> dict[str, Timing]:
-    """Seconds for one vector, asked for one by one and in batches, in random order."""
+    """Return the seconds for one vector, read one by one and in batches, in random order."""
     candidates: dict[str, Callable[[], Any]] = {}
     for name, store in stores.items():
         store.put_many(entries)
@@ -112,7 +112,7 @@ def read_by(store: Any, keys: list[bytes], step: int) -> None:
 
 
 def writes(stores: dict[str, Any], vectors: np.ndarray, rounds: int) -> dict[str, Timing]:
-    """Seconds for a batch of keys that were not there before."""
+    """Return the seconds for writing a batch of new keys."""
     fresh = iter(range(10**9))
 
     def write(store: Any) -> None:

@@ -1,7 +1,7 @@
 """The bundled network beside MobileNetV2 at 96 × 96, by every engine.
 
-Features of uint8 images, nothing stored, by `CNNFeatureExtractor.transform`: the bundled network
-at its own size. "Network alone" is the same compiled function on float32 batches.
+"Extraction" is `CNNFeatureExtractor.transform` of uint8 images with nothing stored. The bundled
+network has its default size. "Network alone" is the same compiled function on float32 batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pictures import labelled_images
 
 ENGINES = ("tensorflow", "onnxruntime", "openvino")
 SIZES = {"tiny": None, "mobilenet_v2": 96}
-LEAST = 1.3  # times as fast as MobileNetV2, with every engine
+LEAST = 1.3  # promised speed-up over MobileNetV2, for every engine
 
 
 def main(options: Options) -> None:
@@ -43,13 +43,13 @@ def main(options: Options) -> None:
             ratio = ratio_of(timed, names[1], names[0])
             rows.append((engine, what, *rates, number(ratio)))
             claims.append(Claim(f"{what}, {engine}, times MobileNetV2", ratio, LEAST))
-    columns = ("engine", "what", "tiny, images a CPU s", "MobileNetV2", "times as fast")
+    columns = ("engine", "task", "tiny, images per CPU s", "MobileNetV2", "times as fast")
     print(table(columns, rows) + "\n")
     print(claims_table(claims))
 
 
 def measured(engine: str, n_images: int, rounds: int) -> dict[str, Any]:
-    """In a new process: both networks in turns, or why this engine cannot run."""
+    """Measure, in a new process, both networks in turns; or say why this engine cannot run."""
     from transferclf import CNNFeatureExtractor
     from transferclf.exceptions import TransferclfError
 
@@ -71,7 +71,7 @@ def measured(engine: str, n_images: int, rounds: int) -> dict[str, Any]:
         size = extractor.prefix_.size
         forward = extractor.prefix_.forward()
         pixels = labelled_images(n_images, size[0])[0].astype(np.float32)
-        # Bound now: the loop goes on.
+        # Defaults bind the values now, because the loop changes them.
         candidates[f"{backbone}, extraction"] = lambda e=extractor, x=images: e.transform(x)
         candidates[f"{backbone}, network alone"] = lambda f=forward, x=pixels: f(x)
     return timings_here(candidates, rounds)

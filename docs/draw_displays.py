@@ -1,11 +1,11 @@
-"""The images of docs/reports.md, one for each display.
+"""Draw the images of docs/reports.md, one for each display.
 
     python docs/draw_displays.py                 # from scikit-learn's digits
     TRANSFERCLF_DATA=FOLDER python docs/draw_displays.py --sports --folder OTHER
 
-`--sports --folder OTHER` takes the photographs in ``FOLDER/sports10/SPLIT/CLASS/IMAGE``, which are
-not ours to hand on. `--many --folder OTHER` draws thirty classes and twelve
-runs, made up, to see that they can still be read.
+`--sports --folder OTHER` draws the photographs in ``FOLDER/sports10/SPLIT/CLASS/IMAGE``. They are
+not part of the project, because we may not pass them on. `--many --folder OTHER` draws made-up
+results of thirty classes and twelve runs, to check that large figures are readable.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ RUNS = {
 
 
 def main() -> None:
-    """Draw all, or those with many classes."""
+    """Draw all displays, or those with many classes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sports", action="store_true", help="from TRANSFERCLF_DATA's sports10")
-    parser.add_argument("--many", action="store_true", help="thirty classes, twelve runs")
-    parser.add_argument("--folder", type=Path, help="for the images; docs/images for digits")
+    parser.add_argument("--sports", action="store_true", help="use sports10 in TRANSFERCLF_DATA")
+    parser.add_argument("--many", action="store_true", help="draw thirty classes and twelve runs")
+    parser.add_argument("--folder", type=Path, help="folder of the images; for digits docs/images")
     arguments = parser.parse_args()
     if arguments.folder is None and (arguments.sports or arguments.many):
-        parser.error("only the digits are for docs/images: say --folder")
+        parser.error("docs/images is for the digits only; set --folder")
     arguments.folder = arguments.folder or HERE / "images"
     arguments.folder.mkdir(parents=True, exist_ok=True)
     figures = many() if arguments.many else displays(*(sports() if arguments.sports else digits()))
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def digits():
-    """Options, training and test images of scikit-learn's digits."""
+    """Return options, training and test images of scikit-learn's digits."""
     digits = load_digits()
     split = train_test_split(
         digits.images, digits.target, train_size=300, test_size=600, random_state=0
@@ -69,7 +69,7 @@ def digits():
 
 
 def sports():
-    """Options, training and test photographs of ten sports."""
+    """Return options, training and test photographs of ten sports."""
     folder = Path(os.environ["TRANSFERCLF_DATA"]) / "sports10"
     parts = [load_image_folder(folder, split=split) for split in ("train", "valid", "test")]
     (X, y), *others = [(part.data, part.target) for part in parts]
@@ -78,7 +78,7 @@ def sports():
 
 
 def displays(options, train, test):
-    """A figure of each display."""
+    """Return a figure of each display."""
     runs = {
         name: TransferClassifier(random_state=0, **options, **run).fit(*train, validation_data=test)
         for name, run in RUNS.items()
@@ -105,14 +105,14 @@ def displays(options, train, test):
 
 
 def grid(classifier, test, known, kind):
-    """Images of one kind, by predictions that are there already."""
+    """Return a figure of images of one kind, from predictions made before."""
     options = {"kind": kind, "n_images": 8, "classes": classifier.classes_}
     images = classifier._source_of(test[0])
     return ImageGridDisplay.from_predictions(images, **known, **options).figure_
 
 
 def heat_maps(test):
-    """Where digits are what they are, by a network from nothing whose last map has 4 x 4 cells."""
+    """Return heat maps of a network trained from scratch, whose last map has 4 x 4 cells."""
     network = ConvNet(filters=(16, 32), convs_per_block=2, dense_units=(), dropout=0.2)
     X, y = test
     classifier = TransferClassifier(
@@ -124,7 +124,7 @@ def heat_maps(test):
 
 
 def confusion(said):
-    """scikit-learn's display of the confusion matrix."""
+    """Return scikit-learn's display of the confusion matrix."""
     display = ConfusionMatrixDisplay(said.confusion_matrix, display_labels=said.classes)
     display.plot(cmap="Blues", xticks_rotation="vertical", colorbar=False)
     display.figure_.set_layout_engine("constrained")
@@ -132,7 +132,7 @@ def confusion(said):
 
 
 def calibration(said):
-    """scikit-learn's display of calibration: whether confidence is the share of right images."""
+    """Return scikit-learn's display of calibration: share of right predictions by confidence."""
     display = CalibrationDisplay.from_predictions(
         said.y_true == said.y_pred, said.y_proba.max(axis=1), n_bins=5, name="all classes"
     )
@@ -141,7 +141,7 @@ def calibration(said):
 
 
 def many():
-    """Thirty classes and twelve runs, made up."""
+    """Return figures of thirty made-up classes and twelve made-up runs."""
     rng = np.random.default_rng(0)
     names = np.array([f"animal species number {n}" for n in range(30)])
     y, y_test = names[rng.integers(30, size=900)], names[rng.integers(30, size=150)]

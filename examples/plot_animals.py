@@ -1,11 +1,11 @@
-"""Thirty-five kinds of animals in few and uneven photographs, by one frozen network.
+"""Compare classifiers with one frozen network on photographs of thirty-five kinds of animals.
 
     python examples/plot_animals.py                            # about two minutes
     python examples/plot_animals.py --full --cache features    # four views of each image
 
-The images are in ``FOLDER/caltech_animals35/CLASS/IMAGE``, from 34 to 200 of a kind; 15 % of each
-kind are the test. All lines of the table but the stretched one share the activations of the same
-network, so that each image goes through it once. With ``--cache`` that holds for the next run too.
+The images are in ``FOLDER/caltech_animals35/CLASS/IMAGE``, 34 to 200 of each kind. 15 % of each
+kind are test images. All methods except the stretched one share the stored activations of one
+network, so each image goes through it once. With ``--cache`` the next run uses them too.
 """
 
 import sys
@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 
 from transferclf import Augmentation, TransferClassifier
 
-# Side in pixels, views of each image besides itself, epochs of fine-tuning.
+# Input size in pixels, augmented views per image, epochs of fine-tuning.
 SIZES = {"quick": (32, 1, 1), "default": (224, 1, 5), "full": (224, 4, 10)}
 
 HEADER = ("method", "accuracy", "top-3", "macro F1", "AUC", "CPU seconds")
@@ -68,7 +68,7 @@ def main():
 
 
 def methods(views, epochs, common):
-    """A classifier for each line of the table."""
+    """Return a classifier for each row of the table."""
     varied = Augmentation(rotation=10, shift=0.1, zoom=0.15, horizontal_flip=True, views=views)
     return {
         "frozen": TransferClassifier(**common),
@@ -85,7 +85,7 @@ def methods(views, epochs, common):
 
 
 def scores(y_true, probabilities, classes):
-    """Accuracy, accuracy of the best three, macro F1, area under the curves one versus rest."""
+    """Return accuracy, top-3 accuracy, macro F1 and the area under the one-versus-rest curves."""
     predicted = classes[probabilities.argmax(axis=1)]
     return (
         np.mean(predicted == y_true),
@@ -101,14 +101,14 @@ def note(n_train, n_test, common, arguments):
     return (
         f"{n_train:,} images to train on, {n_test} to test on; backbone {backbone}"
         f"{weights_note(backbone)}, {common['image_size']} pixels, seed {arguments.seed}. AUC is "
-        "the mean over one class against the rest. The report on thirty species of its own has "
+        "the mean of each class against the rest. A report on thirty other species has "
         "accuracies of 0.844, 0.871 and 0.864, and F1 of 0.79, 0.82 and 0.81."
         f"{less}\n"
     )
 
 
 def draw(y_train, y_test, found, path):
-    """F1 of each kind by each method, the kinds with few images first."""
+    """Draw the F1 of each kind by each method, kinds with few images first."""
     plt = pyplot()
 
     names, counts = np.unique(y_train, return_counts=True)
@@ -119,7 +119,7 @@ def draw(y_train, y_test, found, path):
         values = f1_score(y_test, predicted, labels=names[order], average=None, zero_division=0)
         axes.plot(values, places + 0.15 * (shift - 2), "o", markersize=4, label=method)
     axes.set_yticks(places, [f"{names[i]} ({counts[i]})" for i in order])
-    axes.set(xlabel="F1 on the test images", title="kinds, and images of them to train on")
+    axes.set(xlabel="F1 on the test images", title="kinds, with their number of training images")
     axes.margins(y=0.01)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)

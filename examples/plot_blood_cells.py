@@ -1,18 +1,22 @@
-"""Four kinds of white blood cells: a network from nothing, a frozen one and a fine-tuned one.
+"""Compare networks from scratch, frozen and fine-tuned, on four kinds of white blood cells.
 
     python examples/plot_blood_cells.py             # a third of the images, few epochs
     python examples/plot_blood_cells.py --full      # all of them
     python examples/plot_blood_cells.py --full --only fine-tuned --backbone mobilenet_v2
 
-The images are those of a well-known course project, in ``FOLDER/blood_cells4/SPLIT/CLASS/IMAGE``:
-turned and shifted copies of some 350 photographs. File names do not say of which, and a part of
-``train`` held out at random has copies of what was trained on: it said 0.96 where ``test`` then
-said 0.69. The learning rate was chosen on such a part. After that look at ``test`` the images are
-varied more, and image sizes and backbones were compared on a part of ``train`` whose colours are
-unlike those of the rest (some of twelve clusters of colour histograms in each class).
+The images are those of a well-known course project, in ``FOLDER/blood_cells4/SPLIT/CLASS/IMAGE``.
+They are turned and shifted copies of some 350 photographs, and file names do not say of which
+photograph. So a random part of ``train`` contains copies of training images. The accuracy on such a
+part was 0.96 when the accuracy on ``test`` was 0.69.
+
+The learning rate was chosen on such a part. After we saw ``test``, we chose stronger augmentation,
+and compared image sizes and backbones on another part of ``train``: its colours are unlike those of
+the rest (some of twelve clusters of colour histograms in each class).
 
 The 1,200 images of ``test`` seem to be copies of the 71 of ``test_simple``, of which 4 are
-monocytes: a difference of a few points is none, and neither is a test of the other.
+monocytes. So differences of a few points are noise, and the two splits do not check each other.
+
+"From nothing" in the table means trained from scratch, from random weights.
 """
 
 import sys
@@ -35,10 +39,10 @@ from transferclf import Augmentation, ConvNet, TransferClassifier
 SPLITS = ("train", "test", "test_simple")
 HEADER = ("method", "training images", "test", "test_simple", "report", "seconds")
 
-# Images of each class to train on, side in pixels, epochs from nothing and of fine-tuning.
+# Training images per class, input size in pixels, epochs from scratch, epochs of fine-tuning.
 SIZES = {"quick": (8, 32, 1, 1), "default": (250, 64, 10, 6), "full": (None, 96, 12, 8)}
 
-# Accuracy on all 2,487 test images after training on 9,957, as the project's report has it.
+# Accuracy in the project's report: 9,957 training images, all 2,487 test images.
 REPORTED = {
     "from nothing, rmsprop": 0.82,
     "from nothing, adam": 0.91,
@@ -52,7 +56,7 @@ def main():
     parser = options(__doc__)
     add_cache(parser, "memory")
     parser.add_argument("--backbone", default="tiny", help="a name of list_backbones()")
-    parser.add_argument("--only", default="", help="only methods with this in their names")
+    parser.add_argument("--only", default="", help="only methods whose names contain this text")
     arguments = parser.parse_args()
     cells = {split: images_of(arguments.data / "blood_cells4", split) for split in SPLITS}
     n_images, *sizes = SIZES[arguments.size]
@@ -82,7 +86,7 @@ def main():
 
 
 def methods(arguments, image_size, epochs, fine_tune_epochs):
-    """A classifier for each line of the table."""
+    """Return a classifier for each row of the table."""
     common = {"image_size": image_size, "resize": "stretch", "random_state": arguments.seed}
     varied = Augmentation(
         rotation=180,
@@ -99,11 +103,11 @@ def methods(arguments, image_size, epochs, fine_tune_epochs):
         "backbone": network,
         "epochs": epochs,
         "batch_size": 16,
-        # These images are bright: scaled to [0, 1] only, they kept Adam near chance.
+        # These images are bright. With pixels only scaled to [0, 1], Adam stayed near chance.
         "preprocessing": "standardize",
         **common,
     }
-    # At its usual rate of 1e-3 it may stay at chance.
+    # At its usual rate of 1e-3, Adam may stay at chance.
     adam = {"optimizer": "adam", "learning_rate": 3e-4}
     pretrained = {"backbone": arguments.backbone, "cache": arguments.cache, **common}
     return {
@@ -129,13 +133,13 @@ def note(arguments, sizes):
     backbone = arguments.backbone + weights_note(arguments.backbone)
     return (
         f"Backbone {backbone}, {image_size} pixels, {epochs} epochs from nothing, "
-        f"{fine_tune_epochs} of fine-tuning, seed {arguments.seed}. The report's figures are for "
+        f"{fine_tune_epochs} of fine-tuning, seed {arguments.seed}. The report's figures are from "
         f"larger sets of such images.{less}\n"
     )
 
 
 def draw(rows, y_true, predicted, path):
-    """Bars of all accuracies, and what the last method mistakes for what."""
+    """Draw bars of all accuracies, and the confusion matrix of the last method."""
     plt = pyplot()
     from sklearn.metrics import ConfusionMatrixDisplay
 

@@ -1,13 +1,14 @@
-"""One grid search over networks, widths, activations and optimizers: the images are seen once.
+"""Search over networks, widths, activations and optimizers with one pass over the images.
 
     python examples/plot_head_search.py                             # about two minutes
     python examples/plot_head_search.py --full --cache features     # four networks, 144 settings
 
 A study of pollen grains compared frozen networks, 64 to 256 neurons, three activations and four
-optimizers. Here that is one `GridSearchCV`. The convolutions of a frozen network are the same in
-all trials, so that each image goes through each network once, and what is left are the heads. The
-second table says what that took, and what it would take if each trial computed the features anew:
-one such trial is timed for each network. The images are in
+optimizers. Here one `GridSearchCV` does this. The convolutions of a frozen network are the same in
+all trials, so each image goes through each network once, and the search trains heads only.
+
+The last table shows the cost. It also estimates the cost if each trial computed all features; for
+this, one such trial is timed for each network. The images are in
 ``FOLDER/sports10/{train,valid,test}/CLASS/IMAGE``.
 """
 
@@ -45,7 +46,7 @@ GRIDS = {
         "optimizer": OPTIMIZERS,
     },
 }
-# The networks, the side in pixels at which they see the images, epochs.
+# Networks, their input size in pixels, epochs.
 SIZES = {
     "quick": (("tiny",), 32, 1),
     "default": (("tiny", "mobilenet_v2_035"), 160, 10),
@@ -62,13 +63,13 @@ def main():
     X, y = images_of(arguments.data / "sports10", "train")
     X_test, y_test = images_of(arguments.data / "sports10", ["valid", "test"])
     backbones, image_size, epochs = SIZES[arguments.size]
-    # None is in memory. A store of our own counts what it is asked for.
+    # None keeps the store in memory. Its `misses` count the images that were not stored yet.
     store = FeatureStore(arguments.cache)
 
-    # The search would do this by itself; here it is on its own, to be timed.
+    # The search would compute the features too. They are computed here to time them separately.
     extraction = seconds_of_extraction(arguments.backbones or backbones, image_size, store, X)
     if not extraction:
-        sys.exit("No network is left: name others of list_backbones(), such as 'tiny'.")
+        sys.exit("No network has weights here. Name others of list_backbones(), such as 'tiny'.")
     n_computed = store.info().misses
 
     classifier = TransferClassifier(epochs=epochs, cache=store, random_state=arguments.seed)
@@ -96,7 +97,7 @@ def main():
     ]
     test_accuracy = search.score(X_test, y_test)
     text = best_table(search) + "\n" + means_table(search, heads) + "\n"
-    text += table(("what", "images through a network", "CPU seconds"), costs)
+    text += table(("task", "images through a network", "CPU seconds"), costs)
     text += "\n" + note(list(extraction), search, test_accuracy, len(y), arguments)
     show(text, arguments.output)
     if arguments.figure:
@@ -104,7 +105,7 @@ def main():
 
 
 def seconds_of_extraction(backbones, image_size, store, X):
-    """How long each network takes, and at what size, for those whose weights can be had."""
+    """Return the CPU seconds of extraction by (network, size); skip networks without weights."""
     seconds = {}
     for name in backbones:
         if can_be_had(name, image_size, X):
@@ -116,7 +117,7 @@ def seconds_of_extraction(backbones, image_size, store, X):
 
 
 def seconds_of_one_trial(classifier, setting, fold, X, y):
-    """How long fitting and scoring takes with the convolutions in it."""
+    """Return the CPU seconds of one fit and score that computes all features."""
     first = {name: values[0] for name, values in setting.items()}
     trial = clone(classifier).set_params(**first, cache=None)
     train, test = fold
@@ -126,7 +127,7 @@ def seconds_of_one_trial(classifier, setting, fold, X, y):
 
 
 def best_table(search):
-    """The best setting of each network."""
+    """Return a table of the best setting of each network."""
     results = search.cv_results_
     rows = []
     for name in dict.fromkeys(results["param_backbone"]):
@@ -139,7 +140,7 @@ def best_table(search):
 
 
 def means_table(search, heads):
-    """The mean over all else of each optimizer, activation and width."""
+    """Return a table of mean accuracies of each optimizer, activation and width."""
     results = search.cv_results_
     rows = []
     for name in reversed(heads):
@@ -156,14 +157,14 @@ def note(networks, search, test_accuracy, n_images, arguments):
     sizes = ", ".join(f"{name}{weights_note(name)} at {size} pixels" for name, size in networks)
     return (
         f"sports10: {n_images:,} images, accuracy in {FOLDS}-fold cross-validation; {sizes}; seed "
-        f"{arguments.seed}. The best of all, {best['backbone']} with {best['hidden_units']}, "
-        f"{best['activation']} and {best['optimizer']}, is right on {test_accuracy:.3f} of the "
+        f"{arguments.seed}. The best setting, {best['backbone']} with {best['hidden_units']}, "
+        f"{best['activation']} and {best['optimizer']}, has accuracy {test_accuracy:.3f} on the "
         f"images of valid and test.{less}\n"
     )
 
 
 def draw(search, path):
-    """Accuracy of all settings, by network and optimizer."""
+    """Draw the accuracy of all settings, by network and optimizer."""
     plt = pyplot()
 
     results = search.cv_results_

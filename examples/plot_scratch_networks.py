@@ -1,12 +1,13 @@
-"""Ten kinds of 32 x 32 photographs: what each part of a network trained from nothing brings.
+"""Measure what each part of a network from scratch adds, on ten kinds of 32 x 32 photographs.
 
     python examples/plot_scratch_networks.py           # 1,000 images
     python examples/plot_scratch_networks.py --full    # all 12,500 images
     python examples/plot_scratch_networks.py --full --only deeper
 
-A perceptron on the pixels, then a network of two blocks of two convolutions, then that with
-varied images, whitening, a third block, and batch normalisation before or after the activations.
-The images are a part of CIFAR-10, in ``FOLDER/cifar10_subset/{train,test}/CLASS/IMAGE``.
+The first network is a perceptron on the pixels, the second has two blocks of two convolutions. The
+others add augmentation, whitening, a third block, and batch normalisation before or after the
+activations. The images are a part of CIFAR-10, in
+``FOLDER/cifar10_subset/{train,test}/CLASS/IMAGE``.
 """
 
 import sys
@@ -18,20 +19,20 @@ from transferclf import Augmentation, ConvNet, TransferClassifier
 
 HEADER = ("network", "weights", "training accuracy", "test accuracy", "seconds")
 
-# Images of each class to train on, epochs, images in a batch.
+# Training images per class, epochs, images per batch.
 SIZES = {"quick": (8, 1, 64), "default": (100, 10, 32), "full": (None, 30, 64)}
 
 
 def main():
     parser = options(__doc__)
-    parser.add_argument("--only", default="", help="only methods with this in their names")
+    parser.add_argument("--only", default="", help="only methods whose names contain this text")
     arguments = parser.parse_args()
     folder = arguments.data / "cifar10_subset"
     (X, y), (X_test, y_test) = (images_of(folder, split) for split in ("train", "test"))
     n_images, epochs, batch_size = SIZES[arguments.size]
     X, y = some_of_each_class(X, y, n_images, arguments.seed)
 
-    # Only to draw the course of training: nothing is chosen by it.
+    # These images only draw the training history. Nothing is chosen by them.
     watched = some_of_each_class(X_test, y_test, 50, arguments.seed)
 
     rows, curves = [], {}
@@ -56,7 +57,7 @@ def main():
 
 
 def methods(epochs, batch_size, seed):
-    """A classifier for each line of the table."""
+    """Return a classifier for each row of the table."""
     common = {
         "image_size": 32,
         "epochs": epochs,
@@ -94,14 +95,14 @@ def note(arguments, n_images, epochs):
     less = "" if arguments.size == "full" else " This is a reduced run; --full takes all images."
     return (
         f"{n_images:,} training images, {epochs} epochs each, seed {arguments.seed}. Training "
-        "accuracy is that of the last epoch as it went, with dropout and on varied images. A "
-        "report on 25 other classes went by such steps from 0.35 over 0.43 and 0.61 to 0.70."
+        "accuracy is measured during the last epoch, with dropout and on augmented images. A "
+        "report on 25 other classes rose in such steps from 0.35 to 0.43, 0.61 and 0.70."
         f"{less}\n"
     )
 
 
 def draw(curves, path):
-    """Accuracy on the test images after each epoch."""
+    """Draw the accuracy on test images after each epoch."""
     plt = pyplot()
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")

@@ -1,12 +1,13 @@
-"""Ten sports in folders train, valid and test: slow steps, a few layers more, and the default.
+"""Compare a slowly trained head, fine-tuning and the default on photographs of ten sports.
 
     python examples/plot_sports.py                             # about a minute
     python examples/plot_sports.py --full --cache features     # more epochs
 
-First the network as it is says which of ImageNet's thousand classes the photographs show, few of
-which are sports. Then a head on the frozen network is trained by steps so small that it does not
-arrive, as in a report on such photographs; head and last three layers together, by larger steps,
-make up for that. The default, a head at its optimum, has neither to be waited for nor to be tuned.
+First the original network predicts which of ImageNet's thousand classes the photographs show. Few
+of these classes are sports. Then four classifiers are compared. The first repeats a report on such
+photographs: its steps are so small that the head does not reach its optimum. The second makes up
+for this by training the head and the last three layers with larger steps. The default reaches the
+optimum of the head at once, and needs no tuning.
 The images are in ``FOLDER/sports10/{train,valid,test}/CLASS/IMAGE``.
 """
 
@@ -31,12 +32,12 @@ from transferclf.exceptions import WeightsError
 
 SPLITS = ("train", "valid", "test")
 
-# Side in pixels, epochs of the head by small steps, epochs of fine-tuning.
+# Input size in pixels, epochs of the head with small steps, epochs of fine-tuning.
 SIZES = {"quick": (32, 1, 1), "default": (160, 20, 10), "full": (224, 40, 20)}
 
 HEADER = ("method", "valid", "test", "report", "CPU seconds")
 
-# Accuracy in the report, which had other photographs of such sports.
+# Accuracy in the report, on other photographs of such sports.
 REPORTED = {"head, steps of 1e-5": 0.61, "and the last 3 layers, steps of 1e-4": 0.907}
 
 
@@ -59,7 +60,7 @@ def main():
     rows, curves = [], {}
     for name, classifier in methods(epochs, fine_tune_epochs, common).items():
         start = time.process_time()
-        # The validation images only show the course of training: nothing is chosen by them.
+        # The validation images only draw the training history. Nothing is chosen by them.
         classifier.fit(X, y, validation_data=valid)
         seconds = time.process_time() - start
         accuracies = classifier.score(*valid), classifier.score(*test)
@@ -75,7 +76,7 @@ def main():
 
 
 def methods(epochs, fine_tune_epochs, common):
-    """A classifier for each line of the table."""
+    """Return a classifier for each row of the table."""
     slow = {"optimizer": "adam", "learning_rate": 1e-5, "epochs": epochs, **common}
     last_three = {
         "trainable_layers": 3,
@@ -91,11 +92,11 @@ def methods(epochs, fine_tune_epochs, common):
 
 
 def imagenet_table(backbone, X, y):
-    """What the network as it is sees most often in the photographs of each sport."""
+    """Return a table of the ImageNet classes that the original network predicts for each sport."""
     try:
         best = [top[0].name.replace("_", " ") for top in predict_imagenet(backbone, X, top=1)]
     except WeightsError as error:
-        print(f"note: without the network as it is. {error}")
+        print(f"note: without ImageNet classes, because the weights cannot be loaded. {error}")
         return ""
     rows = []
     for sport in np.unique(y):
@@ -109,7 +110,7 @@ def note(n_images, common, arguments):
     backbone, (n_train, n_valid, n_test) = common["backbone"], n_images
     less = "" if arguments.size == "full" else " This is a reduced run; --full does more."
     return (
-        f"{n_train:,} images to train on, {n_valid} and {n_test} to measure on, so that one is "
+        f"{n_train:,} images to train on, {n_valid} and {n_test} to measure on, so one image is "
         f"{1 / n_test:.2f}; backbone {backbone}{weights_note(backbone)}, "
         f"{common['image_size']} pixels, seed {arguments.seed}. The report had other photographs "
         f"of such sports.{less}\n"
@@ -117,11 +118,11 @@ def note(n_images, common, arguments):
 
 
 def draw(curves, path):
-    """Accuracy on the validation images after each epoch or iteration."""
+    """Draw the accuracy on validation images after each epoch or iteration."""
     plt = pyplot()
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, values in reversed(curves.items()):  # the first, which are short, on top
+    for name, values in reversed(curves.items()):  # the first curves are short: draw them on top
         axes.plot(np.arange(1, len(values) + 1), values, ".-", label=name)
     axes.set(xlabel="epoch, or iteration of L-BFGS", ylabel="accuracy on valid", ylim=(0, 1.02))
     axes.legend(loc="lower right")

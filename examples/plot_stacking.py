@@ -1,11 +1,11 @@
-"""Features of two networks in scikit-learn's own classifiers: alone, side by side, and stacked.
+"""Give features of two networks to scikit-learn's classifiers: alone, side by side and stacked.
 
     python examples/plot_stacking.py                             # sports10, about a minute
     python examples/plot_stacking.py --full --cache features     # animals, three networks
 
-`CNNFeatureExtractor` is a transformer: what follows it in a pipeline is scikit-learn. Stacking
-fits each pipeline six times (five folds, and all images); every image still goes through each
-network once, because the extractors share a store. The images are in
+`CNNFeatureExtractor` is a transformer, so any scikit-learn classifier can follow it in a pipeline.
+Stacking fits each pipeline six times: on five folds, and on all images. Each image still goes
+through each network once, because the extractors share a store. The images are in
 ``FOLDER/sports10/{train,valid,test}/CLASS/IMAGE`` and ``FOLDER/caltech_animals35/CLASS/IMAGE``.
 """
 
@@ -34,7 +34,7 @@ from sklearn.svm import SVC
 
 from transferclf import CNNFeatureExtractor, FeatureStore
 
-# Folder, networks, and the side in pixels at which they see the images.
+# Folder, networks, and their input size in pixels.
 SIZES = {
     "quick": ("sports10", ("tiny",), 32),
     "default": ("sports10", ("tiny", "mobilenet_v2_035"), 160),
@@ -52,7 +52,7 @@ def main():
     arguments = parser.parse_args()
     name_of_set, backbones, image_size = SIZES[arguments.size]
     X_train, X_test, y_train, y_test = split_images(arguments.data / name_of_set, arguments.seed)
-    # None is in memory. A store of our own counts what it is asked for.
+    # None keeps the store in memory. Its `misses` count the images that were not stored yet.
     store = FeatureStore(arguments.cache)
     extractors = extractors_to_be_had(arguments.backbones or backbones, image_size, store, X_train)
 
@@ -75,7 +75,7 @@ def main():
 
 
 def methods(extractors):
-    """A classifier for each line of the table."""
+    """Return a classifier for each row of the table."""
     found = {}
     for network, extractor in extractors.items():
         found[f"{network}, logistic regression"] = classifier_on(extractor, logistic_regression())
@@ -101,7 +101,7 @@ def logistic_regression():
 
 
 def split_images(folder, seed):
-    """The folders as they are, or 15 % of each class to test on."""
+    """Return the splits of the folder; without splits, test on 15 % of each class."""
     if folder.name == "sports10":
         (X, y), (X_test, y_test) = (images_of(folder, part) for part in ("train", TEST))
         return X, X_test, y, y_test
@@ -110,14 +110,14 @@ def split_images(folder, seed):
 
 
 def extractors_to_be_had(backbones, image_size, store, X):
-    """An extractor for each network whose weights can be had."""
+    """Return an extractor for each network whose weights are available."""
     extractors = {}
     for name in backbones:
         if can_be_had(name, image_size, X):
             size = size_for(name, image_size)
             extractors[name] = CNNFeatureExtractor(name, image_size=size, cache=store)
     if len(extractors) < 2:
-        print("note: the block before the last of 'tiny' takes the place of a second network")
+        print("note: an inner block of 'tiny' replaces the second network")
         extractors["tiny, block 2"] = CNNFeatureExtractor(
             "tiny", image_size=size_for("tiny", image_size), layer="block2_unit2_add", cache=store
         )
@@ -132,13 +132,13 @@ def note(name, extractors, y_train, y_test, arguments):
     )
     return (
         f"{name}: {len(y_train):,} images to train on, {len(y_test)} to test on; {networks}; "
-        f"seed {arguments.seed}. Images computed are those that went through a network for this "
-        f"line; all others were stored.{less}\n"
+        f"seed {arguments.seed}. Images computed went through a network for this row; features of "
+        f"all others were stored.{less}\n"
     )
 
 
 def draw(rows, path):
-    """Bars of all accuracies."""
+    """Draw bars of all accuracies."""
     plt = pyplot()
 
     names = [row[0] for row in rows][::-1]

@@ -3,8 +3,8 @@
     python examples/quickstart.py                 # 1,797 digits, nothing is downloaded
     python examples/quickstart.py FOLDER          # FOLDER/CLASS/IMAGE, or FOLDER/train/CLASS/IMAGE
 
-A folder with splits is fitted on ``train`` and scored on its other splits together; any other is
-split 75/25, stratified. The confusion matrix is written as a picture.
+If the folder has splits, the classifier is fitted on ``train`` and scored on all other splits
+together. Else the images are split 75/25, stratified. The confusion matrix is written as a picture.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main():
     )
     tuned = clone(frozen).set_params(trainable_layers=TRAINED_LAYERS, fine_tune_learning_rate=1e-4)
     tuned.fit(X_train, y_train)
-    frozen.fit(X_train, y_train)  # its features were computed on the way to the other's
+    frozen.fit(X_train, y_train)  # uses the features that the first fit has stored
     predicted = frozen.predict(X_test)
     tuned_accuracy = tuned.score(X_test, y_test)
     seconds = time.perf_counter() - start
@@ -45,7 +45,7 @@ def main():
     print(f"images         {len(y_train)} to train on, {len(y_test)} to test on")
     print(f"classes        {len(frozen.classes_)}")
     print(f"seconds        {seconds:.1f}")
-    print(f"test accuracy  {np.mean(predicted == y_test):.4f} with all of the backbone frozen")
+    print(f"test accuracy  {np.mean(predicted == y_test):.4f} with all backbone layers frozen")
     print(f"               {tuned_accuracy:.4f} with its last {TRAINED_LAYERS} layers fine-tuned\n")
     print(classification_report(y_test, predicted, zero_division=0))
     print(f"confusion matrix written to {draw_confusions(y_test, predicted, arguments.output)}")
@@ -61,7 +61,7 @@ def parsed_arguments():
 
 
 def images(folder):
-    """Training and test images and labels, and what the classifier must know about them."""
+    """Return training and test images, their labels, and options for the classifier."""
     if folder is None:
         digits = load_digits()
         return *split(digits.images, digits.target.astype(str)), {"pixel_range": (0, 16)}
@@ -88,8 +88,8 @@ def split(X, y):
     if counts.min() < 2 or len(y) < 4 * len(classes):
         sys.exit(
             f"{len(y)} images of {len(classes)} classes cannot be split 75/25 with every class on "
-            "both sides: this takes two images of each class, and four times as many images as "
-            "classes."
+            "both sides. Expected at least two images of each class, and four times as many images "
+            "as classes."
         )
     return train_test_split(X, y, test_size=0.25, stratify=y, random_state=0)
 
@@ -98,7 +98,7 @@ def tell_small_classes(*labels):
     for name, count in zip(*np.unique(np.concatenate(labels), return_counts=True), strict=True):
         if count < FEW_IMAGES:
             print(
-                f"note: class {name} has only {count} images: its own scores say little, and "
+                f"note: class {name} has only {count} images. Its scores are uncertain, and "
                 f"cross-validation can use at most {count} folds."
             )
 

@@ -1,9 +1,9 @@
-"""What audit finds on real photographs: changed copies, and labels swapped at random.
+"""Measure how well `audit` finds changed copies and swapped labels among real photographs.
 
     python tools/audit/measure.py DATA
 
-DATA is a folder with sports10/train, caltech_animals35 and blood_smear, each of class folders.
-Prints the tables of docs/auditing.md.
+DATA is a folder with sports10/train, caltech_animals35 and blood_smear, each with class folders.
+Prints the figures of the tables in docs/auditing.md.
 """
 
 import io
@@ -46,7 +46,7 @@ CHANGES = {
 
 
 def cosines(photos, generator):
-    """Of each change, the cosine that 95 % of 60 photographs reach, and that half of them do."""
+    """Yield, for each change, the cosines that 95 % and 50 % of 60 photographs reach."""
     extractor = CNNFeatureExtractor()
     features = extractor.fit_transform(photos.data)
     chosen = generator.choice(len(features), 60, replace=False)
@@ -63,7 +63,11 @@ def cosines(photos, generator):
 
 
 def found_swaps(photos, generator):
-    """The share of swapped labels among the tenth of the images with the lowest quality."""
+    """Return how many swapped labels have the lowest quality or are suspects.
+
+    The three values are the share of swapped labels in the tenth of the images with the lowest
+    quality, the share of suspects that were swapped, and the number of suspects.
+    """
     names, labels = np.unique(photos.target, return_inverse=True)
     n, n_classes = len(labels), len(names)
     wrong = generator.choice(n, n // 20, replace=False)

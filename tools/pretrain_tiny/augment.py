@@ -1,4 +1,4 @@
-"""Random views of a batch: crop, flip, size, light, colour and sharpness."""
+"""Draw random views of a batch: crop, flip, size, light, colour and sharpness."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def random_views(
 ) -> torch.Tensor:
     """Turn uint8 images (n, h, w, 3) into network inputs (n, 3, size, size) in [-1, 1].
 
-    ``boxes`` (top, left, bottom, right) and ``colours`` (3 x 3) say what the teachers saw of each
-    image. The view stays near it: a target that describes something else would teach nonsense.
+    ``boxes`` (top, left, bottom, right) and ``colours`` (3 x 3) are the teachers' view of each
+    image. The random view stays close to it, because the teachers' features describe that view.
     """
     x = torch.einsum("nhwc,ndc->ndhw", pixels.float().div_(255.0), colours).clamp_(0, 1)
     x = _crop(x.contiguous(), _jitter(boxes), size)
@@ -52,7 +52,10 @@ def _crop(x: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _recolour(x: torch.Tensor) -> torch.Tensor:
-    """Mild brightness, contrast and saturation; hue, which species need, is the teachers'."""
+    """Change brightness, contrast and saturation mildly.
+
+    The hue stays that of the teachers' view, because it distinguishes species.
+    """
     shape = (len(x), 1, 1, 1)
     saturation = _uniform(len(x), 0.7, 1.3)
     saturation[torch.rand(len(x)) < 0.06] = 0  # grey photographs, drawings, digits
@@ -64,7 +67,10 @@ def _recolour(x: torch.Tensor) -> torch.Tensor:
 
 
 def _blur_some(x: torch.Tensor, share: float) -> torch.Tensor:
-    """Halve and restore the first images' resolution: users upsample small images too."""
+    """Halve and restore the resolution of the first images.
+
+    Users upsample small images, so the network must recognise blurred ones.
+    """
     n_blurred = int(len(x) * share)
     small = functional.avg_pool2d(x[:n_blurred], 2)
     x[:n_blurred] = functional.interpolate(small, x.shape[2:], mode="bilinear", align_corners=False)

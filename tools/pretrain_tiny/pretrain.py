@@ -1,7 +1,7 @@
 """Train the bundled backbone ``tiny``; see the README beside this file.
 
-The network learns the labels of the images and, at the same time, the pooled features that two
-teachers (see ``teacher.py``) have for them. It resumes from its checkpoint when started again.
+The network learns two things at the same time: the labels of the images, and the pooled features of
+two teachers (see ``teacher.py``). Started again, the program resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import torch
 from student import Student, keras_weights
 from torch.nn import functional
 
-# Image sizes drawn from batch by batch, from this share of the training on. Starting small
-# saves time; ending with large ones fits the 96 pixels the backbone is mostly used with.
+# Shares of the training, and the image sizes drawn for each batch from there on. Small sizes at the
+# start save time. Large sizes at the end fit the usual input of 96 pixels.
 SIZES = ((0.0, (64,)), (0.35, (64, 80)), (0.7, (64, 80, 96)))
 BATCH = 128
 PEAK_RATE, WARM_UP, MOMENTUM, WEIGHT_DECAY = 0.1, 0.03, 0.9, 1e-4
 LABEL_SMOOTHING, TEACHER_WEIGHT = 0.1, 4.0
 VIEW_SHARES = (0.35, 0.35, 0.3)
-NO_LABEL = -100  # of images that cross-entropy leaves out
+NO_LABEL = -100  # label of images without cross-entropy
 
 
 class Training:
-    """Everything that changes while training, and the loops that change it."""
+    """The state of the training, and its loops."""
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
@@ -51,7 +51,7 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Time spent so far, that of resumed runs included."""
+        """Training time so far, with the time before a resumption."""
         return time.monotonic() - self.began
 
     def _load_data(self, folder: Path, cache: Path) -> None:
@@ -67,7 +67,7 @@ class Training:
             np.stack([np.load(data.features_path(cache, alpha, n)) for n in range(len(views))])
             for alpha in data.TEACHERS
         ]
-        # Standardised by the view that is all of the image.
+        # All views are standardised by the features of the whole images.
         means = [features[0].mean(0, dtype="float32") for features in self.targets]
         scales = [features[0].std(0, dtype="float32") + 1e-3 for features in self.targets]
         self.target_mean = torch.from_numpy(np.concatenate(means))
@@ -103,7 +103,7 @@ class Training:
         np.savez(self.args.output, allow_pickle=False, **keras_weights(self.student))
 
     def run(self) -> None:
-        """Train until the epochs are done, or the time is up, whichever comes first."""
+        """Train until the limit of epochs or of time, whichever comes first."""
         while self._progress(0) < 1:
             row = self._train_epoch()
             self.epoch += 1
@@ -113,7 +113,10 @@ class Training:
         print("validation accuracy at 96 pixels", self.accuracy(96))
 
     def _progress(self, step: int) -> float:
-        """Share of the training done, by epochs or by time: the rate falls to zero with it."""
+        """Return the completed share of the training, by epochs or by time.
+
+        The learning rate falls to zero with it.
+        """
         epochs = self.epoch + step * BATCH / len(self.images)
         return max(epochs / self.args.epochs, self.seconds / (60 * self.args.minutes))
 
@@ -136,7 +139,7 @@ class Training:
         }
 
     def _batches(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Yield the batches of one epoch; a thread prepares the next one meanwhile."""
+        """Yield the batches of one epoch, while a thread prepares the next batch."""
         parts = order[: len(order) // BATCH * BATCH].split(BATCH)
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             pending = pool.submit(self._prepare, parts[0], 0)
@@ -161,7 +164,7 @@ class Training:
     def _step(
         self, x: torch.Tensor, labels: torch.Tensor, target: torch.Tensor, rate: float
     ) -> torch.Tensor:
-        """One update; returns the loss on labels, the loss on the teacher and the accuracy."""
+        """Update once; return the losses of labels and of teachers' features, and the accuracy."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):
@@ -178,7 +181,7 @@ class Training:
 
     @torch.no_grad()
     def accuracy(self, size: int) -> float:
-        """Accuracy on the held-out images at one size."""
+        """Return the accuracy on the held-out images at one size."""
         self.student.eval()
         hits = 0
         for pixels, labels in zip(
@@ -201,7 +204,7 @@ class Training:
 
 
 def learning_rate(progress: float) -> float:
-    """A short linear warm-up, then half a cosine down to zero."""
+    """Return the learning rate: a short linear warm-up, then half a cosine to zero."""
     if progress < WARM_UP:
         return PEAK_RATE * (progress + 1e-3) / WARM_UP
     return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
@@ -219,12 +222,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=os.environ.get("TRANSFERCLF_DATA", "."))
-    parser.add_argument("--cache", type=Path, required=True, help="what teacher.py wrote")
+    parser.add_argument("--cache", type=Path, required=True, help="folder that teacher.py wrote")
     parser.add_argument("--output", type=Path, default=Path("tiny_weights.npz"))
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoint.pt"))
     parser.add_argument("--log", type=Path, default=Path("log.csv"))
     parser.add_argument("--epochs", type=int, default=38)
-    parser.add_argument("--minutes", type=float, default=600, help="training time at most")
+    parser.add_argument("--minutes", type=float, default=600, help="limit of the training time")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     Training(args).run()

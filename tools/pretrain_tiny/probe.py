@@ -1,7 +1,8 @@
 """Measure by linear probes how well the features of ``tiny`` transfer to other images.
 
-Pooled features of the whole image (short side resized, centre crop), standardised, then logistic
-regression. The best C is chosen on the test set: an upper bound, fit for comparing backbones.
+Features of the whole image (short side resized, centre crop) are pooled, standardised and given to
+logistic regression. The best C is chosen on the test set, so the accuracies are upper bounds and
+only compare backbones.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "src" / "transferclf" / "networks"))
-import tiny  # by its file: the probe needs no other part of the package
+sys.path.insert(0, str(Path(__file__).parents[2] / "src" / "transferclf" / "backbones"))
+import tiny  # by its file, because only this network is needed
 
 COSTS = tuple(10.0**power for power in range(-4, 2))
 
@@ -37,7 +38,7 @@ def read_image(path: Path, size: int) -> np.ndarray:
 
 
 def read_folder(folder: Path, size: int, per_class: int | None = None):
-    """Read ``folder/CLASS/*``; of each class all images, or ``per_class`` drawn ones."""
+    """Read ``folder/CLASS/*``: all images of each class, or ``per_class`` random ones."""
     rng, images, labels = np.random.RandomState(0), [], []
     for class_folder in sorted(p for p in folder.iterdir() if p.is_dir()):
         paths = sorted(class_folder.iterdir())
@@ -57,7 +58,7 @@ def read_digits(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split(images, labels, share: float):
-    """Split into stratified train and test parts, in the order train, test."""
+    """Split with stratification; return training images, labels, test images, labels."""
     x_train, x_test, y_train, y_test = train_test_split(
         images, labels, test_size=share, stratify=labels, random_state=0
     )
@@ -81,14 +82,14 @@ def tasks(root: Path, size: int) -> Iterator[tuple[str, tuple]]:
 
 
 def pooled_features(model, images: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Average-pooled activations of uint8 images."""
+    """Return average-pooled activations of uint8 images."""
     parts = np.split(images, range(batch, len(images), batch))
     outputs = [model(part.astype("float32") / 127.5 - 1, training=False) for part in parts]
     return np.concatenate([np.asarray(output).mean((1, 2)) for output in outputs])
 
 
 def probe(x_train, y_train, x_test, y_test) -> tuple[float, float, float]:
-    """Return the best test accuracy over C, the macro F1 that goes with it, and that C."""
+    """Return the best test accuracy over C, and the macro F1 and the C of that fit."""
     scores = []
     for cost in COSTS:
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=cost, max_iter=300))
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("TRANSFERCLF_DATA", "."))
     parser.add_argument("--size", type=int, default=96)
     args = parser.parse_args()
-    warnings.simplefilter("ignore", ConvergenceWarning)  # the protocol stops at 300
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the protocol stops at 300 iterations
     model = tiny.build_tiny()
     tiny.load_tiny_weights(model)
     for name, (x_train, y_train, x_test, y_test) in tasks(args.data, args.size):

@@ -1,7 +1,7 @@
-"""The network of ``transferclf.backbones.tiny`` once more, in PyTorch, for training.
+"""The network of ``transferclf.backbones.tiny`` in PyTorch, for training.
 
-PyTorch with compiled bfloat16 trained it almost twice as fast on a CPU as TensorFlow did. The
-modules carry the names of the Keras layers, so that ``keras_weights`` is a plain renaming.
+On a CPU, PyTorch with compiled bfloat16 trains it almost twice as fast as TensorFlow. The modules
+have the names of the Keras layers, so ``keras_weights`` only renames.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Unit(nn.Module):
 
 
 class Student(nn.Module):
-    """The backbone, pooled, with a head for the classes and one for the teachers' features."""
+    """The pooled backbone with two heads: for the classes, and for the teachers' features."""
 
     def __init__(self, n_classes: int, n_teacher: int):
         super().__init__()
@@ -76,12 +76,13 @@ class Student(nn.Module):
         self.teacher = nn.Linear(width_out, n_teacher)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the class scores and the guess at the teachers' features."""
+        """Return the class scores and the predicted features of the teachers."""
         x = functional.relu(self.stem(x))
         means = {}
         for name, unit in self.units.items():
             x = unit(x)
-            means[name.split("_")[0]] = x.mean((2, 3))  # a block's last unit has the last word
+            # The last unit of a block replaces the earlier ones.
+            means[name.split("_")[0]] = x.mean((2, 3))
         top = functional.relu(self.top(x)).mean((2, 3))
         pooled = torch.cat([*list(means.values())[:-1], top], dim=1)
         return self.classes(pooled), self.teacher(pooled)

@@ -1,6 +1,6 @@
 """Compute the teachers' features of the training images once, before ``pretrain.py``.
 
-It is a program of its own because it needs TensorFlow, and the training needs PyTorch.
+This is a separate program because it needs TensorFlow, and the training needs PyTorch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.keras_home is not None:
-        os.environ["KERAS_HOME"] = str(args.keras_home)  # read when Keras is imported
+        os.environ["KERAS_HOME"] = str(args.keras_home)  # Keras reads it at import
     args.cache.mkdir(parents=True, exist_ok=True)
     images, _ = data.load_images(args.data / "tiny_imagenet_64", data.TRAIN_SHARDS)
     for alpha, (number, view) in product(
