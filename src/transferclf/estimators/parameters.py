@@ -54,7 +54,7 @@ TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 
 _NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")
 _WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "fine_tune_epochs", "patience")
-_FLAGS = ("early_stopping", "warm_start", "oversample")
+_FLAGS = ("early_stopping", "warm_start")
 _SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
 
 
@@ -96,7 +96,7 @@ class BackboneParameters:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(BackboneParameters):
-    """The parameters of TransferClassifier as passed by the user; properties interpret them."""
+    """The parameters of all estimators that train a head; properties interpret them."""
 
     preprocessings = (*BackboneParameters.preprocessings, *PIXEL_SCALINGS)
 
@@ -125,8 +125,6 @@ class Parameters(BackboneParameters):
     layer_decay: float | None
     augmentation: str | Augmentation | None
     test_time_augmentation: str | None
-    oversample: bool
-    class_weight: str | Mapping | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,6 +198,18 @@ class Parameters(BackboneParameters):
         """Whether the head is one dense layer, which L-BFGS can fit."""
         has_layers = self.units or self.head is not None
         return not has_layers and self.l1 == 0 and not np.any(self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierParameters(Parameters):
+    """The parameters of TransferClassifier as passed by the user."""
+
+    oversample: bool
+    class_weight: str | Mapping | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("oversample", self.oversample)
 
 
 def check_test_time(test_time_augmentation: object, augmentation: Augmentation | None) -> None:
