@@ -164,7 +164,7 @@ class TransferEstimator(BackboneEstimator):
         asked, prefix = Asked(parameters), self.prefix_
         plan = plan_for(asked, prefix, objective, self._seed, has_validation=has_validation)
         used = asked.names | self._used_of_backbone()
-        used |= {"class_weight", "oversample", "trainable_layers", "warm_start"}
+        used |= {"class_weight", "loss", "oversample", "trainable_layers", "warm_start"}
         if len(self._looks()) > 1:
             used.add("test_time_augmentation")
         warn_without_effect(self, used)
