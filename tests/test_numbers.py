@@ -14,6 +14,7 @@ from scipy.optimize import check_grad
 from scipy.sparse import csr_matrix
 
 from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.heads.linear import fit_linear
 from transferclf.objectives import Classes, Numbers, objective_for, restored_objective
 from transferclf.objectives.numbers import LOSSES
 
@@ -153,6 +154,20 @@ def test_losses_are_those_of_keras(loss):
         metric.update_state(targets, scores, np.arange(20.0))
         expected = np.average(in_y, weights=np.arange(20))
         np.testing.assert_allclose(float(metric.result()), expected, rtol=1e-5)
+
+
+def test_outliers_pull_less_at_the_huber_loss():
+    x = np.linspace(0, 1, 50)
+    y = 3 * x
+    y[[45, 49]] -= 20
+    slopes = {}
+    for loss in LOSSES:
+        objective, targets = Numbers.encode(y, 50, loss=loss)
+        head = fit_linear(x[:, None], targets, objective, l2=0.0, sample_weight=np.ones(50))
+        at_ends = objective.link(head.scores(np.array([[0.0], [1.0]])))[:, 0]
+        slopes[loss] = at_ends[1] - at_ends[0]
+    np.testing.assert_allclose(slopes["squared_error"], np.polyfit(x, y, 1)[0], rtol=1e-3)
+    assert abs(slopes["huber"] - 3) < 0.5 * abs(slopes["squared_error"] - 3)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

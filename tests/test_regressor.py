@@ -14,7 +14,7 @@ from sklearn.ensemble import StackingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_validate
 from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -110,20 +110,10 @@ def test_a_weight_of_two_is_the_image_twice(options):
     np.testing.assert_allclose(weighted.predict(IMAGES), repeated.predict(IMAGES), rtol=1e-3)
 
 
-def test_outliers_pull_less_at_the_huber_loss():
-    wrong = Y.copy()
-    wrong[[3, 4]] += 2000
-    errors = {
-        loss: np.abs(tiny(loss=loss, l2=1.0).fit(IMAGES, wrong).predict(IMAGES) - Y)
-        for loss in ("squared_error", "huber")
-    }
-    assert np.median(errors["huber"]) < 0.5 * np.median(errors["squared_error"])
-
-
 def test_a_constant_target_is_predicted():
     with pytest.warns(TransferclfWarning, match="y is constant") as warned:
         fitted = tiny(**BY_KERAS).fit(IMAGES, np.full(N, 4.5))
-    assert len(warned) == 1
+    assert [warning.category for warning in warned].count(TransferclfWarning) == 1
     np.testing.assert_array_equal(fitted.predict(IMAGES), np.full(N, 4.5))
     np.testing.assert_array_equal(fitted.history_["mae"], 0)
 
@@ -187,14 +177,13 @@ def test_predictions_over_several_looks_are_their_mean():
 def test_fine_tuning_gives_the_losses_of_keras(loss):
     options = {
         "loss": loss,
-        "backbone": "mobilenet_v2_035",
-        "weights": None,
-        "trainable_layers": 3,
+        "l2": 1.0,
+        "trainable_layers": 8,  # the last six have no weights
         "fine_tune_epochs": 2,
         "batch_size": 8,
     }
     fitted = tiny(**options).fit(IMAGES, TABLE)
-    start = tiny(loss=loss, backbone="mobilenet_v2_035", weights=None).fit(IMAGES, TABLE)
+    start = tiny(loss=loss, l2=1.0).fit(IMAGES, TABLE)
     scale, mean = TABLE.to_numpy().std(axis=0), TABLE.to_numpy().mean(axis=0)
     # The whole network, with standardised outputs.
     model, trained = start.model_, set(fitted.head_.tuned())
@@ -339,7 +328,10 @@ def test_meta_regressors(kind, tmp_path):
     X = in_kind(IMAGES, kind, tmp_path)
     two = [("weak", tiny(l2=0.1)), ("strong", tiny(l2=10.0))]
     stacked = StackingRegressor(two, final_estimator=Ridge(), cv=KFold(2)).fit(X, Y)
-    assert stacked.score(X, Y) > 0.8
+    columns = [cross_val_predict(each, X, Y, cv=KFold(2)) for _, each in two]
+    final = Ridge().fit(np.column_stack(columns), Y)
+    both = np.column_stack([clone(each).fit(X, Y).predict(X) for _, each in two])
+    np.testing.assert_allclose(stacked.predict(X), final.predict(both))
     logs = TransformedTargetRegressor(tiny(l2=0.1), func=np.log, inverse_func=np.exp).fit(X, Y)
     expected = np.exp(tiny(l2=0.1).fit(X, np.log(Y)).predict(X))
     np.testing.assert_allclose(logs.predict(X), expected)
@@ -347,22 +339,18 @@ def test_meta_regressors(kind, tmp_path):
     np.testing.assert_array_equal(piped.predict(X), tiny(l2=0.1).fit(X, Y).predict(X))
 
 
-@pytest.mark.parametrize("kind", ["rows", "paths"])
+@pytest.mark.parametrize("kind", ["arrays", "paths"])
 def test_regressors_of_several_outputs(kind, tmp_path):
-    options = {"l2": 0.1}
-    if kind == "paths":
-        X = np.array(in_kind(IMAGES, "paths", tmp_path))[:, None]
-        wrapped = make_pipeline(FunctionTransformer(np.ravel), tiny(**options))
-    else:
-        X, wrapped = IMAGES.reshape(N, -1), tiny(**options, image_shape=(32, 32, 3))
-    expected = clone(wrapped).fit(X, TABLE).predict(X)
-    found = MultiOutputRegressor(wrapped).fit(X, TABLE).predict(X)
+    X, one = in_kind(IMAGES, kind, tmp_path), tiny(l2=0.1)
+    expected = clone(one).fit(X, TABLE).predict(X)
+    found = MultiOutputRegressor(one).fit(X, TABLE).predict(X)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    if kind == "rows":
-        return
-    chain = RegressorChain(make_pipeline(FunctionTransformer(first_column), tiny(**options)))
-    np.testing.assert_allclose(chain.fit(X, TABLE).predict(X)[:, 0], expected[:, 0], rtol=1e-5)
+    # A chain takes numbers alone, to which it adds targets: here the numbers of the images.
+    chain = RegressorChain(make_pipeline(FunctionTransformer(chosen, kw_args={"X": X}), one))
+    numbers = np.arange(N)[:, None]
+    chained = chain.fit(numbers, TABLE).predict(numbers)
+    np.testing.assert_allclose(chained, expected, rtol=1e-5, atol=1e-6)
 
 
-def first_column(X):
-    return np.asarray(X)[:, 0]
+def chosen(numbers, X):
+    return [X[int(number)] for number in numbers[:, 0]]
