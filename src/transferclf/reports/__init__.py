@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         TrainingHistoryDisplay as TrainingHistoryDisplay,
     )
     from transferclf.reports.displays.inputs import NetworkInputDisplay as NetworkInputDisplay
-    from transferclf.reports.evaluation import Evaluation as Evaluation
     from transferclf.reports.evaluation import evaluate as evaluate
+    from transferclf.reports.evaluations.classes import Evaluation as Evaluation
     from transferclf.reports.experiments.comparing import compare as compare
     from transferclf.reports.experiments.running import load_experiments as load_experiments
     from transferclf.reports.experiments.running import run_experiments as run_experiments
@@ -32,7 +32,7 @@ _HOME = {
     "Audit": "transferclf.reports.auditing.audits",
     "ClassBalanceDisplay": "transferclf.reports.displays.balance",
     "EmbeddingDisplay": "transferclf.reports.displays.embedding",
-    "Evaluation": "transferclf.reports.evaluation",
+    "Evaluation": "transferclf.reports.evaluations.classes",
     "GradCAMDisplay": "transferclf.reports.displays.gradcam",
     "ImageGridDisplay": "transferclf.reports.displays.grid",
     "NetworkInputDisplay": "transferclf.reports.displays.inputs",

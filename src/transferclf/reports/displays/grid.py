@@ -12,7 +12,7 @@ from transferclf._checks import check_choice, check_number, check_random_state, 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
 from transferclf.reports.displays import figures
-from transferclf.reports.evaluation import Evaluation
+from transferclf.reports.evaluations.classes import Evaluation
 from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
 
 if TYPE_CHECKING:

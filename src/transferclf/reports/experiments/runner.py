@@ -20,7 +20,7 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.persistence import save_model
 from transferclf.persistence.models import versions
 from transferclf.persistence.parameters import parameter_facts
-from transferclf.reports.evaluation import Evaluation
+from transferclf.reports.evaluations.classes import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
 from transferclf.reports.experiments.runs import RunFolder
 from transferclf.reports.experiments.values import described, digest_of

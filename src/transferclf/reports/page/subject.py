@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.images import ImageSource
 from transferclf.reports.displays.figures import picture as pixels_of
-from transferclf.reports.evaluation import Evaluation
+from transferclf.reports.evaluations.classes import Evaluation
 from transferclf.reports.page.rendering import Embedded, picture
 
 # The values that a section gives to its template. A "note" replaces the whole section.
