@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from transferclf.reports.displays.inputs import NetworkInputDisplay as NetworkInputDisplay
     from transferclf.reports.evaluation import evaluate as evaluate
     from transferclf.reports.evaluations.classes import Evaluation as Evaluation
+    from transferclf.reports.evaluations.multilabel import (
+        MultilabelEvaluation as MultilabelEvaluation,
+    )
+    from transferclf.reports.evaluations.numbers import (
+        RegressionEvaluation as RegressionEvaluation,
+    )
     from transferclf.reports.experiments.comparing import compare as compare
     from transferclf.reports.experiments.running import load_experiments as load_experiments
     from transferclf.reports.experiments.running import run_experiments as run_experiments
@@ -35,7 +41,9 @@ _HOME = {
     "Evaluation": "transferclf.reports.evaluations.classes",
     "GradCAMDisplay": "transferclf.reports.displays.gradcam",
     "ImageGridDisplay": "transferclf.reports.displays.grid",
+    "MultilabelEvaluation": "transferclf.reports.evaluations.multilabel",
     "NetworkInputDisplay": "transferclf.reports.displays.inputs",
+    "RegressionEvaluation": "transferclf.reports.evaluations.numbers",
     "TrainingHistoryDisplay": "transferclf.reports.displays.history",
     "audit": "transferclf.reports.auditing.audits",
     "compare": "transferclf.reports.experiments.comparing",
@@ -52,7 +60,9 @@ __all__ = [
     "Evaluation",
     "GradCAMDisplay",
     "ImageGridDisplay",
+    "MultilabelEvaluation",
     "NetworkInputDisplay",
+    "RegressionEvaluation",
     "TrainingHistoryDisplay",
     "audit",
     "compare",

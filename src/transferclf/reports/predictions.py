@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.transfer import TransferEstimator
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.objectives import Classes, Objective
 from transferclf.objectives.labels import known_targets
@@ -166,9 +167,9 @@ def transfer_classifier(estimator: BaseEstimator) -> tuple[list[Pipeline], Trans
     return steps, last
 
 
-def objective_of(classifier: TransferClassifier) -> Objective:
-    """Return what a fitted classifier knows of its target."""
-    return classifier.head_.suffix.objective
+def objective_of(estimator: TransferEstimator) -> Objective:
+    """Return what a fitted estimator knows of its target."""
+    return estimator.head_.suffix.objective
 
 
 def through(steps: Sequence[Pipeline], X: Any) -> Any:
