@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transferclf.reports.experiments.running import load_experiments as load_experiments
     from transferclf.reports.experiments.running import run_experiments as run_experiments
     from transferclf.reports.page.writing import report as report
+    from transferclf.reports.prediction_tables import prediction_table as prediction_table
 
 # No module has the name of an object in it: importing the module would replace the object.
 _HOME = {
@@ -49,6 +50,7 @@ _HOME = {
     "compare": "transferclf.reports.experiments.comparing",
     "evaluate": "transferclf.reports.evaluation",
     "load_experiments": "transferclf.reports.experiments.running",
+    "prediction_table": "transferclf.reports.prediction_tables",
     "report": "transferclf.reports.page.writing",
     "run_experiments": "transferclf.reports.experiments.running",
 }
@@ -68,6 +70,7 @@ __all__ = [
     "compare",
     "evaluate",
     "load_experiments",
+    "prediction_table",
     "report",
     "run_experiments",
 ]
