@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         TrainingHistoryDisplay as TrainingHistoryDisplay,
     )
     from transferclf.reports.displays.inputs import NetworkInputDisplay as NetworkInputDisplay
+    from transferclf.reports.displays.regression import (
+        RegressionErrorDisplay as RegressionErrorDisplay,
+    )
     from transferclf.reports.evaluation import evaluate as evaluate
     from transferclf.reports.evaluations.classes import Evaluation as Evaluation
     from transferclf.reports.evaluations.multilabel import (
@@ -44,6 +47,7 @@ _HOME = {
     "ImageGridDisplay": "transferclf.reports.displays.grid",
     "MultilabelEvaluation": "transferclf.reports.evaluations.multilabel",
     "NetworkInputDisplay": "transferclf.reports.displays.inputs",
+    "RegressionErrorDisplay": "transferclf.reports.displays.regression",
     "RegressionEvaluation": "transferclf.reports.evaluations.numbers",
     "TrainingHistoryDisplay": "transferclf.reports.displays.history",
     "audit": "transferclf.reports.auditing.audits",
@@ -64,6 +68,7 @@ __all__ = [
     "ImageGridDisplay",
     "MultilabelEvaluation",
     "NetworkInputDisplay",
+    "RegressionErrorDisplay",
     "RegressionEvaluation",
     "TrainingHistoryDisplay",
     "audit",

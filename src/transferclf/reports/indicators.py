@@ -131,6 +131,15 @@ def label_names(*several: Any) -> np.ndarray:
         raise ValueError("Labels must be of one type, and none may be missing.") from None
 
 
+def place_of(label: object, names: np.ndarray) -> int:
+    """Return the column of a label; raise InvalidParameterError if there is no such label."""
+    known = names.tolist()
+    if not isinstance(label, Hashable) or label not in known:
+        hint = did_you_mean([label], known) if isinstance(label, Hashable) else ""
+        raise InvalidParameterError(f"label must be one of {_few(known)}. Got {label!r}.{hint}")
+    return known.index(label)
+
+
 def _table_of(y: object, names: np.ndarray) -> np.ndarray:
     """Return y as a table, shape (n, number of columns)."""
     if hasattr(y, "columns"):

@@ -11,12 +11,14 @@ from sklearn import metrics
 from transferclf.exceptions import InvalidParameterError
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.reports.evaluations.base import Measures
+from transferclf.reports.evaluations.classes import Evaluation
 from transferclf.reports.indicators import (
     THRESHOLD,
     LabelPredictions,
     checked_shares,
     indicators_of,
     label_names,
+    place_of,
 )
 from transferclf.reports.names import count_text, number_text, short_name
 
@@ -128,6 +130,37 @@ class MultilabelEvaluation(Measures):
         said = LabelPredictions(names, predicted, proba, score)
         true = indicators_of(y_true, n_samples, names)
         return multilabel_evaluation_of(true, said, sample_weight)
+
+    def of_label(self, label: object) -> Evaluation:
+        """Measure one label as a classifier of two classes: "not LABEL" and "LABEL".
+
+        Parameters
+        ----------
+        label : label
+            One of `classes`.
+
+        Returns
+        -------
+        Evaluation
+            Its measures, without the weights of the images.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no such label.
+
+        Examples
+        --------
+        >>> from transferclf.reports import MultilabelEvaluation
+        >>> y_true, y_pred = [{"sea", "sun"}, {"sun"}, set()], [{"sea"}, {"sea"}, set()]
+        >>> MultilabelEvaluation.from_predictions(y_true, y_pred).of_label("sea").confused
+        [{'true': 'not sea', 'predicted': 'sea', 'count': 1, 'share': 0.5}]
+        """
+        place = place_of(label, self.classes)
+        names = np.array([f"not {label}", str(label)])
+        proba = None if self.y_proba is None else self.y_proba[:, place]
+        true, predicted = names[self.y_true[:, place]], names[self.y_pred[:, place]]
+        return Evaluation.from_predictions(true, predicted, proba, classes=names)
 
     def _texts(self) -> list[str]:
         return [_head_text(self), _table_text(self)]

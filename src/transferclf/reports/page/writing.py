@@ -21,7 +21,7 @@ from transferclf.reports.names import count_text, short_name
 from transferclf.reports.page import images, numbers
 from transferclf.reports.page.rendering import drawing, rendered
 from transferclf.reports.page.subject import Content, Subject
-from transferclf.reports.predictions import transfer_classifier
+from transferclf.reports.predictions import transfer_estimator
 from transferclf.reports.tables import extra
 
 TITLE_WIDTH = 120
@@ -179,6 +179,6 @@ def _subject(estimator: object, X: object, y: npt.ArrayLike, n_images: int, audi
     except ImageError:
         no_images = "X is no images, so that none can be shown."
     with suppress(InvalidParameterError):
-        steps, classifier = transfer_classifier(estimator)
+        steps, classifier = transfer_estimator(estimator)
     about = (evaluation, shown, no_images, steps, classifier)
     return Subject(estimator, X, *about, n_images=n_images, audit=audit)
