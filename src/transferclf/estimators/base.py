@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
@@ -69,6 +69,9 @@ class BackboneEstimator(BaseEstimator):
     pixel_range_: PixelRange = field(init=False)
     prefix_: Prefix = field(init=False)
     resize_: Any = field(init=False)  # a ResizeMode
+
+    # The record that holds and checks the parameters.
+    _record: ClassVar[type[BackboneParameters]] = BackboneParameters
 
     # scikit-learn's diagram of an estimator links to this page.
     _doc_link_module = "transferclf"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
 from transferclf._checks import seed_from
-from transferclf.estimators.parameters import Parameters
+from transferclf.estimators.parameters import ClassifierParameters
 from transferclf.estimators.planning import check_memory, partial_plan
 from transferclf.estimators.transfer import (
     TransferEstimator,
@@ -24,7 +24,7 @@ from transferclf.objectives.labels import check_apart
 from transferclf.training.learning import Learner
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Mapping
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -187,6 +187,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     array([0, 1, 2])
     """
 
+    _record: ClassVar[type[ClassifierParameters]] = ClassifierParameters
+
+    oversample: bool = False
+    class_weight: str | Mapping | None = None
+
     def fit(
         self,
         X: object,
@@ -231,11 +236,12 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             If parameters were set that have no effect; all of them are named.
         """
         with self._as_before_if_it_fails():
-            parameters = Parameters.of(self)
+            parameters = ClassifierParameters.of(self)
             check_apart(X, y)
             source = self._fit_source(X)
             objective, targets = objective_for(y, len(source))
-            images = self._images(source, targets, objective, sample_weight)
+            class_weight = parameters.class_weight
+            images = self._images(source, targets, objective, sample_weight, class_weight)
             previous, network = self._previous(objective), getattr(self, "prefix_", None)
             self.__dict__.update(objective.attributes())
             self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
@@ -245,7 +251,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
                 previous = None
             plan = self._plan(parameters, objective, has_validation=validation_data is not None)
             validation = self._validation_images(validation_data, objective)
-            train, held_out, indices = self._split(images, plan)
+            train, held_out, indices = self._split(images, plan, parameters.oversample)
             keep = partial(self._keep, sample_indices_=indices)
             learner = Learner(
                 plan,
@@ -297,7 +303,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             If the first call gets few images or images of one class.
         """
         with self._as_before_if_it_fails():
-            parameters = Parameters.of(self)
+            parameters = ClassifierParameters.of(self)
             check_apart(X, y)
             is_first = not hasattr(self, "head_")
             source = self._fit_source(X) if is_first else self._source_of(X)
@@ -308,7 +314,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
                 check_memory(parameters, self.prefix_, objective.n_outputs)
                 self._remark_on(source)
             targets = objective.encode_known(y, len(source))
-            images = self._images(source, targets, objective, sample_weight)
+            class_weight = parameters.class_weight
+            images = self._images(source, targets, objective, sample_weight, class_weight)
             if is_first:
                 warn_of_first_images(images, objective)
             previous = None if is_first else self.head_

@@ -28,10 +28,11 @@ from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError
 from transferclf.features import store_for
 from transferclf.features.frozen import Prefix
-from transferclf.heads.registry import LBFGS, fit_names
+from transferclf.heads.registry import LBFGS, RIDGE, fit_names
 from transferclf.heads.suffix import PIXEL_SCALINGS
 from transferclf.images.checking import check_image_shape
 from transferclf.images.geometry import RESIZE_MODES
+from transferclf.objectives.numbers import LOSSES
 from transferclf.training.schedules import check_schedule
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 
 _NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")
 _WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "fine_tune_epochs", "patience")
-_FLAGS = ("early_stopping", "warm_start", "oversample")
+_FLAGS = ("early_stopping", "warm_start")
 _SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
 
 
@@ -96,9 +97,13 @@ class BackboneParameters:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(BackboneParameters):
-    """The parameters of TransferClassifier as passed by the user; properties interpret them."""
+    """The parameters of all estimators that train a head; properties interpret them."""
 
     preprocessings = (*BackboneParameters.preprocessings, *PIXEL_SCALINGS)
+
+    # The name of the linear head in messages, and fits that are not for these targets.
+    linear_name: ClassVar[str] = "a linear head"
+    other_fits: ClassVar[tuple[str, ...]] = ()
 
     zca_epsilon: float
     hidden_units: int | Sequence[int]
@@ -125,8 +130,6 @@ class Parameters(BackboneParameters):
     layer_decay: float | None
     augmentation: str | Augmentation | None
     test_time_augmentation: str | None
-    oversample: bool
-    class_weight: str | Mapping | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,13 +196,54 @@ class Parameters(BackboneParameters):
         """Name of the fit of a head on frozen features; None is a Keras optimizer."""
         if not self.is_linear or not _is_text(self.optimizer, ("auto", *fit_names())):
             return None
-        return LBFGS if self.optimizer == "auto" else str(self.optimizer)
+        return self.best_linear_fit if self.optimizer == "auto" else str(self.optimizer)
+
+    @property
+    def best_linear_fit(self) -> str:
+        """Name of the fit of a linear head where `optimizer` is "auto"."""
+        return LBFGS
 
     @property
     def is_linear(self) -> bool:
         """Whether the head is one dense layer, which L-BFGS can fit."""
         has_layers = self.units or self.head is not None
         return not has_layers and self.l1 == 0 and not np.any(self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierParameters(Parameters):
+    """The parameters of TransferClassifier as passed by the user."""
+
+    linear_name = "softmax regression"
+    other_fits = (RIDGE,)
+
+    oversample: bool
+    class_weight: str | Mapping | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("oversample", self.oversample)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressorParameters(Parameters):
+    """The parameters of TransferRegressor as passed by the user."""
+
+    loss: str
+
+    def __post_init__(self) -> None:
+        check_choice("loss", self.loss, LOSSES)
+        super().__post_init__()
+        if _is_text(self.optimizer, (RIDGE,)) and self.best_linear_fit != RIDGE:
+            raise InvalidParameterError(
+                "optimizer='ridge' minimises the squared error: set loss='squared_error'. "
+                f"Got loss={self.loss!r} instead; 'auto' takes L-BFGS."
+            )
+
+    @property
+    def best_linear_fit(self) -> str:
+        """Name of the fit of a linear head where `optimizer` is "auto"."""
+        return RIDGE if self.loss == "squared_error" else LBFGS
 
 
 def check_test_time(test_time_augmentation: object, augmentation: Augmentation | None) -> None:
@@ -237,8 +281,8 @@ def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> No
         )
     if prefix.is_scratch and _is_text(parameters.optimizer, fit_names()):
         raise InvalidParameterError(
-            f"optimizer={parameters.optimizer!r} fits softmax regression on a frozen network only; "
-            "take 'auto' or one of Keras' optimizers."
+            f"optimizer={parameters.optimizer!r} fits {parameters.linear_name} on a frozen network "
+            "only; take 'auto' or one of Keras' optimizers."
         )
 
 
@@ -306,13 +350,15 @@ def _check_optimizer(parameters: Parameters) -> None:
             f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))} or a Keras optimizer. "
             f"Got {optimizer!r} instead."
         )
-    check_choice("optimizer", optimizer, (*OPTIMIZERS, *fit_names()[1:]))
+    fits = [name for name in fit_names()[1:] if name not in parameters.other_fits]
+    check_choice("optimizer", optimizer, (*OPTIMIZERS, *fits))
     if optimizer in fit_names() and not parameters.is_linear:
         raise InvalidParameterError(
-            f"optimizer={optimizer!r} fits softmax regression only: expected hidden_units=(), "
-            f"head=None, l1=0 and dropout=0. Got hidden_units={parameters.hidden_units!r}, "
-            f"head={parameters.head!r}, l1={parameters.l1!r} and dropout={parameters.dropout!r}; "
-            "use 'auto' or one of Keras' optimizers."
+            f"optimizer={optimizer!r} fits {parameters.linear_name} only: expected "
+            f"hidden_units=(), head=None, l1=0 and dropout=0. "
+            f"Got hidden_units={parameters.hidden_units!r}, head={parameters.head!r}, "
+            f"l1={parameters.l1!r} and dropout={parameters.dropout!r}; use 'auto' or one of Keras' "
+            "optimizers."
         )
 
 

@@ -10,7 +10,7 @@ from transferclf.backbones.convnet import ConvNet
 from transferclf.estimators.parameters import Parameters, schedule_of
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
-from transferclf.heads.registry import LBFGS, fit_names
+from transferclf.heads.registry import LBFGS, RIDGE, fit_names
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.memory import MANY_FEATURES, check_fits, fits, n_dense_weights
@@ -55,7 +55,7 @@ def plan_for(
         fit=fit or LBFGS,
         head=head,
         fine_tuning=tuning,
-        max_iter=None if fit is None else int(parameters.max_iter),
+        max_iter=None if fit in (None, RIDGE) else int(parameters.max_iter),
         validation_fraction=parameters.validation_fraction if holds_out else None,
     )
 

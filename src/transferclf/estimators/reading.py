@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from transferclf.estimators.base import BackboneEstimator
-from transferclf.estimators.parameters import BackboneParameters, Parameters
 from transferclf.estimators.transfer import TransferEstimator
 from transferclf.heads.fitted import FittedHead
 from transferclf.images import ImageSource
@@ -23,8 +22,7 @@ def head_features(classifier: TransferEstimator, X: object) -> np.ndarray:
 
 def check_parameters(estimator: BackboneEstimator) -> None:
     """Raise InvalidParameterError unless the parameters are valid, singly and in combination."""
-    kind = Parameters if isinstance(estimator, TransferEstimator) else BackboneParameters
-    kind.of(estimator)
+    estimator._record.of(estimator)
 
 
 def seed_of_fit(estimator: TransferEstimator) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -51,6 +51,8 @@ FIRST_IMAGES = 32
 class TransferEstimator(BackboneEstimator):
     """Base of the estimators that train a head; TransferClassifier documents the parameters."""
 
+    _record: ClassVar[type[Parameters]] = Parameters
+
     zca_epsilon: float = 0.01
     hidden_units: int | Sequence[int] = ()
     activation: str = "relu"
@@ -76,8 +78,6 @@ class TransferEstimator(BackboneEstimator):
     layer_decay: float | None = None
     augmentation: str | Augmentation | None = None
     test_time_augmentation: str | None = None
-    oversample: bool = False
-    class_weight: str | Mapping | None = None
 
     head_: FittedHead = field(init=False)
     augmentation_: Augmentation | None = field(init=False)
@@ -103,11 +103,16 @@ class TransferEstimator(BackboneEstimator):
             raise
 
     def _images(
-        self, source: ImageSource, targets: np.ndarray, objective: Objective, sample_weight: object
+        self,
+        source: ImageSource,
+        targets: np.ndarray,
+        objective: Objective,
+        sample_weight: object,
+        class_weight: str | Mapping | None = None,
     ) -> Images:
         """Return the images with their targets and weights; class weights are factors of these."""
         weights = check_sample_weight(sample_weight, len(source))
-        factors = objective.class_factors(self.class_weight, targets)
+        factors = objective.class_factors(class_weight, targets)
         if factors is not None:
             weights = weights * factors
             if not weights.any():
@@ -159,14 +164,16 @@ class TransferEstimator(BackboneEstimator):
         asked, prefix = Asked(parameters), self.prefix_
         plan = plan_for(asked, prefix, objective, self._seed, has_validation=has_validation)
         used = asked.names | self._used_of_backbone()
-        used |= {"class_weight", "oversample", "trainable_layers", "warm_start"}
+        used |= {"class_weight", "loss", "oversample", "trainable_layers", "warm_start"}
         if len(self._looks()) > 1:
             used.add("test_time_augmentation")
         warn_without_effect(self, used)
         check_memory(parameters, prefix, objective.n_outputs)
         return plan
 
-    def _split(self, images: Images, plan: Plan) -> tuple[Images, Images | None, np.ndarray]:
+    def _split(
+        self, images: Images, plan: Plan, oversample: bool = False
+    ) -> tuple[Images, Images | None, np.ndarray]:
         """Return the images to learn from, those held out, and the positions of the former."""
         objective, seed = plan.suffix.objective, self._seed
         held_out, train, chosen = None, images, np.arange(len(images.targets))
@@ -175,7 +182,7 @@ class TransferEstimator(BackboneEstimator):
             fraction = plan.validation_fraction
             chosen, others = objective.validation_split(images.targets, fraction, seed, digests)
             train, held_out = images.part(chosen), images.part(others)
-        if self.oversample:
+        if oversample:
             train = replace(train, positions=objective.oversampled(train.targets, seed))
             chosen = chosen[train.positions]
         return train, held_out, chosen
@@ -278,7 +285,16 @@ class TransferEstimator(BackboneEstimator):
         return self.prefix_ if is_at_cut else self.prefix_.whole()
 
 
-def has_partial_fit(estimator: TransferEstimator) -> bool:
+class TrainedInParts(Protocol):
+    """The parameters that decide whether a head can be trained batch by batch."""
+
+    backbone: object
+    class_weight: object
+    optimizer: object
+    trainable_layers: object
+
+
+def has_partial_fit(estimator: TrainedInParts) -> bool:
     """Return True if the head can be trained batch by batch; else raise UnavailableMethodError."""
     if isinstance(estimator.optimizer, str) and estimator.optimizer in fit_names():
         raise UnavailableMethodError(

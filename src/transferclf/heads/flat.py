@@ -35,7 +35,7 @@ def with_head(model: keras.Model, head: FittedHead) -> keras.Model:
         below = {id(layer) for layer in keras.Model(inputs, standardised).layers}
         flat = keras.Model(inputs, head_on(standardised, suffix, _PlainLayers(head)))
         of_head = [layer for layer in flat.layers if id(layer) not in below and layer.weights]
-        rest = iter(head.weights)
+        rest = iter((*head.weights[:-2], *suffix.objective.restored(*head.weights[-2:])))
         for layer in of_head:
             layer.set_weights([next(rest) for _ in layer.weights])
         # The backbone's layers are still part of the graphs they came from.

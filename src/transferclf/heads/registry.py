@@ -7,10 +7,13 @@ from collections.abc import Callable
 from transferclf.exceptions import InvalidParameterError
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.linear import LinearHead, fit_linear
+from transferclf.heads.ridge import fit_ridge
 
 LBFGS = "lbfgs"
+RIDGE = "ridge"  # of numbers alone
 
-_FITS: dict[str, Callable[..., FittedHead]] = {LBFGS: fit_linear}
+# Both of these give a LinearHead.
+_FITS: dict[str, Callable[..., FittedHead]] = {LBFGS: fit_linear, RIDGE: fit_ridge}
 _CLASSES: dict[str, type[FittedHead]] = {LinearHead.kind: LinearHead}
 
 

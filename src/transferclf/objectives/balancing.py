@@ -76,6 +76,28 @@ def validation_split(
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
+def held_out_groups(
+    n_samples: int, fraction: float, seed: int, groups: Iterable[Hashable]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return sorted indices of samples to train on and to hold out, drawn at random.
+
+    `fraction` is the held-out share of the groups; samples of equal groups stay together.
+    InvalidParameterError is raised if it leaves no group to train on.
+    """
+    check_number("the validation fraction", fraction, 0, 1, above=True, below=True)
+    group_of, first = _numbered(groups, n_samples)
+    n_groups = len(first)
+    n_validation = int(np.ceil(n_groups * fraction))
+    if n_validation >= n_groups:
+        raise InvalidParameterError(
+            f"a validation fraction of {fraction:g} holds out {n_validation} of {n_groups} "
+            "different images and leaves none to train on. Add images, or take less."
+        )
+    drawn = np.random.default_rng(seed).permutation(n_groups)[:n_validation]
+    is_validation = np.isin(group_of, drawn)
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
 def _numbered(groups: Iterable[Hashable], n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of each sample's group, and the first sample of each group."""
     # Not by NumPy, which drops zero bytes at the end of digests.

@@ -160,6 +160,10 @@ class Objective(ABC):
     def keras_metric(self, are_mixed: bool) -> keras.metrics.Metric:
         """Return Keras' metric of scores, named by `measure`."""
 
+    def prepare_metric(self, metric: keras.metrics.Metric) -> None:
+        """Set what differs between objectives of one `key` in a metric that they share."""
+        return
+
     @abstractmethod
     def no_targets(self, n_samples: int) -> np.ndarray:
         """Return encoded targets of some value, of the type and shape that `encode` gives."""
@@ -173,6 +177,10 @@ class Objective(ABC):
     @abstractmethod
     def link(self, scores: np.ndarray) -> np.ndarray:
         """Return probabilities or values, float64 of shape (n, n_outputs)."""
+
+    def restored(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a last layer for `model_`, given the one whose outputs are scores."""
+        return kernel, bias
 
     @abstractmethod
     def mean_scores(self, several: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 
 from transferclf.objectives.base import Objective
 from transferclf.objectives.classes import Classes
+from transferclf.objectives.numbers import Numbers
 
-_KINDS: dict[str, type[Objective]] = {Classes.kind: Classes}
+_KINDS: dict[str, type[Objective]] = {Classes.kind: Classes, Numbers.kind: Numbers}
 
 
 def register_objective(objective: type[Objective]) -> type[Objective]:

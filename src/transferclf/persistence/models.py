@@ -14,11 +14,12 @@ from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.parameters import check_test_time
 from transferclf.estimators.reading import check_parameters, seed_of_fit, set_learned
+from transferclf.estimators.regressor import TransferRegressor
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.graphs.digests import version_of
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.images.pixels import DtypeRange, PixelRange, ValueRange
-from transferclf.objectives import kinds, restored_objective
+from transferclf.objectives import Numbers, kinds, restored_objective
 from transferclf.persistence.archive import Arrays, StoredArrays, opened_archive, write_archive
 from transferclf.persistence.facts import MAX_TEXT, Facts, Written, as_archive_error
 from transferclf.persistence.heads import head_facts, restored_head
@@ -34,7 +35,7 @@ from transferclf.persistence.prefixes import prefix_facts, restored_prefix
 if TYPE_CHECKING:
     import keras
 
-Estimator = TransferClassifier | CNNFeatureExtractor
+Estimator = TransferClassifier | TransferRegressor | CNNFeatureExtractor
 
 # To be raised when older versions could not read what is written.
 FORMAT = 2
@@ -42,16 +43,20 @@ FORMAT = 2
 KINDS: dict[str, type[Estimator]] = {
     "CNNFeatureExtractor": CNNFeatureExtractor,
     "TransferClassifier": TransferClassifier,
+    "TransferRegressor": TransferRegressor,
 }
+
+_LEARNED = {
+    "augmentation_", "head_", "history_", "l2_", "n_head_iter_", "n_iter_", "phases_",
+    "sample_indices_",
+}  # fmt: skip
 
 # Attributes of a fitted estimator that are restored from an archive.
 ATTRIBUTES = {
     "CNNFeatureExtractor": {"n_features_out_"},
-    "TransferClassifier": {
-        "augmentation_", "classes_", "head_", "history_", "l2_", "n_head_iter_", "n_iter_",
-        "phases_", "sample_indices_",
-    },
-}  # fmt: skip
+    "TransferClassifier": {*_LEARNED, "classes_"},
+    "TransferRegressor": {*_LEARNED, "n_outputs_", "output_names_"},
+}
 SHARED_ATTRIBUTES = {"feature_names_in_", "n_features_in_", "pixel_range_", "prefix_", "resize_"}
 
 _PACKAGES = ("keras", "numpy", "scikit-learn", "tensorflow", "transferclf")
@@ -68,7 +73,7 @@ def save_model(
 
     Parameters
     ----------
-    estimator : TransferClassifier or CNNFeatureExtractor
+    estimator : TransferClassifier, TransferRegressor or CNNFeatureExtractor
         A fitted estimator. From a pipeline, pass the step.
     path : str, path-like or binary file object
         The file; its folder must exist. A file object, such as `io.BytesIO()` or one that was
@@ -119,11 +124,11 @@ def save_model(
     kind = type(estimator).__name__
     if type(estimator) is not KINDS.get(kind):
         raise InvalidParameterError(
-            "estimator must be a TransferClassifier or a CNNFeatureExtractor, and no subclass. "
-            f"Got {type(estimator).__name__} instead; of a pipeline, save the step."
+            "estimator must be a TransferClassifier, a TransferRegressor or a CNNFeatureExtractor, "
+            f"and no subclass. Got {kind} instead; of a pipeline, save the step."
         )
     place = checked_place(path)
-    check_is_fitted(estimator, None if kind == "TransferClassifier" else "n_features_out_")
+    check_is_fitted(estimator, "n_features_out_" if kind == "CNNFeatureExtractor" else None)
     known = {*estimator.get_params(deep=False), *SHARED_ATTRIBUTES, *ATTRIBUTES[kind]}
     others = [name for name in vars(estimator) if name not in known and not name.startswith("_")]
     if others:
@@ -158,7 +163,7 @@ def load_model(
 
     Returns
     -------
-    TransferClassifier or CNNFeatureExtractor
+    TransferClassifier, TransferRegressor or CNNFeatureExtractor
         The fitted estimator.
 
     Raises
@@ -283,11 +288,15 @@ def _restore_columns(estimator: Estimator, facts: Facts) -> None:
             raise facts.wrong(f"{length} names", names, "feature_names_in")
 
 
-def _restore_learned(estimator: TransferClassifier, facts: Facts, arrays: StoredArrays) -> None:
+def _restore_learned(
+    estimator: TransferClassifier | TransferRegressor, facts: Facts, arrays: StoredArrays
+) -> None:
     objective_kind = next((name for name in kinds() if name in facts.names()), "classes")
     part = facts.part(objective_kind)
     with as_archive_error(f"{part.where} "):
         objective = restored_objective(objective_kind, part.take_all())
+    if isinstance(objective, Numbers) != isinstance(estimator, TransferRegressor):
+        raise ArchiveError(f"{type(estimator).__name__} has no targets of kind {objective_kind!r}.")
     for name, value in objective.attributes().items():
         setattr(estimator, name, value)
     fields = facts.or_none(facts.part, "augmentation")

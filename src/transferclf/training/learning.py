@@ -19,10 +19,11 @@ from transferclf.exceptions import NetworkError, warn
 from transferclf.features.extraction import Extractor
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.linear import few_threads
-from transferclf.heads.registry import fit_of
+from transferclf.heads.registry import RIDGE, fit_of
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
+from transferclf.training.leave_one_out import choose_ridge_l2
 from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
 from transferclf.training.plan import Images, Plan, Variant
 from transferclf.training.regularization import choose_l2
@@ -103,7 +104,6 @@ class Learner:
         """Fit a head to features: to its optimum where it is linear."""
         if self.plan.head is not None:
             return self._head_by_keras(data, self.plan.head)
-        assert self.plan.max_iter is not None
         rows, targets, weights = data.train.unrolled()
         head = fit_of(self.plan.fit)(
             rows,
@@ -111,7 +111,7 @@ class Learner:
             self.plan.suffix.objective,
             l2=self._chosen_l2(data.train),
             sample_weight=weights,
-            max_iter=self.plan.max_iter,
+            max_iter=self.plan.max_iter or 1,  # ridge needs no more
             validation=None if data.validation is None else data.validation.unrolled(),
         )
         if self.verbose:
@@ -127,9 +127,11 @@ class Learner:
         n_plain = sum(variant.view is None for variant in self.plan.variants)
         originals = replace(train, rows=train.rows[: n_plain * n_images])
         rows, targets, weights = originals.unrolled()
+        is_ridge = self.plan.fit == RIDGE
         if self.verbose:
-            say(f"choosing l2 by cross-validation on {n_images} images")
-        return choose_l2(
+            how = "leave-one-out" if is_ridge else "cross-validation"
+            say(f"choosing l2 by {how} on {n_images} images")
+        return (choose_ridge_l2 if is_ridge else choose_l2)(
             rows,
             targets,
             self.plan.suffix.objective,

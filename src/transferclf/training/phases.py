@@ -147,7 +147,15 @@ def fit_phase(
     trainer = trainer_for(suffix, recipe.method)
     with trainer.lock:
         _begin(trainer, suffix, recipe, start)
-        run = Run(trainer, recipe, samples, validation, start.history, start.epochs_done)
+        run = Run(
+            trainer,
+            suffix.objective,
+            recipe,
+            samples,
+            validation,
+            start.history,
+            start.epochs_done,
+        )
         try:
             run.train(verbose)
             return _result(run, suffix, start)
@@ -184,6 +192,7 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
     network.set_statistics(start.mean, start.scale)
     network.set_hyperparameters(recipe.l1, recipe.l2, recipe.dropout)
     network.set_pixel_scaling(start.scaling)
+    suffix.objective.prepare_metric(trainer.metric)
 
 
 def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:

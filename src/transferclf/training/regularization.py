@@ -153,13 +153,13 @@ def _distinct(
     starts = np.flatnonzero(is_new)
     units = np.arange(len(starts))
     if groups is not None:
-        units = _linked(np.cumsum(is_new) - 1, groups[kept])
+        units = linked(np.cumsum(is_new) - 1, groups[kept])
     sums = np.add.reduceat(weights[kept], starts) if len(starts) else weights[:0]
     kept = kept[starts]
     return _Samples(features[kept], targets[kept], strata[kept], sums.astype(float), units)
 
 
-def _linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return the number of the unit of each distinct sample: groups that share a sample are one."""
     if not len(samples):
         return samples

@@ -11,6 +11,7 @@ import numpy as np
 from transferclf._printing import say
 from transferclf.exceptions import DivergenceError
 from transferclf.heads.history import History, entries
+from transferclf.objectives import Objective
 from transferclf.training.batches import Samples, epoch_orders, tiled
 from transferclf.training.callbacks import told_callbacks
 from transferclf.training.schedules import rates
@@ -48,6 +49,7 @@ class Run:
     """
 
     trainer: Trainer
+    objective: Objective  # that of the trainer may be another one of the same key
     recipe: Recipe
     samples: Samples
     validation: Samples | None
@@ -55,10 +57,9 @@ class Run:
     epochs_done: InitVar[int] = 0
 
     def __post_init__(self, history: History, epochs_done: int) -> None:
-        self._objective = self.trainer.objective
         self._n_batches = -(-len(self.samples) // self.recipe.batch_size)
         # The entries are there even if no epoch ends.
-        before: History = {"loss": [], self._objective.measure: []}
+        before: History = {"loss": [], self.objective.measure: []}
         before |= {name: list(values) for name, values in history.items()}
         snapshot, _ = self.trainer.state.read()
         self._began = self.reached = Reached(snapshot, before, epochs_done, epochs_done)
@@ -142,13 +143,13 @@ class Run:
         if self.validation is None:
             return {}
         loss, measure = self._loss_and_measure(self.validation)
-        return {"val_loss": loss, f"val_{self._objective.measure}": measure}
+        return {"val_loss": loss, f"val_{self.objective.measure}": measure}
 
     def _loss_and_measure(self, samples: Samples) -> tuple[float, float]:
         scores = self.trainer.scores(samples.rows).astype(float)
         with np.errstate(all="ignore"):  # scores that are not finite are an error of their own
             shares = samples.weights / samples.weights.sum()
-            losses, measures = self._objective.losses(scores, samples.targets)
+            losses, measures = self.objective.losses(scores, samples.targets)
             penalty = float(sum(map(float, self.trainer.model.losses)))
             return float(shares @ losses) + penalty, float(shares @ measures)
 
@@ -161,7 +162,7 @@ class Run:
         """Add an epoch: all of it in one assignment, or nothing if that is interrupted."""
         snapshot, _ = self.trainer.state.read()
         history = dict(self.reached.history)
-        for name in entries(self._objective.measure):
+        for name in entries(self.objective.measure):
             if name in logs:
                 history[name] = [*history.get(name, ()), logs[name]]
         self.reached = Reached(snapshot, history, epoch + 1, epoch + 1)
@@ -187,7 +188,7 @@ class Run:
         weights = samples.weights / samples.weights[samples.positions].mean()
         return (
             ops.convert_to_tensor(samples.rows, dtype),
-            ops.convert_to_tensor(targets.astype(self._objective.no_targets(1).dtype)),
+            ops.convert_to_tensor(targets.astype(self.objective.no_targets(1).dtype)),
             ops.convert_to_tensor(np.tile(weights, samples.n_views), "float32"),
         )
 

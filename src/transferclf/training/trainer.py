@@ -130,7 +130,7 @@ class Trainer:
             own = [] if self._augmenter is None else [self._augmenter.seed_generator]
             self._seeds = [it.state for it in (*self.network.seed_generators(), *own)]
             if method is not None:
-                _compile(self.model, method, suffix.objective)
+                self.metric = _compile(self.model, method, suffix.objective)
                 self.first_rate = self.learning_rate
                 weights = self.network.weights
                 variables = [*weights, *self.model.optimizer.variables, *self._seeds]
@@ -232,7 +232,8 @@ class Trainer:
         return Forward(lambda rows: keras.ops.convert_to_numpy(function(rows)), few=few)
 
 
-def _compile(model: keras.Model, method: Method, objective: Objective) -> None:
+def _compile(model: keras.Model, method: Method, objective: Objective) -> keras.metrics.Metric:
+    """Compile the model, and return its metric."""
     from transferclf.engines.backend import prevent_leak
 
     are_mixed = method.augmentation is not None  # which may mix targets
@@ -248,6 +249,7 @@ def _compile(model: keras.Model, method: Method, objective: Objective) -> None:
     weights = np.ones(1, np.float32)
     model.compute_loss(y=targets, y_pred=scores, sample_weight=weights)
     model.compute_metrics(None, targets, scores, sample_weight=weights)
+    return metric
 
 
 _trainers: OrderedDict[Key, Trainer] = OrderedDict()

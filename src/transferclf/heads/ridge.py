@@ -1,0 +1,149 @@
+"""The linear head by ridge regression in closed form, on standardised features.
+
+It minimises what :mod:`transferclf.heads.linear` does, with the squared error for a loss:
+
+    sum_i w_i * |z_i - x_i W - b|^2 / sum_i w_i  +  l2 * ||W||^2,
+
+where z are standardised targets. scikit-learn's `Ridge` reaches the same with
+alpha = l2 * sum_i w_i. One decomposition of the features serves all penalties and all outputs; it
+is kept for the next fit to the same features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+
+from transferclf.heads.fitted import FittedHead
+from transferclf.heads.linear import (
+    FOLDS_KEPT,
+    MAX_DOUBLE_BYTES,
+    LinearProblem,
+    few_threads,
+    linear_head,
+)
+from transferclf.heads.scaling import Moments
+from transferclf.objectives import Objective
+
+# Larger decompositions are not kept for the next fit: that of 2,000 features is.
+MAX_KEPT_BYTES = 2**25
+
+
+@dataclass(frozen=True)
+class RidgeAxes:
+    """Principal axes of standardised features A, whose rows are scaled by the roots of `shares`.
+
+    `squares`, shape (r,), are the eigenvalues above zero of A'A. `vectors` are the eigenvectors of
+    A'A, shape (d, r), or those of AA', shape (n, r), where there are fewer samples than features.
+    """
+
+    moments: Moments
+    scale: np.ndarray
+    shares: np.ndarray
+    squares: np.ndarray
+    vectors: np.ndarray
+    is_wide: bool
+
+    def standardised(self, features: np.ndarray) -> np.ndarray:
+        """Return these or other features less the mean, divided by the scale."""
+        precision = np.float64 if features.size * 8 <= MAX_DOUBLE_BYTES else np.float32
+        return ((features - self.moments.mean) / self.scale).astype(precision, copy=False)
+
+    def of_samples(self, standardised: np.ndarray) -> np.ndarray:
+        """Return the orthonormal axes of the samples, shape (n, r): eigenvectors of AA'."""
+        if self.is_wide:
+            return self.vectors
+        roots = np.sqrt(self.shares)[:, None]
+        axes: np.ndarray = (roots * standardised) @ (self.vectors / np.sqrt(self.squares))
+        return axes
+
+    def coef(self, standardised: np.ndarray, targets: np.ndarray, l2: float) -> np.ndarray:
+        """Return the coefficients of the standardised features, shape (d, n_outputs)."""
+        factors = 1 / (self.squares + l2)
+        if self.is_wide:
+            roots = np.sqrt(self.shares)[:, None]
+            by_axis = factors[:, None] * (self.vectors.T @ (roots * targets))
+            coef: np.ndarray = standardised.T @ (roots * (self.vectors @ by_axis))
+            return coef
+        products = standardised.T @ (self.shares[:, None] * targets)
+        return self.vectors @ (factors[:, None] * (self.vectors.T @ products))
+
+
+def fit_ridge(
+    features: np.ndarray,
+    targets: np.ndarray,
+    objective: Objective,
+    *,
+    l2: float,
+    sample_weight: np.ndarray,
+    max_iter: int = 1,
+    validation: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> FittedHead:
+    """Fit a linear head to the optimum of the squared error; there is one iteration.
+
+    The arguments are those of `fit_linear`, with targets of shape (n, n_outputs).
+    """
+    with few_threads(features.size * min(features.shape)):
+        axes = ridge_axes(features, sample_weight)
+        rows = axes.standardised(features)
+        coef = axes.coef(rows, targets, l2)
+        intercept = axes.shares @ targets
+        problem = LinearProblem(rows, targets, objective, l2, sample_weight)
+        if validation is not None:
+            watched, *its_targets_and_weights = validation
+            problem.watch(axes.standardised(watched), *its_targets_and_weights)
+        optimum = np.vstack([coef, intercept]).ravel()
+        problem.loss_and_gradient(optimum)
+        problem.record(optimum)
+    return linear_head(
+        objective,
+        mean=axes.moments.mean,
+        scale=axes.scale,
+        coef=coef,
+        intercept=intercept,
+        history=problem.history,
+        l2=l2,
+        moments=axes.moments,
+    )
+
+
+_axes: OrderedDict[bytes, RidgeAxes] = OrderedDict()
+_axes_lock = threading.Lock()
+
+
+def ridge_axes(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
+    """Return the axes of these features. The choice of a penalty and a search ask repeatedly."""
+    if min(features.shape) * min(features.shape) * 8 > MAX_KEPT_BYTES:
+        return _axes_of(features, weights)
+    digest = hashlib.sha256(f"{features.dtype} {features.shape} {weights.dtype}".encode())
+    for values in (features, weights):
+        digest.update(values.tobytes())
+    key = digest.digest()
+    with _axes_lock:
+        known = _axes.get(key)
+    if known is None:
+        known = _axes_of(features, weights)
+    with _axes_lock:
+        _axes[key] = known
+        _axes.move_to_end(key)
+        while len(_axes) > FOLDS_KEPT:
+            _axes.popitem(last=False)
+    return known
+
+
+def _axes_of(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
+    moments = Moments.of(features, weights)
+    nothing = np.zeros((0, 0))
+    is_wide = features.shape[0] < features.shape[1]
+    shares = weights / weights.sum()
+    axes = RidgeAxes(moments, moments.scale(), shares, nothing, nothing, is_wide)
+    rows = axes.standardised(features)
+    rows *= np.sqrt(shares)[:, None].astype(rows.dtype)
+    squares, vectors = eigh(rows @ rows.T if is_wide else rows.T @ rows, driver="evd")
+    kept = squares > len(squares) * np.finfo(squares.dtype).eps * max(squares[-1], 0)
+    return RidgeAxes(moments, axes.scale, shares, squares[kept], vectors[:, kept], is_wide)
