@@ -116,17 +116,17 @@ def test_outputs_have_the_names_of_columns(data):
     [
         (lambda y: None, "Got None"),
         (lambda y: y[1:], "60 images and 59 targets"),
-        (lambda y: np.where(np.arange(60) == 7, np.nan, y), "1 of 60 .* first at index 7"),
-        (lambda y: np.where(np.arange(60) == 3, np.inf, y), "first at index 3"),
+        (lambda y: np.where(np.arange(60) == 7, np.nan, y), "NaN: .* 1 of 60 .* first at index 7"),
+        (lambda y: np.where(np.arange(60) == 3, np.inf, y), "infinity .* first at index 3"),
         (lambda y: [None] * 60, "60 of 60"),
-        (lambda y: ["a"] * 60, "must hold numbers"),
-        (lambda y: [{1}] * 60, "must hold numbers"),
+        (lambda y: ["a"] * 60, "must be numbers"),
+        (lambda y: [{1}] * 60, "must be numbers"),
         (lambda y: y[:, None, None], r"shape \(n,\) or \(n, n_outputs\)"),
-        (lambda y: 3.0, "Got 3.0 instead"),
-        (lambda y: y.astype(str), "must hold numbers"),
-        (lambda y: y + 1j, "must hold numbers"),
-        (lambda y: [], r"Got shape \(0,\)"),
-        (lambda y: [[1, 2], [3]], "must hold numbers"),
+        (lambda y: 3.0, "Got one float"),
+        (lambda y: y.astype(str), "must be numbers"),
+        (lambda y: y + 1j, "must be numbers"),
+        (lambda y: [], "60 images and 0 targets"),
+        (lambda y: [[1, 2], [3]], "rows of different lengths"),
     ],
 )
 def test_wrong_targets_raise_an_error_before_prediction(data, line, monkeypatch, change, message):
@@ -146,8 +146,10 @@ def test_other_shapes_raise_an_error(data, line):
         RegressionEvaluation.from_predictions(Y, Y, outputs=["a"])
     with pytest.raises(ValueError, match=r"Got \(59, 2\)"):
         RegressionEvaluation.from_predictions(Y, Y[1:])
-    with pytest.raises(ValueError, match="y_pred must be finite"):
+    with pytest.raises(ValueError, match="y_pred: Input y contains NaN"):
         RegressionEvaluation.from_predictions(Y, Y * np.nan)
+    with pytest.raises(ValueError, match="at least one number"):
+        RegressionEvaluation.from_predictions([], [])
     with pytest.raises(NotFittedError):
         evaluate(Ridge(), X, Y)
     with pytest.raises(ImageError, match="X must be a sequence"):

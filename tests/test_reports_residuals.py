@@ -80,7 +80,7 @@ def test_wrong_arguments_raise_an_error(data):
         (None, "Got None"),
         (Y[1:, 0], "30 images and 29 targets"),
         (Y[:, 0] * np.nan, "30 of 30"),
-        (["a"] * 30, "must hold numbers"),
+        (["a"] * 30, "must be numbers"),
         (Y, "shape of y"),
     ):
         with pytest.raises(ValueError, match=message):

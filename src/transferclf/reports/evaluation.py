@@ -115,6 +115,7 @@ def _of_labels(
 def _of_numbers(
     estimator: Any, X: object, y: object, n_samples: int, sample_weight: npt.ArrayLike | None
 ) -> RegressionEvaluation:
-    true = numbers_of(y, n_samples)
+    true, names = numbers_of(y, n_samples)
     check_sample_weight(sample_weight, n_samples)
-    return regression_evaluation_of(true, number_predictions_of(estimator, X, y), sample_weight)
+    said = number_predictions_of(estimator, X, names)
+    return regression_evaluation_of(true, said, sample_weight)

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from transferclf.estimators.transfer import TransferEstimator
 from transferclf.exceptions import InvalidParameterError
+from transferclf.objectives.quantities import checked_numbers
 from transferclf.reports.predictions import objective_of, unwrapped
 
 
@@ -21,58 +22,31 @@ class NumberPredictions:
     y_pred: np.ndarray
 
 
-def numbers_of(y: object, n_samples: int | None = None, what: str = "y") -> np.ndarray:
-    """Return y as finite floats of shape (n, n_outputs); raise ValueError for other values."""
+def numbers_of(
+    y: Any, n_samples: int | None = None, what: str = "y"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return y as finite floats of shape (n, n_outputs), and the names of the outputs.
+
+    Outputs without names get numbers. ValueError is raised for other values; `what` names them.
+    """
     if y is None:
         raise InvalidParameterError(f"Expected {what} of one number per sample. Got None instead.")
+    has_length = hasattr(y, "__len__") and getattr(y, "shape", None) != ()
+    count = n_samples if n_samples is not None or not has_length else len(y)
+    if has_length and count == 0:
+        raise ValueError(f"{what} must have at least one number. Got none.")
     try:
-        values = np.asarray(y)
-        values = values.astype(float) if values.dtype.kind in "biufO" else np.empty(())
-    except (TypeError, ValueError):
-        values = np.empty(())
-    if values.ndim == 0:
-        raise ValueError(f"{what} must hold numbers of shape (n,). Got {y!r:.100} instead.")
-    if values.ndim not in (1, 2) or 0 in values.shape:
-        raise ValueError(
-            f"{what} must be numbers of shape (n,) or (n, n_outputs). Got shape {values.shape}."
-        )
-    if n_samples is not None and len(values) != n_samples:
-        raise ValueError(
-            f"X and {what} must have one target per image. Got inconsistent numbers of samples: "
-            f"{n_samples} images and {len(values)} targets."
-        )
-    table = values.reshape(len(values), -1)
-    wrong = np.flatnonzero(~np.isfinite(table).all(axis=1))
-    if len(wrong):
-        raise ValueError(
-            f"{what} must be finite numbers. Got {len(wrong)} of {len(table)} that are NaN or "
-            f"infinite, the first at index {wrong[0]}. Leave these images out."
-        )
-    return table
+        table, names, _ = checked_numbers(y, count or 0)
+    except ValueError as error:
+        raise ValueError(str(error) if what == "y" else f"{what}: {error}") from None
+    return table, np.arange(table.shape[1]) if names is None else np.array(names)
 
 
-def output_names_of(estimator: Any, y: object, n_outputs: int) -> np.ndarray:
-    """Return the names of the outputs: of the estimator, or of the columns of y, or numbers."""
-    last = unwrapped(estimator)[1]
-    if isinstance(last, TransferEstimator):
-        names = objective_of(last).output_names()
-        if len(names) == n_outputs:
-            return names
-    return column_names(y, n_outputs)
-
-
-def column_names(y: object, n_outputs: int) -> np.ndarray:
-    """Return the names of the columns of a data frame or series, or their numbers."""
-    columns = getattr(y, "columns", None)
-    if columns is None and n_outputs == 1 and isinstance(getattr(y, "name", None), str):
-        columns = [y.name]  # type: ignore[attr-defined]
-    if columns is None or len(columns) != n_outputs:
-        return np.arange(n_outputs)
-    return np.array([str(name) for name in columns])
-
-
-def number_predictions_of(estimator: Any, X: object, y: object) -> NumberPredictions:
-    """Return the predictions of any fitted regressor."""
+def number_predictions_of(estimator: Any, X: object, names: np.ndarray) -> NumberPredictions:
+    """Return the predictions of any fitted regressor; `names` are for those without names."""
     check_is_fitted(estimator)
-    y_pred = numbers_of(estimator.predict(X), what="the predictions")
-    return NumberPredictions(output_names_of(estimator, y, y_pred.shape[1]), y_pred)
+    y_pred, numbers = numbers_of(estimator.predict(X), what="predictions")
+    last = unwrapped(estimator)[1]
+    known = objective_of(last).output_names() if isinstance(last, TransferEstimator) else numbers
+    is_named = known.dtype.kind not in "iu" or len(names) != len(known)
+    return NumberPredictions(known if is_named else names, y_pred)

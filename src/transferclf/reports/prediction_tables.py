@@ -144,7 +144,7 @@ def _of_labels(estimator: Any, X: object) -> Columns:
 
 
 def _of_numbers(estimator: Any, X: object) -> Columns:
-    said = number_predictions_of(estimator, X, None)
+    said = number_predictions_of(estimator, X, np.arange(0))
     if len(said.outputs) == 1:
         return {"prediction": said.y_pred[:, 0]}
     return {

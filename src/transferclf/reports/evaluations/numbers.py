@@ -10,7 +10,7 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.reports.evaluations.base import Measures
 from transferclf.reports.names import count_text, short_name
-from transferclf.reports.numbers import NumberPredictions, column_names, numbers_of
+from transferclf.reports.numbers import NumberPredictions, numbers_of
 from transferclf.reports.tables import Row
 
 N_WORST = 5  # samples that are printed
@@ -84,9 +84,9 @@ class RegressionEvaluation(Measures):
         ValueError
             If lengths do not fit, or numbers are not finite.
         """
-        true = numbers_of(y_true, what="y_true")
-        predicted = numbers_of(y_pred, what="y_pred")
-        names = column_names(y_true, true.shape[1]) if outputs is None else np.asarray(outputs)
+        true, names = numbers_of(y_true, what="y_true")
+        predicted, _ = numbers_of(y_pred, what="y_pred")
+        names = names if outputs is None else np.asarray(outputs)
         if names.shape != (true.shape[1],):
             raise InvalidParameterError(
                 f"outputs must be {true.shape[1]} names, one for each output. Got {outputs!r:.200}."
