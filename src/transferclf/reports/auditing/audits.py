@@ -44,7 +44,7 @@ CUT = 0.5  # an image is listed as cut if the network sees less than this share 
 
 def audit(
     X: object,
-    y: npt.ArrayLike | None = None,
+    y: object = None,
     *,
     splits: Sequence[object] | np.ndarray | Mapping[object, npt.ArrayLike] | None = None,
     extractor: CNNFeatureExtractor | None = None,
