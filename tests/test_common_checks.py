@@ -6,7 +6,7 @@ import pytest
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier
+from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier, TransferRegressor
 
 pytestmark = [
     pytest.mark.every_parameter,  # every check is a parameter
@@ -46,6 +46,8 @@ CLASSIFIERS = {
         learning_rate=0.01,
     ),
 }
+# The heads by Keras take the same way as those of classifiers.
+REGRESSOR = on_rows(TransferRegressor)
 EXTRACTORS = {
     "features": on_rows(CNNFeatureExtractor),
     "a layer on disk": on_rows(CNNFeatureExtractor, layer="block1_unit1_relu1", cache=FOLDER),
@@ -89,7 +91,12 @@ def _own_folder(tmp_path, monkeypatch):
 
 
 # These run on the oldest versions, too; the others differ only in parameters of this package.
-ON_ALL_VERSIONS = [CLASSIFIERS["linear"], CLASSIFIERS["hidden layer"], EXTRACTORS["features"]]
+ON_ALL_VERSIONS = [
+    CLASSIFIERS["linear"],
+    CLASSIFIERS["hidden layer"],
+    EXTRACTORS["features"],
+    REGRESSOR,
+]
 ON_THE_NEWEST = [
     estimator
     for estimator in [*CLASSIFIERS.values(), *EXTRACTORS.values()]
@@ -134,6 +141,11 @@ def test_at_least_fifty_checks_run_and_pass(name, pytestconfig):
 def test_no_check_of_the_extractor_may_fail(name):
     assert expected_failures(EXTRACTORS[name]) == {}
     assert len(checks_that_must_pass(EXTRACTORS[name])) >= 40
+
+
+def test_no_check_of_the_regressor_may_fail():
+    assert expected_failures(REGRESSOR) == {}
+    assert len(checks_that_must_pass(REGRESSOR)) >= FEWEST_CHECKS
 
 
 def test_at_most_three_checks_are_expected_to_fail():

@@ -45,7 +45,7 @@ def test_public_names_have_numpydoc_with_an_example(package, name):
         assert "Parameters\n----------" in documentation
 
 
-@pytest.mark.parametrize("name", ["CNNFeatureExtractor", "TransferClassifier"])
+@pytest.mark.parametrize("name", ["CNNFeatureExtractor", "TransferClassifier", "TransferRegressor"])
 def test_every_parameter_is_documented_with_its_default(name):
     estimator = getattr(transferclf, name)
     documentation = inspect.getdoc(estimator)

@@ -40,7 +40,7 @@ def checked_numbers(y: Any, n_samples: int) -> tuple[np.ndarray, tuple[str, ...]
 def _as_floats(y: Any) -> np.ndarray:
     """Return y as float64, NaN where it is masked or None; text is no number, also "1"."""
     if np.ma.isMaskedArray(y):
-        y = np.ma.filled(y.astype(object), None)
+        y = np.where(np.ma.getmaskarray(y), np.nan, np.ma.getdata(y))
     try:
         values = np.asarray(y)
     except ValueError:
