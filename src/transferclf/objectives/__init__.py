@@ -2,6 +2,7 @@
 
 from transferclf.objectives.base import Objective
 from transferclf.objectives.classes import Classes
+from transferclf.objectives.multilabel import MultiLabel
 from transferclf.objectives.registry import (
     announced,
     kinds,
@@ -12,6 +13,7 @@ from transferclf.objectives.registry import (
 
 __all__ = [
     "Classes",
+    "MultiLabel",
     "Objective",
     "announced",
     "kinds",
