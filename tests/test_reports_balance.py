@@ -4,6 +4,7 @@ import itertools
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from report_helpers import HOSTILE, covers, is_inside, text_of
@@ -117,5 +118,37 @@ def test_wrong_targets_raise_an_error():
         ClassBalanceDisplay.from_targets([0, 7], classes=[0, 1])
     with pytest.raises(InvalidParameterError, match="order must be one of"):
         ClassBalanceDisplay.from_targets([0, 1], order="size")
-    with pytest.raises(ValueError, match="1d array"):
-        ClassBalanceDisplay.from_targets([[0, 1], [1, 0]])
+    with pytest.raises(InvalidParameterError, match="targets: y must have several labels"):
+        ClassBalanceDisplay.from_targets(np.zeros((2, 2, 2)))
+
+
+# Several labels ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda table: pd.DataFrame(table, columns=["sea", "sun", "tree"]),
+        lambda table: [
+            {name for name, there in zip(["sea", "sun", "tree"], row, strict=True) if there}
+            for row in table
+        ],
+    ],
+    ids=["frame", "sets"],
+)
+def test_each_image_counts_for_each_of_its_labels(form):
+    tables = {"train": np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 1]]), "test": np.eye(3)}
+    display = ClassBalanceDisplay.from_targets({k: form(table) for k, table in tables.items()})
+    assert list(display.classes) == ["sea", "sun", "tree"]
+    assert display.counts["train"].tolist() == [1, 3, 1]
+    assert display.counts["test"].tolist() == [1, 1, 1]
+    assert [bar.get_height() for bar in display.bars_["train"]] == [1, 3, 1]
+
+
+def test_columns_of_an_indicator_have_the_names_that_are_given():
+    table = np.array([[1, 1], [0, 1]])
+    display = ClassBalanceDisplay.from_targets(table, classes=["sea", "sun"], order="count")
+    assert display.classes_shown_ == ["sun", "sea"]
+    for wrong in ([[1, 2]], [[1, np.nan]], np.eye(3)):
+        with pytest.raises(InvalidParameterError, match="targets: y must"):
+            ClassBalanceDisplay.from_targets(wrong, classes=["sea", "sun"])

@@ -2,12 +2,14 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from image_helpers import in_kind
 from matplotlib import pyplot as plt
 from PIL import Image
 from report_helpers import HOSTILE
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -193,3 +195,46 @@ def test_wrong_parameters_raise_an_error(images):
         ImageGridDisplay.from_estimator(
             classifier, X.reshape(6, -1), TRUE, images=X, kind="confident"
         )
+
+
+# Several labels ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_labels():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    Y = (X[:, :2] + 0.8 * rng.normal(size=(40, 2)) > 0).astype(int)
+    return KNeighborsClassifier(7).fit(X, Y), X, Y
+
+
+def test_the_most_wrong_images_of_a_label_come_first(of_labels):
+    classifier, X, Y = of_labels
+    frame = pd.DataFrame(Y, columns=["sea", "sun"])
+    images = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    options = {"images": images, "n_images": 5}
+    display = ImageGridDisplay.from_estimator(classifier, X, frame, label="sun", **options)
+    proba = classifier.predict_proba(X)[1][:, 1]
+    of_true = np.where(Y[:, 1] == 1, proba, 1 - proba)
+    wrong = np.flatnonzero(classifier.predict(X)[:, 1] != Y[:, 1])
+    expected = wrong[np.argsort(of_true[wrong], kind="stable")][:5]
+    assert display.indices_.tolist() == expected.tolist()
+    first = expected[0]
+    words = ["not sun", "sun"] if Y[first, 1] else ["sun", "not sun"]
+    title = f"true {words[1]} {of_true[first]:.2f}\npred. {words[0]} {1 - of_true[first]:.2f}"
+    assert display.axes_[0].get_title(loc="left") == title
+
+
+@pytest.mark.parametrize("label", [None, "Sun", 0, ["sea"], np.nan, b"sun"])
+def test_a_label_that_the_classifier_lacks_raises_an_error(of_labels, label):
+    classifier, X, Y = of_labels
+    frame = pd.DataFrame(Y, columns=["sea", "sun"])
+    with pytest.raises(InvalidParameterError, match=r"label must be one of \['sea', 'sun'\]"):
+        ImageGridDisplay.from_estimator(classifier, X, frame, label=label)
+
+
+def test_a_classifier_of_one_label_takes_no_label(of_labels):
+    _, X, Y = of_labels
+    classifier = LogisticRegression().fit(X, Y[:, 0])
+    with pytest.raises(InvalidParameterError, match="label must be None"):
+        ImageGridDisplay.from_estimator(classifier, X, Y[:, 0], label=1)

@@ -361,6 +361,10 @@ class Hostile(dict):
         ("summary.html", {"numbers": [(ATTACK, ATTACK)]}),
         ("classes.html", {"rows": [Hostile(share=0.5)]}),
         ("balance.html", {"rows": [Hostile(share=0.5)]}),
+        ("labels.html", {"rows": [Hostile(share=0.5)]}),
+        ("outputs.html", {"rows": [Hostile()]}),
+        ("label_errors.html", {"kinds": [Hostile(images=[Hostile(picture=Hostile())])]}),
+        ("number_errors.html", {"images": [Hostile(picture=Hostile())]}),
         (
             "confusion.html",
             {"too_large": "", "matrix": [Hostile(cells=[Hostile()])], "pairs": [Hostile()]},

@@ -232,7 +232,7 @@ def test_tags_of_the_classifier():
     assert tags.target_tags.single_output
     assert not tags.target_tags.multi_output
     assert tags.classifier_tags.multi_class
-    assert not tags.classifier_tags.multi_label
+    assert tags.classifier_tags.multi_label
     assert not tags.classifier_tags.poor_score
     assert tags.transformer_tags is None
     assert tags.requires_fit

@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from transferclf import TransferClassifier, load_image_folder
-from transferclf.exceptions import ImageError
+from transferclf.exceptions import ImageError, TransferclfWarning
+from transferclf.objectives import objective_for
 
 N = 12
 IMAGES = striped_images(N, np.random.default_rng(7))
@@ -82,38 +83,44 @@ HINTS = {
 
 class TestLabels:
     @pytest.mark.parametrize("kind", HINTS)
-    def test_the_error_for_one_hot_labels_names_argmax(self, kind):
+    def test_one_hot_labels_are_several_labels_with_a_warning_that_names_argmax(self, kind):
         y, hint = HINTS[kind]
-        with pytest.raises(ValueError, match=f"one label for each image.*one-hot.*{hint}"):
-            classifier().fit(IMAGES, y)
+        with pytest.warns(TransferclfWarning, match=f"one-hot.*{hint}") as caught:
+            objective, targets = objective_for(y, N)
+        assert len(caught) == 1
+        assert objective.kind == "multilabel"
+        expected = np.eye(targets.shape[1])[LABELS % targets.shape[1]]
+        np.testing.assert_array_equal(targets, expected)
 
-    def test_one_hot_labels_are_refused_everywhere(self):
-        with pytest.raises(ValueError, match=r"one-hot.*y\.argmax"):
-            classifier().partial_fit(IMAGES, ONE_HOT, classes=[0, 1, 2])
-        with pytest.raises(ValueError, match=r"one-hot.*y\.argmax"):
+    def test_one_hot_labels_are_refused_after_a_fit_of_classes(self):
+        with pytest.raises(ValueError, match=r"one label for each image.*one-hot.*y\.argmax"):
             classifier().fit(IMAGES, LABELS, validation_data=(IMAGES, ONE_HOT))
 
     @pytest.mark.parametrize(
         ("y", "got"),
         [
-            (np.array([[1, 1, 0]] * N), r"shape \(12, 3\)"),
-            (np.zeros((N, 3)), r"shape \(12, 3\)"),
-            (np.full((N, 2), 0.5), r"shape \(12, 2\)"),
-            (np.array([["a", "b"]] * N), r"shape \(12, 2\)"),
-            ([["a"]] * 5 + [["a", "b"]] * 7, r"\['a', 'b'\] at index 5"),
-            ([{"a"}, {"b"}] * 6, r"\{'a'\} at index 0"),
-            ([("a", "b")] * N, r"\('a', 'b'\) at index 0"),
-            ([[]] * N, r"\[\] at index 0"),
-            (pd.Series([["a", "b"]] * N), r"\['a', 'b'\] at index 0"),
-            ([frozenset("ab")] * N, r"frozenset"),
-            (np.array([["a", "b"], ["c"]] * 6, dtype=object), r"\['a', 'b'\] at index 0"),
-            (pd.DataFrame({"a": LABELS, "b": LABELS}), r"shape \(12, 2\)"),
-            (csr_matrix(np.ones((N, 3))), r"shape \(12, 3\)"),
+            (np.array([[1, 1, 0]] * N), r"Got none with 2:"),
+            (np.zeros((N, 3)), r"Got none with 0, 1, 2:"),
+            (np.full((N, 2), 0.5), r"shape \(12, 2\) with 0.5 in row 0, column 0"),
+            (np.array([["a", "b"]] * N), r"shape \(12, 2\) of <U1"),
+            ([[]] * N, r"at least two labels. Got \[\] alone"),
+            (pd.DataFrame({"a": LABELS, "b": LABELS}), r"with 2 in row 2, column 0"),
+            (pd.DataFrame([[0, 1]] * N, columns=["a", "a"]), "Got 'a' more than once"),
+            (pd.DataFrame([[0, None]] * N, columns=["a", "b"]), "no label for 12 of 12 images"),
             ([{"label": "a"}] * N, r"\{'label': 'a'\} at index 0"),
+            ([{"a"}, "b"] * 6, r"'b' at index 1: expected a set"),
+            ([{"a"}, {None}] * 6, r"the label None at index 1"),
+            ([{"a"}, {3}] * 6, r"Got both texts and numbers"),
+            ([{"a"}, set()] * 6, r"at least two labels. Got \['a'\] alone"),
+            ([{"a"}, {"b"}] * 5, r"12 images and 10 sets"),
+            (np.ones((N - 1, 2)), r"12 images and 11 sets or rows"),
+            ([[0, 1], [1]] * 6, r"lists of 0 and 1 of different lengths"),
+            ([[0, np.nan]] * N, r"no label for 12 of 12 images \(NaN"),
+            ([[3, 7]] * N, r"with 3 in row 0, column 0: numbers that are labels"),
         ],
     )
-    def test_several_labels_are_refused_in_one_line(self, y, got):
-        with pytest.raises(ValueError, match=f"Got {got}.*several labels.*not supported") as caught:
+    def test_wrong_label_sets_are_refused_in_one_line(self, y, got):
+        with pytest.raises(ValueError, match=got) as caught:
             classifier().fit(IMAGES, y)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 250

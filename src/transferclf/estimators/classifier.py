@@ -1,4 +1,4 @@
-"""TransferClassifier: images in, classes out."""
+"""TransferClassifier: images in, classes or sets of labels out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
 from transferclf.estimators.parameters import ClassifierParameters
@@ -33,9 +35,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
 
     The frozen part of the network is a constant function: every distinct image goes through it
     once, and its activations serve all folds, grid points and clones. By default the head is
-    softmax regression on standardised features, fitted to its optimum by L-BFGS; hidden layers
-    are trained by a Keras optimizer; and with `trainable_layers` the last layers of the network
-    are then trained together with the head.
+    softmax regression on standardised features, fitted to its optimum by L-BFGS, or a logistic
+    regression for each label where images have several. Hidden layers are trained by a Keras
+    optimizer, and with `trainable_layers` the last layers of the network together with the head.
 
     Parameters
     ----------
@@ -89,10 +91,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         activations, mostly a map (n, h, w, c), to features (n, d). A function makes new layers in
         each fit; a layer or model is copied.
     l1 : float, default=0.0
-        Weight of the sum of absolute values of the head's kernels, beside the mean cross-entropy.
+        Weight of the sum of absolute values of the head's kernels, beside the mean cross-entropy;
+        that of an image with several labels is the mean over all labels.
     l2 : float or "auto", default="auto"
         Weight of the sum of their squares. "auto" chooses it by cross-validation on the training
-        images for softmax regression, and is 0.01 for other heads and 0 for networks from nothing.
+        images for heads without layers, and is 0.01 for other heads, 0 for networks from nothing.
     optimizer : str or keras.optimizers.Optimizer, default="auto"
         "lbfgs", one of Keras' names ("adam", "sgd", ...) or an optimizer, which is copied. "auto"
         is L-BFGS where it can be, without hidden layers, dropout and `l1`, and Adam elsewhere.
@@ -135,14 +138,17 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     test_time_augmentation : {None, "views", "crops", "both"}, default=None
         Whether predictions are means over an image's views, its two extreme crops, or both.
     oversample : bool, default=False
-        Whether images of smaller classes are repeated up to the size of the largest.
+        Whether images of smaller classes are repeated up to the size of the largest. Images with
+        several labels are of no single class and cannot be.
     class_weight : {"balanced"}, dict or None, default=None
-        Factor for the samples of each class; "balanced" makes all classes weigh the same.
+        Factor for the samples of each class; "balanced" makes all classes weigh the same. With
+        several labels: for the images that have a label; "balanced" makes them weigh, for each
+        label alone, the same as those without.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+        The labels, sorted; those of the columns of y in their order.
     model_ : keras.Model
         The whole classifier as one flat Keras model from pixels between 0 and 255 to
         probabilities; built when first asked for. It can be exported as it is, by its `save` and
@@ -150,6 +156,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     history_ : dict of str to list of float
         "loss" and "accuracy" on training images after each iteration or epoch, fine-tuning last;
         "val_loss" and "val_accuracy" on validation images; "learning_rate" of Keras' optimizers.
+        With several labels, "binary_accuracy" is the share of labels that are right.
     phases_ : list of dict
         The parts of `history_` in order: "part" is "head", "fine-tuning" or "network" (from
         nothing), "unit" is "iteration" or "epoch", and "length" is their number. "kept" is the
@@ -192,6 +199,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     oversample: bool = False
     class_weight: str | Mapping | None = None
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def fit(
         self,
         X: object,
@@ -208,8 +220,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ----------
         X : array-like or sequence of images, n of them
             See :func:`transferclf.images.check_images`.
-        y : array-like of shape (n,)
-            Class labels: strings, integers or booleans.
+        y : array-like of shape (n,) or (n, n_labels), or n sets of labels
+            Class labels: strings, integers or booleans. Or several labels for each image: a table
+            with a column of 0 and 1 for each (array, sparse matrix, or data frame whose columns are
+            their names), or sets or lists of labels, also empty ones.
         sample_weight : array-like of shape (n,) or None, default=None
             Weight of each image; a weight of 2 is the same as the image twice.
         validation_data : (X, y) or None, default=None
@@ -225,21 +239,23 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ImageError, InvalidParameterError, NetworkError, WeightsError
             If the images, a parameter, the network or its weights cannot be used.
         ValueError
-            If y, `sample_weight` or `validation_data` does not fit the images.
+            If y, `sample_weight` or `validation_data` does not fit the images, or no image has
+            some label.
         DivergenceError
-            If training ends in numbers that are not finite. If the classifier was fitted before,
-            it is as it was; a new one has the result of the last finite epoch, if there was one.
+            If training ends in numbers that are not finite. If the classifier was fitted before, it
+            is as it was; a new one has the result of the last finite epoch, if there was one.
 
         Warns
         -----
         TransferclfWarning
-            If parameters were set that have no effect; all of them are named.
+            If parameters have no effect; if y is one-hot, or all images have one of the labels.
         """
         with self._as_before_if_it_fails():
             parameters = ClassifierParameters.of(self)
             check_apart(X, y)
             source = self._fit_source(X)
             objective, targets = objective_for(y, len(source))
+            objective = objective.with_class_weight(parameters.class_weight, targets)
             class_weight = parameters.class_weight
             images = self._images(source, targets, objective, sample_weight, class_weight)
             previous, network = self._previous(objective), getattr(self, "prefix_", None)
@@ -253,15 +269,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             validation = self._validation_images(validation_data, objective)
             train, held_out, indices = self._split(images, plan, parameters.oversample)
             keep = partial(self._keep, sample_indices_=indices)
-            learner = Learner(
-                plan,
-                train,
-                self._extractor(),
-                validation=validation or held_out,
-                previous=previous,
-                keep=keep,
-                verbose=int(parameters.verbose),
-            )
+            read, verbose = self._extractor(), int(parameters.verbose)
+            held_out = validation or held_out
+            learner = Learner(plan, train, read, held_out, previous, keep, verbose)
             keep(learner.learn(), is_finished=True)
         return self
 
@@ -281,7 +291,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         X, y, sample_weight
             As for :meth:`fit`.
         classes : array-like of shape (n_classes,) or None, default=None
-            All classes that there will be; needed in the first call.
+            All classes or labels that there will be; needed in the first call.
 
         Returns
         -------
@@ -307,13 +317,14 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             check_apart(X, y)
             is_first = not hasattr(self, "head_")
             source = self._fit_source(X) if is_first else self._source_of(X)
-            objective = announced(classes, None if is_first else self.head_.suffix.objective)
+            objective = announced(classes, None if is_first else self.head_.suffix.objective, y)
             if is_first:
                 self.__dict__.update(objective.attributes())
                 self._fit_network(parameters, seed_from(parameters.random_state), 0)
                 check_memory(parameters, self.prefix_, objective.n_outputs)
                 self._remark_on(source)
             targets = objective.encode_known(y, len(source))
+            objective = objective.with_class_weight(parameters.class_weight, targets)
             class_weight = parameters.class_weight
             images = self._images(source, targets, objective, sample_weight, class_weight)
             if is_first:
@@ -327,7 +338,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         return self
 
     def decision_function(self, X: object) -> np.ndarray:
-        """Return the scores before the softmax.
+        """Return the scores before the softmax, or the log-odds of each of several labels.
 
         Parameters
         ----------
@@ -336,7 +347,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
 
         Returns
         -------
-        ndarray of shape (n,) for two classes, else (n, n_classes)
+        ndarray of shape (n,) for two exclusive classes, else (n, n_classes)
             For two classes the score of the second minus that of the first.
         """
         source = self._source_of(X)
@@ -353,13 +364,13 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Returns
         -------
         ndarray of shape (n, n_classes)
-            In the order of `classes_`; each row sums to one.
+            In the order of `classes_`. Each row sums to one, except for several labels.
         """
         source = self._source_of(X)
         return self.head_.suffix.objective.link(self._scores(source))
 
     def predict(self, X: object) -> np.ndarray:
-        """Return the most probable class of each image.
+        """Return the most probable class, or all labels above one half, of each image.
 
         Parameters
         ----------
@@ -368,14 +379,14 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
 
         Returns
         -------
-        ndarray of shape (n,)
-            Labels from `classes_`.
+        ndarray of shape (n,) or (n, n_labels)
+            Labels from `classes_`; with several labels a table of 0 and 1.
         """
         probabilities = self.predict_proba(X)
         return self.head_.suffix.objective.decide(probabilities)
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
-        """Return the share of the images that are predicted right.
+        """Return the share of the images that are predicted right, in all of their labels.
 
         Parameters
         ----------
@@ -392,7 +403,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         TransferclfWarning
             If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
         """
-        accuracy = super().score(X, y, sample_weight=sample_weight)
-        if remark := self.head_.suffix.objective.remark_on(y):
+        check_is_fitted(self)
+        objective = self.head_.suffix.objective
+        accuracy = super().score(X, objective.comparable(y), sample_weight=sample_weight)
+        if remark := objective.remark_on(y):
             warn(remark)
         return accuracy

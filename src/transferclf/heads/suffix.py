@@ -53,7 +53,7 @@ class Suffix:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for suffixes that can share one compiled training function."""
-        return (self.shape, "" if self.head is None else self.head.token)
+        return (self.shape, self.objective.loss_key, "" if self.head is None else self.head.token)
 
     @property
     def has_layers(self) -> bool:

@@ -2,6 +2,7 @@
 
 from transferclf.objectives.base import Objective
 from transferclf.objectives.classes import Classes
+from transferclf.objectives.multilabel import MultiLabel
 from transferclf.objectives.numbers import Numbers
 from transferclf.objectives.registry import (
     announced,
@@ -13,6 +14,7 @@ from transferclf.objectives.registry import (
 
 __all__ = [
     "Classes",
+    "MultiLabel",
     "Numbers",
     "Objective",
     "announced",

@@ -58,7 +58,7 @@ def validation_split(
     column = _checked_labels(labels)
     check_number("the validation fraction", fraction, 0, 1, above=True, below=True)
     check_seed(seed)
-    group_of, first = _numbered(range(len(column)) if groups is None else groups, len(column))
+    group_of, first = numbered(range(len(column)) if groups is None else groups, len(column))
     names, classes = np.unique(column, return_inverse=True)
     of_groups = classes[first]
     counts = np.bincount(of_groups, minlength=len(names))
@@ -85,7 +85,7 @@ def held_out_groups(
     InvalidParameterError is raised if it leaves no group to train on.
     """
     check_number("the validation fraction", fraction, 0, 1, above=True, below=True)
-    group_of, first = _numbered(groups, n_samples)
+    group_of, first = numbered(groups, n_samples)
     n_groups = len(first)
     n_validation = int(np.ceil(n_groups * fraction))
     if n_validation >= n_groups:
@@ -98,7 +98,7 @@ def held_out_groups(
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
-def _numbered(groups: Iterable[Hashable], n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+def numbered(groups: Iterable[Hashable], n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of each sample's group, and the first sample of each group."""
     # Not by NumPy, which drops zero bytes at the end of digests.
     numbers: dict[Hashable, int] = {}

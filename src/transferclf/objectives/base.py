@@ -106,6 +106,16 @@ class Objective(ABC):
         """Equal for objectives that can share one compiled training function."""
         return (self.kind, self.n_outputs)
 
+    @property
+    def loss_key(self) -> Hashable:
+        """Equal for objectives of equal `key` whose losses are the same function."""
+        return None
+
+    @property
+    def penalty_scale(self) -> float:
+        """Factor of the penalties that cross-validation tries; 1 suits a loss of one target."""
+        return 1.0
+
     # --- samples
 
     @abstractmethod
@@ -113,6 +123,13 @@ class Objective(ABC):
         self, class_weight: str | Mapping | None, targets: np.ndarray
     ) -> np.ndarray | None:
         """Return a factor for the weight of each sample by scikit-learn's `class_weight`."""
+
+    def with_class_weight(self, class_weight: str | Mapping | None, targets: np.ndarray) -> Self:
+        """Return the objective whose loss has weights within a sample by `class_weight`.
+
+        Most kinds weigh whole samples alone, by `class_factors`, and return themselves.
+        """
+        return self
 
     @abstractmethod
     def oversampled(self, targets: np.ndarray, seed: int) -> np.ndarray:
@@ -193,6 +210,10 @@ class Objective(ABC):
     @abstractmethod
     def decide(self, linked: np.ndarray) -> np.ndarray:
         """Return predictions from the result of `link`."""
+
+    def comparable(self, y: object) -> object:
+        """Return y as `score` compares it with predictions."""
+        return y
 
     def remark_on(self, y: object) -> str:
         """Return a warning about y that `score` compares with predictions; empty if none."""

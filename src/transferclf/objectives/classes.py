@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -11,6 +10,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.objectives import labels as checks
+from transferclf.objectives.archived import label_facts, labels_from
 from transferclf.objectives.balancing import oversampled_indices, validation_split
 from transferclf.objectives.base import Evaluated, Judged, Objective, Split
 from transferclf.objectives.weights import class_weights
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 # so that it follows accuracy better than plain cross-entropy does. It is smoother than accuracy,
 # which chance decides where samples are few, and it depends on the probabilities.
 CHANCE = 0.15
-
-# An array of texts has room for the longest in each place.
-MAX_LABEL_BYTES = 2**26
-
-_DTYPE = re.compile(r"<U[1-9][0-9]{0,6}|<[iu][248]|\|[iu]1|\|b1|<f[248]|\|O")
 
 
 class Classes(Objective):
@@ -168,56 +163,8 @@ class Classes(Objective):
         return checks.look_alike_remark(y, self.labels)
 
     def to_json(self) -> dict[str, object]:
-        dtype = self.labels.dtype.newbyteorder("<").str
-        values = [label.item() if isinstance(label, np.generic) else label for label in self.labels]
-        if not _DTYPE.fullmatch(dtype) or not all(map(_is_label, values)):
-            raise InvalidParameterError(
-                "classes must be texts, whole numbers or truth values to be saved. "
-                f"Got {self.labels.dtype} such as {values[0]!r} instead."
-            )
-        if self.labels.nbytes > MAX_LABEL_BYTES:
-            raise InvalidParameterError(
-                f"classes must take at most {MAX_LABEL_BYTES:,} bytes. "
-                f"Got {self.labels.nbytes:,} instead."
-            )
-        return {"dtype": dtype, "labels": values}
+        return label_facts(self.labels)
 
     @classmethod
     def from_json(cls, facts: Mapping[str, object]) -> Self:
-        if set(facts) != {"dtype", "labels"}:
-            raise InvalidParameterError(
-                f"must have dtype and labels. Got {sorted(facts)!r:.80} instead."
-            )
-        dtype, values = facts["dtype"], facts["labels"]
-        if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
-            raise InvalidParameterError(
-                f"must be labels of a known type. Got {dtype!r:.80} instead."
-            )
-        if not isinstance(values, list) or len(values) < 2 or not all(map(_is_label, values)):
-            raise InvalidParameterError(
-                "must be at least two texts, whole numbers or truth values. "
-                f"Got {values!r:.80} instead."
-            )
-        if np.dtype(dtype).itemsize * len(values) > MAX_LABEL_BYTES:
-            raise InvalidParameterError(
-                f"must be of at most {MAX_LABEL_BYTES:,} bytes. Got {dtype} instead."
-            )
-        try:
-            labels = np.array(values, dtype)
-            is_same = labels.tolist() == values
-            is_sorted = is_same and np.array_equal(np.unique(labels), labels)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidParameterError(f"must be {dtype}: {error}") from error
-        if not is_sorted:
-            raise InvalidParameterError(
-                f"must be different labels of {dtype}, sorted. Got {values!r:.80}."
-            )
-        return cls(labels)
-
-
-def _is_label(label: object) -> bool:
-    if isinstance(label, str):
-        # JSON has escapes for halves of characters, which no file can hold.
-        return not any("\ud800" <= character <= "\udfff" for character in label)
-    # Labels that are whole numbers may be written as floats.
-    return isinstance(label, bool | int) or (isinstance(label, float) and label.is_integer())
+        return cls(labels_from(facts))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, TypeGuard
 
 import numpy as np
 from sklearn.utils import column_or_1d
@@ -89,31 +89,36 @@ def _refuse_several(y: object) -> None:
     expected = "y must be one label for each image, of shape (n,)."
     dense = y.toarray() if hasattr(y, "toarray") else y
     shape = getattr(dense, "shape", None)
-    several = _first_collection(dense) if shape is None or len(shape) == 1 else None
+    several = first_collection(dense) if shape is None or len(shape) == 1 else None
     is_table = shape is not None and len(shape) == 2 and shape[1] > 1
     if not is_table and several is None:
         return
     if _is_one_hot(dense):
         raise ValueError(
             f"{expected} Got a table that is one-hot, with a single 1 for each image: pass "
-            f"{_argmax_of(y)}, or the names of the classes at these positions."
+            f"{argmax_of(y)}, or the names of the classes at these positions."
         )
     got = f"Got shape {shape}"
     if several is not None:
         got = f"Got {several[1]!r:.80} at index {several[0]}"
-    raise ValueError(f"{expected} {got}: several labels for one image are not supported.")
+    raise ValueError(f"{expected} {got}: several labels for one image, where fit had one.")
 
 
-def _first_collection(labels: Any) -> tuple[int, object] | None:
+def first_collection(labels: Any) -> tuple[int, object] | None:
     """Return index and value of the first label that is several; lists of one are a column."""
     is_array = isinstance(labels, np.ndarray) and labels.dtype != object
     if is_array or isinstance(labels, str | Mapping) or not hasattr(labels, "__len__"):
         return None
     for index, label in enumerate(labels):
-        is_list = isinstance(label, list | tuple) or (isinstance(label, np.ndarray) and label.ndim)
-        if isinstance(label, Set | Mapping) or (is_list and len(label) != 1):
+        if isinstance(label, Set | Mapping) or (_is_list(label) and len(label) != 1):
             return index, label
     return None
+
+
+def _is_list(label: Any) -> TypeGuard[Sequence[object]]:
+    """Return whether a label is a list, tuple, array or series of labels."""
+    shape = getattr(label, "shape", None)
+    return isinstance(label, list | tuple) or (shape is not None and len(shape) > 0)
 
 
 def _is_one_hot(y: object) -> bool:
@@ -125,7 +130,7 @@ def _is_one_hot(y: object) -> bool:
     return bool(is_binary and (table.sum(axis=1) == 1).all())
 
 
-def _argmax_of(y: object) -> str:
+def argmax_of(y: object) -> str:
     """Return the code that turns a one-hot table of this type into labels."""
     if hasattr(y, "toarray"):
         return "y.toarray().argmax(axis=1)"
@@ -136,7 +141,7 @@ def _argmax_of(y: object) -> str:
 
 def _refuse_missing_and_mixed(labels: np.ndarray) -> None:
     can_miss = labels.dtype.kind in "fmMO"
-    missing = [index for index, label in enumerate(labels) if can_miss and _is_missing(label)]
+    missing = [index for index, label in enumerate(labels) if can_miss and is_missing(label)]
     if missing:
         raise ValueError(
             f"y has no label for {len(missing)} of {len(labels)} images (NaN or None), the first "
@@ -147,7 +152,7 @@ def _refuse_missing_and_mixed(labels: np.ndarray) -> None:
         raise ValueError("y must have labels of one type. Got both texts and numbers.")
 
 
-def _is_missing(label: object) -> bool:
+def is_missing(label: object) -> bool:
     """Return whether a label is None or differs from itself, as NaN, NaT and NA do."""
     try:
         return label is None or bool(label != label)

@@ -8,9 +8,10 @@ import numpy as np
 
 from transferclf.objectives.base import Objective
 from transferclf.objectives.classes import Classes
+from transferclf.objectives.multilabel import MultiLabel
 from transferclf.objectives.numbers import Numbers
 
-_KINDS: dict[str, type[Objective]] = {Classes.kind: Classes, Numbers.kind: Numbers}
+_KINDS: dict[str, type[Objective]] = {kind.kind: kind for kind in (Classes, MultiLabel, Numbers)}
 
 
 def register_objective(objective: type[Objective]) -> type[Objective]:
@@ -35,13 +36,14 @@ def objective_for(y: object, n_samples: int) -> tuple[Objective, np.ndarray]:
     return kind_of(y).encode(y, n_samples)
 
 
-def announced(classes: object, known: Objective | None) -> Objective:
+def announced(classes: object, known: Objective | None, y: object) -> Objective:
     """Return the objective of `partial_fit`, given its argument `classes`.
 
-    `known` is the objective of the first call; where it is None, `classes` are needed.
+    `known` is the objective of the first call; where it is None, `classes` are needed, and the kind
+    is that of y.
     """
     if known is None:
-        return Classes.announced(classes)
+        return kind_of(y).announced(classes)
     if classes is not None and not known.is_same(known.announced(classes)):
         raise ValueError(
             f"classes must be those of the first call, {known.description()}. "

@@ -20,27 +20,41 @@ if TYPE_CHECKING:
         TrainingHistoryDisplay as TrainingHistoryDisplay,
     )
     from transferclf.reports.displays.inputs import NetworkInputDisplay as NetworkInputDisplay
-    from transferclf.reports.evaluation import Evaluation as Evaluation
+    from transferclf.reports.displays.regression import (
+        RegressionErrorDisplay as RegressionErrorDisplay,
+    )
     from transferclf.reports.evaluation import evaluate as evaluate
+    from transferclf.reports.evaluations.classes import Evaluation as Evaluation
+    from transferclf.reports.evaluations.multilabel import (
+        MultilabelEvaluation as MultilabelEvaluation,
+    )
+    from transferclf.reports.evaluations.numbers import (
+        RegressionEvaluation as RegressionEvaluation,
+    )
     from transferclf.reports.experiments.comparing import compare as compare
     from transferclf.reports.experiments.running import load_experiments as load_experiments
     from transferclf.reports.experiments.running import run_experiments as run_experiments
     from transferclf.reports.page.writing import report as report
+    from transferclf.reports.prediction_tables import prediction_table as prediction_table
 
 # No module has the name of an object in it: importing the module would replace the object.
 _HOME = {
     "Audit": "transferclf.reports.auditing.audits",
     "ClassBalanceDisplay": "transferclf.reports.displays.balance",
     "EmbeddingDisplay": "transferclf.reports.displays.embedding",
-    "Evaluation": "transferclf.reports.evaluation",
+    "Evaluation": "transferclf.reports.evaluations.classes",
     "GradCAMDisplay": "transferclf.reports.displays.gradcam",
     "ImageGridDisplay": "transferclf.reports.displays.grid",
+    "MultilabelEvaluation": "transferclf.reports.evaluations.multilabel",
     "NetworkInputDisplay": "transferclf.reports.displays.inputs",
+    "RegressionErrorDisplay": "transferclf.reports.displays.regression",
+    "RegressionEvaluation": "transferclf.reports.evaluations.numbers",
     "TrainingHistoryDisplay": "transferclf.reports.displays.history",
     "audit": "transferclf.reports.auditing.audits",
     "compare": "transferclf.reports.experiments.comparing",
     "evaluate": "transferclf.reports.evaluation",
     "load_experiments": "transferclf.reports.experiments.running",
+    "prediction_table": "transferclf.reports.prediction_tables",
     "report": "transferclf.reports.page.writing",
     "run_experiments": "transferclf.reports.experiments.running",
 }
@@ -52,12 +66,16 @@ __all__ = [
     "Evaluation",
     "GradCAMDisplay",
     "ImageGridDisplay",
+    "MultilabelEvaluation",
     "NetworkInputDisplay",
+    "RegressionErrorDisplay",
+    "RegressionEvaluation",
     "TrainingHistoryDisplay",
     "audit",
     "compare",
     "evaluate",
     "load_experiments",
+    "prediction_table",
     "report",
     "run_experiments",
 ]

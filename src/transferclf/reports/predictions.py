@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.transfer import TransferEstimator
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.objectives import Classes, Objective
 from transferclf.objectives.labels import known_targets
@@ -152,23 +153,30 @@ def unwrapped(estimator: BaseEstimator) -> tuple[list[Pipeline], BaseEstimator]:
             return steps, estimator
 
 
-def transfer_classifier(estimator: BaseEstimator) -> tuple[list[Pipeline], TransferClassifier]:
-    """Return the steps that transform X, and the fitted TransferClassifier after them."""
+def transfer_estimator(estimator: BaseEstimator) -> tuple[list[Pipeline], TransferEstimator]:
+    """Return the steps that transform X, and the fitted estimator of this package after them."""
     steps, last = unwrapped(estimator)
-    if not isinstance(last, TransferClassifier):
+    if not isinstance(last, TransferEstimator):
         outer, inner = type(estimator).__name__, type(last).__name__
         raise InvalidParameterError(
-            "estimator must be a TransferClassifier, or a pipeline, search or frozen estimator "
-            "that ends in one. "
+            "estimator must be a TransferClassifier or TransferRegressor, or a pipeline, search or "
+            "frozen estimator that ends in one. "
             f"Got {inner if outer == inner else f'{outer} with {inner} inside'} instead."
         )
     check_is_fitted(last)
     return steps, last
 
 
-def objective_of(classifier: TransferClassifier) -> Objective:
-    """Return what a fitted classifier knows of its target."""
-    return classifier.head_.suffix.objective
+def objective_of(estimator: TransferEstimator) -> Objective:
+    """Return what a fitted estimator knows of its target."""
+    return estimator.head_.suffix.objective
+
+
+def linked_values(estimator: Any, X: object) -> np.ndarray:
+    """Return probabilities, or numbers where there are none, shape (n, n_outputs)."""
+    ask = getattr(estimator, "predict_proba", None) or estimator.predict
+    values = np.asarray(ask(X))
+    return values[:, None] if values.ndim == 1 else values
 
 
 def through(steps: Sequence[Pipeline], X: Any) -> Any:

@@ -101,7 +101,7 @@ def choose_l2(
             print(f"l2: {DEFAULT_L2:.2g}, as most classes have one image")
         return DEFAULT_L2
     with few_threads(features.size * objective.n_outputs):
-        l2, loss, measure = _best(_folds(samples, objective))
+        l2, loss, measure = _best(_folds(samples, objective), objective.penalty_scale)
     if verbose:
         found = f"held-out loss {loss:.4f}, {objective.measure} {measure:.4f}"
         say(f"l2: {l2:.2g} by cross-validation, {found}")
@@ -144,8 +144,10 @@ def _distinct(
     kept, strata = np.flatnonzero(weights), objective.strata(targets)
     rows = np.ascontiguousarray(features[kept])
     digests = np.array([hashlib.sha256(row).hexdigest() for row in rows], dtype="S64")
-    # Weights are in the order too, so that even the rounding of their sums is always the same.
-    order = np.lexsort((weights[kept], digests, strata[kept]))
+    # Weights are in the order too, so that even the rounding of their sums is always the same, and
+    # targets, so that equal samples of equal targets are neighbours.
+    columns = targets[kept].reshape(len(kept), -1).T
+    order = np.lexsort((weights[kept], *columns, digests, strata[kept]))
     kept, digests = kept[order], digests[order]
     is_new = np.ones(len(kept), dtype=bool)
     differ = targets[kept[1:]] != targets[kept[:-1]]
@@ -203,10 +205,10 @@ def principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (axes * np.sqrt(squares) if is_wide else rows @ axes).astype(np.float32)
 
 
-def _best(folds: list[Fold]) -> tuple[float, float, float]:
-    """Return the best candidate, its held-out loss and measure."""
+def _best(folds: list[Fold], scale: float) -> tuple[float, float, float]:
+    """Return the best candidate times `scale`, its held-out loss and measure."""
     best, since = (DEFAULT_L2, np.inf, np.nan), 0
-    for l2 in CANDIDATES[::-1]:
+    for l2 in [scale * candidate for candidate in CANDIDATES[::-1]]:
         scores = np.sum([fold.scores(l2) for fold in folds], axis=0)
         loss, measure = scores / sum(fold.held_out_weight for fold in folds)
         if loss < (1 - TIE) * best[1]:

@@ -16,11 +16,10 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
-from transferclf.objectives.labels import known_targets
-from transferclf.objectives.registry import kind_of
+from transferclf.reports.auditing.doubts import FINDERS
 from transferclf.reports.auditing.duplicates import Neighbourhood, Neighbours, neighbourhood
-from transferclf.reports.auditing.findings import COLUMNS, Audit
-from transferclf.reports.auditing.labels import judged_labels, missing_classes, similar_names
+from transferclf.reports.auditing.findings import Audit, columns_of
+from transferclf.reports.auditing.labels import label_counts, missing_classes, similar_names
 from transferclf.reports.auditing.readable import (
     Readable,
     facts_of,
@@ -29,11 +28,9 @@ from transferclf.reports.auditing.readable import (
     readable_images,
     seen_shares,
 )
-from transferclf.reports.predictions import (
-    check_is_of_classes,
-    few_of_each_class,
-    n_samples_of,
-)
+from transferclf.reports.auditing.rows import ODD, rows_about, worst_first
+from transferclf.reports.auditing.targets import targets_of
+from transferclf.reports.predictions import n_samples_of
 from transferclf.reports.tables import Row, extra, table_of
 
 if TYPE_CHECKING:
@@ -41,22 +38,19 @@ if TYPE_CHECKING:
 
     Tables = dict[str, list[Row] | DataFrame]
 
-# An image is odd if its distance is more deviations above the median than this: Iglewicz and
-# Hoaglin, "How to Detect and Handle Outliers" (1993), propose 3.5.
-ODD = 3.5
-
 FEW = 10  # fewer images of a class are too few for a median
 CUT = 0.5  # an image is listed as cut if the network sees less than this share of it
 
 
 def audit(
     X: object,
-    y: npt.ArrayLike | None = None,
+    y: object = None,
     *,
     splits: Sequence[object] | np.ndarray | Mapping[object, npt.ArrayLike] | None = None,
     extractor: CNNFeatureExtractor | None = None,
     threshold: float = 0.9,
     n_neighbors: int = 5,
+    kind: str | None = None,
     verbose: int = 0,
 ) -> Audit:
     """Look for copies, leaks, wrong labels, odd, cut and unreadable images.
@@ -68,8 +62,9 @@ def audit(
     ----------
     X : array-like or sequence of images, n of them
         Of any kind, all splits together. Unreadable images are listed, and the others compared.
-    y : array-like of shape (n,) or None, default=None
-        Class labels.
+    y : array-like of shape (n,), or of one row for each image, or None, default=None
+        Class labels. For several labels an indicator, a data frame or a sequence of label sets; for
+        numbers an array of shape (n,) or (n, n_outputs).
     splits : array-like of shape (n,), dict or None, default=None
         The name of the split of each image ("train", "test"); or a dict from these names to
         positions in X.
@@ -80,7 +75,11 @@ def audit(
         The cosine of centred features from which two images are near copies. ``docs/auditing.md``
         says what that finds for the bundled backbone.
     n_neighbors : int, default=5
-        Odd images are found by the mean distance to so many nearest images of the same label.
+        Odd images are found by the mean distance to so many nearest images of the same class; of
+        all images, where targets are no classes.
+    kind : {"classes", "multilabel", "numbers"} or None, default=None
+        The kind of target. None takes tables and label sets for several labels, numbers with
+        fractions for numbers, and all else for classes.
     verbose : int, default=0
         1 shows progress, also that of the extraction.
 
@@ -98,7 +97,7 @@ def audit(
     InvalidParameterError
         If a parameter is not as above.
     ValueError
-        If there is not one label for each image.
+        If there is not one target for each image.
 
     Examples
     --------
@@ -113,16 +112,16 @@ def audit(
     extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, verbose)
-    classes, labels = _coded_labels(y, n_samples)
+    targets = targets_of(y, n_samples, kind)
     names = _split_names(splits, n_samples)
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
     extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
     readable = readable_images(X, n_samples, extractor)
-    known = None if classes is None else classes[labels].tolist()
-    about = _about(X, label=known, code=labels, split=names)
+    about = _about(X, label=targets.shown, code=targets.code, split=names)
     result = Audit(
         n_images=n_samples,
-        classes=classes,
+        classes=targets.names,
+        kind=targets.kind,
         splits=None if names is None else sorted(set(names.tolist())),
         threshold=threshold,
         quality=np.full(n_samples, np.nan),
@@ -132,18 +131,22 @@ def audit(
     )
     unreadable = sorted(readable.problems)
     texts = [readable.problems[position] for position in unreadable]
+    stated, places = targets.stated
     tables: Tables = {
-        "unreadable": _rows(about, unreadable, problem=texts),
-        "missing_classes": missing_classes(known or [], names),
-        "similar_names": similar_names(known or []),
+        "unreadable": rows_about(about, unreadable, problem=texts),
+        "missing_classes": missing_classes(stated, None if names is None else names[places]),
+        "similar_names": similar_names(stated),
+        "label_counts": label_counts(targets),
     }
     if readable.source is not None:
+        within = targets.within[readable.positions]
         about = about.iloc[readable.positions]
         tables |= _of_sizes(result, about, readable.source, extractor)
-        found = _compared(about, readable, threshold, n_neighbors, int(verbose))
-        tables |= _of_neighbours(result, about, found)
-        tables |= _of_labels(result, about, readable.features, found.groups, int(verbose))
-    for name, columns in COLUMNS.items():
+        found = _compared(about, within, readable, threshold, n_neighbors, int(verbose))
+        tables |= _of_neighbours(result, about, within, found)
+        finder = FINDERS[targets.kind]
+        tables |= finder(result, about, targets, readable, found.groups, int(verbose))
+    for name, columns in columns_of(targets.kind).items():
         result[name] = table_of(tables.get(name, []), columns)
     return result
 
@@ -154,13 +157,13 @@ def _about(X: object, **columns: Any) -> DataFrame:
     return extra("pandas").DataFrame({"index": range(len(files)), "file": files} | columns)
 
 
-def _rows(about: DataFrame, chosen: list[int] | np.ndarray, **columns: Any) -> DataFrame:
-    """Return the rows of a table about chosen images, with further columns."""
-    return about.iloc[chosen].reset_index(drop=True).assign(**columns)
-
-
 def _compared(
-    about: DataFrame, readable: Readable, threshold: float, n_neighbors: int, verbose: int
+    about: DataFrame,
+    within: np.ndarray,
+    readable: Readable,
+    threshold: float,
+    n_neighbors: int,
+    verbose: int,
 ) -> Neighbourhood:
     assert readable.source is not None
     splits, _ = extra("pandas").factorize(about["split"])
@@ -170,6 +173,7 @@ def _compared(
             content_digests(readable.source),
             about["code"].to_numpy(),
             splits,
+            within=within,
             threshold=threshold,
             n_neighbors=n_neighbors,
             advance=advance,
@@ -183,13 +187,15 @@ def _of_sizes(
     facts = facts_of(source)
     shares = seen_shares(facts, extractor.prefix_.size, extractor.resize_)
     result.seen[about["index"]] = shares
-    chosen = _worst(shares, shares < CUT)
+    chosen = worst_first(shares, shares < CUT)
     heights, widths = np.array([one.upright for one in facts])[chosen].T
-    cropped = _rows(about, chosen, height=heights, width=widths, seen=shares[chosen])
+    cropped = rows_about(about, chosen, height=heights, width=widths, seen=shares[chosen])
     return {"sizes": kinds_of(facts), "cropped": cropped}
 
 
-def _of_neighbours(result: Audit, about: DataFrame, found: Neighbourhood) -> Tables:
+def _of_neighbours(
+    result: Audit, about: DataFrame, within: np.ndarray, found: Neighbourhood
+) -> Tables:
     """Return the findings of the distances between readable images."""
     result.distance[about["index"]] = found.distance
     result.groups[about["index"]] = found.groups
@@ -197,37 +203,16 @@ def _of_neighbours(result: Audit, about: DataFrame, found: Neighbourhood) -> Tab
     numbers, _ = extra("pandas").factorize(found.exact[copies])
     order = np.argsort(numbers, kind="stable")
     near = _pairs(about, found.of_all, found.exact, result.threshold)
-    deviations = _deviations(found.distance, about["code"].to_numpy())
-    odd = _worst(-deviations, deviations > ODD)
+    deviations = _deviations(found.distance, within)
+    odd = worst_first(-deviations, deviations > ODD)
     distances = {"distance": found.distance[odd], "deviations": deviations[odd]}
     return {
-        "exact_duplicates": _rows(about, copies[order], group=numbers[order]),
+        "exact_duplicates": rows_about(about, copies[order], group=numbers[order]),
         "near_duplicates": near[near["kind"] == "near"].reset_index(drop=True),
         "label_conflicts": _pairs(about, found.of_other_label, found.exact, result.threshold),
         "leaks": _pairs(about, found.of_other_split, found.exact, result.threshold),
-        "odd_ones": _rows(about, odd, **distances),
+        "odd_ones": rows_about(about, odd, **distances),
     }
-
-
-def _of_labels(
-    result: Audit, about: DataFrame, features: np.ndarray, groups: np.ndarray, verbose: int
-) -> Tables:
-    """Return likely label errors, by heads that were fitted without the image and its copies."""
-    classes = result.classes
-    if classes is None:
-        return {}
-    judged = judged_labels(features, about["code"].to_numpy(), len(classes), groups, verbose)
-    result.quality[about["index"]] = judged.quality
-    chosen = _worst(judged.quality, judged.is_suspect)
-    suggested = judged.suggested[chosen]
-    errors = _rows(
-        about,
-        chosen,
-        suggested=classes[suggested].tolist(),
-        probability=judged.quality[chosen],
-        suggested_probability=judged.probabilities[chosen, suggested],
-    )
-    return {"label_errors": errors}
 
 
 def _pairs(
@@ -235,13 +220,13 @@ def _pairs(
 ) -> DataFrame:
     """Return images with their most similar other one, each pair once, exact copies first."""
     nearest, similarity = neighbours.nearest, neighbours.similarity
-    one = _worst(-similarity, similarity >= threshold)
+    one = worst_first(-similarity, similarity >= threshold)
     # If each is the nearest of the other, the pair is listed from one side.
     one = one[(nearest[nearest[one]] != one) | (nearest[one] > one)]
     other = nearest[one]
     kind = np.where(exact[one] == exact[other], "exact", "near")
-    table = _rows(about, one, similarity=similarity[one], kind=kind)
-    table = table.join(_rows(about, other).add_prefix("other_"))
+    table = rows_about(about, one, similarity=similarity[one], kind=kind)
+    table = table.join(rows_about(about, other).add_prefix("other_"))
     return table.sort_values("kind", kind="stable", ignore_index=True)
 
 
@@ -257,12 +242,6 @@ def _deviations(distance: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return deviations
 
 
-def _worst(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Return the positions of chosen values, the lowest value first."""
-    order = np.argsort(values, kind="stable")
-    return order[chosen[order]]
-
-
 def _check_parameters(
     extractor: object, threshold: float, n_neighbors: object, verbose: object
 ) -> None:
@@ -275,17 +254,6 @@ def _check_parameters(
         refuse("threshold", "a cosine, at most 1", threshold)
     check_number("n_neighbors", n_neighbors, 1, whole=True)
     check_verbose(verbose)
-
-
-@few_of_each_class()
-def _coded_labels(y: npt.ArrayLike | None, n_samples: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return the classes and the position of each label in them; None and zeros without labels."""
-    if y is None:
-        return None, np.zeros(n_samples, int)
-    check_is_of_classes(kind_of(y), "audit")
-    labels = np.asarray(y)
-    known_targets(labels, n_samples, labels)  # checks y, which may be of one class
-    return np.unique(labels.ravel(), return_inverse=True)
 
 
 def _split_names(splits: Any, n_samples: int) -> np.ndarray | None:

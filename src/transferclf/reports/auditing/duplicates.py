@@ -58,6 +58,7 @@ def neighbourhood(
     labels: np.ndarray,
     splits: np.ndarray,
     *,
+    within: np.ndarray | None = None,
     threshold: float,
     n_neighbors: int,
     advance: Advance = unseen,
@@ -65,8 +66,10 @@ def neighbourhood(
     """Compare all images with each other, by features of shape (n, d).
 
     From the cosine `threshold` on, two images are near copies. `distance` is the mean over
-    `n_neighbors`. `advance` is called with the number of newly compared images.
+    `n_neighbors` of the images with the same number in `within`; None takes the labels. `advance`
+    is called with the number of newly compared images.
     """
+    within = labels if within is None else within
     exact = np.unique(np.array(digests), return_inverse=True)[1].ravel()
     unit = _unit(features)
     n = len(unit)
@@ -85,8 +88,9 @@ def neighbourhood(
             graph = coo_matrix((np.ones(len(one), np.int8), pairs), shape=(n, n))
             groups[:] = connected_components(graph, directed=False)[1][groups]
         found.of_all.note(rows, similarity)
-        is_same = labels[rows][:, None] == labels
+        is_same = within[rows][:, None] == within
         distance[rows] = _mean_distance(np.where(is_same, similarity, -np.inf), n_neighbors)
+        is_same = labels[rows][:, None] == labels
         found.of_other_label.note(rows, np.where(is_same, -np.inf, similarity))
         is_same = splits[rows][:, None] == splits
         found.of_other_split.note(rows, np.where(is_same, -np.inf, similarity))

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from transferclf._printing import printable
+from transferclf.reports.kinds import CLASSES, LABELS, NUMBERS
 from transferclf.reports.names import count_text, short_name
 from transferclf.reports.tables import Row, rows_of
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Printed at most: rows of a table, last parts of a path, copies of one image.
 SHOWN, PARTS, COPIES = 5, 3, 4
+
+_NOUNS = {CLASSES: ("class", "classes"), LABELS: ("label",), NUMBERS: ("output",)}
 
 _IMAGE = ("index", "file", "label", "split")
 _PAIR = (
@@ -36,20 +39,39 @@ COLUMNS = {
     "label_errors": (*_IMAGE, "suggested", "probability", "suggested_probability"),
     "odd_ones": (*_IMAGE, "distance", "deviations"),
 }
+# Further tables, and further columns of tables, of targets that are no classes.
+_MORE_COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
+    CLASSES: {},
+    LABELS: {
+        "label_errors": (*COLUMNS["label_errors"], "target"),
+        "label_counts": ("label", "count", "share"),
+    },
+    NUMBERS: {
+        "outlying_values": (*_IMAGE, "target", "value", "predicted", "deviations"),
+    },
+}
+
+
+def columns_of(kind: str) -> dict[str, tuple[str, ...]]:
+    """Return the columns of all tables for a kind of target."""
+    return COLUMNS | _MORE_COLUMNS[kind]
 
 
 class Audit(Bunch):
     """The findings about a set of images; made by :func:`audit`.
 
     The tables are data frames of pandas. "index" is the position in X and "file" the path, if there
-    is one; "label" and "split" are as given.
+    is one; "label" and "split" are as given. Several labels or numbers of an image are joined in
+    "label".
 
     Attributes
     ----------
     n_images : int
         Number of images, including those that cannot be read.
     classes : ndarray of shape (n_classes,) or None
-        The labels.
+        The classes, the names of several labels, or those of the outputs.
+    kind : {"classes", "multilabel", "numbers"}
+        The kind of target.
     splits : list of str or None
         The names of the splits.
     threshold : float
@@ -79,13 +101,22 @@ class Audit(Bunch):
         Images and their most similar one in another split, likewise.
     label_errors : DataFrame
         Images whose label is likely wrong, with the "suggested" class and the probabilities of
-        both; the least probable label first.
+        both; the least probable label first. For several labels the label in question is in
+        "target": "suggested" is that label where the image lacks it, or "not LABEL" where the image
+        has it.
+    label_counts : DataFrame
+        For several labels only: "label", "count" and "share" of the images that have it.
+    outlying_values : DataFrame
+        For numbers only: the "value" of an output ("target"), the number "predicted" by a ridge
+        regression that was fitted without the image and its copies, and the "deviations" of their
+        difference from the median of all differences; the farthest first.
     odd_ones : DataFrame
         Images unlike others of their label: mean "distance" (1 - cosine) to the nearest of them,
         and its "deviations" above the median.
     quality : ndarray of shape (n,)
         Probability of each label by a head that was fitted without the image and its copies. NaN
-        without labels, with one class, and for the only image of a class.
+        without labels, with one class, and for the only image of a class. For several labels it is
+        the lowest of the probabilities that the image has, or lacks, a label. NaN for numbers.
     distance : ndarray of shape (n,)
         The distance by which odd ones are found, for all images.
     seen : ndarray of shape (n,)
@@ -101,7 +132,7 @@ class Audit(Bunch):
     Intelligence Research 70 (2021). The mean distance to the nearest neighbours is from Angiulli
     and Pizzuti, "Fast Outlier Detection in High Dimensional Spaces", PKDD 2002. An image is odd if
     its distance is more than 3.5 times the scaled median absolute deviation above the median of its
-    class (Iglewicz and Hoaglin 1993).
+    class (Iglewicz and Hoaglin 1993). Numbers are outlying by the same rule, above or below.
 
     Examples
     --------
@@ -120,18 +151,20 @@ class Audit(Bunch):
 
     def __str__(self) -> str:
         *texts, sizes = [_section(*section) for section in _sections(self)]
+        texts += [_section(*section) for section in _other_sections(self)]
         found = list(filter(None, texts)) or ["Nothing was found."]
         return printable("\n\n".join(filter(None, [_head_text(self), *found, sizes])))
 
     def __repr__(self) -> str:
-        counts = (f"{name}={len(self[name])}" for name in COLUMNS if name != "sizes")
+        names = columns_of(self.kind)
+        counts = (f"{name}={len(self[name])}" for name in names if name != "sizes")
         return f"<Audit of {count_text(self.n_images, 'image')}: {', '.join(counts)}>"
 
 
 def _head_text(audit: Audit) -> str:
     n_classes = "no labels"
     if audit.classes is not None:
-        n_classes = count_text(len(audit.classes), "class", "classes")
+        n_classes = count_text(len(audit.classes), *_NOUNS[audit.kind])
     n_splits = "no splits" if audit.splits is None else count_text(len(audit.splits), "split")
     return f"{count_text(audit.n_images, 'image')}, {n_classes}, {n_splits}"
 
@@ -170,6 +203,28 @@ def _sections(audit: Audit) -> list[tuple]:
         ("sizes", "kind", audit.sizes,
          lambda row: f"{row['count']:,} of {_sides(row)}, {row['mode']}, {row['format']}"),
     ]  # fmt: skip
+
+
+def _other_sections(audit: Audit) -> list[tuple]:
+    """Return title, noun, table, text of a row and advice for findings about other targets."""
+    if audit.kind == LABELS:
+        return [
+            ("images with each label", "label", audit.label_counts,
+             lambda row: f"{short_name(row['label'])}: {row['count']:,} ({row['share']:.0%})"),
+        ]  # fmt: skip
+    if audit.kind == NUMBERS:
+        return [
+            ("values far from their prediction", "value", audit.outlying_values, _value_line,
+             "Look at them: a wrong unit, a slip of the pen, another kind of image?"),
+        ]  # fmt: skip
+    return []
+
+
+def _value_line(row: Row) -> str:
+    numbers = f"{row['value']:.6g} where {row['predicted']:.4g} is predicted"
+    # A single output has no name, but the number 0.
+    output = "" if row["target"] == 0 else f"{short_name(row['target'])} "
+    return f"{_placed(row | {'label': None})}: {output}{numbers}"
 
 
 def _section(

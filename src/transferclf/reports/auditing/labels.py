@@ -15,6 +15,8 @@ from transferclf._printing import say
 from transferclf._spelling import look
 from transferclf.images.progress import bar_if
 from transferclf.objectives import Classes
+from transferclf.reports.auditing.targets import Targets
+from transferclf.reports.kinds import LABELS
 from transferclf.reports.tables import Row
 from transferclf.training.judging import held_out_probabilities
 from transferclf.training.regularization import choose_l2
@@ -64,6 +66,38 @@ def judged_labels(
     if is_known.any():
         is_suspect[is_known] = suspects(probabilities[is_known], labels[is_known])
     return Judgement(own, others.argmax(axis=1), is_suspect, probabilities)
+
+
+def judged_columns(
+    features: np.ndarray, table: np.ndarray, groups: np.ndarray, verbose: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how likely each entry of an indicator is right, and which are suspect, (n, n_labels).
+
+    Each label is judged as two classes are. Labels that all images but one have, or lack, are not
+    judged: their probabilities are NaN.
+    """
+    quality = np.full(table.shape, np.nan)
+    is_suspect = np.zeros(table.shape, dtype=bool)
+    for column, labels in enumerate(table.T):
+        if np.bincount(labels, minlength=2).min() < 2:
+            continue
+        judged = judged_labels(features, labels, 2, groups, verbose)
+        quality[:, column], is_suspect[:, column] = judged.quality, judged.is_suspect
+    return quality, is_suspect
+
+
+def label_counts(targets: Targets) -> list[Row]:
+    """Return rows with the number of images of each of several labels, the most frequent first."""
+    if targets.kind != LABELS:
+        return []
+    assert targets.table is not None
+    assert targets.names is not None
+    counts = targets.table.sum(axis=0)
+    rows = [
+        {"label": label, "count": int(count), "share": count / max(len(targets.table), 1)}
+        for label, count in zip(targets.names.tolist(), counts, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row["count"])
 
 
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ from sklearn.utils import column_or_1d
 from transferclf._checks import check_choice
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.displays.figures import axes_for, colour_of, legend_beside, plain
+from transferclf.reports.indicators import indicators_of, is_of_labels, label_names
+from transferclf.reports.predictions import n_samples_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,9 +76,11 @@ class ClassBalanceDisplay:
         Parameters
         ----------
         targets : array-like of shape (n,), or dict of str to array-like
-            Labels, or those of each split by its name.
+            Labels, or those of each split by its name. For several labels an indicator, a data
+            frame or a sequence of label sets; each image counts for each of its labels.
         classes : array-like of shape (n_classes,) or None, default=None
-            All classes, also those without images; None takes those in `targets`, sorted.
+            All classes, also those without images; None takes those in `targets`, sorted. For
+            several labels the names of the columns.
         ax, **options
             As for :meth:`plot`.
 
@@ -91,6 +95,8 @@ class ClassBalanceDisplay:
             If there are no labels, or some that are not among `classes`.
         """
         splits = targets if isinstance(targets, Mapping) else {"": targets}
+        if any(is_of_labels(y) for y in splits.values()):
+            return cls(*_label_counts(splits, classes)).plot(ax=ax, **options)
         labels = {str(name): column_or_1d(y).tolist() for name, y in splits.items()}
         there = {label for split in labels.values() for label in split}
         known = _sorted(there) if classes is None else column_or_1d(classes).tolist()
@@ -180,6 +186,21 @@ class ClassBalanceDisplay:
         else:
             axes.set_xticks(places, names)
             axes.margins(y=0.1)
+
+
+def _label_counts(
+    splits: Mapping[str, Any], classes: npt.ArrayLike | None
+) -> tuple[dict[str, npt.ArrayLike], np.ndarray]:
+    """Return the number of images with each label in each split, and the names of the labels."""
+    names = label_names(*splits.values()) if classes is None else column_or_1d(classes)
+    try:
+        counts: dict[str, npt.ArrayLike] = {
+            str(name): indicators_of(y, n_samples_of(y), names).sum(axis=0)
+            for name, y in splits.items()
+        }
+    except ValueError as error:
+        raise InvalidParameterError(f"targets: {error}") from None
+    return counts, names
 
 
 def _sorted(labels: set[Any]) -> list[Any]:

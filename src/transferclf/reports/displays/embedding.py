@@ -12,9 +12,9 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from transferclf._checks import check_choice, check_number
-from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.reading import head_features
+from transferclf.estimators.transfer import TransferEstimator
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
 from transferclf.reports.displays import figures
@@ -106,8 +106,9 @@ class EmbeddingDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted TransferClassifier, whose head's input is drawn (stored features are used
-            again); a CNNFeatureExtractor; or a pipeline, whose last step's input is drawn.
+            A fitted TransferClassifier or TransferRegressor, whose head's input is drawn (stored
+            features are used again); a CNNFeatureExtractor; or a pipeline, whose last step's input
+            is drawn.
         X : array-like or sequence of images, n of them
             Whatever the estimator takes.
         y : array-like of shape (n,) or None, default=None
@@ -282,17 +283,17 @@ class EmbeddingDisplay:
 def seen_features(estimator: object, X: object) -> np.ndarray:
     """Return the features that the last step of a fitted estimator gets, shape (n, d).
 
-    For a TransferClassifier these are the features of its head before standardising, and for a
-    CNNFeatureExtractor those that it gives.
+    For a TransferClassifier or TransferRegressor these are the features of its head before
+    standardising, and for a CNNFeatureExtractor those that it gives.
     """
     steps, last = unwrapped(estimator)
-    if not steps and not isinstance(last, TransferClassifier | CNNFeatureExtractor):
+    if not steps and not isinstance(last, TransferEstimator | CNNFeatureExtractor):
         raise InvalidParameterError(
             "estimator must be a TransferClassifier, a CNNFeatureExtractor or a pipeline whose "
             f"last step gets features. Got {type(last).__name__}; from_features draws features."
         )
     rows = through(steps, X)
-    if isinstance(last, TransferClassifier):
+    if isinstance(last, TransferEstimator):
         return head_features(last, rows)
     if isinstance(last, CNNFeatureExtractor):
         return last.transform(rows)

@@ -20,14 +20,19 @@ from transferclf.exceptions import InvalidParameterError, NetworkError
 from transferclf.images.loading import load_all
 from transferclf.images.source import ImageSource
 from transferclf.reports.displays import figures
-from transferclf.reports.predictions import objective_of, through, transfer_classifier
+from transferclf.reports.predictions import (
+    linked_values,
+    objective_of,
+    through,
+    transfer_estimator,
+)
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-    from transferclf.estimators.classifier import TransferClassifier
+    from transferclf.estimators.transfer import TransferEstimator
 
 TILE = 2.2  # side of one picture in a figure, in inches
 
@@ -96,13 +101,14 @@ class GradCAMDisplay:
 
         Parameters
         ----------
-        estimator : TransferClassifier, Pipeline or search with one
+        estimator : TransferClassifier, TransferRegressor, Pipeline or search with one
             Fitted: with a frozen network, fine-tuned, or trained from scratch.
         X : array-like or sequence of images, n of them
             As for `predict`.
         class_ : label, or array-like of n labels, or None, default=None
-            The class of the maps; None is the predicted class of each image. Where targets are no
-            classes, the number of an output; None is the one with the highest value.
+            The class of the maps; None is the predicted class of each image. For several labels
+            the name of a label, and for numbers that of an output; None is the one with the highest
+            value.
         layer : str or None, default=None
             A layer of `model_` that has a map; None is the last one with more than one cell. For
             the bundled "tiny" that is "top_levels", from which the head gets all its features.
@@ -129,13 +135,13 @@ class GradCAMDisplay:
             If matplotlib is not installed.
         """
         figures.pyplot()  # fail early if matplotlib is missing
-        steps, classifier = transfer_classifier(estimator)
+        steps, classifier = transfer_estimator(estimator)
         X = through(steps, X)
         source = images_of(classifier, X)
         name = _chosen_layer(classifier.model_, layer)
         names = objective_of(classifier).output_names()
         fixed = None if class_ is None else _indices(class_, names.tolist(), len(source))
-        values = classifier.predict_proba(X)
+        values = linked_values(classifier, X)
         chosen = values.argmax(axis=1) if fixed is None else fixed
         display = heat_display(classifier, source, chosen, values, name)
         return display.plot(ax=ax, n_columns=n_columns, alpha=alpha, cmap=cmap)
@@ -191,7 +197,7 @@ class GradCAMDisplay:
 
 
 def heat_display(
-    classifier: TransferClassifier,
+    classifier: TransferEstimator,
     source: ImageSource,
     chosen: np.ndarray,
     values: np.ndarray,

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from transferclf._checks import check_choice, check_number, check_random_state, seed_from
+from transferclf._checks import (
+    check_choice,
+    check_number,
+    check_random_state,
+    refuse,
+    seed_from,
+)
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
 from transferclf.reports.displays import figures
-from transferclf.reports.evaluation import Evaluation
-from transferclf.reports.predictions import classes_of, label_indices, n_samples_of, predictions_of
+from transferclf.reports.evaluation import evaluate
+from transferclf.reports.evaluations.classes import Evaluation
+from transferclf.reports.evaluations.multilabel import MultilabelEvaluation
+from transferclf.reports.indicators import names_of, place_of
+from transferclf.reports.kinds import LABELS, kind_of_estimator
+from transferclf.reports.predictions import classes_of, label_indices, n_samples_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,6 +91,7 @@ class ImageGridDisplay:
         y: npt.ArrayLike,
         *,
         kind: str = "worst",
+        label: object = None,
         n_images: int = 12,
         images: object = None,
         random_state: RandomState = 0,
@@ -95,11 +106,14 @@ class ImageGridDisplay:
             Any fitted classifier; with `predict_proba` unless `kind` is "random".
         X : array-like or sequence of images, n of them
             Whatever the estimator takes.
-        y : array-like of shape (n,)
+        y : array-like of shape (n,), or for several labels an indicator or label sets
             The true labels.
         kind : {"worst", "confident", "uncertain", "random"}, default="worst"
             Errors whose true class has the lowest probability; errors whose predicted class has the
             highest; images, right or wrong, whose two best classes are closest; or any images.
+        label : label or None, default=None
+            For a classifier of several labels, the label that is looked at: its classes are
+            "not LABEL" and "LABEL".
         n_images : int, default=12
             How many at most.
         images : array-like or sequence of images, or None, default=None
@@ -125,12 +139,19 @@ class ImageGridDisplay:
         """
         _check_choice(kind, n_images, random_state)
         # Check labels and images before the long work of predicting.
-        label_indices(y, n_samples_of(X), classes_of(estimator))
+        if kind_of_estimator(estimator, y) == LABELS:
+            place_of(label, names_of(estimator, y))
+        elif label is not None:
+            refuse("label", "None for an estimator that does not give several labels", label)
+        else:
+            label_indices(y, n_samples_of(X), classes_of(estimator))
         source = figures.pictures_of(estimator, X, images)
-        said = predictions_of(estimator, X)
+        found = evaluate(estimator, X, y, top_k=())
+        if isinstance(found, MultilabelEvaluation):
+            found = found.of_label(label)
         options |= {"kind": kind, "n_images": n_images, "random_state": random_state, "ax": ax}
         return cls.from_predictions(
-            source, y, said.y_pred, said.y_proba, classes=said.classes, **options
+            source, found.y_true, found.y_pred, found.y_proba, classes=found.classes, **options
         )
 
     @classmethod

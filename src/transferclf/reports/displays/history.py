@@ -10,7 +10,7 @@ import numpy as np
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports.displays import figures
-from transferclf.reports.predictions import transfer_classifier
+from transferclf.reports.predictions import transfer_estimator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,12 +81,12 @@ class TrainingHistoryDisplay:
         ax: Axes | Sequence[Axes] | None = None,
         **options: Any,
     ) -> TrainingHistoryDisplay:
-        """Draw the training of a fitted TransferClassifier.
+        """Draw the training of a fitted TransferClassifier or TransferRegressor.
 
         Parameters
         ----------
         estimator : estimator
-            A fitted TransferClassifier, or a pipeline, search or frozen estimator that ends in one.
+            Fitted, alone or at the end of a pipeline, search or frozen estimator.
         name : str or None, default=None
             The name of the run in the legend; None is its backbone.
         ax, **options
@@ -100,11 +100,11 @@ class TrainingHistoryDisplay:
         Raises
         ------
         InvalidParameterError
-            If there is no TransferClassifier in the estimator.
+            If there is no estimator of this package in `estimator`.
         sklearn.exceptions.NotFittedError
             If it is not fitted.
         """
-        _, classifier = transfer_classifier(estimator)
+        _, classifier = transfer_estimator(estimator)
         run = classifier.prefix_.backbone.name if name is None else name
         return cls.from_histories({run: estimator}, ax=ax, **options)
 
@@ -268,7 +268,7 @@ def _checked_run(name: object, run: object) -> tuple[History, int | None]:
                 f"Run {name!r} must be a history or a fitted estimator. "
                 f"Got {type(run).__name__} instead."
             )
-        _, classifier = transfer_classifier(run)
+        _, classifier = transfer_estimator(run)
         return classifier.history_, classifier.n_head_iter_
     if "loss" not in run or not all(np.ndim(values) == 1 for values in run.values()):
         raise InvalidParameterError(

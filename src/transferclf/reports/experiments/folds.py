@@ -10,15 +10,15 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.deep import pixels_digest
 from transferclf.images.loading import content_digests
 from transferclf.images.source import check_images
-from transferclf.objectives.registry import kind_of
+from transferclf.reports.experiments.targets import checked_targets, taken, target_digest
 from transferclf.reports.experiments.values import digest_of
-from transferclf.reports.predictions import check_is_of_classes, n_samples_of
+from transferclf.reports.kinds import CLASSES, LABELS
 
 SEED = 0  # deals the folds if `cv` is a number
 
@@ -29,21 +29,20 @@ class Fold(NamedTuple):
     """A training set and a test set, of the kinds that the caller gave."""
 
     X_train: Any
-    y_train: np.ndarray
+    y_train: Any
     X_test: Any
-    y_test: np.ndarray
+    y_test: Any
 
 
 class Folds:
     """The data and their splits; `digest` is of samples, their order, labels and splits."""
 
-    def __init__(self, X: Any, y: npt.ArrayLike, cv: object, validation_data: Any):
-        check_is_of_classes(kind_of(y), "run_experiments")
-        self.X, self.y = X, _labels(X, y, "X")
+    def __init__(self, X: Any, y: Any, cv: object, validation_data: Any, kind: str = CLASSES):
+        self.X, self.y, self.kind = X, checked_targets(X, y, "X", kind), kind
         self.splits: list[Split] = []
-        self.held_out: tuple[Any, np.ndarray] | None = None
+        self.held_out: tuple[Any, Any] | None = None
         if validation_data is None:
-            self.splits = _splits(self.y, cv)
+            self.splits = _splits(self.y, cv, kind)
             parts = [digest_of([[train.tolist(), test.tolist()] for train, test in self.splits])]
         else:
             if not isinstance(validation_data, list | tuple) or len(validation_data) != 2:
@@ -52,7 +51,9 @@ class Folds:
                     f"Got {type(validation_data).__name__} instead."
                 )
             X_test, y_test = validation_data
-            self.held_out = X_test, _labels(X_test, y_test, "validation_data")
+            known = y if kind == LABELS else None
+            y_test = checked_targets(X_test, y_test, "validation_data", kind, known)
+            self.held_out = X_test, y_test
             parts = _digests(*self.held_out)
         self.digest = digest_of([*_digests(X, self.y), *parts])
 
@@ -64,39 +65,23 @@ class Folds:
         if self.held_out is not None:
             return Fold(self.X, self.y, *self.held_out)
         train, test = self.splits[number]
-        return Fold(_taken(self.X, train), self.y[train], _taken(self.X, test), self.y[test])
+        return Fold(*(taken(items, part) for part in (train, test) for items in (self.X, self.y)))
 
 
-def _taken(X: Any, positions: np.ndarray) -> Any:
-    """Return the samples at these positions; X is an array, a data frame or a list."""
-    if hasattr(X, "iloc"):
-        return X.iloc[positions]
-    return [X[i] for i in positions] if isinstance(X, list | tuple) else X[positions]
-
-
-def _labels(X: object, y: npt.ArrayLike, name: str) -> np.ndarray:
-    labels, n_samples = np.asarray(y), n_samples_of(X)
-    if labels.shape != (n_samples,):
-        raise InvalidParameterError(
-            f"y must hold one label for each of the {n_samples} samples of {name}. "
-            f"Got shape {labels.shape} instead."
-        )
-    return labels
-
-
-def _splits(y: np.ndarray, cv: Any) -> list[Split]:
+def _splits(y: Any, cv: Any, kind: str) -> list[Split]:
     if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
         if not 2 <= cv <= len(y):
             raise InvalidParameterError(
                 f"cv must be from 2 to the {len(y)} samples there are. Got {cv} instead."
             )
-        cv = StratifiedKFold(int(cv), shuffle=True, random_state=SEED)
+        deal = StratifiedKFold if kind == CLASSES else KFold
+        cv = deal(int(cv), shuffle=True, random_state=SEED)
     if not isinstance(cv, list | tuple) and not hasattr(cv, "split"):
         raise InvalidParameterError(
             "cv must be a number of folds, a splitter of scikit-learn or a list of (train, test). "
             f"Got {type(cv).__name__} instead."
         )
-    splitter = check_cv(cv, y, classifier=True)
+    splitter = check_cv(cv, y, classifier=kind == CLASSES)
     X = np.zeros((len(y), 1))  # a splitter has no use for pixels
     splits, again = (
         [(_positions(train), _positions(test)) for train, test in splitter.split(X, y)]
@@ -141,7 +126,7 @@ def _check_split(number: int, train: np.ndarray, test: np.ndarray, total: int) -
     )
 
 
-def _digests(X: Any, y: np.ndarray) -> list[str]:
+def _digests(X: Any, y: Any) -> list[str]:
     """Return the SHA-256 of samples, by the contents of images or values, and of labels."""
     columns = digest_of(list(map(str, getattr(X, "columns", []))))
     array = X if isinstance(X, list | tuple) else np.asarray(X)
@@ -152,7 +137,7 @@ def _digests(X: Any, y: np.ndarray) -> list[str]:
     else:
         digests = [joblib.hash(X).encode()]
     samples = hashlib.sha256(columns.encode() + b"".join(digests)).hexdigest()
-    return [samples, digest_of([f"{type(label).__name__} {label}" for label in y.tolist()])]
+    return [samples, target_digest(y)]
 
 
 def _is_image(item: object) -> bool:

@@ -16,25 +16,37 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from transferclf._printing import say
 from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.regressor import TransferRegressor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.persistence import save_model
 from transferclf.persistence.models import versions
 from transferclf.persistence.parameters import parameter_facts
-from transferclf.reports.evaluation import Evaluation
+from transferclf.reports.evaluation import evaluate
+from transferclf.reports.evaluations.base import Measures
+from transferclf.reports.evaluations.classes import Evaluation
 from transferclf.reports.experiments.folds import SEED, Fold, Folds
 from transferclf.reports.experiments.runs import RunFolder
 from transferclf.reports.experiments.values import described, digest_of
-from transferclf.reports.names import short_name
+from transferclf.reports.kinds import CLASSES, LABELS, NUMBERS
+from transferclf.reports.names import number_text, short_name
 from transferclf.reports.predictions import Predictions, predictions_of, unwrapped
 from transferclf.reports.tables import Row
 
 Scorer = Callable[[BaseEstimator, object, np.ndarray], float]
 
-# Measures of every fold; None if a classifier cannot be measured so.
-MEASURES = (
-    "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc", "loss",
-    "calibration_error",
-)  # fmt: skip
+# Measures of every fold for each kind of target, by the first of which runs are compared; None if
+# an estimator cannot be measured so.
+MEASURES = {
+    CLASSES: (
+        "accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "roc_auc", "loss",
+        "calibration_error",
+    ),
+    LABELS: (
+        "mean_average_precision", "f1_micro", "f1_macro", "f1_samples", "hamming_loss",
+        "subset_accuracy", "roc_auc",
+    ),
+    NUMBERS: ("r2", "mae", "rmse"),
+}  # fmt: skip
 
 
 class Run:
@@ -54,7 +66,7 @@ class Run:
             "parameters": parameters,
             "data": folds.digest,
             "folds": len(folds),
-            "metric": next(iter(self.scorers), "accuracy"),
+            "metric": next(iter(self.scorers), MEASURES[folds.kind][0]),
             "seed": SEED,
         }
         self.folder = RunFolder(directory, name, digest_of([parameters, measured, folds.digest]))
@@ -101,7 +113,7 @@ class Run:
         begin = time.perf_counter()
         fitted = clone(self.estimator).fit(fold.X_train, fold.y_train)
         middle = time.perf_counter()
-        facts = _measured(fitted, fold, self.scorers)
+        facts = _measured(fitted, fold, self.folds.kind, self.scorers)
         seconds = {"fit": middle - begin, "predict": time.perf_counter() - middle}
         if keep_model and self.folds.held_out is not None:
             self._save(fitted)  # this model was judged, and fitted to all of X
@@ -112,7 +124,7 @@ class Run:
             metric = self.facts["metric"]
             say(
                 f"{short_name(self.name)}: fold {number + 1} of {len(self.folds)}, "
-                f"{metric} {facts['metrics'][metric]:.3f} in {sum(seconds.values()):.1f} s"
+                f"{metric} {number_text(facts['metrics'][metric])} in {sum(seconds.values()):.1f} s"
             )
 
     def _refit(self) -> None:
@@ -126,9 +138,10 @@ def check_can_be_kept(name: str, estimator: BaseEstimator) -> None:
     """Raise InvalidParameterError if `save_model` would not save this estimator's model."""
     is_search = isinstance(estimator, GridSearchCV | RandomizedSearchCV)
     inner = estimator.estimator if is_search else estimator
-    if type(inner) is not TransferClassifier:
+    if type(inner) not in (TransferClassifier, TransferRegressor):
         raise InvalidParameterError(
-            "keep_models=True keeps each TransferClassifier, or the best one of a search. "
+            "keep_models=True keeps each TransferClassifier or TransferRegressor, or the best one "
+            "of a search. "
             f"Got {type(inner).__name__} under the name {name!r}: leave it out, or pickle it."
         )
     parameter_facts(inner)
@@ -158,10 +171,14 @@ def _scorer(scoring: object) -> Scorer:
     return scorer
 
 
-def _measured(fitted: BaseEstimator, fold: Fold, scorers: Mapping[str, Scorer]) -> Row:
-    evaluation = _evaluation(predictions_of(fitted, fold.X_test), fold.y_test)
-    metrics = {name: evaluation[name] for name in MEASURES}
-    metrics |= {f"top_{k}": share for k, share in evaluation.top_k.items() if k > 1}
+def _measured(fitted: BaseEstimator, fold: Fold, kind: str, scorers: Mapping[str, Scorer]) -> Row:
+    if kind == CLASSES:
+        evaluation: Measures = _of_classes(predictions_of(fitted, fold.X_test), fold.y_test)
+    else:
+        evaluation = evaluate(fitted, fold.X_test, fold.y_test)
+    metrics = {name: evaluation[name] for name in MEASURES[kind]}
+    ranked = evaluation.get("top_k", {})
+    metrics |= {f"top_{k}": share for k, share in ranked.items() if k > 1}
     metrics |= {
         name: float(score(fitted, fold.X_test, fold.y_test)) for name, score in scorers.items()
     }
@@ -177,7 +194,7 @@ def _measured(fitted: BaseEstimator, fold: Fold, scorers: Mapping[str, Scorer]) 
     }
 
 
-def _evaluation(said: Predictions, y: np.ndarray) -> Evaluation:
+def _of_classes(said: Predictions, y: np.ndarray) -> Evaluation:
     """Evaluate predictions; a class that is only in the test part gets no probability."""
     classes = np.union1d(said.classes, y)
     columns = np.searchsorted(classes, said.classes)

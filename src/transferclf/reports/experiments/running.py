@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.reports.experiments.folds import Folds
 from transferclf.reports.experiments.runner import MEASURES, Run, check_can_be_kept, scorers_of
 from transferclf.reports.experiments.runs import RUN, RunFolder, begun_runs, known_facts
+from transferclf.reports.experiments.targets import kind_of_experiments
 from transferclf.reports.tables import Row, extra, table_of
 
 if TYPE_CHECKING:
@@ -29,16 +30,16 @@ _ABOUT = (
 def run_experiments(
     estimators: Mapping[str, object],
     X: object,
-    y: npt.ArrayLike,
+    y: object,
     *,
     cv: object = 5,
-    validation_data: tuple[object, npt.ArrayLike] | None = None,
+    validation_data: tuple[object, object] | None = None,
     directory: str | os.PathLike[str],
     scoring: object = None,
     keep_models: bool = False,
     verbose: int = 0,
 ) -> DataFrame:
-    """Fit and judge several classifiers on the same folds, and keep every result.
+    """Fit and judge several estimators on the same folds, and keep every result.
 
     Each fold is written to a file when it ends. A fold of the same parameters and data is not done
     again: after a crash, or to add an estimator, call this function again. Several processes may
@@ -47,21 +48,23 @@ def run_experiments(
     Parameters
     ----------
     estimators : dict of str to estimator
-        Classifiers by the names of their runs; each fold fits a clone.
+        Classifiers, or regressors, by the names of their runs; each fold fits a clone.
     X : array-like or sequence of images, n of them
         Whatever the estimators take.
-    y : array-like of shape (n,)
-        Class labels.
+    y : array-like of shape (n,), or of one row for each image
+        Class labels. For several labels an indicator, a data frame or a sequence of label sets; for
+        regressors numbers of shape (n,) or (n, n_outputs).
     cv : int, splitter or list of (train, test), default=5
-        A number of stratified folds, shuffled with the seed 0; a splitter of scikit-learn that
-        draws the same folds each time; or positions.
+        A number of folds, shuffled with the seed 0 and, for classes, stratified; a splitter of
+        scikit-learn that draws the same folds each time; or positions.
     validation_data : (X, y) or None, default=None
-        Test samples. Each classifier is then fitted once, to all of `X`, and `cv` is not used.
+        Test samples. Each estimator is then fitted once, to all of `X`, and `cv` is not used.
     directory : str or path-like
         The folder of the results; made if it is missing.
     scoring : str, callable, sequence or dict of these, or None, default=None
         Scorers of scikit-learn, besides the measures of :func:`transferclf.reports.evaluate`. The
-        table is sorted by the first; None sorts by accuracy.
+        table is sorted by the first; None sorts by accuracy, for several labels by mean average
+        precision, and for numbers by R2.
     keep_models : bool, default=False
         Whether to fit each run again, to all of `X`, and save it by
         :func:`transferclf.save_model` as ``model.transferclf`` in the run's folder. With
@@ -125,7 +128,8 @@ def run_experiments(
     _check_estimators(estimators, keep_models)
     scorers_of(scoring)  # fails before anything is made
     where = _checked_directory(directory)
-    folds = Folds(X, y, cv, validation_data)
+    kind = kind_of_experiments(estimators.values(), y)
+    folds = Folds(X, y, cv, validation_data, kind)
     runs = [Run(name, each, folds, scoring, where) for name, each in estimators.items()]
     for run in runs:
         others = run.folder.siblings()
@@ -207,7 +211,7 @@ def _check_estimators(estimators: object, keep_models: bool) -> None:
             raise InvalidParameterError(f"names of runs must be texts. Got {name!r} instead.")
         if isinstance(estimator, type) or not hasattr(estimator, "fit"):
             raise InvalidParameterError(
-                f"estimators must be classifiers of scikit-learn's kind. Got {estimator!r:.200} "
+                f"estimators must be estimators of scikit-learn's kind. Got {estimator!r:.200} "
                 f"under the name {name!r} instead."
             )
         if keep_models:
@@ -242,7 +246,8 @@ def _table(runs: Sequence[tuple[RunFolder, Row]]) -> DataFrame:
     metric = runs[-1][1]["metric"]
     means = {name for row in rows for name in row if name.startswith("mean_")}
     found = {name.removeprefix("mean_") for name in means} - {metric}
-    ordered = [name for name in MEASURES if name in found]
+    known = dict.fromkeys(itertools.chain.from_iterable(MEASURES.values()))
+    ordered = [name for name in known if name in found]
     metrics = [metric, *ordered, *sorted(found - {*ordered})]
     n_folds = max(facts["folds"] for _, facts in runs)
     of_folds = [f"split{number}_{name}" for name in metrics for number in range(n_folds)]

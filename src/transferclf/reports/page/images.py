@@ -13,11 +13,14 @@ from transferclf.reports.auditing.findings import grouped
 from transferclf.reports.displays.embedding import EmbeddingDisplay
 from transferclf.reports.displays.gradcam import GradCAMDisplay, heat_display
 from transferclf.reports.displays.grid import chosen_images
+from transferclf.reports.evaluations.multilabel import MultilabelEvaluation
+from transferclf.reports.evaluations.numbers import RegressionEvaluation
+from transferclf.reports.kinds import CLASSES, LABELS, NUMBERS
 from transferclf.reports.names import count_text
 from transferclf.reports.page.rendering import Embedded, drawing, name_text, picture
 from transferclf.reports.page.subject import SIDE, Content, Subject, note
 from transferclf.reports.predictions import label_indices, through
-from transferclf.reports.tables import Row, rows_of
+from transferclf.reports.tables import Row, extra, rows_of
 
 KINDS = {
     "worst": ("Worst errors", "Errors whose true class has the lowest probability."),
@@ -37,6 +40,7 @@ COUNTED = {
     "label_conflicts": "alike, other label",
     "label_errors": "doubtful labels",
     "odd_ones": "odd ones",
+    "outlying_values": "outlying values",
 }
 
 
@@ -112,6 +116,28 @@ def gradcam(subject: Subject) -> Content:
     return {"layer": displays[0].layer, "images": images}
 
 
+def maps_of(
+    subject: Subject,
+    indices: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    alts: list[str],
+) -> Content:
+    """Return one heat map of each image, for the output in this column; `values` are of all."""
+    assert subject.classifier is not None
+    source = images_of(subject.classifier, through(subject.steps, subject.X))[indices]
+    try:
+        display = heat_display(subject.classifier, source, columns, values)
+    except NetworkError as error:
+        return note(f"Left out: {error}")
+    images = []
+    for row, alt in enumerate(alts):
+        pictures = [picture(display.images[row], alt, SIDE), _heat_map(display, row)]
+        value = f"{display.probabilities[row]:{display.number_format}}"
+        images.append({"pictures": pictures, "maps": [(display.classes[row], value)]})
+    return {"layer": display.layer, "images": images}
+
+
 def _heat_map(display: GradCAMDisplay, row: int) -> Embedded:
     """Return an image under its map."""
     from matplotlib import colormaps
@@ -133,20 +159,27 @@ def _heat_map(display: GradCAMDisplay, row: int) -> Embedded:
 
 def embedding(subject: Subject) -> Content:
     """Return the images as points, close together where the network sees them alike."""
-    if subject.classifier is None:
-        return subject.needs_network("an embedding")
-    n_images, y = subject.evaluation.n_samples, subject.evaluation.y_true
-    if n_images < FEWEST_TO_EMBED:
-        return note(f"Left out: {count_text(n_images, 'image')} cannot be arranged.")
-    display = EmbeddingDisplay.from_estimator(subject.estimator, subject.X, y)
-    alt = (
-        f"The features of {count_text(n_images, 'image')} of "
-        f"{count_text(len(np.unique(y)), 'class', 'classes')} on a plane, by t-SNE"
+    y = subject.evaluation.y_true
+    shown = (
+        f"{count_text(subject.evaluation.n_samples, 'image')} of "
+        f"{count_text(len(np.unique(y)), 'class', 'classes')}"
     )
     text = (
         "Each point is an image, with its true class; near each other are images whose features "
         "are alike. Distances between far groups mean little."
     )
+    return embedding_of(subject, y, shown, text)
+
+
+def embedding_of(subject: Subject, y: np.ndarray, shown: str, text: str) -> Content:
+    """Return the images as points in the colours of these labels; `shown` says them in words."""
+    if subject.classifier is None:
+        return subject.needs_network("an embedding")
+    n_images = subject.evaluation.n_samples
+    if n_images < FEWEST_TO_EMBED:
+        return note(f"Left out: {count_text(n_images, 'image')} cannot be arranged.")
+    display = EmbeddingDisplay.from_estimator(subject.estimator, subject.X, y)
+    alt = f"The features of {shown} on a plane, by t-SNE"
     return {"text": text, "drawings": [drawing(display.figure_, alt)]}
 
 
@@ -156,7 +189,8 @@ def audit_findings(subject: Subject) -> Content:
         return note(subject.no_images)
     if not subject.audit:
         return note("Left out, as audit=False says.")
-    found = audit(subject.X, subject.evaluation.y_true, extractor=_extractor(subject))
+    y, kind_of_y = _targets(subject)
+    found = audit(subject.X, y, kind=kind_of_y, extractor=_extractor(subject))
     findings = [
         {
             "heading": heading,
@@ -168,12 +202,14 @@ def audit_findings(subject: Subject) -> Content:
             ("label_conflicts", "Alike, with another label", "pair", _pair),
             ("near_duplicates", "Near copies", "pair", _pair),
             ("odd_ones", "Odd ones", "odd", _odd),
+            ("outlying_values", "Far from the prediction", "odd", _outlying),
         )
+        if name in found
     ]
     groups = grouped(rows_of(found.exact_duplicates))[: subject.n_images]
     copies = [_copies(subject, rows) for rows in groups]
     findings.append({"heading": "Exact copies", "kind": "copies", "rows": copies})
-    counts = [(name, f"{len(found[key]):,}") for key, name in COUNTED.items()]
+    counts = [(name, f"{len(found[key]):,}") for key, name in COUNTED.items() if key in found]
     return {"counts": counts, "findings": findings, "sizes": _sizes(rows_of(found.sizes))}
 
 
@@ -208,6 +244,23 @@ def _doubtful(subject: Subject, row: Row) -> Row:
 
 def _odd(subject: Subject, row: Row) -> Row:
     return _shown(subject, row, ", unlike others of its class")
+
+
+def _outlying(subject: Subject, row: Row) -> Row:
+    numbers = f"{row['value']:.6g} where {row['predicted']:.4g} is predicted"
+    output = f"{row['target']} " if len(subject.evaluation.outputs) > 1 else ""
+    return _shown(subject, row, ", far from its prediction") | {"label": f"{output}{numbers}"}
+
+
+def _targets(subject: Subject) -> tuple[object, str]:
+    """Return the true targets as an audit takes them, and their kind."""
+    evaluation = subject.evaluation
+    if isinstance(evaluation, MultilabelEvaluation):
+        names = evaluation.classes.tolist()
+        return extra("pandas").DataFrame(evaluation.y_true, columns=names), LABELS
+    if isinstance(evaluation, RegressionEvaluation):
+        return evaluation.y_true, NUMBERS
+    return evaluation.y_true, CLASSES
 
 
 def _pair(subject: Subject, row: Row) -> Row:

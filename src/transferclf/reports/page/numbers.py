@@ -11,7 +11,7 @@ import numpy as np
 
 from transferclf.reports.displays.figures import COLOURS, GREY, axes_for
 from transferclf.reports.displays.history import TrainingHistoryDisplay
-from transferclf.reports.evaluation import Evaluation
+from transferclf.reports.evaluations.classes import Evaluation
 from transferclf.reports.measures import N_BINS
 from transferclf.reports.names import count_text, number_text, short_name
 from transferclf.reports.page.rendering import drawing

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.transfer import TransferEstimator
 from transferclf.images import ImageSource
 from transferclf.reports.displays.figures import picture as pixels_of
-from transferclf.reports.evaluation import Evaluation
+from transferclf.reports.evaluations.numbers import RegressionEvaluation
 from transferclf.reports.page.rendering import Embedded, picture
 
 # The values that a section gives to its template. A "note" replaces the whole section.
@@ -21,15 +22,15 @@ SIDE = 192  # longer side of a picture, in pixels of the file
 
 @dataclass(frozen=True)
 class Subject:
-    """A fitted classifier with its predictions for some images."""
+    """A fitted estimator with its predictions for some images."""
 
     estimator: object
     X: object
-    evaluation: Evaluation
+    evaluation: Any  # of the kind of target
     images: ImageSource | None
     no_images: str
     steps: list[Pipeline]
-    classifier: TransferClassifier | None
+    classifier: TransferEstimator | None
     n_images: int
     audit: bool
 
@@ -40,13 +41,15 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """The class of the estimator, and that of the classifier inside of it."""
+        """The class of the estimator, and that of the estimator inside of it."""
         inner = self.kind if self.classifier is None else type(self.classifier).__name__
         return self.kind if self.kind == inner else f"{inner} in {self.kind}"
 
     def needs_network(self, what: str) -> Content:
         """Return the note that the estimator has no network."""
-        return note(f"Left out: {what} needs a TransferClassifier, and {self.kind} is or has none.")
+        is_of_numbers = isinstance(self.evaluation, RegressionEvaluation)
+        needed = "TransferRegressor" if is_of_numbers else "TransferClassifier"
+        return note(f"Left out: {what} needs a {needed}, and {self.kind} is or has none.")
 
     def picture(self, index: int, alt: str) -> Embedded:
         """Return one of the images for the page."""

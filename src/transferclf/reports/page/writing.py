@@ -1,4 +1,4 @@
-"""report: one page about a fitted classifier that needs nothing else."""
+"""report: one page about a fitted estimator that needs nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 
 from transferclf._checks import check_flag, check_number
@@ -17,11 +16,14 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.persistence.archive import replaced
 from transferclf.reports.displays.figures import pictures_of
 from transferclf.reports.evaluation import evaluate
+from transferclf.reports.evaluations.classes import Evaluation
+from transferclf.reports.evaluations.multilabel import MultilabelEvaluation
+from transferclf.reports.evaluations.numbers import RegressionEvaluation
 from transferclf.reports.names import count_text, short_name
-from transferclf.reports.page import images, numbers
+from transferclf.reports.page import images, multilabel, numbers, regression
 from transferclf.reports.page.rendering import drawing, rendered
 from transferclf.reports.page.subject import Content, Subject
-from transferclf.reports.predictions import transfer_classifier
+from transferclf.reports.predictions import transfer_estimator
 from transferclf.reports.tables import extra
 
 TITLE_WIDTH = 120
@@ -30,27 +32,53 @@ TITLE_WIDTH = 120
 # Id, heading, template and the function that returns the values for the template.
 Section = tuple[str, str, str, Callable[[Subject], Content]]
 
-# The sections in the order of the page.
-SECTIONS: tuple[Section, ...] = (
-    ("summary", "Summary", "summary.html", numbers.summary),
-    ("classes", "Class by class", "classes.html", numbers.per_class),
-    ("confusion", "What is taken for what", "confusion.html", numbers.confusion),
-    ("errors", "Images to look at", "errors.html", images.pictures),
-    ("gradcam", "Where the network looks", "gradcam.html", images.gradcam),
-    ("calibration", "How far to trust the probabilities", "drawings.html", numbers.calibration),
-    ("history", "Training", "drawings.html", numbers.history),
-    ("embedding", "How the network sees the images", "drawings.html", images.embedding),
-    ("balance", "Images of each class", "balance.html", numbers.balance),
+# The last sections of every page.
+LAST: tuple[Section, ...] = (
     ("audit", "The data themselves", "audit.html", images.audit_findings),
     ("classifier", "Parameters", "parameters.html", numbers.classifier),
     ("environment", "Versions", "versions.html", numbers.environment),
 )
 
+# The sections in the order of the page, for each kind of target.
+SECTIONS: dict[type, tuple[Section, ...]] = {
+    Evaluation: (
+        ("summary", "Summary", "summary.html", numbers.summary),
+        ("classes", "Class by class", "classes.html", numbers.per_class),
+        ("confusion", "What is taken for what", "confusion.html", numbers.confusion),
+        ("errors", "Images to look at", "errors.html", images.pictures),
+        ("gradcam", "Where the network looks", "gradcam.html", images.gradcam),
+        ("calibration", "How far to trust the probabilities", "drawings.html", numbers.calibration),
+        ("history", "Training", "drawings.html", numbers.history),
+        ("embedding", "How the network sees the images", "drawings.html", images.embedding),
+        ("balance", "Images of each class", "balance.html", numbers.balance),
+        *LAST,
+    ),
+    MultilabelEvaluation: (
+        ("summary", "Summary", "summary.html", multilabel.summary),
+        ("labels", "Label by label", "labels.html", multilabel.per_label),
+        ("errors", "Images to look at", "label_errors.html", multilabel.pictures),
+        ("gradcam", "Where the network looks", "gradcam.html", multilabel.gradcam),
+        ("history", "Training", "drawings.html", numbers.history),
+        ("embedding", "How the network sees the images", "drawings.html", multilabel.embedding),
+        *LAST,
+    ),
+    RegressionEvaluation: (
+        ("summary", "Summary", "summary.html", regression.summary),
+        ("outputs", "Output by output", "outputs.html", regression.per_output),
+        ("residuals", "True and predicted numbers", "drawings.html", regression.errors),
+        ("errors", "Images to look at", "number_errors.html", regression.pictures),
+        ("gradcam", "Where the network looks", "gradcam.html", regression.gradcam),
+        ("history", "Training", "drawings.html", numbers.history),
+        ("embedding", "How the network sees the images", "drawings.html", regression.embedding),
+        *LAST,
+    ),
+}
+
 
 def report(
     estimator: object,
     X: object,
-    y: npt.ArrayLike,
+    y: Any,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
@@ -58,7 +86,7 @@ def report(
     audit: bool = True,
     displays: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a page about a fitted classifier: how good it is, where it errs, and on what data.
+    """Write a page about a fitted estimator: how good it is, where it errs, and on what data.
 
     The page is one HTML file that opens without a network, has no script, and fetches nothing.
     Names of classes and files are always shown as text. The images are predicted once.
@@ -66,12 +94,13 @@ def report(
     Parameters
     ----------
     estimator : estimator
-        A fitted classifier. Training, embedding and heat maps need a TransferClassifier, also in a
-        pipeline or a search; for others the page says so.
+        A fitted classifier, of one or of several labels, or a fitted regressor. Training, embedding
+        and heat maps need a TransferClassifier or TransferRegressor, also in a pipeline or a
+        search; for others the page says so.
     X : array-like or sequence of images, n of them
         Whatever the estimator takes, best images that it was not fitted to.
-    y : array-like of shape (n,)
-        The true labels.
+    y : array-like of shape (n,), or of one row for each image
+        The true labels or numbers, as for :func:`evaluate`.
     path : str or path-like
         The file, in a folder that exists. An old file is replaced when the page is complete.
     title : str or None, default=None
@@ -87,11 +116,11 @@ def report(
     Raises
     ------
     InvalidParameterError
-        If the estimator is no classifier, or a parameter is not as above.
+        If the estimator is neither classifier nor regressor, or a parameter is not as above.
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     ValueError
-        If y has not one known label per image.
+        If y has not one known target per image.
     ImageError
         If images cannot be read.
     OSError
@@ -131,18 +160,27 @@ def report(
     added = [_added_section(*item, y) for item in enumerate((displays or {}).items(), 1)]
     sections = [
         {"id": id_, "heading": name, "template": template, "content": contents(subject)}
-        for id_, name, template, contents in (*SECTIONS, *added)
+        for id_, name, template, contents in (*SECTIONS[type(subject.evaluation)], *added)
     ]
     now = datetime.now().astimezone()
-    n_classes = count_text(len(subject.evaluation.classes), "class", "classes")
-    size = f"{count_text(subject.evaluation.n_samples, 'image')}, {n_classes}"
+    size = f"{count_text(subject.evaluation.n_samples, 'image')}, {_outputs(subject)}"
     subtitle = f"{size}. Written on {now.day} {now:%B %Y at %H:%M}."
     content = rendered("page.html", title=heading, subtitle=subtitle, sections=sections)
     with replaced(place) as file:
         file.write(content.encode())
 
 
-def _added_section(number: int, added: tuple[str, Any], y: npt.ArrayLike) -> Section:
+def _outputs(subject: Subject) -> str:
+    """Return how many classes, labels or outputs there are."""
+    evaluation = subject.evaluation
+    if isinstance(evaluation, RegressionEvaluation):
+        return count_text(len(evaluation.outputs), "output")
+    if isinstance(evaluation, MultilabelEvaluation):
+        return count_text(len(evaluation.classes), "label")
+    return count_text(len(evaluation.classes), "class", "classes")
+
+
+def _added_section(number: int, added: tuple[str, Any], y: object) -> Section:
     """Return the section of a display that the caller added."""
     heading, display = added
     name = short_name(heading, TITLE_WIDTH)
@@ -169,7 +207,7 @@ def _check_options(title: object, n_images: int, audit: bool, displays: object) 
         )
 
 
-def _subject(estimator: object, X: object, y: npt.ArrayLike, n_images: int, audit: bool) -> Subject:
+def _subject(estimator: object, X: object, y: object, n_images: int, audit: bool) -> Subject:
     evaluation = evaluate(estimator, X, y)
     shown, no_images = None, ""
     steps: list[Pipeline] = []
@@ -179,6 +217,6 @@ def _subject(estimator: object, X: object, y: npt.ArrayLike, n_images: int, audi
     except ImageError:
         no_images = "X is no images, so that none can be shown."
     with suppress(InvalidParameterError):
-        steps, classifier = transfer_classifier(estimator)
+        steps, classifier = transfer_estimator(estimator)
     about = (evaluation, shown, no_images, steps, classifier)
     return Subject(estimator, X, *about, n_images=n_images, audit=audit)
