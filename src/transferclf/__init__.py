@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transferclf.estimators.classifier import TransferClassifier as TransferClassifier
     from transferclf.estimators.extractor import CNNFeatureExtractor as CNNFeatureExtractor
     from transferclf.estimators.imagenet import predict_imagenet as predict_imagenet
+    from transferclf.estimators.unknown import UnknownRejector as UnknownRejector
     from transferclf.features import FeatureStore as FeatureStore
     from transferclf.persistence import load_model as load_model
     from transferclf.persistence import save_model as save_model
@@ -32,6 +33,7 @@ _HOME = {
     "ConvNet": "transferclf.backbones.convnet",
     "FeatureStore": "transferclf.features",
     "TransferClassifier": "transferclf.estimators.classifier",
+    "UnknownRejector": "transferclf.estimators.unknown",
     "get_backbone": "transferclf.backbones.registry",
     "list_backbones": "transferclf.backbones.registry",
     "load_image_folder": "transferclf.datasets",
@@ -48,6 +50,7 @@ __all__ = [
     "ConvNet",
     "FeatureStore",
     "TransferClassifier",
+    "UnknownRejector",
     "get_backbone",
     "list_backbones",
     "load_image_folder",

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
         TrainingHistoryDisplay as TrainingHistoryDisplay,
     )
     from transferclf.reports.displays.inputs import NetworkInputDisplay as NetworkInputDisplay
+    from transferclf.reports.displays.unknowns import UnknownDisplay as UnknownDisplay
     from transferclf.reports.evaluation import Evaluation as Evaluation
     from transferclf.reports.evaluation import evaluate as evaluate
     from transferclf.reports.experiments.comparing import compare as compare
     from transferclf.reports.experiments.running import load_experiments as load_experiments
     from transferclf.reports.experiments.running import run_experiments as run_experiments
     from transferclf.reports.page.writing import report as report
+    from transferclf.reports.unknowns import UnknownEvaluation as UnknownEvaluation
+    from transferclf.reports.unknowns import evaluate_unknowns as evaluate_unknowns
 
 # No module has the name of an object in it: importing the module would replace the object.
 _HOME = {
@@ -37,9 +40,12 @@ _HOME = {
     "ImageGridDisplay": "transferclf.reports.displays.grid",
     "NetworkInputDisplay": "transferclf.reports.displays.inputs",
     "TrainingHistoryDisplay": "transferclf.reports.displays.history",
+    "UnknownDisplay": "transferclf.reports.displays.unknowns",
+    "UnknownEvaluation": "transferclf.reports.unknowns",
     "audit": "transferclf.reports.auditing.audits",
     "compare": "transferclf.reports.experiments.comparing",
     "evaluate": "transferclf.reports.evaluation",
+    "evaluate_unknowns": "transferclf.reports.unknowns",
     "load_experiments": "transferclf.reports.experiments.running",
     "report": "transferclf.reports.page.writing",
     "run_experiments": "transferclf.reports.experiments.running",
@@ -54,9 +60,12 @@ __all__ = [
     "ImageGridDisplay",
     "NetworkInputDisplay",
     "TrainingHistoryDisplay",
+    "UnknownDisplay",
+    "UnknownEvaluation",
     "audit",
     "compare",
     "evaluate",
+    "evaluate_unknowns",
     "load_experiments",
     "report",
     "run_experiments",
