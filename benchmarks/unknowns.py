@@ -78,9 +78,9 @@ class Features:
             self.known[name] = self.extractor.fit_transform(bunch.data), bunch.target
         return self.known[name]
 
-    def some(self, name):
-        rows = self[name][0]
-        return rows[np.random.default_rng(0).permutation(len(rows))[:MOST_UNKNOWN]]
+
+def some(rows):
+    return rows[np.random.default_rng(0).permutation(len(rows))[:MOST_UNKNOWN]]
 
 
 def images_of(name):
@@ -190,9 +190,9 @@ def parts(features, name, n_known, n_each, others, seed):
     train, test = split(labels, np.flatnonzero(is_known), seed)
     if n_each:
         train = np.concatenate([train[labels[train] == label][:n_each] for label in chosen])
-    unknown = {other: features.some(other) for other in others}
+    unknown = {other: some(features[other][0]) for other in others}
     if n_known:
-        unknown = {"near": rows[~is_known][:MOST_UNKNOWN]} | unknown
+        unknown = {"near": some(rows[~is_known])} | unknown
     return (rows[train], labels[train], rows[test]), unknown
 
 
