@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
-from transferclf._checks import refuse
+from transferclf._checks import check_number, check_random_state, refuse
 from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.reading import check_parameters
 from transferclf.estimators.transfer import trains_backbone
 from transferclf.exceptions import InvalidParameterError
 from transferclf.objectives import Classes, Objective, objective_for
+
+
+class Rejecting(Protocol):
+    """The parameters of a rejector."""
+
+    estimator: BaseEstimator
+    coverage: float
+    cv: int
+    random_state: int | np.random.RandomState | None
+
+
+def checked_classifier(rejector: Rejecting) -> tuple[TransferClassifier, bool]:
+    """Check the parameters; return the classifier that `estimator` ends in, and if it is frozen."""
+    check_number("coverage", rejector.coverage, 0, 1, above=True, below=True)
+    check_number("cv", rejector.cv, 2, whole=True)
+    check_random_state(rejector.random_state)
+    last, is_frozen = _last(rejector.estimator)
+    if not isinstance(last, TransferClassifier):
+        expected = "a TransferClassifier, or a pipeline or search that ends in one"
+        refuse("estimator", expected, rejector.estimator)
+    if is_frozen:
+        check_is_fitted(last)
+    else:
+        check_parameters(last)
+    return last, is_frozen
 
 
 def checked_label(unknown_label: object, classes: np.ndarray) -> str | int:
@@ -33,7 +62,7 @@ def checked_label(unknown_label: object, classes: np.ndarray) -> str | int:
     return label
 
 
-def last_estimator(estimator: BaseEstimator) -> tuple[object, bool]:
+def _last(estimator: BaseEstimator) -> tuple[object, bool]:
     """Return the estimator that a pipeline or a search ends in, and whether it is frozen."""
     is_frozen = False
     while True:

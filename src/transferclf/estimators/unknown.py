@@ -10,16 +10,16 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from transferclf._checks import check_number, check_random_state, refuse, seed_from
+from transferclf._checks import seed_from
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.known import (
     check_held_out,
     check_is_constant,
+    checked_classifier,
     checked_label,
     known_classes,
-    last_estimator,
 )
-from transferclf.estimators.reading import check_parameters, head_features, scores_and_features
+from transferclf.estimators.reading import head_features, scores_and_features
 from transferclf.estimators.strangeness import Normality, held_out_measures, offset_of
 from transferclf.estimators.transfer import trains_backbone
 from transferclf.estimators.wrapped import n_samples_of, through, unwrapped
@@ -182,7 +182,7 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         TransferclfWarning
             If there are too few images for `coverage`.
         """
-        classifier, is_frozen = self._checked_estimator()
+        classifier, is_frozen = checked_classifier(self)
         objective, targets = known_classes(y, n_samples_of(X), classifier, is_frozen)
         unknown_label = checked_label(self.unknown_label, objective.labels)
         seed = seed_from(self.random_state)
@@ -229,24 +229,6 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         )
         digests = content_digests(source)
         return objective.validation_split(targets, 1 / self.cv, seed, digests)
-
-    def _checked_estimator(self) -> tuple[TransferClassifier, bool]:
-        """Check the parameters; return the classifier that `estimator` ends in, and if frozen."""
-        check_number("coverage", self.coverage, 0, 1, above=True, below=True)
-        check_number("cv", self.cv, 2, whole=True)
-        check_random_state(self.random_state)
-        last, is_frozen = last_estimator(self.estimator)
-        if not isinstance(last, TransferClassifier):
-            refuse(
-                "estimator",
-                "a TransferClassifier, or a pipeline or search that ends in one",
-                self.estimator,
-            )
-        if is_frozen:
-            check_is_fitted(last)
-        else:
-            check_parameters(last)
-        return last, is_frozen
 
     # --- predictions
 

@@ -27,6 +27,7 @@ from transferclf.reports.predictions import (
     predictions_of,
 )
 from transferclf.reports.tables import Row
+from transferclf.reports.unknowns import UnknownEvaluation, evaluate_unknowns, is_rejector
 
 N_CONFUSED = 5  # pairs of confused classes that are printed
 
@@ -41,7 +42,7 @@ def evaluate(
     *,
     top_k: int | Sequence[int] = (1, 3, 5),
     sample_weight: npt.ArrayLike | None = None,
-) -> Evaluation:
+) -> Evaluation | UnknownEvaluation:
     """Measure how good a classifier is, by scikit-learn's own measures.
 
     A TransferClassifier, also in a pipeline or a search, looks at the images once.
@@ -64,7 +65,8 @@ def evaluate(
     Returns
     -------
     Evaluation
-        The measures by name; `print` shows them as text.
+        The measures by name; `print` shows them as text. For an UnknownRejector, it is what
+        :func:`evaluate_unknowns` returns.
 
     Raises
     ------
@@ -91,6 +93,8 @@ def evaluate(
            [ 0,  2, 23]])
     """
     counts = _checked_top_k(top_k)
+    if is_rejector(estimator):
+        return evaluate_unknowns(estimator, X, y, sample_weight=sample_weight)
     n_samples = n_samples_of(X)
     # Wrong labels are found before the images are looked at.
     label_indices(y, n_samples, classes_of(estimator))

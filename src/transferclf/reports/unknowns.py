@@ -16,6 +16,7 @@ from transferclf._printing import printable
 from transferclf.estimators.unknown import UnknownRejector, judged
 from transferclf.estimators.wrapped import n_samples_of, through, unwrapped
 from transferclf.exceptions import InvalidParameterError
+from transferclf.objectives.weights import check_sample_weight
 from transferclf.reports.names import jsonable, number_text
 
 # Share of the known images that are kept where the false positive rate is read off.
@@ -24,7 +25,13 @@ TRUE_POSITIVE_RATE = 0.95
 PER_SAMPLE = ("y_true", "y_pred", "y_score", "is_known")
 
 
-def evaluate_unknowns(estimator: BaseEstimator, X: object, y: npt.ArrayLike) -> UnknownEvaluation:
+def evaluate_unknowns(
+    estimator: BaseEstimator,
+    X: object,
+    y: npt.ArrayLike,
+    *,
+    sample_weight: npt.ArrayLike | None = None,
+) -> UnknownEvaluation:
     """Measure how well a rejector tells images of unknown kinds from those of its classes.
 
     The images go through the network once.
@@ -38,6 +45,8 @@ def evaluate_unknowns(estimator: BaseEstimator, X: object, y: npt.ArrayLike) -> 
     y : array-like of shape (n,)
         The true labels. Any label that is none of the classes means an unknown image:
         `unknown_label_`, or the name of what it shows.
+    sample_weight : array-like of shape (n,) or None, default=None
+        Weight of each image.
 
     Returns
     -------
@@ -70,6 +79,7 @@ def evaluate_unknowns(estimator: BaseEstimator, X: object, y: npt.ArrayLike) -> 
     n_samples, labels = n_samples_of(X), column_or_1d(y)
     if len(labels) != n_samples:
         raise ValueError(f"Expected one label per image. Got {len(labels)} for {n_samples} images.")
+    check_sample_weight(sample_weight, n_samples)
     y_pred, y_score = judged(rejector, through(steps, X))
     return UnknownEvaluation.from_predictions(
         labels,
@@ -77,6 +87,7 @@ def evaluate_unknowns(estimator: BaseEstimator, X: object, y: npt.ArrayLike) -> 
         y_score,
         classes=rejector.classes_,
         unknown_label=rejector.unknown_label_,
+        sample_weight=sample_weight,
     )
 
 
@@ -130,6 +141,7 @@ class UnknownEvaluation(Bunch):
         *,
         classes: npt.ArrayLike,
         unknown_label: object,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> UnknownEvaluation:
         """Measure predictions that were made before.
 
@@ -145,6 +157,8 @@ class UnknownEvaluation(Bunch):
             The known classes.
         unknown_label : str or int
             The prediction for rejected images.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Weight of each image.
 
         Returns
         -------
@@ -162,20 +176,26 @@ class UnknownEvaluation(Bunch):
                 "y_true, y_pred and y_score must have one value for each image. "
                 f"Got {len(true)}, {len(predicted)} and {len(score)}."
             )
+        weights = check_sample_weight(sample_weight, len(true))
         known = set(column_or_1d(classes).tolist())
         is_known = np.array([label in known for label in true.tolist()])
         is_kept = np.array([label != unknown_label for label in predicted.tolist()])
         pairs = zip(true.tolist(), predicted.tolist(), strict=True)
         is_right = np.where(is_known, [one == other for one, other in pairs], ~is_kept)
+
+        def share(flags: np.ndarray, among: np.ndarray) -> float | None:
+            total = weights[among].sum()
+            return float(weights[among & flags].sum() / total) if total else None
+
         return cls(
             n_known=int(is_known.sum()),
             n_unknown=int((~is_known).sum()),
-            **_ranking(is_known, score),
-            coverage=_share(is_kept[is_known]),
-            rejected=_share(~is_kept[~is_known]),
-            accuracy_known=_share(is_right[is_known]),
-            accuracy_kept=_share(is_right[is_known & is_kept]),
-            accuracy=_share(is_right),
+            **_ranking(is_known, score, weights),
+            coverage=share(is_kept, is_known),
+            rejected=share(~is_kept, ~is_known),
+            accuracy_known=share(is_right, is_known),
+            accuracy_kept=share(is_right, is_known & is_kept),
+            accuracy=share(is_right, np.ones_like(is_known)),
             y_true=true,
             y_pred=predicted,
             y_score=score,
@@ -223,6 +243,11 @@ _TEXTS = {
 }
 
 
+def is_rejector(estimator: BaseEstimator) -> bool:
+    """Return whether it is an UnknownRejector, or a pipeline or search that ends in one."""
+    return isinstance(unwrapped(estimator)[1], UnknownRejector)
+
+
 def rejector_in(estimator: BaseEstimator) -> tuple[UnknownRejector, list[Any]]:
     """Return the fitted UnknownRejector in an estimator, and the steps that transform X before."""
     steps, last = unwrapped(estimator)
@@ -235,16 +260,16 @@ def rejector_in(estimator: BaseEstimator) -> tuple[UnknownRejector, list[Any]]:
     return last, steps
 
 
-def _ranking(is_known: np.ndarray, score: np.ndarray) -> dict[str, float | None]:
+def _ranking(
+    is_known: np.ndarray, score: np.ndarray, weights: np.ndarray
+) -> dict[str, float | None]:
     """Return the measures that do not depend on the threshold."""
-    if is_known.all() or not is_known.any():
+    if not weights[is_known].any() or not weights[~is_known].any():
         return {"auroc": None, "fpr95": None}
-    rates, true_rates, _ = roc_curve(is_known, score, drop_intermediate=False)
+    rates, true_rates, _ = roc_curve(
+        is_known, score, sample_weight=weights, drop_intermediate=False
+    )
     return {
-        "auroc": float(roc_auc_score(is_known, score)),
+        "auroc": float(roc_auc_score(is_known, score, sample_weight=weights)),
         "fpr95": float(rates[np.searchsorted(true_rates, TRUE_POSITIVE_RATE)]),
     }
-
-
-def _share(flags: np.ndarray) -> float | None:
-    return float(flags.mean()) if len(flags) else None
