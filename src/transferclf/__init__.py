@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transferclf.estimators.extractor import CNNFeatureExtractor as CNNFeatureExtractor
     from transferclf.estimators.imagenet import predict_imagenet as predict_imagenet
     from transferclf.estimators.regressor import TransferRegressor as TransferRegressor
+    from transferclf.estimators.unknown import UnknownRejector as UnknownRejector
     from transferclf.features import FeatureStore as FeatureStore
     from transferclf.persistence import load_model as load_model
     from transferclf.persistence import save_model as save_model
@@ -34,6 +35,7 @@ _HOME = {
     "FeatureStore": "transferclf.features",
     "TransferClassifier": "transferclf.estimators.classifier",
     "TransferRegressor": "transferclf.estimators.regressor",
+    "UnknownRejector": "transferclf.estimators.unknown",
     "get_backbone": "transferclf.backbones.registry",
     "list_backbones": "transferclf.backbones.registry",
     "load_image_folder": "transferclf.datasets",
@@ -51,6 +53,7 @@ __all__ = [
     "FeatureStore",
     "TransferClassifier",
     "TransferRegressor",
+    "UnknownRejector",
     "get_backbone",
     "list_backbones",
     "load_image_folder",

@@ -20,6 +20,11 @@ def head_features(classifier: TransferEstimator, X: object) -> np.ndarray:
     return classifier._head_features(images_of(classifier, X))
 
 
+def scores_and_features(classifier: TransferEstimator, X: object) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of X, and the features that the head standardises, in one pass."""
+    return classifier._scores_and_features(images_of(classifier, X))
+
+
 def check_parameters(estimator: BackboneEstimator) -> None:
     """Raise InvalidParameterError unless the parameters are valid, singly and in combination."""
     estimator._record.of(estimator)

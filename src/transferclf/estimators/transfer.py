@@ -262,6 +262,24 @@ class TransferEstimator(BackboneEstimator):
         """Return the features that the head standardises, shape (n, d)."""
         return self._applied(self.head_.features, source, self.resize_)
 
+    def _scores_and_features(self, source: ImageSource) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores, and the features that the head standardises, in one pass.
+
+        Test-time augmentation looks several times; the store spares one of these passes.
+        """
+        head = self.head_
+        check_test_time(self.test_time_augmentation, self.augmentation_)
+        if len(self._looks()) > 1:
+            return self._scores(source), self._head_features(source)
+        # Doubles hold both exactly.
+        both = self._applied(
+            lambda rows: np.hstack([head.scores(rows), head.features(rows)], dtype=float),
+            source,
+            self.resize_,
+        )
+        n_outputs = head.suffix.n_outputs
+        return both[:, :n_outputs], both[:, n_outputs:]
+
     def _applied(
         self,
         function: Callable[[np.ndarray], np.ndarray],
@@ -285,6 +303,12 @@ class TransferEstimator(BackboneEstimator):
         return self.prefix_ if is_at_cut else self.prefix_.whole()
 
 
+def trains_backbone(estimator: TransferEstimator | TrainedInParts) -> bool:
+    """Return whether `fit` trains layers of the backbone, and so changes the features."""
+    layers = estimator.trainable_layers
+    return isinstance(layers, str) or layers != 0 or isinstance(estimator.backbone, ConvNet)
+
+
 class TrainedInParts(Protocol):
     """The parameters that decide whether a head can be trained batch by batch."""
 
@@ -306,8 +330,7 @@ def has_partial_fit(estimator: TrainedInParts) -> bool:
             "class_weight='balanced' needs all labels at once, and partial_fit sees some; pass a "
             "dict."
         )
-    is_named = isinstance(estimator.trainable_layers, str)
-    if is_named or estimator.trainable_layers != 0 or isinstance(estimator.backbone, ConvNet):
+    if trains_backbone(estimator):
         raise UnavailableMethodError(
             "partial_fit trains the head on a frozen backbone: leave trainable_layers=0. "
             f"Got backbone={estimator.backbone!r}, "

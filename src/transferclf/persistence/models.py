@@ -15,6 +15,7 @@ from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.parameters import check_test_time
 from transferclf.estimators.reading import check_parameters, seed_of_fit, set_learned
 from transferclf.estimators.regressor import TransferRegressor
+from transferclf.estimators.unknown import UnknownRejector
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.graphs.digests import version_of
 from transferclf.images.geometry import RESIZE_MODES
@@ -31,6 +32,12 @@ from transferclf.persistence.parameters import (
 )
 from transferclf.persistence.places import checked_place, place_name, readable_place
 from transferclf.persistence.prefixes import prefix_facts, restored_prefix
+from transferclf.persistence.rejectors import (
+    REJECTOR,
+    classifier_in,
+    rejector_facts,
+    restored_rejector,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -64,7 +71,10 @@ _RANGES: dict[str, type[DtypeRange] | type[ValueRange]] = {"type": DtypeRange, "
 
 
 def save_model(
-    estimator: Estimator, path: str | os.PathLike[str] | IO[bytes], *, include_weights: bool = False
+    estimator: Estimator | UnknownRejector,
+    path: str | os.PathLike[str] | IO[bytes],
+    *,
+    include_weights: bool = False,
 ) -> None:
     """Save a fitted estimator to a file that holds no code.
 
@@ -73,8 +83,9 @@ def save_model(
 
     Parameters
     ----------
-    estimator : TransferClassifier, TransferRegressor or CNNFeatureExtractor
-        A fitted estimator. From a pipeline, pass the step.
+    estimator : TransferClassifier, TransferRegressor, CNNFeatureExtractor or UnknownRejector
+        A fitted estimator. From a pipeline, pass the step. The estimator inside of an
+        UnknownRejector must be a TransferClassifier, frozen or not.
     path : str, path-like or binary file object
         The file; its folder must exist. A file object, such as `io.BytesIO()` or one that was
         opened by "wb", is written to from its current position, and stays open.
@@ -121,36 +132,29 @@ def save_model(
     >>> bool((load_model(path).predict(images) == classifier.predict(images)).all())
     True
     """
-    kind = type(estimator).__name__
-    if type(estimator) is not KINDS.get(kind):
+    is_rejector = type(estimator) is UnknownRejector
+    inner = estimator
+    if is_rejector:
+        check_is_fitted(estimator)
+        inner = classifier_in(estimator)
+    kind = type(inner).__name__
+    if type(inner) is not KINDS.get(kind):
         raise InvalidParameterError(
-            "estimator must be a TransferClassifier, a TransferRegressor or a CNNFeatureExtractor, "
-            f"and no subclass. Got {kind} instead; of a pipeline, save the step."
+            "estimator must be a TransferClassifier, a TransferRegressor, a CNNFeatureExtractor or "
+            f"an UnknownRejector, and no subclass. Got {type(inner).__name__} instead; of a "
+            "pipeline, save the step."
         )
     place = checked_place(path)
-    check_is_fitted(estimator, "n_features_out_" if kind == "CNNFeatureExtractor" else None)
-    known = {*estimator.get_params(deep=False), *SHARED_ATTRIBUTES, *ATTRIBUTES[kind]}
-    others = [name for name in vars(estimator) if name not in known and not name.startswith("_")]
-    if others:
-        raise InvalidParameterError(
-            f"an archive has no place for {', '.join(others)} of the estimator: delete it first, "
-            "or pickle the estimator."
-        )
-    check_parameters(estimator)
     arrays: Arrays = {}
-    facts = {
-        "format": FORMAT,
-        "kind": kind,
-        "versions": versions(),
-        "parameters": parameter_facts(estimator),
-        "fitted": _fitted_facts(estimator, arrays, include_weights),
-    }
-    write_archive(place, facts, arrays)
+    facts = _facts(inner, kind, arrays, include_weights)
+    if is_rejector:
+        facts = rejector_facts(estimator, facts, arrays)
+    write_archive(place, {"format": FORMAT, "kind": "", "versions": versions()} | facts, arrays)
 
 
 def load_model(
     path: str | os.PathLike[str] | IO[bytes], *, backbone: keras.Model | None = None
-) -> Estimator:
+) -> Estimator | UnknownRejector:
     """Load an estimator that `save_model` has saved; no code of the file is run.
 
     Parameters
@@ -163,7 +167,7 @@ def load_model(
 
     Returns
     -------
-    TransferClassifier, TransferRegressor or CNNFeatureExtractor
+    TransferClassifier, TransferRegressor, CNNFeatureExtractor or UnknownRejector
         The fitted estimator.
 
     Raises
@@ -213,6 +217,24 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | packages
 
 
+def _facts(estimator: Estimator, kind: str, arrays: Arrays, include_weights: bool) -> Written:
+    """Return kind, parameters and fitted attributes of an estimator; arrays go to `arrays`."""
+    check_is_fitted(estimator, "n_features_out_" if kind == "CNNFeatureExtractor" else None)
+    known = {*estimator.get_params(deep=False), *SHARED_ATTRIBUTES, *ATTRIBUTES[kind]}
+    others = [name for name in vars(estimator) if name not in known and not name.startswith("_")]
+    if others:
+        raise InvalidParameterError(
+            f"an archive has no place for {', '.join(others)} of the estimator: delete it first, "
+            "or pickle the estimator."
+        )
+    check_parameters(estimator)
+    return {
+        "kind": kind,
+        "parameters": parameter_facts(estimator),
+        "fitted": _fitted_facts(estimator, arrays, include_weights),
+    }
+
+
 def _fitted_facts(estimator: Estimator, arrays: Arrays, include_weights: bool) -> Written:
     names = getattr(estimator, "feature_names_in_", None)
     length = getattr(estimator, "n_features_in_", None)
@@ -244,21 +266,44 @@ def _range_facts(pixel_range: PixelRange) -> Written | None:
     return {"kind": kind, "low": low, "high": high}
 
 
-def _restored(facts: Facts, arrays: StoredArrays, backbone: keras.Model | None) -> Estimator:
+def _restored(
+    facts: Facts, arrays: StoredArrays, backbone: keras.Model | None
+) -> Estimator | UnknownRejector:
     version = facts.whole("format", 1)
     if version > FORMAT:
         raise ArchiveError(
             f"it has format {version}, and this version of transferclf reads formats up to "
             f"{FORMAT}: upgrade the package."
         )
-    kind = KINDS[facts.text("kind", tuple(KINDS))]
+    kind = facts.text("kind", (*KINDS, REJECTOR))
     versions = facts.part("versions")
     for name in versions.names():
         versions.text(name)
-    params = restored_parameters(facts.part("parameters"), set(kind().get_params(deep=False)))
+    if kind != REJECTOR:
+        estimator = _restored_estimator(kind, facts, arrays, backbone)
+        arrays.finish()
+        return estimator
+    parameters, fitted = facts.part("parameters"), facts.part("fitted")
+    facts.finish()
+    inner = fitted.part("estimator")
+    classifier = _restored_estimator(
+        inner.text("kind", ("TransferClassifier",)), inner, arrays, backbone
+    )
+    rejector = restored_rejector(parameters, fitted, arrays, classifier)
+    fitted.finish()
+    arrays.finish()
+    return rejector
+
+
+def _restored_estimator(
+    kind: str, facts: Facts, arrays: StoredArrays, backbone: keras.Model | None
+) -> Estimator:
+    """Return an estimator from its parameters and fitted attributes."""
+    made = KINDS[kind]
+    params = restored_parameters(facts.part("parameters"), set(made().get_params(deep=False)))
     fitted = facts.part("fitted")
     facts.finish()
-    estimator = kind(**params)
+    estimator = made(**params)
     with as_archive_error():
         check_parameters(estimator)
     estimator.pixel_range_ = _restored_range(fitted.or_none(fitted.part, "pixel_range"))
@@ -272,7 +317,6 @@ def _restored(facts: Facts, arrays: StoredArrays, backbone: keras.Model | None) 
     fitted.finish()
     if estimator.backbone is None:
         estimator.backbone = estimator.prefix_.model
-    arrays.finish()
     return estimator
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transferclf.reports.displays.regression import (
         RegressionErrorDisplay as RegressionErrorDisplay,
     )
+    from transferclf.reports.displays.unknowns import UnknownDisplay as UnknownDisplay
     from transferclf.reports.evaluation import evaluate as evaluate
     from transferclf.reports.evaluations.classes import Evaluation as Evaluation
     from transferclf.reports.evaluations.multilabel import (
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from transferclf.reports.experiments.running import run_experiments as run_experiments
     from transferclf.reports.page.writing import report as report
     from transferclf.reports.prediction_tables import prediction_table as prediction_table
+    from transferclf.reports.unknowns import UnknownEvaluation as UnknownEvaluation
+    from transferclf.reports.unknowns import evaluate_unknowns as evaluate_unknowns
 
 # No module has the name of an object in it: importing the module would replace the object.
 _HOME = {
@@ -50,9 +53,12 @@ _HOME = {
     "RegressionErrorDisplay": "transferclf.reports.displays.regression",
     "RegressionEvaluation": "transferclf.reports.evaluations.numbers",
     "TrainingHistoryDisplay": "transferclf.reports.displays.history",
+    "UnknownDisplay": "transferclf.reports.displays.unknowns",
+    "UnknownEvaluation": "transferclf.reports.unknowns",
     "audit": "transferclf.reports.auditing.audits",
     "compare": "transferclf.reports.experiments.comparing",
     "evaluate": "transferclf.reports.evaluation",
+    "evaluate_unknowns": "transferclf.reports.unknowns",
     "load_experiments": "transferclf.reports.experiments.running",
     "prediction_table": "transferclf.reports.prediction_tables",
     "report": "transferclf.reports.page.writing",
@@ -71,9 +77,12 @@ __all__ = [
     "RegressionErrorDisplay",
     "RegressionEvaluation",
     "TrainingHistoryDisplay",
+    "UnknownDisplay",
+    "UnknownEvaluation",
     "audit",
     "compare",
     "evaluate",
+    "evaluate_unknowns",
     "load_experiments",
     "prediction_table",
     "report",

@@ -23,6 +23,7 @@ from transferclf.reports.predictions import (
     n_samples_of,
     predictions_of,
 )
+from transferclf.reports.unknowns import UnknownEvaluation, evaluate_unknowns, is_rejector
 
 
 def evaluate(
@@ -32,7 +33,7 @@ def evaluate(
     *,
     top_k: int | Sequence[int] = (1, 3, 5),
     sample_weight: npt.ArrayLike | None = None,
-) -> Evaluation | MultilabelEvaluation | RegressionEvaluation:
+) -> Evaluation | MultilabelEvaluation | RegressionEvaluation | UnknownEvaluation:
     """Measure how good an estimator is, by scikit-learn's own measures.
 
     The kind of target decides which measures there are. An estimator of this package, also in a
@@ -60,7 +61,8 @@ def evaluate(
     Returns
     -------
     Evaluation, MultilabelEvaluation or RegressionEvaluation
-        The measures by name; `print` shows them as text.
+        The measures by name; `print` shows them as text. For an UnknownRejector, it is what
+        :func:`evaluate_unknowns` returns.
 
     Raises
     ------
@@ -89,6 +91,8 @@ def evaluate(
            [ 0,  2, 23]])
     """
     counts = checked_top_k(top_k)
+    if is_rejector(estimator):
+        return evaluate_unknowns(estimator, X, y, sample_weight=sample_weight)
     n_samples = n_samples_of(X)
     kind = kind_of_estimator(estimator, y)
     if kind == LABELS:

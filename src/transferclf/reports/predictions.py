@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.transfer import TransferEstimator
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.estimators.wrapped import n_samples_of as n_samples_of
+from transferclf.estimators.wrapped import through as through
+from transferclf.estimators.wrapped import unwrapped as unwrapped
+from transferclf.exceptions import InvalidParameterError
 from transferclf.objectives import Classes, Objective
 from transferclf.objectives.labels import known_targets
 
@@ -134,25 +136,6 @@ def checked_probabilities(y_proba: npt.ArrayLike, n_classes: int) -> np.ndarray:
     return values
 
 
-def unwrapped(estimator: BaseEstimator) -> tuple[list[Pipeline], BaseEstimator]:
-    """Return the steps that transform X, and the last estimator after them.
-
-    The last estimator is looked for inside of pipelines, searches and frozen estimators.
-    """
-    steps: list[Pipeline] = []
-    while True:
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        elif isinstance(estimator, Pipeline) and estimator.steps:
-            if len(estimator.steps) > 1:
-                steps.append(estimator[:-1])
-            estimator = estimator.steps[-1][1]
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        else:
-            return steps, estimator
-
-
 def transfer_estimator(estimator: BaseEstimator) -> tuple[list[Pipeline], TransferEstimator]:
     """Return the steps that transform X, and the fitted estimator of this package after them."""
     steps, last = unwrapped(estimator)
@@ -177,20 +160,3 @@ def linked_values(estimator: Any, X: object) -> np.ndarray:
     ask = getattr(estimator, "predict_proba", None) or estimator.predict
     values = np.asarray(ask(X))
     return values[:, None] if values.ndim == 1 else values
-
-
-def through(steps: Sequence[Pipeline], X: Any) -> Any:
-    """Return X transformed by these steps."""
-    for step in steps:
-        X = step.transform(X)
-    return X
-
-
-def n_samples_of(X: object) -> int:
-    """Return the number of samples in X; an X without a length is an ImageError."""
-    shape = getattr(X, "shape", None)
-    if shape is not None and len(shape) > 0:
-        return int(shape[0])
-    if not hasattr(X, "__len__") or isinstance(X, str | bytes):
-        raise ImageError(f"X must be a sequence or an array. Got one {type(X).__name__} instead.")
-    return len(X)

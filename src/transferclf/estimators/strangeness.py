@@ -1,0 +1,204 @@
+"""How normal an image is: how near to known images, and how clearly of one class.
+
+Each row of features is scaled to unit length, and directions in which images of one class differ
+much are made shorter. Two numbers are measured in the result: the closeness, which is the mean
+cosine between the row and its nearest known rows, and the contrast, which is the largest cosine to
+the mean of a class less the mean of these cosines. Closeness tells images of other worlds;
+contrast helps with classes that are much like the known ones, where closeness says little.
+
+Sources: Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML
+2022, for the nearest neighbours; Friedman, "Regularized Discriminant Analysis", Journal of the
+American Statistical Association 84 (1989), for the covariance within classes, shrunk to a multiple
+of the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from transferclf.exceptions import warn
+
+# Nearest known images that are compared. With one, a single mislabelled image could vouch for all
+# that are like it; with more, small classes would look strange.
+NEIGHBOURS = 2
+
+# Share of the identity in the covariance within classes.
+SHRINKAGE = 0.9
+
+# Weight of the contrast, and the most that it may count for an image, in standard deviations: an
+# image that is like no known one is not normal because it is more like one class than like others.
+CONTRAST_WEIGHT = 0.5
+CONTRAST_CAP = 1.0
+
+# With more features, a covariance matrix would take longer and more memory than it is worth.
+MAX_FEATURES = 4096
+
+# Rows that are compared at a time. BLAS may sum in another order for another number of rows.
+BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Normality:
+    """The known images, and how normal others are in comparison.
+
+    Attributes
+    ----------
+    known : ndarray of shape (n, d), float32
+        Transformed rows of the known images, of unit length.
+    means : ndarray of shape (n_classes, d), float32
+        Their means in each class, of unit length.
+    axes : ndarray of shape (d, d), float32, or None
+        Rows of unit length are multiplied by this, and made of unit length again.
+    centre, scale : ndarray of shape (2,), float64
+        Mean and standard deviation of closeness and contrast in held-out known images.
+    """
+
+    known: np.ndarray
+    means: np.ndarray
+    axes: np.ndarray | None
+    centre: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, classes: np.ndarray) -> Normality:
+        """Learn from the features of known images, shape (n, d), and the numbers of classes."""
+        directions = unit_rows(features)
+        axes = _axes(directions, classes)
+        known = _transformed(directions, axes)
+        return cls(known, unit_rows(_means(known, classes)[0]), axes, np.zeros(2), np.ones(2))
+
+    def standardised(self, measures: np.ndarray) -> Normality:
+        """Return the same with the mean and deviation of the measures of held-out images."""
+        scale = measures.std(axis=0)
+        return replace(self, centre=measures.mean(axis=0), scale=np.where(scale > 0, scale, 1.0))
+
+    def measures(self, features: np.ndarray) -> np.ndarray:
+        """Return closeness and contrast, float64 of shape (n, 2)."""
+        found = np.empty((len(features), 2))
+        for start in range(0, len(features), BLOCK):
+            rows = features[start : start + BLOCK]
+            block = np.zeros((BLOCK, features.shape[1]), np.float32)
+            block[: len(rows)] = unit_rows(rows)
+            block = _transformed(block, self.axes)
+            found[start : start + BLOCK, 0] = _largest(block @ self.known.T)[: len(rows)]
+            to_means = (block @ self.means.T).astype(float)
+            contrast = to_means.max(axis=1) - to_means.mean(axis=1)
+            found[start : start + BLOCK, 1] = contrast[: len(rows)]
+        return found
+
+    def scores_of(self, measures: np.ndarray) -> np.ndarray:
+        """Return the scores of measures, in standard deviations of held-out known images."""
+        closeness, contrast = ((measures - self.centre) / self.scale).T
+        return closeness + CONTRAST_WEIGHT * np.minimum(contrast, CONTRAST_CAP)
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Return the scores of rows, float64 of shape (n,); higher is more normal."""
+        return self.scores_of(self.measures(features))
+
+
+def held_out_measures(
+    features: np.ndarray, classes: np.ndarray, n_folds: int, seed: int
+) -> np.ndarray:
+    """Return the measures of images by the images of the other folds, shape (m, 2).
+
+    Images of the same features, which are copies, stay in one fold. Images whose class the other
+    folds lack are left out.
+    """
+    found = np.full((len(features), 2), np.nan)
+    for held_out in _folds(classes, _copies(features), n_folds, seed):
+        judged = held_out & np.isin(classes, classes[~held_out])
+        if judged.any():
+            normality = Normality.of(features[~held_out], classes[~held_out])
+            found[judged] = normality.measures(features[judged])
+    return found[np.isfinite(found).all(axis=1)]
+
+
+def offset_of(scores: np.ndarray, coverage: float) -> float:
+    """Return the threshold that keeps a new known image with a probability of `coverage`.
+
+    `scores` are those of held-out known images. Warn if there are too few of them.
+
+    Source: Angelopoulos and Bates, "Conformal Prediction: A Gentle Introduction", Foundations and
+    Trends in Machine Learning 16 (2023).
+    """
+    n = len(scores)
+    # Rounding must not lose a place: 0.1 * 20 is 1.9999999999999996 as 1 - 0.9 gives it.
+    rank = math.floor((1 - coverage) * (n + 1) + 1e-9)
+    if rank < 1:
+        warn(
+            f"coverage={coverage:g} needs {math.ceil(coverage / (1 - coverage) - 1e-9)} held-out "
+            f"images, and there are {n}: images below the lowest of their scores are rejected, "
+            f"which keeps about {n / (n + 1):.3g} of the known images"
+        )
+    return float(np.sort(scores)[max(rank, 1) - 1])
+
+
+def _copies(features: np.ndarray) -> np.ndarray:
+    """Return one number for all rows of the same features, shape (n,)."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in features], int)
+
+
+def _folds(
+    classes: np.ndarray, copies: np.ndarray, n_folds: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield which images are held out in each fold; classes are dealt evenly over the folds."""
+    first = np.unique(copies, return_index=True)[1]
+    shuffled = first[np.random.default_rng(seed).permutation(len(first))]
+    # Classes one after the other, dealt to the folds in turn.
+    dealt = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    fold_of = np.empty(len(first), int)
+    fold_of[copies[dealt]] = np.arange(len(dealt)) % n_folds
+    for number in range(min(n_folds, len(dealt))):
+        yield fold_of[copies] == number
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """Return rows of unit length, float32; rows of zeros stay zeros."""
+    rows = np.asarray(features, np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def _transformed(directions: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
+    return directions if axes is None else unit_rows(directions @ axes)
+
+
+def _axes(directions: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
+    """Return axes in which the shrunk covariance within classes is a multiple of the identity.
+
+    None if images of one class do not differ, or there are too many features.
+    """
+    means, numbers = _means(directions, classes)
+    n_features = directions.shape[1]
+    spare = len(directions) - len(means)
+    if spare == 0 or n_features > MAX_FEATURES:
+        return None
+    residuals = directions - means[numbers]
+    covariance = residuals.T @ residuals / np.float32(spare)
+    typical = np.trace(covariance) / n_features
+    if typical <= np.finfo(np.float32).eps ** 2:
+        return None
+    shrunk = (1 - SHRINKAGE) / typical * covariance.astype(float)
+    shrunk[np.diag_indices(n_features)] += SHRINKAGE
+    root = cholesky(shrunk, lower=True)
+    return solve_triangular(root, np.eye(n_features), lower=True).T.astype(np.float32)
+
+
+def _means(rows: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of the rows of each class, and the number of the mean of each row."""
+    names, numbers = np.unique(classes, return_inverse=True)
+    means = [rows[numbers == number].mean(axis=0) for number in range(len(names))]
+    return np.array(means), numbers
+
+
+def _largest(cosines: np.ndarray) -> np.ndarray:
+    """Return the mean of the largest values in each row."""
+    count = min(NEIGHBOURS, cosines.shape[1])
+    largest = np.partition(cosines, cosines.shape[1] - count, axis=1)[:, -count:]
+    return np.sort(largest, axis=1).mean(axis=1, dtype=float)
