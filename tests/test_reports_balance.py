@@ -118,7 +118,7 @@ def test_wrong_targets_raise_an_error():
         ClassBalanceDisplay.from_targets([0, 7], classes=[0, 1])
     with pytest.raises(InvalidParameterError, match="order must be one of"):
         ClassBalanceDisplay.from_targets([0, 1], order="size")
-    with pytest.raises(InvalidParameterError, match="targets: y must have several labels"):
+    with pytest.raises(ValueError, match="dim 3"):
         ClassBalanceDisplay.from_targets(np.zeros((2, 2, 2)))
 
 
@@ -150,5 +150,5 @@ def test_columns_of_an_indicator_have_the_names_that_are_given():
     display = ClassBalanceDisplay.from_targets(table, classes=["sea", "sun"], order="count")
     assert display.classes_shown_ == ["sun", "sea"]
     for wrong in ([[1, 2]], [[1, np.nan]], np.eye(3)):
-        with pytest.raises(InvalidParameterError, match="targets: y must"):
+        with pytest.raises(InvalidParameterError, match="targets: y (must|has no)"):
             ClassBalanceDisplay.from_targets(wrong, classes=["sea", "sun"])

@@ -77,6 +77,14 @@ def known_label_sets(y: object, n_samples: int, labels: np.ndarray) -> np.ndarra
     return table.values[:, columns]
 
 
+def names_in(y: object) -> np.ndarray:
+    """Return the labels in y, also those of no image: its columns, or the members of sets."""
+    table = _table_of(y)
+    if table is None:
+        return np.unique(label_array([label for row in _sets_of(y) for label in row], "labels"))
+    return np.arange(table.values.shape[1]) if table.names is None else table.names
+
+
 def announced_labels(classes: object) -> np.ndarray:
     """Return the labels that are passed to the first call of `partial_fit`, in their order."""
     if classes is None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from transferclf._checks import check_choice
+from transferclf.objectives.label_sets import has_several
 from transferclf.objectives.labels import known_targets
 from transferclf.objectives.registry import kind_of
-from transferclf.reports.indicators import indicators_of, is_of_labels, label_names
+from transferclf.reports.indicators import indicators_of, label_names
 from transferclf.reports.kinds import CLASSES, LABELS, NUMBERS
 from transferclf.reports.numbers import numbers_of
 from transferclf.reports.predictions import check_is_of_classes, few_of_each_class
@@ -66,7 +67,7 @@ def _kind_in(y: Any) -> str:
         check_is_of_classes(kind, "audit")
     if _has_fractions(y):
         return NUMBERS
-    return LABELS if is_of_labels(y) else CLASSES
+    return LABELS if has_several(y) else CLASSES
 
 
 def _has_fractions(y: Any) -> bool:

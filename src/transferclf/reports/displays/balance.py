@@ -12,8 +12,9 @@ from sklearn.utils import column_or_1d
 
 from transferclf._checks import check_choice
 from transferclf.exceptions import InvalidParameterError
+from transferclf.objectives.label_sets import has_several
 from transferclf.reports.displays.figures import axes_for, colour_of, legend_beside, plain
-from transferclf.reports.indicators import indicators_of, is_of_labels, label_names
+from transferclf.reports.indicators import indicators_of, label_names
 from transferclf.reports.predictions import n_samples_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class ClassBalanceDisplay:
             If there are no labels, or some that are not among `classes`.
         """
         splits = targets if isinstance(targets, Mapping) else {"": targets}
-        if any(is_of_labels(y) for y in splits.values()):
+        if any(has_several(y) for y in splits.values()):
             return cls(*_label_counts(splits, classes)).plot(ax=ax, **options)
         labels = {str(name): column_or_1d(y).tolist() for name, y in splits.items()}
         there = {label for split in labels.values() for label in split}

@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.base import is_regressor
 
 from transferclf.exceptions import InvalidParameterError
+from transferclf.objectives.label_sets import has_several
 from transferclf.objectives.registry import kind_of
 from transferclf.reports.experiments.values import digest_of
-from transferclf.reports.indicators import indicators_of, is_of_labels, label_names
+from transferclf.reports.indicators import indicators_of, label_names
 from transferclf.reports.kinds import CLASSES, LABELS, NUMBERS
 from transferclf.reports.numbers import numbers_of
 from transferclf.reports.predictions import check_is_of_classes, n_samples_of
@@ -31,7 +32,7 @@ def kind_of_experiments(estimators: Iterable[object], y: Any) -> str:
     kind = kind_of(y)
     if kind.kind not in (CLASSES, LABELS, NUMBERS):
         check_is_of_classes(kind, "run_experiments")
-    return LABELS if is_of_labels(y) else CLASSES
+    return LABELS if has_several(y) else CLASSES
 
 
 def checked_targets(X: object, y: Any, name: str, kind: str, known: Any = None) -> Any:
