@@ -14,9 +14,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 from scipy.special import log_softmax, logsumexp
-from sklearn.covariance import LedoitWolf
-from sklearn.metrics import roc_auc_score
+from sklearn.covariance import ledoit_wolf
+from sklearn.metrics import euclidean_distances, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler, normalize
 
@@ -88,77 +89,60 @@ def images_of(name):
     return load_image_folder(DATA / folder, split=split)
 
 
-# --- the scores: from features of known images, their labels and features of others
+# --- the scores of others, from features of known images and their labels
 
 
-def unknown_rejector(known, y, others):
-    return learned(known, y).scores(others)
-
-
-def closeness(known, y, others):
-    return learned(known, y).measures(others)[:, 0]
-
-
-def learned(known, y):
+def all_scores(known, y, others):
     numbers = np.unique(y, return_inverse=True)[1]
-    return Normality.of(known, numbers).standardised(held_out_measures(known, numbers, 5, 0))
+    return {
+        **ours(known, numbers, others),
+        "k-nearest-neighbour cosine": nearest_neighbours(known, others),
+        **mahalanobis(known, numbers, others),
+        **of_the_head(known, y, others),
+    }
 
 
-def nearest_neighbours(known, y, others):
+def ours(known, numbers, others):
+    normality = Normality.of(known, numbers)
+    normality = normality.standardised(held_out_measures(known, numbers, 5, 0))
+    measures = normality.measures(others)
+    return {
+        "UnknownRejector": normality.scores_of(measures),
+        "its closeness alone": measures[:, 0],
+    }
+
+
+def nearest_neighbours(known, others):
     cosines = normalize(others) @ normalize(known).T
     return np.sort(cosines, axis=1)[:, -min(NEIGHBOURS, len(known))]
 
 
-def mahalanobis(known, y, others):
-    to_means, _ = _distances(known, y, others)
-    return -to_means.min(axis=1)
-
-
-def relative_mahalanobis(known, y, others):
-    to_means, to_centre = _distances(known, y, others)
-    return -(to_means - to_centre[:, None]).min(axis=1)
-
-
-def _distances(known, y, others):
-    """Squared Mahalanobis distances to the means of the classes and to that of all images."""
+def mahalanobis(known, numbers, others):
+    """Distances by covariances within classes and of all images, shrunk by Ledoit and Wolf."""
     scaler = StandardScaler().fit(known)
     known, others = scaler.transform(known), scaler.transform(others)
-    names, numbers = np.unique(y, return_inverse=True)
-    means = np.array([known[numbers == number].mean(axis=0) for number in range(len(names))])
-    within = LedoitWolf(assume_centered=True).fit(known - means[numbers])
-    overall = LedoitWolf(assume_centered=True).fit(known)
-    to_means = np.column_stack([within.mahalanobis(others - mean) for mean in means])
-    return to_means, overall.mahalanobis(others)
+    means = np.array([known[numbers == number].mean(axis=0) for number in np.unique(numbers)])
+    to_means = squared_distances(known - means[numbers], others, means).min(axis=1)
+    to_centre = squared_distances(known, others, np.zeros((1, known.shape[1])))[:, 0]
+    return {"Mahalanobis": -to_means, "relative Mahalanobis": to_centre - to_means}
 
 
-def max_logit(known, y, others):
-    return _logits(known, y, others).max(axis=1)
+def squared_distances(residuals, others, means):
+    covariance, _ = ledoit_wolf(residuals, assume_centered=True)
+    root = cholesky(covariance, lower=True)
+    others, means = (solve_triangular(root, rows.T, lower=True).T for rows in (others, means))
+    return euclidean_distances(others, means, squared=True)
 
 
-def energy(known, y, others):
-    return logsumexp(_logits(known, y, others), axis=1)
-
-
-def max_softmax(known, y, others):
-    return log_softmax(_logits(known, y, others), axis=1).max(axis=1)
-
-
-def _logits(known, y, others):
+def of_the_head(known, y, others):
     objective, targets = objective_for(y, len(y))
     head = fit_linear(known, targets, objective, l2=0.01, sample_weight=np.ones(len(y)))
-    return head.scores(others)
-
-
-SCORES = {
-    "UnknownRejector": unknown_rejector,
-    "its closeness alone": closeness,
-    "k-nearest-neighbour cosine": nearest_neighbours,
-    "Mahalanobis": mahalanobis,
-    "relative Mahalanobis": relative_mahalanobis,
-    "energy": energy,
-    "maximum logit": max_logit,
-    "maximum softmax": max_softmax,
-}
+    logits = head.scores(others)
+    return {
+        "energy": logsumexp(logits, axis=1),
+        "maximum logit": logits.max(axis=1),
+        "maximum softmax": log_softmax(logits, axis=1).max(axis=1),
+    }
 
 
 # --- the first table
@@ -169,14 +153,14 @@ def comparison(features, draws):
     for name, n_known, n_each, others in COMPARED:
         for seed in range(draws):
             known, unknown = parts(features, name, n_known, n_each, others, seed)
-            for score, function in SCORES.items():
-                found = function(*known[:2], np.concatenate([known[2], *unknown.values()]))
-                for other, auroc in aurocs(found, len(known[2]), unknown).items():
+            every = np.concatenate([known[2], *unknown.values()])
+            for score, values in all_scores(*known[:2], every).items():
+                for other, auroc in aurocs(values, len(known[2]), unknown).items():
                     label = f"{name}{f' {n_each} each' if n_each else ''} / {other}"
                     columns.setdefault(label, {}).setdefault(score, []).append(auroc)
     header = ["score", "mean", *columns]
     rows = []
-    for score in SCORES:
+    for score in next(iter(columns.values())):
         means = [np.mean(column[score]) for column in columns.values()]
         rows.append([score, *(f"{value:.3f}" for value in (np.mean(means), *means))])
     return table(header, rows)

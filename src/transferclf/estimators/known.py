@@ -14,7 +14,7 @@ from transferclf._checks import check_number, check_random_state, refuse
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.reading import check_parameters
 from transferclf.estimators.transfer import trains_backbone
-from transferclf.exceptions import InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.objectives import Classes, Objective, objective_for
 
 
@@ -94,6 +94,8 @@ def known_classes(
 
     A frozen classifier knows the classes; those of others come from y.
     """
+    if n_samples == 0:
+        raise ImageError("X must have images of at least two classes. Got an empty X instead.")
     if is_frozen:
         objective = _of_classes(classifier.head_.suffix.objective)
         targets = objective.encode_known(y, n_samples)

@@ -38,7 +38,8 @@ CONTRAST_CAP = 1.0
 # With more features, a covariance matrix would take longer and more memory than it is worth.
 MAX_FEATURES = 4096
 
-# Rows that are compared at a time. BLAS may sum in another order for another number of rows.
+# Rows that are compared at a time, in double precision. BLAS may sum in another order for another
+# number of rows, and in single precision for another place among them.
 BLOCK = 32
 
 
@@ -48,11 +49,11 @@ class Normality:
 
     Attributes
     ----------
-    known : ndarray of shape (n, d), float32
+    known : ndarray of shape (n, d), float64
         Transformed rows of the known images, of unit length.
-    means : ndarray of shape (n_classes, d), float32
+    means : ndarray of shape (n_classes, d), float64
         Their means in each class, of unit length.
-    axes : ndarray of shape (d, d), float32, or None
+    axes : ndarray of shape (d, d), float64, or None
         Rows of unit length are multiplied by this, and made of unit length again.
     centre, scale : ndarray of shape (2,), float64
         Mean and standard deviation of closeness and contrast in held-out known images.
@@ -82,11 +83,11 @@ class Normality:
         found = np.empty((len(features), 2))
         for start in range(0, len(features), BLOCK):
             rows = features[start : start + BLOCK]
-            block = np.zeros((BLOCK, features.shape[1]), np.float32)
+            block = np.zeros((BLOCK, features.shape[1]))
             block[: len(rows)] = unit_rows(rows)
             block = _transformed(block, self.axes)
             found[start : start + BLOCK, 0] = _largest(block @ self.known.T)[: len(rows)]
-            to_means = (block @ self.means.T).astype(float)
+            to_means = block @ self.means.T
             contrast = to_means.max(axis=1) - to_means.mean(axis=1)
             found[start : start + BLOCK, 1] = contrast[: len(rows)]
         return found
@@ -159,10 +160,10 @@ def _folds(
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
-    """Return rows of unit length, float32; rows of zeros stay zeros."""
+    """Return rows of unit length, float64; rows of zeros stay zeros."""
     rows = np.asarray(features, np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return rows / np.where(lengths > 0, lengths, 1)
 
 
 def _transformed(directions: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
@@ -180,14 +181,14 @@ def _axes(directions: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
     if spare == 0 or n_features > MAX_FEATURES:
         return None
     residuals = directions - means[numbers]
-    covariance = residuals.T @ residuals / np.float32(spare)
+    covariance = residuals.T @ residuals / spare
     typical = np.trace(covariance) / n_features
     if typical <= np.finfo(np.float32).eps ** 2:
         return None
-    shrunk = (1 - SHRINKAGE) / typical * covariance.astype(float)
+    shrunk = (1 - SHRINKAGE) / typical * covariance
     shrunk[np.diag_indices(n_features)] += SHRINKAGE
     root = cholesky(shrunk, lower=True)
-    return solve_triangular(root, np.eye(n_features), lower=True).T.astype(np.float32)
+    return solve_triangular(root, np.eye(n_features), lower=True).T
 
 
 def _means(rows: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,4 +202,4 @@ def _largest(cosines: np.ndarray) -> np.ndarray:
     """Return the mean of the largest values in each row."""
     count = min(NEIGHBOURS, cosines.shape[1])
     largest = np.partition(cosines, cosines.shape[1] - count, axis=1)[:, -count:]
-    return np.sort(largest, axis=1).mean(axis=1, dtype=float)
+    return np.sort(largest, axis=1).mean(axis=1)
