@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
 from transferclf.estimators.parameters import ClassifierParameters
 from transferclf.estimators.planning import check_memory, partial_plan
-from transferclf.estimators.transfer import (
-    TransferEstimator,
-    has_partial_fit,
-    warn_of_first_images,
-)
+from transferclf.estimators.transfer import TransferEstimator, has_partial_fit, warn_of_first_images
 from transferclf.exceptions import warn
 from transferclf.objectives import announced, objective_for
 from transferclf.objectives.labels import check_apart
@@ -91,8 +87,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         activations, mostly a map (n, h, w, c), to features (n, d). A function makes new layers in
         each fit; a layer or model is copied.
     l1 : float, default=0.0
-        Weight of the sum of absolute values of the head's kernels, beside the mean cross-entropy;
-        that of an image with several labels is the mean over all labels.
+        Weight of the sum of absolute values of the head's kernels, beside the mean loss.
     l2 : float or "auto", default="auto"
         Weight of the sum of their squares. "auto" chooses it by cross-validation on the training
         images for heads without layers, and is 0.01 for other heads, 0 for networks from nothing.
@@ -138,30 +133,26 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     test_time_augmentation : {None, "views", "crops", "both"}, default=None
         Whether predictions are means over an image's views, its two extreme crops, or both.
     oversample : bool, default=False
-        Whether images of smaller classes are repeated up to the size of the largest. Images with
-        several labels are of no single class and cannot be.
+        Whether images of smaller classes repeat up to the largest one; refused for several labels.
     class_weight : {"balanced"}, dict or None, default=None
-        Factor for the samples of each class; "balanced" makes all classes weigh the same. With
-        several labels: for the images that have a label; "balanced" makes them weigh, for each
-        label alone, the same as those without.
+        Factor for the samples of each class, or with each label. "balanced" makes all classes weigh
+        the same, or, for each label alone, the images with it and those without it.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted; those of the columns of y in their order.
     model_ : keras.Model
-        The whole classifier as one flat Keras model from pixels between 0 and 255 to
-        probabilities; built when first asked for. It can be exported as it is, by its `save` and
-        by `export` to a SavedModel, ONNX and LiteRT.
+        The whole classifier as one flat Keras model, from pixels (0 to 255) to probabilities. Its
+        `save` and `export` (SavedModel, ONNX, LiteRT) work as they are.
     history_ : dict of str to list of float
         "loss" and "accuracy" on training images after each iteration or epoch, fine-tuning last;
         "val_loss" and "val_accuracy" on validation images; "learning_rate" of Keras' optimizers.
         With several labels, "binary_accuracy" is the share of labels that are right.
     phases_ : list of dict
-        The parts of `history_` in order: "part" is "head", "fine-tuning" or "network" (from
-        nothing), "unit" is "iteration" or "epoch", and "length" is their number. "kept" is the
-        number of them after which the weights in use were reached: fewer if early stopping
-        ("stopped_early") restored earlier ones, 0 for those that the phase began with.
+        The parts of `history_`: "part" is "head", "fine-tuning" or "network" (from nothing), "unit"
+        is "iteration" or "epoch", "length" their number. "kept" is the number after which the
+        weights in use were reached; fewer if early stopping ("stopped_early") restored earlier.
     n_iter_, n_head_iter_ : int
         Iterations and epochs that were needed; those before fine-tuning.
     l2_ : float
@@ -179,10 +170,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
 
     Notes
     -----
-    Training begins and ends for callbacks once in each phase, of the head and of fine-tuning;
-    L-BFGS has no epochs. The `history` of a `keras.callbacks.History` goes on over phases and fits,
-    its `epoch` is of the last phase. Callbacks that save the network are refused, as only a part of
-    it is trained: :func:`transferclf.save_model` saves all.
+    Callbacks see training begin and end in each phase, of the head and of fine-tuning; L-BFGS has
+    no epochs. The `history` of a `keras.callbacks.History` goes on over phases and fits, `epoch`
+    is of the last phase. Callbacks that save the network are refused: it is trained in part.
 
     Examples
     --------
@@ -195,7 +185,6 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     """
 
     _record: ClassVar[type[ClassifierParameters]] = ClassifierParameters
-
     oversample: bool = False
     class_weight: str | Mapping | None = None
 
@@ -212,9 +201,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         *,
         validation_data: object = None,
     ) -> TransferClassifier:
-        """Learn to tell the classes apart.
-
-        If it is interrupted, the classifier has the result of the last epoch, or is as it was.
+        """Learn to tell the classes apart. If interrupted, keep the last epoch, or what was before.
 
         Parameters
         ----------
@@ -222,8 +209,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             See :func:`transferclf.images.check_images`.
         y : array-like of shape (n,) or (n, n_labels), or n sets of labels
             Class labels: strings, integers or booleans. Or several labels for each image: a table
-            with a column of 0 and 1 for each (array, sparse matrix, or data frame whose columns are
-            their names), or sets or lists of labels, also empty ones.
+            of 0 and 1 (array, sparse matrix, or data frame whose columns are their names), or sets
+            or lists of labels, also empty ones.
         sample_weight : array-like of shape (n,) or None, default=None
             Weight of each image; a weight of 2 is the same as the image twice.
         validation_data : (X, y) or None, default=None
@@ -239,11 +226,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ImageError, InvalidParameterError, NetworkError, WeightsError
             If the images, a parameter, the network or its weights cannot be used.
         ValueError
-            If y, `sample_weight` or `validation_data` does not fit the images, or no image has
-            some label.
+            If y, `sample_weight` or `validation_data` does not fit, or no image has some label.
         DivergenceError
-            If training ends in numbers that are not finite. If the classifier was fitted before, it
-            is as it was; a new one has the result of the last finite epoch, if there was one.
+            If training ends in numbers that are not finite. A fitted classifier is as it was; a new
+            one has the result of the last finite epoch, if there was one.
 
         Warns
         -----
@@ -255,23 +241,26 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             check_apart(X, y)
             source = self._fit_source(X)
             objective, targets = objective_for(y, len(source))
-            objective = objective.with_class_weight(parameters.class_weight, targets)
-            class_weight = parameters.class_weight
-            images = self._images(source, targets, objective, sample_weight, class_weight)
+            weights = (sample_weight, parameters.class_weight)
+            objective, images = self._weighted(source, targets, objective, *weights)
             previous, network = self._previous(objective), getattr(self, "prefix_", None)
             self.__dict__.update(objective.attributes())
             self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
             self._remark_on(source)
-            if previous is not None and not self._is_same_network(network):
-                warn("what was learned before is of another network, and training starts anew")
-                previous = None
+            previous = self._if_same_network(previous, network)
             plan = self._plan(parameters, objective, has_validation=validation_data is not None)
             validation = self._validation_images(validation_data, objective)
             train, held_out, indices = self._split(images, plan, parameters.oversample)
             keep = partial(self._keep, sample_indices_=indices)
-            read, verbose = self._extractor(), int(parameters.verbose)
-            held_out = validation or held_out
-            learner = Learner(plan, train, read, held_out, previous, keep, verbose)
+            learner = Learner(
+                plan,
+                train,
+                self._extractor(),
+                validation=validation or held_out,
+                previous=previous,
+                keep=keep,
+                verbose=int(parameters.verbose),
+            )
             keep(learner.learn(), is_finished=True)
         return self
 
@@ -324,9 +313,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
                 check_memory(parameters, self.prefix_, objective.n_outputs)
                 self._remark_on(source)
             targets = objective.encode_known(y, len(source))
-            objective = objective.with_class_weight(parameters.class_weight, targets)
-            class_weight = parameters.class_weight
-            images = self._images(source, targets, objective, sample_weight, class_weight)
+            weights = (sample_weight, parameters.class_weight)
+            objective, images = self._weighted(source, targets, objective, *weights)
             if is_first:
                 warn_of_first_images(images, objective)
             previous = None if is_first else self.head_
@@ -403,9 +391,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         TransferclfWarning
             If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
         """
-        check_is_fitted(self)
-        objective = self.head_.suffix.objective
-        accuracy = super().score(X, objective.comparable(y), sample_weight=sample_weight)
+        predicted, objective = self.predict(X), self.head_.suffix.objective
         if remark := objective.remark_on(y):
             warn(remark)
-        return accuracy
+        return float(
+            accuracy_score(objective.comparable(y), predicted, sample_weight=sample_weight)
+        )

@@ -12,7 +12,6 @@ from sklearn.utils import Tags
 
 from transferclf.estimators.parameters import RegressorParameters
 from transferclf.estimators.transfer import TransferEstimator
-from transferclf.exceptions import warn
 from transferclf.objectives import Numbers
 from transferclf.objectives.labels import check_apart
 from transferclf.objectives.weights import check_sample_weight
@@ -247,14 +246,12 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
                 sample_weight=check_sample_weight(sample_weight, len(source)),
                 known=self._known(),
             )
-            images = self._images(source, targets, objective, sample_weight)
+            _, images = self._weighted(source, targets, objective, sample_weight)
             previous, network = self._previous(objective), getattr(self, "prefix_", None)
             self.__dict__.update(objective.attributes())
             self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
             self._remark_on(source)
-            if previous is not None and not self._is_same_network(network):
-                warn("what was learned before is of another network, and training starts anew")
-                previous = None
+            previous = self._if_same_network(previous, network)
             plan = self._plan(parameters, objective, has_validation=validation_data is not None)
             validation = self._validation_images(validation_data, objective)
             train, held_out, indices = self._split(images, plan)

@@ -102,15 +102,16 @@ class TransferEstimator(BackboneEstimator):
                 self.__dict__ = before
             raise
 
-    def _images(
+    def _weighted(
         self,
         source: ImageSource,
         targets: np.ndarray,
         objective: Objective,
         sample_weight: object,
         class_weight: str | Mapping | None = None,
-    ) -> Images:
-        """Return the images with their targets and weights; class weights are factors of these."""
+    ) -> tuple[Objective, Images]:
+        """Return the objective and the images with the weights of samples and classes in them."""
+        objective = objective.with_class_weight(class_weight, targets)
         weights = check_sample_weight(sample_weight, len(source))
         factors = objective.class_factors(class_weight, targets)
         if factors is not None:
@@ -120,7 +121,7 @@ class TransferEstimator(BackboneEstimator):
                     "class_weight and sample_weight leave no image with a weight above zero: "
                     "there is nothing to learn from."
                 )
-        return Images(source, targets, weights)
+        return objective, Images(source, targets, weights)
 
     def _validation_images(self, validation_data: object, objective: Objective) -> Images | None:
         if validation_data is None:
@@ -148,6 +149,15 @@ class TransferEstimator(BackboneEstimator):
             )
         # The checkpoint of partial_fit is not one of an interrupted fit.
         return self.head_.without_checkpoint() if self._is_partial else self.head_
+
+    def _if_same_network(
+        self, previous: FittedHead | None, network: Prefix | None
+    ) -> FittedHead | None:
+        """Return the previous head; None, with a warning, if it is of another network."""
+        if previous is not None and not self._is_same_network(network):
+            warn("what was learned before is of another network, and training starts anew")
+            return None
+        return previous
 
     def _fit_network(
         self, parameters: Parameters, seed: int, trainable_layers: int | str = 0
