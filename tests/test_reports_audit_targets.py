@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from report_helpers import HOSTILE
 from scipy import sparse
 
 from transferclf import CNNFeatureExtractor
@@ -219,3 +220,17 @@ def test_wrong_targets_raise_an_error_before_extraction(graded, monkeypatch, y, 
 def test_the_kind_is_checked_without_targets(graded):
     with pytest.raises(InvalidParameterError, match="kind must be one of"):
         audit(graded[0][:6], kind="regression")
+
+
+def test_hostile_names_of_labels_are_printed_on_one_line(labelled):
+    images = labelled[0][:20]
+    sets = [{HOSTILE[index % 5], HOSTILE[(index + 1) % 5]} for index in range(20)]
+    images = images.copy()
+    images[6] = images[1]
+    images[8] = images[1]
+    found = audit(images, sets, splits=HOSTILE * 4, extractor=extractor(), threshold=1.0)
+    text = str(found)
+    assert "\x00" not in text
+    assert "images with each label: 5 labels" in text
+    assert set(found.label_counts["label"]) == set(HOSTILE)
+    assert any(line.strip().startswith("two lines: 8 (40%)") for line in text.splitlines())
