@@ -348,7 +348,25 @@ def test_the_search_reports_that_no_network_is_available(example_offline, colour
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("name", ["animals", "stacking", "head_search"])
+def test_the_numbers_example_without_imagenet_weights(example_offline, coloured, tmp_path):
+    data = coloured("sports10", ["train"], ["archery", "axe", "judo"], (24, 30))
+    finished = example_offline("plot_numbers.py", "--data", data, "--quick", *WRITTEN)
+    assert finished.returncode == 0, finished.stderr
+    rows = rows_of(finished.stdout)
+    assert len(rows) == 5
+    # The darkness of these images follows from one of three colours.
+    _, error_of_crop, _, error_of_dark, _ = map(float, rows["ridge, the default"])
+    assert error_of_crop < 0.4
+    assert error_of_dark < 0.5
+    spoiled = [
+        float(rows[f"{name}, 5% of the targets wrong"][1]) for name in ("ridge", "Huber's loss")
+    ]
+    assert min(spoiled) < 5
+    assert "20 images to train on, 7 to test on; backbone tiny, 32 pixels" in finished.stdout
+    assert is_written(finished, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["animals", "numbers", "stacking", "head_search"])
 def test_more_examples_name_missing_images(example, tmp_path, name):
     finished = example(f"plot_{name}.py", "--data", tmp_path)
     assert finished.returncode == 1

@@ -8,9 +8,19 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import root_mean_squared_error
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from transferclf import CNNFeatureExtractor, TransferClassifier, load_image_folder
+from transferclf import (
+    CNNFeatureExtractor,
+    TransferClassifier,
+    TransferRegressor,
+    load_image_folder,
+)
+from transferclf.training.leave_one_out import CANDIDATES
 
 pytestmark = pytest.mark.realdata
 
@@ -46,6 +56,25 @@ def test_defaults_reach_89_percent_on_animals(data):
     )
     classifier = TransferClassifier("mobilenet_v2", image_size=160)
     assert classifier.fit(X, y).score(X_test, y_test) >= 0.89
+
+
+def test_a_regressor_is_as_good_as_ridge_cv_on_the_same_features(sports):
+    train, _ = sports
+    rng, images, shares = np.random.default_rng(0), [], []
+    for path in train.data[:: len(train.data) // 240]:
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        # The share of dark pixels, before another contrast and brightness.
+        shares.append((pixels.mean(axis=2) < 64).mean())
+        changed = (pixels - pixels.mean()) * rng.uniform(0.3, 1) + rng.uniform(90, 160)
+        images.append(changed.clip(0, 255).astype(np.uint8))
+    X, X_test, y, y_test = train_test_split(images, np.array(shares), random_state=0)
+    extractor = CNNFeatureExtractor("tiny", image_size=64)
+    expected = make_pipeline(StandardScaler(), RidgeCV(alphas=len(X) * CANDIDATES))
+    expected.fit(extractor.fit_transform(X).astype(float), y)
+    found = TransferRegressor("tiny", image_size=64).fit(X, y).predict(X_test)
+    at_most = root_mean_squared_error(y_test, expected.predict(extractor.transform(X_test)))
+    assert root_mean_squared_error(y_test, found) <= 1.01 * at_most
+    assert at_most < 0.8 * y_test.std()
 
 
 def test_sports_with_the_bundled_backbone(sports):

@@ -36,6 +36,19 @@ def bunch(
     )
 
 
+def label_bunch(
+    root: Path, files: Sequence[Path], names: Sequence[str], target: np.ndarray
+) -> Bunch:
+    """Return the result of a table with several labels: `target` is 0 and 1, shape (n, k)."""
+    return Bunch(
+        data=np.array([str(file) for file in files], dtype=object),
+        target=target,
+        target_names=list(names),
+        filenames=np.array([within(root, file) for file in files], dtype=object),
+        DESCR=f"{len(files)} images with {len(names)} labels in {root}",
+    )
+
+
 def within(root: Path, file: Path) -> str:
     """Return a path relative to the root, with slashes, or the whole path if it is elsewhere."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()

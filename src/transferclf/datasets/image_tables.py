@@ -1,4 +1,4 @@
-"""Tables of image files and their classes as paths and labels."""
+"""Tables of image files and their classes or labels as paths and targets."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from transferclf.datasets.bunches import (
     check_known,
     checked_classes,
     given_path,
+    label_bunch,
     remark_on_names,
     within,
 )
 from transferclf.datasets.finding import FileFinder
+from transferclf.datasets.label_columns import checked_label_columns, flags_of, labels_of, whole
 from transferclf.exceptions import InvalidParameterError, MissingImageError, warn
 
 if TYPE_CHECKING:
@@ -33,11 +35,14 @@ _SEPARATORS = ",;\t|"
 
 
 class TableRow(NamedTuple):
-    """One row of a table. `number` is its line in a file or its position in a data frame."""
+    """One row of a table. `number` is its line in a file or its position in a data frame.
+
+    `labels` has the text of each label column.
+    """
 
     number: int
     image: str
-    label: str
+    labels: tuple[str, ...]
 
 
 class TableRows(NamedTuple):
@@ -51,31 +56,42 @@ class TableRows(NamedTuple):
 def load_image_table(
     csv: object,
     image_column: str,
-    label_column: str,
+    label_column: str | Sequence[str],
     root: str | os.PathLike | None = None,
     classes: Sequence[str] | None = None,
+    *,
+    label_sep: str | None = None,
 ) -> Bunch:
-    r"""Read the paths of images, and the names of their classes, from a table.
+    r"""Read the paths of images, and the names of their classes or labels, from a table.
 
     Parameters
     ----------
     csv : str, Path or data frame
         A text file in UTF-8 with a header line, separated by commas, semicolons, tabs or bars; or a
         data frame of pandas or polars.
-    image_column, label_column : str
-        Names of the columns with the files and with the classes. White space around the values
-        does not count. Whole numbers in a data frame are read as text.
+    image_column : str
+        Name of the column with the files. White space around values does not count.
+    label_column : str or list of str
+        Name of the column with the classes, or with `label_sep` the labels. Whole numbers in a data
+        frame are read as text. A list names columns of 0 and 1 (or false and true), one for
+        each of several labels.
     root : str, Path or None, default=None
         The folder of relative file names. None is the folder of the table, or the current one for a
         data frame.
     classes : sequence of str or None, default=None
         The names of the classes to read, and `target_names` in this order. Rows of other classes
-        are left out without a warning. None reads all.
+        are left out without a warning. None reads all. With `label_sep`: the labels to read; rows
+        stay, and other labels are left out.
+    label_sep : str or None, default=None
+        What stands between the labels of an image in `label_column`, such as "|". An empty cell is
+        an image without labels. None reads one class from each cell.
 
     Returns
     -------
     Bunch
-        As from :func:`load_image_folder`, in the order of the table and without `groups`.
+        As from :func:`load_image_folder`, in the order of the table and without `groups`. With
+        several labels, `target` is a table of 0 and 1, int of shape (n_images, n_labels), whose
+        columns are `target_names`: sorted, or in the order of `label_column` or `classes`.
 
     Raises
     ------
@@ -86,10 +102,12 @@ def load_image_table(
         all rows whose files are missing, and `problems` their faults.
     InvalidParameterError
         If `csv` is neither a path nor a data frame, the table has no such column or has it twice,
-        or no such `classes`. It is a ValueError.
+        or no such `classes`, or `label_sep` is empty or goes with several columns. It is a
+        ValueError.
     ValueError
         If the table has no lines, lines without a file or a label, values that are neither text
-        nor whole numbers, or is not in UTF-8.
+        nor whole numbers, or is not in UTF-8. If a column of several has other values than 0 and 1,
+        or a cell an empty label or the same label twice.
 
     Warns
     -----
@@ -116,9 +134,10 @@ def load_image_table(
     ['fly agaric', 'penny bun']
     """
     wanted = checked_classes(classes)
+    columns = checked_label_columns(label_column, label_sep, wanted)
     # Tables of pyarrow have columns too, but other ones.
     if hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names"):
-        table, folder = _rows_of_frame(csv, image_column, label_column), Path()
+        table, folder = _rows_of_frame(csv, image_column, columns), Path()
     else:
         if not isinstance(csv, str | os.PathLike):
             raise InvalidParameterError(
@@ -131,28 +150,44 @@ def load_image_table(
                 f"expected a table, got the folder {str(file)!r}; load_image_folder reads class "
                 "folders"
             )
-        table, folder = _rows_of_file(file, image_column, label_column), file.parent
+        table, folder = _rows_of_file(file, image_column, columns), file.parent
     base = folder if root is None else given_path("root", root)
-    _check_complete(table, image_column, label_column)
-    labels = [in_nfc(row.label) for row in table.rows]
+    _check_complete(table, image_column, () if label_sep else columns)
+    if label_sep is not None or columns != [label_column]:
+        cells = [(row.number, row.labels) for row in table.rows]
+        if label_sep is None:
+            names, target = columns, flags_of(cells, columns, table.name, table.unit)
+        else:
+            names, target = labels_of(cells, label_sep, wanted, table.name, table.unit)
+        files, remark = _files(range(len(table.rows)), base, table)
+        _warn_of(remark, remark_on_names(table.name, {"": names}, wanted))
+        return label_bunch(base, files, names, target)
+    labels = [in_nfc(row.labels[0]) for row in table.rows]
     check_known(wanted, labels, f"the values of {label_column!r} in {table.name}")
     kept = [position for position, label in enumerate(labels) if wanted is None or label in wanted]
     files, remark = _files(kept, base, table)
     names = [labels[position] for position in kept]
-    for text in filter(None, [remark, remark_on_names(table.name, {"": names}, wanted)]):
-        warn(text)
+    _warn_of(remark, remark_on_names(table.name, {"": names}, wanted))
     return bunch(base, files, names, wanted)
 
 
-def _check_complete(table: TableRows, image_column: Hashable, label_column: Hashable) -> None:
-    """Raise ValueError where a row lacks its file or its label."""
-    files = [row.number for row in table.rows if not row.image]
-    # A label of invisible characters only is no name.
-    blank = {label for label in {row.label for row in table.rows} if not look(label)}
-    labels = [row.number for row in table.rows if row.label in blank]
+def _warn_of(*remarks: str) -> None:
+    for text in filter(None, remarks):
+        warn(text)
+
+
+def _check_complete(
+    table: TableRows, image_column: Hashable, label_columns: Sequence[Hashable]
+) -> None:
+    """Raise ValueError where a row lacks its file or a label."""
+    lacking = {image_column: [row.number for row in table.rows if not row.image]}
+    for place, column in enumerate(label_columns):
+        # A label of invisible characters only is no name.
+        blank = {label for label in {row.labels[place] for row in table.rows} if not look(label)}
+        lacking[column] = [row.number for row in table.rows if row.labels[place] in blank]
     texts = [
         f"{len(rows)} {table.unit}s of {table.name} have no {column!r}: {shortened(rows)}"
-        for column, rows in ((image_column, files), (label_column, labels))
+        for column, rows in lacking.items()
         if rows
     ]
     if texts:
@@ -206,18 +241,22 @@ def _all_missing(
     return error
 
 
-def _rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) -> TableRows:
+def _rows_of_file(file: Path, image_column: Hashable, labels: Sequence[Hashable]) -> TableRows:
     """Read the lines below the header of a text file. Missing values are ""."""
     advice = "save it so, or read it with pandas and pass the data frame"
     try:
         text = file.read_text(encoding="utf-8-sig")
-        reader, columns = _reader(text, {str(image_column), str(label_column)})
-        _check_columns(file.name, columns, image_column, label_column)
-        image, label = columns.index(str(image_column)), columns.index(str(label_column))
+        reader, columns = _reader(text, {str(image_column), *map(str, labels)})
+        _check_columns(file.name, columns, image_column, *labels)
+        image, *places = (columns.index(str(column)) for column in (image_column, *labels))
         # Short lines are filled up, so that they count as lines without a label.
         filled = ([*line, *[""] * len(columns)] for line in reader if line)
         rows = [
-            TableRow(reader.line_num, _stripped(line[image]), _stripped(line[label]))
+            TableRow(
+                reader.line_num,
+                _stripped(line[image]),
+                tuple(_stripped(line[place]) for place in places),
+            )
             for line in filled
         ]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -229,14 +268,21 @@ def _rows_of_file(file: Path, image_column: Hashable, label_column: Hashable) ->
     return TableRows(file.name, "line", rows)
 
 
-def _rows_of_frame(frame: Any, image_column: Hashable, label_column: Hashable) -> TableRows:
+def _rows_of_frame(frame: Any, image_column: Hashable, labels: Sequence[Hashable]) -> TableRows:
     """Read the rows of a data frame of pandas or polars. Missing values are ""."""
     name = "the data frame"
-    _check_columns(name, list(frame.columns), image_column, label_column)
+    _check_columns(name, list(frame.columns), image_column, *labels)
     if len(frame) == 0:
         raise ValueError(f"{name} has no rows.")
-    texts = [_texts(column, list(frame[column])) for column in (image_column, label_column)]
-    return TableRows(name, "row", list(map(TableRow, range(len(frame)), *texts)))
+    images = _texts(image_column, list(frame[image_column]))
+    # Columns of 0 and 1 may be floats, which no names are.
+    are_flags = len(labels) > 1
+    cells = [
+        _texts(column, list(map(whole, frame[column])) if are_flags else list(frame[column]))
+        for column in labels
+    ]
+    rows = map(TableRow, range(len(frame)), images, zip(*cells, strict=True))
+    return TableRows(name, "row", list(rows))
 
 
 def _check_columns(name: str, columns: Sequence[Hashable], *wanted: Hashable) -> None:

@@ -146,7 +146,7 @@ def _distinct(
     digests = np.array([hashlib.sha256(row).hexdigest() for row in rows], dtype="S64")
     # Weights are in the order too, so that even the rounding of their sums is always the same, and
     # targets, so that equal samples of equal targets are neighbours.
-    columns = targets[kept].reshape(len(kept), -1).T
+    columns = targets[kept].reshape(len(kept), int(np.prod(targets.shape[1:]))).T
     order = np.lexsort((weights[kept], *columns, digests, strata[kept]))
     kept, digests = kept[order], digests[order]
     is_new = np.ones(len(kept), dtype=bool)
