@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from report_helpers import HOSTILE
 from scipy import sparse
 
 from transferclf import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports import audit
+from transferclf.reports.auditing.targets import targets_of
 
 N = 60
 LEFT_LACKS, TOP_HAS = 4, 11  # the images whose labels are wrong
@@ -91,13 +93,15 @@ def test_the_text_says_what_is_missing(found):
     assert "images with each label: 2 labels\n  left: 30 (50%)" in text
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, lambda frame: frame.to_numpy()])
-def test_labels_have_any_form(labelled, wrong, form):
-    other = audit(labelled[0][:30], form(wrong[:30]), extractor=extractor())
-    sets = [set(np.flatnonzero(row)) for row in wrong.to_numpy()[:30]]
-    same = audit(labelled[0][:30], sets, extractor=extractor())
-    assert other.label_errors.equals(same.label_errors)
-    assert other.classes.tolist() == same.classes.tolist() == [0, 1]
+def test_labels_have_any_form(labelled, wrong):
+    images, table = labelled[0][:30], wrong.to_numpy()[:30]
+    of_sets = audit(images, [set(np.flatnonzero(row)) for row in table], extractor=extractor())
+    of_matrix = audit(images, sparse.csr_matrix(table), extractor=extractor())
+    assert of_matrix.label_errors.equals(of_sets.label_errors)
+    assert of_matrix.classes.tolist() == of_sets.classes.tolist() == [0, 1]
+    of_array = targets_of(table, 30, None)
+    np.testing.assert_array_equal(of_array.table, table)
+    np.testing.assert_array_equal(targets_of(wrong[:30], 30, None).table, table)
 
 
 def test_copies_with_different_label_sets_are_conflicts(labelled):
@@ -175,13 +179,17 @@ def test_copies_with_different_values_are_conflicts(graded):
 
 
 def test_whole_numbers_are_classes_unless_the_kind_is_named(graded):
-    images, y = graded[0][:12], np.arange(12) // 4
-    assert audit(images, y, extractor=extractor()).kind == "classes"
-    assert audit(images, y.astype(float), extractor=extractor()).kind == "classes"
-    assert audit(images, y + 0.5, extractor=extractor()).kind == "numbers"
-    assert audit(images, y, kind="numbers", extractor=extractor()).kind == "numbers"
-    table = np.column_stack([y == 0, y > 0])
-    assert audit(images, table, extractor=extractor()).kind == "multilabel"
+    y = np.arange(12) // 4
+    assert audit(graded[0][:12], y, kind="numbers", extractor=extractor()).kind == "numbers"
+    for targets, kind in (
+        (y, "classes"),
+        (y.astype(float), "classes"),
+        (y + 0.5, "numbers"),
+        (np.column_stack([y, y + 0.5]), "numbers"),
+        (np.column_stack([y == 0, y > 0]), "multilabel"),
+        ([{"a"}] * 12, "multilabel"),
+    ):
+        assert targets_of(targets, 12, None).kind == kind
 
 
 def test_few_images_have_no_outlying_values(graded):
@@ -219,3 +227,17 @@ def test_wrong_targets_raise_an_error_before_extraction(graded, monkeypatch, y, 
 def test_the_kind_is_checked_without_targets(graded):
     with pytest.raises(InvalidParameterError, match="kind must be one of"):
         audit(graded[0][:6], kind="regression")
+
+
+def test_hostile_names_of_labels_are_printed_on_one_line(labelled):
+    images = labelled[0][:20]
+    sets = [{HOSTILE[index % 5], HOSTILE[(index + 1) % 5]} for index in range(20)]
+    images = images.copy()
+    images[6] = images[1]
+    images[8] = images[1]
+    found = audit(images, sets, splits=HOSTILE * 4, extractor=extractor(), threshold=1.0)
+    text = str(found)
+    assert "\x00" not in text
+    assert "images with each label: 5 labels" in text
+    assert set(found.label_counts["label"]) == set(HOSTILE)
+    assert any(line.strip().startswith("two lines: 8 (40%)") for line in text.splitlines())

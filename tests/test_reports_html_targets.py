@@ -139,6 +139,9 @@ def test_a_page_about_numbers_has_their_sections(of_numbers):
     assert f"mean absolute error {expected.mae:.4g}" in outline.text
     assert f"R2 {expected.r2:.4g}" in outline.text
     assert "30 images, 1 output." in outline.text
+    assert "finds what speaks for a larger number." in outline.text
+    # Ridge regression in closed form has no iterations.
+    assert "Left out: training took a single step, which has no course." in outline.text
 
 
 def test_the_largest_errors_are_shown_with_heat_maps(of_numbers):

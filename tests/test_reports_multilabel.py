@@ -310,3 +310,26 @@ def test_the_text_has_every_label_on_one_line():
     assert "\x00" not in str(found)
     assert lines[3] == "Hamming loss 0.320   subset accuracy 0.200"
     assert repr(found) == "<MultilabelEvaluation of 5 samples, mAP ->"
+
+
+def test_one_label_is_evaluated_as_two_classes(tables):
+    true, proba = tables
+    found = MultilabelEvaluation.from_predictions(true, y_proba=proba, classes=NAMES)
+    of_cat = found.of_label("cat")
+    assert isinstance(of_cat, Evaluation)
+    assert of_cat.classes.tolist() == ["not cat", "cat"]
+    predicted = proba[:, 1] > 0.5
+    np.testing.assert_array_equal(
+        of_cat.confusion_matrix, metrics.confusion_matrix(true[:, 1], predicted)
+    )
+    assert of_cat.roc_auc == pytest.approx(metrics.roc_auc_score(true[:, 1], proba[:, 1]))
+    assert of_cat.loss == pytest.approx(metrics.log_loss(true[:, 1], proba[:, 1]))
+    assert MultilabelEvaluation.from_predictions(true, true).of_label(2).accuracy == 1
+
+
+@pytest.mark.parametrize("label", ["Cat", None, 1, ["cat"], {"cat"}, np.nan, "", b"cat"])
+def test_a_label_that_is_not_there_raises_an_error(tables, label):
+    true, _ = tables
+    found = MultilabelEvaluation.from_predictions(true, true, classes=NAMES)
+    with pytest.raises(InvalidParameterError, match="label must be one of"):
+        found.of_label(label)

@@ -177,3 +177,27 @@ def test_the_text_has_every_output_on_one_line():
     assert max(map(len, lines)) < 80
     assert "\x00" not in str(found)
     assert repr(found) == "<RegressionEvaluation of 4 samples, R2 0.9999>"
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "options", "message"),
+    [
+        ([1, 2], [1], {}, r"shape of y, \(2, 1\). Got \(1, 1\)"),
+        ([1, 2], None, {}, "Expected y_pred .* Got None"),
+        (None, [1, 2], {}, "Expected y_true .* Got None"),
+        ([1, None], [1, 2], {}, "y_true: Input y contains NaN"),
+        ([1, 2], [1, np.inf], {}, "y_pred: Input y contains infinity"),
+        ([1, 2], ["1", "2"], {}, "y_pred: y must be numbers"),
+        (["a", "b"], [1, 2], {}, "y_true: y must be numbers"),
+        ([], [], {}, "at least one number"),
+        (3, 3, {}, "Got one int"),
+        ([{1}, {2}], [1, 2], {}, "y_true: y must be numbers"),
+        ([1, 2], [1, 2], {"sample_weight": [1, -1]}, "nowhere negative"),
+        ([1, 2], [1, 2], {"sample_weight": [0, 0]}, "not zero everywhere"),
+        ([1, 2], [1, 2], {"outputs": ["a", "b"]}, "1 names, one for each output"),
+        ([1, 2], [1, 2], {"outputs": "a"}, "1 names, one for each output"),
+    ],
+)
+def test_wrong_predictions_raise_an_error(true, predicted, options, message):
+    with pytest.raises(ValueError, match=message):
+        RegressionEvaluation.from_predictions(true, predicted, **options)

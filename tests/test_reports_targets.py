@@ -160,6 +160,7 @@ def test_a_page_about_labels_takes_one_pass(classifier, images, frame, tmp_path,
     assert "Heat map for" in text
     assert "Course of the binary_accuracy in training" in text
     assert "by the label" in text
+    assert "finds what speaks for a label." in text
     ids = re.findall(r'<section id="(\w+)">', text)
     assert ids[:3] == ["summary", "labels", "errors"]
     assert len(ids) == len(set(ids)) == 9

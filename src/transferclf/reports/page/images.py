@@ -135,7 +135,9 @@ def maps_of(
         pictures = [picture(display.images[row], alt, SIDE), _heat_map(display, row)]
         value = f"{display.probabilities[row]:{display.number_format}}"
         images.append({"pictures": pictures, "maps": [(display.classes[row], value)]})
-    return {"layer": display.layer, "images": images}
+    is_of_numbers = isinstance(subject.evaluation, RegressionEvaluation)
+    what = "a larger number" if is_of_numbers else "a label"
+    return {"layer": display.layer, "images": images, "what": what}
 
 
 def _heat_map(display: GradCAMDisplay, row: int) -> Embedded:

@@ -152,6 +152,8 @@ def history(subject: Subject) -> Content:
     history = subject.classifier.history_
     if not history.get("loss"):
         return note("Left out: there was no training.")
+    if len(history["loss"]) == 1:
+        return note("Left out: training took a single step, which has no course.")
     rounds = count_text(len(history["loss"]), "iteration or epoch", "iterations and epochs")
     words = [
         f"{name.replace('val_', 'validation ')} "
