@@ -22,6 +22,7 @@ FOLDERS = {
     "README.md": ["photos"],
     "docs/auditing.md": ["photos/train", "photos/test"],
     "docs/experiments.md": ["photos"],
+    "docs/numbers.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
 }
 IMAGES = 10  # of each of two classes

@@ -126,7 +126,7 @@ def test_without_a_penalty_the_coefficients_are_the_smallest_that_fit():
     head = fit_ridge(features, targets, objective, l2=0.0, sample_weight=weights)
     np.testing.assert_allclose(head.scores(features), targets, atol=1e-6)
     rows = standardised(features, weights)
-    smallest = np.linalg.lstsq(rows, targets - head.intercept)[0]
+    smallest = np.linalg.lstsq(rows, targets - head.intercept, rcond=None)[0]
     np.testing.assert_allclose(head.coef, smallest, atol=1e-6)
 
 

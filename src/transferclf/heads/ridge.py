@@ -144,6 +144,9 @@ def _axes_of(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
     axes = RidgeAxes(moments, moments.scale(), shares, nothing, nothing, is_wide)
     rows = axes.standardised(features)
     rows *= np.sqrt(shares)[:, None].astype(rows.dtype)
-    squares, vectors = eigh(rows @ rows.T if is_wide else rows.T @ rows, driver="evd")
+    products = rows @ rows.T if is_wide else rows.T @ rows
+    # Older SciPy asks LAPACK for too little room where there is one number.
+    driver = "evd" if len(products) > 1 else "ev"
+    squares, vectors = eigh(products, driver=driver)
     kept = squares > len(squares) * np.finfo(squares.dtype).eps * max(squares[-1], 0)
     return RidgeAxes(moments, axes.scale, shares, squares[kept], vectors[:, kept], is_wide)
