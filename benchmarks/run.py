@@ -5,7 +5,8 @@
 With `--only`, an existing page keeps its other sections, and the line that says how many claims
 hold is counted from all of its tables. `--only` without names measures nothing and counts again.
 
-Those that need photographs are not among them: `accuracy.py`, `defaults.py`, `tiny_scratch.py`.
+Those that need photographs are not among them: `accuracy.py`, `defaults.py`, `targets.py`,
+`tiny_scratch.py`.
 """
 
 from __future__ import annotations
