@@ -5,7 +5,8 @@
 With `--only`, an existing page keeps its other sections, and the number of claims that hold is
 counted from all its tables. `--only` without names measures nothing and counts again.
 
-`accuracy.py`, `defaults.py`, `tiny_scratch.py` and `unknowns.py` need photographs and are not run.
+Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `numbers_target.py`,
+`targets.py`, `tiny_scratch.py` and `unknowns.py`.
 """
 
 from __future__ import annotations

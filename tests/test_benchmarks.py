@@ -21,8 +21,10 @@ HELPERS = {
     "pictures",
     "run",
     "accuracy",
+    "attributes",
     "defaults",
     "numbers_target",
+    "targets",
     "tiny_scratch",
     "unknowns",
 }

@@ -24,6 +24,7 @@ FOLDERS = {
     "docs/experiments.md": ["photos"],
     "docs/numbers.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
+    "docs/several_labels.md": ["photos"],
 }
 IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
@@ -187,6 +188,12 @@ def the_displays(names, folder, printed):
     assert names["evaluation"].accuracy > 0.85
 
 
+def the_labels(names, folder, printed):
+    assert names["classifier"].classes_.tolist() == names["table"].target_names
+    assert names["classifier"].score(names["bunch"].data, names["y"]) == 1.0
+    assert names["found"]["test_f1_micro"].min() > 0.7
+
+
 # By page: a preparation beside its class folders, and a check after its last block.
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
@@ -194,6 +201,7 @@ PARTICULARS = {
     "docs/experiments.md": (None, the_experiments),
     "docs/report.md": (None, the_page),
     "docs/reports.md": (None, the_displays),
+    "docs/several_labels.md": (None, the_labels),
 }
 
 

@@ -338,6 +338,24 @@ def test_the_search_goes_through_each_network_once(example_offline, coloured, tm
     assert is_written(finished, tmp_path)
 
 
+def test_the_example_of_several_labels(example_offline, coloured, tmp_path):
+    data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "ball"], (30, 40))
+    finished = example_offline(
+        "plot_several_labels.py", "--data", data, "--quick",
+        "--output", "table.md", "--figure", "figure.png",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    rows = rows_of(finished.stdout)
+    assert list(rows) == ["several labels", "balanced weights", "a threshold for each label"]
+    precision, micro_f1, all_right, _ = map(float, rows["several labels"])
+    assert min(precision, micro_f1) > 0.9
+    assert all_right > 0.8
+    assert "40 pairs to train on, 20 to test on; backbone tiny" in finished.stdout
+    assert finished.stdout.strip().endswith((tmp_path / "table.md").read_text().strip())
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert min(picture.size) > 300
+
+
 def test_the_search_reports_that_no_network_is_available(example_offline, coloured):
     data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe"], (8, 8))
     finished = example_offline(
@@ -366,7 +384,7 @@ def test_the_numbers_example_without_imagenet_weights(example_offline, coloured,
     assert is_written(finished, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["animals", "numbers", "stacking", "head_search"])
+@pytest.mark.parametrize("name", ["animals", "numbers", "stacking", "head_search", "several_labels"])
 def test_more_examples_name_missing_images(example, tmp_path, name):
     finished = example(f"plot_{name}.py", "--data", tmp_path)
     assert finished.returncode == 1

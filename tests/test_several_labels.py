@@ -14,14 +14,17 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, make_scorer
 from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV, cross_validate
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from transferclf import (
     Augmentation,
     CNNFeatureExtractor,
     ConvNet,
     TransferClassifier,
+    load_image_folder,
     load_model,
     save_model,
 )
@@ -262,3 +265,37 @@ def test_chains_are_of_heads_on_features(X):
     chain = ClassifierChain(LogisticRegression(C=0.01), order=[1, 0])
     pipeline = make_pipeline(CNNFeatureExtractor(image_size=32), chain).fit(X, TABLE)
     np.testing.assert_array_equal(pipeline.predict(X), TABLE)
+
+
+# Of some kinds of animals in `caltech_animals35`.
+ATTRIBUTES = {
+    "dalmatian": {"quadruped", "spotted"},
+    "beaver": {"quadruped", "in water"},
+    "bass": {"in water"},
+    "flamingo": {"flies", "in water"},
+    "pigeon": {"flies"},
+    "tick": set(),
+}
+
+
+@pytest.mark.realdata
+def test_attributes_of_animals_are_found_as_well_as_by_scikit_learn(data):
+    bunch = load_image_folder(data / "caltech_animals35", classes=list(ATTRIBUTES))
+    places = [np.flatnonzero(bunch.target == kind)[:24] for kind in ATTRIBUTES]
+    train, test = (
+        np.concatenate([one[part] for one in places]) for part in (np.s_[:16], np.s_[16:])
+    )
+    Y, Y_test = ([ATTRIBUTES[kind] for kind in bunch.target[part]] for part in (train, test))
+    classifier = TransferClassifier("tiny", image_size=64).fit(bunch.data[train], Y)
+    encode = classifier.head_.suffix.objective.encode_known
+    expected = encode(Y_test, len(test))
+    found = average_precision_score(expected, classifier.predict_proba(bunch.data[test]))
+    extractor = CNNFeatureExtractor("tiny", image_size=64)
+    rows, rows_of_test = (
+        extractor.fit_transform(bunch.data[train]),
+        extractor.transform(bunch.data[test]),
+    )
+    each = OneVsRestClassifier(make_pipeline(StandardScaler(), LogisticRegression(C=0.01)))
+    own = each.fit(rows, encode(Y, len(train))).predict_proba(rows_of_test)
+    assert found >= average_precision_score(expected, own) - 0.01
+    assert found >= 0.75
