@@ -150,7 +150,6 @@ FAILURES_OF_REJECTORS = {
     "check_classifiers_classes": "the check has a class -1, and -1 means unknown",
     "check_classifiers_train": REJECTED,
     "check_decision_proba_consistency": NEGATIVE,
-    "check_sample_weight_equivalence_on_dense_data": "the score counts images, not weights",
 }
 
 

@@ -23,6 +23,7 @@ FOLDERS = {
     "docs/auditing.md": ["photos/train", "photos/test"],
     "docs/experiments.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
+    "docs/unknowns.md": ["photos"],
 }
 IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
@@ -186,6 +187,13 @@ def the_displays(names, folder, printed):
     assert names["evaluation"].accuracy > 0.85
 
 
+def the_unknowns(names, folder, printed):
+    assert "20 unknown ones" in printed
+    found = names["evaluate"](names["rejector"], names["X_all"], names["y_all"])
+    assert found.auroc > 0.95
+    assert (folder / "unknowns.png").exists()
+
+
 # By page: a preparation beside its class folders, and a check after its last block.
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
@@ -193,6 +201,7 @@ PARTICULARS = {
     "docs/experiments.md": (None, the_experiments),
     "docs/report.md": (None, the_page),
     "docs/reports.md": (None, the_displays),
+    "docs/unknowns.md": (None, the_unknowns),
 }
 
 
