@@ -6,7 +6,14 @@ import pytest
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier, TransferRegressor
+from transferclf import (
+    CNNFeatureExtractor,
+    ConvNet,
+    TransferClassifier,
+    TransferRegressor,
+    UnknownRejector,
+)
+from transferclf.estimators import strangeness
 
 pytestmark = [
     pytest.mark.every_parameter,  # every check is a parameter
@@ -154,3 +161,23 @@ def test_at_most_three_checks_are_expected_to_fail():
     assert len(names) <= 3
     # The checks with negative numbers pass where such pixels are allowed.
     assert expected_failures(CLASSIFIERS["negative pixels"]) == {}
+
+
+REJECTED = "some images that the classifier learned from are rejected"
+FAILURES_OF_REJECTORS = {
+    "check_classifiers_classes": "the check has a class -1, and -1 means unknown",
+    "check_classifiers_train": REJECTED,
+    "check_decision_proba_consistency": NEGATIVE,
+}
+
+
+@pytest.mark.newest
+@parametrize_with_checks(
+    [UnknownRejector(on_rows(l2=0.1), random_state=0)],
+    expected_failed_checks=lambda estimator: FAILURES_OF_REJECTORS,
+)
+@pytest.mark.filterwarnings("ignore:coverage=0.95 needs 19 held-out images")
+def test_common_check_of_rejectors(estimator, check, monkeypatch):
+    # The covariance takes a second in each fit, however few images there are.
+    monkeypatch.setattr(strangeness, "MAX_FEATURES", 64)
+    assert_passes(estimator, check)

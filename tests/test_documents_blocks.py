@@ -25,6 +25,7 @@ FOLDERS = {
     "docs/numbers.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
     "docs/several_labels.md": ["photos"],
+    "docs/unknowns.md": ["photos"],
 }
 IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
@@ -194,6 +195,13 @@ def the_labels(names, folder, printed):
     assert names["found"]["test_f1_micro"].min() > 0.7
 
 
+def the_unknowns(names, folder, printed):
+    assert "20 unknown ones" in printed
+    found = names["evaluate"](names["rejector"], names["X_all"], names["y_all"])
+    assert found.auroc > 0.95
+    assert (folder / "unknowns.png").exists()
+
+
 # By page: a preparation beside its class folders, and a check after its last block.
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
@@ -202,6 +210,7 @@ PARTICULARS = {
     "docs/report.md": (None, the_page),
     "docs/reports.md": (None, the_displays),
     "docs/several_labels.md": (None, the_labels),
+    "docs/unknowns.md": (None, the_unknowns),
 }
 
 

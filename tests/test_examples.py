@@ -301,6 +301,21 @@ def test_the_sports_example(example, coloured, tmp_path):
     assert any((tmp_path / "features").iterdir())
 
 
+def test_the_unknowns_example(example, coloured, tmp_path):
+    for name, splits in {"sports10": ["test"], "blood_cells4": ["test_simple"]}.items():
+        coloured(name, splits, ["x", "y"], (24, 30))
+    kinds = ["ape", "bat", "cat", "dog", "elk", "fox", "gnu"]
+    data = coloured("caltech_animals35", ["."], kinds, (24, 30))
+    finished = example("plot_unknowns.py", "--data", data, "--quick", *WRITTEN)
+    assert finished.returncode == 0, finished.stderr
+    rows = rows_of(finished.stdout)
+    numbers = {"other animals": "18", "sports": "18", "blood cells": "18"}
+    assert {name: cells[0] for name, cells in rows.items()} == numbers
+    assert [len(shares(cells[1:])) for cells in rows.values()] == [3, 3, 3]
+    assert "31 images to learn from; of 14 others of the same kinds" in finished.stdout
+    assert is_written(finished, tmp_path)
+
+
 def test_the_stacked_features_go_through_each_network_once(example_offline, coloured, tmp_path):
     data = coloured("sports10", ["train", "valid", "test"], ["archery", "axe", "judo"], (24, 30))
     finished = example_offline(
@@ -384,7 +399,9 @@ def test_the_numbers_example_without_imagenet_weights(example_offline, coloured,
     assert is_written(finished, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["animals", "numbers", "stacking", "head_search", "several_labels"])
+@pytest.mark.parametrize(
+    "name", ["animals", "numbers", "stacking", "head_search", "several_labels"]
+)
 def test_more_examples_name_missing_images(example, tmp_path, name):
     finished = example(f"plot_{name}.py", "--data", tmp_path)
     assert finished.returncode == 1

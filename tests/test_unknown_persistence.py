@@ -70,7 +70,7 @@ def test_a_loaded_rejector_is_the_same(fitted, archive):
 def test_a_frozen_classifier_stays_frozen_and_axes_are_kept(monkeypatch):
     monkeypatch.setattr(strangeness, "MAX_FEATURES", WIDTH)
     inner = FrozenEstimator(classifier().fit(IMAGES, np.arange(30) % 3))
-    rejector = UnknownRejector(inner, coverage=0.8, unknown_label=np.int64(9), cv=2)
+    rejector = UnknownRejector(inner, coverage=0.8, unknown_label=np.int64(9), n_splits=2)
     again = loaded(saved(rejector.fit(IMAGES, np.arange(30) % 3)))
     assert isinstance(again.estimator, FrozenEstimator)
     assert (again.unknown_label, again.unknown_label_) == (9, 9)
@@ -103,7 +103,7 @@ def rejector_in_rejector(facts):
     [
         (change("parameters", coverage=1.5), "coverage must be"),
         (change("parameters", coverage="high"), "coverage"),
-        (change("parameters", cv=1), "'cv'"),
+        (change("parameters", n_splits=1), "'n_splits'"),
         (change("parameters", random_state=-3), "'random_state'"),
         (change("parameters", unknown_label="a"), "none of the classes"),
         (change("parameters", unknown_label=3), "a text, as the classes are"),
@@ -125,10 +125,11 @@ def test_facts_that_contradict_each_other_are_refused(archive, changed, reason):
     ("name", "array", "reason"),
     [
         ("known", np.zeros((30, 7)), "normality/known must be an array of shape"),
-        ("known", np.zeros((0, WIDTH)), "normality/means must have"),
+        ("known", np.zeros((0, WIDTH)), "normality/coef must have"),
         ("known", np.full((30, WIDTH), np.nan), "must be finite"),
-        ("means", np.zeros((9, WIDTH)), "normality/means must have 1 to 3 rows"),
-        ("means", np.zeros((0, WIDTH)), "normality/means must have 1 to 3 rows"),
+        ("coef", np.zeros((WIDTH, 9)), "normality/coef must have 1 to 3 columns"),
+        ("coef", np.zeros((WIDTH, 0)), "normality/coef must have 1 to 3 columns"),
+        ("intercept", np.zeros(2), "normality/intercept must be an array of shape"),
         ("axes", np.zeros((3, 3)), "normality/axes must be an array of shape"),
         ("centre", np.zeros(3), "normality/centre must be an array of shape"),
         ("scale", np.array([1.0, 0.0]), "normality/scale must be above zero"),

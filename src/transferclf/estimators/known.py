@@ -23,14 +23,14 @@ class Rejecting(Protocol):
 
     estimator: BaseEstimator
     coverage: float
-    cv: int
+    n_splits: int
     random_state: int | np.random.RandomState | None
 
 
 def checked_classifier(rejector: Rejecting) -> tuple[TransferClassifier, bool]:
     """Check the parameters; return the classifier that `estimator` ends in, and if it is frozen."""
     check_number("coverage", rejector.coverage, 0, 1, above=True, below=True)
-    check_number("cv", rejector.cv, 2, whole=True)
+    check_number("n_splits", rejector.n_splits, 2, whole=True)
     check_random_state(rejector.random_state)
     last, is_frozen = _last(rejector.estimator)
     if not isinstance(last, TransferClassifier):

@@ -1,10 +1,10 @@
 """How normal an image is: how near to known images, and how clearly of one class.
 
-Each row of features is scaled to unit length, and directions in which images of one class differ
-much are made shorter. Two numbers are measured in the result: the closeness, which is the mean
-cosine between the row and its nearest known rows, and the contrast, which is the largest cosine to
-the mean of a class less the mean of these cosines. Closeness tells images of other worlds;
-contrast helps with classes that are much like the known ones, where closeness says little.
+Each row of features is scaled to unit length, and two numbers are measured. The closeness is the
+mean cosine between the row and its nearest known rows, after directions in which images of one
+class differ much were made shorter. The contrast is the largest score of a linear discriminant,
+less the mean of the scores of all classes. Closeness tells images of other worlds; contrast helps
+with classes that are much like the known ones, where closeness says little.
 
 Sources: Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML
 2022, for the nearest neighbours; Friedman, "Regularized Discriminant Analysis", Journal of the
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
 from transferclf.exceptions import warn
 
@@ -27,13 +27,13 @@ from transferclf.exceptions import warn
 # that are like it; with more, small classes would look strange.
 NEIGHBOURS = 2
 
-# Share of the identity in the covariance within classes.
+# Shares of the identity in the covariance within classes, for closeness and for contrast.
 SHRINKAGE = 0.9
+SHRINKAGE_OF_CONTRAST = 0.5
 
-# Weight of the contrast, and the most that it may count for an image, in standard deviations: an
-# image that is like no known one is not normal because it is more like one class than like others.
-CONTRAST_WEIGHT = 0.5
-CONTRAST_CAP = 1.0
+# The most that contrast counts, in standard deviations of known images above their mean: an image
+# that is like no known one is not normal because it is more like one class than like others.
+CONTRAST_CAP = 0.0
 
 # With more features, a covariance matrix would take longer and more memory than it is worth.
 MAX_FEATURES = 4096
@@ -51,17 +51,19 @@ class Normality:
     ----------
     known : ndarray of shape (n, d), float64
         Transformed rows of the known images, of unit length.
-    means : ndarray of shape (n_classes, d), float64
-        Their means in each class, of unit length.
     axes : ndarray of shape (d, d), float64, or None
         Rows of unit length are multiplied by this, and made of unit length again.
+    coef : ndarray of shape (d, n_classes), float64
+    intercept : ndarray of shape (n_classes,), float64
+        The linear discriminant of rows of unit length; its scores have a mean of zero.
     centre, scale : ndarray of shape (2,), float64
         Mean and standard deviation of closeness and contrast in held-out known images.
     """
 
     known: np.ndarray
-    means: np.ndarray
     axes: np.ndarray | None
+    coef: np.ndarray
+    intercept: np.ndarray
     centre: np.ndarray
     scale: np.ndarray
 
@@ -69,9 +71,11 @@ class Normality:
     def of(cls, features: np.ndarray, classes: np.ndarray) -> Normality:
         """Learn from the features of known images, shape (n, d), and the numbers of classes."""
         directions = unit_rows(features)
-        axes = _axes(directions, classes)
+        means, covariance = _within(directions, classes)
+        axes = _axes(covariance)
         known = _transformed(directions, axes)
-        return cls(known, unit_rows(_means(known, classes)[0]), axes, np.zeros(2), np.ones(2))
+        coef, intercept = _discriminant(means, covariance)
+        return cls(known, axes, coef, intercept, np.zeros(2), np.ones(2))
 
     def standardised(self, measures: np.ndarray) -> Normality:
         """Return the same with the mean and deviation of the measures of held-out images."""
@@ -85,17 +89,16 @@ class Normality:
             rows = features[start : start + BLOCK]
             block = np.zeros((BLOCK, features.shape[1]))
             block[: len(rows)] = unit_rows(rows)
-            block = _transformed(block, self.axes)
-            found[start : start + BLOCK, 0] = _largest(block @ self.known.T)[: len(rows)]
-            to_means = block @ self.means.T
-            contrast = to_means.max(axis=1) - to_means.mean(axis=1)
+            cosines = _transformed(block, self.axes) @ self.known.T
+            found[start : start + BLOCK, 0] = _largest(cosines)[: len(rows)]
+            contrast = (block @ self.coef + self.intercept).max(axis=1)
             found[start : start + BLOCK, 1] = contrast[: len(rows)]
         return found
 
     def scores_of(self, measures: np.ndarray) -> np.ndarray:
         """Return the scores of measures, in standard deviations of held-out known images."""
         closeness, contrast = ((measures - self.centre) / self.scale).T
-        return closeness + CONTRAST_WEIGHT * np.minimum(contrast, CONTRAST_CAP)
+        return closeness + np.minimum(contrast, CONTRAST_CAP)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Return the scores of rows, float64 of shape (n,); higher is more normal."""
@@ -170,32 +173,51 @@ def _transformed(directions: np.ndarray, axes: np.ndarray | None) -> np.ndarray:
     return directions if axes is None else unit_rows(directions @ axes)
 
 
-def _axes(directions: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
-    """Return axes in which the shrunk covariance within classes is a multiple of the identity.
+def _within(directions: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the means of the classes, and the covariance within them, of a mean variance of one.
 
-    None if images of one class do not differ, or there are too many features.
+    The covariance is None if images of one class do not differ, or there are too many features.
     """
-    means, numbers = _means(directions, classes)
-    n_features = directions.shape[1]
-    spare = len(directions) - len(means)
-    if spare == 0 or n_features > MAX_FEATURES:
-        return None
-    residuals = directions - means[numbers]
-    covariance = residuals.T @ residuals / spare
-    typical = np.trace(covariance) / n_features
-    if typical <= np.finfo(np.float32).eps ** 2:
-        return None
-    shrunk = (1 - SHRINKAGE) / typical * covariance
-    shrunk[np.diag_indices(n_features)] += SHRINKAGE
-    root = cholesky(shrunk, lower=True)
-    return solve_triangular(root, np.eye(n_features), lower=True).T
-
-
-def _means(rows: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of the rows of each class, and the number of the mean of each row."""
     names, numbers = np.unique(classes, return_inverse=True)
-    means = [rows[numbers == number].mean(axis=0) for number in range(len(names))]
-    return np.array(means), numbers
+    means = np.array([directions[numbers == number].mean(axis=0) for number in range(len(names))])
+    n_features = directions.shape[1]
+    if len(directions) == len(names) or n_features > MAX_FEATURES:
+        return means, None
+    residuals = directions - means[numbers]
+    covariance = residuals.T @ residuals
+    typical = np.trace(covariance) / n_features
+    # Features of copies differ by rounding, if at all.
+    has_variance = typical > len(directions) * np.finfo(np.float32).eps ** 2
+    return means, covariance / typical if has_variance else None
+
+
+def _shrunk(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
+    shrunk = (1 - shrinkage) * covariance
+    shrunk[np.diag_indices(len(shrunk))] += shrinkage
+    return shrunk
+
+
+def _axes(covariance: np.ndarray | None) -> np.ndarray | None:
+    """Return axes in which the shrunk covariance is the identity."""
+    if covariance is None:
+        return None
+    root = cholesky(_shrunk(covariance, SHRINKAGE), lower=True)
+    return solve_triangular(root, np.eye(len(root)), lower=True).T
+
+
+def _discriminant(
+    means: np.ndarray, covariance: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients and intercepts of the classes, whose means over classes are zero."""
+    centred = means - means.mean(axis=0)
+    if covariance is None:
+        coef, squares = centred.T, (means**2).sum(axis=1)
+    else:
+        factor = cho_factor(_shrunk(covariance, SHRINKAGE_OF_CONTRAST))
+        of_means = cho_solve(factor, means.T)
+        coef = of_means - of_means.mean(axis=1, keepdims=True)
+        squares = (means * of_means.T).sum(axis=1)
+    return coef, (squares.mean() - squares) / 2
 
 
 def _largest(cosines: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     unknown_label : str, int or None, default=None
         Prediction for rejected images. It must not be one of the classes. None is "unknown" if
         the classes are texts, and else -1.
-    cv : int, default=5
+    n_splits : int, default=5
         Number of parts into which the known images are divided to be held out in turn; see Notes.
     random_state : int, RandomState or None, default=None
         Determines which images are held out together.
@@ -79,13 +79,13 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    The score is made of two measures of the features that the head standardises, scaled to unit
-    length. Closeness is the mean cosine to the two nearest known images [1]_. Contrast is the
-    largest cosine to the mean of a class, less the mean of the cosines to all of them. Before,
-    directions in which images of one class differ are made shorter, by the covariance within
-    classes shrunk to nine tenths of a multiple of the identity [2]_. Both measures are in standard
-    deviations of held-out known images, and contrast counts half. In `benchmarks/unknowns.py` this
-    was better on average than each of the scores compared with it, such as the relative Mahalanobis
+    The score is the sum of two measures of the features that the head standardises, scaled to unit
+    length. Closeness is the mean cosine to the two nearest known images [1]_, after directions in
+    which images of one class differ were made shorter. Contrast is the largest score of a linear
+    discriminant less the mean of the scores of all classes. Both use the covariance within classes,
+    shrunk to a multiple of the identity [2]_, and are in standard deviations of held-out known
+    images. Contrast counts only where it is below its mean. In `benchmarks/unknowns.py` this was
+    better on average than each of the scores compared with it, such as the relative Mahalanobis
     distance [3]_, the energy [4]_ and the maximum softmax probability. The images of `fit` are
     remembered, so that their own scores are high; judge a rejector by others.
 
@@ -95,12 +95,12 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     warning says if there are fewer.
 
     If the backbone is frozen, the features depend on no label. Then the classifier learns from all
-    images, and the threshold comes from `cv` folds: the score learns from all but one fold and
-    judges that one. If layers of the backbone are trained, the features of the images that these
-    learned from are unlike those of others. Then one part of `cv` is held out from all learning. A
-    frozen classifier whose backbone was trained needs images in `fit` that it has not seen. Copies
-    of one image are always held out together. The only image of a class counts as known, but says
-    nothing of the threshold, because the score would not know its class.
+    images, and the threshold comes from `n_splits` folds: the score learns from all but one fold
+    and judges that one. If layers of the backbone are trained, the features of the images that
+    these learned from are unlike those of others. Then one part of `n_splits` is held out from all
+    learning. A frozen classifier whose backbone was trained needs images in `fit` that it has not
+    seen. Copies of one image are always held out together. The only image of a class counts as
+    known, but says nothing of the threshold, because the score would not know its class.
 
     `decision_function` and `predict_proba` are those of the classifier, as scikit-learn's scorers
     expect of a classifier; they do not know of unknown images. In the convention of scikit-learn's
@@ -140,13 +140,13 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         *,
         coverage: float = 0.95,
         unknown_label: str | int | None = None,
-        cv: int = 5,
+        n_splits: int = 5,
         random_state: int | np.random.RandomState | None = None,
     ):
         self.estimator = estimator
         self.coverage = coverage
         self.unknown_label = unknown_label
-        self.cv = cv
+        self.n_splits = n_splits
         self.random_state = random_state
 
     # --- fit
@@ -197,7 +197,7 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         features = _features(fitted, parts[0])
         normality = Normality.of(features, targets)
         if others is None:
-            held_out = held_out_measures(features, targets, self.cv, seed)
+            held_out = held_out_measures(features, targets, self.n_splits, seed)
         else:
             held_out = normality.measures(_features(fitted, _part(X, others)))
         check_held_out(held_out, len(features))
@@ -228,7 +228,7 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             X, image_shape=classifier.image_shape, pixel_range=classifier.pixel_range
         )
         digests = content_digests(source)
-        return objective.validation_split(targets, 1 / self.cv, seed, digests)
+        return objective.validation_split(targets, 1 / self.n_splits, seed, digests)
 
     # --- predictions
 

@@ -46,7 +46,7 @@ def rejector_facts(rejector: UnknownRejector, classifier: Written, arrays: Array
             "random_state must be a number or None to be saved. It is not needed to predict: "
             "set_params(random_state=NUMBER) first."
         )
-    names = ("known", "means", "centre", "scale")
+    names = ("known", "coef", "intercept", "centre", "scale")
     arrays |= {f"normality/{name}": getattr(normality, name) for name in names}
     if normality.axes is not None:
         arrays["normality/axes"] = normality.axes
@@ -57,7 +57,7 @@ def rejector_facts(rejector: UnknownRejector, classifier: Written, arrays: Array
         "parameters": {
             "coverage": float(rejector.coverage),
             "unknown_label": label.item() if isinstance(label, np.generic) else label,
-            "cv": int(rejector.cv),
+            "n_splits": int(rejector.n_splits),
             "random_state": None if seed is None else int(seed),
             "is_frozen": isinstance(rejector.estimator, FrozenEstimator),
         },
@@ -74,7 +74,7 @@ def restored_rejector(
         FrozenEstimator(classifier) if is_frozen else clone(classifier),
         coverage=parameters.number("coverage"),
         unknown_label=_label(parameters),
-        cv=parameters.whole("cv", 2),
+        n_splits=parameters.whole("n_splits", 2),
         random_state=parameters.or_none(parameters.whole, "random_state", 0, 2**32 - 1),
     )
     parameters.finish()
@@ -102,18 +102,23 @@ def _label(parameters: Facts) -> str | int | None:
 
 def _normality(arrays: StoredArrays, n_features: int, n_classes: int) -> Normality:
     has_axes = "normality/axes" in arrays
+    known = arrays.take("normality/known", (None, n_features))
+    axes = arrays.take("normality/axes", (n_features, n_features)) if has_axes else None
+    coef = arrays.take("normality/coef", (n_features, None))
+    # Images of some classes may be missing.
+    if not 1 <= coef.shape[1] <= min(n_classes, len(known)):
+        raise ArchiveError(
+            f"normality/coef must have 1 to {n_classes} columns, and no more than normality/known "
+            f"has rows. Got {coef.shape[1]}, and {len(known)}."
+        )
     normality = Normality(
-        arrays.take("normality/known", (None, n_features)),
-        arrays.take("normality/means", (None, n_features)),
-        arrays.take("normality/axes", (n_features, n_features)) if has_axes else None,
+        known,
+        axes,
+        coef,
+        arrays.take("normality/intercept", (coef.shape[1],)),
         arrays.take("normality/centre", (2,)),
         arrays.take("normality/scale", (2,)),
     )
-    if not 1 <= len(normality.means) <= min(n_classes, len(normality.known)):
-        raise ArchiveError(
-            f"normality/means must have 1 to {n_classes} rows, and no more than normality/known. "
-            f"Got {len(normality.means)}, and {len(normality.known)}."
-        )
     if not (normality.scale > 0).all():
         raise ArchiveError("normality/scale must be above zero.")
     return normality
