@@ -212,6 +212,7 @@ def test_fine_tuning_gives_the_losses_of_keras(loss):
 # --- the whole model, archives
 
 
+@pytest.mark.slow
 def test_the_whole_model_gives_numbers_in_the_units_of_y(linear, hidden):
     for fitted in (linear, hidden):
         found = fitted.model_.predict(IMAGES.astype(np.float32), verbose=0)
