@@ -365,7 +365,7 @@ def test_the_example_of_several_labels(example_offline, coloured, tmp_path):
     precision, micro_f1, all_right, _ = map(float, rows["several labels"])
     assert min(precision, micro_f1) > 0.9
     assert all_right > 0.8
-    assert "40 pairs to train on, 20 to test on; backbone tiny" in finished.stdout
+    assert "60 pairs to train on, 20 to test on; backbone tiny" in finished.stdout
     assert finished.stdout.strip().endswith((tmp_path / "table.md").read_text().strip())
     with Image.open(tmp_path / "figure.png") as picture:
         assert min(picture.size) > 300
