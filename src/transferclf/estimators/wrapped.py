@@ -41,7 +41,8 @@ def through(steps: Sequence[Pipeline], X: Any) -> Any:
 
 def n_samples_of(X: object) -> int:
     """Return the number of samples in X; an X without a length is an ImageError."""
-    if not hasattr(X, "shape") and hasattr(X, "__array__"):
+    # An iterator with a length may be asked for an array without end.
+    if not hasattr(X, "shape") and not hasattr(X, "__len__") and hasattr(X, "__array__"):
         X = np.asarray(X)
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) > 0:
