@@ -145,8 +145,10 @@ def test_closeness_and_contrast_have_the_documented_values(rng):
     covariance = np.cov((unit - means[classes]).T)
     covariance /= np.trace(covariance) / 5
     axes = np.linalg.inv(np.linalg.cholesky(0.1 * covariance + 0.9 * np.eye(5))).T
-    cosines = normalize(rows @ axes) @ normalize(unit @ axes).T
-    closeness = np.sort(cosines, axis=1)[:, -2:].mean(axis=1)
+    turned, turned_known = normalize(rows @ axes), normalize(unit @ axes)
+    to_images = np.sort(turned @ turned_known.T, axis=1)[:, -2:].mean(axis=1)
+    centres = normalize([turned_known[classes == c].mean(axis=0) for c in range(3)])
+    closeness = (to_images + (turned @ centres.T).max(axis=1)) / 2
     inverse = np.linalg.inv(0.5 * covariance + 0.5 * np.eye(5))
     scores = [rows @ inverse @ mean - mean @ inverse @ mean / 2 for mean in means]
     contrast = np.max(scores, axis=0) - np.mean(scores, axis=0)
@@ -173,11 +175,11 @@ def test_wide_features_and_classes_of_copies_have_a_score(rng, monkeypatch):
     monkeypatch.setattr(strangeness, "MAX_FEATURES", 4)
     normality = Normality.of(known, classes)
     assert normality.axes is None
-    np.testing.assert_allclose(
-        normality.measures(known[:1])[0, 0],
-        0.5 + np.sort(normalize(known[:1]) @ normalize(known).T)[0, -2] / 2,
-        atol=1e-6,
-    )  # itself and the next
+    rows = normalize(known)
+    centres = normalize([rows[classes == c].mean(axis=0) for c in range(3)])
+    to_images = 0.5 + np.sort(rows[:1] @ rows.T)[0, -2] / 2  # itself and the next
+    expected = (to_images + (rows[:1] @ centres.T).max()) / 2
+    np.testing.assert_allclose(normality.measures(known[:1])[0, 0], expected, atol=1e-6)
 
 
 def test_features_of_zeros_are_strange_and_finite(rng):

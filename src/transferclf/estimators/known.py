@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,7 +15,8 @@ from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.reading import check_parameters
 from transferclf.estimators.transfer import trains_backbone
 from transferclf.exceptions import ImageError, InvalidParameterError
-from transferclf.objectives import Classes, Objective, objective_for
+from transferclf.objectives import Classes, Objective
+from transferclf.objectives.registry import kind_of
 
 
 class Rejecting(Protocol):
@@ -97,11 +98,12 @@ def known_classes(
     if n_samples == 0:
         raise ImageError("X must have images of at least two classes. Got an empty X instead.")
     if is_frozen:
-        objective = _of_classes(classifier.head_.suffix.objective)
-        targets = objective.encode_known(y, n_samples)
+        known = classifier.head_.suffix.objective
+        _check_is_of_classes(type(known))
+        objective, targets = cast(Classes, known), known.encode_known(y, n_samples)
     else:
-        of_y, targets = objective_for(y, n_samples)
-        objective = _of_classes(of_y)
+        _check_is_of_classes(kind_of(y))
+        objective, targets = Classes.encode(y, n_samples)
     if len(np.unique(targets)) == len(targets):
         raise ValueError(
             "UnknownRejector needs two images of a class, one of them to be held out. "
@@ -110,14 +112,12 @@ def known_classes(
     return objective, targets
 
 
-def _of_classes(objective: Objective) -> Classes:
-    """Return the objective, or raise InvalidParameterError unless it is of classes."""
-    if not isinstance(objective, Classes):
+def _check_is_of_classes(kind: type[Objective]) -> None:
+    if not issubclass(kind, Classes):
         raise InvalidParameterError(
             "UnknownRejector returns one class or unknown_label for each image: expected one class "
-            f"for each image. Got targets of the kind {objective.kind!r} instead."
+            f"for each image. Got targets of the kind {kind.kind!r} instead."
         )
-    return objective
 
 
 def check_held_out(held_out: np.ndarray, n_images: int) -> None:

@@ -1,10 +1,11 @@
 """How normal an image is: how near to known images, and how clearly of one class.
 
-Each row of features is scaled to unit length, and two numbers are measured. The closeness is the
-mean cosine between the row and its nearest known rows, after directions in which images of one
-class differ much were made shorter. The contrast is the largest score of a linear discriminant,
-less the mean of the scores of all classes. Closeness tells images of other worlds; contrast helps
-with classes that are much like the known ones, where closeness says little.
+Each row of features is scaled to unit length, and directions in which images of one class differ
+much are made shorter. Two numbers are measured. The closeness is the mean of two cosines: that to
+the nearest known rows, and that to the nearest centre of a class. The contrast is the largest score
+of a linear discriminant, less the mean of the scores of all classes. Closeness tells images of
+other worlds; contrast helps with classes that are much like the known ones, where closeness says
+little.
 
 Sources: Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML
 2022, for the nearest neighbours; Friedman, "Regularized Discriminant Analysis", Journal of the
@@ -51,20 +52,23 @@ class Normality:
     ----------
     known : ndarray of shape (n, d), float64
         Transformed rows of the known images, of unit length.
+    centres : ndarray of shape (n_classes, d), float64
+        Directions of the means of the transformed rows of each class, of unit length.
     axes : ndarray of shape (d, d), float64, or None
         Rows of unit length are multiplied by this, and made of unit length again.
     coef : ndarray of shape (d, n_classes), float64
     intercept : ndarray of shape (n_classes,), float64
         The linear discriminant of rows of unit length; its scores have a mean of zero.
-    centre, scale : ndarray of shape (2,), float64
+    mean, scale : ndarray of shape (2,), float64
         Mean and standard deviation of closeness and contrast in held-out known images.
     """
 
     known: np.ndarray
+    centres: np.ndarray
     axes: np.ndarray | None
     coef: np.ndarray
     intercept: np.ndarray
-    centre: np.ndarray
+    mean: np.ndarray
     scale: np.ndarray
 
     @classmethod
@@ -75,12 +79,20 @@ class Normality:
         axes = _axes(covariance)
         known = _transformed(directions, axes)
         coef, intercept = _discriminant(means, covariance)
-        return cls(known, axes, coef, intercept, np.zeros(2), np.ones(2))
+        return cls(
+            known=known,
+            centres=unit_rows(_means(known, classes)),
+            axes=axes,
+            coef=coef,
+            intercept=intercept,
+            mean=np.zeros(2),
+            scale=np.ones(2),
+        )
 
     def standardised(self, measures: np.ndarray) -> Normality:
         """Return the same with the mean and deviation of the measures of held-out images."""
         scale = measures.std(axis=0)
-        return replace(self, centre=measures.mean(axis=0), scale=np.where(scale > 0, scale, 1.0))
+        return replace(self, mean=measures.mean(axis=0), scale=np.where(scale > 0, scale, 1.0))
 
     def measures(self, features: np.ndarray) -> np.ndarray:
         """Return closeness and contrast, float64 of shape (n, 2)."""
@@ -89,15 +101,17 @@ class Normality:
             rows = features[start : start + BLOCK]
             block = np.zeros((BLOCK, features.shape[1]))
             block[: len(rows)] = unit_rows(rows)
-            cosines = _transformed(block, self.axes) @ self.known.T
-            found[start : start + BLOCK, 0] = _largest(cosines)[: len(rows)]
+            transformed = _transformed(block, self.axes)
+            to_images = _largest(transformed @ self.known.T)
+            to_centres = (transformed @ self.centres.T).max(axis=1)
+            found[start : start + BLOCK, 0] = ((to_images + to_centres) / 2)[: len(rows)]
             contrast = (block @ self.coef + self.intercept).max(axis=1)
             found[start : start + BLOCK, 1] = contrast[: len(rows)]
         return found
 
     def scores_of(self, measures: np.ndarray) -> np.ndarray:
         """Return the scores of measures, in standard deviations of held-out known images."""
-        closeness, contrast = ((measures - self.centre) / self.scale).T
+        closeness, contrast = ((measures - self.mean) / self.scale).T
         return closeness + np.minimum(contrast, CONTRAST_CAP)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
@@ -178,17 +192,21 @@ def _within(directions: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np
 
     The covariance is None if images of one class do not differ, or there are too many features.
     """
-    names, numbers = np.unique(classes, return_inverse=True)
-    means = np.array([directions[numbers == number].mean(axis=0) for number in range(len(names))])
+    means = _means(directions, classes)
     n_features = directions.shape[1]
-    if len(directions) == len(names) or n_features > MAX_FEATURES:
+    if len(directions) == len(means) or n_features > MAX_FEATURES:
         return means, None
-    residuals = directions - means[numbers]
+    residuals = directions - means[np.unique(classes, return_inverse=True)[1]]
     covariance = residuals.T @ residuals
     typical = np.trace(covariance) / n_features
     # Features of copies differ by rounding, if at all.
     has_variance = typical > len(directions) * np.finfo(np.float32).eps ** 2
     return means, covariance / typical if has_variance else None
+
+
+def _means(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the mean of the rows of each class, in the order of the classes."""
+    return np.array([rows[classes == name].mean(axis=0) for name in np.unique(classes)])
 
 
 def _shrunk(covariance: np.ndarray, shrinkage: float) -> np.ndarray:

@@ -80,14 +80,15 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     Notes
     -----
     The score is the sum of two measures of the features that the head standardises, scaled to unit
-    length. Closeness is the mean cosine to the two nearest known images [1]_, after directions in
-    which images of one class differ were made shorter. Contrast is the largest score of a linear
-    discriminant less the mean of the scores of all classes. Both use the covariance within classes,
-    shrunk to a multiple of the identity [2]_, and are in standard deviations of held-out known
-    images. Contrast counts only where it is below its mean. In `benchmarks/unknowns.py` this was
-    better on average than each of the scores compared with it, such as the relative Mahalanobis
-    distance [3]_, the energy [4]_ and the maximum softmax probability. The images of `fit` are
-    remembered, so that their own scores are high; judge a rejector by others.
+    length, after directions in which images of one class differ were made shorter. Closeness is the
+    mean of two cosines: to the two nearest known images [1]_, and to the nearest centre of a class.
+    Contrast is the largest score of a linear discriminant, less the mean of the scores of all
+    classes. Both use the covariance within classes, shrunk to a multiple of the identity [2]_, and
+    are in standard deviations of held-out known images. Contrast counts only where it is below its
+    mean. In `benchmarks/unknowns.py` this was better on average than each of the scores compared
+    with it, such as the relative Mahalanobis distance [3]_, the energy [4]_ and the maximum softmax
+    probability. The images of `fit` are remembered, so that their own scores are high; judge a
+    rejector by others.
 
     The threshold has the guarantee of split conformal prediction: a new image of the known classes
     is kept with a probability of at least `coverage`, if it comes from the same source as the

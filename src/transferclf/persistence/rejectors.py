@@ -46,7 +46,7 @@ def rejector_facts(rejector: UnknownRejector, classifier: Written, arrays: Array
             "random_state must be a number or None to be saved. It is not needed to predict: "
             "set_params(random_state=NUMBER) first."
         )
-    names = ("known", "coef", "intercept", "centre", "scale")
+    names = ("known", "centres", "coef", "intercept", "mean", "scale")
     arrays |= {f"normality/{name}": getattr(normality, name) for name in names}
     if normality.axes is not None:
         arrays["normality/axes"] = normality.axes
@@ -112,12 +112,13 @@ def _normality(arrays: StoredArrays, n_features: int, n_classes: int) -> Normali
             f"has rows. Got {coef.shape[1]}, and {len(known)}."
         )
     normality = Normality(
-        known,
-        axes,
-        coef,
-        arrays.take("normality/intercept", (coef.shape[1],)),
-        arrays.take("normality/centre", (2,)),
-        arrays.take("normality/scale", (2,)),
+        known=known,
+        centres=arrays.take("normality/centres", (coef.shape[1], n_features)),
+        axes=axes,
+        coef=coef,
+        intercept=arrays.take("normality/intercept", (coef.shape[1],)),
+        mean=arrays.take("normality/mean", (2,)),
+        scale=arrays.take("normality/scale", (2,)),
     )
     if not (normality.scale > 0).all():
         raise ArchiveError("normality/scale must be above zero.")
