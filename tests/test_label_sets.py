@@ -111,6 +111,7 @@ def test_empty_sets_and_numbers_are_labels_too():
         (["red", "blue"], "Got 'red' at index 0: expected a set of labels"),
         ([1, 0], "Got 1 at index 0: expected a set"),
         (None, "Got None instead"),
+        ([[("a", "b"), {"c"}], []], r"Got the label \{'c'\} at index 0"),
         (np.ones((3, 3)), "2 images and 3 sets or rows"),
     ],
 )

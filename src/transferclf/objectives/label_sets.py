@@ -179,7 +179,7 @@ def _sets_of(y: Any) -> list[set[Hashable]]:
     sets: list[set[Hashable]] = []
     for index, labels in enumerate(y):
         is_other = isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__len__")
-        if is_other or np.ndim(() if isinstance(labels, Set) else labels) > 1:
+        if is_other or getattr(labels, "ndim", 1) != 1:
             raise ValueError(
                 f"{EXPECTED} Got {labels!r:.80} at index {index}: expected a set of labels, such "
                 "as {'a', 'b'}, {'a'} or set()."

@@ -46,7 +46,7 @@ class GradCAMDisplay:
     images : ndarray of shape (n, h, w, 3), uint8
         The images as the network saw them: resized, cropped or padded.
     heatmaps : ndarray of shape (n, map height, map width)
-        From 0 to 1, each on a scale of its own; all 0 where nothing speaks for the class.
+        From 0 to 1, each on a scale of its own; all 0 where nothing raises the score.
     classes : array-like of shape (n,)
         The class that each map is about, or the number of another output.
     probabilities : array-like of shape (n,)
@@ -192,7 +192,7 @@ class GradCAMDisplay:
         self.axes_ = axes
         self.figure_ = axes[0].figure
         bar = self.figure_.colorbar(overlay, ax=list(axes), fraction=0.05, ticks=[0, 0.5, 1])
-        bar.set_label("speaks for the class")
+        bar.set_label("raises the score")
         return self
 
 
