@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from transferclf.heads.kept import FOLDS_KEPT
 from transferclf.heads.linear import fit_linear
 from transferclf.objectives import Classes
 
@@ -227,9 +228,9 @@ def test_remembered_axes_belong_to_one_fold():
 def test_a_limited_number_of_folds_is_remembered():
     from transferclf.heads import linear
 
-    for seed in range(linear.FOLDS_KEPT + 3):
+    for seed in range(FOLDS_KEPT + 3):
         fitted(*problem(seed, n=9, d=20))
-    assert len(linear._axes) == linear.FOLDS_KEPT
+    assert len(linear._axes) == FOLDS_KEPT
 
 
 @pytest.mark.parametrize("d", [6, 60])

@@ -15,9 +15,6 @@ Mathematical Programming 45 (1989), as implemented in SciPy.
 from __future__ import annotations
 
 import functools
-import hashlib
-import threading
-from collections import OrderedDict
 from contextlib import AbstractContextManager
 from dataclasses import InitVar, dataclass
 from typing import ClassVar
@@ -31,6 +28,7 @@ from threadpoolctl import ThreadpoolController
 from transferclf.exceptions import warn
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.history import History, Phase
+from transferclf.heads.kept import Kept
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
@@ -41,9 +39,6 @@ SMALL_PROBLEM = 2**30
 
 # Fewer samples than this are rotated into as many axes; with more that takes longer than it saves.
 MAX_ROTATED = 1024
-
-# Rotated features kept for the next fit to the same samples; at most 16 MB each, mostly far less.
-FOLDS_KEPT = 10
 
 # Standardised features are held in double precision up to this size, in single beyond it.
 MAX_DOUBLE_BYTES = 2**30
@@ -186,28 +181,9 @@ class _Axes:
         return standardised @ self.standardised(features).T @ self.by_samples
 
 
-_axes: OrderedDict[bytes, _Axes] = OrderedDict()
-_axes_lock = threading.Lock()
-
-
 def _known_axes(features: np.ndarray, weights: np.ndarray) -> _Axes:
-    """Return the axes of these features. A search asks for the same folds for each setting."""
-    if not _is_rotated(features):
-        return _axes_of(features, weights)
-    digest = hashlib.sha256(f"{features.dtype} {features.shape} {weights.dtype}".encode())
-    for values in (features, weights):
-        digest.update(values.tobytes())
-    key = digest.digest()
-    with _axes_lock:
-        known = _axes.get(key)
-    if known is None:
-        known = _axes_of(features, weights)
-    with _axes_lock:
-        _axes[key] = known
-        _axes.move_to_end(key)
-        while len(_axes) > FOLDS_KEPT:
-            _axes.popitem(last=False)
-    return known
+    """Return the axes of these features."""
+    return (_axes.of if _is_rotated(features) else _axes_of)(features, weights)
 
 
 def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
@@ -225,6 +201,9 @@ def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
     kept = squares > len(axes) * np.finfo(axes.dtype).eps * max(squares[-1], 0)
     lengths, axes = np.sqrt(squares[kept]), axes[:, kept]
     return _Axes(moments, scale, axes * lengths, axes / lengths)
+
+
+_axes = Kept(_axes_of)
 
 
 def _is_rotated(features: np.ndarray) -> bool:

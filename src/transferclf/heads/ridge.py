@@ -11,17 +11,14 @@ is kept for the next fit to the same features.
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
 
 from transferclf.heads.fitted import FittedHead
+from transferclf.heads.kept import Kept
 from transferclf.heads.linear import (
-    FOLDS_KEPT,
     MAX_DOUBLE_BYTES,
     LinearProblem,
     few_threads,
@@ -112,28 +109,10 @@ def fit_ridge(
     )
 
 
-_axes: OrderedDict[bytes, RidgeAxes] = OrderedDict()
-_axes_lock = threading.Lock()
-
-
 def ridge_axes(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
     """Return the axes of these features. The choice of a penalty and a search ask repeatedly."""
-    if min(features.shape) * min(features.shape) * 8 > MAX_KEPT_BYTES:
-        return _axes_of(features, weights)
-    digest = hashlib.sha256(f"{features.dtype} {features.shape} {weights.dtype}".encode())
-    for values in (features, weights):
-        digest.update(values.tobytes())
-    key = digest.digest()
-    with _axes_lock:
-        known = _axes.get(key)
-    if known is None:
-        known = _axes_of(features, weights)
-    with _axes_lock:
-        _axes[key] = known
-        _axes.move_to_end(key)
-        while len(_axes) > FOLDS_KEPT:
-            _axes.popitem(last=False)
-    return known
+    is_large = min(features.shape) * min(features.shape) * 8 > MAX_KEPT_BYTES
+    return (_axes_of if is_large else _axes.of)(features, weights)
 
 
 def _axes_of(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
@@ -150,3 +129,6 @@ def _axes_of(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
     squares, vectors = eigh(products, driver=driver)
     kept = squares > len(squares) * np.finfo(squares.dtype).eps * max(squares[-1], 0)
     return RidgeAxes(moments, axes.scale, shares, squares[kept], vectors[:, kept], is_wide)
+
+
+_axes = Kept(_axes_of)
