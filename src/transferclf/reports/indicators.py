@@ -48,9 +48,8 @@ def gives_labels(estimator: BaseEstimator, y: object = None) -> bool:
         return all(np.isin(column, (0, 1)).all() for column in map(_numbers, classes))
     if getattr(last, "multilabel_", False):
         return True
-    binarizer = getattr(last, "_label_binarizer", None)
-    if binarizer is not None:
-        return str(getattr(binarizer, "y_type_", "")).startswith("multilabel")
+    if hasattr(last, "out_activation_"):  # a perceptron, with one output for two classes
+        return bool(last.out_activation_ == "logistic" and last.n_outputs_ > 1)
     tags = getattr(last, "__sklearn_tags__", None)
     takes_labels = tags is not None and getattr(tags().classifier_tags, "multi_label", False)
     return bool(takes_labels) and has_several(y)
