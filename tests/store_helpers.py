@@ -75,8 +75,13 @@ def segment_files(path):
     return sorted((path / FOLDER).glob("*.features"))
 
 
+def sizes(path):
+    """Return the bytes that each file of the folder takes on disk."""
+    return {file: -(-file.stat().st_size // 4096) * 4096 for file in segment_files(path)}
+
+
 def taken(path):
-    return sum(-(-file.stat().st_size // 4096) * 4096 for file in segment_files(path))
+    return sum(sizes(path).values())
 
 
 def assert_whole(path):

@@ -15,7 +15,7 @@ from store_helpers import (
     finished,
     keys,
     segment_files,
-    taken,
+    sizes,
 )
 
 from transferclf.features import FeatureStore
@@ -110,9 +110,13 @@ for start in range(0, 1000, 20):
     most = 0
     while any(writer.poll() is None for writer in writers):
         try:
-            most = max(most, taken(tmp_path))
+            before, now = sizes(tmp_path), sizes(tmp_path)
         except FileNotFoundError:
             continue  # a file was removed after the listing
+        # A file that is removed while the sizes of others are read would be counted beside the
+        # files that took its place: only what stays the same for two readings was there at once.
+        if before == now:
+            most = max(most, sum(now.values()))
     for writer in writers:
         finished(writer)
     assert 2**19 < most <= 2**20 + 4 * 2**16  # each process can exceed the limit by a segment

@@ -132,6 +132,7 @@ def test_facts_that_contradict_each_other_are_refused(archive, changed, reason):
         ("intercept", np.zeros(2), "normality/intercept must be an array of shape"),
         ("axes", np.zeros((3, 3)), "normality/axes must be an array of shape"),
         ("centres", np.zeros((2, WIDTH)), "normality/centres must be an array of shape"),
+        ("typical", np.zeros(2), "normality/typical must be an array of shape"),
         ("mean", np.zeros(3), "normality/mean must be an array of shape"),
         ("scale", np.array([1.0, 0.0]), "normality/scale must be above zero"),
         ("held_out", np.zeros((2, 2)), "normality/held_out must be an array of shape"),

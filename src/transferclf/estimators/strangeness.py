@@ -2,10 +2,10 @@
 
 Each row of features is scaled to unit length, and directions in which images of one class differ
 much are made shorter. Two numbers are measured. The closeness is the mean of two cosines: that to
-the nearest known rows, and that to the nearest centre of a class. The contrast is the largest score
-of a linear discriminant, less the mean of the scores of all classes. Closeness tells images of
-other worlds; contrast helps with classes that are much like the known ones, where closeness says
-little.
+the nearest known rows, and that to the centre of a class, less what rows of this class typically
+have, for the class where this is largest. The contrast is the largest score of a linear
+discriminant, less the mean of the scores of all classes. Closeness tells images of other worlds;
+contrast helps with classes that are much like the known ones, where closeness says little.
 
 Sources: Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML
 2022, for the nearest neighbours; Friedman, "Regularized Discriminant Analysis", Journal of the
@@ -27,6 +27,9 @@ from transferclf.exceptions import warn
 # Nearest known images that are compared. With one, a single mislabelled image could vouch for all
 # that are like it; with more, small classes would look strange.
 NEIGHBOURS = 2
+
+# A class of few images has no typical cosine of its own: that of all counts as so many images.
+PRIOR_IMAGES = 5
 
 # Shares of the identity in the covariance within classes, for closeness and for contrast.
 SHRINKAGE = 0.9
@@ -54,6 +57,8 @@ class Normality:
         Transformed rows of the known images, of unit length.
     centres : ndarray of shape (n_classes, d), float64
         Directions of the means of the transformed rows of each class, of unit length.
+    typical : ndarray of shape (n_classes,), float64
+        Mean cosine of rows of each class to the centre of the others of this class.
     axes : ndarray of shape (d, d), float64, or None
         Rows of unit length are multiplied by this, and made of unit length again.
     coef : ndarray of shape (d, n_classes), float64
@@ -65,6 +70,7 @@ class Normality:
 
     known: np.ndarray
     centres: np.ndarray
+    typical: np.ndarray
     axes: np.ndarray | None
     coef: np.ndarray
     intercept: np.ndarray
@@ -82,6 +88,7 @@ class Normality:
         return cls(
             known=known,
             centres=unit_rows(_means(known, classes)),
+            typical=_typical(known, classes),
             axes=axes,
             coef=coef,
             intercept=intercept,
@@ -103,7 +110,7 @@ class Normality:
             block[: len(rows)] = unit_rows(rows)
             transformed = _transformed(block, self.axes)
             to_images = _largest(transformed @ self.known.T)
-            to_centres = (transformed @ self.centres.T).max(axis=1)
+            to_centres = (transformed @ self.centres.T - self.typical).max(axis=1)
             found[start : start + BLOCK, 0] = ((to_images + to_centres) / 2)[: len(rows)]
             contrast = (block @ self.coef + self.intercept).max(axis=1)
             found[start : start + BLOCK, 1] = contrast[: len(rows)]
@@ -207,6 +214,19 @@ def _within(directions: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np
 def _means(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return the mean of the rows of each class, in the order of the classes."""
     return np.array([rows[classes == name].mean(axis=0) for name in np.unique(classes)])
+
+
+def _typical(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the mean cosine of rows of each class to the centre of the others of the class."""
+    numbers = np.unique(classes, return_inverse=True)[1]
+    counts = np.bincount(numbers)
+    sums = _means(rows, classes) * counts[:, None]
+    has_others = counts[numbers] > 1
+    others = unit_rows((sums[numbers] - rows)[has_others])
+    cosines = (others * rows[has_others]).sum(axis=1)
+    of_all = cosines.mean() if len(cosines) else 1.0
+    totals = np.bincount(numbers[has_others], cosines, len(counts))
+    return (totals + PRIOR_IMAGES * of_all) / (counts * (counts > 1) + PRIOR_IMAGES)
 
 
 def _shrunk(covariance: np.ndarray, shrinkage: float) -> np.ndarray:

@@ -81,7 +81,8 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     -----
     The score is the sum of two measures of the features that the head standardises, scaled to unit
     length, after directions in which images of one class differ were made shorter. Closeness is the
-    mean of two cosines: to the two nearest known images [1]_, and to the nearest centre of a class.
+    mean of two cosines: to the two nearest known images [1]_, and to the nearest centre of a class,
+    less what images of this class typically have.
     Contrast is the largest score of a linear discriminant, less the mean of the scores of all
     classes. Both use the covariance within classes, shrunk to a multiple of the identity [2]_, and
     are in standard deviations of held-out known images. Contrast counts only where it is below its

@@ -120,6 +120,8 @@ class DiskEntries:
             self.refresh()
             self._merge_small()
             for group in segments.blocks_of(records, self._segment_bytes):
+                if len(left) < len(records):  # other processes may have filled the room since
+                    self.refresh()
                 self._append(segments.block_of((digest, records[digest]) for digest in group))
                 left.difference_update(group)
         except OSError as error:

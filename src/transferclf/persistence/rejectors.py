@@ -46,7 +46,7 @@ def rejector_facts(rejector: UnknownRejector, classifier: Written, arrays: Array
             "random_state must be a number or None to be saved. It is not needed to predict: "
             "set_params(random_state=NUMBER) first."
         )
-    names = ("known", "centres", "coef", "intercept", "mean", "scale")
+    names = ("known", "centres", "typical", "coef", "intercept", "mean", "scale")
     arrays |= {f"normality/{name}": getattr(normality, name) for name in names}
     if normality.axes is not None:
         arrays["normality/axes"] = normality.axes
@@ -114,6 +114,7 @@ def _normality(arrays: StoredArrays, n_features: int, n_classes: int) -> Normali
     normality = Normality(
         known=known,
         centres=arrays.take("normality/centres", (coef.shape[1], n_features)),
+        typical=arrays.take("normality/typical", (coef.shape[1],)),
         axes=axes,
         coef=coef,
         intercept=arrays.take("normality/intercept", (coef.shape[1],)),
