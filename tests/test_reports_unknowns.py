@@ -11,7 +11,14 @@ from sklearn.metrics import roc_auc_score
 from transferclf import TransferClassifier, UnknownRejector
 from transferclf.estimators import strangeness
 from transferclf.exceptions import InvalidParameterError
-from transferclf.reports import UnknownDisplay, UnknownEvaluation, evaluate, evaluate_unknowns
+from transferclf.reports import (
+    UnknownDisplay,
+    UnknownEvaluation,
+    evaluate,
+    evaluate_unknowns,
+    prediction_table,
+    report,
+)
 
 N = 60
 KINDS = np.arange(N) % 3
@@ -116,6 +123,25 @@ def test_measures_that_need_both_sorts_of_images_are_none(fitted, images):
 def test_wrong_input_is_an_error(fitted, images, estimator, y, reason):
     with pytest.raises(ValueError, match=reason):
         evaluate_unknowns(estimator or fitted, images[:1], y)
+
+
+def test_a_table_of_predictions_has_rejected_images_without_a_probability(fitted, images):
+    X = images[:12]  # of every kind
+    table = prediction_table(fitted, X, top_k=2)
+    np.testing.assert_array_equal(table["label"], fitted.predict(X))
+    np.testing.assert_array_equal(table["normality"], fitted.score_samples(X))
+    is_rejected = (table["label"] == fitted.unknown_label_).to_numpy()
+    np.testing.assert_array_equal(table["probability"].isna(), is_rejected)
+    best = fitted.classes_[fitted.predict_proba(X).argmax(axis=1)]
+    np.testing.assert_array_equal(table["label_2"][is_rejected], best[is_rejected])
+    assert is_rejected.any()
+    assert not is_rejected.all()
+
+
+def test_a_page_about_a_rejector_names_what_to_pass(fitted, images, tmp_path):
+    with pytest.raises(InvalidParameterError, match=r"pass that of the rejector, rejector\.est"):
+        report(fitted, images[:9], LABELS[:9], tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_the_display_shows_shares_of_both_sorts_and_the_threshold(fitted, images):

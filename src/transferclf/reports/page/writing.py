@@ -25,6 +25,7 @@ from transferclf.reports.page.rendering import drawing, rendered
 from transferclf.reports.page.subject import Content, Subject
 from transferclf.reports.predictions import transfer_estimator
 from transferclf.reports.tables import extra
+from transferclf.reports.unknowns import is_rejector
 
 TITLE_WIDTH = 120
 
@@ -116,7 +117,8 @@ def report(
     Raises
     ------
     InvalidParameterError
-        If the estimator is neither classifier nor regressor, or a parameter is not as above.
+        If the estimator is neither classifier nor regressor, or an UnknownRejector, or a parameter
+        is not as above.
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     ValueError
@@ -208,6 +210,11 @@ def _check_options(title: object, n_images: int, audit: bool, displays: object) 
 
 
 def _subject(estimator: object, X: object, y: object, n_images: int, audit: bool) -> Subject:
+    if is_rejector(estimator):
+        raise InvalidParameterError(
+            "report is about a classifier: pass that of the rejector, rejector.estimator_, and "
+            "images of its classes. evaluate_unknowns and UnknownDisplay show what it rejects."
+        )
     evaluation = evaluate(estimator, X, y)
     shown, no_images = None, ""
     steps: list[Pipeline] = []
