@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from image_helpers import striped_images
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 
@@ -12,12 +13,14 @@ from transferclf import TransferClassifier, UnknownRejector
 from transferclf.estimators import strangeness
 from transferclf.exceptions import InvalidParameterError
 from transferclf.reports import (
+    ImageGridDisplay,
     UnknownDisplay,
     UnknownEvaluation,
     evaluate,
     evaluate_unknowns,
     prediction_table,
     report,
+    run_experiments,
 )
 
 N = 60
@@ -142,6 +145,16 @@ def test_a_page_about_a_rejector_names_what_to_pass(fitted, images, tmp_path):
     with pytest.raises(InvalidParameterError, match=r"pass that of the rejector, rejector\.est"):
         report(fitted, images[:9], LABELS[:9], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+    with pytest.raises(InvalidParameterError, match="ImageGridDisplay is about a classifier"):
+        ImageGridDisplay.from_estimator(fitted, images[:9], LABELS[:9])
+
+
+def test_rejected_images_of_known_classes_count_as_wrong_in_experiments(fitted, images, tmp_path):
+    known = np.flatnonzero(KINDS < 2)
+    runs = {"rejector": clone(fitted)}
+    table = run_experiments(runs, images[known], LABELS[known], cv=2, directory=tmp_path)
+    assert table["error"].tolist() == [""]
+    assert table["mean_accuracy"][0] < 0.95  # a fifth of the known images is rejected
 
 
 def test_the_display_shows_shares_of_both_sorts_and_the_threshold(fitted, images):

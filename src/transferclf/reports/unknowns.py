@@ -248,6 +248,15 @@ def is_rejector(estimator: BaseEstimator) -> bool:
     return isinstance(unwrapped(estimator)[1], UnknownRejector)
 
 
+def check_is_no_rejector(estimator: BaseEstimator, report: str) -> None:
+    """Raise InvalidParameterError if a report about classifiers gets a rejector."""
+    if is_rejector(estimator):
+        raise InvalidParameterError(
+            f"{report} is about a classifier: pass that of the rejector, rejector.estimator_, and "
+            "images of its classes. evaluate_unknowns and UnknownDisplay show what it rejects."
+        )
+
+
 def rejector_in(estimator: BaseEstimator) -> tuple[UnknownRejector, list[Any]]:
     """Return the fitted UnknownRejector in an estimator, and the steps that transform X before."""
     steps, last = unwrapped(estimator)

@@ -24,6 +24,7 @@ from transferclf.reports.evaluations.multilabel import MultilabelEvaluation
 from transferclf.reports.indicators import names_of, place_of
 from transferclf.reports.kinds import LABELS, kind_of_estimator
 from transferclf.reports.predictions import classes_of, label_indices, n_samples_of
+from transferclf.reports.unknowns import check_is_no_rejector
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,6 +139,7 @@ class ImageGridDisplay:
             If y has not one known label per image.
         """
         _check_choice(kind, n_images, random_state)
+        check_is_no_rejector(estimator, "ImageGridDisplay")
         # Check labels and images before the long work of predicting.
         if kind_of_estimator(estimator, y) == LABELS:
             place_of(label, names_of(estimator, y))

@@ -195,8 +195,11 @@ def _measured(fitted: BaseEstimator, fold: Fold, kind: str, scorers: Mapping[str
 
 
 def _of_classes(said: Predictions, y: np.ndarray) -> Evaluation:
-    """Evaluate predictions; a class that is only in the test part gets no probability."""
-    classes = np.union1d(said.classes, y)
+    """Evaluate predictions; classes that were not learned get no probability.
+
+    These are classes in the test part alone, and the label of rejected images.
+    """
+    classes = np.union1d(np.union1d(said.classes, y), said.y_pred)
     columns = np.searchsorted(classes, said.classes)
 
     def of_all(values: np.ndarray | None, missing: float) -> np.ndarray | None:

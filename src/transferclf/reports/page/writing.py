@@ -25,7 +25,7 @@ from transferclf.reports.page.rendering import drawing, rendered
 from transferclf.reports.page.subject import Content, Subject
 from transferclf.reports.predictions import transfer_estimator
 from transferclf.reports.tables import extra
-from transferclf.reports.unknowns import is_rejector
+from transferclf.reports.unknowns import check_is_no_rejector
 
 TITLE_WIDTH = 120
 
@@ -210,11 +210,7 @@ def _check_options(title: object, n_images: int, audit: bool, displays: object) 
 
 
 def _subject(estimator: object, X: object, y: object, n_images: int, audit: bool) -> Subject:
-    if is_rejector(estimator):
-        raise InvalidParameterError(
-            "report is about a classifier: pass that of the rejector, rejector.estimator_, and "
-            "images of its classes. evaluate_unknowns and UnknownDisplay show what it rejects."
-        )
+    check_is_no_rejector(estimator, "report")
     evaluation = evaluate(estimator, X, y)
     shown, no_images = None, ""
     steps: list[Pipeline] = []
