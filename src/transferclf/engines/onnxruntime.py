@@ -29,9 +29,11 @@ class OnnxRuntimeEngine(Engine):
     """Runs the network as an ONNX graph."""
 
     name = "onnxruntime"
-    rank = 2
-    packages = ("onnxruntime", "tf2onnx")
+    rank = 1  # the conversion of a Keras model takes two to ten seconds
+    packages = ("onnxruntime",)
+    converters = ("tf2onnx",)
     backends = ("tensorflow",)
+    is_for_auto = True
 
     def compile(self, network: keras.Model, precision: str) -> Function:
         """Return a session of ONNX Runtime on the CPU."""

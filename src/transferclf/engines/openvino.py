@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.engines.engine import Engine, Function
+from transferclf.engines.engine import BATCH_SIZE, Engine, Function
 from transferclf.images.threads import thread_count
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ class OpenVinoEngine(Engine):
     packages = ("openvino",)
     backends = ("tensorflow",)
     precisions = ("float32", "bfloat16")
+    is_for_auto = True
 
     def compile(self, network: keras.Model, precision: str) -> Function:
         """Return a function of the compiled network; threads that call it take turns."""
         from transferclf.engines.tracing import runtime_errors, traced
 
         graph = traced(network)
-        with runtime_errors(self.name):
+        with runtime_errors(self.name, precision):
             import openvino  # fails for a user without a home folder
 
             model = _openvino_model(graph)
@@ -45,23 +46,26 @@ class OpenVinoEngine(Engine):
                 "ENABLE_CPU_PINNING": False,
             }
 
-            def request(size: int) -> openvino.InferRequest:
+            def compiled(size: int) -> openvino.CompiledModel:
                 shape = model.inputs[0].get_partial_shape()
                 shape[0] = size
                 model.reshape(shape)
-                return core.compile_model(model, "CPU", options).create_infer_request()
+                return core.compile_model(model, "CPU", options)
 
             # Here OpenVINO raises errors for operations that it cannot run.
-            requests = {1: request(1)}
+            by_size = {BATCH_SIZE: compiled(BATCH_SIZE)}
+        requests: dict[int, openvino.InferRequest] = {}
         lock = threading.Lock()
 
         def run(images: np.ndarray) -> np.ndarray:
+            size = len(images)
             with lock:
                 # Fixed shapes run faster than open ones. Each new shape is compiled in a fraction
                 # of a second.
-                if len(images) not in requests:
-                    requests[len(images)] = request(len(images))
-                return requests[len(images)].infer([images], share_inputs=True)[0]
+                if size not in requests:
+                    ready = by_size.get(size) or compiled(size)
+                    requests[size] = ready.create_infer_request()
+                return requests[size].infer([images], share_inputs=True)[0]
 
         return run
 
