@@ -111,14 +111,10 @@ def test_a_network_of_whole_pixels(path, engine):
     found = features(path, engine=engine, preprocessing="none")
     np.testing.assert_allclose(found, 255 * MEANS, rtol=1e-5, atol=1e-4)
     # Pixels between two numbers are rounded, and not cut off.
-    bright = CNNFeatureExtractor(
-        OnnxBackbone(path, preprocessing="none"), cache=None, engine=engine
-    )
+    bright = extractor(path, engine=engine, preprocessing="none")
     images = np.full((1, SIDE, SIDE, 3), 100.6)
     expected = maps_of(np.full((1, SIDE, SIDE, 3), 101.0)).mean(axis=(1, 2))
-    np.testing.assert_allclose(
-        bright.set_params(image_size=SIDE).fit_transform(images), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(bright.fit_transform(images), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -7,7 +7,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from transferclf._checks import check_choice, is_number, refuse
 from transferclf._parameters import ParameterSet
@@ -166,10 +166,10 @@ default="auto"
             map_layout=None if self.map_layout == "auto" else self.map_layout,
             element=pixels.element,
             batch=batch,
-            own_size=self._size(facts, fixed),
+            usual_size=self._size(facts, fixed),
             fixed_size=(fixed[0], fixed[1]),
             is_unscaled=is_unscaled,
-            is_float32=_is_float32(facts, pixels),
+            rounds=_rounds(facts, pixels),
         )
 
     def _output(self, facts: OnnxFile) -> Value:
@@ -234,7 +234,7 @@ def onnx_backbone(backbone: object) -> OnnxBackbone | None:
         return backbone
     is_path = isinstance(backbone, PurePath)
     if is_path or (isinstance(backbone, str) and backbone.lower().endswith(".onnx")):
-        return OnnxBackbone(backbone)
+        return OnnxBackbone(cast("str | PurePath", backbone))
     return None
 
 
@@ -242,7 +242,7 @@ def onnx_backbone(backbone: object) -> OnnxBackbone | None:
 class OnnxRecord(Backbone):
     """The record of a network in an ONNX file; made by :meth:`OnnxBackbone.record`.
 
-    `own_size` is used if no size is asked for. `fixed_size` has None for an open axis.
+    `usual_size` is used if no size is asked for. `fixed_size` has None for an open axis.
     """
 
     path: str = ""
@@ -253,13 +253,28 @@ class OnnxRecord(Backbone):
     map_layout: str | None = None
     element: str = "float32"
     batch: int | None = None
-    own_size: Size = (IMAGE_SIZE, IMAGE_SIZE)
+    usual_size: Size = (IMAGE_SIZE, IMAGE_SIZE)
     fixed_size: tuple[int | None, int | None] = (None, None)
     is_unscaled: bool = False
-    is_float32: bool = True
+    rounds: bool = False
 
     kind: ClassVar[str] = "onnx"
     can_be_cut: ClassVar[bool] = False
+
+    @property
+    def kind_in_words(self) -> str:
+        """The kind for messages."""
+        return "an ONNX file"
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether it computes in float32, so that all engines give the same features."""
+        return not self.rounds
+
+    @property
+    def own_size(self) -> Size:
+        """Height and width of images, if no other size is asked for."""
+        return self.usual_size
 
     def network(self, weights: Weights, size: Size, seed: int) -> OnnxNetwork:
         """Return the file, and how to feed it."""
@@ -287,11 +302,20 @@ class OnnxRecord(Backbone):
             return digests[0]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
+    def check_uncut(self, trainable_layers: int | str, layers: tuple[str, ...]) -> None:
+        """Raise InvalidParameterError if layers are asked for; an ONNX file has tensors."""
+        if layers:
+            raise InvalidParameterError(
+                f"layer needs a backbone that is a Keras model. {self.name!r} is an ONNX file: "
+                "leave layer as it is, and choose a tensor by OnnxBackbone(PATH, output=NAME)."
+            )
+        super().check_uncut(trainable_layers, layers)
+
     def check_size(self, size: Size) -> None:
         """Raise InvalidParameterError if the file takes images of another size only."""
         super().check_size(size)
         if any(own not in (None, side) for own, side in zip(self.fixed_size, size, strict=True)):
-            expected = f"None or {self.own_size}, the size that {self.name!r} was exported with"
+            expected = f"None or {self.usual_size}, the size that {self.name!r} was exported with"
             refuse("image_size", expected, size)
 
     def warn_if_unscaled(self) -> None:
@@ -349,11 +373,10 @@ def _alone(facts: OnnxFile, batch: int | None) -> int:
     return 1
 
 
-def _is_float32(facts: OnnxFile, pixels: Value) -> bool:
-    """Whether the network computes in float32, so that all engines give the same features."""
-    elements = facts.elements | {pixels.element} - {"uint8"}
-    is_rounding = any(part in name for name in facts.operators for part in _ROUNDING)
-    return not is_rounding and not any("float16" in element for element in elements)
+def _rounds(facts: OnnxFile, pixels: Value) -> bool:
+    """Whether the network rounds to fewer bits than float32, in which engines differ."""
+    is_half = any("float16" in element for element in {*facts.elements, pixels.element})
+    return is_half or any(part in name for name in facts.operators for part in _ROUNDING)
 
 
 def _shown(size: tuple[int | None, ...]) -> str:
