@@ -100,6 +100,6 @@ def with_external_data(path, **options):
         path,
         save_as_external_data=True,
         location="weights.bin",
-        size_threshold=0,
+        size_threshold=64,
         **options,
     )

@@ -67,11 +67,7 @@ def choose_prefix(
     record = record.pooled_by(pooling)
     size = _checked_size(image_size, record, model)
     if isinstance(preprocessing, str) and preprocessing == "auto":
-        preprocessing = record.preprocessing
-        if model is not None:
-            warn_unless_scaling(model)
-        elif isinstance(record, OnnxRecord):
-            record.warn_if_unscaled()
+        preprocessing = _own_preprocessing(record, model)
     check_preprocessing(preprocessing)
     weights = _checked_weights(weights, record)
     if model is None and not is_scratch and not record.takes_weights and record.kind == "keras":
@@ -92,6 +88,15 @@ def choose_prefix(
         engine,
         precision,
     )
+
+
+def _own_preprocessing(record: Backbone, model: keras.Model | None) -> str | Preprocessing:
+    """Return the preprocessing of the network; warn if nobody has said which it is."""
+    if model is not None:
+        warn_unless_scaling(model)
+    elif isinstance(record, OnnxRecord):
+        record.warn_if_unscaled()
+    return record.preprocessing
 
 
 def check_own_model(prefix: Prefix) -> None:
