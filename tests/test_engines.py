@@ -192,7 +192,7 @@ def test_backend_of_an_imported_keras_is_used():
 
 @pytest.mark.parametrize("engine", OPTIONAL)
 def test_installed_packages_are_found(engine):
-    names = engine_for(engine).packages
+    names = engine_for(engine).packages + engine_for(engine).converters
     if all(importlib.util.find_spec(name) for name in names):
         check_engine(engine)
     else:

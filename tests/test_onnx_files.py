@@ -45,6 +45,7 @@ from transferclf.exceptions import (
     WeightsError,
 )
 from transferclf.features.choosing import choose_prefix
+from transferclf.reports.experiments.values import described
 
 SIDE = 16
 LABELS = np.repeat(["dark", "green", "red"], 4)
@@ -316,6 +317,16 @@ def test_the_key_of_a_network_that_rounds_contains_the_engine(path, tmp_path):
 
     assert len(digests(small_network(path))) == 1
     assert len(digests(small_network(tmp_path / "half.onnx", element="float16"))) == 2
+
+
+def test_an_experiment_is_named_by_the_content(path, tmp_path):
+    with_external_data(path)
+    first = described(TransferClassifier(path), "classifier")
+    assert described(TransferClassifier(OnnxBackbone(str(path))), "classifier") == first
+    other = OnnxBackbone(path, cls_tokens=1)
+    assert described(TransferClassifier(other), "classifier") != first
+    (tmp_path / "weights.bin").write_bytes((tmp_path / "weights.bin").read_bytes()[::-1])
+    assert described(TransferClassifier(path), "classifier") != first
 
 
 COUNTED = """
@@ -641,7 +652,7 @@ def test_the_engine_that_is_installed_runs_it(path, monkeypatch):
     network = extractor(path, engine="onnxruntime").fit(IMAGES)
     np.testing.assert_allclose(network.transform(IMAGES), MEANS, rtol=1e-5, atol=1e-6)
     installed()
-    with pytest.raises(InvalidParameterError, match=r"needs onnxruntime or openvino.*pip install"):
+    with pytest.raises(InvalidParameterError, match=r"needs .*openvino.*pip install"):
         features(path)
 
 

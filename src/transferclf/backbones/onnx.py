@@ -121,6 +121,15 @@ default="auto"
             return None
         return tuple(size) if isinstance(size, tuple | list) else (size, size)
 
+    @property
+    def file(self) -> Path:
+        """The absolute path of the file."""
+        return Path(os.path.expanduser(self.path)).absolute()
+
+    def content_digest(self) -> str:
+        """SHA-256 of the file and the files with its weights; WeightsError if one is missing."""
+        return _content_digest(self.file)
+
     def record(self) -> OnnxRecord:
         """Return all that is known of the network before it runs; reads the file.
 
@@ -134,7 +143,7 @@ default="auto"
             If the file, or one with its weights, is missing, damaged or no ONNX file.
         """
         self.check()
-        path = Path(os.path.expanduser(self.path)).absolute()
+        path = self.file
         facts = read_onnx(path)
         _check_operators(facts)
         pixels, output = _input(facts), self._output(facts)
@@ -297,10 +306,7 @@ class OnnxRecord(Backbone):
 
     def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return the digest of the file and of the files with its weights."""
-        digests = [file_digest(path) for path in read_onnx(Path(self.path)).files]
-        if len(digests) == 1:
-            return digests[0]
-        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        return _content_digest(Path(self.path))
 
     def check_uncut(self, trainable_layers: int | str, layers: tuple[str, ...]) -> None:
         """Raise InvalidParameterError if layers are asked for; an ONNX file has tensors."""
@@ -327,6 +333,13 @@ class OnnxRecord(Backbone):
                 "set preprocessing='torch', another name or a Preprocessing (or 'none' if this is "
                 "meant)"
             )
+
+
+def _content_digest(path: Path) -> str:
+    digests = [file_digest(file) for file in read_onnx(path).files]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _input(facts: OnnxFile) -> Value:

@@ -44,6 +44,8 @@ class Engine(ABC):
         A faster engine has a higher rank. "auto" takes the highest.
     packages : tuple of str, default=()
         Modules that it imports besides the dependencies of this package.
+    converters : tuple of str, default=()
+        Modules that it also imports for Keras models.
     backends : tuple of str or None, default=None
         Backends of Keras on which it runs Keras models; None is all.
     networks : tuple of str, default=("keras",)
@@ -61,6 +63,7 @@ class Engine(ABC):
     name: str
     rank: int
     packages: tuple[str, ...] = ()
+    converters: tuple[str, ...] = ()
     backends: tuple[str, ...] | None = None
     networks: tuple[str, ...] = ("keras",)
     precisions: tuple[str, ...] = ("float32",)
@@ -92,13 +95,10 @@ class Engine(ABC):
             If the network has an operation that the engine does not know.
         """
 
-    def packages_for(self, network: str) -> tuple[str, ...]:
-        """Return the modules that it imports for networks of a kind."""
-        return self.packages
-
-    def missing_for(self, network: str) -> list[str]:
-        """Return those of `packages_for` that are not installed."""
-        return [package for package in self.packages_for(network) if find_spec(package) is None]
+    def missing(self, network: str = "keras") -> list[str]:
+        """Return the modules that cannot be imported, of those needed for a kind of network."""
+        needed = self.packages + (self.converters if network == "keras" else ())
+        return [package for package in needed if find_spec(package) is None]
 
     @property
     def fits_backend(self) -> bool:
@@ -106,8 +106,9 @@ class Engine(ABC):
         return self.backends is None or keras_backend() in self.backends
 
     def check(self, network: str = "keras") -> None:
-        """Raise InvalidParameterError if it cannot run such networks here, and say what to do."""
-        if missing := self.missing_for(network):
+        """Raise InvalidParameterError if it cannot run this kind of network, and say what to do."""
+        missing = self.missing(network)
+        if missing:
             raise InvalidParameterError(
                 f"engine={self.name!r} needs {' and '.join(missing)}, which cannot be imported. "
                 f"Run: pip install transferclf[{self.name}]"

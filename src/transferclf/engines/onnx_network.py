@@ -55,6 +55,11 @@ class OnnxNetwork:
     map_layout: str | None = None
     is_inner: bool = False
 
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.source.name if isinstance(self.source, Path) else "network.onnx"
+
     def __str__(self) -> str:
         return str(self.source) if isinstance(self.source, Path) else "an ONNX network"
 

@@ -33,13 +33,10 @@ class OnnxRuntimeEngine(Engine):
 
     name = "onnxruntime"
     rank = 2
-    packages = ("onnxruntime", "tf2onnx")
+    packages = ("onnxruntime",)
+    converters = ("tf2onnx",)
     backends = ("tensorflow",)
     networks = ("keras", "onnx")
-
-    def packages_for(self, network: str) -> tuple[str, ...]:
-        """Return the modules that it imports for a kind of network; ONNX files need no tf2onnx."""
-        return self.packages[:1] if network == "onnx" else self.packages
 
     def compile(self, network: keras.Model | OnnxNetwork, precision: str) -> Function:
         """Return a session of ONNX Runtime on the CPU."""

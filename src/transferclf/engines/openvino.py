@@ -11,6 +11,7 @@ import numpy as np
 
 from transferclf.engines.engine import Engine, Function
 from transferclf.engines.onnx_network import OnnxNetwork, engine_errors
+from transferclf.exceptions import NetworkError
 from transferclf.images.threads import thread_count
 
 if TYPE_CHECKING:
@@ -114,7 +115,12 @@ def _model_of_file(network: OnnxNetwork) -> openvino.Model:
     loaded = frontend.load(str(source) if isinstance(source, Path) else io.BytesIO(source))
     whole = frontend.convert(loaded)
     made = [output for operation in whole.get_ordered_ops() for output in operation.outputs()]
-    output = next(one for one in made if network.output in one.get_names())
+    output = next((one for one in made if network.output in one.get_names()), None)
+    if output is None:
+        raise NetworkError(
+            f"OpenVINO has no tensor {network.output!r} in {network} after its conversion: choose "
+            "another output, or take engine='onnxruntime'"
+        )
     model = openvino.Model([output], whole.get_parameters(), "transferclf")
     model.reshape(network.shape(network.batch or -1))
     images = PrePostProcessor(model)

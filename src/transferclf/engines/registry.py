@@ -101,7 +101,7 @@ def engine_for(name: str, network: str = "keras") -> Engine:
 def _fastest_installed(network: str) -> Engine:
     """Return the fastest engine whose packages are here, for networks that need such packages."""
     known = [engine for engine in _ENGINES.values() if network in engine.networks]
-    found = [engine for engine in known if not engine.missing_for(network)]
+    found = [engine for engine in known if not engine.missing(network)]
     if not found:
         names = " or ".join(engine.name for engine in known)
         raise InvalidParameterError(
