@@ -31,6 +31,7 @@ from transferclf import (
     CNNFeatureExtractor,
     FeatureStore,
     OnnxBackbone,
+    Preprocessing,
     TransferClassifier,
     load_model,
     save_model,
@@ -417,7 +418,7 @@ def test_neither_keras_nor_tensorflow_is_imported(path, tmp_path):
 
 def test_a_classifier_is_fitted_saved_and_loaded(path, tmp_path):
     small_network(path)
-    network = OnnxBackbone(path, preprocessing="rescale")
+    network = OnnxBackbone(path, preprocessing=Preprocessing(scale=1 / 255))
     classifier = TransferClassifier(network, image_size=SIDE)
     assert cross_val_score(classifier, IMAGES, LABELS, cv=2).tolist() == [1.0, 1.0]
     classifier.fit(IMAGES, LABELS)
@@ -534,6 +535,26 @@ def elsewhere(path, location="../weights.bin", offset=None):
     path.write_bytes(model.SerializeToString())
 
 
+def twice(path):
+    elsewhere(path, "weights.bin")
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data.add(key="location", value="other.bin")
+    path.write_bytes(model.SerializeToString())
+
+
+def in_an_attribute(path):
+    """Write a network whose constant, inside a graph of a function, is in a file elsewhere."""
+    value = onnx.TensorProto(data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    value.external_data.add(key="location", value="../other.bin")
+    inner = helper.make_graph([node("Constant", [], ["c"], value=value)], "inner", [], [])
+    function = helper.make_function(
+        "own", "F", [], ["y"], [node("If", ["x"], ["y"], then_branch=inner)], []
+    )
+    model = onnx.load(small_network(path))
+    model.functions.append(function)
+    path.write_bytes(model.SerializeToString())
+
+
 def too_short(path):
     with_external_data(path)
     weights = path.with_name("weights.bin")
@@ -595,6 +616,8 @@ HOSTILE = {
     "memory": (
         lambda path: elsewhere(path, "*/_ORT_MEM_ADDR_/*", 4096), WeightsError, "is not there"
     ),
+    "two places": (twice, WeightsError, "a weight has two places"),
+    "deep inside": (in_an_attribute, WeightsError, "outside of its folder.*'../other.bin'"),
     "no weights": (lambda path: elsewhere(path, "w.bin"), WeightsError, r"not there: .*w\.bin"),
     "short weights": (too_short, WeightsError, r"truncated: .*weights.bin has \d+ bytes, expected"),
     "wrong offset": (lambda path: elsewhere(path, "w", -1), WeightsError, "not there|is no number"),

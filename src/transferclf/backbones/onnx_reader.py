@@ -225,6 +225,8 @@ def _facts(path: Path, data: mmap.mmap) -> OnnxFile:
     for function in model.messages(25):
         for node in function.messages(7):
             _read_node(node, facts, 0)
+        for attribute in function.messages(11):
+            _read_attribute(attribute, facts, 0)
     if not facts.outputs:
         raise _DamageError("its graph has no output")
     # Old files name the weights among the inputs too.
@@ -273,18 +275,22 @@ def _read_node(node: Message, facts: OnnxFile, depth: int) -> list[str]:
     operator = node.text(4)
     facts.operators.add(operator)
     for attribute in node.messages(5):
-        for number in (5, 10):
-            for tensor in attribute.messages(number):
-                _read_tensor(tensor, facts)
-        for number in (22, 23):
-            for sparse in attribute.messages(number):
-                _read_sparse(sparse, facts)
-        for number in (6, 11):
-            for graph in attribute.messages(number):
-                _read_graph(graph, facts, depth + 1)
+        _read_attribute(attribute, facts, depth)
         if operator == "BatchNormalization" and attribute.text(1) == "training_mode":
             facts.is_training |= bool(attribute.whole(3))
     return node.texts(2)
+
+
+def _read_attribute(attribute: Message, facts: OnnxFile, depth: int) -> None:
+    for number in (5, 10):
+        for tensor in attribute.messages(number):
+            _read_tensor(tensor, facts)
+    for number in (22, 23):
+        for sparse in attribute.messages(number):
+            _read_sparse(sparse, facts)
+    for number in (6, 11):
+        for graph in attribute.messages(number):
+            _read_graph(graph, facts, depth + 1)
 
 
 def _read_sparse(sparse: Message, facts: OnnxFile) -> None:
@@ -297,9 +303,12 @@ def _read_tensor(tensor: Message, facts: OnnxFile) -> None:
     """Note the type of a weight; check the file with its values if that is another file."""
     facts.elements.add(_element(tensor.whole(2) or 0))
     facts.weights.add(tensor.text(8))
-    entries = {entry.text(1): entry.text(2) for entry in tensor.messages(13)}
-    if not entries and tensor.whole(14) != 1:
+    pairs = [(entry.text(1), entry.text(2)) for entry in tensor.messages(13)]
+    if not pairs and tensor.whole(14) != 1:
         return
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise _DamageError("a weight has two places")  # readers might take the other
     place = entries.get("location", "")
     path = facts.path.parent / _checked_place(place, facts.path)
     if not path.is_file():

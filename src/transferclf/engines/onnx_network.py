@@ -16,7 +16,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 # How the engines name operators that they do not know.
 _UNKNOWN = re.compile(
-    r"No conversion rule found for operations: ([^\n]+)"
+    r"(?:No conversion rule found for|does not support the following ONNX) operations: ([^\n]+)"
     r"|No Op registered for (\w+)"
     r"|([\w.]+:\w+)\(-?\d*\) is not a registered"
 )
