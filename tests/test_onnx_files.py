@@ -241,6 +241,16 @@ def test_a_path_is_enough(path):
     assert names.tolist() == [f"network.onnx_avg_{i}" for i in range(CHANNELS)]
 
 
+def test_old_files_name_their_weights_among_the_inputs(path):
+    model = onnx.load(small_network(path))
+    kinds = {"kernel": (1, KERNEL.shape), "top": (1, TOP.shape), "flat": (7, (3,))}
+    for name, (kind, shape) in kinds.items():
+        model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    onnx.save(model, path)
+    for engine in ENGINES:
+        np.testing.assert_allclose(features(path, engine=engine), MEANS, rtol=1e-5, atol=1e-6)
+
+
 def test_weights_in_another_file(path):
     with_external_data(path)
     assert [file.name for file in read_onnx(path).files] == ["network.onnx", "weights.bin"]

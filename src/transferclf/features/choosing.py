@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from transferclf._checks import is_number, refuse
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.onnx import OnnxBackbone, OnnxRecord, onnx_backbone
+from transferclf.backbones.onnx import OnnxBackbone, onnx_backbone
+from transferclf.backbones.onnx_record import OnnxRecord
 from transferclf.backbones.own import (
     checked_model,
     record_of,
