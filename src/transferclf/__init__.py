@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transferclf.augmentation.recipe import Augmentation as Augmentation
     from transferclf.backbones.convnet import ConvNet as ConvNet
+    from transferclf.backbones.onnx import OnnxBackbone as OnnxBackbone
     from transferclf.backbones.preprocessing import Preprocessing as Preprocessing
     from transferclf.backbones.registry import get_backbone as get_backbone
     from transferclf.backbones.registry import list_backbones as list_backbones
@@ -34,6 +35,7 @@ _HOME = {
     "CNNFeatureExtractor": "transferclf.estimators.extractor",
     "ConvNet": "transferclf.backbones.convnet",
     "FeatureStore": "transferclf.features",
+    "OnnxBackbone": "transferclf.backbones.onnx",
     "Preprocessing": "transferclf.backbones.preprocessing",
     "TransferClassifier": "transferclf.estimators.classifier",
     "TransferRegressor": "transferclf.estimators.regressor",
@@ -53,6 +55,7 @@ __all__ = [
     "CNNFeatureExtractor",
     "ConvNet",
     "FeatureStore",
+    "OnnxBackbone",
     "Preprocessing",
     "TransferClassifier",
     "TransferRegressor",

@@ -173,8 +173,15 @@ def scale_array(pixels: np.ndarray, preprocessing: str | Preprocessing) -> np.nd
         pixels = pixels[..., ::-1]
     if np.all(record.factor == 1) and np.all(record.offset == 0):
         return np.asarray(pixels, np.float32)
-    # The products are float64, so that only the result is rounded.
-    return np.asarray(pixels * record.factor + record.offset, np.float32)
+    # One image and long rows at a time is eight times as fast as the three channels of all images.
+    n_images, height, width, _ = pixels.shape
+    scaled = np.empty((n_images, height, 3 * width), np.float32)
+    factor, offset = (np.tile(it, width) for it in (record.factor, record.offset))
+    for image, result in zip(pixels, scaled, strict=True):
+        # The products are float64, so that only the result is rounded.
+        product = image.reshape(result.shape) * factor
+        result[:] = np.add(product, offset, out=product)
+    return scaled.reshape(pixels.shape)
 
 
 def _numbers(name: str, value: object) -> float | tuple[float, ...]:

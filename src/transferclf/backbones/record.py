@@ -69,7 +69,7 @@ class Backbone:
     ----------
     kind : str
         Which engines can run it: "keras" is a functional keras.Model, "function" a function of
-        arrays.
+        arrays, "onnx" an ONNX file.
     layout : str
         The `image_data_format` of Keras that it needs.
     takes_weights : bool
@@ -109,6 +109,11 @@ class Backbone:
         return self.is_bundled or self.is_keras_application
 
     @property
+    def kind_in_words(self) -> str:
+        """The kind for messages, such as "a function"."""
+        return f"a {self.kind}"
+
+    @property
     def plain_name(self) -> str:
         """The name in letters that Keras takes for a model."""
         return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.name)
@@ -117,6 +122,16 @@ class Backbone:
     def poolings(self) -> tuple[Pooling, ...]:
         """How its output can become a vector."""
         return POOLINGS[:3] if self.ends_in in ("map", "vector") else POOLINGS
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether it computes in float32, so that all engines give the same features."""
+        return True
+
+    @property
+    def own_size(self) -> Size:
+        """Height and width of images, if no other size is asked for."""
+        return (self.image_size, self.image_size)
 
     def pooled_by(self, pooling: Pooling | Literal["auto"]) -> Backbone:
         """Return the record of the network whose output is pooled so.
@@ -179,6 +194,6 @@ class Backbone:
         for name, is_default in defaults.items():
             if not self.can_be_cut and not is_default:
                 raise InvalidParameterError(
-                    f"{name} needs a backbone that is a Keras model. {self.name!r} is a "
-                    f"{self.kind}, which cannot be cut: leave {name} as it is."
+                    f"{name} needs a backbone that is a Keras model. {self.name!r} is "
+                    f"{self.kind_in_words}, which cannot be cut: leave {name} as it is."
                 )

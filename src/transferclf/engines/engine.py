@@ -59,7 +59,7 @@ class Engine(ABC):
         Backends of Keras on which it runs Keras models; None is all.
     networks : tuple of str, default=("keras",)
         Kinds of networks that it runs, each the `kind` of a backbone: "keras" is a functional
-        keras.Model, "function" a function of arrays.
+        keras.Model, "function" a function of arrays, "onnx" an :class:`OnnxNetwork`.
     precisions : tuple of str, default=("float32",)
         The precisions it can compute in.
     is_for_auto : bool, default=False
@@ -84,7 +84,7 @@ class Engine(ABC):
 
         Parameters
         ----------
-        network : keras.Model or callable
+        network : keras.Model, callable or OnnxNetwork
             A network of one of the kinds in `networks`. A Keras model has one input and one output.
             Its batch normalisation is folded already.
         precision : str

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from transferclf.backbones.convnet import ConvNet
+    from transferclf.backbones.onnx import OnnxBackbone
     from transferclf.engines.engine import Precision
     from transferclf.features.store import FeatureStore
     from transferclf.graphs.pooling import Pooling
@@ -51,7 +52,7 @@ class BackboneEstimator(BaseEstimator):
     as scikit-learn asks.
     """
 
-    backbone: str | ConvNet | keras.Model = "tiny"
+    backbone: str | Path | ConvNet | OnnxBackbone | keras.Model = "tiny"
     _: KW_ONLY
     weights: str | Path | None = "pretrained"
     image_size: int | tuple[int, int] | None = None
@@ -187,10 +188,10 @@ class BackboneEstimator(BaseEstimator):
         return state | {"backbone": travelling(self.backbone)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        if not isinstance(state.get("backbone"), str | None):
-            from transferclf.graphs.copying import arrived
-
-            state = state | {"backbone": arrived(state["backbone"])}
+        # A model that was unpickled has imported this module.
+        copying = sys.modules.get("transferclf.graphs.copying")
+        if copying is not None:
+            state = state | {"backbone": copying.arrived(state.get("backbone"))}
         super().__setstate__(state)
 
     def _used_of_backbone(self) -> set[str]:

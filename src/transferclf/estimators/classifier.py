@@ -37,9 +37,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
 
     Parameters
     ----------
-    backbone : str, ConvNet or keras.Model, default="tiny"
+    backbone : str, path, ConvNet, OnnxBackbone or keras.Model, default="tiny"
         One of :func:`transferclf.list_backbones`; a :class:`transferclf.ConvNet`, to be trained
-        from nothing; or a functional model of your own. "tiny" is bundled.
+        from nothing; a functional model of your own; or an ONNX file. "tiny" is bundled.
     weights : {"pretrained", "imagenet"}, path or None, default="pretrained"
         "pretrained" is ImageNet for the networks of `keras.applications` and the bundled file for
         "tiny". None starts from random weights that `random_state` determines.

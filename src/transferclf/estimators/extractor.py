@@ -26,9 +26,9 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
 
     Parameters
     ----------
-    backbone : str or keras.Model, default="tiny"
-        One of :func:`transferclf.list_backbones`, or a functional model of your own. "tiny" is
-        bundled and needs no download.
+    backbone : str, path, OnnxBackbone or keras.Model, default="tiny"
+        One of :func:`transferclf.list_backbones`, a functional model of your own, or an ONNX file.
+        "tiny" is bundled and needs no download.
     weights : {"pretrained", "imagenet"}, path or None, default="pretrained"
         "pretrained" is ImageNet for the networks of `keras.applications` and the bundled file for
         "tiny". None starts from random weights that `random_state` determines.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     import keras
 
+    from transferclf.backbones.onnx import OnnxBackbone
     from transferclf.engines.engine import Precision
     from transferclf.features.store import FeatureStore
     from transferclf.graphs.pooling import Pooling
@@ -65,7 +66,7 @@ class BackboneParameters:
 
     preprocessings: ClassVar[tuple[str, ...]] = ("auto", *PREPROCESSINGS)
 
-    backbone: str | ConvNet | keras.Model
+    backbone: str | Path | ConvNet | OnnxBackbone | keras.Model
     weights: str | Path | None
     image_size: int | tuple[int, int] | None
     resize: ResizeMode | Literal["auto"]
@@ -88,7 +89,7 @@ class BackboneParameters:
         check_choice("resize", self.resize, ("auto", *RESIZE_MODES))
         check_choice("pooling", self.pooling, ("auto", *POOLINGS))
         store_for(self.cache)
-        check_engine(self.engine, self.precision)
+        check_engine(self.engine, self.precision, None)  # the network is not known yet
         check_image_shape(self.image_shape)
         if not isinstance(self.preprocessing, Preprocessing):
             check_choice("preprocessing", self.preprocessing, self.preprocessings)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from transferclf._checks import is_number, refuse
 from transferclf.backbones.convnet import ConvNet
+from transferclf.backbones.onnx import OnnxBackbone, onnx_backbone
+from transferclf.backbones.onnx_record import OnnxRecord
 from transferclf.backbones.own import (
     checked_model,
     record_of,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def choose_prefix(
-    backbone: str | ConvNet | keras.Model,
+    backbone: str | Path | ConvNet | OnnxBackbone | keras.Model,
     *,
     weights: str | Path | None,
     image_size: int | tuple[int, int] | None,
@@ -52,22 +54,21 @@ def choose_prefix(
     if isinstance(backbone, ConvNet):
         record = backbone.record()
         weights, trainable_layers = _from_scratch(weights, trainable_layers)
+    elif (file := onnx_backbone(backbone)) is not None:
+        record = file.record()
     elif isinstance(backbone, str):
         record = get_backbone(backbone)
     else:
         model = checked_model(backbone)
         record = record_of(model)
     record.check_uncut(trainable_layers, layers)
-    if record.kind != "keras":  # the estimators check the engine for Keras models themselves
-        check_engine(engine, precision, record.kind)
+    check_engine(engine, precision, record.kind)
     if pooling not in ("auto", *record.poolings):
         refuse("pooling", f"one of {('auto', *record.poolings)} for {record.name!r}", pooling)
     record = record.pooled_by(pooling)
     size = _checked_size(image_size, record, model)
     if isinstance(preprocessing, str) and preprocessing == "auto":
-        preprocessing = record.preprocessing
-        if model is not None:
-            warn_unless_scaling(model)
+        preprocessing = _own_preprocessing(record, model)
     check_preprocessing(preprocessing)
     weights = _checked_weights(weights, record)
     if model is None and not is_scratch and not record.takes_weights and record.kind == "keras":
@@ -88,6 +89,15 @@ def choose_prefix(
         engine,
         precision,
     )
+
+
+def _own_preprocessing(record: Backbone, model: keras.Model | None) -> str | Preprocessing:
+    """Return the preprocessing of the network; warn if nobody has said which it is."""
+    if model is not None:
+        warn_unless_scaling(model)
+    elif isinstance(record, OnnxRecord):
+        record.warn_if_unscaled()
+    return record.preprocessing
 
 
 def check_own_model(prefix: Prefix) -> None:
@@ -143,8 +153,9 @@ def _checked_size(
     image_size: int | tuple[int, int] | None, backbone: Backbone, model: keras.Model | None
 ) -> tuple[int, int]:
     if image_size is None:
-        own = model.inputs[0].shape[1:3] if model is not None else (None, None)
-        height, width = (side or backbone.image_size for side in own)
+        if model is None:
+            return backbone.own_size
+        height, width = (side or backbone.image_size for side in model.inputs[0].shape[1:3])
         return (height, width)
     sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
     if len(sides) != 2 or not all(is_number(side, whole=True) for side in sides):

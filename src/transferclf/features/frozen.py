@@ -80,7 +80,7 @@ class Prefix:
             # Pooling comes after the cut.
             "ends": ["cut", self.trainable_layers] if self.is_cut else [self.pooling, self.layers],
             # Engines agree to the rounding of float32. At a lower precision they do not.
-            "rounding": None if self.precision == "float32" else [self._chosen, self.precision],
+            "rounding": None if self.is_float32 else [self._chosen, self.precision],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -120,6 +120,11 @@ class Prefix:
     def tokens(self) -> tuple[int, int]:
         """The numbers of class tokens and of others that are no patches."""
         return self.backbone.cls_tokens, self.backbone.other_tokens
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether the network computes in float32."""
+        return self.precision == "float32" and self.backbone.is_float32
 
     @property
     def is_cut(self) -> bool:
@@ -223,7 +228,7 @@ class Prefix:
         """Return a compiled backbone that is no Keras model, and the name of its engine."""
         from transferclf.engines.forward import compile_network
 
-        network, kind = self._new_backbone(), self.backbone.kind
+        network, kind = self.network(), self.backbone.kind
         return compile_network(network, self.engine, self.precision, kind)
 
     def build(self) -> keras.Model:
@@ -234,8 +239,8 @@ class Prefix:
         """
         if not self.is_keras:
             raise NetworkError(
-                f"{self.backbone.name!r} is a {self.backbone.kind} and no Keras model. There is no "
-                "model_ of it, and nothing that needs one, such as Grad-CAM and export."
+                f"{self.backbone.name!r} is {self.backbone.kind_in_words} and no Keras model. "
+                "There is no model_ of it, and nothing that needs one, such as Grad-CAM and export."
             )
         import keras
 

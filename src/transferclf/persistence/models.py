@@ -40,7 +40,11 @@ from transferclf.persistence.rejectors import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import keras
+
+    from transferclf.backbones.onnx import OnnxBackbone
 
 Estimator = TransferClassifier | TransferRegressor | CNNFeatureExtractor
 
@@ -153,7 +157,9 @@ def save_model(
 
 
 def load_model(
-    path: str | os.PathLike[str] | IO[bytes], *, backbone: keras.Model | None = None
+    path: str | os.PathLike[str] | IO[bytes],
+    *,
+    backbone: str | Path | OnnxBackbone | keras.Model | None = None,
 ) -> Estimator | UnknownRejector:
     """Load an estimator that `save_model` has saved; no code of the file is run.
 
@@ -161,9 +167,9 @@ def load_model(
     ----------
     path : str, path-like or binary file object
         The file. A file object is read from its beginning to its end, and stays open.
-    backbone : keras.Model or None, default=None
-        The network, if the estimator was fitted with one of your own; its weights must be the
-        same. Not needed if its builder is registered under the same name.
+    backbone : keras.Model, OnnxBackbone, path or None, default=None
+        The network, if the estimator was fitted with one of your own, or the ONNX file; its weights
+        must be the same. Not needed if its builder is registered under the same name.
 
     Returns
     -------
@@ -316,7 +322,8 @@ def _restored_estimator(
         _restore_learned(estimator, fitted, arrays)
     fitted.finish()
     if estimator.backbone is None:
-        estimator.backbone = estimator.prefix_.model
+        model = estimator.prefix_.model
+        estimator.backbone = backbone if model is None else model
     return estimator
 
 

@@ -14,6 +14,7 @@ from transferclf._parameters import ParameterSet
 from transferclf.augmentation import steps
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
+from transferclf.backbones.onnx import onnx_backbone
 from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.persistence.facts import Facts, Written, as_archive_error, is_number, is_text
@@ -63,7 +64,9 @@ def parameter_facts(estimator: BaseEstimator) -> Written:
     check_activation(estimator)
     params = estimator.get_params(deep=False)
     params["cache"] = None if params["cache"] is None else "memory"
-    is_own = not isinstance(params["backbone"], str | ConvNet)
+    network = params["backbone"]
+    # The path of an ONNX file would say little on another machine.
+    is_own = not isinstance(network, str | ConvNet) or onnx_backbone(network) is not None
     backbone = {"model": None} if is_own else _written("backbone", params["backbone"])
     del params["backbone"]
     return {"backbone": backbone} | {name: _written(name, value) for name, value in params.items()}

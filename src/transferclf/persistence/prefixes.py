@@ -7,12 +7,13 @@ user passes a network of their own when the archive is loaded, and it is recogni
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from transferclf.backbones.applications import as_for_imagenet
 from transferclf.backbones.convnet import ConvNet
+from transferclf.backbones.onnx import onnx_backbone
 from transferclf.backbones.record import POOLINGS, Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import (
@@ -110,7 +111,7 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: keras.Model | 
     """
     network, weights = facts.part("backbone"), facts.part("weights")
     words = _words(facts)
-    check_engine(words["engine"], words["precision"])
+    check_engine(words["engine"], words["precision"], None)
     kind = weights.text("kind", ("trained", "file", "seed", "values", "own"))
     if backbone is not None and kind != "own":
         raise InvalidParameterError(
@@ -153,6 +154,7 @@ def _words(facts: Facts) -> dict[str, Any]:
 def _named(network: Facts, kind: str, weights: str | None, words: dict[str, Any]) -> Prefix:
     """Return a ConvNet or a network known by name; never one that code of the user builds."""
     named: str | ConvNet
+    network_kind = "keras"
     if kind == "trained" and "convnet" in network.names():
         named = restored_fields(ConvNet, network.part("convnet"))
         if words["trainable_layers"] != "all":
@@ -164,7 +166,9 @@ def _named(network: Facts, kind: str, weights: str | None, words: dict[str, Any]
             record = get_backbone(named)
         if record.name != named or not record.is_named:
             raise ArchiveError(f"{named!r} is no backbone that this package or Keras builds.")
+        network_kind = record.kind
     network.finish()
+    check_engine(words["engine"], words["precision"], network_kind)
     with as_archive_error("there is no such network: "):
         return choose_prefix(named, weights=weights, **words)
 
@@ -236,19 +240,20 @@ def _own(
     weights: Facts,
     arrays: StoredArrays,
     words: dict[str, Any],
-    backbone: keras.Model | None,
+    backbone: object,
 ) -> Prefix:
     """Return the prefix of the model that the user has passed, or of a registered builder."""
     name, digest = network.text("own"), weights.text("digest")
     network.finish()
     weights.finish()
-    if isinstance(backbone, str | ConvNet):
+    if isinstance(backbone, str | ConvNet) and onnx_backbone(backbone) is None:
         raise InvalidParameterError(
-            f"backbone must be a keras.Model. Got {type(backbone).__name__} instead."
+            "backbone must be a keras.Model or an ONNX file. "
+            f"Got {type(backbone).__name__} instead."
         )
     known = _registered(name) if backbone is None else backbone
     try:
-        prefix = choose_prefix(known, weights="pretrained", **words)
+        prefix = choose_prefix(cast("keras.Model", known), weights="pretrained", **words)
     except NetworkError as error:
         raise InvalidParameterError(
             f"backbone must be the network {name!r} that the model was fitted with: {error}"
@@ -265,6 +270,11 @@ def _own(
 
 
 def _registered(name: str) -> str:
+    if onnx_backbone(name) is not None:
+        raise InvalidParameterError(
+            f"the model was fitted with an ONNX file, which an archive does not hold: pass it, "
+            f"load_model(path, backbone={name!r}), or the OnnxBackbone that it was fitted with."
+        )
     try:
         record = get_backbone(name)
     except InvalidParameterError:
@@ -280,5 +290,7 @@ def _registered(name: str) -> str:
 def _gives(prefix: Prefix, before: np.ndarray) -> bool:
     """Whether the network gives the same features as when it was saved."""
     now = _probe(prefix)
-    tolerance = TOLERANCES[prefix.precision] * np.abs(before).max(initial=0)
+    tolerance = TOLERANCES["float32" if prefix.is_float32 else "bfloat16"] * np.abs(before).max(
+        initial=0
+    )
     return now.shape == before.shape and bool(np.abs(now - before).max(initial=0) <= tolerance)

@@ -7,6 +7,7 @@ estimators and the like      class and parameters, those inside them too; what f
                              left out, because every fold fits a clone
 `FrozenEstimator`            also what the frozen estimator learned
 `weights=` a file            the SHA-256 of its bytes
+ONNX files                   the SHA-256 of their bytes, and the choices of an `OnnxBackbone`
 networks of one's own        architecture and weights, those of registered builders too
 other Keras objects          class and config
 other objects                `joblib.hash`: what pickle would write
@@ -38,6 +39,7 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 
+from transferclf.backbones.onnx import onnx_backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.exceptions import InvalidParameterError, NetworkError, UnknownBackboneError
@@ -124,10 +126,14 @@ def _estimator(value: Any, name: str) -> Facts:
 
 
 def _read_from_elsewhere(weights: object, backbone: object) -> dict[str, Facts]:
-    """Return the contents that parameters only name: a weights file, a registered network."""
+    """Return the contents that parameters only name, of files and of registered networks."""
     found: dict[str, Facts] = {}
     if isinstance(weights, str | os.PathLike) and os.path.isfile(weights):
         found["weights"] = {"file": file_digest(Path(weights))}
+    if (network := onnx_backbone(backbone)) is not None:
+        others = {k: v for k, v in network.get_params().items() if k != "path"}
+        digest = network.content_digest()
+        return found | {"backbone": {"file": digest, "parameters": _described(others, "backbone")}}
     try:
         record = get_backbone(backbone) if isinstance(backbone, str) else None
     except UnknownBackboneError:  # fit will say so
