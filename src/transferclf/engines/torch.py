@@ -1,0 +1,116 @@
+"""The engine of PyTorch, for networks that are modules of torch.
+
+A module takes pixels (n, h, w, 3) and has the attribute `image_size`, the height and width.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transferclf.engines.engine import Engine, Function, has_bfloat16
+from transferclf.exceptions import NetworkError
+from transferclf.images.threads import thread_count
+
+if TYPE_CHECKING:
+    import torch
+
+# The settings below belong to the process or to a thread, so that calls take turns.
+_running = threading.RLock()
+
+
+class TorchEngine(Engine):
+    """Calls the module as it is, on an accelerator if torch sees one."""
+
+    name = "torch"
+    packages = ("torch",)
+    networks = ("torch",)
+    precisions = ("float32", "bfloat16")
+    is_for_auto = True
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        """Above all engines of the CPU where torch sees an accelerator, else below them."""
+        return 9 if _device_name() != "cpu" else 1
+
+    def compile(self, network: torch.nn.Module, precision: str) -> Function:
+        """Return a call of the module, without gradients."""
+        import torch
+
+        device = torch.device(_device_name())
+        # Pixels come with their channels last, and convolutions run faster if these stay there.
+        for part in network.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                part.to(memory_format=torch.channels_last)
+        module = network.eval().requires_grad_(False).to(device)
+
+        def run(images: np.ndarray) -> np.ndarray:
+            with _errors(network), inference(device, precision):
+                # torch warns about arrays that it could not write into.
+                pixels = torch.from_numpy(np.require(images, requirements="W")).to(device)
+                result: np.ndarray = module(pixels).float().cpu().numpy()
+                return result
+
+        return run
+
+
+def _device_name() -> str:
+    torch = sys.modules.get("torch")  # a module of torch exists only after torch was imported
+    if torch is None:
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def runs_bfloat16() -> bool:
+    """Whether the device of torch computes in bfloat16 faster than in float32."""
+    name = _device_name()
+    if name == "cuda":
+        return bool(sys.modules["torch"].cuda.is_bf16_supported())
+    return name == "mps" or has_bfloat16()
+
+
+@contextmanager
+def inference(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute without gradients, at one precision and with this package's number of threads.
+
+    The settings of the caller count again afterwards, and do not count inside.
+    """
+    import torch
+
+    with _running, ExitStack() as stack:
+        threads = torch.get_num_threads()
+        if thread_count(physical=True) < threads:
+            stack.callback(torch.set_num_threads, threads)
+            torch.set_num_threads(thread_count(physical=True))
+        if device.type == "cuda":
+            # By default, a GPU computes convolutions with eleven bits of the float32.
+            cudnn = torch.backends.cudnn
+            kept = {"enabled": cudnn.enabled, "deterministic": cudnn.deterministic}
+            stack.enter_context(cudnn.flags(**kept, allow_tf32=False))
+        if (matmul := torch.get_float32_matmul_precision()) != "highest":
+            stack.callback(torch.set_float32_matmul_precision, matmul)
+            torch.set_float32_matmul_precision("highest")
+        stack.enter_context(torch.inference_mode())
+        is_lower = precision == "bfloat16"
+        stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=is_lower))
+        yield
+
+
+@contextmanager
+def _errors(network: torch.nn.Module) -> Iterator[None]:
+    """Turn the errors of a module into a NetworkError."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        height, width = network.image_size
+        raise NetworkError(
+            f"torch cannot run {type(network).__name__} on images of {height} x {width} pixels: "
+            f"{error}"
+        ) from error
