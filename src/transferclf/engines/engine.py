@@ -45,10 +45,10 @@ class Engine(ABC):
     packages : tuple of str, default=()
         Modules that it imports besides the dependencies of this package.
     backends : tuple of str or None, default=None
-        Backends of Keras on which it runs; None is all.
+        Backends of Keras on which it runs Keras models; None is all.
     networks : tuple of str, default=("keras",)
         Kinds of networks that it runs: "keras" is a functional keras.Model, "function" a function
-        of arrays.
+        of arrays, "onnx" an :class:`OnnxNetwork`.
     precisions : tuple of str, default=("float32",)
         The precisions it can compute in.
     is_for_auto : bool, default=False
@@ -73,7 +73,7 @@ class Engine(ABC):
 
         Parameters
         ----------
-        network : keras.Model or callable
+        network : keras.Model, callable or OnnxNetwork
             A network of one of the kinds in `networks`. A Keras model has one input and one output.
             Its batch normalisation is folded already.
         precision : str
@@ -92,20 +92,27 @@ class Engine(ABC):
             If the network has an operation that the engine does not know.
         """
 
+    def packages_for(self, network: str) -> tuple[str, ...]:
+        """Return the modules that it imports for networks of a kind."""
+        return self.packages
+
+    def missing_for(self, network: str) -> list[str]:
+        """Return those of `packages_for` that are not installed."""
+        return [package for package in self.packages_for(network) if find_spec(package) is None]
+
     @property
     def fits_backend(self) -> bool:
-        """Whether it runs on Keras' backend."""
+        """Whether it runs Keras models on Keras' backend."""
         return self.backends is None or keras_backend() in self.backends
 
-    def check(self) -> None:
-        """Raise InvalidParameterError if this engine cannot run here, and say what to do."""
-        missing = [package for package in self.packages if find_spec(package) is None]
-        if missing:
+    def check(self, network: str = "keras") -> None:
+        """Raise InvalidParameterError if it cannot run such networks here, and say what to do."""
+        if missing := self.missing_for(network):
             raise InvalidParameterError(
                 f"engine={self.name!r} needs {' and '.join(missing)}, which cannot be imported. "
                 f"Run: pip install transferclf[{self.name}]"
             )
-        if not self.fits_backend:
+        if network == "keras" and not self.fits_backend:
             raise InvalidParameterError(
                 f"engine={self.name!r} needs Keras on TensorFlow; it runs on {keras_backend()}. "
                 "Take engine='keras', or set KERAS_BACKEND=tensorflow."

@@ -1,4 +1,4 @@
-"""The engine ONNX Runtime. tf2onnx converts a traced network for it."""
+"""The engine ONNX Runtime, for ONNX files; tf2onnx converts a traced network for it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transferclf.engines.engine import Engine, Function
+from transferclf.engines.onnx_network import OnnxNetwork, engine_errors
 from transferclf.images.threads import thread_count
 
 if TYPE_CHECKING:
     import keras
     import onnx
+    import onnxruntime
     from tf2onnx.graph import Graph, Node
 
     from transferclf.engines.tracing import Traced
@@ -32,27 +35,77 @@ class OnnxRuntimeEngine(Engine):
     rank = 2
     packages = ("onnxruntime", "tf2onnx")
     backends = ("tensorflow",)
+    networks = ("keras", "onnx")
 
-    def compile(self, network: keras.Model, precision: str) -> Function:
+    def packages_for(self, network: str) -> tuple[str, ...]:
+        """Return the modules that it imports for a kind of network; ONNX files need no tf2onnx."""
+        return self.packages[:1] if network == "onnx" else self.packages
+
+    def compile(self, network: keras.Model | OnnxNetwork, precision: str) -> Function:
         """Return a session of ONNX Runtime on the CPU."""
+        if isinstance(network, OnnxNetwork):
+            return self._of_file(network)
         from transferclf.engines.tracing import runtime_errors, traced
 
         graph = traced(network)
-        # ONNX Runtime would report each session to its makers and leave a file in the temporary
-        # folder. It reads this variable when it is imported; a user may set it to 0.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         with runtime_errors(self.name):
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = thread_count(physical=True)
-            # Waiting threads would keep cores busy that decode images or run other workers.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.log_severity_level = 3  # errors, which are also raised
-            content = _onnx_model(graph).SerializeToString()
-            session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+            session = _session(_onnx_model(graph).SerializeToString())
         pixels, output = graph.pixels, graph.output
         return lambda images: session.run([output], {pixels: images})[0]
+
+    def _of_file(self, network: OnnxNetwork) -> Function:
+        with engine_errors(self.name, network):
+            session = _session(_with_output(network), network.source)
+        element = np.dtype(network.element)
+
+        def run(images: np.ndarray) -> np.ndarray:
+            # Conversion first: it copies fewer bytes in the second step.
+            images = images.astype(element, copy=False)
+            if network.layout == "NCHW":
+                images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+            return session.run([network.output], {network.input: images})[0]
+
+        return network.function(run, self.name)
+
+
+def _session(source: str | bytes, file: Path | bytes = b"") -> onnxruntime.InferenceSession:
+    """Return a session of a path, or of a content whose external data are beside `file`."""
+    # ONNX Runtime would report each session to its makers and leave a file in the temporary
+    # folder. It reads this variable when it is imported; a user may set it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_count(physical=True)
+    # Waiting threads would keep cores busy that decode images or run other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # fatal errors; others are raised
+    if isinstance(source, bytes) and isinstance(file, Path):
+        key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(key, str(file.parent))
+    return onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
+
+
+def _with_output(network: OnnxNetwork) -> str | bytes:
+    """Return the path or the content of a network whose output is an output of the file."""
+    source = network.source
+    if not network.is_inner:
+        return str(source) if isinstance(source, Path) else source
+    content = source.read_bytes() if isinstance(source, Path) else source
+    # A reader of the format joins messages that stand one after the other. This one has a graph (7)
+    # with one more output (12) of this name (1).
+    message = network.output.encode()
+    for number in (1, 12, 7):
+        message = bytes([number << 3 | 2]) + _varint(len(message)) + message
+    return content + message
+
+
+def _varint(number: int) -> bytes:
+    parts = []
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])
 
 
 def _onnx_model(traced: Traced) -> onnx.ModelProto:

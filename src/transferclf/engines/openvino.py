@@ -1,13 +1,16 @@
-"""The engine OpenVINO, which reads a traced network itself."""
+"""The engine OpenVINO, which reads traced networks and ONNX files itself."""
 
 from __future__ import annotations
 
+import io
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transferclf.engines.engine import Engine, Function
+from transferclf.engines.onnx_network import OnnxNetwork, engine_errors
 from transferclf.images.threads import thread_count
 
 if TYPE_CHECKING:
@@ -24,35 +27,42 @@ class OpenVinoEngine(Engine):
     rank = 3
     packages = ("openvino",)
     backends = ("tensorflow",)
+    networks = ("keras", "onnx")
     precisions = ("float32", "bfloat16")
 
-    def compile(self, network: keras.Model, precision: str) -> Function:
+    def compile(self, network: keras.Model | OnnxNetwork, precision: str) -> Function:
         """Return a function of the compiled network; threads that call it take turns."""
+        if isinstance(network, OnnxNetwork):
+            with engine_errors(self.name, network):
+                run = self._compiled(_model_of_file(network), precision, network.batch or 1)
+            return network.function(run, self.name)
         from transferclf.engines.tracing import runtime_errors, traced
 
         graph = traced(network)
         with runtime_errors(self.name):
-            import openvino  # fails for a user without a home folder
+            return self._compiled(_openvino_model(graph), precision)
 
-            model = _openvino_model(graph)
-            core = openvino.Core()
-            options = {
-                "PERFORMANCE_HINT": "LATENCY",
-                # If the CPU has bfloat16, OpenVINO would use it by default.
-                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-                "INFERENCE_NUM_THREADS": thread_count(physical=True),
-                # Worker processes would all be pinned to the same first cores.
-                "ENABLE_CPU_PINNING": False,
-            }
+    def _compiled(self, model: openvino.Model, precision: str, first: int = 1) -> Function:
+        import openvino  # fails for a user without a home folder
 
-            def request(size: int) -> openvino.InferRequest:
-                shape = model.inputs[0].get_partial_shape()
-                shape[0] = size
-                model.reshape(shape)
-                return core.compile_model(model, "CPU", options).create_infer_request()
+        core = openvino.Core()
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # If the CPU has bfloat16, OpenVINO would use it by default.
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": thread_count(physical=True),
+            # Worker processes would all be pinned to the same first cores.
+            "ENABLE_CPU_PINNING": False,
+        }
 
-            # Here OpenVINO raises errors for operations that it cannot run.
-            requests = {1: request(1)}
+        def request(size: int) -> openvino.InferRequest:
+            shape = model.inputs[0].get_partial_shape()
+            shape[0] = size
+            model.reshape(shape)
+            return core.compile_model(model, "CPU", options).create_infer_request()
+
+        # Here OpenVINO raises errors for operations that it cannot run.
+        requests = {first: request(first)}
         lock = threading.Lock()
 
         def run(images: np.ndarray) -> np.ndarray:
@@ -88,3 +98,27 @@ def _openvino_model(traced: Traced) -> openvino.Model:
     pixels = [one for one in converted.inputs if traced.pixels in one.get_names()]
     output = next(one for one in converted.outputs if traced.output in one.get_names())
     return openvino.Model([output.get_node()], [one.get_node() for one in pixels], "transferclf")
+
+
+def _model_of_file(network: OnnxNetwork) -> openvino.Model:
+    """Return the network of an ONNX file with the size of the images, from pixels (n, h, w, 3).
+
+    Only the reader of ONNX files is used; `openvino.Core.read_model` would try other formats too.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.preprocess import PrePostProcessor
+
+    frontend = FrontEndManager().load_by_framework("onnx")
+    source = network.source
+    loaded = frontend.load(str(source) if isinstance(source, Path) else io.BytesIO(source))
+    whole = frontend.convert(loaded)
+    made = [output for operation in whole.get_ordered_ops() for output in operation.outputs()]
+    output = next(one for one in made if network.output in one.get_names())
+    model = openvino.Model([output], whole.get_parameters(), "transferclf")
+    model.reshape(network.shape(network.batch or -1))
+    images = PrePostProcessor(model)
+    kind = {"uint8": openvino.Type.u8}.get(network.element, openvino.Type.f32)
+    images.input().tensor().set_element_type(kind).set_layout(openvino.Layout("NHWC"))
+    images.input().model().set_layout(openvino.Layout(network.layout))
+    return images.build()

@@ -60,7 +60,7 @@ def check_engine(name: str, precision: str = "float32", network: str = "keras") 
         raise InvalidParameterError(
             f"engine={name!r} cannot run a backbone that is a {network}. Leave engine='auto'."
         )
-    engine.check()
+    engine.check(network)
     if precision not in engine.precisions:
         others = [
             repr(other.name)
@@ -83,9 +83,24 @@ def engine_for(name: str, network: str = "keras") -> Engine:
     """Return the engine that a value of `engine=` stands for, for a network of this kind."""
     if name != AUTO:
         return _ENGINES[name]
+    if network == "onnx":
+        return _fastest_installed(network)
     candidates = [
         engine
         for engine in _ENGINES.values()
         if engine.is_for_auto and network in engine.networks and engine.fits_backend
     ]
     return max(candidates, key=lambda engine: engine.rank)
+
+
+def _fastest_installed(network: str) -> Engine:
+    """Return the fastest engine whose packages are here, for networks that need such packages."""
+    known = [engine for engine in _ENGINES.values() if network in engine.networks]
+    found = [engine for engine in known if not engine.missing_for(network)]
+    if not found:
+        names = " or ".join(engine.name for engine in known)
+        raise InvalidParameterError(
+            f"a backbone that is an {network} network needs {names}, and none of these can be "
+            f"imported. Run: pip install {known[-1].name}"
+        )
+    return max(found, key=lambda engine: engine.rank)
