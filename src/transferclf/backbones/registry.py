@@ -41,7 +41,7 @@ class Source(Protocol):
 
 # The modules in this room that have a `SOURCE`, by their prefixes. They import their libraries only
 # in functions.
-_SOURCES: dict[str, str] = {}
+_SOURCES: dict[str, str] = {"timm": "transferclf.backbones.timm"}
 
 
 def list_backbones(pattern: str | None = None) -> list[str]:
@@ -127,6 +127,14 @@ def get_backbone(name: str) -> Backbone:
         + (f"; did you mean {hint}?" if near else ".")
         + " transferclf.list_backbones() names them all."
     )
+
+
+def kind_of(backbone: object) -> str:
+    """Return the kind of a network by its name; "keras" of all others, also of unknown ones."""
+    try:
+        return get_backbone(backbone).kind if isinstance(backbone, str) else "keras"
+    except InvalidParameterError:
+        return "keras"
 
 
 def register_backbone(

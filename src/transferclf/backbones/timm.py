@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import hashlib
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from transferclf._checks import refuse
 from transferclf.backbones.preprocessing import Preprocessing
 from transferclf.backbones.record import Backbone, Size, Weights
 from transferclf.backbones.weights import PRETRAINED
+from transferclf.engines.torch import keep_triton_out
 from transferclf.exceptions import InvalidParameterError, UnknownBackboneError, WeightsError
 from transferclf.graphs.digests import file_digest, version_of
 
@@ -78,7 +80,7 @@ class TimmBackbone(Backbone):
     whether the network ends in these, or in the maps or tokens before them.
     """
 
-    pooling: Pooling = "auto"
+    pooling: Pooling = "auto"  # type: ignore[assignment]
     ends_in: str | None = "vector"
     is_pooled: bool = True
 
@@ -158,6 +160,13 @@ class TimmBackbone(Backbone):
         """Return the digest of the file, or the seed; downloads a file that is not there yet."""
         return f"random {seed}" if weights is None else file_digest(self._file(weights))
 
+    def values_digest(self, network: torch.nn.Module) -> str:
+        """Return a digest of the values of the weights of a built network."""
+        digest = hashlib.sha256()
+        for value in network.state_dict().values():
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def _file(self, weights: str | Path) -> Path:
         return _pretrained_file(self.model_name) if weights in PRETRAINED else Path(weights)
 
@@ -212,7 +221,8 @@ def _preprocessing(config: object) -> Preprocessing:
         mean=tuple(config.mean),
         std=tuple(config.std),
         interpolation=interpolation if interpolation in _INTERPOLATIONS else "bicubic",
-        crop_fraction=config.crop_pct,
+        # Three networks have more than 1, a border around the image, which is left out here.
+        crop_fraction=min(config.crop_pct, 1.0),
         resize=_RESIZES.get(config.crop_mode, "crop"),
     )
 
@@ -223,7 +233,7 @@ def _pretrained_file(name: str) -> Path:
     Raises WeightsError if it is not there and cannot be downloaded.
     """
     import torch
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 
     config = _timm().models.get_pretrained_cfg(name)
     if not config.has_weights:
@@ -237,19 +247,21 @@ def _pretrained_file(name: str) -> Path:
         found = try_to_load_from_cache(filename=file, **place)
         if isinstance(found, str):
             return Path(found)
-    errors: list[Exception] = []
     for file in files:
         try:
             return Path(hf_hub_download(filename=file, **place))
         except Exception as error:  # the hub and its network raise many kinds
-            errors.append(error)
-    looked_for = " or ".join(files)
-    raise WeightsError(
-        f"The pretrained weights of '{PREFIX}{name}' are not available: {looked_for} of the "
-        f"repository {repository!r} is not in {constants.HF_HUB_CACHE}, the cache of the Hugging "
-        f"Face hub, and could not be downloaded ({_first_line(errors[0])}). Put it there (or set "
-        "HF_HOME), or pass weights=PATH or weights=None."
-    ) from errors[0]
+            is_elsewhere = isinstance(error, errors.RemoteEntryNotFoundError) and file != files[-1]
+            if is_elsewhere:
+                continue
+            raise WeightsError(
+                f"The pretrained weights of '{PREFIX}{name}' are not available: "
+                f"{' or '.join(files)} of the repository {repository!r} is not in "
+                f"{constants.HF_HUB_CACHE}, the cache of the Hugging Face hub, and could not be "
+                f"downloaded ({_first_line(error)}). Put it there (or set HF_HOME), or pass "
+                "weights=PATH or weights=None."
+            ) from error
+    raise AssertionError("the last file is returned or raises")
 
 
 def _file_of_url(name: str, url: str, folder: Path) -> Path:
@@ -294,6 +306,7 @@ def _timm() -> ModuleType:
             f"backbone='{PREFIX}...' needs {' and '.join(missing)}, which cannot be imported. "
             "Run: pip install transferclf[timm]"
         )
+    keep_triton_out()
     import timm
 
     return timm

@@ -92,6 +92,8 @@ def features_of(name: str, size: Size) -> Features | None:
     n_cls = int(getattr(model, "cls_token", None) is not None)
     n_prefix = int(getattr(model, "num_prefix_tokens", n_cls))
     n_cls = min(n_cls, n_prefix)
+    if result.shape[1] <= n_prefix:  # no patches
+        return None
     return Features("ntc", n_cls, n_prefix - n_cls)
 
 
@@ -167,7 +169,9 @@ def read_weights(file: Path) -> State:
         if is_safetensors:
             return dict(load_file(file))
         # Only tensors and containers are read: a pickle that calls anything else is refused.
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise WeightsError(
             f"The weights file {file} cannot be read: {error.strerror or error}"

@@ -48,7 +48,7 @@ class Engine(ABC):
         Backends of Keras on which it runs Keras models; None is all.
     networks : tuple of str, default=("keras",)
         Kinds of networks that it runs: "keras" is a functional keras.Model, "function" a function
-        of arrays, "onnx" an :class:`OnnxNetwork`.
+        of arrays, "onnx" an :class:`OnnxNetwork`, "torch" a torch.nn.Module.
     precisions : tuple of str, default=("float32",)
         The precisions it can compute in.
     is_for_auto : bool, default=False
@@ -73,7 +73,7 @@ class Engine(ABC):
 
         Parameters
         ----------
-        network : keras.Model, callable or OnnxNetwork
+        network : keras.Model, callable, OnnxNetwork or torch.nn.Module
             A network of one of the kinds in `networks`. A Keras model has one input and one output.
             Its batch normalisation is folded already.
         precision : str
@@ -91,6 +91,11 @@ class Engine(ABC):
         NetworkError
             If the network has an operation that the engine does not know.
         """
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the processor on which it runs has instructions for bfloat16."""
+        return has_bfloat16()
 
     def packages_for(self, network: str) -> tuple[str, ...]:
         """Return the modules that it imports for networks of a kind."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transferclf.engines.engine import Function, Precision
-from transferclf.engines.registry import check_engine, engine_for
-from transferclf.exceptions import NetworkError
+from transferclf.engines.registry import AUTO, check_engine, engine_for
+from transferclf.exceptions import NetworkError, warn
 from transferclf.graphs.isolation import check_eager, check_not_forked
 
 if TYPE_CHECKING:
@@ -85,7 +85,14 @@ def compile_network(
                 f"expected a model with one input and one output, got {counts[0]} and {counts[1]}"
             )
         network = fold_batch_norm(model)
-    return chosen.compile(network, precision), chosen.name
+    try:
+        return chosen.compile(network, precision), chosen.name
+    except NetworkError as error:
+        other = engine_for("torch", kind)
+        if engine != AUTO or kind != "torch" or chosen is other:
+            raise
+        warn(f"{error} torch runs it now; its features are the same, but come slower.")
+        return other.compile(network, precision), other.name
 
 
 def _padded(images: np.ndarray, size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -38,6 +39,14 @@ class TorchEngine(Engine):
         """Above all engines of the CPU where torch sees an accelerator, else below them."""
         return 9 if _device_name() != "cpu" else 1
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the device of torch has instructions for bfloat16."""
+        name = _device_name()
+        if name == "cuda":
+            return bool(sys.modules["torch"].cuda.is_bf16_supported(including_emulation=False))
+        return name == "mps" or has_bfloat16()
+
     def compile(self, network: torch.nn.Module, precision: str) -> Function:
         """Return a call of the module, without gradients."""
         import torch
@@ -59,21 +68,24 @@ class TorchEngine(Engine):
         return run
 
 
+def keep_triton_out() -> None:
+    """Let torch do without its compiler of GPU kernels where TensorFlow was imported before.
+
+    Both contain LLVM, and the process would crash when torch imports the second.
+    """
+    if "tensorflow" in sys.modules and "triton" not in sys.modules:
+        sys.modules["triton"] = None  # type: ignore[assignment]
+
+
 def _device_name() -> str:
     torch = sys.modules.get("torch")  # a module of torch exists only after torch was imported
     if torch is None:
         return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch for a GPU warns where there is none
+        if torch.cuda.is_available():
+            return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def runs_bfloat16() -> bool:
-    """Whether the device of torch computes in bfloat16 faster than in float32."""
-    name = _device_name()
-    if name == "cuda":
-        return bool(sys.modules["torch"].cuda.is_bf16_supported())
-    return name == "mps" or has_bfloat16()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from transferclf.backbones.record import POOLINGS
+from transferclf.backbones.registry import kind_of
 from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError
 from transferclf.features import store_for
@@ -88,7 +89,7 @@ class BackboneParameters:
         check_choice("resize", self.resize, ("auto", *RESIZE_MODES))
         check_choice("pooling", self.pooling, ("auto", *POOLINGS))
         store_for(self.cache)
-        check_engine(self.engine, self.precision)
+        check_engine(self.engine, self.precision, kind_of(self.backbone))
         check_image_shape(self.image_shape)
         if not isinstance(self.preprocessing, Preprocessing):
             check_choice("preprocessing", self.preprocessing, self.preprocessings)

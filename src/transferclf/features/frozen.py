@@ -202,7 +202,7 @@ class Prefix:
         """Return a compiled backbone that is no Keras model, and the name of its engine."""
         from transferclf.engines.forward import compile_network
 
-        network, kind = self._new_backbone(), self.backbone.kind
+        network, kind = self.network(), self.backbone.kind
         return compile_network(network, self.engine, self.precision, kind)
 
     def build(self) -> keras.Model:
