@@ -1,9 +1,12 @@
 """The registry of backbones: every record agrees with Keras."""
 
+import dataclasses
 import functools
 import importlib
 import inspect
 import pickle
+import sys
+import types
 
 import keras
 import numpy as np
@@ -12,6 +15,7 @@ from keras.src.applications import imagenet_utils
 from keras.src.backend.common import global_state
 from keras.src.utils import file_utils
 
+from transferclf import CNNFeatureExtractor
 from transferclf.backbones import registry as backbones
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.registry import (
@@ -152,6 +156,39 @@ def test_names_are_sorted_and_unique():
     assert names == sorted(set(names))
     assert {"tiny", "resnet50", "mobilenet_v2_035"} <= set(names)
     assert all(get_backbone(name).name == name for name in names)
+
+
+def test_names_are_filtered_by_a_pattern():
+    assert list_backbones("vgg*") == ["vgg16", "vgg19"]
+    assert list_backbones("resnet?0") == ["resnet50"]
+    assert list_backbones("nothing*") == []
+
+
+def test_a_library_brings_networks_under_its_prefix(monkeypatch):
+    class Shelf:
+        def record(self, name):
+            return dataclasses.replace(get_backbone("tiny"), name=f"shelf:{name}")
+
+        def names(self):
+            return ["small.one", "large.one", "small.two"]
+
+    module = types.ModuleType("shelf_of_backbones")
+    module.SOURCE = Shelf()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(backbones._SOURCES, "shelf", module.__name__)
+
+    assert list_backbones("shelf:small*") == ["shelf:small.one", "shelf:small.two"]
+    assert get_backbone("shelf:small.one").name == "shelf:small.one"
+    assert get_backbone("shelf:small.one").plain_name == "shelf_small.one"
+    photo = np.zeros((1, 40, 40, 3), np.uint8)
+    features = CNNFeatureExtractor("shelf:small.one", image_size=32).fit_transform(photo)
+    np.testing.assert_array_equal(features, CNNFeatureExtractor(image_size=32).fit_transform(photo))
+
+
+@pytest.mark.parametrize("pattern", ["nowhere:*", "nowhere:resnet50"])
+def test_an_unknown_library_is_refused(pattern):
+    with pytest.raises(UnknownBackboneError, match="There is no library 'nowhere'"):
+        list_backbones(pattern)
 
 
 def test_networks_are_found_by_their_names_in_keras():

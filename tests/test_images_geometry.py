@@ -13,6 +13,7 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.images import check_images, extreme_square_crops, resize_image
 from transferclf.images.geometry import (
     RESIZE_MODES,
+    Sampling,
     average_blocks,
     largest_box,
     reduction_factor,
@@ -308,3 +309,68 @@ def test_blocks_are_averaged(dtype, rng):
     reduced = average_blocks(image, 4)
     assert reduced.dtype == dtype
     np.testing.assert_allclose(reduced, means, atol=0.51 if dtype == np.uint8 else 1e-4)
+
+
+class TestSampling:
+    """Pixels are computed as other libraries do it."""
+
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3"])
+    @given(source=st.tuples(st.integers(8, 90), st.integers(8, 90)), fraction=st.floats(0.5, 1))
+    @settings(max_examples=30, deadline=None)
+    def test_a_crop_fraction_resizes_the_short_side_and_takes_the_centre(
+        self, source, fraction, interpolation
+    ):
+        # Far from 0 and 255, where Pillow clips in the middle of its work, in either order.
+        pixels = np.random.default_rng(0).integers(90, 166, (*source, 3), dtype=np.uint8)
+        side = 16
+        resized, short = math.floor(side / fraction), min(source)
+        height, width = (resized if it == short else int(resized * it / short) for it in source)
+        kind = getattr(Image.Resampling, interpolation.removesuffix("3").upper())
+        whole = np.asarray(Image.fromarray(pixels).resize((width, height), kind), int)
+        top, left = round((height - side) / 2), round((width - side) / 2)
+        expected = whole[top : top + side, left : left + side]
+
+        sampling = Sampling(interpolation, crop_fraction=fraction)
+        result = resize_image(pixels, (side, side), "crop", sampling).astype(int)
+        assert np.abs(result - expected).max() <= 2
+
+    def test_a_crop_fraction_stretches_both_sides(self, rng):
+        pixels = rng.integers(90, 166, (40, 60, 3), dtype=np.uint8)
+        whole = np.asarray(Image.fromarray(pixels).resize((20, 20), Image.Resampling.BICUBIC), int)
+        result = resize_image(pixels, (16, 16), "stretch", Sampling("bicubic", True, 0.8))
+        assert np.abs(result - whole[2:18, 2:18]).max() <= 1
+
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+    @pytest.mark.parametrize("shape", [(37, 61), (61, 37), (9, 12), (224, 100)])
+    @pytest.mark.parametrize("mode", ["crop", "stretch"])
+    def test_without_antialiasing_it_is_the_resizing_layer_of_keras(
+        self, mode, shape, interpolation, rng
+    ):
+        import keras
+
+        pixels = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        size = (24, 18)
+        layer = keras.layers.Resizing(
+            *size, interpolation=interpolation, crop_to_aspect_ratio=mode == "crop"
+        )
+        expected = np.asarray(layer(pixels[None].astype("float32")))[0]
+        result = resize_image(pixels, size, mode, Sampling(interpolation, antialias=False))
+        assert result.dtype == np.float32
+        if interpolation == "nearest":  # a point halfway between two pixels takes either
+            assert np.mean(result != expected) < 0.2
+        else:  # TensorFlow takes cubic weights from a table of 1024 places
+            np.testing.assert_allclose(result, expected, atol=0.3)
+
+    def test_large_images_are_not_averaged_in_blocks_first(self, rng):
+        pixels = rng.integers(0, 256, (400, 400, 3), dtype=np.uint8)
+        source = check_images([pixels])
+        sampling = Sampling(antialias=False)
+        expected = resize_image(pixels, (16, 16), "crop", sampling)
+        np.testing.assert_array_equal(source.load(0, (16, 16), "crop", sampling), expected)
+        assert not np.allclose(source.load(0, (16, 16)), expected, atol=20)
+
+    def test_an_image_of_the_size_is_still_enlarged_and_cropped(self, rng):
+        pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        assert (resize_image(pixels, (16, 16)) == pixels).all()
+        sampling = Sampling(crop_fraction=0.5)
+        assert (resize_image(pixels, (16, 16), "crop", sampling) != pixels).any()

@@ -26,6 +26,7 @@ from transferclf import (
     CNNFeatureExtractor,
     ConvNet,
     FeatureStore,
+    Preprocessing,
     TransferClassifier,
     load_model,
     register_backbone,
@@ -108,6 +109,11 @@ CASES = {
     "other words": {
         "resize": "pad", "pooling": "max", "preprocessing": "torch", "pixel_range": "minmax",
         "class_weight": {0: 1.0, 2: 0.5}, "image_size": [32, 48], "oversample": True,
+    },
+    "a record of preprocessing": {
+        "preprocessing": Preprocessing(
+            scale=(0.01, 0.02, 0.01), mean=1, interpolation="bicubic", crop_fraction=0.9,
+        ),
     },
     "keras engine": {"engine": "keras", "cache": None},
 }  # fmt: skip

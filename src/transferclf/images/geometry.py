@@ -221,7 +221,7 @@ def _at_points(
 ) -> np.ndarray:
     """Return the values at the centres of the new pixels, interpolated between old ones; float32.
 
-    Pixels beyond the box count as its edge.
+    Only pixels inside the box count, as in TensorFlow.
     """
     left, top, right, bottom = map(round, box)
     part = pixels[top:bottom, left:right]
@@ -241,7 +241,8 @@ def _taps(length: int, wanted: int, interpolation: str) -> tuple[np.ndarray, np.
     reach = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3}[interpolation]
     first = np.floor(places if reach else places + 0.5)
     taps = first + np.arange(min(1 - reach, 0), reach + 1)[:, None]
-    weights = _kernel(np.abs(taps - places), interpolation)
+    is_inside = (taps >= 0) & (taps < length)
+    weights = _kernel(np.abs(taps - places), interpolation) * is_inside
     weights /= weights.sum(axis=0)
     return np.clip(taps, 0, length - 1).astype(int), weights.astype(np.float32)
 
