@@ -56,9 +56,9 @@ SIZES = ((231, 317), (400, 300), (333, 999), (97, 61))
 
 
 @pytest.fixture(scope="module")
-def pictures(rng=np.random.default_rng(5)):
+def pictures():
     """Pictures of odd sizes with shapes of all sizes and noise."""
-    made = []
+    rng, made = np.random.default_rng(5), []
     for height, width in SIZES:
         blocks = rng.integers(0, 256, (height // 24 + 1, width // 24 + 1, 3)).astype(np.uint8)
         smooth = Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST)
@@ -259,7 +259,8 @@ def test_a_network_that_openvino_computes_otherwise_runs_on_torch():
 
     with pytest.warns(TransferclfWarning, match="differ from those of torch") as caught:
         function, engine = compile_network(Noisy(), "auto", "float32", "torch")
-    assert engine == "torch" and len(caught) == 1
+    assert engine == "torch"
+    assert len(caught) == 1
     assert function(np.ones((1, 8, 8, 3), np.float32)).shape == (1, 3)
     with pytest.raises(NetworkError, match="engine='openvino' cannot run"):
         compile_network(Noisy(), "openvino", "float32", "torch")
@@ -390,8 +391,9 @@ def test_fine_tuning_names_a_keras_network(pictures):
 
 
 @pytest.fixture(scope="module")
-def images(rng=np.random.default_rng(0)):
+def images():
     """Small images of two colours, and their classes."""
+    rng = np.random.default_rng(0)
     classes = np.repeat([0, 1], 6)
     pixels = rng.integers(0, 60, (12, 40, 52, 3)).astype(np.uint8)
     pixels[classes == 1, :, :, 0] += 150

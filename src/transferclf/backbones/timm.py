@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from transferclf._checks import refuse
 from transferclf.backbones.preprocessing import Preprocessing
-from transferclf.backbones.record import Backbone, Size, Weights
+from transferclf.backbones.record import POOLINGS, Backbone, Size, Weights
 from transferclf.backbones.weights import PRETRAINED
 from transferclf.engines.torch import keep_triton_out
 from transferclf.exceptions import InvalidParameterError, UnknownBackboneError, WeightsError
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     import torch
 
     from transferclf.graphs.pooling import Pooling
+    from transferclf.images.geometry import Interpolation, ResizeMode
 
 PREFIX = "timm:"
 
 # The files of weights on the Hugging Face hub, in the order in which timm looks for them.
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
-_RESIZES = {"center": "crop", "squash": "stretch", "border": "pad"}
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_RESIZES: dict[str, ResizeMode] = {"center": "crop", "squash": "stretch", "border": "pad"}
+_INTERPOLATIONS: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")
 
 # The beginnings of names in timm, and a Keras network of the same family that can be fine-tuned.
 _KERAS = (
@@ -72,6 +73,16 @@ _KERAS = (
 )
 
 
+class Config(Protocol):
+    """The parts of a `pretrained_cfg` of timm that say how images are prepared."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+
+
 @dataclass(frozen=True)
 class TimmBackbone(Backbone):
     """A network of timm.
@@ -96,7 +107,7 @@ class TimmBackbone(Backbone):
     @property
     def poolings(self) -> tuple[Pooling, ...]:
         """How its output can become a vector."""
-        return ("auto", "avg", "max", "flatten", "cls", "cls+avg")
+        return POOLINGS
 
     @property
     def model_name(self) -> str:
@@ -213,14 +224,14 @@ def _record(name: str) -> TimmBackbone:
     )
 
 
-def _preprocessing(config: object) -> Preprocessing:
+def _preprocessing(config: Config) -> Preprocessing:
     """Return how timm prepares images for a model, by its `pretrained_cfg`."""
-    interpolation = config.interpolation
+    known = (it for it in _INTERPOLATIONS if it == config.interpolation)
     return Preprocessing(
         scale=1 / 255,
         mean=tuple(config.mean),
         std=tuple(config.std),
-        interpolation=interpolation if interpolation in _INTERPOLATIONS else "bicubic",
+        interpolation=next(known, "bicubic"),
         # Three networks have more than 1, a border around the image, which is left out here.
         crop_fraction=min(config.crop_pct, 1.0),
         resize=_RESIZES.get(config.crop_mode, "crop"),

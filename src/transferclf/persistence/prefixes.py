@@ -88,8 +88,8 @@ def _weights_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Wri
         return {"kind": "file", "name": prefix.weights, "digest": prefix.weights_digest}
     if not prefix.is_keras and (include_weights or prefix.weights is not None):
         raise InvalidParameterError(
-            f"an archive cannot hold the weights of {prefix.backbone.name!r}, a {prefix.backbone.kind} "
-            "network: leave include_weights=False and fit with weights='pretrained', or pickle it."
+            f"an archive cannot hold the weights of {prefix.backbone.name!r}, which is no Keras "
+            "model: leave include_weights=False and fit with weights='pretrained', or pickle it."
         )
     model = prefix.network()
     if not include_weights and prefix.model is None and prefix.weights is None:
@@ -182,8 +182,8 @@ def _check_weights(prefix: Prefix, kind: str, digest: str) -> None:
         if prefix.backbone.values_digest(prefix.network()) != digest:
             raise WeightsError(
                 f"The random weights of {name!r} are not those that the model was fitted with: "
-                "this version of its library draws others. Take the version that the archive names; "
-                "save_model(..., include_weights=True) puts them into the archive."
+                "this version of its library draws others. Take the version that the archive "
+                "names; save_model(..., include_weights=True) puts them into the archive."
             )
         return
     file = pretrained_file(prefix.backbone, prefix.size)
