@@ -334,6 +334,17 @@ class TestSampling:
         result = resize_image(pixels, (side, side), "crop", sampling).astype(int)
         assert np.abs(result - expected).max() <= 2
 
+    @pytest.mark.parametrize("source", [(400, 300), (300, 400), (97, 61), (64, 333)])
+    def test_a_crop_fraction_gives_the_very_pixels_of_a_resize_and_a_crop(self, source, rng):
+        # Pillow clips between the axes, and which is first depends on all sizes.
+        pixels = rng.integers(0, 256, (*source, 3), dtype=np.uint8)
+        height, width = (256 if it == min(source) else int(256 * it / min(source)) for it in source)
+        whole = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+        top, left = round((height - 224) / 2), round((width - 224) / 2)
+        result = resize_image(pixels, (224, 224), "crop", Sampling("bicubic", True, 0.875))
+        expected = np.asarray(whole)[top : top + 224, left : left + 224]
+        np.testing.assert_array_equal(result, expected)
+
     def test_a_crop_fraction_stretches_both_sides(self, rng):
         pixels = rng.integers(90, 166, (40, 60, 3), dtype=np.uint8)
         whole = np.asarray(Image.fromarray(pixels).resize((20, 20), Image.Resampling.BICUBIC), int)

@@ -14,7 +14,7 @@ import numpy as np
 from transferclf._checks import refuse
 from transferclf.backbones.preprocessing import Preprocessing
 from transferclf.exceptions import InvalidParameterError
-from transferclf.graphs.digests import version_of
+from transferclf.graphs.digests import values_digest, version_of
 
 if TYPE_CHECKING:
     import keras
@@ -180,6 +180,10 @@ class Backbone:
     def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return a text that identifies the weights; builds the network only if it has to."""
         return f"random {seed}"
+
+    def values_digest(self, network: object) -> str:
+        """Return a digest of the values of the weights of a built network."""
+        return values_digest(network)
 
     def weights_file_for(self, size: Size) -> str | None:
         """Return the name of the pretrained weights file for an input of this height and width."""

@@ -59,7 +59,8 @@ class Engine(ABC):
         Backends of Keras on which it runs Keras models; None is all.
     networks : tuple of str, default=("keras",)
         Kinds of networks that it runs, each the `kind` of a backbone: "keras" is a functional
-        keras.Model, "function" a function of arrays, "onnx" an :class:`OnnxNetwork`.
+        keras.Model, "function" a function of arrays, "onnx" an :class:`OnnxNetwork`,
+        "torch" a torch.nn.Module.
     precisions : tuple of str, default=("float32",)
         The precisions it can compute in.
     is_for_auto : bool, default=False
@@ -84,7 +85,7 @@ class Engine(ABC):
 
         Parameters
         ----------
-        network : keras.Model, callable or OnnxNetwork
+        network : keras.Model, callable, OnnxNetwork or torch.nn.Module
             A network of one of the kinds in `networks`. A Keras model has one input and one output.
             Its batch normalisation is folded already.
         precision : str
@@ -121,6 +122,10 @@ class Engine(ABC):
     def has_gpu(self) -> bool:
         """Whether it would compute on a GPU here."""
         return False
+
+    def has_bfloat16(self) -> bool:
+        """Whether the processor on which it computes has instructions for bfloat16."""
+        return cpu_has_bfloat16() or self.has_gpu()
 
     def check(self, network: str = "keras") -> None:
         """Raise InvalidParameterError if it cannot run this kind of network, and say what to do."""

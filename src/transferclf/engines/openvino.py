@@ -1,4 +1,4 @@
-"""The engine OpenVINO, which reads traced networks and ONNX files itself."""
+"""The engine OpenVINO, which reads traced networks, ONNX files and modules of torch itself."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from transferclf.engines.engine import BATCH_SIZE, Engine, Function
 from transferclf.engines.onnx_network import OnnxNetwork, engine_errors
+from transferclf.engines.torch_export import agreeing, is_module, model_of_module, module_errors
 from transferclf.exceptions import NetworkError
 from transferclf.images.threads import thread_count
 
 if TYPE_CHECKING:
     import keras
     import openvino
+    import torch
 
     from transferclf.engines.tracing import Traced
 
@@ -28,12 +30,18 @@ class OpenVinoEngine(Engine):
     rank = 3
     packages = ("openvino",)
     backends = ("tensorflow",)
-    networks = ("keras", "onnx")
+    networks = ("keras", "onnx", "torch")
     precisions = ("float32", "bfloat16")
     is_for_auto = True
 
-    def compile(self, network: keras.Model | OnnxNetwork, precision: str) -> Function:
+    def compile(
+        self, network: keras.Model | OnnxNetwork | torch.nn.Module, precision: str
+    ) -> Function:
         """Return a function of the compiled network; threads that call it take turns."""
+        if is_module(network):
+            with module_errors(self.name):
+                run = self._compiled(model_of_module(network), precision, BATCH_SIZE)
+                return agreeing(run, network) if precision == "float32" else run
         if isinstance(network, OnnxNetwork):
             with engine_errors(self.name, network):
                 run = self._compiled(

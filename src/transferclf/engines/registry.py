@@ -6,12 +6,13 @@ Imports neither Keras nor the packages of an engine.
 from __future__ import annotations
 
 from transferclf._checks import check_choice
-from transferclf.engines.engine import PRECISIONS, Engine, cpu_has_bfloat16
+from transferclf.engines.engine import PRECISIONS, Engine
 from transferclf.engines.function import FunctionEngine
 from transferclf.engines.keras import KerasEngine
 from transferclf.engines.onnxruntime import OnnxRuntimeEngine
 from transferclf.engines.openvino import OpenVinoEngine
 from transferclf.engines.tensorflow import TensorFlowEngine
+from transferclf.engines.torch import TorchEngine
 from transferclf.exceptions import InvalidParameterError
 
 AUTO = "auto"
@@ -22,6 +23,7 @@ _ENGINES: dict[str, Engine] = {
         TensorFlowEngine(),
         OnnxRuntimeEngine(),
         OpenVinoEngine(),
+        TorchEngine(),
         KerasEngine(),
         FunctionEngine(),
     )
@@ -77,9 +79,7 @@ def check_engine(name: str, precision: str = "float32", network: str | None = "k
         if others:
             hint = f"For precision={precision!r} take engine={' or '.join(others)}."
         raise InvalidParameterError(f"engine={engine.name!r} computes in float32 only. {hint}")
-    if precision == "bfloat16" and not (
-        cpu_has_bfloat16() or any(candidate.has_gpu() for candidate in engines)
-    ):
+    if precision == "bfloat16" and not any(candidate.has_bfloat16() for candidate in engines):
         # It would run, but slower than in float32.
         raise InvalidParameterError(
             "precision='bfloat16' needs a CPU with AVX512-BF16 or AMX (on ARM, BF16), or a GPU; "

@@ -209,7 +209,7 @@ class BackboneEstimator(BaseEstimator):
             "pooling": self.pooling in ("auto", prefix.pooling) and is_pooled,
             "precision": not prefix.is_scratch,
             "resize": self.resize in ("auto", self.resize_),
-            "weights": prefix.model is None and prefix.is_keras,
+            "weights": prefix.model is None and (prefix.is_keras or prefix.backbone.takes_weights),
         }
         return used | {name for name, is_met in conditions.items() if is_met}
 

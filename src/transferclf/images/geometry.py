@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import floor
+from math import floor, prod
 from typing import Literal, get_args
 
 import numpy as np
@@ -76,6 +76,11 @@ LARGE_SIDE = 200
 LARGE_MARGIN = 1.9
 
 
+# A long strip is not resized as a whole, because the result may be a small part of it. This is the
+# largest multiple of the pixels of the result.
+MOST_RESIZED = 16
+
+
 def resize_image(
     image: Picture, size: tuple[int, int], mode: ResizeMode = "crop", sampling: Sampling = PLAIN
 ) -> np.ndarray:
@@ -87,6 +92,14 @@ def resize_image(
     """
     if mode == "pad":
         return _padded(image, size, sampling)
+    resized = _resized(sides(image), size, mode, sampling)
+    if resized is not None and prod(resized) <= MOST_RESIZED * prod(size):
+        # Pillow chooses by the sizes which axis it resizes first, and rounds in between. Only the
+        # same sizes give the pixels of the library.
+        height, width = sides(image)
+        whole = _resample(image, resized, (0, 0, width, height), sampling)
+        top, left = _margins(resized, size)
+        return whole[top : top + size[0], left : left + size[1]]
     return _resample(image, size, source_box(sides(image), size, mode, sampling), sampling)
 
 
@@ -96,15 +109,13 @@ def source_box(
     """Return the part (left, top, right, bottom) of an image that becomes the result."""
     if mode == "pad":
         return (0, 0, source[1], source[0])
+    resized = _resized(source, size, mode, sampling)
+    if resized is not None:
+        return _centre_after(source, resized, size)
     if mode == "stretch":
-        if sampling.crop_fraction is None:
-            return (0, 0, source[1], source[0])
-        return _centre_after(source, _enlarged(size, sampling.crop_fraction), size)
+        return (0, 0, source[1], source[0])
     if mode not in _PLACES:
         raise InvalidParameterError(f"resize must be one of {RESIZE_MODES}. Got {mode!r} instead.")
-    if mode == "crop" and sampling.crop_fraction is not None:
-        resized = _covering(source, _enlarged(size, sampling.crop_fraction))
-        return _centre_after(source, resized, size)
     if mode == "crop" and not sampling.antialias:
         return _whole_box(source, size)
     return largest_box(source, size, _PLACES[mode])
@@ -158,6 +169,16 @@ def largest_box(source: tuple[int, int], target: tuple[int, int], place: float =
     return (left, top, min(left + width, source[1]), min(top + height, source[0]))
 
 
+def _resized(
+    source: tuple[int, int], size: tuple[int, int], mode: str, sampling: Sampling
+) -> tuple[int, int] | None:
+    """Return the size of the whole resized image if the result is the centre of it, else None."""
+    if sampling.crop_fraction is None or mode not in ("crop", "stretch"):
+        return None
+    enlarged = _enlarged(size, sampling.crop_fraction)
+    return enlarged if mode == "stretch" else _covering(source, enlarged)
+
+
 def _enlarged(size: tuple[int, int], fraction: float) -> tuple[int, int]:
     return floor(size[0] / fraction), floor(size[1] / fraction)
 
@@ -181,10 +202,15 @@ def _covering(source: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, in
 
 def _centre_after(source: tuple[int, int], resized: tuple[int, int], size: tuple[int, int]) -> Box:
     """Return the part of the source that is the centre of the resized image."""
-    top, left = (round((resized[axis] - size[axis]) / 2) for axis in (0, 1))
+    top, left = _margins(resized, size)
     y, x = source[0] / resized[0], source[1] / resized[1]
     right, bottom = (left + size[1]) * x, (top + size[0]) * y
     return (left * x, top * y, min(right, source[1]), min(bottom, source[0]))
+
+
+def _margins(resized: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return how many rows and columns of the resized image come before its centre."""
+    return round((resized[0] - size[0]) / 2), round((resized[1] - size[1]) / 2)
 
 
 def _whole_box(source: tuple[int, int], target: tuple[int, int]) -> Box:

@@ -69,7 +69,8 @@ def _convnet_of(record: Backbone) -> ConvNet | None:
 
 def _is_own(prefix: Prefix) -> bool:
     """Whether it is code of the user's: a model, a builder or a function of arrays."""
-    return prefix.backbone.builder == "" or not prefix.is_keras
+    is_own = prefix.backbone.builder == "" or not prefix.is_keras
+    return is_own and not prefix.backbone.is_named
 
 
 def _own_digest(prefix: Prefix) -> str:
@@ -86,9 +87,14 @@ def _weights_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Wri
         return {"kind": "own", "digest": _own_digest(prefix)}
     if not include_weights and prefix.model is None and prefix.weights in PRETRAINED:
         return {"kind": "file", "name": prefix.weights, "digest": prefix.weights_digest}
+    if not prefix.is_keras and (include_weights or prefix.weights is not None):
+        raise InvalidParameterError(
+            f"an archive cannot hold the weights of {prefix.backbone.name!r}, which is no Keras "
+            "model: leave include_weights=False and fit with weights='pretrained', or pickle it."
+        )
     model = prefix.network()
     if not include_weights and prefix.model is None and prefix.weights is None:
-        return {"kind": "seed", "digest": values_digest(model)}
+        return {"kind": "seed", "digest": prefix.backbone.values_digest(model)}
     values = model.get_weights()
     arrays |= {f"backbone/{number}": value for number, value in enumerate(values)}
     is_imagenet = has_imagenet_graph(prefix.backbone, prefix.weights, prefix.size)
@@ -140,7 +146,7 @@ def _words(facts: Facts) -> dict[str, Any]:
     words = {
         "image_size": facts.wholes("size", 1, MAX_SIDE),
         "preprocessing": restored_preprocessing(facts.take("preprocessing")),
-        "pooling": facts.text("pooling", POOLINGS),
+        "pooling": facts.text("pooling", ("auto", *POOLINGS)),
         "layers": facts.texts("layers"),
         "seed": facts.whole("seed", 0),
         "trainable_layers": cut,
@@ -177,11 +183,11 @@ def _check_weights(prefix: Prefix, kind: str, digest: str) -> None:
     """Raise WeightsError unless a file or a seed gives the weights of fit."""
     name = prefix.backbone.name
     if kind == "seed":
-        if values_digest(prefix.network()) != digest:
+        if prefix.backbone.values_digest(prefix.network()) != digest:
             raise WeightsError(
                 f"The random weights of {name!r} are not those that the model was fitted with: "
-                "this version of Keras draws others. Take the version that the archive names; "
-                "save_model(..., include_weights=True) puts them into the archive."
+                "this version of its library draws others. Take the version that the archive "
+                "names; save_model(..., include_weights=True) puts them into the archive."
             )
         return
     file = pretrained_file(prefix.backbone, prefix.size)

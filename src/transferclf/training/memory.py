@@ -16,7 +16,7 @@ BYTES_PER_WEIGHT = 4 * 10
 GIGABYTE = 1e9
 
 # More features than any backbone gives; a head that fits on so many fits on any.
-MANY_FEATURES = {"avg": 2**14, "max": 2**14, "flatten": 2**19}
+MANY_FEATURES = {"auto": 2**14, "avg": 2**14, "max": 2**14, "flatten": 2**19}
 
 
 def n_dense_weights(widths: Sequence[int]) -> int:
