@@ -17,13 +17,13 @@ import keras
 import numpy as np
 from keras import layers
 
+from transferclf.backbones.applications import N_CLASSES
 from transferclf.exceptions import WeightsError
 
 Tensor: TypeAlias = keras.KerasTensor
 
 STEM_WIDTH = 32
 TOP_WIDTH = 1280
-N_CLASSES = 1000
 
 
 class Stage(NamedTuple):
@@ -193,7 +193,7 @@ def _values(layer: keras.Layer, name: str, arrays: Mapping[str, np.ndarray]) -> 
     found = [None if value is None else value.shape for value in values]
     if found != expected:
         raise WeightsError(f"layer {name!r} must have weights of shapes {expected}. Got {found}.")
-    return [value for value in values if value is not None]
+    return [np.array(value) for value in values]
 
 
 def _turned(

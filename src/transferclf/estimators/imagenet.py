@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from transferclf._checks import check_choice, check_number, check_verbose
-from transferclf.backbones.applications import N_CLASSES, KerasApplication
+from transferclf.backbones.applications import N_CLASSES
 from transferclf.backbones.preprocessing import preprocessing_of
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import PRETRAINED, keras_home, keras_models_folder
@@ -157,7 +157,7 @@ def _whole_network(
 ) -> Prefix:
     """Return the network with its classification layer, as a prefix that ends in its classes."""
     backbone = get_backbone(name) if isinstance(name, str) else None
-    if not isinstance(backbone, KerasApplication):
+    if backbone is None or not backbone.has_classes:
         got = repr(name) if isinstance(name, str) else type(name).__name__
         raise InvalidParameterError(
             "backbone must be a network of keras.applications, such as 'mobilenet_v2', 'resnet50' "
