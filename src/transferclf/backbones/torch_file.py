@@ -112,11 +112,13 @@ def read_torch_file(path: Path, sha256: str | None = None) -> dict[str, np.ndarr
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WeightsError(f"{path} has more than {MAX_BYTES:,} bytes: it was not read.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise WeightsError(f"The weights file {path} cannot be read: {error.strerror}.") from error
+    if len(content) > MAX_BYTES:
+        raise WeightsError(f"{path} has more than {MAX_BYTES:,} bytes: it was not read.")
+    return content
 
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:
