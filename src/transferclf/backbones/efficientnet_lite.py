@@ -36,8 +36,12 @@ DIGESTS = {
     ),
 }
 
-# That of the authors' evaluation, but with antialiasing.
-PREPROCESSING = Preprocessing(mean=127.0, std=128.0, interpolation="bicubic", crop_fraction=0.875)
+# Features see the whole square: with an eighth of it cut off, as in the authors' evaluation, 0.942
+# instead of 0.952 of the animals in the README are right, and sports as many.
+PREPROCESSING = Preprocessing(mean=127.0, std=128.0)
+# Classes of ImageNet are predicted as in that evaluation, but with antialiasing: 0.9 instead of
+# 0.875 of the sample photographs are right.
+EVALUATION = Preprocessing(mean=127.0, std=128.0, interpolation="bicubic", crop_fraction=0.875)
 
 
 class EfficientNetLite(PretrainedBackbone):
@@ -64,7 +68,9 @@ class EfficientNetLite(PretrainedBackbone):
     def with_top(self) -> EfficientNetLite:
         """Return the record of the same network with its classification layer."""
         options = (*self.options, ("include_top", True))
-        return dataclasses.replace(self, options=options, ends_in="vector")
+        return dataclasses.replace(
+            self, options=options, ends_in="vector", preprocessing=EVALUATION
+        )
 
     def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return the digest of the file, or the seed."""
