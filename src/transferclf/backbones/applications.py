@@ -103,6 +103,7 @@ _MOBILENETS: tuple[tuple[str, str, float, int, str], ...] = (
 class KerasApplication(PretrainedBackbone):
     """A network of keras.applications, without its classification layer or with it."""
 
+    has_classes: ClassVar[bool] = True
     is_keras_application: ClassVar[bool] = True
 
     @property

@@ -78,6 +78,8 @@ class Backbone:
         Whether its layers can be tapped, trained and put into `model_`.
     is_bundled, is_keras_application : bool
         Whether its weights come with this package, and whether Keras builds it.
+    has_classes : bool
+        Whether `with_top` gives the network with its layer of ImageNet's 1000 classes.
     is_named : bool
         Whether its name alone says which network it is, so that an archive need not hold it.
     """
@@ -100,6 +102,7 @@ class Backbone:
     layout: ClassVar[str] = "channels_last"
     takes_weights: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = True
+    has_classes: ClassVar[bool] = False
     is_bundled: ClassVar[bool] = False
     is_keras_application: ClassVar[bool] = False
 
@@ -191,6 +194,14 @@ class Backbone:
             return None
         square = size[0] if size[0] == size[1] and size[0] in self.weights_sizes else None
         return self.weights_file.format(size=square or self.image_size)
+
+    def weights_places(self, size: Size) -> list[Path]:
+        """Return where the file of the pretrained weights may be."""
+        return []
+
+    def with_top(self) -> Backbone:
+        """Return the record of the same network with its layer of ImageNet's classes."""
+        raise NotImplementedError
 
     def check_uncut(self, trainable_layers: int | str, layers: tuple[str, ...]) -> None:
         """Raise InvalidParameterError if layers of a network without layers are asked for."""

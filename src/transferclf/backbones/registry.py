@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from transferclf._checks import refuse
 from transferclf.backbones.applications import RECORDS
+from transferclf.backbones.efficientnet_lite import LITE_RECORDS
 from transferclf.backbones.own import FunctionBackbone
 from transferclf.backbones.preprocessing import Preprocessing, check_preprocessing
 from transferclf.backbones.record import Backbone
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-_REGISTRY: dict[str, Backbone] = {record.name: record for record in (*RECORDS, TINY)}
+_REGISTRY: dict[str, Backbone] = {record.name: record for record in (*RECORDS, *LITE_RECORDS, TINY)}
 
 
 class Source(Protocol):

@@ -58,14 +58,7 @@ def _temporary_home() -> Path:
 
 def pretrained_file(backbone: Backbone, size: Size) -> Path | None:
     """Return the file with the pretrained weights, or None if there is none (yet)."""
-    if backbone.is_bundled:
-        return _TINY_FILE
-    name = backbone.weights_file_for(size)
-    if name is None:
-        return None
-    # Keras ignores a read-only KERAS_HOME, but it may be shared and have the weights.
-    places = [keras_models_folder() / name, keras_home() / "models" / name]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in backbone.weights_places(size) if place.is_file()), None)
 
 
 def is_pretrained_file(backbone: Backbone, path: Path, size: Size) -> bool:
@@ -101,6 +94,14 @@ class PretrainedBackbone(Backbone):
 
     takes_weights: ClassVar[bool] = True
 
+    def weights_places(self, size: Size) -> list[Path]:
+        """Return where the pretrained weights may be: among Keras' models."""
+        name = self.weights_file_for(size)
+        if name is None:
+            return []
+        # Keras ignores a read-only KERAS_HOME, but it may be shared and have the weights.
+        return [keras_models_folder() / name, keras_home() / "models" / name]
+
     def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return the digest of the file, or the seed; downloads a file that is not there yet."""
         if weights is None:
@@ -126,6 +127,10 @@ class Bundled(PretrainedBackbone):
     """The network whose weights come with this package."""
 
     is_bundled: ClassVar[bool] = True
+
+    def weights_places(self, size: Size) -> list[Path]:
+        """Return the file in this package."""
+        return [_TINY_FILE]
 
     def network(self, weights: Weights, size: Size, seed: int) -> keras.Model:
         """Return the network with its weights."""

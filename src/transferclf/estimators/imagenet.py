@@ -1,4 +1,4 @@
-"""predict_imagenet: ImageNet's classes in images, by the networks of keras.applications."""
+"""predict_imagenet: ImageNet's classes in images, by networks that were trained for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from transferclf._checks import check_choice, check_number, check_verbose
-from transferclf.backbones.applications import N_CLASSES, KerasApplication
+from transferclf.backbones.applications import N_CLASSES
 from transferclf.backbones.preprocessing import preprocessing_of
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import PRETRAINED, keras_home, keras_models_folder
@@ -63,7 +63,7 @@ def predict_imagenet(
     precision: Precision = "float32",
     verbose: int = 0,
 ) -> list[list[Prediction]]:
-    """Return the most probable of ImageNet's 1000 classes, by a network of `keras.applications`.
+    """Return the most probable of ImageNet's 1000 classes, by a network that was trained for them.
 
     The network has its own classification layer and the preprocessing that it was trained with.
     Images stream through it in batches.
@@ -71,8 +71,8 @@ def predict_imagenet(
     Parameters
     ----------
     backbone : str
-        A network of `keras.applications` by its name in :func:`transferclf.list_backbones`, such
-        as "mobilenet_v2" or "resnet50".
+        A network of `keras.applications` or an EfficientNet-Lite, by its name in
+        :func:`transferclf.list_backbones`, such as "mobilenet_v2" or "efficientnet_lite0".
     X : array-like or sequence of images, n of them
         Paths, arrays or PIL images of any size; see :func:`transferclf.images.check_images`.
     top : int, default=5
@@ -104,7 +104,7 @@ def predict_imagenet(
     Raises
     ------
     InvalidParameterError
-        If `backbone` is not of `keras.applications`, or another parameter cannot be.
+        If `backbone` has no layer of ImageNet's classes, or another parameter cannot be.
     ImageError
         If images cannot be used; all of them are named.
     WeightsError
@@ -119,7 +119,8 @@ def predict_imagenet(
     Traceback (most recent call last):
       ...
     transferclf.exceptions.InvalidParameterError: backbone must be a network of \
-keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0'. Got 'tiny' instead.
+keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0', or \
+'efficientnet_lite0'. Got 'tiny' instead.
     """
     check_number("top", top, 1, N_CLASSES, whole=True)
     check_choice("resize", resize, ("auto", *RESIZE_MODES))
@@ -157,11 +158,11 @@ def _whole_network(
 ) -> Prefix:
     """Return the network with its classification layer, as a prefix that ends in its classes."""
     backbone = get_backbone(name) if isinstance(name, str) else None
-    if not isinstance(backbone, KerasApplication):
+    if backbone is None or not backbone.has_classes:
         got = repr(name) if isinstance(name, str) else type(name).__name__
         raise InvalidParameterError(
             "backbone must be a network of keras.applications, such as 'mobilenet_v2', 'resnet50' "
-            f"or 'efficientnet_b0'. Got {got} instead."
+            f"or 'efficientnet_b0', or 'efficientnet_lite0'. Got {got} instead."
         )
     prefix = choose_prefix(
         backbone.name,
@@ -181,7 +182,8 @@ def _whole_network(
             f"image_size must be {' or '.join(map(str, trained))} for {backbone.name!r} with its "
             f"ImageNet weights. Got {prefix.size} instead."
         )
-    return dataclasses.replace(prefix, backbone=backbone.with_top())
+    whole = backbone.with_top()
+    return dataclasses.replace(prefix, backbone=whole, preprocessing=whole.preprocessing)
 
 
 def _best(row: np.ndarray, names: list[tuple[str, str]], top: int) -> list[Prediction]:
