@@ -49,8 +49,14 @@ def all_installed(monkeypatch):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_all_engines_run_in_float32(engine, on_backend, all_installed):
-    check_engine(engine)
-    check_engine(engine, "float32")
+    kind = "torch" if engine == "torch" else "keras"
+    check_engine(engine, network=kind)
+    check_engine(engine, "float32", kind)
+
+
+def test_torch_runs_no_keras_model(on_backend, all_installed):
+    with pytest.raises(InvalidParameterError, match="'torch' cannot run .* is a Keras model"):
+        check_engine("torch")
 
 
 @pytest.mark.parametrize("engine", ["auto", "tensorflow", "openvino"])
@@ -66,7 +72,7 @@ def test_other_engines_refuse_bfloat16(engine, on_backend, all_installed, cpu_fa
         check_engine(engine, "bfloat16")
 
 
-@pytest.mark.parametrize("engine", ["torch", "Auto", "", None, 3, ["auto"]])
+@pytest.mark.parametrize("engine", ["jax", "Auto", "", None, 3, ["auto"]])
 def test_an_unknown_engine_is_refused(engine):
     with pytest.raises(InvalidParameterError, match="engine must be one of .*'openvino'.* Got"):
         check_engine(engine)
@@ -289,5 +295,5 @@ def test_installed_packages_are_found(engine):
 
 
 def test_names_of_engines_and_precisions():
-    assert ENGINES == ("auto", "tensorflow", "onnxruntime", "openvino", "keras")
+    assert ENGINES == ("auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras")
     assert PRECISIONS == ("float32", "bfloat16")

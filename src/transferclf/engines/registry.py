@@ -65,7 +65,8 @@ def check_engine(name: str, precision: str = "float32", network: str | None = "k
     engines = _candidates(name, network, precision)
     if not engines or network not in engines[0].networks:
         raise InvalidParameterError(
-            f"engine={name!r} cannot run a backbone that is a {network}. Leave engine='auto'."
+            f"engine={name!r} cannot run a backbone that is {_in_words(network)}. Leave "
+            "engine='auto'."
         )
     engine = engines[0]
     engine.check(network)
@@ -75,7 +76,7 @@ def check_engine(name: str, precision: str = "float32", network: str | None = "k
             for other in _ENGINES.values()
             if precision in other.precisions and network in other.networks
         ]
-        hint = f"A backbone that is a {network} needs precision='float32'."
+        hint = f"A backbone that is {_in_words(network)} needs precision='float32'."
         if others:
             hint = f"For precision={precision!r} take engine={' or '.join(others)}."
         raise InvalidParameterError(f"engine={engine.name!r} computes in float32 only. {hint}")
@@ -113,3 +114,8 @@ def _candidates(name: str, network: str, precision: str) -> list[Engine]:
     usable = [engine for engine in known if engine.can_run(network)]
     exact = [engine for engine in usable if precision in engine.precisions]
     return exact or usable or known[:1]
+
+
+def _in_words(network: str) -> str:
+    words = {"keras": "a Keras model", "onnx": "an ONNX file", "torch": "a module of torch"}
+    return words.get(network, f"a {network}")

@@ -65,7 +65,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     cache : {"memory", None}, path or FeatureStore, default="memory"
         Where activations are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
-    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
+    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
         Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the frozen part. bfloat16 is faster on some processors and changes features a little.
@@ -98,8 +98,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     learning_rate : float or None, default=None
         Step size of a Keras optimizer; None is its own.
     lr_schedule : {None, "plateau", "cosine", "exponential"} or Keras schedule, default=None
-        "plateau" makes it a fifth where the (validation) loss no longer falls; "cosine" takes it
-        to nothing and "exponential" to a hundredth until the end of each phase.
+        "plateau" makes it a fifth where the (validation) loss no longer falls; "cosine" ends at 0
+        and "exponential" at a hundredth, at the end of each phase.
     epochs : int, default=20
         How often a Keras optimizer sees the images while it trains the head.
     batch_size : int, default=32
@@ -114,8 +114,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     patience : int, default=5
         In epochs.
     callbacks : sequence of keras.callbacks.Callback or None, default=None
-        Called at the epochs of each phase of a Keras optimizer. The objects themselves are called;
-        clones have copies. `fit` raises their errors. They see the model of the trained part.
+        Called at the epochs of each phase of a Keras optimizer; clones have copies. They see the
+        model of the trained part, and `fit` raises their errors.
     warm_start : bool, default=False
         Whether `fit` goes on from the result of the last one, also of an interrupted one.
     trainable_layers : int or str, default=0
@@ -149,15 +149,13 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     history_ : dict of str to list of float
         "loss" and "accuracy" on training images after each iteration or epoch, fine-tuning last;
         "val_loss" and "val_accuracy" on validation images; "learning_rate" of Keras' optimizers.
-        With several labels, "binary_accuracy" is the share of labels that are right.
+        With several labels, "binary_accuracy" is the share of right labels.
     phases_ : list of dict
         The parts of `history_`: "part" is "head", "fine-tuning" or "network" (from nothing), "unit"
         is "iteration" or "epoch", "length" their number. "kept" is the number after which the
         weights in use were reached; fewer if early stopping ("stopped_early") restored earlier.
-    n_iter_, n_head_iter_ : int
-        Iterations and epochs that were needed; those before fine-tuning.
-    l2_ : float
-        The penalty in use.
+    n_iter_, n_head_iter_, l2_ : int, int, float
+        Iterations and epochs that were needed; those before fine-tuning; the penalty in use.
     sample_indices_ : ndarray of int
         The images that were learned from, repeated where classes were oversampled.
     augmentation_ : Augmentation or None

@@ -345,29 +345,9 @@ class Prefix:
 
     def _flat_network(self) -> keras.Model:
         """Return the model from pixels to the output of the backbone, without nested models."""
-        import keras
+        from transferclf.features.flat import flat_network
 
-        from transferclf.backbones.preprocessing import scale_pixels
-        from transferclf.graphs.walking import functional, packed, replay
-
-        network = functional(self.network())
-        shapes = [tuple(tensor.shape) for tensor in network.inputs]
-        wanted = (None, *self.size, 3)
-        fits = len(shapes[0]) == 4 and all(
-            side in (None, other) for side, other in zip(shapes[0][1:], wanted[1:], strict=True)
-        )
-        if len(shapes) != 1 or not fits:
-            raise NetworkError(
-                f"expected a network with one input of RGB images {wanted}; {network.name!r} "
-                f"takes {shapes}. Check image_size and the channels."
-            )
-        inputs = keras.Input((*self.size, 3), name="pixels")
-        outputs = replay(network, [scale_pixels(inputs, self.preprocessing)])
-        try:
-            return keras.Model(inputs, packed(outputs), name=network.name)
-        except ValueError as error:  # two models inside it have layers of the same name
-            message = f"{network.name!r} cannot be made one flat model: {error}"
-            raise NetworkError(message) from error
+        return flat_network(self.network(), self.size, self.preprocessing)
 
     def network(self) -> keras.Model:
         """Return the backbone with its weights: the user's own model, or a new one.
