@@ -9,6 +9,7 @@ import sys
 import textwrap
 import warnings
 import weakref
+from collections import OrderedDict
 
 import keras
 import numpy as np
@@ -20,8 +21,10 @@ from sklearn.base import clone
 from transferclf import CNNFeatureExtractor, TransferClassifier
 from transferclf.backbones import own
 from transferclf.backbones import registry as backbones
+from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.registry import register_backbone
 from transferclf.backbones.tiny import WIDTH
+from transferclf.engines.openvino import OpenVinoEngine
 from transferclf.exceptions import (
     InvalidParameterError,
     NetworkError,
@@ -153,6 +156,38 @@ def test_equivalent_parameters_give_equal_digests(weights_file):
     cut = choose(trainable_layers=1)
     assert cut.digest == choose(trainable_layers=1, pooling="max").digest
     assert cut.whole().digest == choose().digest
+
+
+def test_the_digest_in_bfloat16_has_the_engine_that_computes(monkeypatch):
+    chosen = {
+        name: choose(precision="bfloat16", engine=name) for name in ("openvino", "tensorflow")
+    }
+    assert choose(precision="bfloat16").digest == chosen["openvino"].digest
+    # On another machine, without OpenVINO, "auto" is another engine.
+    monkeypatch.setattr("transferclf.engines.engine.find_spec", lambda name: None)
+    assert choose(precision="bfloat16").digest == chosen["tensorflow"].digest
+    assert choose().digest == choose(engine="openvino").digest  # in float32
+
+
+def test_the_engine_in_use_is_known_before_and_after_compiling(monkeypatch):
+    monkeypatch.setattr(prefix, "_forwards", OrderedDict())
+    monkeypatch.setattr(prefix, "_engines_used", {})
+    tapped = choose(layers=("stem_relu",), weights="pretrained")
+    assert tapped.engine_used == "openvino"
+    assert choose(engine="keras").engine_used == "keras"
+    assert choose(ConvNet((4,))).engine_used == "keras"
+
+    def unable(*_):
+        raise NetworkError("no such operation")
+
+    monkeypatch.setattr(OpenVinoEngine, "compile", unable)
+    with pytest.warns(TransferclfWarning, match="'tiny' runs on engine='tensorflow'.*no such op"):
+        tapped.forward()
+    assert tapped.engine_used == "tensorflow"
+    trained = choose(layers=("stem_relu",), weights="pretrained", trainable_layers="all")
+    assert trained.engine_used == "tensorflow"
+    prefix._forwards.clear()  # another network took its place
+    assert tapped.engine_used == "tensorflow"
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "file"])

@@ -16,6 +16,7 @@ from transferclf.features import FeatureStore
 from transferclf.images import check_images, decode_image, formats
 from transferclf.images.files import Contents
 from transferclf.images.formats import DECODED, REFUSED, decoder_of, is_decoded, open_image
+from transferclf.images.geometry import Sampling
 from transferclf.images.loading import content_digests, load_all, looks_at
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
@@ -50,7 +51,7 @@ def iptc(contents):
 class Hue:
     """Stand-in for a prefix: the mean colour."""
 
-    digest, size, is_cut = "hue", (8, 8), False
+    digest, size, is_cut, sampling = "hue", (8, 8), False, Sampling()
 
     def __init__(self):
         self.seen = 0

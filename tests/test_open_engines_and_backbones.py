@@ -85,9 +85,11 @@ def test_a_registered_engine_runs_the_backbone(images, tmp_path):
     assert engines.engine_for("auto").name != "eager"  # "auto" does not choose it
     classifier = TransferClassifier("tiny", image_size=32, l2=0.1, engine="eager", cache=None)
     loaded = assert_works(classifier, images, tmp_path / "model")
-    assert loaded.engine == "eager"
+    assert (loaded.engine, loaded.engine_, classifier.engine_) == ("eager",) * 3
     assert set(eager.batches) == {32}
     usual = CNNFeatureExtractor("tiny", image_size=32, cache=None).fit(images)
+    assert usual.engine_ == "openvino"
+    assert not hasattr(clone(usual), "engine_")
     features = clone(usual).set_params(engine="eager").fit_transform(images)
     np.testing.assert_allclose(features, usual.transform(images), rtol=1e-5, atol=1e-5)
     with pytest.raises(InvalidParameterError, match=r"engine='eager' computes in float32 only"):

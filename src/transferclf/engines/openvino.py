@@ -103,7 +103,8 @@ def _openvino_model(traced: Traced) -> openvino.Model:
 
     frontend = FrontEndManager().load_by_framework("tf")
     # The loaded graph reads from the iterator and does not keep it alive.
-    iterator = GraphIteratorTFGraph(traced.graph, True)
+    # It would share the weights of the graph, which is dropped before all batch sizes are compiled.
+    iterator = GraphIteratorTFGraph(traced.graph, share_weights=False)
     loaded = frontend.load(iterator)
     converted = frontend.convert(loaded)
     for parameter in converted.get_parameters():

@@ -215,8 +215,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         sample_weight : array-like of shape (n,) or None, default=None
             Weight of each image; a weight of 2 is the same as the image twice.
         validation_data : (X, y) or None, default=None
-            Images that are measured after each epoch, and decide early stopping; no part of X is
-            then held out.
+            Images to measure after each epoch, and for early stopping, instead of a part of X.
 
         Returns
         -------
@@ -395,6 +394,5 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         predicted, objective = self.predict(X), self.head_.suffix.objective
         if remark := objective.remark_on(y):
             warn(remark)
-        return float(
-            accuracy_score(objective.comparable(y), predicted, sample_weight=sample_weight)
-        )
+        truth = objective.comparable(y)
+        return float(accuracy_score(truth, predicted, sample_weight=sample_weight))
