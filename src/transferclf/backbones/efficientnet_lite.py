@@ -88,7 +88,9 @@ class EfficientNetLite(PretrainedBackbone):
             return self._built(size)
         path = self._installed_file(size) if is_published else Path(weights)
         if path.suffix == ".h5":
-            with weights_errors(self, path, "without its classification layer"):
+            has_top = dict(self.options).get("include_top", False)
+            ends = f"{'with' if has_top else 'without'} its classification layer"
+            with weights_errors(self, path, ends):
                 model = self._built(size)
                 model.load_weights(str(path))
                 return model
