@@ -23,7 +23,6 @@ CHECKED = ("sports10", "animals35", "blood_smear", "cifar10")
 BACKBONES = {
     "tiny": {"image_size": None, "trainable_layers": "block4"},
     "mobilenet_v2": {"image_size": 96, "trainable_layers": 3},
-    "efficientnet_lite0": {"image_size": None, "trainable_layers": 3},
 }
 POINT = 0.01
 FEW = 1000
