@@ -22,6 +22,7 @@ BACKBONES = {
     "tiny": {},
     "mobilenet_v2_035": {"image_size": 96},
     "mobilenet_v2": {"image_size": 160},
+    "efficientnet_lite0": {},
 }
 L2_VALUES = np.logspace(-5, 1, 13)
 

@@ -222,7 +222,7 @@ def test_features_are_those_of_the_network_on_its_pixels(network, fitted):
 
 
 @pytest.mark.slow
-def test_fine_tuning_trains_a_block_and_keeps_the_statistics(network):
+def test_fine_tuning_trains_a_block_and_leaves_batch_norms_as_they_are(network):
     tuned = TransferClassifier(
         LITE.name,
         image_size=32,
@@ -231,23 +231,20 @@ def test_fine_tuning_trains_a_block_and_keeps_the_statistics(network):
         fine_tune_learning_rate=1e-3,
         random_state=0,
     ).fit(IMAGES, LABELS)
-    np.testing.assert_allclose(
-        tuned.model_.predict(IMAGES.astype("float32"), verbose=0),
-        tuned.predict_proba(IMAGES),
-        atol=1e-4,
-    )
-    for layer in network.layers:
+    model = tuned.model_
+    probabilities = keras.ops.convert_to_numpy(model(IMAGES.astype("float32"), training=False))
+    np.testing.assert_allclose(probabilities, tuned.predict_proba(IMAGES), atol=1e-4)
+    changed = {
+        layer.name
+        for layer in network.layers
+        if layer.weights
         for value, before in zip(
-            tuned.model_.get_layer(layer.name).get_weights() if layer.weights else (),
-            layer.get_weights(),
-            strict=True,
-        ):
-            is_trained = layer.name.startswith(("block7", "top")) and value.ndim > 1
-            assert (np.abs(value - before).max() > 0) >= is_trained, layer.name
-    for name in ("block7a_bn", "top_bn", "block6d_bn"):
-        norm, before = tuned.model_.get_layer(name), network.get_layer(name)
-        np.testing.assert_array_equal(norm.moving_mean, before.moving_mean)
-        np.testing.assert_array_equal(norm.moving_variance, before.moving_variance)
+            model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True
+        )
+        if np.abs(value - before).max() > 0
+    }
+    parts = ("expand_conv", "dwconv", "project_conv")
+    assert changed == {"top_conv", *(f"block7a_{part}" for part in parts)}  # no batch norm
 
 
 @pytest.mark.parametrize("include_weights", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -291,8 +288,9 @@ def test_photographs_are_recognised(data):
 
 
 @pytest.mark.realdata
-def test_features_are_those_of_timm(data):
+def test_features_are_those_of_timm(data, monkeypatch):
     """Compare with timm's network, given the same weights, and timm's preparation of images."""
+    monkeypatch.setitem(sys.modules, "triton", None)  # beside TensorFlow, it ends the process
     timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
     network = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
     arrays = read_torch_file(pretrained_file(LITE, SIZE))

@@ -1,6 +1,7 @@
 """Tests of classification on real photographs with real ImageNet weights.
 
-The README has the same figures. MobileNetV2 is tested with recovered ImageNet weights.
+The README has the same figures. MobileNetV2 is tested with recovered ImageNet weights, and
+EfficientNet-Lite with the published ones.
 """
 
 import os
@@ -41,6 +42,27 @@ def needs_mobilenet():
         pytest.skip(f"no MobileNetV2 weights below KERAS_HOME={os.environ.get('KERAS_HOME')}")
 
 
+@pytest.fixture(scope="module")
+def animals(data):
+    animals = load_image_folder(data / "caltech_animals35")
+    return train_test_split(
+        animals.data, animals.target, test_size=0.15, stratify=animals.target, random_state=0
+    )
+
+
+@pytest.mark.slow
+def test_efficientnet_lite_reaches_97_percent_on_sports(sports):
+    train, test = sports
+    classifier = TransferClassifier("efficientnet_lite0").fit(train.data, train.target)
+    assert classifier.score(test.data, test.target) >= 0.97
+
+
+@pytest.mark.slow
+def test_efficientnet_lite_reaches_94_5_percent_on_animals(animals):
+    X, X_test, y, y_test = animals
+    assert TransferClassifier("efficientnet_lite0").fit(X, y).score(X_test, y_test) >= 0.945
+
+
 @pytest.mark.usefixtures("needs_mobilenet")
 def test_defaults_reach_95_percent_on_sports(sports):
     train, test = sports
@@ -49,11 +71,8 @@ def test_defaults_reach_95_percent_on_sports(sports):
 
 
 @pytest.mark.usefixtures("needs_mobilenet")
-def test_defaults_reach_89_percent_on_animals(data):
-    animals = load_image_folder(data / "caltech_animals35")
-    X, X_test, y, y_test = train_test_split(
-        animals.data, animals.target, test_size=0.15, stratify=animals.target, random_state=0
-    )
+def test_defaults_reach_89_percent_on_animals(animals):
+    X, X_test, y, y_test = animals
     classifier = TransferClassifier("mobilenet_v2", image_size=160)
     assert classifier.fit(X, y).score(X_test, y_test) >= 0.89
 
