@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transferclf.augmentation.recipe import Augmentation as Augmentation
     from transferclf.backbones.convnet import ConvNet as ConvNet
+    from transferclf.backbones.preprocessing import Preprocessing as Preprocessing
     from transferclf.backbones.registry import get_backbone as get_backbone
     from transferclf.backbones.registry import list_backbones as list_backbones
     from transferclf.backbones.registry import register_backbone as register_backbone
@@ -33,6 +34,7 @@ _HOME = {
     "CNNFeatureExtractor": "transferclf.estimators.extractor",
     "ConvNet": "transferclf.backbones.convnet",
     "FeatureStore": "transferclf.features",
+    "Preprocessing": "transferclf.backbones.preprocessing",
     "TransferClassifier": "transferclf.estimators.classifier",
     "TransferRegressor": "transferclf.estimators.regressor",
     "UnknownRejector": "transferclf.estimators.unknown",
@@ -51,6 +53,7 @@ __all__ = [
     "CNNFeatureExtractor",
     "ConvNet",
     "FeatureStore",
+    "Preprocessing",
     "TransferClassifier",
     "TransferRegressor",
     "UnknownRejector",

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from transferclf._checks import refuse
+from transferclf.backbones.preprocessing import Preprocessing
 from transferclf.exceptions import InvalidParameterError
 from transferclf.graphs.digests import version_of
 
 if TYPE_CHECKING:
     import keras
 
+    from transferclf.graphs.pooling import Pooling
+
 Weights = str | Path | None
 Size = tuple[int, int]
 
-# How activation maps can become features.
-POOLINGS = ("avg", "max", "flatten")
+# How the output of a network becomes features. The last two need a class token.
+POOLINGS: tuple[Pooling, ...] = ("avg", "max", "flatten", "cls", "cls+avg")
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,10 @@ class Backbone:
         map or in pooled features; or "module:function" of such a callable.
     image_size, min_image_size : int
         Side in pixels of the default and of the smallest square input.
-    preprocessing : {"none", "rescale", "caffe", "tf", "torch"}
+    preprocessing : {"none", "rescale", "caffe", "tf", "torch"} or Preprocessing
         Scaling of pixels between 0 and 255 before the network, in the words of
         `keras.applications.imagenet_utils.preprocess_input`; "none" leaves them, "rescale" is to
-        the scale 0 to 1.
+        the scale 0 to 1. A :class:`Preprocessing` describes any other, and the resize too.
     parameters : int or None
         Number of weights, without a classification layer.
     weights_file : str or None
@@ -54,6 +59,11 @@ class Backbone:
     ends_in : {"map", "vector", "tokens", None}
         The kind of output for one image: (h, w, c), (d,) or (t, c). None: unknown before it is
         built.
+    pooling : {"avg", "max", "flatten", "cls", "cls+avg"}
+        What `pooling="auto"` stands for: the features that the network's own library takes.
+    cls_tokens, other_tokens : int
+        Numbers of tokens before those of the image's patches, if it ends in tokens: class tokens,
+        then registers and the like, which no pooling takes.
 
     Attributes
     ----------
@@ -62,34 +72,66 @@ class Backbone:
         arrays.
     layout : str
         The `image_data_format` of Keras that it needs.
-    poolings : tuple of str
-        How its output can become a vector.
     takes_weights : bool
         Whether `weights=` chooses among several.
     can_be_cut : bool
         Whether its layers can be tapped, trained and put into `model_`.
     is_bundled, is_keras_application : bool
         Whether its weights come with this package, and whether Keras builds it.
+    is_named : bool
+        Whether its name alone says which network it is, so that an archive need not hold it.
     """
 
     name: str
     builder: str | Callable[..., keras.Model]
     image_size: int = 224
     min_image_size: int = 32
-    preprocessing: str = "none"
+    preprocessing: str | Preprocessing = "none"
     parameters: int | None = None
     weights_file: str | None = None
     weights_sizes: tuple[int, ...] = ()
     options: tuple[tuple[str, object], ...] = ()
     ends_in: str | None = None
+    pooling: Pooling = "avg"
+    cls_tokens: int = 0
+    other_tokens: int = 0
 
     kind: ClassVar[str] = "keras"
     layout: ClassVar[str] = "channels_last"
-    poolings: ClassVar[tuple[str, ...]] = POOLINGS
     takes_weights: ClassVar[bool] = False
     can_be_cut: ClassVar[bool] = True
     is_bundled: ClassVar[bool] = False
     is_keras_application: ClassVar[bool] = False
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its name alone says which network it is."""
+        return self.is_bundled or self.is_keras_application
+
+    @property
+    def plain_name(self) -> str:
+        """The name in letters that Keras takes for a model."""
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.name)
+
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """How its output can become a vector."""
+        return POOLINGS[:3] if self.ends_in in ("map", "vector") else POOLINGS
+
+    def pooled_by(self, pooling: Pooling | Literal["auto"]) -> Backbone:
+        """Return the record of the network whose output is pooled so.
+
+        A library may have features of its own for "auto", which no pooling of the output gives.
+        """
+        return self
+
+    def check_size(self, size: Size) -> None:
+        """Raise InvalidParameterError if images cannot have this height and width."""
+        if min(size) < self.min_image_size:
+            expected = "None, a whole number of pixels or a pair (height, width), at least"
+            refuse(
+                "image_size", f"{expected} {self.min_image_size} for backbone {self.name!r}", size
+            )
 
     def build(self, **arguments: object) -> keras.Model:
         """Call the builder; imports Keras."""

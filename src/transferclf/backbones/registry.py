@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import functools
+import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from transferclf._checks import refuse
 from transferclf.backbones.applications import RECORDS
 from transferclf.backbones.own import FunctionBackbone
-from transferclf.backbones.preprocessing import check_preprocessing
+from transferclf.backbones.preprocessing import Preprocessing, check_preprocessing
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import TINY
 from transferclf.exceptions import InvalidParameterError, UnknownBackboneError
@@ -23,20 +25,68 @@ if TYPE_CHECKING:
 _REGISTRY: dict[str, Backbone] = {record.name: record for record in (*RECORDS, TINY)}
 
 
-def list_backbones() -> list[str]:
-    """Return the names of all registered backbones, sorted.
+class Source(Protocol):
+    """A library with many networks, named as "library:NAME"."""
+
+    def record(self, name: str) -> Backbone:
+        """Return the record of the network of this name, without the library's prefix.
+
+        Raises UnknownBackboneError if there is none, and InvalidParameterError if the library is
+        not installed.
+        """
+
+    def names(self) -> list[str]:
+        """Return the names of all networks, without the library's prefix."""
+
+
+# The modules in this room that have a `SOURCE`, by their prefixes. They import their libraries only
+# in functions.
+_SOURCES: dict[str, str] = {}
+
+
+def list_backbones(pattern: str | None = None) -> list[str]:
+    """Return the names of backbones, sorted.
+
+    Parameters
+    ----------
+    pattern : str or None, default=None
+        With the wildcards ``*`` and ``?``, such as "mobilenet*"; None is all that are registered.
+        "timm:*dinov2*" and "keras_hub:*" list the networks of a library, which must be installed.
 
     Returns
     -------
     list of str
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such library, or it is not installed.
 
     Examples
     --------
     >>> from transferclf import list_backbones
     >>> "resnet50" in list_backbones()
     True
+    >>> list_backbones("vgg*")
+    ['vgg16', 'vgg19']
     """
-    return sorted(_REGISTRY)
+    if pattern is None:
+        return sorted(_REGISTRY)
+    library, colon, rest = str(pattern).partition(":")
+    if not colon:
+        return sorted(name for name in _REGISTRY if fnmatch.fnmatch(name, pattern))
+    names = (name for name in _source(library).names() if fnmatch.fnmatch(name, rest))
+    return sorted(f"{library}:{name}" for name in names)
+
+
+def _source(library: str) -> Source:
+    if library not in _SOURCES:
+        known = ", ".join(f"'{name}:'" for name in _SOURCES)
+        raise UnknownBackboneError(
+            f"There is no library {library!r} of backbones; there are {known}."
+        )
+    source: Source = importlib.import_module(_SOURCES[library]).SOURCE
+    return source
 
 
 def get_backbone(name: str) -> Backbone:
@@ -45,7 +95,8 @@ def get_backbone(name: str) -> Backbone:
     Parameters
     ----------
     name : str
-        One of `list_backbones`; Keras' own spelling ("MobileNetV2") works too.
+        One of `list_backbones`; Keras' own spelling ("MobileNetV2") works too. "timm:NAME" and
+        "keras_hub:NAME" are networks of these libraries.
 
     Returns
     -------
@@ -66,6 +117,9 @@ def get_backbone(name: str) -> Backbone:
     plain = _plain(str(name))
     if plain in by_plain_name:
         return by_plain_name[plain]
+    library, colon, rest = str(name).partition(":")
+    if colon and library in _SOURCES:
+        return _source(library).record(rest)
     near = difflib.get_close_matches(plain, by_plain_name, n=3, cutoff=0.5)
     hint = ", ".join(repr(by_plain_name[match].name) for match in near)
     raise UnknownBackboneError(
@@ -81,7 +135,7 @@ def register_backbone(
     *,
     function: Callable[[np.ndarray], np.ndarray] | None = None,
     version: str | None = None,
-    preprocessing: str = "none",
+    preprocessing: str | Preprocessing = "none",
     image_size: int = 224,
     min_image_size: int = 1,
     overwrite: bool = False,
@@ -115,7 +169,7 @@ def register_backbone(
         Identifies the function together with the name, so that other processes and later runs find
         its features on disk. Change it with the function. With None, stored features are used only
         while this registration lasts.
-    preprocessing : {"none", "rescale", "caffe", "tf", "torch"}, default="none"
+    preprocessing : {"none", "rescale", "caffe", "tf", "torch"} or Preprocessing, default="none"
         The scaling of pixels from 0 to 255 that the network expects.
     image_size, min_image_size : int, default=224 and 1
         Side of the default and of the smallest square input, in pixels.

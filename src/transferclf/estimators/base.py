@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from transferclf.backbones.preprocessing import PREPROCESSINGS
+from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing, preprocessing_of
 from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features import store_for
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transferclf.backbones.convnet import ConvNet
     from transferclf.engines.engine import Precision
     from transferclf.features.store import FeatureStore
-    from transferclf.graphs.rows import Pooling
+    from transferclf.graphs.pooling import Pooling
     from transferclf.images.checking import ImageShape
     from transferclf.images.geometry import ResizeMode
     from transferclf.images.pixels import PixelRange
@@ -55,9 +55,9 @@ class BackboneEstimator(BaseEstimator):
     _: KW_ONLY
     weights: str | Path | None = "pretrained"
     image_size: int | tuple[int, int] | None = None
-    resize: ResizeMode = "crop"
-    pooling: Pooling = "avg"
-    preprocessing: str = "auto"
+    resize: ResizeMode | Literal["auto"] = "auto"
+    pooling: Pooling | Literal["auto"] = "auto"
+    preprocessing: str | Preprocessing = "auto"
     image_shape: ImageShape = None
     pixel_range: PixelRange = None
     cache: str | Path | FeatureStore | None = "memory"
@@ -144,12 +144,13 @@ class BackboneEstimator(BaseEstimator):
         pooling: Pooling | None = None,
     ) -> None:
         """Choose the network and its cut; `pooling` replaces that of the parameters."""
-        is_given = parameters.preprocessing in ("auto", *PREPROCESSINGS)
+        given = parameters.preprocessing
+        is_given = isinstance(given, Preprocessing) or given in ("auto", *PREPROCESSINGS)
         self.prefix_ = choose_prefix(
             parameters.backbone,
             weights=parameters.weights,
             image_size=parameters.image_size,
-            preprocessing=parameters.preprocessing if is_given else "none",
+            preprocessing=given if is_given else "none",
             pooling=pooling or parameters.pooling,
             layers=layers,
             seed=seed,
@@ -158,6 +159,8 @@ class BackboneEstimator(BaseEstimator):
             precision=parameters.precision,
         )
         check_own_model(self.prefix_)
+        if self.resize_ == "auto":
+            self.resize_ = preprocessing_of(self.prefix_.preprocessing).resize
 
     def __sklearn_clone__(self) -> Self:
         # Keras copies a model by its description, which lacks code of the user's own. That would be
@@ -194,11 +197,12 @@ class BackboneEstimator(BaseEstimator):
         ends_in_rows = prefix.backbone.ends_in == "vector" or (
             prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
         )
+        is_pooled = prefix.layers or not ends_in_rows
         conditions = {
             "image_shape": hasattr(self, "n_features_in_"),
-            "pooling": prefix.pooling == self.pooling and (prefix.layers or not ends_in_rows),
+            "pooling": self.pooling in ("auto", prefix.pooling) and is_pooled,
             "precision": not prefix.is_scratch,
-            "resize": self.resize_ == self.resize,
+            "resize": self.resize in ("auto", self.resize_),
             "weights": prefix.model is None and prefix.is_keras,
         }
         return used | {name for name, is_met in conditions.items() if is_met}

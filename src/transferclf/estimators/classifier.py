@@ -39,25 +39,26 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     ----------
     backbone : str, ConvNet or keras.Model, default="tiny"
         One of :func:`transferclf.list_backbones`; a :class:`transferclf.ConvNet`, to be trained
-        from nothing; or a functional model of your own. "tiny" is bundled, needs no download.
+        from nothing; or a functional model of your own. "tiny" is bundled.
     weights : {"pretrained", "imagenet"}, path or None, default="pretrained"
         "pretrained" is ImageNet for the networks of `keras.applications` and the bundled file for
         "tiny". None starts from random weights that `random_state` determines.
     image_size : int, (int, int) or None, default=None
         Side, or height and width, in pixels at which the network sees the images; None is the
         backbone's own, 64 for a ConvNet.
-    resize : {"crop", "stretch", "pad"}, default="crop"
-        "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
-    pooling : {"avg", "max", "flatten"}, default="avg"
-        How the last activation maps become features.
-    preprocessing : str, default="auto"
+    resize : {"auto", "crop", "stretch", "pad"}, default="auto"
+        "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders; "auto"
+        is that of the backbone's training.
+    pooling : {"auto", "avg", "max", "flatten", "cls", "cls+avg"}, default="auto"
+        How maps or tokens become features: mean, maximum or all values, the class token, or this
+        and the mean. "auto" is what the network's own library does, "avg" for maps.
+    preprocessing : str or Preprocessing, default="auto"
         Scaling of the pixels, inside the network; "auto" is that of the backbone's training.
-        Others are "none", "rescale" (to 0 to 1), "caffe", "tf" and "torch". "standardize" and
-        "zca" (whitening) are fitted to the training images, for networks from nothing.
+        Others are "none", "rescale" (to 0 to 1), "caffe", "tf", "torch" or a record. "standardize"
+        and "zca" (whitening) are fitted to the training images, for random weights.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
-        length of the rows is a square number, else a square RGB image where a third of it is one,
-        else a strip of gray pixels, one pixel high, which is always stretched.
+        Shape of the image in each row of a 2-D X; "infer" is explained in
+        :class:`transferclf.CNNFeatureExtractor`.
     pixel_range : None, "minmax" or (low, high), default=None
         Numbers of black and white. None decides once, at fit: 0 to 255 for 8-bit, 0 to 65535 for
         16-bit integers, 0 to 1 or 0 to 255 for floats. "minmax" stretches each image.

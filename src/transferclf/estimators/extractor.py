@@ -35,12 +35,16 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     image_size : int, (int, int) or None, default=None
         Side, or height and width, in pixels at which the network sees the images; None is the
         backbone's own.
-    resize : {"crop", "stretch", "pad"}, default="crop"
-        "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
-    pooling : {"avg", "max", "flatten"}, default="avg"
-        How activation maps become vectors.
-    preprocessing : {"auto", "none", "caffe", "tf", "torch"}, default="auto"
+    resize : {"auto", "crop", "stretch", "pad"}, default="auto"
+        "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders; "auto"
+        is that of the backbone's training.
+    pooling : {"auto", "avg", "max", "flatten", "cls", "cls+avg"}, default="auto"
+        How maps or tokens become features: mean, maximum or all values, the class token, or this
+        and the mean. "auto" is what the network's own library does, "avg" for maps.
+    preprocessing : str or Preprocessing, default="auto"
         Scaling of the pixels, inside the network; "auto" is that of the backbone's training.
+        Others are "none", "rescale" (to 0 to 1), "caffe", "tf" and "torch", or a
+        :class:`transferclf.Preprocessing`.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
         Shape of the image in each row of a 2-D X. "infer" takes a square gray image where the
         length of the rows is a square number, else a square RGB image where a third of it is one,

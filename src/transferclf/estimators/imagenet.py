@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from transferclf._checks import check_choice, check_number, check_verbose
 from transferclf.backbones.applications import N_CLASSES, KerasApplication
+from transferclf.backbones.preprocessing import preprocessing_of
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import PRETRAINED, keras_home, keras_models_folder
 from transferclf.engines.engine import Precision
@@ -55,7 +56,7 @@ def predict_imagenet(
     *,
     weights: str | Path | None = "imagenet",
     image_size: int | tuple[int, int] | None = None,
-    resize: ResizeMode = "crop",
+    resize: ResizeMode | Literal["auto"] = "auto",
     image_shape: ImageShape = None,
     pixel_range: PixelRange = None,
     engine: str = "auto",
@@ -81,8 +82,9 @@ def predict_imagenet(
     image_size : int, (int, int) or None, default=None
         Side, or height and width, in pixels; None is the network's own. With "imagenet" it must
         be one for which there are weights.
-    resize : {"crop", "stretch", "pad"}, default="crop"
+    resize : {"auto", "crop", "stretch", "pad"}, default="auto"
         "crop" takes the largest centred part, "stretch" distorts, "pad" adds black borders.
+        "auto" is that of the network's training.
     image_shape : (h, w) or (h, w, c) or None, default=None
         Shape of the image in each row of a 2-D X.
     pixel_range : None, "minmax" or (low, high), default=None
@@ -120,7 +122,7 @@ def predict_imagenet(
 keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0'. Got 'tiny' instead.
     """
     check_number("top", top, 1, N_CLASSES, whole=True)
-    check_choice("resize", resize, RESIZE_MODES)
+    check_choice("resize", resize, ("auto", *RESIZE_MODES))
     check_verbose(verbose)
     check_engine(engine, precision)
     prefix = _whole_network(backbone, weights, image_size, engine, precision)
@@ -128,7 +130,8 @@ keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0'. Got
     source = ImageSource(source.items, source.decided_range(), source.positions)
     remark_on_training_images(source, sample(source))
     names = imagenet_classes()
-    extractor = Extractor(store=None, resize=resize, verbose=int(verbose))
+    mode = preprocessing_of(prefix.preprocessing).resize if resize == "auto" else resize
+    extractor = Extractor(store=None, resize=mode, verbose=int(verbose))
     probabilities = extractor.rows(source, prefix, title=prefix.backbone.name)
     return [_best(row, names, int(top)) for row in probabilities]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from transferclf._checks import (
 )
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.preprocessing import PREPROCESSINGS
+from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from transferclf.backbones.record import POOLINGS
 from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from transferclf.engines.engine import Precision
     from transferclf.features.store import FeatureStore
-    from transferclf.graphs.rows import Pooling
+    from transferclf.graphs.pooling import Pooling
     from transferclf.images.checking import ImageShape
     from transferclf.images.geometry import ResizeMode
     from transferclf.images.pixels import PixelRange
@@ -68,9 +68,9 @@ class BackboneParameters:
     backbone: str | ConvNet | keras.Model
     weights: str | Path | None
     image_size: int | tuple[int, int] | None
-    resize: ResizeMode
-    pooling: Pooling
-    preprocessing: str
+    resize: ResizeMode | Literal["auto"]
+    pooling: Pooling | Literal["auto"]
+    preprocessing: str | Preprocessing
     image_shape: ImageShape
     pixel_range: PixelRange
     cache: str | Path | FeatureStore | None
@@ -85,12 +85,13 @@ class BackboneParameters:
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
     def __post_init__(self) -> None:
-        check_choice("resize", self.resize, RESIZE_MODES)
-        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("resize", self.resize, ("auto", *RESIZE_MODES))
+        check_choice("pooling", self.pooling, ("auto", *POOLINGS))
         store_for(self.cache)
         check_engine(self.engine, self.precision)
         check_image_shape(self.image_shape)
-        check_choice("preprocessing", self.preprocessing, self.preprocessings)
+        if not isinstance(self.preprocessing, Preprocessing):
+            check_choice("preprocessing", self.preprocessing, self.preprocessings)
         check_verbose(self.verbose)
         check_random_state(self.random_state)
 
@@ -187,9 +188,10 @@ class Parameters(BackboneParameters):
         return None if self.learning_rate is None else float(self.learning_rate)
 
     @property
-    def is_scaling_fitted(self) -> bool:
-        """Whether the scaling of pixels is fitted to the training images."""
-        return self.preprocessing in PIXEL_SCALINGS
+    def fitted_scaling(self) -> str | None:
+        """The scaling of pixels that is fitted to the training images, if there is one."""
+        is_fitted = _is_text(self.preprocessing, PIXEL_SCALINGS)
+        return str(self.preprocessing) if is_fitted else None
 
     @property
     def fit_without_keras(self) -> str | None:
@@ -273,7 +275,7 @@ def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> No
             f"resize={resize!r} cuts nothing: set resize='crop', or extreme_crops=False. Strips of "
             "one row of pixels are always stretched."
         )
-    if parameters.is_scaling_fitted and not prefix.is_scratch:
+    if parameters.fitted_scaling and not prefix.is_scratch:
         raise InvalidParameterError(
             f"preprocessing={parameters.preprocessing!r} is fitted to the training images, for "
             "networks that start from nothing, such as a ConvNet. A pretrained network needs "

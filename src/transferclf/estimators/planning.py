@@ -86,7 +86,7 @@ def _untrained_plan(
     parameters: Parameters | Asked, prefix: Prefix, objective: Objective, seed: int
 ) -> Plan:
     """Return the plan without recipes."""
-    scaling = parameters.preprocessing if parameters.is_scaling_fitted else None
+    scaling = parameters.fitted_scaling
     suffix = Suffix(objective, parameters.units, scaling=scaling)
     if parameters.head is not None:
         # Only a head of the user's own needs Keras here.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import keras
 
     from transferclf.estimators.parameters import OwnHead, Schedule
-    from transferclf.graphs.rows import Pooling
+    from transferclf.graphs.pooling import Pooling
     from transferclf.images.geometry import ResizeMode
 
 # `partial_fit` warns if it begins with fewer images.
@@ -301,7 +301,7 @@ class TransferEstimator(BackboneEstimator):
         read, prefix = self._extractor(resize), self._below_head()
         if not prefix.is_empty:
             return function(read.rows(source, prefix, view))
-        batches = read.batches(source, prefix.size, view)
+        batches = read.batches(source, prefix.size, view, prefix.sampling)
         return np.concatenate([function(pixels) for pixels in batches])
 
     def _below_head(self) -> Prefix:

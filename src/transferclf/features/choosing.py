@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from transferclf._checks import is_number, refuse
 from transferclf.backbones.convnet import ConvNet
@@ -15,7 +15,7 @@ from transferclf.backbones.own import (
     registered_model,
     warn_unless_scaling,
 )
-from transferclf.backbones.preprocessing import check_preprocessing
+from transferclf.backbones.preprocessing import Preprocessing, check_preprocessing
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import PRETRAINED
@@ -27,7 +27,7 @@ from transferclf.features.frozen import Prefix
 if TYPE_CHECKING:
     import keras
 
-    from transferclf.graphs.rows import Pooling
+    from transferclf.graphs.pooling import Pooling
 
 
 def choose_prefix(
@@ -35,8 +35,8 @@ def choose_prefix(
     *,
     weights: str | Path | None,
     image_size: int | tuple[int, int] | None,
-    preprocessing: str,
-    pooling: Pooling,
+    preprocessing: str | Preprocessing,
+    pooling: Pooling | Literal["auto"],
     layers: tuple[str, ...],
     seed: int,
     trainable_layers: int | str = 0,
@@ -60,10 +60,11 @@ def choose_prefix(
     record.check_uncut(trainable_layers, layers)
     if record.kind != "keras":  # the estimators check the engine for Keras models themselves
         check_engine(engine, precision, record.kind)
-    if pooling not in record.poolings:
-        refuse("pooling", f"one of {record.poolings} for {record.name!r}", pooling)
+    if pooling not in ("auto", *record.poolings):
+        refuse("pooling", f"one of {('auto', *record.poolings)} for {record.name!r}", pooling)
+    record = record.pooled_by(pooling)
     size = _checked_size(image_size, record, model)
-    if preprocessing == "auto":
+    if isinstance(preprocessing, str) and preprocessing == "auto":
         preprocessing = record.preprocessing
         if model is not None:
             warn_unless_scaling(model)
@@ -80,7 +81,7 @@ def choose_prefix(
         seed if weights is None else 0,
         size,
         preprocessing,
-        pooling,
+        record.pooling if pooling == "auto" else pooling,
         layers,
         model,
         trainable_layers,
@@ -146,9 +147,10 @@ def _checked_size(
         height, width = (side or backbone.image_size for side in own)
         return (height, width)
     sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
-    is_pair = len(sides) == 2 and all(is_number(side, whole=True) for side in sides)
-    if not is_pair or min(sides) < backbone.min_image_size:
+    if len(sides) != 2 or not all(is_number(side, whole=True) for side in sides):
         expected = "None, a whole number of pixels or a pair (height, width), at least"
         smallest = f"{backbone.min_image_size} for backbone {backbone.name!r}"
         refuse("image_size", f"{expected} {smallest}", image_size)
-    return (int(sides[0]), int(sides[1]))
+    size = (int(sides[0]), int(sides[1]))
+    backbone.check_size(size)
+    return size

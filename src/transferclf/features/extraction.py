@@ -33,7 +33,7 @@ from transferclf.features.work import (
     varied,
 )
 from transferclf.images.formats import Look
-from transferclf.images.geometry import ResizeMode
+from transferclf.images.geometry import PLAIN, ResizeMode, Sampling
 from transferclf.images.loading import (
     faults_named,
     load_all,
@@ -114,28 +114,34 @@ class Extractor:
         return _Extraction(self, job, source, list(keys), looks, title).result()
 
     def batches(
-        self, source: ImageSource, size: tuple[int, int], view: View | None = None
+        self,
+        source: ImageSource,
+        size: tuple[int, int],
+        view: View | None = None,
+        sampling: Sampling = PLAIN,
     ) -> Iterator[np.ndarray]:
         """Yield the pixels (n, h, w, 3) of each batch; without images, of one empty batch."""
         positions = np.arange(len(source))
         batches = np.split(positions, range(BATCH_SIZE, len(source), BATCH_SIZE))
         if view is None:
-            yield from load_batches(source, batches, size, self.resize)
+            yield from load_batches(source, batches, size, self.resize, sampling=sampling)
             return
         looks = _looks(source)
-        with (
-            faults_named(source, positions),
-            closing(loaded_batches(source, batches, size, self.resize, looks)) as loaded,
-        ):
+        loaded = loaded_batches(source, batches, size, self.resize, looks, sampling=sampling)
+        with faults_named(source, positions), closing(loaded):
             for pixels, seen in loaded:
                 yield varied(pixels, seen, view)
 
     def pixels(
-        self, source: ImageSource, size: tuple[int, int], title: str = "pixels"
+        self,
+        source: ImageSource,
+        size: tuple[int, int],
+        title: str = "pixels",
+        sampling: Sampling = PLAIN,
     ) -> np.ndarray:
         """Return pixels (len(source), h, w, 3), uint8 if they are whole numbers, else float32."""
         with bar_if(self.verbose, len(source), "images read", PATIENCE, title) as advance:
-            return load_all(source, size, self.resize, advance)
+            return load_all(source, size, self.resize, advance, sampling)
 
 
 def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:

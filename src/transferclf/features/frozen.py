@@ -21,19 +21,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.backbones.preprocessing import scale_array
+from transferclf.backbones.preprocessing import Preprocessing, preprocessing_of, scale_array
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import build_backbone
 from transferclf.engines.engine import Function, Precision
 from transferclf.exceptions import NetworkError, warn
 from transferclf.graphs.digests import architecture_digest, values_digest
 from transferclf.graphs.isolation import check_not_forked, undisturbed
+from transferclf.graphs.pooling import pool_array
 
 if TYPE_CHECKING:
     import keras
 
     from transferclf.engines.forward import Forward
-    from transferclf.graphs.rows import Pooling
+    from transferclf.graphs.pooling import Pooling
+    from transferclf.images.geometry import Sampling
 
 # To be raised when the same parameters come to mean another function of the pixels.
 FORMAT = 3
@@ -56,7 +58,7 @@ class Prefix:
     weights: str | Path | None
     seed: int
     size: tuple[int, int]
-    preprocessing: str
+    preprocessing: str | Preprocessing
     pooling: Pooling
     layers: tuple[str, ...] = ()
     model: keras.Model | None = None
@@ -73,7 +75,7 @@ class Prefix:
             "format": FORMAT,
             "network": [*network, self.weights_digest],
             "size": self.size,
-            "preprocessing": self.preprocessing,
+            "preprocessing": self._preparation,
             # Pooling comes after the cut.
             "ends": ["cut", self.trainable_layers] if self.is_cut else [self.pooling, self.layers],
             # Engines agree to the rounding of float32. At a lower precision they do not.
@@ -102,6 +104,21 @@ class Prefix:
 
             state = state | {"model": arrived(state["model"])}
         self.__dict__.update(state)
+
+    @property
+    def _preparation(self) -> str | dict[str, object]:
+        known = self.preprocessing
+        return known.facts() if isinstance(known, Preprocessing) else known
+
+    @property
+    def sampling(self) -> Sampling:
+        """How images get the size of the network."""
+        return preprocessing_of(self.preprocessing).sampling
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The numbers of class tokens and of others that are no patches."""
+        return self.backbone.cls_tokens, self.backbone.other_tokens
 
     @property
     def is_cut(self) -> bool:
@@ -168,18 +185,25 @@ class Prefix:
 
     def _compiled(self, build: Callable[[], keras.Model] | None) -> Forward:
         """Return a compiled Keras model, or the backbone itself if it is no Keras model."""
-        from transferclf.engines.forward import Forward, compile_forward, compile_network
+        from transferclf.engines.forward import Forward, compile_forward
 
         if build is not None:
             with undisturbed():
                 return compile_forward(build(), self.engine, self.precision)
-        network, kind = self._new_backbone(), self.backbone.kind
-        function, engine = compile_network(network, self.engine, self.precision, kind)
+        function, engine = self._function()
 
         def rows(images: np.ndarray) -> np.ndarray:
-            return pooled(function(scale_array(images, self.preprocessing)), self.pooling)
+            activations = function(scale_array(images, self.preprocessing))
+            return pool_array(activations, self.pooling, self.tokens)
 
         return Forward(rows, engine)
+
+    def _function(self) -> tuple[Function, str]:
+        """Return a compiled backbone that is no Keras model, and the name of its engine."""
+        from transferclf.engines.forward import compile_network
+
+        network, kind = self._new_backbone(), self.backbone.kind
+        return compile_network(network, self.engine, self.precision, kind)
 
     def build(self) -> keras.Model:
         """Return a new, flat Keras model from pixels between 0 and 255 to rows (n, d).
@@ -203,7 +227,7 @@ class Prefix:
                 outputs = as_rows(cut(network, self.trainable_layers).prefix.outputs)
             else:
                 outputs = side_by_side(self._features(network))
-            return keras.Model(network.inputs[0], outputs, name=self.backbone.name)
+            return keras.Model(network.inputs[0], outputs, name=self.backbone.plain_name)
 
     def tail(self) -> keras.Model:
         """Return a new Keras model from the rows (n, d) at the cut to features.
@@ -221,10 +245,10 @@ class Prefix:
             return copied(self.whole().build())
         with undisturbed():
             suffix = cut(self._flat_network(), self.trainable_layers).suffix
-            features = [pool(tensor, self.pooling) for tensor in suffix.outputs]
+            features = [pool(tensor, self.pooling, self.tokens) for tensor in suffix.outputs]
             rows, outputs = on_rows(keras.Model(suffix.inputs, features))
             features = side_by_side(outputs)
-            tail = copied(keras.Model(rows, features, name=f"{self.backbone.name}_tail"))
+            tail = copied(keras.Model(rows, features, name=f"{self.backbone.plain_name}_tail"))
         if not tail.weights:
             fixed = [it.name for it in suffix.layers if not isinstance(it, keras.layers.InputLayer)]
             warn(
@@ -243,16 +267,22 @@ class Prefix:
             return [features.shape[-1] for features in self._features(self._flat_network())]
 
     def map_shape(self) -> tuple[int, ...]:
-        """Return the shape that the backbone ends in, for one image; builds the network once."""
+        """Return the shape that the backbone ends in, for one image; builds the network once.
+
+        Tokens that are no patches and no class tokens are left out.
+        """
         if self.digest not in _map_shapes:
-            _map_shapes[self.digest] = self._map_shape()
+            shape = self._map_shape()
+            is_tokens = len(shape) == 2
+            others = self.backbone.other_tokens if is_tokens else 0
+            _map_shapes[self.digest] = (shape[0] - others, *shape[1:])
         return _map_shapes[self.digest]
 
     def _map_shape(self) -> tuple[int, ...]:
         name = self.backbone.name
         if not self.is_keras:
             blank = scale_array(np.zeros((1, *self.size, 3), np.float32), self.preprocessing)
-            return tuple(self._new_backbone()(blank).shape[1:])
+            return tuple(self._function()[0](blank).shape[1:])
         with undisturbed():
             outputs = self._flat_network().outputs
         if len(outputs) > 1:
@@ -285,7 +315,7 @@ class Prefix:
                     f"{', '.join(map(repr, near))}."
                 )
         tapped = [by_name[name] for name in self.layers] or network.outputs
-        return [pool(tensor, self.pooling) for tensor in tapped]
+        return [pool(tensor, self.pooling, self.tokens) for tensor in tapped]
 
     def _flat_network(self) -> keras.Model:
         """Return the model from pixels to the output of the backbone, without nested models."""
@@ -343,13 +373,3 @@ _forwards_lock = threading.RLock()
 
 # The shapes of the outputs of networks, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
-
-
-def pooled(activations: np.ndarray, pooling: Pooling) -> np.ndarray:
-    """Return activations (n, ...) of a network that is no Keras model as rows (n, d)."""
-    if activations.ndim == 2:
-        return activations
-    if pooling == "flatten":
-        return activations.reshape(len(activations), -1)
-    axes = tuple(range(1, activations.ndim - 1))
-    return activations.max(axis=axes) if pooling == "max" else activations.mean(axis=axes)

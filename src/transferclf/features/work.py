@@ -76,7 +76,15 @@ class ImageJob:
     def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
         """Yield pixels, or one view of them. Each batch reuses the memory of the one before."""
         size = self.prefix.size
-        loaded = loaded_batches(self.source, batches, size, self.resize, self.looks, reuse=True)
+        loaded = loaded_batches(
+            self.source,
+            batches,
+            size,
+            self.resize,
+            self.looks,
+            reuse=True,
+            sampling=self.prefix.sampling,
+        )
         with closing(loaded):
             for pixels, looks in loaded:
                 keys = activation_keys(looks, self.prefix, self.resize, self.view)
@@ -176,7 +184,8 @@ def activation_keys(
 ) -> list[bytes]:
     """Return the keys of activations: digests of the image and of everything that computes them."""
     seen = "" if view is None else f" {view.digest}"
-    is_crop_of_square = resize in EXTREME_CROPS and prefix.size[0] == prefix.size[1]
+    is_square = prefix.size[0] == prefix.size[1] and prefix.sampling.crop_fraction is None
+    is_crop_of_square = resize in EXTREME_CROPS and is_square
 
     before, after = f"{prefix.digest} ", f"{seen} {pillow_version()} "
 

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
 
 import keras
 from keras import layers
 
 from transferclf.exceptions import NetworkError
+from transferclf.graphs.pooling import Pooling, Tokens, no_class_token, parts_of
 from transferclf.graphs.walking import replay
 
-Pooling = Literal["avg", "max", "flatten"]
 
+def pool(
+    activations: keras.KerasTensor, pooling: Pooling, tokens: Tokens = (0, 0)
+) -> keras.KerasTensor:
+    """Return maps (n, h, w, c) or tokens (n, t, c) as features (n, d).
 
-def pool(activations: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
-    """Return maps (n, h, w, c) or tokens (n, t, c) as features (n, d): mean, maximum or all values.
-
-    Features (n, d) are returned as they are.
+    They are the mean, the maximum or all values over the image, or the class token. `tokens` says
+    how many tokens come before those of the image's patches. Means and maxima are of patches only,
+    and tokens that are neither are left out. Features (n, d) are returned as they are. Raises
+    NetworkError if there is no class token.
     """
     dimensions = len(activations.shape)
     if dimensions == 2:
         return activations
+    if dimensions == 3:
+        cls, patches = parts_of(activations, pooling, tokens)
+        if pooling == "cls":
+            return layers.Flatten()(cls)
+        if pooling == "cls+avg":
+            mean = layers.GlobalAveragePooling1D()(patches)
+            return side_by_side([layers.Flatten()(cls), mean])
+        if pooling == "flatten" and tokens[1]:
+            return as_rows([cls, patches])
+        activations = activations if pooling == "flatten" else patches
+    elif "cls" in pooling:
+        raise no_class_token(pooling, tuple(activations.shape))
     if pooling == "flatten" or dimensions not in (3, 4):
         return layers.Flatten()(activations)
     if pooling == "max":

@@ -8,12 +8,16 @@ Images many times larger than needed are first averaged in blocks of 2, 4 or 8 p
 that size are decoded at reduced scale, which gives the same.
 
 A large picture of floats is computed one channel at a time.
+
+Other libraries prepare images in other ways, which a :class:`Sampling` describes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from dataclasses import dataclass
+from math import floor
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -31,6 +35,38 @@ _PLACES = {"first": 0.0, "crop": 0.5, "last": 1.0}
 
 Box = tuple[float, float, float, float]
 
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos3"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos3": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pixels of the network's size are computed from those of the image.
+
+    `interpolation` is the filter. Without `antialias` it sees only the few pixels next to each
+    point, as in Keras' `Resizing` layer. With a `crop_fraction` the image is resized so that its
+    centre of this share has the network's size, with the rounding to whole pixels of torchvision.
+    """
+
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    crop_fraction: float | None = None
+
+    @property
+    def may_reduce(self) -> bool:
+        """Whether a large image may be averaged in blocks before it is resized."""
+        return self == PLAIN
+
+
+PLAIN = Sampling()
+
 # Images that are averaged in blocks stay at least this many times larger than needed. With less,
 # features of a JPEG file decoded at reduced scale and of the same pixels averaged have a cosine
 # below 0.999. Large inputs need less: a margin of 1.9 changes less at 224 pixels than 3 at 96.
@@ -40,29 +76,49 @@ LARGE_SIDE = 200
 LARGE_MARGIN = 1.9
 
 
-def resize_image(image: Picture, size: tuple[int, int], mode: ResizeMode = "crop") -> np.ndarray:
-    """Resize one RGB picture with antialiasing, to an array of its dtype.
+def resize_image(
+    image: Picture, size: tuple[int, int], mode: ResizeMode = "crop", sampling: Sampling = PLAIN
+) -> np.ndarray:
+    """Resize one RGB picture, to an array of its dtype, or float32 without antialiasing.
 
     `size` is (height, width). "crop" takes the largest centred part of the right proportions,
     "first" and "last" take it from the left or top, and from the right or bottom. "stretch"
     distorts the whole image, "pad" keeps it undistorted between black borders.
     """
-    height, width = sides(image)
-    if mode in _PLACES:
-        box = largest_box((height, width), size, _PLACES[mode])
-        return rgb_array(_resample(image, size, box))
-    whole = (0, 0, width, height)
+    if mode == "pad":
+        return _padded(image, size, sampling)
+    return _resample(image, size, source_box(sides(image), size, mode, sampling), sampling)
+
+
+def source_box(
+    source: tuple[int, int], size: tuple[int, int], mode: str, sampling: Sampling = PLAIN
+) -> Box:
+    """Return the part (left, top, right, bottom) of an image that becomes the result."""
+    if mode == "pad":
+        return (0, 0, source[1], source[0])
     if mode == "stretch":
-        return rgb_array(_resample(image, size, whole))
-    if mode != "pad":
+        if sampling.crop_fraction is None:
+            return (0, 0, source[1], source[0])
+        return _centre_after(source, _enlarged(size, sampling.crop_fraction), size)
+    if mode not in _PLACES:
         raise InvalidParameterError(f"resize must be one of {RESIZE_MODES}. Got {mode!r} instead.")
+    if mode == "crop" and sampling.crop_fraction is not None:
+        resized = _covering(source, _enlarged(size, sampling.crop_fraction))
+        return _centre_after(source, resized, size)
+    if mode == "crop" and not sampling.antialias:
+        return _whole_box(source, size)
+    return largest_box(source, size, _PLACES[mode])
+
+
+def _padded(image: Picture, size: tuple[int, int], sampling: Sampling) -> np.ndarray:
+    height, width = sides(image)
     scale = min(size[0] / height, size[1] / width)
     inner = (
         min(max(round(height * scale), 1), size[0]),
         min(max(round(width * scale), 1), size[1]),
     )
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    resized = rgb_array(_resample(image, inner, whole))
+    resized = _resample(image, inner, source_box((height, width), size, "pad"), sampling)
     canvas = np.zeros((*size, 3), resized.dtype)
     canvas[top : top + inner[0], left : left + inner[1]] = resized
     return canvas
@@ -102,6 +158,43 @@ def largest_box(source: tuple[int, int], target: tuple[int, int], place: float =
     return (left, top, min(left + width, source[1]), min(top + height, source[0]))
 
 
+def _enlarged(size: tuple[int, int], fraction: float) -> tuple[int, int]:
+    return floor(size[0] / fraction), floor(size[1] / fraction)
+
+
+def _covering(source: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of an image that is resized in proportion to just cover another.
+
+    torchvision cuts the longer side to whole pixels if a square is to be covered. timm rounds both
+    sides for other proportions.
+    """
+    if wanted[0] == wanted[1]:
+        short = min(source)
+        height, width = (
+            wanted[0] if side == short else int(wanted[0] * side / short) for side in source
+        )
+    else:
+        ratio = min(source[0] / wanted[0], source[1] / wanted[1])
+        height, width = (round(side / ratio) for side in source)
+    return height, width
+
+
+def _centre_after(source: tuple[int, int], resized: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Return the part of the source that is the centre of the resized image."""
+    top, left = (round((resized[axis] - size[axis]) / 2) for axis in (0, 1))
+    y, x = source[0] / resized[0], source[1] / resized[1]
+    right, bottom = (left + size[1]) * x, (top + size[0]) * y
+    return (left * x, top * y, min(right, source[1]), min(bottom, source[0]))
+
+
+def _whole_box(source: tuple[int, int], target: tuple[int, int]) -> Box:
+    """Return the largest centred box in whole pixels, as Keras' `Resizing` layer cuts it."""
+    height = min(int(source[1] * target[0] / target[1]), source[0])
+    width = min(int(source[0] * target[1] / target[0]), source[1])
+    top, left = (source[0] - height) // 2, (source[1] - width) // 2
+    return (left, top, left + width, top + height)
+
+
 def extreme_square_crops(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the two largest squares of an image (h, w[, c]), as views.
 
@@ -113,12 +206,57 @@ def extreme_square_crops(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return image[:side, :side], image[height - side :, width - side :]
 
 
-def _resample(image: Picture, size: tuple[int, int], box: Box) -> Picture:
-    if sides(image) == size:
-        return image
-    return _by_pillow(
-        image, lambda it: it.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
-    )
+def _resample(image: Picture, size: tuple[int, int], box: Box, sampling: Sampling) -> np.ndarray:
+    height, width = sides(image)
+    if (height, width) == size and box == (0, 0, width, height):
+        return rgb_array(image)
+    if not sampling.antialias:
+        return _at_points(rgb_array(image), size, box, sampling.interpolation)
+    kind = _FILTERS[sampling.interpolation]
+    return rgb_array(_by_pillow(image, lambda it: it.resize((size[1], size[0]), kind, box=box)))
+
+
+def _at_points(
+    pixels: np.ndarray, size: tuple[int, int], box: Box, interpolation: str
+) -> np.ndarray:
+    """Return the values at the centres of the new pixels, interpolated between old ones; float32.
+
+    Pixels beyond the box count as its edge.
+    """
+    left, top, right, bottom = map(round, box)
+    part = pixels[top:bottom, left:right]
+    for axis in (0, 1):
+        indices, weights = _taps(part.shape[axis], size[axis], interpolation)
+        shape = [-1 if other == axis else 1 for other in range(3)]
+        part = sum(
+            part.take(index, axis=axis) * weight.reshape(shape)
+            for index, weight in zip(indices, weights, strict=True)
+        )
+    return np.asarray(part, np.float32)
+
+
+def _taps(length: int, wanted: int, interpolation: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels that each new pixel is a sum of, and their weights: both (taps, wanted)."""
+    places = (np.arange(wanted) + 0.5) * (length / wanted) - 0.5
+    reach = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3}[interpolation]
+    first = np.floor(places if reach else places + 0.5)
+    taps = first + np.arange(min(1 - reach, 0), reach + 1)[:, None]
+    weights = _kernel(np.abs(taps - places), interpolation)
+    weights /= weights.sum(axis=0)
+    return np.clip(taps, 0, length - 1).astype(int), weights.astype(np.float32)
+
+
+def _kernel(distance: np.ndarray, interpolation: str) -> np.ndarray:
+    if interpolation == "nearest":
+        return np.ones_like(distance)
+    if interpolation == "bilinear":
+        return 1 - distance
+    if interpolation == "lanczos3":
+        return np.sinc(distance) * np.sinc(distance / 3)
+    # Keys' cubic convolution with a = -1/2.
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance <= 1, near, far)
 
 
 def _by_pillow(image: Picture, operation: Callable[[Image.Image], Image.Image]) -> Picture:

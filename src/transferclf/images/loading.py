@@ -17,7 +17,7 @@ import numpy as np
 
 from transferclf.exceptions import ImageError
 from transferclf.images.formats import Look
-from transferclf.images.geometry import ResizeMode
+from transferclf.images.geometry import PLAIN, ResizeMode, Sampling
 from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
 from transferclf.images.threads import thread_count
@@ -69,11 +69,12 @@ def load_batches(
     size: tuple[int, int],
     resize: ResizeMode,
     reuse: bool = False,
+    sampling: Sampling = PLAIN,
 ) -> Generator[np.ndarray, None, None]:
     """Yield the pixels of :func:`loaded_batches`. An ImageError names all images at fault."""
     with (
         faults_named(source, _order(batches)),
-        closing(loaded_batches(source, batches, size, resize, None, reuse)) as loaded,
+        closing(loaded_batches(source, batches, size, resize, None, reuse, sampling)) as loaded,
     ):
         for pixels, _ in loaded:
             yield pixels
@@ -86,6 +87,7 @@ def loaded_batches(
     resize: ResizeMode,
     looks: Sequence[Look] | None,
     reuse: bool = False,
+    sampling: Sampling = PLAIN,
 ) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
     """Yield batches of pixels (n, h, w, 3), float32, and of looks at the decoded images.
 
@@ -96,8 +98,8 @@ def loaded_batches(
 
     def load(index: int) -> tuple[np.ndarray, Look | None]:
         if looks is None:
-            return source.load(index, size, resize), None
-        return source.load_looked(index, size, resize, looks[index])
+            return source.load(index, size, resize, sampling), None
+        return source.load_looked(index, size, resize, looks[index], sampling)
 
     order = _order(batches)
     threads = thread_count() if len(order) > FEW else 0
@@ -129,7 +131,11 @@ def faults_named(source: ImageSource, indices: Indices) -> Iterator[None]:
 
 
 def load_all(
-    source: ImageSource, size: tuple[int, int], resize: ResizeMode, advance: Advance = unseen
+    source: ImageSource,
+    size: tuple[int, int],
+    resize: ResizeMode,
+    advance: Advance = unseen,
+    sampling: Sampling = PLAIN,
 ) -> np.ndarray:
     """Return the pixels of all images, shape (n, h, w, 3): uint8 if all are whole, else float32.
 
@@ -139,7 +145,8 @@ def load_all(
     pixels = np.empty((len(source), *size, 3), np.uint8)
     starts = range(0, len(source), LOADED_AT_ONCE)
     batches = [range(start, min(start + LOADED_AT_ONCE, len(source))) for start in starts]
-    for batch, loaded in zip(batches, load_batches(source, batches, size, resize), strict=True):
+    loaded_in_turn = load_batches(source, batches, size, resize, sampling=sampling)
+    for batch, loaded in zip(batches, loaded_in_turn, strict=True):
         whole = loaded.astype(np.uint8) if pixels.dtype == np.uint8 else loaded
         if not np.array_equal(whole, loaded):
             pixels, whole = pixels.astype(np.float32), loaded

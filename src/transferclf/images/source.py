@@ -28,7 +28,9 @@ from transferclf.images.deep import (
 from transferclf.images.files import Contents
 from transferclf.images.formats import Header, Look
 from transferclf.images.geometry import (
+    PLAIN,
     ResizeMode,
+    Sampling,
     average_blocks,
     reduction_factor,
     resize_image,
@@ -99,32 +101,44 @@ class ImageSource:
         return Problem(int(self.places[index]), error, _path(self.item(index)))
 
     def load(
-        self, index: int, size: tuple[int, int] | None = None, resize: ResizeMode = "crop"
+        self,
+        index: int,
+        size: tuple[int, int] | None = None,
+        resize: ResizeMode = "crop",
+        sampling: Sampling = PLAIN,
     ) -> np.ndarray:
         """Decode one image to RGB (h, w, 3) on the scale 0 to 255, resized when `size` is given."""
         if size is None:
             return rgb_array(self._picture(index, None))
-        return resize_image(self._picture(index, max(size)), size, resize)
+        reduce_to = max(size) if sampling.may_reduce else None
+        return resize_image(self._picture(index, reduce_to), size, resize, sampling)
 
     def load_looked(
-        self, index: int, size: tuple[int, int], resize: ResizeMode, known: Look
+        self,
+        index: int,
+        size: tuple[int, int],
+        resize: ResizeMode,
+        known: Look,
+        sampling: Sampling = PLAIN,
     ) -> tuple[np.ndarray, Look]:
         """Load one image, and return the look at exactly the bytes that were decoded.
 
         `known` is an earlier look. It is returned where no file could have been replaced.
         """
+        reduce_to = max(size) if sampling.may_reduce else None
         for _ in range(TRIES):
             with contents_behind(self.item(index)) as contents:
                 if contents is None:
-                    return self.load(index, size, resize), known
+                    return self.load(index, size, resize, sampling), known
                 digest = self._digest(contents)
                 try:
-                    picture, seen = decoded(contents, self.pixel_range, max(size))
+                    picture, seen = decoded(contents, self.pixel_range, reduce_to)
                 except ImageReadError:
                     if not contents.has_changed:
                         raise
                     continue
-                return resize_image(picture, size, resize), Look(digest, *cast(Header, seen))
+                pixels = resize_image(picture, size, resize, sampling)
+                return pixels, Look(digest, *cast(Header, seen))
         raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
 
     def look(self, index: int) -> Look:

@@ -14,6 +14,7 @@ from transferclf._parameters import ParameterSet
 from transferclf.augmentation import steps
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
+from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.persistence.facts import Facts, Written, as_archive_error, is_number, is_text
 
@@ -83,11 +84,34 @@ def _written(name: str, value: object) -> object:
         return {"path": str(value)}
     if type(value) is dict:
         return {"dict": [[_written(name, each) for each in pair] for pair in value.items()]}
+    if isinstance(value, Preprocessing):
+        return preprocessing_facts(value)
     if isinstance(value, ParameterSet) and type(value) in _parameter_sets().values():
         return {type(value).__name__: fields_of(value)}
     hint = _HINTS.get(name, "Pickle the estimator instead.")
     message = f"{name} must be of plain values to be saved. Got {value!r} instead. {hint}"
     raise InvalidParameterError(message)
+
+
+def preprocessing_facts(value: str | Preprocessing) -> object:
+    """Return a preprocessing as a value for JSON."""
+    if isinstance(value, str):
+        return value
+    fields = {name: _written(name, field) for name, field in value.facts().items()}
+    return {"Preprocessing": fields}
+
+
+def restored_preprocessing(value: object) -> str | Preprocessing:
+    """Return a preprocessing that :func:`preprocessing_facts` has written."""
+    restored = _read(value, "preprocessing", 0)
+    if isinstance(restored, Preprocessing):
+        return restored
+    if isinstance(restored, str) and restored in PREPROCESSINGS:
+        return restored
+    raise ArchiveError(
+        f"preprocessing must be one of {PREPROCESSINGS}, or a Preprocessing. Got "
+        f"{reprlib.repr(value)} instead."
+    )
 
 
 def fields_of(value: ParameterSet) -> Written:
@@ -143,6 +167,11 @@ def _read_object(value: dict[str, object], name: str, depth: int) -> object:
     kind, content = next(iter(value.items())) if len(value) == 1 else ("", None)
     if kind in _parameter_sets():
         return restored_fields(_parameter_sets()[kind], Facts(content, name), depth)
+    if kind == "Preprocessing":
+        known = {field.name for field in dataclasses.fields(Preprocessing)}
+        expected = "a field of Preprocessing"
+        with as_archive_error():
+            return Preprocessing(**_values(Facts(content, name), known, expected, depth))
     if kind == "model" and name == "backbone" and content is None:
         return None
     if kind == "path" and is_text(content):

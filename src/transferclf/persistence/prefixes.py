@@ -13,7 +13,6 @@ import numpy as np
 
 from transferclf.backbones.applications import as_for_imagenet
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.preprocessing import PREPROCESSINGS
 from transferclf.backbones.record import POOLINGS, Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import (
@@ -30,15 +29,18 @@ from transferclf.features.frozen import Prefix
 from transferclf.graphs.digests import file_digest, values_digest
 from transferclf.persistence.archive import Arrays, StoredArrays
 from transferclf.persistence.facts import MAX_TEXT, Facts, Written, as_archive_error, is_whole
-from transferclf.persistence.parameters import fields_of, restored_fields
+from transferclf.persistence.parameters import (
+    fields_of,
+    preprocessing_facts,
+    restored_fields,
+    restored_preprocessing,
+)
 
 if TYPE_CHECKING:
     import keras
 
 # Fields of a prefix that an archive holds as they are, in the order of the file.
-PARAMETERS = (
-    "size", "preprocessing", "pooling", "layers", "seed", "trainable_layers", "engine", "precision",
-)  # fmt: skip
+PARAMETERS = ("size", "pooling", "layers", "seed", "trainable_layers", "engine", "precision")
 
 # No network is used with larger images.
 MAX_SIDE = 2**14
@@ -55,6 +57,7 @@ def prefix_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Writt
     return {
         "backbone": {"convnet": fields_of(convnet)} if convnet else {kind: prefix.backbone.name},
         "weights": _weights_facts(prefix, arrays, include_weights),
+        "preprocessing": preprocessing_facts(prefix.preprocessing),
     } | {name: getattr(prefix, name) for name in PARAMETERS}
 
 
@@ -135,7 +138,7 @@ def _words(facts: Facts) -> dict[str, Any]:
         raise facts.wrong("a whole number or a name", cut, "trainable_layers")
     words = {
         "image_size": facts.wholes("size", 1, MAX_SIDE),
-        "preprocessing": facts.text("preprocessing", PREPROCESSINGS),
+        "preprocessing": restored_preprocessing(facts.take("preprocessing")),
         "pooling": facts.text("pooling", POOLINGS),
         "layers": facts.texts("layers"),
         "seed": facts.whole("seed", 0),
@@ -159,7 +162,7 @@ def _named(network: Facts, kind: str, weights: str | None, words: dict[str, Any]
         named = network.text("registered")
         with as_archive_error():
             record = get_backbone(named)
-        if record.name != named or not (record.is_bundled or record.is_keras_application):
+        if record.name != named or not record.is_named:
             raise ArchiveError(f"{named!r} is no backbone that this package or Keras builds.")
     network.finish()
     with as_archive_error("there is no such network: "):
@@ -266,7 +269,7 @@ def _registered(name: str) -> str:
         record = get_backbone(name)
     except InvalidParameterError:
         record = None
-    if record is None or record.is_bundled or record.is_keras_application:
+    if record is None or record.is_named:
         raise InvalidParameterError(
             f"the model was fitted with a network of your own, {name!r}, which an archive cannot "
             "hold: pass it, load_model(path, backbone=MODEL), or register_backbone it first."

@@ -216,7 +216,8 @@ class Learner:
         """Return the rows at the cut: pixels, activations or features."""
         prefix, read = self.plan.prefix, self._readers[variant.crop]
         if prefix.is_empty:
-            return read.pixels(images.source, prefix.size, self._title("pixels", images, variant))
+            title = self._title("pixels", images, variant)
+            return read.pixels(images.source, prefix.size, title, prefix.sampling)
         what = "activations at the cut" if prefix.is_cut else "features"
         return read.rows(images.source, prefix, variant.view, self._title(what, images, variant))
 

@@ -211,7 +211,8 @@ def heat_display(
 
     objective = objective_of(classifier)
     name = _chosen_layer(classifier.model_, layer)
-    seen = load_all(source, classifier.prefix_.size, classifier.resize_)
+    prefix, resize = classifier.prefix_, classifier.resize_
+    seen = load_all(source, prefix.size, resize, sampling=prefix.sampling)
     activations, gradients = layer_gradients(classifier.model_, name, seen, chosen)
     weights = gradients.mean(axis=(1, 2), keepdims=True)
     maps = np.maximum((weights * activations).sum(axis=-1), 0)

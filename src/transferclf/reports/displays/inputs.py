@@ -14,7 +14,7 @@ from transferclf._checks import check_number
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import InvalidParameterError
-from transferclf.images.geometry import largest_box
+from transferclf.images.geometry import source_box
 from transferclf.images.source import ImageSource
 from transferclf.reports.displays import figures
 from transferclf.reports.predictions import through, unwrapped
@@ -105,14 +105,10 @@ class NetworkInputDisplay:
         """
         figures.pyplot()  # fail early if matplotlib is missing
         reader, source = _reader(estimator, X)
-        size, resize = reader.prefix_.size, reader.resize_
+        size, resize, sampling = reader.prefix_.size, reader.resize_, reader.prefix_.sampling
         images = [figures.picture(source, index) for index in range(len(source))]
-        inputs = [source.load(index, size, resize) for index in range(len(source))]
-        boxes = []
-        for image in images:
-            height, width = image.shape[:2]
-            whole = (0.0, 0.0, float(width), float(height))
-            boxes.append(largest_box((height, width), size) if resize == "crop" else whole)
+        inputs = [source.load(index, size, resize, sampling) for index in range(len(source))]
+        boxes = [source_box(image.shape[:2], size, resize, sampling) for image in images]
         display = cls(images, figures.as_bytes(np.stack(inputs)), np.array(boxes))
         return display.plot(ax=ax, n_columns=n_columns)
 
