@@ -41,7 +41,7 @@ class Source(Protocol):
 
 # The modules in this room that have a `SOURCE`, by their prefixes. They import their libraries only
 # in functions.
-_SOURCES: dict[str, str] = {}
+_SOURCES: dict[str, str] = {"keras_hub": "transferclf.backbones.keras_hub"}
 
 
 def list_backbones(pattern: str | None = None) -> list[str]:
