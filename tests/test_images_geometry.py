@@ -308,3 +308,36 @@ def test_blocks_are_averaged(dtype, rng):
     reduced = average_blocks(image, 4)
     assert reduced.dtype == dtype
     np.testing.assert_allclose(reduced, means, atol=0.51 if dtype == np.uint8 else 1e-4)
+
+
+KERAS_CASES = [
+    *[(mode, "bilinear", False) for mode in ("crop", "stretch", "pad")],
+    *[(mode, "bicubic", False) for mode in ("crop", "pad")],
+    *[(mode, "bilinear", True) for mode in ("crop", "pad")],
+    ("crop", "bicubic", True),
+    ("crop", "lanczos3", False),
+    ("crop", "nearest", True),
+]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)])
+@pytest.mark.parametrize(("mode", "interpolation", "antialias"), KERAS_CASES)
+def test_images_are_cut_and_resized_as_the_layer_of_keras_does(mode, interpolation, antialias, size):
+    import keras
+
+    resizing = keras.layers.Resizing(
+        *size,
+        interpolation=interpolation,
+        antialias=antialias,
+        crop_to_aspect_ratio=mode == "crop",
+        pad_to_aspect_ratio=mode == "pad",
+    )
+    sampling = Sampling(interpolation, antialias, whole_pixels=True)
+    generator = np.random.default_rng(0)
+    for shape in ((37, 23, 3), (24, 51, 3), (40, 40, 3), (9, 14, 3), (50, 3, 3)):
+        image = generator.integers(0, 256, shape).astype(np.uint8)
+        expected = np.asarray(resizing(image[None].astype(np.float32)))[0]
+        # TensorFlow reads cubic weights from a table.
+        tolerance = 0.5 if (interpolation, antialias) == ("bicubic", False) else 0.01
+        resized = resize_image(image, size, mode, sampling)
+        np.testing.assert_allclose(resized, expected, atol=tolerance)

@@ -24,8 +24,8 @@ from transferclf.backbones.presets import (
     built_in,
     is_built_in,
     library_folder,
-    read_json,
     preset_file,
+    read_json,
     weights_digest,
     weights_files,
 )
@@ -201,8 +201,8 @@ class KerasHubBackbone(Backbone):
 
 def _last_stage(network: Any, outputs: Mapping[str, object]) -> str:
     """Return the name of the last of several maps."""
-    names = getattr(network, "out_features", None) or list(outputs)
-    return str(names[-1])
+    names = getattr(network, "stage_names", None) or list(outputs)
+    return str(next(name for name in reversed(names) if name in outputs))
 
 
 class _Source:
@@ -210,6 +210,7 @@ class _Source:
 
     def names(self) -> list[str]:
         """Return the names of all presets for images that keras-hub itself offers."""
+        library_folder()
         return list(built_in(_FOLDERS))
 
     def record(self, name: str) -> KerasHubBackbone:
@@ -320,6 +321,7 @@ def _preprocessing(preset: str, converter: Mapping[str, Any]) -> Preprocessing:
             interpolation=converter.get("interpolation", "bilinear"),
             antialias=converter.get("antialias", False),
             resize="pad" if is_padded else "crop" if is_cropped else "stretch",
+            whole_pixels=True,
         )
     except InvalidParameterError as error:
         raise NetworkError(

@@ -132,7 +132,9 @@ def weights_files(preset: str) -> list[Path]:
 def weights_digest(preset: str) -> str:
     """Return the digest of the weights of a preset."""
     digests = [file_digest(path) for path in weights_files(preset)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def _from_kaggle(preset: str, handle: str, file: str) -> Path | None:
@@ -180,11 +182,12 @@ def _imported(library: str, preset: str) -> object:
 
 
 def _unavailable(preset: str, file: str, folder: str, error: Exception) -> WeightsError:
-    reason = str(error).strip().splitlines()
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
     return WeightsError(
         f"{file} of the preset {preset!r} is not available: it is not in {folder}, and could not "
-        f"be downloaded ({type(error).__name__}: {reason[0][:200] if reason else ''}). On a machine "
-        "with a network, keras_hub.models.Backbone.from_preset(PRESET) downloads it; "
-        "Backbone.save_to_preset(FOLDER) makes a folder for backbone='keras_hub:FOLDER'. Or use "
-        "backbone='tiny', which needs no download."
+        f"be downloaded ({reason}). On a machine with a network, "
+        "keras_hub.models.Backbone.from_preset(PRESET) downloads it, and save_to_preset(FOLDER) of "
+        "it makes a folder for backbone='keras_hub:FOLDER'. Or use backbone='tiny', which needs no "
+        "download."
     )

@@ -19,9 +19,9 @@ import numpy as np
 from transferclf.exceptions import NetworkError
 from transferclf.graphs._private import Node, constructor_arguments
 from transferclf.graphs.digests import own_functions, parts_of
-from transferclf.graphs.known import is_of_keras
 from transferclf.graphs.isolation import undisturbed
-from transferclf.graphs.walking import Operation, all_nodes, with_replaced
+from transferclf.graphs.known import is_of_keras
+from transferclf.graphs.walking import Operation, all_nodes, functional, is_graph, with_replaced
 
 # Gets a layer, and returns the operation to call in its place, or None to copy it.
 Replace = Callable[[keras.Layer], Operation | None]
@@ -164,7 +164,11 @@ def _from_attributes(layer: keras.Layer) -> keras.Layer:
 
 
 def _attributes(layer: keras.Layer) -> dict[str, object]:
-    attributes = _accepted(type(layer), vars(layer))
+    attributes = {
+        # An argument that was a class of layers has become a layer.
+        name: type(value) if isinstance(value, keras.Layer) else value
+        for name, value in _accepted(type(layer), vars(layer)).items()
+    }
     return attributes | {"name": layer.name, "dtype": layer.dtype_policy}
 
 
@@ -216,7 +220,7 @@ class Travelling:
             if named:
                 functions.append((part.name, named))
         own = _own_objects(self.model)
-        arguments = _arguments_by_name(self.model)
+        arguments = _arguments_by_name(self.model) if is_graph(self.model) else {}
         with _described_by_name(self.model, arguments):
             config = self.model.to_json()
         # A model that is built anew has other names where it gives none.
@@ -231,19 +235,20 @@ def _arguments_by_name(model: keras.Model) -> dict[str, dict[str, object]]:
     The `get_config` of such a layer may have more or less than these, or raise an error.
     """
     found: dict[str, dict[str, object]] = {}
-    for part in parts_of(model):
-        is_layer = isinstance(part, keras.Layer) and not isinstance(part, keras.Model)
-        if not is_layer or is_of_keras(type(part).__module__):
+    for node in all_nodes(functional(model)):
+        layer = node.operation
+        if not isinstance(layer, keras.Layer) or is_of_keras(type(layer).__module__):
             continue
-        arguments = constructor_arguments(part)
-        if arguments is None and not _has_config(part):
-            arguments = _attributes(part)
-        if arguments is None or any(isinstance(it, keras.Layer) for it in arguments.values()):
+        arguments = constructor_arguments(layer)
+        if arguments is None and not _has_config(layer):
+            copied_layer(layer, node)  # raises if no arguments make the same layer
+            arguments = _attributes(layer)
+        if arguments is None:
             continue
-        arguments = _accepted(type(part), {"name": part.name}) | arguments
-        # Layers inside others may have equal names.
-        if found.setdefault(part.name, arguments) != arguments:
-            found[part.name] = {}
+        arguments = _accepted(type(layer), {"name": layer.name}) | arguments
+        # Layers of nested models may have equal names.
+        if found.setdefault(layer.name, arguments) != arguments:
+            found[layer.name] = {}
     return {name: arguments for name, arguments in found.items() if arguments}
 
 

@@ -28,6 +28,7 @@ SETTLED = 2.0
 # Names of modules that differ from the name of the package.
 _MODULES = {"scikit-learn": "sklearn"}
 
+
 def version_of(package: str) -> str:
     """Return the version of a package by its name at the package index, or "unknown"."""
     try:

@@ -1,8 +1,8 @@
 """Known code: classes and functions of Keras and of installed distributions.
 
-A distribution that pip, uv or conda has installed records the digests of its files. So the name of a
-class and the digest of its distribution say what the class computes. Code of a notebook, a script or
-an editable project may change under its name.
+A distribution that pip, uv or conda has installed records the digests of its files. So the name of
+a class and the digest of its distribution say what the class computes. Code of a notebook, a script
+or an editable project may change under its name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import os
 import sys
 from types import FunctionType
 
-# Classes of Keras whose description does not determine their result, because it names a path or code.
+# Classes of Keras whose description does not determine their result, because it names a path or
+# code.
 UNTOLD = {
     "__lambda__", "FlaxLayer", "IntegerLookup", "JaxLayer", "Lambda", "StringLookup", "TFSMLayer",
     "TextVectorization", "TorchModuleWrapper",

@@ -28,7 +28,13 @@ def opened(model: keras.Model) -> keras.Model:
         # With symbolic tensors, the `call` of a layer adds the calls inside it to the graph.
         return operation.call if id(operation) in ids else operation  # type: ignore[attr-defined]
 
-    return with_replaced(model, replaced, keeps_names=True)
+    flat = with_replaced(model, replaced, keeps_names=True)
+    # Some layers compute shapes by hand, which hides the sizes that a cut needs.
+    return model if _has_open_axes(flat) and not _has_open_axes(model) else flat
+
+
+def _has_open_axes(model: keras.Model) -> bool:
+    return any(None in tensor.shape[1:] for node in all_nodes(model) for tensor in node.outputs)
 
 
 def _is_stack(layer: object) -> bool:

@@ -1,8 +1,8 @@
 """Describe the layers of installed libraries by the values that they hold.
 
 Keras describes a layer by its `get_config`, which a library may write with less than the layer
-needs. The code of such a layer is known, so that its attributes, with those of the layers inside it,
-determine what it computes.
+needs. The code of such a layer is known, so that its attributes, with those of the layers inside
+it, determine what it computes.
 """
 
 from __future__ import annotations
