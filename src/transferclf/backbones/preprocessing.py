@@ -59,6 +59,9 @@ class Preprocessing:
         The mode that ``resize="auto"`` of the estimators takes.
     channels : {"rgb", "bgr"}, default="rgb"
         Order of the channels in the input of the network.
+    whole_pixels : bool, default=False
+        Whether the image is cropped or padded in whole pixels before it is resized, as Keras'
+        `Resizing` layer does. Without `antialias` this is always so.
 
     Raises
     ------
@@ -90,6 +93,7 @@ class Preprocessing:
     antialias: bool = True
     resize: ResizeMode = "crop"
     channels: Literal["rgb", "bgr"] = "rgb"
+    whole_pixels: bool = False
 
     def __post_init__(self) -> None:
         for name in ("scale", "mean", "std"):
@@ -101,6 +105,7 @@ class Preprocessing:
         check_choice("resize", self.resize, RESIZE_MODES)
         check_choice("channels", self.channels, CHANNELS)
         check_flag("antialias", self.antialias)
+        check_flag("whole_pixels", self.whole_pixels)
         if self.crop_fraction is not None:
             check_number("crop_fraction", self.crop_fraction, 0, 1, above=True)
             object.__setattr__(self, "crop_fraction", float(self.crop_fraction))
@@ -108,7 +113,9 @@ class Preprocessing:
     @property
     def sampling(self) -> Sampling:
         """How the pixels of the network's size are computed."""
-        return Sampling(self.interpolation, bool(self.antialias), self.crop_fraction)
+        return Sampling(
+            self.interpolation, bool(self.antialias), self.crop_fraction, bool(self.whole_pixels)
+        )
 
     @property
     def factor(self) -> np.ndarray:

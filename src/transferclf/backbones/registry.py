@@ -42,7 +42,10 @@ class Source(Protocol):
 
 # The modules in this room that have a `SOURCE`, by their prefixes. They import their libraries only
 # in functions.
-_SOURCES: dict[str, str] = {"timm": "transferclf.backbones.timm"}
+_SOURCES: dict[str, str] = {
+    "keras_hub": "transferclf.backbones.keras_hub",
+    "timm": "transferclf.backbones.timm",
+}
 
 
 def list_backbones(pattern: str | None = None) -> list[str]:

@@ -232,12 +232,13 @@ def _is_model(backbone: object) -> bool:
 
 
 def _is_undescribed(backbone: object) -> bool:
-    """Return whether this is a model whose description by Keras lacks some of its code."""
+    """Return whether this is a model with layers that Keras cannot copy for certain."""
     if not _is_model(backbone):
         return False
     from transferclf.graphs.digests import describe
 
     try:
-        return describe(backbone).has_unknown_code
+        description = describe(backbone)
     except NetworkError:  # not even a description: fit will say so
         return True
+    return description.has_unknown_code or not description.is_of_keras

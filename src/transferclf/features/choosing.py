@@ -112,7 +112,7 @@ def check_own_model(prefix: Prefix) -> None:
 
     if not prefix.layers:
         warn_of_classes(prefix.model)
-    if prefix.is_cut and describe(prefix.model).has_unknown_code:
+    if prefix.is_cut and not describe(prefix.model).is_of_keras:
         prefix.tail()
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import json
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FunctionType
 
 import keras
@@ -17,9 +18,10 @@ import numpy as np
 
 from transferclf.exceptions import NetworkError
 from transferclf.graphs._private import Node, constructor_arguments
-from transferclf.graphs.digests import is_of_keras, own_functions, parts_of
+from transferclf.graphs.digests import own_functions, parts_of
 from transferclf.graphs.isolation import undisturbed
-from transferclf.graphs.walking import Operation, all_nodes, with_replaced
+from transferclf.graphs.known import is_of_keras
+from transferclf.graphs.walking import Operation, all_nodes, functional, is_graph, with_replaced
 
 # Gets a layer, and returns the operation to call in its place, or None to copy it.
 Replace = Callable[[keras.Layer], Operation | None]
@@ -72,7 +74,8 @@ def copied_layer(layer: keras.Layer, call: Node | None = None) -> keras.Layer:
     """
     is_own = not is_of_keras(type(layer).__module__) or bool(own_functions(layer))
     # Of the ways to copy a layer, the first keeps most.
-    ways = (_from_arguments, _from_config, _from_accepted) if is_own else (_from_config,)
+    own_ways = (_from_arguments, _from_config, _from_accepted, _from_attributes)
+    ways = own_ways if is_own else (_from_config,)
     failure: object = None
     for make in ways:
         try:
@@ -142,9 +145,8 @@ def _from_arguments(layer: keras.Layer) -> keras.Layer:
     arguments = constructor_arguments(layer)
     if arguments is None:  # they were more than numbers and texts
         raise NetworkError(f"Keras has not kept the arguments of {layer.name!r}.")
-    copy = type(layer)(**arguments)
-    if "name" not in arguments:
-        copy.name = layer.name
+    copy = type(layer)(**(_accepted(type(layer), {"name": layer.name}) | arguments))
+    copy.name = layer.name
     return copy
 
 
@@ -154,6 +156,20 @@ def _from_config(layer: keras.Layer) -> keras.Layer:
 
 def _from_accepted(layer: keras.Layer) -> keras.Layer:
     return type(layer).from_config(_accepted(type(layer), layer.get_config()))
+
+
+def _from_attributes(layer: keras.Layer) -> keras.Layer:
+    """Make a layer from its attributes that have the names of arguments."""
+    return type(layer)(**_attributes(layer))
+
+
+def _attributes(layer: keras.Layer) -> dict[str, object]:
+    attributes = {
+        # An argument that was a class of layers has become a layer.
+        name: type(value) if isinstance(value, keras.Layer) else value
+        for name, value in _accepted(type(layer), vars(layer)).items()
+    }
+    return attributes | {"name": layer.name, "dtype": layer.dtype_policy}
 
 
 def _accepted(kind: type[keras.Layer], config: Mapping[str, object]) -> dict[str, object]:
@@ -204,7 +220,60 @@ class Travelling:
             if named:
                 functions.append((part.name, named))
         own = _own_objects(self.model)
-        return _arrived, (self.model.to_json(), own, functions, self.model.get_weights())
+        arguments = _arguments_by_name(self.model) if is_graph(self.model) else {}
+        with _described_by_name(self.model, arguments):
+            config = self.model.to_json()
+        # A model that is built anew has other names where it gives none.
+        names = [(type(part).__name__, part.name) for part in parts_of(self.model)] if own else []
+        weights = self.model.get_weights()
+        return _arrived, (config, own, functions, weights, arguments, names)
+
+
+def _arguments_by_name(model: keras.Model) -> dict[str, dict[str, object]]:
+    """Return arguments for the layers of the user's own and of libraries, by their names.
+
+    The `get_config` of such a layer may have more or less than these, or raise an error.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for node in all_nodes(functional(model)):
+        layer = node.operation
+        if not isinstance(layer, keras.Layer) or is_of_keras(type(layer).__module__):
+            continue
+        arguments = constructor_arguments(layer)
+        if arguments is None and not _has_config(layer):
+            copied_layer(layer, node)  # raises if no arguments make the same layer
+            arguments = _attributes(layer)
+        if arguments is None:
+            continue
+        arguments = _accepted(type(layer), {"name": layer.name}) | arguments
+        # Layers of nested models may have equal names.
+        if found.setdefault(layer.name, arguments) != arguments:
+            found[layer.name] = {}
+    return {name: arguments for name, arguments in found.items() if arguments}
+
+
+def _has_config(layer: keras.Layer) -> bool:
+    try:
+        layer.get_config()
+    except Exception:  # it is somebody's
+        return False
+    return True
+
+
+@contextmanager
+def _described_by_name(model: keras.Model, names: Container[str]) -> Iterator[None]:
+    """Make the layers of some names describe themselves by these alone."""
+    described = []
+    for part in parts_of(model):
+        if part.name in names and not is_of_keras(type(part).__module__):
+            config = {"name": part.name}
+            object.__setattr__(part, "get_config", lambda config=config: config)
+            described.append(part)
+    try:
+        yield
+    finally:
+        for part in described:
+            object.__delattr__(part, "get_config")
 
 
 def travelling(model: keras.Model) -> Travelling:
@@ -226,8 +295,13 @@ def _arrived(
     own: dict[str, object],
     functions: list[tuple[str, dict[str, FunctionType]]],
     weights: list[np.ndarray],
+    arguments: Mapping[str, Mapping[str, object]],
+    names: Sequence[tuple[str, str]],
 ) -> keras.Model:
-    made_by = {name: _Maker(kind) if isinstance(kind, type) else kind for name, kind in own.items()}
+    made_by = {
+        name: _Maker(kind, arguments) if isinstance(kind, type) else kind
+        for name, kind in own.items()
+    }
     with undisturbed():
         # A pickle can run code anyway.
         model = keras.saving.deserialize_keras_object(
@@ -237,19 +311,31 @@ def _arrived(
         for part in parts_of(model):
             for name, function in by_name.get(getattr(part, "name", ""), {}).items():
                 setattr(part, name, function)
+        _rename(model, names)
         set_weights(model, weights)
     return model
 
 
-class _Maker:
-    """Makes layers of one class from configs that may have more than it takes."""
+def _rename(model: keras.Model, names: Sequence[tuple[str, str]]) -> None:
+    """Give the layers of a model their names, if it has layers of these classes."""
+    parts = list(parts_of(model))
+    if [kind for kind, _ in names] == [type(part).__name__ for part in parts]:
+        for part, (_, name) in zip(parts, names, strict=True):
+            part.name = name
 
-    def __init__(self, kind: type[keras.Layer]):
+
+class _Maker:
+    """Makes layers of one class, from arguments by name or from configs with too many entries."""
+
+    def __init__(self, kind: type[keras.Layer], arguments: Mapping[str, Mapping[str, object]]):
         self._kind = kind
+        self._arguments = arguments
         self.__name__ = kind.__name__
 
     def from_config(self, config: dict[str, object], **arguments: object) -> keras.Layer:
         """Make a layer."""
+        if config.keys() == {"name"} and config["name"] in self._arguments:
+            return self._kind(**self._arguments[str(config["name"])])
         try:
             return self._kind.from_config(config, **arguments)
         except (TypeError, ValueError):

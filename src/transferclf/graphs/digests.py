@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from transferclf.exceptions import NetworkError, WeightsError
 from transferclf.graphs.isolation import check_not_forked
+from transferclf.graphs.known import UNTOLD, is_of_keras, known_code, named
 
 if TYPE_CHECKING:
     import keras
@@ -26,13 +27,6 @@ SETTLED = 2.0
 
 # Names of modules that differ from the name of the package.
 _MODULES = {"scikit-learn": "sklearn"}
-
-# Classes of Keras whose description does not determine their result, because it names a path or
-# code.
-_UNTOLD = {
-    "__lambda__", "FlaxLayer", "IntegerLookup", "JaxLayer", "Lambda", "StringLookup", "TFSMLayer",
-    "TextVectorization", "TorchModuleWrapper",
-}  # fmt: skip
 
 
 def version_of(package: str) -> str:
@@ -85,15 +79,17 @@ def values_digest(model: keras.Model) -> str:
 
 
 class Description(NamedTuple):
-    """The layers of a model, as far as Keras describes them.
+    """The layers of a model, as far as they can be described.
 
     `digest` is SHA-256 of the description, with the names of the layers. `has_unknown_code` is True
     if the description only names some code or file, which may compute something else later. Such
-    are Lambda layers, the user's own layers and functions, and models of another library.
+    are Lambda layers, the user's own layers and functions, and models of another framework.
+    `is_of_keras` is True if all layers are Keras' own, so that Keras can copy them.
     """
 
     digest: str
     has_unknown_code: bool
+    is_of_keras: bool
 
 
 def describe(model: keras.Model, *, with_training: bool = False) -> Description:
@@ -102,26 +98,65 @@ def describe(model: keras.Model, *, with_training: bool = False) -> Description:
     Raises NetworkError if a layer of the user's own cannot be described.
     """
     check_not_forked()
+    parts = list(parts_of(model))
+    is_all_keras = all(is_of_keras(type(part).__module__) for part in parts)
+    facts = None if is_all_keras else _facts_of_parts(parts)
+    is_unknown = facts is None and not is_all_keras
+    if facts is None:
+        facts = _config_of(model)
+    # Keras describes a function that a layer holds by its name alone.
+    functions = {
+        f"{number} {name}": _code_of(part, name, function)
+        for number, part in enumerate(parts)
+        for name, function in own_functions(part).items()
+    }
+    left_out = {"compile_config"} if with_training else {"compile_config", "trainable"}
+    facts = _without([facts, functions] if functions else facts, left_out)
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    names = {code[1] for code in functions.values() if code is not None}
+    is_unknown |= None in functions.values() or _has_unknown_code(facts, names)
+    return Description(digest, is_unknown, is_all_keras)
+
+
+def _code_of(part: keras.Layer, name: str, function: object) -> list[str] | None:
+    """Return facts of the code of a function that a layer holds, or None if nothing tells it."""
+    maker = getattr(function, "__globals__", {}).get("__name__")
+    # Keras wraps the `build` of each layer.
+    is_wrapper = is_of_keras(maker) and hasattr(type(part), name)
+    return known_code(type(part) if is_wrapper else function)
+
+
+def _config_of(model: keras.Model) -> object:
+    """Return Keras' own description of a model, as JSON has it."""
     try:
-        config = model.to_json()
+        return json.loads(model.to_json())
     except Exception as error:  # the get_config of somebody's layer may raise anything
         raise NetworkError(
             f"expected a model whose layers can all be described; {model.name!r} has one that "
             f"cannot: {error} Give it a get_config()."
         ) from error
-    left_out = {"compile_config"} if with_training else {"compile_config", "trainable"}
-    facts = json.loads(
-        config, object_hook=lambda facts: {k: v for k, v in facts.items() if k not in left_out}
-    )
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    # Keras describes a function that a layer holds by its name alone.
-    has_functions = any(own_functions(part) for part in parts_of(model))
-    return Description(digest, has_functions or _has_unknown_code(facts))
+
+
+def _facts_of_parts(parts: list[keras.Layer]) -> object:
+    """Return facts of all layers and their values, or None if some are code of the user's own."""
+    from transferclf.graphs.parts import UnknownCode, facts_of_parts
+
+    try:
+        return facts_of_parts(parts)
+    except UnknownCode:
+        return None
+
+
+def _without(facts: object, names: set[str]) -> object:
+    """Return facts without the entries of some names."""
+    if isinstance(facts, dict):
+        return {key: _without(value, names) for key, value in facts.items() if key not in names}
+    return [_without(item, names) for item in facts] if isinstance(facts, list | tuple) else facts
 
 
 def architecture_digest(model: keras.Model) -> str:
     """SHA-256 of a model's description, plus a text of this object alone if it has unknown code."""
-    digest, has_unknown_code = describe(model)
+    digest, has_unknown_code, _ = describe(model)
     return f"{digest} {_tokens.setdefault(model, uuid.uuid4()).hex}" if has_unknown_code else digest
 
 
@@ -139,24 +174,27 @@ def model_digest(model: keras.Model) -> str:
 _tokens: weakref.WeakKeyDictionary[keras.Model, uuid.UUID] = weakref.WeakKeyDictionary()
 
 
-def _has_unknown_code(facts: object) -> bool:
-    """Whether a description names something without its code or files."""
+def _has_unknown_code(facts: object, functions: set[str]) -> bool:
+    """Whether a description names something without its code or files.
+
+    `functions` are the names of functions whose code is known.
+    """
     if isinstance(facts, list):
-        return any(map(_has_unknown_code, facts))
+        return any(_has_unknown_code(item, functions) for item in facts)
     if not isinstance(facts, dict):
         return False
     if "class_name" in facts:
         name, module = facts["class_name"], facts.get("module")
         # Plain data, such as a __tuple__, has no module.
-        is_known = name.startswith("__") if module is None else is_of_keras(module)
-        if name in _UNTOLD or not is_known:
+        is_known = name.startswith("__") if module is None else _is_known_class(module, name)
+        is_known |= name == "function" and facts["config"] in functions
+        if name in UNTOLD or not is_known:
             return True
-    return any(map(_has_unknown_code, facts.values()))
+    return any(_has_unknown_code(value, functions) for value in facts.values())
 
 
-def is_of_keras(module: str | None) -> bool:
-    """Whether a module belongs to Keras itself."""
-    return module is not None and module.split(".")[0] == "keras"
+def _is_known_class(module: str, name: str) -> bool:
+    return is_of_keras(module) or known_code(named(module, name)) is not None
 
 
 def own_functions(layer: keras.Layer) -> dict[str, FunctionType | MethodType]:

@@ -22,7 +22,7 @@ def functional(model: keras.Model) -> keras.Model:
 
     Raises NetworkError if the graph cannot be seen: the model is subclassed or not built.
     """
-    if _is_graph(model):
+    if is_graph(model):
         if not isinstance(model, keras.Sequential):
             return model
         return keras.Model(packed(model.inputs), packed(model.outputs), name=model.name)
@@ -33,7 +33,7 @@ def functional(model: keras.Model) -> keras.Model:
     )
 
 
-def _is_graph(operation: Operation) -> bool:
+def is_graph(operation: Operation) -> bool:
     """Whether this is a model that computes its graph; one with its own `call` may not."""
     if not (isinstance(operation, keras.Model) and getattr(operation, "inputs", None)):
         return False
@@ -52,7 +52,7 @@ def all_nodes(model: keras.Model) -> list[Node]:
     """Return the calls of a graph. Nested models are replaced by the calls inside them."""
     nodes: list[Node] = []
     for node in nodes_in_order(model):
-        inner = _is_graph(node.operation)
+        inner = is_graph(node.operation)
         nodes += all_nodes(functional(node.operation)) if inner else [node]
     return nodes
 
@@ -109,7 +109,7 @@ def run_nodes(
     """Repeat some calls of a graph with other inputs, and return its new outputs."""
 
     def flattened(operation: Operation) -> Operation:
-        if _is_graph(operation):
+        if is_graph(operation):
             return lambda *args, **_: replay(functional(operation), _flat(args), replace)
         return replace(operation)
 

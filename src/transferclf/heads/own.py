@@ -70,7 +70,7 @@ def head_graph(head: OwnHead, shape: tuple[int, ...], seed: int) -> HeadGraph:
         features = replay(keras.Model(activations, features), [activations])[0]  # now flat
         _name_apart(activations, features)
         model = copied(keras.Model(activations, features, name="head"))
-        digest, has_unknown_code = describe(model, with_training=True)
+        digest, has_unknown_code, _ = describe(model, with_training=True)
         facts = json.dumps([digest, values_digest(model)])
         token = uuid.uuid4().hex if has_unknown_code else ""
         return HeadGraph(model, hashlib.sha256(facts.encode()).hexdigest(), token)

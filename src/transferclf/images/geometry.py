@@ -53,11 +53,19 @@ class Sampling:
     `interpolation` is the filter. Without `antialias` it sees only the few pixels next to each
     point, as in Keras' `Resizing` layer. With a `crop_fraction` the image is resized so that its
     centre of this share has the network's size, with the rounding to whole pixels of torchvision.
+    With `whole_pixels` it is cropped or padded before it is resized, as in Keras' `Resizing` layer;
+    without `antialias` this is always so.
     """
 
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     crop_fraction: float | None = None
+    whole_pixels: bool = False
+
+    @property
+    def cuts_first(self) -> bool:
+        """Whether an image is cropped or padded to its final proportions before it is resized."""
+        return self.whole_pixels or not self.antialias
 
     @property
     def may_reduce(self) -> bool:
@@ -84,7 +92,7 @@ MOST_RESIZED = 16
 def resize_image(
     image: Picture, size: tuple[int, int], mode: ResizeMode = "crop", sampling: Sampling = PLAIN
 ) -> np.ndarray:
-    """Resize one RGB picture, to an array of its dtype, or float32 without antialiasing.
+    """Resize one RGB picture, to an array of its dtype, or float32 as Keras' layer does.
 
     `size` is (height, width). "crop" takes the largest centred part of the right proportions,
     "first" and "last" take it from the left or top, and from the right or bottom. "stretch"
@@ -116,22 +124,35 @@ def source_box(
         return (0, 0, source[1], source[0])
     if mode not in _PLACES:
         raise InvalidParameterError(f"resize must be one of {RESIZE_MODES}. Got {mode!r} instead.")
-    if mode == "crop" and not sampling.antialias:
+    if mode == "crop" and sampling.cuts_first:
         return _whole_box(source, size)
     return largest_box(source, size, _PLACES[mode])
 
 
 def _padded(image: Picture, size: tuple[int, int], sampling: Sampling) -> np.ndarray:
     height, width = sides(image)
+    if sampling.cuts_first:
+        # Keras adds the same number of rows or columns at both ends.
+        rows = max(width * size[0] // size[1] - height, 0) // 2
+        columns = max(height * size[1] // size[0] - width, 0) // 2
+        full = (height + 2 * rows, width + 2 * columns)
+        canvas = _on_black(rgb_array(image), full)
+        return _resample(canvas, size, (0, 0, full[1], full[0]), sampling)
     scale = min(size[0] / height, size[1] / width)
     inner = (
         min(max(round(height * scale), 1), size[0]),
         min(max(round(width * scale), 1), size[1]),
     )
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     resized = _resample(image, inner, source_box((height, width), size, "pad"), sampling)
-    canvas = np.zeros((*size, 3), resized.dtype)
-    canvas[top : top + inner[0], left : left + inner[1]] = resized
+    return _on_black(resized, size)
+
+
+def _on_black(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image in the middle of a black one."""
+    height, width = pixels.shape[:2]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    canvas = np.zeros((*size, 3), pixels.dtype)
+    canvas[top : top + height, left : left + width] = pixels
     return canvas
 
 
@@ -215,8 +236,8 @@ def _margins(resized: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]
 
 def _whole_box(source: tuple[int, int], target: tuple[int, int]) -> Box:
     """Return the largest centred box in whole pixels, as Keras' `Resizing` layer cuts it."""
-    height = min(int(source[1] * target[0] / target[1]), source[0])
-    width = min(int(source[0] * target[1] / target[0]), source[1])
+    height = max(min(int(source[1] * target[0] / target[1]), source[0]), 1)
+    width = max(min(int(source[0] * target[1] / target[0]), source[1]), 1)
     top, left = (source[0] - height) // 2, (source[1] - width) // 2
     return (left, top, left + width, top + height)
 
@@ -236,9 +257,15 @@ def _resample(image: Picture, size: tuple[int, int], box: Box, sampling: Samplin
     height, width = sides(image)
     if (height, width) == size and box == (0, 0, width, height):
         return rgb_array(image)
-    if not sampling.antialias:
+    # Keras' nearest pixel is the same with antialiasing and without.
+    if not sampling.antialias or (sampling.whole_pixels and sampling.interpolation == "nearest"):
         return _at_points(rgb_array(image), size, box, sampling.interpolation)
     kind = _FILTERS[sampling.interpolation]
+    if sampling.whole_pixels:
+        left, top, right, bottom = map(round, box)
+        # Keras does not round to whole levels between the two axes.
+        image = rgb_array(image)[top:bottom, left:right].astype(np.float32)
+        box = (0, 0, right - left, bottom - top)
     return rgb_array(_by_pillow(image, lambda it: it.resize((size[1], size[0]), kind, box=box)))
 
 
@@ -268,7 +295,7 @@ def _taps(length: int, wanted: int, interpolation: str) -> tuple[np.ndarray, np.
     first = np.floor(places if reach else places + 0.5)
     taps = first + np.arange(min(1 - reach, 0), reach + 1)[:, None]
     is_inside = (taps >= 0) & (taps < length)
-    weights = _kernel(np.abs(taps - places), interpolation) * is_inside
+    weights = np.where(is_inside, _kernel(np.abs(taps - places), interpolation), 0)
     weights /= weights.sum(axis=0)
     return np.clip(taps, 0, length - 1).astype(int), weights.astype(np.float32)
 

@@ -55,6 +55,8 @@ def prefix_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Writt
     """Return facts for `restored_prefix`, and add arrays to `arrays`."""
     convnet = _convnet_of(prefix.backbone)
     kind = "own" if _is_own(prefix) else "registered"
+    if kind == "registered" and convnet is None:
+        _check_named(prefix.backbone)
     return {
         "backbone": {"convnet": fields_of(convnet)} if convnet else {kind: prefix.backbone.name},
         "weights": _weights_facts(prefix, arrays, include_weights),
@@ -99,6 +101,16 @@ def _weights_facts(prefix: Prefix, arrays: Arrays, include_weights: bool) -> Wri
     arrays |= {f"backbone/{number}": value for number, value in enumerate(values)}
     is_imagenet = has_imagenet_graph(prefix.backbone, prefix.weights, prefix.size)
     return {"kind": "values", "count": len(values), "imagenet_graph": is_imagenet}
+
+
+def _check_named(record: Backbone) -> None:
+    if not record.is_named:
+        raise InvalidParameterError(
+            f"an archive cannot name {record.name!r}, because whoever writes an archive could make "
+            "its reader download any files. Save the preset in a folder, "
+            "keras_hub.models.Backbone.from_preset(HANDLE).save_to_preset(FOLDER), and fit with "
+            "backbone='keras_hub:FOLDER'."
+        )
 
 
 def _probe(prefix: Prefix) -> np.ndarray:
@@ -207,8 +219,9 @@ def _with_values(prefix: Prefix, facts: Facts, arrays: StoredArrays) -> Prefix:
     from transferclf.graphs.isolation import undisturbed
 
     count, is_imagenet = facts.whole("count", 1), facts.flag("imagenet_graph")
-    expected = prefix.backbone.parameters
-    if expected is None or not expected <= arrays.n_numbers:
+    # The metadata of a library's network may lack the number.
+    expected = prefix.backbone.parameters or 1
+    if not expected <= arrays.n_numbers:
         raise ArchiveError(f"expected {expected} weights of {prefix.backbone.name!r} at least.")
     with undisturbed():  # both count the same names of layers
         model = build_backbone(prefix.backbone, None, prefix.size, seed=0)

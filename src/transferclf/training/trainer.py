@@ -20,8 +20,8 @@ import numpy as np
 
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.engines.engine import Function
-from transferclf.graphs.digests import is_of_keras
 from transferclf.graphs.isolation import check_eager, check_not_forked, undisturbed
+from transferclf.graphs.known import is_of_keras
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.steps import State, compiled_epoch, training_step
