@@ -4,16 +4,19 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from transferclf.engines import engine as engines
 from transferclf.engines.engine import PRECISIONS, has_bfloat16
-from transferclf.engines.registry import check_engine, engine_for, engine_names
+from transferclf.engines.registry import check_engine, engine_for, engine_names, engines_for
 from transferclf.exceptions import InvalidParameterError
 
-ENGINES = engine_names()
+ENGINES = engine_names("keras")
 OPTIONAL = ["onnxruntime", "openvino"]
+# "auto" for Keras on TensorFlow; OpenVINO is a dependency of this package.
+FASTEST = "openvino"
 
 
 def resolved_engine(name="auto"):
@@ -95,18 +98,85 @@ def test_some_engines_need_tensorflow(engine, on_backend, all_installed):
         check_engine(engine)
 
 
-def test_auto_depends_on_the_backend(on_backend):
-    assert resolved_engine() == "tensorflow"
+def test_auto_depends_on_the_backend(on_backend, all_installed):
+    assert resolved_engine() == "openvino"
     on_backend("jax")
     check_engine("auto")
     assert resolved_engine() == "keras"
     assert [resolved_engine(engine) for engine in ENGINES[1:]] == list(ENGINES[1:])
 
 
-def test_auto_does_not_depend_on_installed_packages(on_backend, monkeypatch):
-    for installed in (None, object()):
-        monkeypatch.setattr(engines, "find_spec", lambda name, found=installed: found)
-        assert resolved_engine("auto") == "tensorflow"
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        ({"openvino", "onnxruntime", "tf2onnx"}, ["openvino", "tensorflow", "onnxruntime"]),
+        ({"openvino"}, ["openvino", "tensorflow"]),
+        ({"onnxruntime", "tf2onnx"}, ["tensorflow", "onnxruntime"]),
+        ({"onnxruntime"}, ["tensorflow"]),  # its converter is missing
+        (set(), ["tensorflow"]),
+    ],
+)
+def test_auto_is_the_fastest_engine_that_is_installed(on_backend, monkeypatch, installed, expected):
+    monkeypatch.setattr(engines, "find_spec", lambda name: name in installed or None)
+    assert [engine.name for engine in engines_for("auto")] == [*expected, "keras"]
+    check_engine("auto")
+
+
+def test_auto_of_networks_that_are_no_keras_models(on_backend, all_installed):
+    """Check that Keras' backend decides about Keras models only."""
+    on_backend("jax")
+    assert engine_for("auto", "function").name == "numpy"
+
+
+@pytest.fixture
+def gpu_of(monkeypatch):
+    """Pretend that these libraries see a GPU, on a machine that has its driver or not."""
+
+    def pretend(*libraries, driver="/"):
+        def listed(library):
+            return lambda *_: [library] if library in libraries else []
+
+        modules = {
+            "tensorflow": SimpleNamespace(
+                config=SimpleNamespace(list_physical_devices=listed("tensorflow"))
+            ),
+            "torch": SimpleNamespace(cuda=SimpleNamespace(is_available=listed("torch"))),
+            "jax": SimpleNamespace(default_backend=lambda: "gpu" if "jax" in libraries else "cpu"),
+        }
+        monkeypatch.setattr(engines, "import_module", modules.__getitem__)
+        monkeypatch.setattr(engines, "_GPU_DRIVERS", (Path(driver),))
+        monkeypatch.setattr(sys, "platform", "linux")
+
+    return pretend
+
+
+def test_auto_computes_on_a_gpu_where_there_is_one(on_backend, all_installed, gpu_of):
+    gpu_of("tensorflow")
+    assert [engine.name for engine in engines_for("auto")][:2] == ["tensorflow", "keras"]
+    gpu_of()
+    assert resolved_engine() == "openvino"
+
+
+@pytest.mark.parametrize("library", ["tensorflow", "torch", "jax"])
+def test_a_gpu_is_found_by_its_library(gpu_of, library):
+    gpu_of(library)
+    found = [each for each in ("tensorflow", "torch", "jax") if engines.sees_gpu(each)]
+    assert found == [library]
+
+
+def test_no_library_is_imported_without_the_driver_of_a_gpu(gpu_of, monkeypatch):
+    gpu_of("tensorflow", "torch", driver="/no such driver")
+    monkeypatch.setattr(engines, "import_module", None)  # a call would raise an error
+    assert not engines.sees_gpu("tensorflow")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert not engines.sees_gpu("torch")
+
+
+def test_a_library_that_cannot_be_imported_sees_no_gpu(gpu_of, monkeypatch):
+    gpu_of()
+    monkeypatch.setattr(engines, "import_module", importlib.import_module)
+    assert not engines.sees_gpu("no_such_library")
 
 
 # --- bfloat16
@@ -128,6 +198,25 @@ def test_flags_of_the_cpu_tell_bfloat16(facts, expected, cpu_facts, on_backend):
     if not expected:
         with pytest.raises(InvalidParameterError, match="AVX512-BF16 or AMX.*'float32'"):
             check_engine("auto", "bfloat16")
+
+
+def test_a_gpu_has_bfloat16(cpu_facts, on_backend, all_installed, gpu_of):
+    cpu_facts("flags : fpu avx2")
+    gpu_of("tensorflow")
+    assert has_bfloat16()
+    check_engine("auto", "bfloat16")
+    check_engine("tensorflow", "bfloat16")
+    assert engine_for("auto", precision="bfloat16").name == "tensorflow"
+    with pytest.raises(InvalidParameterError, match="needs a CPU with .* or a GPU"):
+        check_engine("openvino", "bfloat16")  # it would run on the CPU
+    gpu_of()
+    assert not has_bfloat16()
+
+
+def test_auto_in_bfloat16_is_the_fastest_engine_that_has_it(on_backend, all_installed, cpu_facts):
+    cpu_facts("flags : fpu amx_bf16")
+    named = [engine.name for engine in engines_for("auto", precision="bfloat16")]
+    assert named == ["openvino", "tensorflow"]
 
 
 def test_bfloat16_is_assumed_if_the_system_has_no_cpu_facts(monkeypatch, tmp_path, on_backend):
@@ -167,12 +256,12 @@ def resolved_in_a_new_process(**environment):
     ("backend", "config", "expected"),
     [
         ("jax", '{"backend": "tensorflow"}', "keras"),
-        ("tensorflow", '{"backend": "jax"}', "tensorflow"),
+        ("tensorflow", '{"backend": "jax"}', FASTEST),
         (None, '{"backend": "jax"}', "keras"),
         ("", '{"backend": "jax"}', "keras"),
-        (None, "{}", "tensorflow"),
-        (None, "not json", "tensorflow"),
-        (None, None, "tensorflow"),
+        (None, "{}", FASTEST),
+        (None, "not json", FASTEST),
+        (None, None, FASTEST),
     ],
 )
 def test_backend_is_known_before_keras_is_imported(tmp_path, backend, config, expected):
@@ -192,8 +281,7 @@ def test_backend_of_an_imported_keras_is_used():
 
 @pytest.mark.parametrize("engine", OPTIONAL)
 def test_installed_packages_are_found(engine):
-    names = engine_for(engine).packages
-    if all(importlib.util.find_spec(name) for name in names):
+    if not engine_for(engine).missing():
         check_engine(engine)
     else:
         with pytest.raises(InvalidParameterError):

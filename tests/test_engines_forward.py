@@ -20,13 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from transferclf.engines.engine import has_bfloat16
+from transferclf.engines import registry as engine_registry
+from transferclf.engines.engine import Engine, has_bfloat16
 from transferclf.engines.forward import BATCH_SIZE, FEW, Forward, compile_forward
 from transferclf.engines.registry import engine_names
-from transferclf.exceptions import InvalidParameterError, NetworkError
+from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
 
 SIDE = 16
-ENGINES = engine_names()
+ENGINES = engine_names("keras")
 
 
 def network(output="pooled"):
@@ -253,7 +254,7 @@ def test_flat_rows_are_accepted(engine, precision):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engine_has_its_name(model, engine):
     forward = compiled(model, engine)
-    assert forward.engine == ("tensorflow" if engine == "auto" else engine)
+    assert forward.engine == ("openvino" if engine == "auto" else engine)
 
 
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
@@ -288,10 +289,35 @@ def test_an_operation_unknown_to_a_runtime_is_an_error(engine, caplog, capfd):
 
 
 def test_auto_runs_operations_unknown_to_runtimes():
+    """Check the next engine, and one warning that names the network and the reason."""
     matrices = np.tile(np.diag([1.0, 4.0, 9.0]).astype("float32"), (FEW, 1, 1))
-    np.testing.assert_allclose(
-        compile_forward(network_with_cholesky())(matrices), np.sqrt(matrices), atol=1e-6
-    )
+    model = network_with_cholesky()
+    said = f"'{model.name}' runs on engine='tensorflow', because engine='openvino' .*Cholesky"
+    with pytest.warns(TransferclfWarning, match=said) as caught:
+        forward = compile_forward(model)
+    assert len(caught) == 1
+    assert forward.engine == "tensorflow"
+    np.testing.assert_allclose(forward(matrices), np.sqrt(matrices), atol=1e-6)
+
+
+def test_one_warning_names_all_engines_that_cannot_run_a_network(monkeypatch):
+    class Unable(Engine):
+        name, rank, is_for_auto = "unable", 9, True
+
+        def compile(self, network, precision):
+            raise NetworkError(f"no {precision} here")
+
+    engines = {"unable": Unable()} | engine_registry._ENGINES
+    monkeypatch.setattr(engine_registry, "_ENGINES", engines)
+    with pytest.warns(TransferclfWarning, match="'unable' cannot: no float32 here; engine='openv"):
+        assert compile_forward(network_with_cholesky()).engine == "tensorflow"
+
+
+def test_bfloat16_has_no_other_engine(monkeypatch):
+    """Check that features are never stored under the name of another engine."""
+    monkeypatch.setattr("transferclf.engines.registry.cpu_has_bfloat16", lambda: True)
+    with pytest.raises(NetworkError, match=r"Cholesky(.|\n)*Take engine='tensorflow', or prec"):
+        compile_forward(network_with_cholesky(), "auto", "bfloat16")
 
 
 def test_several_inputs_or_outputs_are_refused():

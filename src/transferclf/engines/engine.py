@@ -10,6 +10,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -25,9 +26,15 @@ Function = Callable[[np.ndarray], np.ndarray]
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+# Batches have this size or 1. Kernels may sum in another order for another size. With fixed sizes a
+# row does not depend on how many images the caller passes.
+BATCH_SIZE = 32
+
 _CPU_FACTS = Path("/proc/cpuinfo")
 # Linux' names of AVX512-BF16 and AMX on x86, and of bfloat16 on ARM.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# Linux has one of these where a driver of a GPU is loaded: of Nvidia, of Windows below, of AMD.
+_GPU_DRIVERS = (Path("/proc/driver/nvidia"), Path("/dev/dxg"), Path("/dev/kfd"))
 
 
 class Engine(ABC):
@@ -41,19 +48,23 @@ class Engine(ABC):
     name : str
         Its name in `engine=` of the estimators.
     rank : int
-        A faster engine has a higher rank. "auto" takes the highest.
+        How fast it was measured to be on a few hundred images, with the time to compile counted: a
+        faster engine has a higher rank.
+        :func:`transferclf.engines.registry.engines_for` has the rule of "auto".
     packages : tuple of str, default=()
-        Modules that it imports besides the dependencies of this package.
+        Modules that it imports.
+    converters : tuple of str, default=()
+        Modules that it also imports for Keras models.
     backends : tuple of str or None, default=None
         Backends of Keras on which it runs Keras models; None is all.
     networks : tuple of str, default=("keras",)
-        Kinds of networks that it runs: "keras" is a functional keras.Model, "function" a function
-        of arrays, "onnx" an :class:`OnnxNetwork`, "torch" a torch.nn.Module.
+        Kinds of networks that it runs, each the `kind` of a backbone: "keras" is a functional
+        keras.Model, "function" a function of arrays, "onnx" an :class:`OnnxNetwork`, "torch" a
+        torch.nn.Module.
     precisions : tuple of str, default=("float32",)
         The precisions it can compute in.
     is_for_auto : bool, default=False
-        Whether "auto" may take it. False if it needs packages: otherwise their installation would
-        change the features of a program.
+        Whether "auto" may take it.
     is_offered : bool, default=True
         Whether `engine=` may name it.
     """
@@ -61,6 +72,7 @@ class Engine(ABC):
     name: str
     rank: int
     packages: tuple[str, ...] = ()
+    converters: tuple[str, ...] = ()
     backends: tuple[str, ...] | None = None
     networks: tuple[str, ...] = ("keras",)
     precisions: tuple[str, ...] = ("float32",)
@@ -73,7 +85,7 @@ class Engine(ABC):
 
         Parameters
         ----------
-        network : keras.Model, callable, OnnxNetwork or torch.nn.Module
+        network : keras.Model or callable
             A network of one of the kinds in `networks`. A Keras model has one input and one output.
             Its batch normalisation is folded already.
         precision : str
@@ -92,27 +104,29 @@ class Engine(ABC):
             If the network has an operation that the engine does not know.
         """
 
-    @property
-    def has_bfloat16(self) -> bool:
-        """Whether the processor on which it runs has instructions for bfloat16."""
-        return has_bfloat16()
-
-    def packages_for(self, network: str) -> tuple[str, ...]:
-        """Return the modules that it imports for networks of a kind."""
-        return self.packages
-
-    def missing_for(self, network: str) -> list[str]:
-        """Return those of `packages_for` that are not installed."""
-        return [package for package in self.packages_for(network) if find_spec(package) is None]
+    def missing(self, network: str = "keras") -> list[str]:
+        """Return the modules that cannot be imported, of those needed for a kind of network."""
+        needed = self.packages + (self.converters if network == "keras" else ())
+        return [package for package in needed if find_spec(package) is None]
 
     @property
     def fits_backend(self) -> bool:
         """Whether it runs Keras models on Keras' backend."""
         return self.backends is None or keras_backend() in self.backends
 
+    def can_run(self, network: str = "keras") -> bool:
+        """Whether it can run this kind of network here."""
+        fits = network != "keras" or self.fits_backend
+        return network in self.networks and fits and not self.missing(network)
+
+    def has_gpu(self) -> bool:
+        """Whether it would compute on a GPU here."""
+        return False
+
     def check(self, network: str = "keras") -> None:
-        """Raise InvalidParameterError if it cannot run such networks here, and say what to do."""
-        if missing := self.missing_for(network):
+        """Raise InvalidParameterError if it cannot run this kind of network, and say what to do."""
+        missing = self.missing(network)
+        if missing:
             raise InvalidParameterError(
                 f"engine={self.name!r} needs {' and '.join(missing)}, which cannot be imported. "
                 f"Run: pip install transferclf[{self.name}]"
@@ -125,12 +139,42 @@ class Engine(ABC):
 
 
 def has_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16, or Keras' backend sees a GPU.
+
+    True if the system does not tell the instructions of its CPU.
+    """
+    return cpu_has_bfloat16() or sees_gpu(keras_backend())
+
+
+def cpu_has_bfloat16() -> bool:
     """Whether the CPU has instructions for bfloat16; True if the system does not say."""
     try:
         facts = _CPU_FACTS.read_text()
     except OSError:
         return True
     return not _BFLOAT16_FLAGS.isdisjoint(facts.split())
+
+
+def sees_gpu(library: str) -> bool:
+    """Whether TensorFlow, PyTorch or JAX computes on a GPU.
+
+    Imports the library only on Linux with the driver of a GPU. On other systems it asks a library
+    that is imported already.
+    """
+    if sys.platform == "linux":
+        if not any(driver.exists() for driver in _GPU_DRIVERS):
+            return False
+    elif library not in sys.modules:
+        return False
+    try:
+        module = import_module(library)
+    except ImportError:
+        return False
+    if library == "tensorflow":
+        return bool(module.config.list_physical_devices("GPU"))
+    if library == "torch":
+        return bool(module.cuda.is_available())
+    return library == "jax" and module.default_backend() in ("gpu", "cuda", "rocm")
 
 
 def keras_backend() -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import threading
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.engines.engine import Function, Precision
-from transferclf.engines.registry import AUTO, check_engine, engine_for
+from transferclf.engines.engine import BATCH_SIZE, Engine, Function, Precision
+from transferclf.engines.registry import check_engine, engines_for
 from transferclf.exceptions import NetworkError, warn
 from transferclf.graphs.isolation import check_eager, check_not_forked
 
 if TYPE_CHECKING:
     import keras
 
-# Batches have this size or 1. Kernels may sum in another order for another size. With fixed sizes a
-# row does not depend on how many images the caller passes.
-BATCH_SIZE = 32
 FEW = 4
 
 
@@ -71,10 +69,12 @@ def compile_network(
 ) -> tuple[Function, str]:
     """Return the function that an engine makes of a network of this kind, and the engine's name.
 
-    In a Keras model, batch normalisation is folded into the layers before it.
+    In a Keras model, batch normalisation is folded into the layers before it. If the engine that
+    "auto" chose does not know an operation of the network, the next engine takes it, with a
+    warning.
     """
     check_engine(engine, precision, kind)
-    chosen = engine_for(engine, kind)
+    name = getattr(network, "name", None) or kind
     if kind == "keras":
         from transferclf.graphs.folding import fold_batch_norm
 
@@ -85,14 +85,34 @@ def compile_network(
                 f"expected a model with one input and one output, got {counts[0]} and {counts[1]}"
             )
         network = fold_batch_norm(model)
-    try:
-        return chosen.compile(network, precision), chosen.name
-    except NetworkError as error:
-        other = engine_for("torch", kind)
-        if engine != AUTO or kind != "torch" or chosen is other:
-            raise
-        warn(f"{error} torch runs it now; its features are the same, but come slower.")
-        return other.compile(network, precision), other.name
+    engines = engines_for(engine, kind, precision)
+    if precision != "float32":
+        # Features have the engine in their key, which is made before the network is built.
+        engines = engines[:1]
+    return _first_that_runs(engines, network, precision, name)
+
+
+def _first_that_runs(
+    engines: list[Engine], network: keras.Model | Function, precision: Precision, name: str
+) -> tuple[Function, str]:
+    reasons = []
+    for engine in engines:
+        try:
+            function = engine.compile(network, precision)
+        except NetworkError as error:
+            if engine is engines[-1]:
+                raise
+            reasons.append(f"engine={engine.name!r} cannot: {_in_one_line(error)}")
+        else:
+            break
+    if reasons:
+        warn(f"{name!r} runs on engine={engine.name!r}, because {'; '.join(reasons)}")
+    return function, engine.name
+
+
+def _in_one_line(error: NetworkError) -> str:
+    """Return the reason that a runtime gives for an error."""
+    return shorten(str(error.__cause__ or error), 300, placeholder=" ...")
 
 
 def _padded(images: np.ndarray, size: int) -> np.ndarray:

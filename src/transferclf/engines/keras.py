@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transferclf.engines.engine import Engine, Function
+from transferclf.engines.engine import Engine, Function, keras_backend, sees_gpu
 
 if TYPE_CHECKING:
     import keras
@@ -16,6 +16,10 @@ class KerasEngine(Engine):
     name = "keras"
     rank = 0
     is_for_auto = True
+
+    def has_gpu(self) -> bool:
+        """Whether Keras' backend sees a GPU."""
+        return sees_gpu(keras_backend())
 
     def compile(self, network: keras.Model, precision: str) -> Function:
         """Return a call of the model."""

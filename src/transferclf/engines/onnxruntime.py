@@ -32,14 +32,12 @@ class OnnxRuntimeEngine(Engine):
     """Runs the network as an ONNX graph."""
 
     name = "onnxruntime"
-    rank = 2
-    packages = ("onnxruntime", "tf2onnx")
+    rank = 1  # the conversion of a Keras model takes two to ten seconds
+    packages = ("onnxruntime",)
+    converters = ("tf2onnx",)
     backends = ("tensorflow",)
     networks = ("keras", "onnx")
-
-    def packages_for(self, network: str) -> tuple[str, ...]:
-        """Return the modules that it imports for a kind of network; ONNX files need no tf2onnx."""
-        return self.packages[:1] if network == "onnx" else self.packages
+    is_for_auto = True
 
     def compile(self, network: keras.Model | OnnxNetwork, precision: str) -> Function:
         """Return a session of ONNX Runtime on the CPU."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.engines.engine import Engine, Function
+from transferclf.engines.engine import BATCH_SIZE, Engine, Function
 from transferclf.engines.onnx_network import OnnxNetwork, engine_errors
 from transferclf.engines.torch_export import agreeing, is_module, model_of_module, module_errors
 from transferclf.images.threads import thread_count
@@ -31,6 +31,7 @@ class OpenVinoEngine(Engine):
     backends = ("tensorflow",)
     networks = ("keras", "onnx", "torch")
     precisions = ("float32", "bfloat16")
+    is_for_auto = True
 
     def compile(
         self, network: keras.Model | OnnxNetwork | torch.nn.Module, precision: str
@@ -38,7 +39,7 @@ class OpenVinoEngine(Engine):
         """Return a function of the compiled network; threads that call it take turns."""
         if is_module(network):
             with module_errors(self.name):
-                run = self._compiled(model_of_module(network), precision)
+                run = self._compiled(model_of_module(network), precision, 1)
                 return agreeing(run, network) if precision == "float32" else run
         if isinstance(network, OnnxNetwork):
             with engine_errors(self.name, network):
@@ -47,10 +48,10 @@ class OpenVinoEngine(Engine):
         from transferclf.engines.tracing import runtime_errors, traced
 
         graph = traced(network)
-        with runtime_errors(self.name):
+        with runtime_errors(self.name, precision):
             return self._compiled(_openvino_model(graph), precision)
 
-    def _compiled(self, model: openvino.Model, precision: str, first: int = 1) -> Function:
+    def _compiled(self, model: openvino.Model, precision: str, first: int = BATCH_SIZE) -> Function:
         import openvino  # fails for a user without a home folder
 
         core = openvino.Core()
@@ -63,23 +64,26 @@ class OpenVinoEngine(Engine):
             "ENABLE_CPU_PINNING": False,
         }
 
-        def request(size: int) -> openvino.InferRequest:
+        def compiled(size: int) -> openvino.CompiledModel:
             shape = model.inputs[0].get_partial_shape()
             shape[0] = size
             model.reshape(shape)
-            return core.compile_model(model, "CPU", options).create_infer_request()
+            return core.compile_model(model, "CPU", options)
 
         # Here OpenVINO raises errors for operations that it cannot run.
-        requests = {first: request(first)}
+        by_size = {first: compiled(first)}
+        requests: dict[int, openvino.InferRequest] = {}
         lock = threading.Lock()
 
         def run(images: np.ndarray) -> np.ndarray:
+            size = len(images)
             with lock:
                 # Fixed shapes run faster than open ones. Each new shape is compiled in a fraction
                 # of a second.
-                if len(images) not in requests:
-                    requests[len(images)] = request(len(images))
-                return requests[len(images)].infer([images], share_inputs=True)[0]
+                if size not in requests:
+                    ready = by_size.get(size) or compiled(size)
+                    requests[size] = ready.create_infer_request()
+                return requests[size].infer([images], share_inputs=True)[0]
 
         return run
 

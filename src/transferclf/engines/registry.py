@@ -6,7 +6,7 @@ Imports neither Keras nor the packages of an engine.
 from __future__ import annotations
 
 from transferclf._checks import check_choice
-from transferclf.engines.engine import PRECISIONS, Engine
+from transferclf.engines.engine import PRECISIONS, Engine, cpu_has_bfloat16
 from transferclf.engines.function import FunctionEngine
 from transferclf.engines.keras import KerasEngine
 from transferclf.engines.onnxruntime import OnnxRuntimeEngine
@@ -48,20 +48,22 @@ def register_engine(engine: Engine) -> None:
     _ENGINES[engine.name] = engine
 
 
-def engine_names() -> tuple[str, ...]:
-    """Return all values of `engine=`, "auto" first."""
-    return (AUTO, *(name for name, engine in _ENGINES.items() if engine.is_offered))
+def engine_names(network: str | None = None) -> tuple[str, ...]:
+    """Return all values of `engine=`, or those for a kind of network; "auto" first."""
+    engines = (it for it in _ENGINES.values() if network is None or network in it.networks)
+    return (AUTO, *(engine.name for engine in engines if engine.is_offered))
 
 
 def check_engine(name: str, precision: str = "float32", network: str = "keras") -> None:
     """Raise InvalidParameterError unless an engine runs this kind of network at this precision."""
     check_choice("engine", name, engine_names())
     check_choice("precision", precision, PRECISIONS)
-    engine = engine_for(name, network)
-    if network not in engine.networks:
+    engines = _candidates(name, network, precision)
+    if not engines or network not in engines[0].networks:
         raise InvalidParameterError(
             f"engine={name!r} cannot run a backbone that is a {network}. Leave engine='auto'."
         )
+    engine = engines[0]
     engine.check(network)
     if precision not in engine.precisions:
         others = [
@@ -73,36 +75,39 @@ def check_engine(name: str, precision: str = "float32", network: str = "keras") 
         if others:
             hint = f"For precision={precision!r} take engine={' or '.join(others)}."
         raise InvalidParameterError(f"engine={engine.name!r} computes in float32 only. {hint}")
-    if precision == "bfloat16" and not engine.has_bfloat16:
+    if precision == "bfloat16" and not (
+        cpu_has_bfloat16() or any(candidate.has_gpu() for candidate in engines)
+    ):
         # It would run, but slower than in float32.
         raise InvalidParameterError(
-            "precision='bfloat16' needs a CPU with AVX512-BF16 or AMX (on ARM, BF16); this one has "
-            "none of these and would be slower with it. Take precision='float32'."
+            "precision='bfloat16' needs a CPU with AVX512-BF16 or AMX (on ARM, BF16), or a GPU; "
+            "this machine has none of these and would be slower with it. Take precision='float32'."
         )
 
 
-def engine_for(name: str, network: str = "keras") -> Engine:
+def engine_for(name: str, network: str = "keras", precision: str = "float32") -> Engine:
     """Return the engine that a value of `engine=` stands for, for a network of this kind."""
+    return engines_for(name, network, precision)[0]
+
+
+def engines_for(name: str, network: str = "keras", precision: str = "float32") -> list[Engine]:
+    """Return the engine of this name; for "auto", all that can run the network here, best first.
+
+    The rule of "auto": an engine counts if its modules are installed, and if it runs this kind of
+    network, on Keras' backend, at this precision. If one of them would compute on a GPU, it comes
+    first; then the `rank` decides, which says how fast an engine was measured to be.
+    """
+    engines = _candidates(name, network, precision)
+    return sorted(engines, key=lambda engine: (engine.has_gpu(), engine.rank), reverse=True)
+
+
+def _candidates(name: str, network: str, precision: str) -> list[Engine]:
+    """Return the engines that may run the network; the first can, if any of them can."""
     if name != AUTO:
-        return _ENGINES[name]
-    if network in ("onnx", "torch"):
-        return _fastest_installed(network)
-    candidates = [
-        engine
-        for engine in _ENGINES.values()
-        if engine.is_for_auto and network in engine.networks and engine.fits_backend
-    ]
-    return max(candidates, key=lambda engine: engine.rank)
-
-
-def _fastest_installed(network: str) -> Engine:
-    """Return the fastest engine whose packages are here, for networks that need such packages."""
-    known = [engine for engine in _ENGINES.values() if network in engine.networks]
-    found = [engine for engine in known if not engine.missing_for(network)]
-    if not found:
-        names = " or ".join(engine.name for engine in known)
-        raise InvalidParameterError(
-            f"a backbone that is an {network} network needs {names}, and none of these can be "
-            f"imported. Run: pip install {known[-1].name}"
-        )
-    return max(found, key=lambda engine: engine.rank)
+        return [_ENGINES[name]]
+    known = [it for it in _ENGINES.values() if it.is_for_auto and network in it.networks]
+    # If none can run, the check of the fastest says what is missing.
+    known = sorted(known, key=lambda engine: engine.rank, reverse=True)
+    usable = [engine for engine in known if engine.can_run(network)]
+    exact = [engine for engine in usable if precision in engine.precisions]
+    return exact or usable or known[:1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transferclf.engines.engine import Engine, Function
+from transferclf.engines.engine import Engine, Function, sees_gpu
 
 if TYPE_CHECKING:
     import keras
@@ -14,10 +14,14 @@ class TensorFlowEngine(Engine):
     """Runs the traced graph."""
 
     name = "tensorflow"
-    rank = 1
+    rank = 2
     backends = ("tensorflow",)
     precisions = ("float32", "bfloat16")
     is_for_auto = True
+
+    def has_gpu(self) -> bool:
+        """Whether TensorFlow sees a GPU."""
+        return sees_gpu("tensorflow")
 
     def compile(self, network: keras.Model, precision: str) -> Function:
         """Return the traced graph, which does most of its work in the given precision."""

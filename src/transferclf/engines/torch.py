@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.engines.engine import Engine, Function, has_bfloat16
+from transferclf.engines.engine import Engine, Function
 from transferclf.exceptions import NetworkError
 from transferclf.images.threads import thread_count
 
@@ -29,23 +29,15 @@ class TorchEngine(Engine):
     """Calls the module as it is, on an accelerator if torch sees one."""
 
     name = "torch"
+    rank = 1
     packages = ("torch",)
     networks = ("torch",)
     precisions = ("float32", "bfloat16")
     is_for_auto = True
 
-    @property
-    def rank(self) -> int:  # type: ignore[override]
-        """Above all engines of the CPU where torch sees an accelerator, else below them."""
-        return 9 if _device_name() != "cpu" else 1
-
-    @property
-    def has_bfloat16(self) -> bool:
-        """Whether the device of torch has instructions for bfloat16."""
-        name = _device_name()
-        if name == "cuda":
-            return bool(sys.modules["torch"].cuda.is_bf16_supported(including_emulation=False))
-        return name == "mps" or has_bfloat16()
+    def has_gpu(self) -> bool:
+        """Whether torch sees an accelerator."""
+        return _device_name() != "cpu"
 
     def compile(self, network: torch.nn.Module, precision: str) -> Function:
         """Return a call of the module, without gradients."""

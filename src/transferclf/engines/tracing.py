@@ -61,12 +61,14 @@ def concrete_function(model: keras.Model) -> ConcreteFunction:
 
 
 @contextmanager
-def runtime_errors(engine: str) -> Iterator[None]:
+def runtime_errors(engine: str, precision: str = "float32") -> Iterator[None]:
     """Turn the errors of a converter or runtime into a NetworkError."""
     try:
         yield
     except Exception as error:
+        hint = "engine='auto', which runs every network"
+        if precision != "float32":
+            hint = "engine='tensorflow', or precision='float32'"
         raise NetworkError(
-            f"engine={engine!r} cannot run this network: {error}\nTake engine='auto', which runs "
-            "every network."
+            f"engine={engine!r} cannot run this network: {error}\nTake {hint}."
         ) from error

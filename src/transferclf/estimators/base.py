@@ -99,6 +99,11 @@ class BackboneEstimator(BaseEstimator):
         tags.input_tags.positive_only = not has_negatives
         return tags
 
+    @property
+    def engine_(self) -> str:
+        """The engine that runs the frozen network, never "auto"; only after fitting."""
+        return self.prefix_.engine_used
+
     def _fit_source(self, X: object) -> ImageSource:
         """Check the training images, and keep the pixel range and row length that they decide."""
         source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range)

@@ -68,6 +68,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
 
     Attributes
     ----------
+    engine_ : str
+        The engine that runs the network, never "auto".
     pixel_range_ : tuple, "minmax" or None
         The pixel range in use; None where every image's own mode says it.
     n_features_out_ : int

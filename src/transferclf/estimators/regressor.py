@@ -158,6 +158,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         The images that were learned from.
     augmentation_ : Augmentation or None
         How they were varied.
+    engine_ : str
+        The engine that runs the frozen part, never "auto"; "keras" for networks from nothing.
     pixel_range_ : tuple, "minmax" or None
         The pixel range in use; None where every image's own mode says it.
     n_features_in_ : int

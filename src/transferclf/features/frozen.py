@@ -25,6 +25,7 @@ from transferclf.backbones.preprocessing import Preprocessing, preprocessing_of,
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import build_backbone
 from transferclf.engines.engine import Function, Precision
+from transferclf.engines.registry import engine_for
 from transferclf.exceptions import NetworkError, warn
 from transferclf.graphs.digests import architecture_digest, values_digest
 from transferclf.graphs.isolation import check_not_forked, undisturbed
@@ -79,7 +80,7 @@ class Prefix:
             # Pooling comes after the cut.
             "ends": ["cut", self.trainable_layers] if self.is_cut else [self.pooling, self.layers],
             # Engines agree to the rounding of float32. At a lower precision they do not.
-            "rounding": None if self.precision == "float32" else [self.engine, self.precision],
+            "rounding": None if self.precision == "float32" else [self._chosen, self.precision],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -164,6 +165,22 @@ class Prefix:
         """Whether the network is a Keras model, which has layers and can be built."""
         return self.backbone.kind == "keras"
 
+    @property
+    def _chosen(self) -> str:
+        """The name of the engine that is tried first, never "auto"."""
+        return engine_for(self.engine, self.backbone.kind, self.precision).name
+
+    @property
+    def engine_used(self) -> str:
+        """The name of the engine that runs this frozen part, never "auto".
+
+        Before this process has compiled the network, it is the engine that will be tried first.
+        """
+        if self.is_scratch:
+            return "keras"  # which trains the network, and then runs it
+        network = self.whole() if self.is_empty else self
+        return _engines_used.get(network._key_of("prefix")) or network._chosen
+
     def forward(self) -> Forward:
         """Return the compiled network; built once for all equal prefixes in this process."""
         return self._kept("prefix", self.build if self.is_keras else None)
@@ -172,12 +189,16 @@ class Prefix:
         """Return the layers after the cut, compiled as they are before any training."""
         return self._kept(f"tail {self.pooling}", self.tail)
 
+    def _key_of(self, part: str) -> tuple[str, ...]:
+        return self.digest, self.engine, self.precision, part
+
     def _kept(self, part: str, build: Callable[[], keras.Model] | None) -> Forward:
-        key = (self.digest, self.engine, self.precision, part)
+        key = self._key_of(part)
         check_not_forked()
         with _forwards_lock:
             if key not in _forwards:
                 _forwards[key] = self._compiled(build)
+                _engines_used[key] = _forwards[key].engine
             _forwards.move_to_end(key)
             while len(_forwards) > FORWARDS_KEPT:
                 _forwards.popitem(last=False)
@@ -370,6 +391,9 @@ class Prefix:
 
 _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
+
+# The names of their engines, also after the networks are dropped.
+_engines_used: dict[tuple[str, ...], str] = {}
 
 # The shapes of the outputs of networks, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
