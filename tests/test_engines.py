@@ -13,7 +13,7 @@ from transferclf.engines.engine import PRECISIONS, has_bfloat16
 from transferclf.engines.registry import check_engine, engine_for, engine_names, engines_for
 from transferclf.exceptions import InvalidParameterError
 
-ENGINES = engine_names()
+ENGINES = engine_names("keras")
 OPTIONAL = ["onnxruntime", "openvino"]
 # "auto" for Keras on TensorFlow; OpenVINO is a dependency of this package.
 FASTEST = "openvino"

@@ -27,7 +27,7 @@ from transferclf.engines.registry import engine_names
 from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
 
 SIDE = 16
-ENGINES = engine_names()
+ENGINES = engine_names("keras")
 
 
 def network(output="pooled"):

@@ -378,9 +378,7 @@ KERAS_CASES = [
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 20)])
 @pytest.mark.parametrize(("mode", "interpolation", "antialias"), KERAS_CASES)
-def test_images_are_cut_and_resized_as_the_layer_of_keras_does(
-    mode, interpolation, antialias, size
-):
+def test_images_are_resized_as_the_layer_of_keras_does(mode, interpolation, antialias, size):
     import keras
 
     resizing = keras.layers.Resizing(

@@ -85,7 +85,7 @@ class Engine(ABC):
 
         Parameters
         ----------
-        network : keras.Model, callable, OnnxNetwork or torch.nn.Module
+        network : keras.Model or callable
             A network of one of the kinds in `networks`. A Keras model has one input and one output.
             Its batch normalisation is folded already.
         precision : str

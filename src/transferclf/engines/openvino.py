@@ -40,7 +40,7 @@ class OpenVinoEngine(Engine):
         """Return a function of the compiled network; threads that call it take turns."""
         if is_module(network):
             with module_errors(self.name):
-                run = self._compiled(model_of_module(network), precision, BATCH_SIZE)
+                run = self._compiled(model_of_module(network), precision, 1)
                 return agreeing(run, network) if precision == "float32" else run
         if isinstance(network, OnnxNetwork):
             with engine_errors(self.name, network):

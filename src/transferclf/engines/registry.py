@@ -48,9 +48,10 @@ def register_engine(engine: Engine) -> None:
     _ENGINES[engine.name] = engine
 
 
-def engine_names() -> tuple[str, ...]:
-    """Return all values of `engine=`, "auto" first."""
-    return (AUTO, *(name for name, engine in _ENGINES.items() if engine.is_offered))
+def engine_names(network: str | None = None) -> tuple[str, ...]:
+    """Return all values of `engine=`, or those for a kind of network; "auto" first."""
+    engines = (it for it in _ENGINES.values() if network is None or network in it.networks)
+    return (AUTO, *(engine.name for engine in engines if engine.is_offered))
 
 
 def check_engine(name: str, precision: str = "float32", network: str | None = "keras") -> None:
