@@ -51,15 +51,10 @@ def engine_names() -> tuple[str, ...]:
     return (AUTO, *(name for name, engine in _ENGINES.items() if engine.is_offered))
 
 
-def check_engine(name: str, precision: str = "float32", network: str | None = "keras") -> None:
-    """Raise InvalidParameterError unless an engine runs this kind of network at this precision.
-
-    `network` is None if it is not known yet. Then the names are checked.
-    """
+def check_engine(name: str, precision: str = "float32", network: str = "keras") -> None:
+    """Raise InvalidParameterError unless an engine runs this kind of network at this precision."""
     check_choice("engine", name, engine_names())
     check_choice("precision", precision, PRECISIONS)
-    if network is None:
-        return
     engine = engine_for(name, network)
     if network not in engine.networks:
         raise InvalidParameterError(
