@@ -54,15 +54,10 @@ def engine_names(network: str | None = None) -> tuple[str, ...]:
     return (AUTO, *(engine.name for engine in engines if engine.is_offered))
 
 
-def check_engine(name: str, precision: str = "float32", network: str | None = "keras") -> None:
-    """Raise InvalidParameterError unless an engine runs this kind of network at this precision.
-
-    `network` is None if it is not known yet. Then the names are checked.
-    """
+def check_engine(name: str, precision: str = "float32", network: str = "keras") -> None:
+    """Raise InvalidParameterError unless an engine runs this kind of network at this precision."""
     check_choice("engine", name, engine_names())
     check_choice("precision", precision, PRECISIONS)
-    if network is None:
-        return
     engines = _candidates(name, network, precision)
     if not engines or network not in engines[0].networks:
         raise InvalidParameterError(

@@ -22,6 +22,7 @@ from transferclf._checks import (
 )
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
+from transferclf.backbones.onnx import kind_of
 from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from transferclf.backbones.record import POOLINGS
 from transferclf.engines.registry import check_engine
@@ -89,7 +90,7 @@ class BackboneParameters:
         check_choice("resize", self.resize, ("auto", *RESIZE_MODES))
         check_choice("pooling", self.pooling, ("auto", *POOLINGS))
         store_for(self.cache)
-        check_engine(self.engine, self.precision, None)  # the network is not known yet
+        check_engine(self.engine, self.precision, kind_of(self.backbone))
         check_image_shape(self.image_shape)
         if not isinstance(self.preprocessing, Preprocessing):
             check_choice("preprocessing", self.preprocessing, self.preprocessings)

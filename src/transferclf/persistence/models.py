@@ -310,6 +310,8 @@ def _restored_estimator(
     fitted = facts.part("fitted")
     facts.finish()
     estimator = made(**params)
+    if estimator.backbone is None:
+        estimator.backbone = backbone
     with as_archive_error():
         check_parameters(estimator)
     estimator.pixel_range_ = _restored_range(fitted.or_none(fitted.part, "pixel_range"))
@@ -322,8 +324,7 @@ def _restored_estimator(
         _restore_learned(estimator, fitted, arrays)
     fitted.finish()
     if estimator.backbone is None:
-        model = estimator.prefix_.model
-        estimator.backbone = backbone if model is None else model
+        estimator.backbone = estimator.prefix_.model
     return estimator
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from transferclf.backbones.applications import as_for_imagenet
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.onnx import onnx_backbone
+from transferclf.backbones.onnx import kind_of, onnx_backbone
 from transferclf.backbones.record import POOLINGS, Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import (
@@ -129,7 +129,7 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: keras.Model | 
     """
     network, weights = facts.part("backbone"), facts.part("weights")
     words = _words(facts)
-    check_engine(words["engine"], words["precision"], None)
+    check_engine(words["engine"], words["precision"], kind_of(backbone))
     kind = weights.text("kind", ("trained", "file", "seed", "values", "own"))
     if backbone is not None and kind != "own":
         raise InvalidParameterError(
@@ -172,7 +172,6 @@ def _words(facts: Facts) -> dict[str, Any]:
 def _named(network: Facts, kind: str, weights: str | None, words: dict[str, Any]) -> Prefix:
     """Return a ConvNet or a network known by name; never one that code of the user builds."""
     named: str | ConvNet
-    network_kind = "keras"
     if kind == "trained" and "convnet" in network.names():
         named = restored_fields(ConvNet, network.part("convnet"))
         if words["trainable_layers"] != "all":
@@ -184,9 +183,7 @@ def _named(network: Facts, kind: str, weights: str | None, words: dict[str, Any]
             record = get_backbone(named)
         if record.name != named or not record.is_named:
             raise ArchiveError(f"{named!r} is no backbone that this package or Keras builds.")
-        network_kind = record.kind
     network.finish()
-    check_engine(words["engine"], words["precision"], network_kind)
     with as_archive_error("there is no such network: "):
         return choose_prefix(named, weights=weights, **words)
 
