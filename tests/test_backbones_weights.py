@@ -23,6 +23,7 @@ from transferclf.backbones import applications, tiny, weights
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.registry import get_backbone
 from transferclf.backbones.weights import (
+    PretrainedBackbone,
     build_backbone,
     keras_models_folder,
     pretrained_file,
@@ -125,7 +126,7 @@ def test_file_is_found_where_keras_keeps_it(keras_home):
 
 def test_read_only_home_still_has_its_files(keras_home, no_writing):
     name = "a_file_that_is_nowhere_else.h5"
-    backbone = Backbone("any", "keras.applications:VGG16", weights_file=name)
+    backbone = PretrainedBackbone("any", "keras.applications:VGG16", weights_file=name)
     assert pretrained_file(backbone, SIZE) is None
     (keras_home / "models" / name).touch()
     assert pretrained_file(backbone, SIZE) == keras_home / "models" / name

@@ -49,9 +49,8 @@ def all_installed(monkeypatch):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_all_engines_run_in_float32(engine, on_backend, all_installed):
-    kind = "torch" if engine == "torch" else "keras"
-    check_engine(engine, network=kind)
-    check_engine(engine, "float32", kind)
+    check_engine(engine)
+    check_engine(engine, "float32")
 
 
 def test_torch_runs_no_keras_model(on_backend, all_installed):
@@ -295,5 +294,7 @@ def test_installed_packages_are_found(engine):
 
 
 def test_names_of_engines_and_precisions():
-    assert ENGINES == ("auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras")
+    assert engine_names() == ("auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras")
+    assert ENGINES == ("auto", "tensorflow", "onnxruntime", "openvino", "keras")
+    assert engine_names("onnx") == ("auto", "onnxruntime", "openvino")
     assert PRECISIONS == ("float32", "bfloat16")

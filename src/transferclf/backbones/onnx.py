@@ -242,11 +242,6 @@ def onnx_backbone(backbone: object) -> OnnxBackbone | None:
     return None
 
 
-def kind_of(backbone: object) -> str:
-    """Return the kind of network for which an engine is checked before the network is known."""
-    return "keras" if onnx_backbone(backbone) is None else OnnxRecord.kind
-
-
 def _input(facts: OnnxFile) -> Value:
     if len(facts.inputs) != 1:
         shown = ", ".join(map(str, facts.inputs)) or "none"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from transferclf._checks import refuse
 from transferclf.backbones.applications import RECORDS
 from transferclf.backbones.efficientnet_lite import LITE_RECORDS
+from transferclf.backbones.onnx import onnx_backbone
+from transferclf.backbones.onnx_record import OnnxRecord
 from transferclf.backbones.own import FunctionBackbone
 from transferclf.backbones.preprocessing import Preprocessing, check_preprocessing
 from transferclf.backbones.record import Backbone
@@ -131,6 +133,16 @@ def get_backbone(name: str) -> Backbone:
         + (f"; did you mean {hint}?" if near else ".")
         + " transferclf.list_backbones() names them all."
     )
+
+
+def kind_of(backbone: object) -> str:
+    """Return the kind of a network, for which its engine is checked; "keras" of unknown names."""
+    if onnx_backbone(backbone) is not None:
+        return OnnxRecord.kind
+    try:
+        return get_backbone(backbone).kind if isinstance(backbone, str) else Backbone.kind
+    except InvalidParameterError:
+        return Backbone.kind
 
 
 def register_backbone(

@@ -22,9 +22,9 @@ from transferclf._checks import (
 )
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.onnx import kind_of
 from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from transferclf.backbones.record import POOLINGS
+from transferclf.backbones.registry import kind_of
 from transferclf.engines.registry import check_engine
 from transferclf.exceptions import InvalidParameterError
 from transferclf.features import store_for

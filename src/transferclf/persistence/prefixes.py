@@ -13,9 +13,9 @@ import numpy as np
 
 from transferclf.backbones.applications import as_for_imagenet
 from transferclf.backbones.convnet import ConvNet
-from transferclf.backbones.onnx import kind_of, onnx_backbone
+from transferclf.backbones.onnx import onnx_backbone
 from transferclf.backbones.record import POOLINGS, Backbone
-from transferclf.backbones.registry import get_backbone
+from transferclf.backbones.registry import get_backbone, kind_of
 from transferclf.backbones.weights import (
     PRETRAINED,
     build_backbone,
@@ -129,7 +129,6 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: keras.Model | 
     """
     network, weights = facts.part("backbone"), facts.part("weights")
     words = _words(facts)
-    check_engine(words["engine"], words["precision"], kind_of(backbone))
     kind = weights.text("kind", ("trained", "file", "seed", "values", "own"))
     if backbone is not None and kind != "own":
         raise InvalidParameterError(
@@ -184,6 +183,7 @@ def _named(network: Facts, kind: str, weights: str | None, words: dict[str, Any]
         if record.name != named or not record.is_named:
             raise ArchiveError(f"{named!r} is no backbone that this package or Keras builds.")
     network.finish()
+    check_engine(words["engine"], words["precision"], kind_of(named))
     with as_archive_error("there is no such network: "):
         return choose_prefix(named, weights=weights, **words)
 
