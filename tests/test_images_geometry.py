@@ -13,6 +13,7 @@ from transferclf.exceptions import InvalidParameterError
 from transferclf.images import check_images, extreme_square_crops, resize_image
 from transferclf.images.geometry import (
     RESIZE_MODES,
+    Sampling,
     average_blocks,
     largest_box,
     reduction_factor,
@@ -322,7 +323,9 @@ KERAS_CASES = [
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 20)])
 @pytest.mark.parametrize(("mode", "interpolation", "antialias"), KERAS_CASES)
-def test_images_are_cut_and_resized_as_the_layer_of_keras_does(mode, interpolation, antialias, size):
+def test_images_are_cut_and_resized_as_the_layer_of_keras_does(
+    mode, interpolation, antialias, size
+):
     import keras
 
     resizing = keras.layers.Resizing(
