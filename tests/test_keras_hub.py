@@ -407,6 +407,14 @@ def test_folders_of_other_models_raise_an_error(tmp_path):
             get_backbone(f"keras_hub:{tmp_path}")
 
 
+def test_a_preset_without_its_image_converter_gives_a_warning(preset, tmp_path):
+    for file in ("config.json", "metadata.json"):
+        shutil.copy(preset("VGG").folder / file, tmp_path)
+    with pytest.warns(UserWarning, match=r"has no image_converter\.json.* from 0 to 255"):
+        record = get_backbone(f"keras_hub:{tmp_path}")
+    assert record.preprocessing.facts() == {}
+
+
 def test_sizes_that_a_network_cannot_take_raise_an_error(preset):
     cases = {
         ("ViT", 40): "image_size must be 32, because keras-hub interpolates no",

@@ -36,6 +36,7 @@ from transferclf.exceptions import (
     NetworkError,
     UnknownBackboneError,
     WeightsError,
+    warn,
 )
 from transferclf.graphs.digests import file_digest, version_of
 
@@ -305,6 +306,13 @@ def _side(family: Family, tower: Mapping[str, Any], converter: Mapping[str, Any]
 def _preprocessing(preset: str, converter: Mapping[str, Any]) -> Preprocessing:
     """Return the preparation of images that an ImageConverter makes: pixel * scale + offset."""
     if not converter:
+        if preset not in _warned:
+            _warned.add(preset)
+            warn(
+                f"the preset {preset!r} has no {IMAGE_CONVERTER}, so that its network gets pixels "
+                "from 0 to 255 as they are: save its image converter there too, or set "
+                "preprocessing."
+            )
         return Preprocessing()
     scale, offset = converter.get("scale"), converter.get("offset")
     if "mean" in converter and "variance" in converter:  # the words of the first versions
@@ -327,6 +335,10 @@ def _preprocessing(preset: str, converter: Mapping[str, Any]) -> Preprocessing:
         raise NetworkError(
             f"the preset {preset!r} prepares images in a way that is not known here: {error}"
         ) from error
+
+
+# Presets without an image converter, of which a warning has told.
+_warned: set[str] = set()
 
 
 def _negative(offset: float | list[float]) -> float | tuple[float, ...]:

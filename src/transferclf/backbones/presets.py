@@ -186,8 +186,7 @@ def _unavailable(preset: str, file: str, folder: str, error: Exception) -> Weigh
     reason = f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
     return WeightsError(
         f"{file} of the preset {preset!r} is not available: it is not in {folder}, and could not "
-        f"be downloaded ({reason}). On a machine with a network, "
-        "keras_hub.models.Backbone.from_preset(PRESET) downloads it, and save_to_preset(FOLDER) of "
-        "it makes a folder for backbone='keras_hub:FOLDER'. Or use backbone='tiny', which needs no "
-        "download."
+        f"be downloaded ({reason}). One fit with this backbone on a machine with a network puts "
+        "all files there: copy that folder to this machine. Or name another folder with a preset, "
+        "backbone='keras_hub:FOLDER', or use backbone='tiny', which needs no download."
     )
