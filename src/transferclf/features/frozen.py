@@ -70,7 +70,8 @@ class Prefix:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that determines the features of an image of this size."""
-        is_own = self.model is not None
+        is_own, is_float32 = self.model is not None, self.precision == "float32"
+        is_float32 &= self.backbone.is_float32
         network = ["model", self.architecture] if is_own else self.backbone.facts()
         facts = {
             "format": FORMAT,
@@ -80,7 +81,7 @@ class Prefix:
             # Pooling comes after the cut.
             "ends": ["cut", self.trainable_layers] if self.is_cut else [self.pooling, self.layers],
             # Engines agree to the rounding of float32. At a lower precision they do not.
-            "rounding": None if self.is_float32 else [self._chosen, self.precision],
+            "rounding": None if is_float32 else [self._chosen, self.precision],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -120,11 +121,6 @@ class Prefix:
     def tokens(self) -> tuple[int, int]:
         """The numbers of class tokens and of others that are no patches."""
         return self.backbone.cls_tokens, self.backbone.other_tokens
-
-    @property
-    def is_float32(self) -> bool:
-        """Whether the network computes in float32."""
-        return self.precision == "float32" and self.backbone.is_float32
 
     @property
     def is_cut(self) -> bool:

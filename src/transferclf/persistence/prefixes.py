@@ -306,7 +306,6 @@ def _registered(name: str) -> str:
 def _gives(prefix: Prefix, before: np.ndarray) -> bool:
     """Whether the network gives the same features as when it was saved."""
     now = _probe(prefix)
-    tolerance = TOLERANCES["float32" if prefix.is_float32 else "bfloat16"] * np.abs(before).max(
-        initial=0
-    )
+    precision = prefix.precision if prefix.backbone.is_float32 else "bfloat16"
+    tolerance = TOLERANCES[precision] * np.abs(before).max(initial=0)
     return now.shape == before.shape and bool(np.abs(now - before).max(initial=0) <= tolerance)
