@@ -26,6 +26,7 @@ HELPERS = {
     "numbers_target",
     "targets",
     "tiny_scratch",
+    "torch_peers",
     "unknowns",
 }
 
@@ -301,3 +302,19 @@ def test_drawn_files_are_as_large_as_photographs():
     contents = pictures.jpeg_of(240, 320)
     assert 0.1 < len(contents) / (240 * 320) < 0.6
     assert Image.open(io.BytesIO(contents)).size == (320, 240)
+
+
+def test_peers_prepare_images_alike():
+    pytest.importorskip("torch")
+    torch_peers = importlib.import_module("torch_peers")
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 20, 3), dtype=np.uint8)
+    together = torch_peers.scaled(images).numpy()
+    assert together.shape == (3, 3, 16, 20)
+    np.testing.assert_allclose(torch_peers.one_by_one(images).numpy(), together, atol=1e-6)
+
+
+def test_peers_that_are_not_installed_are_left_out(monkeypatch):
+    torch_peers = importlib.import_module("torch_peers")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    left_out = {"timm and PyTorch": "timm and torch cannot be imported"}
+    assert torch_peers.peers("resnet50", np.zeros((1, 8, 8, 3), np.uint8)) == ({}, left_out)
