@@ -17,6 +17,14 @@ from transferclf.exceptions import InvalidParameterError
 
 AUTO = "auto"
 
+# The kinds of networks in words.
+_KINDS = {
+    "keras": "a Keras model",
+    "function": "a function",
+    "onnx": "an ONNX file",
+    "torch": "a network of PyTorch",
+}
+
 _ENGINES: dict[str, Engine] = {
     engine.name: engine
     for engine in (
@@ -61,7 +69,8 @@ def check_engine(name: str, precision: str = "float32", network: str = "keras") 
     engines = _candidates(name, network, precision)
     if not engines or network not in engines[0].networks:
         raise InvalidParameterError(
-            f"engine={name!r} cannot run a backbone that is a {network}. Leave engine='auto'."
+            f"engine={name!r} cannot run a backbone that is {_KINDS.get(network, network)}. Leave "
+            "engine='auto'."
         )
     engine = engines[0]
     engine.check(network)

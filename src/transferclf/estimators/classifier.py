@@ -65,7 +65,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
     cache : {"memory", None}, path or FeatureStore, default="memory"
         Where activations are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
-    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
+    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
         Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the frozen part. bfloat16 is faster on some processors and changes features a little.
