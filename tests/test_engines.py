@@ -71,7 +71,7 @@ def test_other_engines_refuse_bfloat16(engine, on_backend, all_installed, cpu_fa
         check_engine(engine, "bfloat16")
 
 
-@pytest.mark.parametrize("engine", ["jax", "Auto", "", None, 3, ["auto"]])
+@pytest.mark.parametrize("engine", ["pytorch", "Auto", "", None, 3, ["auto"]])
 def test_an_unknown_engine_is_refused(engine):
     with pytest.raises(InvalidParameterError, match="engine must be one of .*'openvino'.* Got"):
         check_engine(engine)

@@ -179,7 +179,7 @@ def test_the_frozen_network_keeps_its_weights(images):
     np.testing.assert_array_equal(forward(images[:2]), before)
 
 
-@pytest.mark.parametrize("engine", ["torch", "Keras", None])
+@pytest.mark.parametrize("engine", ["pytorch", "Keras", None])
 def test_unknown_engine(model, engine):
     with pytest.raises(InvalidParameterError, match=f"engine must be one of .* Got {engine!r}"):
         compile_forward(model, engine)

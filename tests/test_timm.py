@@ -246,6 +246,15 @@ def test_openvino_agrees_with_torch(resnet, pictures):
     np.testing.assert_array_equal(rows["auto"], rows["openvino"])
 
 
+def test_engines_say_which_networks_they_run():
+    with pytest.raises(
+        InvalidParameterError, match="'torch' cannot run a backbone that is a Keras"
+    ):
+        CNNFeatureExtractor("tiny", engine="torch").fit(np.zeros((1, 32, 32, 3), np.uint8))
+    with pytest.raises(InvalidParameterError, match="'keras' cannot run .* a network of PyTorch"):
+        CNNFeatureExtractor("timm:resnet18", engine="keras").fit(np.zeros((1, 32, 32, 3), np.uint8))
+
+
 def test_a_network_that_openvino_computes_otherwise_runs_on_torch():
     pytest.importorskip("openvino")
     from transferclf.engines.forward import compile_network
@@ -411,6 +420,7 @@ def refuse_networks(monkeypatch):
     frozen._forwards.clear()
 
 
+@pytest.mark.slow
 def test_no_image_goes_through_the_network_twice(
     resnet, images, tmp_path, monkeypatch, in_another_process
 ):

@@ -17,6 +17,14 @@ from transferclf.exceptions import InvalidParameterError
 
 AUTO = "auto"
 
+# The kinds of networks in words.
+_KINDS = {
+    "keras": "a Keras model",
+    "function": "a function",
+    "onnx": "an ONNX file",
+    "torch": "a network of PyTorch",
+}
+
 _ENGINES: dict[str, Engine] = {
     engine.name: engine
     for engine in (
@@ -61,7 +69,7 @@ def check_engine(name: str, precision: str = "float32", network: str = "keras") 
     engines = _candidates(name, network, precision)
     if not engines or network not in engines[0].networks:
         raise InvalidParameterError(
-            f"engine={name!r} cannot run a backbone that is {_in_words(network)}. Leave "
+            f"engine={name!r} cannot run a backbone that is {_KINDS.get(network, network)}. Leave "
             "engine='auto'."
         )
     engine = engines[0]
@@ -72,7 +80,7 @@ def check_engine(name: str, precision: str = "float32", network: str = "keras") 
             for other in _ENGINES.values()
             if precision in other.precisions and network in other.networks
         ]
-        hint = f"A backbone that is {_in_words(network)} needs precision='float32'."
+        hint = f"A backbone that is {_KINDS.get(network, network)} needs precision='float32'."
         if others:
             hint = f"For precision={precision!r} take engine={' or '.join(others)}."
         raise InvalidParameterError(f"engine={engine.name!r} computes in float32 only. {hint}")
@@ -110,8 +118,3 @@ def _candidates(name: str, network: str, precision: str) -> list[Engine]:
     usable = [engine for engine in known if engine.can_run(network)]
     exact = [engine for engine in usable if precision in engine.precisions]
     return exact or usable or known[:1]
-
-
-def _in_words(network: str) -> str:
-    words = {"keras": "a Keras model", "onnx": "an ONNX file", "torch": "a module of torch"}
-    return words.get(network, f"a {network}")

@@ -89,7 +89,7 @@ def predict_imagenet(
         Shape of the image in each row of a 2-D X.
     pixel_range : None, "minmax" or (low, high), default=None
         Numbers of black and white; None reads them off X.
-    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "keras"}, default="auto"
+    engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
         Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network.
