@@ -44,7 +44,11 @@ REPORTED = {"head, steps of 1e-5": 0.61, "and the last 3 layers, steps of 1e-4":
 def main():
     parser = options(__doc__)
     add_cache(parser, "memory")
-    parser.add_argument("--backbone", default="mobilenet_v2", help="tiny, efficientnet_lite0, or of keras.applications")
+    parser.add_argument(
+        "--backbone",
+        default="mobilenet_v2",
+        help="tiny, efficientnet_lite0, or of keras.applications",
+    )
     arguments = parser.parse_args()
     (X, y), valid, test = (images_of(arguments.data / "sports10", split) for split in SPLITS)
     image_size, epochs, fine_tune_epochs = SIZES[arguments.size]
