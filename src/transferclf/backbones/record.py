@@ -195,9 +195,9 @@ class Backbone:
         square = size[0] if size[0] == size[1] and size[0] in self.weights_sizes else None
         return self.weights_file.format(size=square or self.image_size)
 
-    def weights_places(self, size: Size) -> list[Path]:
-        """Return where the file of the pretrained weights may be."""
-        return []
+    def weights_places(self, size: Size) -> list[Path] | None:
+        """Return where the file of the pretrained weights may be; None is among Keras' models."""
+        return None
 
     def with_top(self) -> Backbone:
         """Return the record of the same network with its layer of ImageNet's classes."""

@@ -58,7 +58,11 @@ def _temporary_home() -> Path:
 
 def pretrained_file(backbone: Backbone, size: Size) -> Path | None:
     """Return the file with the pretrained weights, or None if there is none (yet)."""
-    return next((place for place in backbone.weights_places(size) if place.is_file()), None)
+    places, name = backbone.weights_places(size), backbone.weights_file_for(size)
+    if places is None and name is not None:
+        # Keras ignores a read-only KERAS_HOME, but it may be shared and have the weights.
+        places = [keras_models_folder() / name, keras_home() / "models" / name]
+    return next((place for place in places or () if place.is_file()), None)
 
 
 def is_pretrained_file(backbone: Backbone, path: Path, size: Size) -> bool:
@@ -93,14 +97,6 @@ class PretrainedBackbone(Backbone):
     """A backbone whose weights come from a file of its source or of the user."""
 
     takes_weights: ClassVar[bool] = True
-
-    def weights_places(self, size: Size) -> list[Path]:
-        """Return where the pretrained weights may be: among Keras' models."""
-        name = self.weights_file_for(size)
-        if name is None:
-            return []
-        # Keras ignores a read-only KERAS_HOME, but it may be shared and have the weights.
-        return [keras_models_folder() / name, keras_home() / "models" / name]
 
     def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return the digest of the file, or the seed; downloads a file that is not there yet."""
