@@ -127,6 +127,21 @@ def test_auto_is_the_fastest_engine_that_is_installed(on_backend, monkeypatch, i
     check_engine("auto")
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((32, 32, 3), "tensorflow"),
+        ((63, 64, 3), "tensorflow"),
+        ((64, 64, 3), "openvino"),
+        ((1000,), "tensorflow"),
+        ((None, None, 3), "openvino"),
+        (None, "openvino"),
+    ],
+)
+def test_auto_of_small_networks_compiles_fast(on_backend, all_installed, shape, expected):
+    assert engine_for("auto", shape=shape).name == expected
+
+
 def test_auto_of_networks_that_are_no_keras_models(on_backend, all_installed):
     """Check that Keras' backend decides about Keras models only."""
     on_backend("jax")

@@ -1,6 +1,7 @@
 """The prefix: it has an exact digest before it is built, and equal prefixes share a network."""
 
 import copy
+import dataclasses
 import gc
 import os
 import pickle
@@ -10,6 +11,7 @@ import textwrap
 import warnings
 import weakref
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -159,21 +161,38 @@ def test_equivalent_parameters_give_equal_digests(weights_file):
 
 
 def test_the_digest_in_bfloat16_has_the_engine_that_computes(monkeypatch):
-    chosen = {
-        name: choose(precision="bfloat16", engine=name) for name in ("openvino", "tensorflow")
-    }
-    assert choose(precision="bfloat16").digest == chosen["openvino"].digest
+    large = {"precision": "bfloat16", "image_size": 64}
+    by_name = {name: choose(engine=name, **large) for name in ("openvino", "tensorflow")}
+    assert choose(**large).digest == by_name["openvino"].digest
+    low = choose(precision="bfloat16")
+    assert low.digest == choose(precision="bfloat16", engine="tensorflow").digest  # a small input
     # On another machine, without OpenVINO, "auto" is another engine.
     monkeypatch.setattr("transferclf.engines.engine.find_spec", lambda name: None)
-    assert choose(precision="bfloat16").digest == chosen["tensorflow"].digest
+    assert choose(**large).digest == by_name["tensorflow"].digest
     assert choose().digest == choose(engine="openvino").digest  # in float32
+
+
+def test_the_engine_in_the_digest_runs_all_parts_in_bfloat16(monkeypatch):
+    """Check the layers after the cut too, whose small input would be for another engine."""
+    seen = []
+
+    def compile_forward(model, engine, precision):
+        seen.append((engine, precision))
+        return SimpleNamespace(engine=engine)
+
+    monkeypatch.setattr("transferclf.engines.forward.compile_forward", compile_forward)
+    monkeypatch.setattr(prefix, "_forwards", OrderedDict())
+    cut = choose(precision="bfloat16", image_size=64, trainable_layers="block4")
+    cut.forward(), cut.tail_forward()
+    assert seen == [("openvino", "bfloat16")] * 2
 
 
 def test_the_engine_in_use_is_known_before_and_after_compiling(monkeypatch):
     monkeypatch.setattr(prefix, "_forwards", OrderedDict())
     monkeypatch.setattr(prefix, "_engines_used", {})
-    tapped = choose(layers=("stem_relu",), weights="pretrained")
+    tapped = choose(layers=("stem_relu",), weights="pretrained", image_size=64)
     assert tapped.engine_used == "openvino"
+    assert choose().engine_used == "tensorflow"
     assert choose(engine="keras").engine_used == "keras"
     assert choose(ConvNet((4,))).engine_used == "keras"
 
@@ -184,8 +203,7 @@ def test_the_engine_in_use_is_known_before_and_after_compiling(monkeypatch):
     with pytest.warns(TransferclfWarning, match="'tiny' runs on engine='tensorflow'.*no such op"):
         tapped.forward()
     assert tapped.engine_used == "tensorflow"
-    trained = choose(layers=("stem_relu",), weights="pretrained", trainable_layers="all")
-    assert trained.engine_used == "tensorflow"
+    assert dataclasses.replace(tapped, trainable_layers="all").engine_used == "tensorflow"
     prefix._forwards.clear()  # another network took its place
     assert tapped.engine_used == "tensorflow"
 

@@ -88,7 +88,7 @@ def test_a_registered_engine_runs_the_backbone(images, tmp_path):
     assert (loaded.engine, loaded.engine_, classifier.engine_) == ("eager",) * 3
     assert set(eager.batches) == {32}
     usual = CNNFeatureExtractor("tiny", image_size=32, cache=None).fit(images)
-    assert usual.engine_ == "openvino"
+    assert usual.engine_ == "tensorflow"
     assert not hasattr(clone(usual), "engine_")
     features = clone(usual).set_params(engine="eager").fit_transform(images)
     np.testing.assert_allclose(features, usual.transform(images), rtol=1e-5, atol=1e-5)

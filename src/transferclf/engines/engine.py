@@ -65,6 +65,9 @@ class Engine(ABC):
         The precisions it can compute in.
     is_for_auto : bool, default=False
         Whether "auto" may take it.
+    least_values : int, default=0
+        Number of input values of an image. Networks with fewer cost so little that a few hundred
+        images do not make up for the time to compile: "auto" takes other engines first.
     is_offered : bool, default=True
         Whether `engine=` may name it.
     """
@@ -77,6 +80,7 @@ class Engine(ABC):
     networks: tuple[str, ...] = ("keras",)
     precisions: tuple[str, ...] = ("float32",)
     is_for_auto: bool = False
+    least_values: int = 0
     is_offered: bool = True
 
     @abstractmethod

@@ -74,7 +74,7 @@ def compile_network(
     warning.
     """
     check_engine(engine, precision, kind)
-    name = getattr(network, "name", None) or kind
+    name, shape = getattr(network, "name", None) or kind, None
     if kind == "keras":
         from transferclf.graphs.folding import fold_batch_norm
 
@@ -84,11 +84,9 @@ def compile_network(
             raise NetworkError(
                 f"expected a model with one input and one output, got {counts[0]} and {counts[1]}"
             )
+        shape = model.inputs[0].shape[1:]
         network = fold_batch_norm(model)
-    engines = engines_for(engine, kind, precision)
-    if precision != "float32":
-        # Features have the engine in their key, which is made before the network is built.
-        engines = engines[:1]
+    engines = engines_for(engine, kind, precision, shape)
     return _first_that_runs(engines, network, precision, name)
 
 

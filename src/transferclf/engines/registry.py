@@ -5,6 +5,8 @@ Imports neither Keras nor the packages of an engine.
 
 from __future__ import annotations
 
+import math
+
 from transferclf._checks import check_choice
 from transferclf.engines.engine import PRECISIONS, Engine
 from transferclf.engines.function import FunctionEngine
@@ -16,6 +18,8 @@ from transferclf.engines.torch import TorchEngine
 from transferclf.exceptions import InvalidParameterError
 
 AUTO = "auto"
+
+Shape = tuple[int | None, ...] | None
 
 # The kinds of networks in words.
 _KINDS = {
@@ -92,20 +96,32 @@ def check_engine(name: str, precision: str = "float32", network: str = "keras") 
         )
 
 
-def engine_for(name: str, network: str = "keras", precision: str = "float32") -> Engine:
-    """Return the engine that a value of `engine=` stands for, for a network of this kind."""
-    return engines_for(name, network, precision)[0]
+def engine_for(
+    name: str, network: str = "keras", precision: str = "float32", shape: Shape = None
+) -> Engine:
+    """Return the engine that a value of `engine=` stands for; see :func:`engines_for`."""
+    return engines_for(name, network, precision, shape)[0]
 
 
-def engines_for(name: str, network: str = "keras", precision: str = "float32") -> list[Engine]:
+def engines_for(
+    name: str, network: str = "keras", precision: str = "float32", shape: Shape = None
+) -> list[Engine]:
     """Return the engine of this name; for "auto", all that can run the network here, best first.
+
+    `shape` is that of one input, such as (h, w, 3); None is a large one.
 
     The rule of "auto": an engine counts if its modules are installed, and if it runs this kind of
     network, on Keras' backend, at this precision. If one of them would compute on a GPU, it comes
-    first; then the `rank` decides, which says how fast an engine was measured to be.
+    first. An engine whose `least_values` are more than the input has comes last. Else the `rank`
+    decides, which says how fast an engine was measured to be.
     """
-    engines = _candidates(name, network, precision)
-    return sorted(engines, key=lambda engine: (engine.has_gpu(), engine.rank), reverse=True)
+    sides = [side or math.inf for side in shape or [None]]
+    size = math.prod(sides)
+
+    def merit(engine: Engine) -> tuple[bool, bool, int]:
+        return engine.has_gpu(), engine.least_values <= size, engine.rank
+
+    return sorted(_candidates(name, network, precision), key=merit, reverse=True)
 
 
 def _candidates(name: str, network: str, precision: str) -> list[Engine]:

@@ -169,16 +169,19 @@ class Prefix:
     @property
     def _chosen(self) -> str:
         """The name of the engine that is tried first, never "auto"."""
-        return engine_for(self.engine, self.backbone.kind, self.precision).name
+        shape = (*self.size, 3) if self.is_keras else None
+        return engine_for(self.engine, self.backbone.kind, self.precision, shape).name
+
+    @property
+    def _allowed(self) -> str:
+        # In bfloat16 the key has the engine, before the network is built: no other may take over.
+        return self.engine if self.precision == "float32" else self._chosen
 
     @property
     def engine_used(self) -> str:
-        """The name of the engine that runs this frozen part, never "auto".
-
-        Before this process has compiled the network, it is the engine that will be tried first.
-        """
+        """The name of the engine that runs this part or, before it is compiled, will be tried."""
         if self.is_scratch:
-            return "keras"  # which trains the network, and then runs it
+            return "keras"  # which trains the network
         network = self.whole() if self.is_empty else self
         return _engines_used.get(network._key_of("prefix")) or network._chosen
 
@@ -211,7 +214,7 @@ class Prefix:
 
         if build is not None:
             with undisturbed():
-                return compile_forward(build(), self.engine, self.precision)
+                return compile_forward(build(), self._allowed, self.precision)
         function, engine = self._function()
 
         def rows(images: np.ndarray) -> np.ndarray:
@@ -225,7 +228,7 @@ class Prefix:
         from transferclf.engines.forward import compile_network
 
         network, kind = self.network(), self.backbone.kind
-        return compile_network(network, self.engine, self.precision, kind)
+        return compile_network(network, self._allowed, self.precision, kind)
 
     def build(self) -> keras.Model:
         """Return a new, flat Keras model from pixels between 0 and 255 to rows (n, d).
@@ -372,9 +375,7 @@ class Prefix:
 
 _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
-
-# The names of their engines, also after the networks are dropped.
-_engines_used: dict[tuple[str, ...], str] = {}
+_engines_used: dict[tuple[str, ...], str] = {}  # also of networks that were dropped
 
 # The shapes of the outputs of networks, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
