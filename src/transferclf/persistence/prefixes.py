@@ -14,7 +14,7 @@ import numpy as np
 from transferclf.backbones.applications import as_for_imagenet
 from transferclf.backbones.convnet import ConvNet
 from transferclf.backbones.record import POOLINGS, Backbone
-from transferclf.backbones.registry import get_backbone
+from transferclf.backbones.registry import get_backbone, kind_of
 from transferclf.backbones.weights import (
     PRETRAINED,
     build_backbone,
@@ -116,7 +116,6 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: keras.Model | 
     """
     network, weights = facts.part("backbone"), facts.part("weights")
     words = _words(facts)
-    check_engine(words["engine"], words["precision"])
     kind = weights.text("kind", ("trained", "file", "seed", "values", "own"))
     if backbone is not None and kind != "own":
         raise InvalidParameterError(
@@ -126,6 +125,7 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: keras.Model | 
         return _own(network, weights, arrays, words, backbone)
     name = weights.text("name", PRETRAINED) if kind == "file" else None
     prefix = _named(network, kind, name, words)
+    check_engine(prefix.engine, prefix.precision, prefix.backbone.kind)
     if prefix.is_scratch != (kind == "trained") and kind != "values":
         raise ArchiveError("only networks that were trained as a whole have no weights.")
     if kind == "values":
@@ -253,6 +253,7 @@ def _own(
             f"backbone must be a keras.Model. Got {type(backbone).__name__} instead."
         )
     known = _registered(name) if backbone is None else backbone
+    check_engine(words["engine"], words["precision"], kind_of(known))
     try:
         prefix = choose_prefix(known, weights="pretrained", **words)
     except NetworkError as error:
