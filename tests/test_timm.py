@@ -513,7 +513,12 @@ def test_archives_of_random_weights_and_of_files(resnet, images, tmp_path):
     (_, file), (pixels, classes) = resnet, images
     archive = tmp_path / "model.tclf"
     random = TransferClassifier(
-        "timm:resnet18.tv_in1k", weights=None, image_size=32, cache=None, random_state=0
+        "timm:resnet18.tv_in1k",
+        weights=None,
+        image_size=32,
+        cache=None,
+        engine="torch",
+        random_state=0,
     ).fit(pixels, classes)
     save_model(random, archive)
     np.testing.assert_allclose(

@@ -138,6 +138,7 @@ def restored_prefix(facts: Facts, arrays: StoredArrays, backbone: keras.Model | 
         return _own(network, weights, arrays, words, backbone)
     name = weights.text("name", PRETRAINED) if kind == "file" else None
     prefix = _named(network, kind, name, words)
+    check_engine(prefix.engine, prefix.precision, prefix.backbone.kind)
     if prefix.is_scratch != (kind == "trained") and kind != "values":
         raise ArchiveError("only networks that were trained as a whole have no weights.")
     if kind == "values":
@@ -268,6 +269,7 @@ def _own(
             f"Got {type(backbone).__name__} instead."
         )
     known = _registered(name) if backbone is None else backbone
+    check_engine(words["engine"], words["precision"], kind_of(known))
     try:
         prefix = choose_prefix(cast("keras.Model", known), weights="pretrained", **words)
     except NetworkError as error:
