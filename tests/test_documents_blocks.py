@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from transferclf.exceptions import InvalidParameterError
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tools/*/*.md")])
 # Languages of fences. A new one has to be added here, so that no Python block is missed.
@@ -41,7 +43,16 @@ class Cannot(NamedTuple):
 
 # Blocks that cannot run, by the page and the first line of the block. Each has to end with its
 # error, so that an entry that is not needed fails.
-CANNOT_RUN: dict[tuple[str, str], Cannot] = {}
+CANNOT_RUN: dict[tuple[str, str], Cannot] = {
+    (
+        "docs/backbones.md",
+        "list_backbones(\"keras_hub:*dino*\")  # ['keras_hub:dinov2_base', ...]",
+    ): Cannot("keras-hub is not installed", InvalidParameterError),
+    (
+        "docs/backbones.md",
+        "list_backbones(\"timm:*dinov2*\")  # ['timm:vit_base_patch14_dinov2.lvd142m', ...]",
+    ): Cannot("timm is not installed", InvalidParameterError),
+}
 
 
 class Block(NamedTuple):
