@@ -26,7 +26,7 @@ class OpenVinoEngine(Engine):
     backends = ("tensorflow",)
     precisions = ("float32", "bfloat16")
     is_for_auto = True
-    least_values = 64 * 64 * 3
+    least_values = 96 * 96 * 3
 
     def compile(self, network: keras.Model, precision: str) -> Function:
         """Return a function of the compiled network; threads that call it take turns."""
