@@ -50,7 +50,8 @@ def model_of_module(network: torch.nn.Module) -> openvino.Model:
         warnings.simplefilter("ignore")  # of tracing, which reads the graph in all versions
         traced = torch.jit.trace(network, example, check_trace=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # the loaded graph does not keep it alive
+    # The loaded graph does not keep the decoder alive, and the model owns its weights.
+    decoder = TorchScriptPythonDecoder(traced, shared_memory=False)
     model = frontend.convert(frontend.load(decoder))
     for batch in (32, 1):
         model.reshape([batch, height, width, 3])
