@@ -13,6 +13,7 @@ import numpy as np
 
 from transferclf._checks import refuse
 from transferclf.backbones.preprocessing import Preprocessing
+from transferclf.engines.engine import keras_backend
 from transferclf.exceptions import InvalidParameterError
 from transferclf.graphs.digests import version_of
 
@@ -164,7 +165,9 @@ class Backbone:
 
     def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return a text that identifies the weights; builds the network only if it has to."""
-        return f"random {seed}"
+        # Each backend of Keras draws other numbers from a seed.
+        backend = keras_backend()
+        return f"random {seed}" if backend == "tensorflow" else f"random {seed} by {backend}"
 
     def weights_file_for(self, size: Size) -> str | None:
         """Return the name of the pretrained weights file for an input of this height and width."""

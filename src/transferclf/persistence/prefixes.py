@@ -176,7 +176,8 @@ def _check_weights(prefix: Prefix, kind: str, digest: str) -> None:
         if values_digest(prefix.network()) != digest:
             raise WeightsError(
                 f"The random weights of {name!r} are not those that the model was fitted with: "
-                "this version of Keras draws others. Take the version that the archive names; "
+                "this version of Keras draws others, and so does each of its backends. Take the "
+                "version that the archive names, and the backend of fit; "
                 "save_model(..., include_weights=True) puts them into the archive."
             )
         return
