@@ -16,4 +16,6 @@ def assert_rows_agree(found, expected, err_msg=""):
 
 def outputs_of(model, pixels):
     """Return the outputs of a Keras model; `predict` would compile it for this one batch."""
-    return np.asarray(model(np.asarray(pixels, np.float32), training=False))
+    import keras
+
+    return keras.ops.convert_to_numpy(model(np.asarray(pixels, np.float32), training=False))

@@ -13,6 +13,7 @@ import numpy as np
 
 from transferclf._checks import refuse
 from transferclf.backbones.preprocessing import Preprocessing
+from transferclf.engines.engine import keras_backend
 from transferclf.exceptions import InvalidParameterError
 from transferclf.graphs.digests import values_digest, version_of
 
@@ -182,7 +183,9 @@ class Backbone:
 
     def weights_digest(self, weights: Weights, size: Size, seed: int) -> str:
         """Return a text that identifies the weights; builds the network only if it has to."""
-        return f"random {seed}"
+        # Each backend of Keras draws other numbers from a seed.
+        backend = keras_backend()
+        return f"random {seed}" if backend == "tensorflow" else f"random {seed} by {backend}"
 
     def values_digest(self, network: object) -> str:
         """Return a digest of the values of the weights of a built network."""

@@ -1,8 +1,10 @@
-"""Compile, differentiate and free memory on each backend of Keras."""
+"""Compile, run, differentiate and free memory on each backend of Keras."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -12,6 +14,9 @@ from transferclf.graphs._private import forget_kernels, take_gradients_as_they_a
 # Whatever a backend computes with.
 Tensor = Any
 Function = Callable[..., Tensor]
+
+# Settings of a GPU belong to the process, so that calls on it take turns.
+_on_gpu = threading.RLock()
 
 
 def _is_on_tensorflow() -> bool:
@@ -31,6 +36,82 @@ def compiled(function: Function, *arguments: keras.KerasTensor) -> Function:
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in arguments]
     traced = tf.function(function, autograph=False).get_concrete_function(*specs)
     return lambda *values: traced(*map(tf.convert_to_tensor, values))
+
+
+def call_of(model: keras.Model) -> Function:
+    """Return a call of a model in inference mode.
+
+    JAX compiles it: operation by operation, the first batch would take several times as long. The
+    compiled call keeps the weights that the model has now.
+    """
+    if keras.backend.backend() != "jax":
+        return lambda images: model(images, training=False)
+    import jax
+
+    trainable = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    compiled_call = jax.jit(
+        lambda *values: keras.tree.flatten(model.stateless_call(*values, training=False)[0])[0]
+    )
+    return lambda images: compiled_call(trainable, others, images)
+
+
+def for_inference(function: Function) -> Function:
+    """Return a function that records no gradients, and uses all bits of float32 also on a GPU.
+
+    By default, a GPU rounds the factors of products to eleven bits. Its features would differ from
+    those of other engines, with which they share their keys.
+    """
+    exact = _exact_context()
+    if exact is None:
+        return function
+
+    def run(*arguments: Tensor) -> Tensor:
+        with exact():
+            return function(*arguments)
+
+    return run
+
+
+def _exact_context() -> Callable[[], AbstractContextManager[object]] | None:
+    """Return the context of exact inference for Keras' backend; None if it needs none."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return lambda: jax.default_matmul_precision("highest")
+    if backend == "torch":
+        return _exact_in_torch
+    import tensorflow as tf
+
+    return _exact_in_tensorflow if tf.config.list_physical_devices("GPU") else None
+
+
+@contextmanager
+def _exact_in_torch() -> Iterator[None]:
+    import torch
+
+    with torch.no_grad():
+        if not torch.cuda.is_initialized():  # the weights are on the CPU
+            yield
+            return
+        cudnn = torch.backends.cudnn
+        kept = {"enabled": cudnn.enabled, "deterministic": cudnn.deterministic}
+        with _on_gpu, cudnn.flags(**kept, benchmark=cudnn.benchmark, allow_tf32=False):
+            yield
+
+
+@contextmanager
+def _exact_in_tensorflow() -> Iterator[None]:
+    from tensorflow.config import experimental
+
+    with _on_gpu:
+        before = experimental.tensor_float_32_execution_enabled()
+        experimental.enable_tensor_float_32_execution(False)
+        try:
+            yield
+        finally:
+            experimental.enable_tensor_float_32_execution(before)
 
 
 def gradient_at(

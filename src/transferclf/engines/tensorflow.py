@@ -27,9 +27,10 @@ class TensorFlowEngine(Engine):
         """Return the traced graph, which does most of its work in the given precision."""
         import tensorflow as tf
 
+        from transferclf.engines.backend import for_inference
         from transferclf.engines.tracing import concrete_function
         from transferclf.graphs.folding import lower_precision
 
         lowered = lower_precision(network) if precision == "bfloat16" else network
-        concrete = concrete_function(lowered)
+        concrete = for_inference(concrete_function(lowered))
         return lambda images: concrete(tf.constant(images)).numpy()

@@ -217,7 +217,8 @@ class Numbers(Objective):
                 y_pred: keras.KerasTensor,
                 sample_weight: keras.KerasTensor | None = None,
             ) -> None:
-                errors = ops.abs(ops.cast(y_true, y_pred.dtype) - y_pred) * self.unit
+                # PyTorch warns where a tensor meets an array in an operator.
+                errors = ops.abs(ops.subtract(ops.cast(y_true, y_pred.dtype), y_pred)) * self.unit
                 super().update_state(ops.mean(errors, axis=-1), sample_weight)
 
         return MeanError(self.measure)

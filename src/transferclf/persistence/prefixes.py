@@ -196,8 +196,9 @@ def _check_weights(prefix: Prefix, kind: str, digest: str) -> None:
         if prefix.backbone.values_digest(prefix.network()) != digest:
             raise WeightsError(
                 f"The random weights of {name!r} are not those that the model was fitted with: "
-                "this version of its library draws others. Take the version that the archive "
-                "names; save_model(..., include_weights=True) puts them into the archive."
+                "this version of its library draws others, and so does each backend of Keras. Take "
+                "the version that the archive names, and the backend of fit; "
+                "save_model(..., include_weights=True) puts them into the archive."
             )
         return
     file = pretrained_file(prefix.backbone, prefix.size)

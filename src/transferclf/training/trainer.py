@@ -222,10 +222,11 @@ class Trainer:
     def _forward(self, model: keras.Model) -> Function:
         import keras
 
-        from transferclf.engines.backend import compiled
+        from transferclf.engines.backend import compiled, for_inference
         from transferclf.engines.forward import FEW, Forward
 
-        function = compiled(lambda rows: model(rows, training=False), *model.inputs)
+        traced = compiled(lambda rows: model(rows, training=False), *model.inputs)
+        function = for_inference(traced)
         # Layers above stored activations cost little: one batch size is enough, and many kernels
         # then give a row the same bits in any company. Whole networks are too slow for that.
         few = FEW if self._on_pixels else 0
