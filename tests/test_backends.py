@@ -1,7 +1,7 @@
 """Keras' backends: the same features, training and saved models on TensorFlow, PyTorch and JAX.
 
-`tox -e torch` and `tox -e jax` run all of them; the other environments run the tests that no other
-file has.
+`tox -e torch` runs all of them, and `tox -e jax` some. The other environments run the tests that no
+other file has.
 """
 
 import backend_helpers as helpers

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transferclf.augmentation.recipe import Augmentation
-from transferclf.engines.engine import Function
+from transferclf.engines.engine import Function, keras_backend
 from transferclf.graphs.isolation import check_eager, check_not_forked, undisturbed
 from transferclf.graphs.known import is_of_keras
 from transferclf.heads.suffix import Suffix
@@ -239,7 +239,9 @@ def _compile(model: keras.Model, method: Method, objective: Objective) -> keras.
 
     are_mixed = method.augmentation is not None  # which may mix targets
     loss, metric = objective.keras_loss(are_mixed), objective.keras_metric(are_mixed)
-    model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[metric], jit_compile=False)
+    # On JAX, Keras would otherwise compile nothing. On TensorFlow, `compiled` does it.
+    jit = keras_backend() == "jax"
+    model.compile(method.new_optimizer(), loss=loss, weighted_metrics=[metric], jit_compile=jit)
     prevent_leak(model.optimizer)
     model.optimizer.build(model.trainable_variables)
     # Keras makes its metrics with the first batch it sees, and inside a compiled loop is too late.
