@@ -463,8 +463,14 @@ def test_values_that_are_no_targets_raise_an_error(images, y, match):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"resize": "squash"}, "resize must be one of 'crop', 'stretch', 'pad'. Got 'squash'"),
-        ({"pooling": "mean"}, "pooling must be one of 'avg', 'max', 'flatten'"),
+        (
+            {"resize": "squash"},
+            "resize must be one of 'auto', 'crop', 'stretch', 'pad'. Got 'squash'",
+        ),
+        (
+            {"pooling": "mean"},
+            "pooling must be one of 'auto', 'avg', 'max', 'flatten', 'cls', 'cls\\+avg'",
+        ),
         ({"preprocessing": "caffee"}, "preprocessing must be one of"),
         ({"cache": 3}, 'cache to be "memory", a folder'),
         ({"cache": ""}, 'cache to be "memory", a folder'),

@@ -339,7 +339,7 @@ def test_load_model_takes_a_user_defined_model(changes, path):
         (None, r"'mine'.*load_model\(path, backbone=MODEL\)"),
         (own_network(seed=1), "other weights"),
         (own_network(units=5), "other weights"),
-        ("tiny", "keras.Model. Got str"),
+        ("tiny", "a keras.Model or an ONNX file. Got str"),
         (3, "keras.Model. Got int"),
     ]:
         with pytest.raises(InvalidParameterError, match=reason):
@@ -401,7 +401,7 @@ def test_other_random_weights_are_refused(path, monkeypatch):
         "transferclf.features.frozen.build_backbone",
         lambda record, weights, size, seed: draw(record, weights, size, seed + 1),
     )
-    with pytest.raises(WeightsError, match="version of Keras draws others"):
+    with pytest.raises(WeightsError, match="this version of its library draws others"):
         load_model(path)
 
 

@@ -148,9 +148,9 @@ class Backbone:
         """Raise InvalidParameterError if images cannot have this height and width."""
         if min(size) < self.min_image_size:
             expected = "None, a whole number of pixels or a pair (height, width), at least"
-            refuse(
-                "image_size", f"{expected} {self.min_image_size} for backbone {self.name!r}", size
-            )
+            smallest = f"{self.min_image_size} for backbone {self.name!r}"
+            got = size[0] if size[0] == size[1] else size
+            refuse("image_size", f"{expected} {smallest}", got)
 
     def build(self, **arguments: object) -> keras.Model:
         """Call the builder; imports Keras."""
