@@ -395,8 +395,166 @@ def test_fine_tuning_names_a_keras_network(pictures):
         classifier = TransferClassifier(f"timm:{name}", weights=None, trainable_layers=2)
         with pytest.raises(InvalidParameterError, match=f"PyTorch.*backbone='{keras_name}'"):
             classifier.fit(pictures, [0, 0, 1, 1])
-    with pytest.raises(InvalidParameterError, match="layer needs a backbone that is a Keras model"):
-        CNNFeatureExtractor("timm:resnet18", weights=None, layer="layer3").fit(pictures)
+
+
+def outputs_by_hand(model, name, pictures, side, layers):
+    """Return copies of the outputs of some modules, taken by hooks of torch."""
+    config = timm.data.resolve_data_config({}, pretrained_cfg=model.pretrained_cfg)
+    transform = timm.data.create_transform(**config | {"input_size": (3, side, side)})
+    batch = torch.stack([transform(Image.fromarray(picture)) for picture in pictures])
+    outputs = {}
+
+    def keeping(layer):
+        return lambda module, inputs, output: outputs.update({layer: output.numpy().copy()})
+
+    hooks = [model.get_submodule(it).register_forward_hook(keeping(it)) for it in layers]
+    with torch.inference_mode():
+        model.forward_features(batch)
+    for hook in hooks:
+        hook.remove()
+    return [outputs[layer] for layer in layers]
+
+
+def test_blocks_are_pooled_without_registers(pictures, tmp_path):
+    name, side, images = "vit_small_patch14_reg4_dinov2.lvd142m", 70, pictures[:2]
+    model, file = saved(name, tmp_path, side)
+    layers = ["blocks.3", "blocks.1", "patch_embed"]  # not in the order of the network
+    late, early, patches = outputs_by_hand(model, name, images, side, layers)
+    assert late.shape == early.shape == (2, 1 + 4 + 25, 384)
+    rows = pooled(name, "auto", images, file, image_size=side, layer=layers)
+    expected = np.hstack([late[:, 0], early[:, 0], patches.mean(axis=1)])
+    np.testing.assert_allclose(rows, expected, rtol=1e-3, atol=2e-3)
+    rows = pooled(name, "cls+avg", images, file, image_size=side, layer=layers[:2])
+    expected = [half for it in (late, early) for half in (it[:, 0], it[:, 5:].mean(axis=1))]
+    np.testing.assert_allclose(rows, np.hstack(expected), rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "flatten", "cls", "cls+avg"])
+def test_modules_are_pooled_as_outputs_are(pooling):
+    from transferclf.backbones.timm_network import Features
+    from transferclf.backbones.timm_taps import pooled as pooled_by_torch
+    from transferclf.graphs.pooling import pool_array
+
+    tokens = np.random.default_rng(0).standard_normal((2, 1 + 4 + 9, 3)).astype(np.float32)
+    forms = {Features("ntc", 1, 4): tokens}
+    if "cls" not in pooling:
+        maps = tokens[:, :12].reshape(2, 3, 4, 3)
+        forms |= {Features("ntc"): tokens, Features("nhwc"): maps, Features("nd"): tokens[:, 0]}
+        forms[Features("nchw")] = maps.transpose(0, 3, 1, 2)
+    for form, values in forms.items():
+        rows = pooled_by_torch(torch.from_numpy(values.copy()), form, pooling).numpy()
+        as_last = values.transpose(0, 2, 3, 1) if form.axes == "nchw" else values
+        expected = pool_array(as_last, pooling, form[1:])
+        np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_stages_of_a_convolutional_network_and_their_names(resnet, pictures):
+    (model, file), name = resnet, "resnet18.tv_in1k"
+    layers = ("bn1", "layer2", "layer4")
+    bn, *stages = outputs_by_hand(model, name, pictures, 64, layers)
+    assert bn.min() < 0
+    expected = np.hstack([it.transpose(0, 2, 3, 1).reshape(4, -1) for it in (bn, *stages)])
+    rows = pooled(name, "flatten", pictures, file, image_size=64, layer=list(layers))
+    np.testing.assert_allclose(rows, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    extractor = CNNFeatureExtractor(
+        f"timm:{name}", weights=file, image_size=64, layer=["layer2", "layer4"], cache=None
+    )
+    averages = np.hstack([it.mean(axis=(2, 3)) for it in stages])
+    rows = extractor.fit_transform(pictures)  # by OpenVINO, where it is installed
+    np.testing.assert_allclose(rows, averages, rtol=1e-3, atol=1e-3 * averages.max())
+    names = extractor.get_feature_names_out()
+    assert len(names) == 128 + 512
+    assert names[127] == f"timm:{name}_layer2_auto_127"
+    assert names[128] == f"timm:{name}_layer4_auto_0"
+
+
+def test_layers_after_the_last_tap_are_not_computed(resnet):
+    size = (64, 64)
+    record = get_backbone("timm:resnet18.tv_in1k").tapped(("layer2", "layer1"), "avg", size)
+    network = record.network(resnet[1], size, 0)
+    network.model.layer3 = None  # which cannot be called
+    with torch.inference_mode():
+        assert network(torch.zeros(2, *size, 3)).shape == (2, sum(record.widths(size)))
+    assert record.widths(size) == (128, 64)
+
+
+def test_an_output_is_kept_before_others_write_into_it():
+    from transferclf.backbones.timm_network import Features
+    from transferclf.backbones.timm_taps import Tap, TappedNetwork
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU(inplace=True))
+    model.forward_features = model.forward
+    taps = tuple(Tap(layer, Features("nd"), "avg", 3) for layer in ("0", "1"))
+    pixels = torch.tensor([-1.0, 2.0, -3.0]).reshape(1, 1, 1, 3)
+    rows = TappedNetwork(model, (1, 1), taps)(pixels)
+    assert rows.tolist() == [[-1, 2, -3, 0, 2, 0]]
+
+
+def test_openvino_taps_as_torch_does(pictures):
+    pytest.importorskip("openvino")
+    rows = [
+        CNNFeatureExtractor(
+            "timm:vit_tiny_patch16_224",
+            weights=None,
+            image_size=32,
+            layer=["blocks.2", "blocks.0"],
+            random_state=0,
+            engine=engine,
+            pooling="cls+avg",
+            cache=None,
+        ).fit_transform(pictures * 9)  # more than a batch
+        for engine in ("torch", "openvino")
+    ]
+    assert rows[0].shape == (36, 4 * 192)
+    assert np.abs(rows[1] - rows[0]).max() <= 1e-5 * np.abs(rows[0]).max()
+
+
+def test_the_place_of_the_channels_follows_the_shape():
+    from transferclf.backbones.timm_taps import taps_of
+
+    def axes(name, size, *layers):
+        return [(tap.form.axes, tap.width) for tap in taps_of(name, size, layers, "avg")]
+
+    maps = axes("swin_tiny_patch4_window7_224", (224, 448), "patch_embed.proj", "layers.1")
+    assert maps == [("nchw", 96), ("nhwc", 192)]
+    assert axes("resnet18", (231, 317), "layer1", "layer4") == [("nchw", 64), ("nchw", 512)]
+
+
+def test_layers_that_cannot_be_tapped_are_errors_before_a_network_is_built(pictures, monkeypatch):
+    refuse_networks(monkeypatch)
+    for name, layer, message in (
+        ("resnet18", "layers3", r"no module of 'timm:resnet18.a1_in1k'; .*'layer3'"),
+        ("resnet18", "zzz", "among others, 'conv1'"),
+        ("resnet18", "fc", "is called 0 times before the head"),
+        ("mvitv2_tiny", "stages.0", "gives a tuple, not one tensor"),
+        ("mixer_s32_224", "blocks.0.mlp_tokens", "has its channels before its tokens"),
+        ("swin_tiny_patch4_window7_224", "layers.0.blocks.0.attn", r"an array of shape \(128, 49"),
+        ("cait_xxs24_224", "blocks_token_only.0", "not known which are those of patches"),
+    ):
+        with pytest.raises(NetworkError, match=message):
+            CNNFeatureExtractor(f"timm:{name}", weights=None, layer=layer).fit(pictures)
+    with pytest.raises(InvalidParameterError, match=r"layer='layer3' .* no class token"):
+        CNNFeatureExtractor("timm:resnet18", layer="layer3", pooling="cls").fit(pictures)
+
+
+def test_keys_tell_layers_and_their_pooling_apart(resnet):
+    from transferclf.features.choosing import choose_prefix
+
+    _, file = resnet
+    digests = {
+        choose_prefix(
+            "timm:resnet18.tv_in1k",
+            weights=file,
+            image_size=64,
+            preprocessing="auto",
+            pooling=pooling,
+            layers=layers,
+            seed=0,
+        ).digest
+        for layers in ((), ("layer4",), ("layer3",), ("layer3", "layer4"), ("layer4", "layer3"))
+        for pooling in ("auto", "max")
+    }
+    assert len(digests) == 10
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ class Backbone:
     takes_weights : bool
         Whether `weights=` chooses among several.
     can_be_cut : bool
-        Whether its layers can be tapped, trained and put into `model_`.
+        Whether it is a Keras graph, whose layers can be tapped, trained and put into `model_`.
     is_bundled, is_keras_application : bool
         Whether its weights come with this package, and whether Keras builds it.
     has_classes : bool
@@ -143,6 +143,19 @@ class Backbone:
         A library may have features of its own for "auto", which no pooling of the output gives.
         """
         return self
+
+    def tapped(
+        self, layers: tuple[str, ...], pooling: Pooling | Literal["auto"], size: Size
+    ) -> Backbone:
+        """Return the record of the network that ends in the pooled outputs of these layers.
+
+        A Keras model ends as it is, because the prefix taps its layers.
+        """
+        return self
+
+    def widths(self, size: Size) -> tuple[int, ...]:
+        """Return how many features each layer gives that the network itself taps; () if none."""
+        return ()
 
     def check_size(self, size: Size) -> None:
         """Raise InvalidParameterError if images cannot have this height and width."""

@@ -28,6 +28,7 @@ from transferclf.graphs.digests import file_digest, version_of
 if TYPE_CHECKING:
     import torch
 
+    from transferclf.backbones.timm_taps import Tap
     from transferclf.graphs.pooling import Pooling
     from transferclf.images.geometry import Interpolation, ResizeMode
 
@@ -88,12 +89,14 @@ class TimmBackbone(Backbone):
     """A network of timm.
 
     `pooling="auto"` is the features that the model itself gives to its classifier. `is_pooled` says
-    whether the network ends in these, or in the maps or tokens before them.
+    whether the network ends in these, or in the maps or tokens before them. If there are `layers`,
+    it ends in their outputs, pooled by `pooling`.
     """
 
     pooling: Pooling = "auto"  # type: ignore[assignment]
     ends_in: str | None = "vector"
     is_pooled: bool = True
+    layers: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "torch"
     takes_weights: ClassVar[bool] = True
@@ -131,6 +134,22 @@ class TimmBackbone(Backbone):
             self, is_pooled=False, ends_in=kinds[found.axes], cls_tokens=found.cls_tokens
         )
 
+    def tapped(
+        self, layers: tuple[str, ...], pooling: Pooling | Literal["auto"], size: Size
+    ) -> TimmBackbone:
+        """Return the record of the network that ends in the pooled outputs of these modules.
+
+        Raises NetworkError if one is no module whose output can be pooled, and
+        InvalidParameterError if the pooling needs a class token that is not there.
+        """
+        tapped = dataclasses.replace(self, layers=layers, pooling=pooling)  # type: ignore[arg-type]
+        tapped.widths(size)
+        return tapped
+
+    def widths(self, size: Size) -> tuple[int, ...]:
+        """Return how many features each tapped module gives, without a forward pass."""
+        return tuple(tap.width for tap in self._taps(size)) if self.layers else ()
+
     def check_size(self, size: Size) -> None:
         """Raise InvalidParameterError if the model cannot take images of this size."""
         own = (self.image_size, self.image_size)
@@ -148,19 +167,23 @@ class TimmBackbone(Backbone):
             ) from error
 
     def check_uncut(self, trainable_layers: int | str, layers: tuple[str, ...]) -> None:
-        """Raise InvalidParameterError if layers are asked for, which only Keras models have."""
+        """Raise InvalidParameterError if layers are to be trained, which only Keras can."""
         if trainable_layers != 0:
             raise InvalidParameterError(
                 f"trainable_layers={trainable_layers!r} fine-tunes layers of a Keras graph. "
                 f"{self.name!r} is a network of PyTorch, which is used frozen: leave "
                 f"trainable_layers=0, or take backbone={_nearest_in_keras(self.model_name)!r}."
             )
-        super().check_uncut(trainable_layers, layers)
 
     def network(self, weights: Weights, size: Size, seed: int) -> torch.nn.Module:
         """Return the network with its weights, a module from pixels (n, h, w, 3)."""
         file = None if weights is None else self._file(weights)
-        return _network().build(self.model_name, size, file, seed, self.is_pooled)
+        network = _network().build(self.model_name, size, file, seed, self.is_pooled)
+        if not self.layers:
+            return network
+        from transferclf.backbones.timm_taps import TappedNetwork
+
+        return TappedNetwork(network.model, size, self._taps(size))
 
     def facts(self) -> list[object]:
         """Return the name, the versions that determine the network, and the end of it."""
@@ -177,6 +200,12 @@ class TimmBackbone(Backbone):
         for value in network.state_dict().values():
             digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def _taps(self, size: Size) -> tuple[Tap, ...]:
+        _timm()
+        from transferclf.backbones.timm_taps import taps_of
+
+        return taps_of(self.model_name, size, self.layers, self.pooling)
 
     def _file(self, weights: str | Path) -> Path:
         return _pretrained_file(self.model_name) if weights in PRETRAINED else Path(weights)

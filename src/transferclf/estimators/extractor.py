@@ -64,7 +64,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     verbose : int, default=0
         1 shows progress.
     layer : str, list of str or None, default=None
-        Layers to tap; the features of several stand side by side. None is the network's output.
+        Layers to tap, or modules of a network of timm; the features of several stand side by
+        side. None is the network's output.
 
     Attributes
     ----------

@@ -65,8 +65,8 @@ def choose_prefix(
     check_engine(engine, precision, record.kind)
     if pooling not in ("auto", *record.poolings):
         refuse("pooling", f"one of {('auto', *record.poolings)} for {record.name!r}", pooling)
-    record = record.pooled_by(pooling)
     size = _checked_size(image_size, record, model)
+    record = record.tapped(layers, pooling, size) if layers else record.pooled_by(pooling)
     if isinstance(preprocessing, str) and preprocessing == "auto":
         preprocessing = _own_preprocessing(record, model)
     check_preprocessing(preprocessing)

@@ -287,7 +287,7 @@ class Prefix:
         """Return how many features each tapped layer gives; builds the network."""
         if not self.is_keras:
             blank = np.zeros((1, *self.size, 3), np.float32)
-            return [self.forward()(blank).shape[1]]
+            return list(self.backbone.widths(self.size)) or [self.forward()(blank).shape[1]]
         with undisturbed():
             return [features.shape[-1] for features in self._features(self._flat_network())]
 
