@@ -4,6 +4,7 @@ import numpy as np
 
 from transferclf.features.extraction import Extractor
 from transferclf.features.work import in_process
+from transferclf.images.geometry import Sampling
 
 SIDE = 6
 
@@ -11,7 +12,7 @@ SIDE = 6
 class Moments:
     """Substitute for a prefix; its features differ when any pixel differs."""
 
-    size, digest, is_cut = (SIDE, SIDE), "moments", True
+    size, digest, is_cut, sampling = (SIDE, SIDE), "moments", True, Sampling()
 
     def forward(self):
         return moments

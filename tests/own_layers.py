@@ -50,6 +50,17 @@ class Forgetful(layers.Layer):
         return super().get_config()
 
 
+class Hiding(layers.Layer):
+    """Layer that keeps an argument under another name, and whose config lacks it."""
+
+    def __init__(self, factor=1.0, **arguments):
+        super().__init__(**arguments)
+        self.hidden = factor
+
+    def call(self, x):
+        return x * self.hidden
+
+
 class Needy(layers.Layer):
     """Layer that cannot be made again, because no config can hold its argument."""
 

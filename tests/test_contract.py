@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from transferclf import CNNFeatureExtractor, ConvNet, TransferClassifier
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError, TransferclfWarning
 from transferclf.features import shared_store
 
 N = 36
@@ -310,10 +310,12 @@ def test_inferred_shapes_equal_given_ones(name, shape, images, labels):
 def test_strips_are_stretched_and_not_cropped(labels):
     strips = np.zeros((N, 30), np.uint8)
     strips[:, 0], strips[:, -1] = (np.arange(N) % 3 == 1) * 250, (np.arange(N) % 3 == 2) * 250
-    classifier = tiny(l2=0.01, image_shape="infer", resize="crop").fit(strips, labels)
+    classifier = tiny(l2=0.01, image_shape="infer").fit(strips, labels)
     assert classifier.score(strips, labels) == 1
     assert classifier.resize_ == "stretch"
-    assert classifier.resize == "crop"
+    assert classifier.resize == "auto"
+    with pytest.warns(TransferclfWarning, match="without effect on this fit: resize='crop'"):
+        classifier.set_params(resize="crop").fit(strips, labels)
     assert tiny(l2=0.01, image_shape="infer").fit(strips[:, :25], labels).resize_ == "crop"
 
 

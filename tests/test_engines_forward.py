@@ -320,7 +320,7 @@ def test_one_warning_names_all_engines_that_cannot_run_a_network(monkeypatch):
 
 
 def test_errors_in_bfloat16_name_an_engine_that_has_it(monkeypatch):
-    monkeypatch.setattr("transferclf.engines.registry.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("transferclf.engines.engine.cpu_has_bfloat16", lambda: True)
     with pytest.raises(NetworkError, match=r"Cholesky(.|\n)*Take engine='tensorflow', or prec"):
         compile_forward(network_with_cholesky(), "openvino", "bfloat16")
 

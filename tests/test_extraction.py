@@ -13,13 +13,14 @@ from transferclf.exceptions import ImageReadError
 from transferclf.features import FeatureStore
 from transferclf.features.work import activation_keys
 from transferclf.images import check_images
+from transferclf.images.geometry import Sampling
 from transferclf.images.loading import content_digests, looks_at
 
 
 class Means:
     """Stand-in for a prefix: the mean colour of each image. It counts the images."""
 
-    size, is_cut = (8, 8), False
+    size, is_cut, sampling = (8, 8), False, Sampling()
 
     def __init__(self, digest="means"):
         self.digest = digest

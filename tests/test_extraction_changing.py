@@ -16,6 +16,7 @@ from transferclf.features import FeatureStore, extraction
 from transferclf.features.extraction import Extractor
 from transferclf.features.work import activation_keys
 from transferclf.images import check_images, files
+from transferclf.images.geometry import Sampling
 from transferclf.images.loading import looks_at
 from transferclf.images.source import ImageSource
 
@@ -25,7 +26,7 @@ SIDE = 8
 class Means:
     """Stand-in for a prefix: the mean colour of each image, doubled after the cut."""
 
-    size = (SIDE, SIDE)
+    size, sampling = (SIDE, SIDE), Sampling()
 
     def __init__(self, is_cut=False):
         self.digest, self.is_cut, self.seen = f"means {is_cut}", is_cut, 0

@@ -16,11 +16,14 @@ from transferclf.features import FeatureStore
 from transferclf.features.extraction import CHUNK
 from transferclf.features.work import activation_keys
 from transferclf.images import check_images, loading
+from transferclf.images.geometry import Sampling
 from transferclf.images.loading import looks_at
 
 
 class Network:
     """Stand-in for a prefix: `width` numbers that differ between images."""
+
+    sampling = Sampling()
 
     def __init__(self, width=3, size=(4, 4)):
         self.digest, self.width, self.size, self.is_cut = "network", width, size, False

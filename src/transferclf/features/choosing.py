@@ -62,7 +62,8 @@ def choose_prefix(
         model = checked_model(backbone)
         record = record_of(model)
     record.check_uncut(trainable_layers, layers)
-    check_engine(engine, precision, record.kind)
+    if record.kind != "keras":  # the estimators check the engine for Keras models themselves
+        check_engine(engine, precision, record.kind)
     if pooling not in ("auto", *record.poolings):
         refuse("pooling", f"one of {('auto', *record.poolings)} for {record.name!r}", pooling)
     size = _checked_size(image_size, record, model)
