@@ -21,8 +21,8 @@ MODULES = [
 def test_examples_run(name, monkeypatch):
     from transferclf.backbones import registry as backbones
 
-    if name.endswith("timm_network"):
-        pytest.importorskip("timm")  # all of its functions use it
+    if name.endswith(("timm_network", "timm_taps")):
+        pytest.importorskip("timm")  # all of their functions use it
     # An example may register a backbone, which other examples must not see.
     monkeypatch.setattr(backbones, "_REGISTRY", dict(backbones._REGISTRY))
     outcome = doctest.testmod(

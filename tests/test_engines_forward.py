@@ -23,7 +23,7 @@ from keras import layers
 from transferclf.engines import registry as engine_registry
 from transferclf.engines.engine import Engine, has_bfloat16
 from transferclf.engines.forward import BATCH_SIZE, FEW, Forward, compile_forward
-from transferclf.engines.registry import engine_names
+from transferclf.engines.registry import engine_for, engine_names
 from transferclf.exceptions import InvalidParameterError, NetworkError, TransferclfWarning
 
 SIDE = 16
@@ -185,13 +185,12 @@ def test_unknown_engine(model, engine):
         compile_forward(model, engine)
 
 
-def test_an_engine_of_another_keras_backend_is_refused(model, monkeypatch, images):
+def test_an_engine_of_another_keras_backend_is_refused(model, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(InvalidParameterError, match="it runs on jax"):
         compile_forward(model, "tensorflow")
-    np.testing.assert_allclose(
-        compile_forward(model, "auto")(images), expected(model, images), rtol=1e-5, atol=1e-5
-    )
+    # tests/test_backends.py runs it.
+    assert engine_for("auto").name == "keras"
 
 
 # --- engines and precisions
