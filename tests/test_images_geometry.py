@@ -384,7 +384,7 @@ def test_images_are_resized_as_the_layer_of_keras_does(mode, interpolation, anti
     resizing = keras.layers.Resizing(
         *size,
         interpolation=interpolation,
-        antialias=antialias,
+        **({"antialias": True} if antialias else {}),  # older versions of Keras never do
         crop_to_aspect_ratio=mode == "crop",
         pad_to_aspect_ratio=mode == "pad",
     )
