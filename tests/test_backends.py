@@ -184,7 +184,9 @@ def test_all_layers_are_fine_tuned():
 def test_a_network_learns_from_scratch_and_again_the_same(scratch):
     learns_and_agrees_with_its_model(scratch)
     before = scratch.predict_proba(IMAGES)
-    np.testing.assert_allclose(scratch.fit(IMAGES, LABELS).predict_proba(IMAGES), before, atol=1e-6)
+    # Kernels of PyTorch may sum in another order where memory is aligned in another way.
+    again = scratch.fit(IMAGES, LABELS).predict_proba(IMAGES)
+    np.testing.assert_allclose(again, before, atol=ROUNDING)
 
 
 @elsewhere
