@@ -139,10 +139,11 @@ def measured(backbone: str, n_images: int, rounds: int) -> dict[str, Any]:
     prefix.FORWARDS_KEPT = 16  # keep all candidates, so none compiles again in its turn
     images, _ = labelled_images(n_images, SIDE)
     pixels = images.astype(np.float32)
+    # PyTorch comes first: it brings a compiler that crashes where TensorFlow was imported before.
+    others, left_out_too = peers(backbone, images)
     candidates, left_out = extractions(backbone, images)
     model = extractor_of(backbone, "tensorflow", "float32").fit(images[:1]).prefix_.build()
     everything = {KERAS: lambda: model.predict(pixels, batch_size=BATCH, verbose=0)} | candidates
-    others, left_out_too = peers(backbone, images)
     everything |= others
     left_out |= left_out_too
     for engine, build in (
