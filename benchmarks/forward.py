@@ -44,6 +44,7 @@ DEFAULT = "default engine"
 FIRST_USES = (
     ("tiny", 32),
     ("tiny", 96),
+    ("tiny", 128),
     ("mobilenet_v2", 96),
     ("mobilenet_v2", 224),
     ("efficientnet_b0", 224),

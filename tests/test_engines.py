@@ -131,8 +131,8 @@ def test_auto_is_the_fastest_engine_that_is_installed(on_backend, monkeypatch, i
     ("shape", "expected"),
     [
         ((32, 32, 3), "tensorflow"),
-        ((95, 96, 3), "tensorflow"),
-        ((96, 96, 3), "openvino"),
+        ((127, 128, 3), "tensorflow"),
+        ((128, 128, 3), "openvino"),
         ((1000,), "tensorflow"),
         ((None, None, 3), "openvino"),
         (None, "openvino"),

@@ -257,7 +257,7 @@ def test_engine_has_its_name(model, engine):
 
 
 def test_auto_of_a_large_network_has_its_name():
-    inputs = keras.Input((96, 96, 3))
+    inputs = keras.Input((128, 128, 3))
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(inputs))
     assert compile_forward(model).engine == "openvino"
 
@@ -296,7 +296,7 @@ def test_an_operation_unknown_to_a_runtime_is_an_error(engine, caplog, capfd):
 def test_auto_runs_operations_unknown_to_runtimes():
     """Check the next engine, and one warning that names the network and the reason."""
     matrices = np.tile(np.diag(np.arange(1, 97.0) ** 2).astype("float32"), (FEW, 3, 1, 1))
-    model = network_with_cholesky(3, 96, 96)
+    model = network_with_cholesky(3, 128, 128)
     said = f"'{model.name}' runs on engine='tensorflow', because engine='openvino' .*Cholesky"
     with pytest.warns(TransferclfWarning, match=said) as caught:
         forward = compile_forward(model)
@@ -315,7 +315,7 @@ def test_one_warning_names_all_engines_that_cannot_run_a_network(monkeypatch):
     engines = {"unable": Unable()} | engine_registry._ENGINES
     monkeypatch.setattr(engine_registry, "_ENGINES", engines)
     with pytest.warns(TransferclfWarning, match="'unable' cannot: no float32 here; engine='openv"):
-        assert compile_forward(network_with_cholesky(3, 96, 96)).engine == "tensorflow"
+        assert compile_forward(network_with_cholesky(3, 128, 128)).engine == "tensorflow"
 
 
 def test_errors_in_bfloat16_name_an_engine_that_has_it(monkeypatch):

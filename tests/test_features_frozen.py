@@ -161,7 +161,7 @@ def test_equivalent_parameters_give_equal_digests(weights_file):
 
 
 def test_the_digest_in_bfloat16_has_the_engine_that_computes(monkeypatch):
-    large = {"precision": "bfloat16", "image_size": 96}
+    large = {"precision": "bfloat16", "image_size": 128}
     by_name = {name: choose(engine=name, **large) for name in ("openvino", "tensorflow")}
     assert choose(**large).digest == by_name["openvino"].digest
     low = choose(precision="bfloat16")
@@ -182,7 +182,7 @@ def test_the_engine_in_the_digest_runs_all_parts_in_bfloat16(monkeypatch):
 
     monkeypatch.setattr("transferclf.engines.forward.compile_forward", compile_forward)
     monkeypatch.setattr(prefix, "_forwards", OrderedDict())
-    cut = choose(precision="bfloat16", image_size=96, trainable_layers="block4")
+    cut = choose(precision="bfloat16", image_size=128, trainable_layers="block4")
     cut.forward(), cut.tail_forward()
     assert seen == [("openvino", "bfloat16")] * 2
 
@@ -190,7 +190,7 @@ def test_the_engine_in_the_digest_runs_all_parts_in_bfloat16(monkeypatch):
 def test_the_engine_in_use_is_known_before_and_after_compiling(monkeypatch):
     monkeypatch.setattr(prefix, "_forwards", OrderedDict())
     monkeypatch.setattr(prefix, "_engines_used", {})
-    tapped = choose(layers=("stem_relu",), weights="pretrained", image_size=96)
+    tapped = choose(layers=("stem_relu",), weights="pretrained", image_size=128)
     assert tapped.engine_used == "openvino"
     assert choose().engine_used == "tensorflow"
     assert choose(engine="keras").engine_used == "keras"

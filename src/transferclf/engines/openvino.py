@@ -33,7 +33,7 @@ class OpenVinoEngine(Engine):
     networks = ("keras", "onnx", "torch")
     precisions = ("float32", "bfloat16")
     is_for_auto = True
-    least_values = 96 * 96 * 3
+    least_values = 128 * 128 * 3
 
     def compile(
         self, network: keras.Model | OnnxNetwork | torch.nn.Module, precision: str
