@@ -50,7 +50,11 @@ GRIDS = {
 SIZES = {
     "quick": (("tiny",), 32, 1),
     "default": (("tiny", "mobilenet_v2_035"), 160, 10),
-    "full": (("tiny", "mobilenet_v2_035", "mobilenet_025", "mobilenet_v2"), 160, 10),
+    "full": (
+        ("tiny", "mobilenet_v2_035", "mobilenet_025", "mobilenet_v2", "efficientnet_lite0"),
+        160,
+        10,
+    ),
 }
 FOLDS = 3
 
