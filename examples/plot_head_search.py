@@ -1,7 +1,7 @@
 """Search over networks, widths, activations and optimizers with one pass over the images.
 
     python examples/plot_head_search.py                             # about two minutes
-    python examples/plot_head_search.py --full --cache features     # four networks, 144 settings
+    python examples/plot_head_search.py --full --cache features     # five networks, 180 settings
 
 A study of pollen grains compared frozen networks, 64 to 256 neurons, three activations and four
 optimizers. Here one `GridSearchCV` does this. The convolutions of a frozen network are the same in
