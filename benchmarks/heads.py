@@ -11,7 +11,7 @@ from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Classes
 from transferclf.training.batches import Samples
 from transferclf.training.phases import Start, fit_phase
-from transferclf.training.trainer import Method, Recipe
+from transferclf.training.recipe import Method, Recipe
 
 N_FEATURES, N_CLASSES, EPOCHS = 1280, 5, 5
 

@@ -266,7 +266,7 @@ def fit_bare_head(
 
     from transferclf.heads.linear import fit_linear
     from transferclf.objectives import Classes
-    from transferclf.training.trainer import Method, Recipe
+    from transferclf.training.recipe import Method, Recipe
 
     if head == "linear":
         weights = np.ones(len(labels))

@@ -18,7 +18,7 @@ from transferclf.objectives import Classes
 from transferclf.training import trainer as trainers
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.phases import Start, fit_phase
-from transferclf.training.trainer import Method, Recipe
+from transferclf.training.recipe import Method, Recipe
 
 WIDTH, CLASSES, SAMPLES = 7, 3, 50
 OBJECTIVE = Classes.numbered(CLASSES)

@@ -15,7 +15,7 @@ from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.memory import MANY_FEATURES, check_fits, fits, n_dense_weights
 from transferclf.training.plan import Plan
-from transferclf.training.trainer import Method, Recipe
+from transferclf.training.recipe import Method, Recipe
 
 if TYPE_CHECKING:
     from transferclf.estimators.effects import Asked

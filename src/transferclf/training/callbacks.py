@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import keras
 
-    from transferclf.training.trainer import Recipe
+    from transferclf.training.recipe import Recipe
 
 # On a plateau the learning rate becomes a fifth, after half the patience of early stopping.
 PLATEAU_FACTOR = 0.2

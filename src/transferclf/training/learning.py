@@ -26,8 +26,8 @@ from transferclf.training.batches import Samples
 from transferclf.training.leave_one_out import choose_ridge_l2
 from transferclf.training.phases import Start, TrainedSuffix, fit_phase, going_on
 from transferclf.training.plan import Images, Plan, Variant
+from transferclf.training.recipe import Recipe
 from transferclf.training.regularization import choose_l2
-from transferclf.training.trainer import Recipe
 
 if TYPE_CHECKING:
     from transferclf.images.geometry import ResizeMode

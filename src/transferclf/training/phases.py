@@ -19,9 +19,10 @@ from transferclf.heads.history import UNITS, History, Phase, Phases
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
+from transferclf.training.recipe import Recipe
 from transferclf.training.running import Run
 from transferclf.training.steps import as_arrays
-from transferclf.training.trainer import Recipe, Trainer, trainer_for
+from transferclf.training.trainer import Trainer, trainer_for
 
 if TYPE_CHECKING:
     from transferclf.heads.whitening import PixelScaling

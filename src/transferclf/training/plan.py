@@ -16,7 +16,7 @@ from transferclf.heads.suffix import Suffix
 from transferclf.images import ImageSource
 from transferclf.images.geometry import ResizeMode
 from transferclf.training.batches import Samples
-from transferclf.training.trainer import Recipe
+from transferclf.training.recipe import Recipe
 
 
 class Variant(NamedTuple):

@@ -14,8 +14,9 @@ from transferclf.heads.history import History, entries
 from transferclf.objectives import Objective
 from transferclf.training.batches import Samples, epoch_orders, tiled
 from transferclf.training.callbacks import told_callbacks
+from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
-from transferclf.training.trainer import Recipe, Trainer
+from transferclf.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor

@@ -8,22 +8,19 @@ therefore a variable or an input of the compiled function, and the trainer is ke
 from __future__ import annotations
 
 import gc
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.augmentation.recipe import Augmentation
 from transferclf.engines.engine import Function, keras_backend
 from transferclf.graphs.isolation import check_eager, check_not_forked, undisturbed
-from transferclf.graphs.known import is_of_keras
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
+from transferclf.training.recipe import Method
 from transferclf.training.steps import State, compiled_epoch, training_step
 
 if TYPE_CHECKING:
@@ -39,71 +36,6 @@ BATCHES_PER_CALL = 512
 IMAGE_BATCHES_PER_CALL = 4
 
 Key = tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a suffix is trained, as far as it is compiled into the training function.
-
-    `optimizer` is one of Keras' names, or an optimizer that is copied without its state.
-    `augmentation` varies the pixels of every batch afresh. `layer_decay` is a factor on the steps
-    of each layer below the head, once for each layer it is below.
-    """
-
-    optimizer: str | keras.optimizers.Optimizer = "sgd"
-    augmentation: Augmentation | None = None
-    layer_decay: float = 1.0
-
-    @property
-    def key(self) -> Key:
-        """Equal for methods that are compiled to the same function."""
-        optimizer: object = self.optimizer
-        if not isinstance(self.optimizer, str):
-            config = json.dumps(self.optimizer.get_config(), sort_keys=True, default=repr)
-            optimizer = (type(self.optimizer), config)
-        digest = None if self.augmentation is None else self.augmentation.digest
-        return (optimizer, digest, self.layer_decay)
-
-    @property
-    def has_unknown_code(self) -> bool:
-        """Whether the optimizer has code of the user's own, which may read changing values."""
-        kind = type(self.optimizer)
-        return kind is not str and not is_of_keras(kind.__module__)
-
-    def new_optimizer(self) -> keras.optimizers.Optimizer:
-        """Return a new optimizer with a learning rate that can be set."""
-        import keras
-
-        if isinstance(self.optimizer, str):
-            return keras.optimizers.get(self.optimizer)
-        config = self.optimizer.get_config()
-        if not isinstance(config["learning_rate"], float | int):
-            config["learning_rate"] = 1e-3  # in the place of a schedule, which the recipe follows
-        return type(self.optimizer).from_config(config)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a suffix is trained, in the words of Keras.
-
-    `l1` and `l2` are the weights of the sums of absolute values and of squares of the kernels of
-    dense layers. `dropout` has a rate for each dropout of the suffix. `callbacks` are the user's
-    own objects, not copies. `seed` determines initial weights, orders, dropout and augmentation.
-    """
-
-    method: Method
-    learning_rate: float | None  # None is the optimizer's own
-    epochs: int
-    batch_size: int
-    l1: float = 0.0
-    l2: float = 0.0
-    dropout: tuple[float, ...] = ()
-    schedule: str | keras.optimizers.schedules.LearningRateSchedule | None = None
-    # Epochs without a lower validation loss before training stops; None trains to the end.
-    patience: int | None = None
-    callbacks: tuple[keras.callbacks.Callback, ...] = ()
-    seed: int = 0
-    part: str = "head"  # one of heads.history.PARTS
 
 
 class Trainer:
