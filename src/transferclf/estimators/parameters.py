@@ -18,6 +18,7 @@ from transferclf._checks import (
     check_random_state,
     check_trainable_layers,
     check_verbose,
+    is_number,
     refuse,
 )
 from transferclf.augmentation.recipe import Augmentation, augmentation_from
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 
 _NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")
-_WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "fine_tune_epochs", "patience")
+_WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "patience")
 _FLAGS = ("early_stopping", "warm_start")
 _SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
 
@@ -108,6 +109,9 @@ class Parameters(BackboneParameters):
     linear_name: ClassVar[str] = "a linear head"
     other_fits: ClassVar[tuple[str, ...]] = ()
 
+    # The variation of images while layers of a pretrained backbone are trained.
+    varied_by_default: ClassVar[str | None] = None
+
     zca_epsilon: float
     hidden_units: int | Sequence[int]
     activation: str
@@ -128,9 +132,13 @@ class Parameters(BackboneParameters):
     callbacks: Sequence[keras.callbacks.Callback] | None
     warm_start: bool
     trainable_layers: int | str
-    fine_tune_epochs: int
+    fine_tune_epochs: int | str
     fine_tune_learning_rate: float
+    warmup_fraction: float
     layer_decay: float | None
+    weight_decay: float
+    global_clipnorm: float | None
+    soup: float | str
     augmentation: str | Augmentation | None
     test_time_augmentation: str | None
 
@@ -154,10 +162,7 @@ class Parameters(BackboneParameters):
         check_trainable_layers(self.trainable_layers)
         check_schedule(self.lr_schedule)
         check_test_time(self.test_time_augmentation, self.recipe_of_views)
-        if self.layer_decay is not None:
-            check_number("layer_decay", self.layer_decay, 0, above=True)
-            if self.layer_decay > 1:
-                refuse("layer_decay", "at most 1", self.layer_decay)
+        _check_fine_tuning(self)
         _check_callbacks(self.callbacks)
         _check_own_head(self)
         _check_optimizer(self)
@@ -165,7 +170,28 @@ class Parameters(BackboneParameters):
     @property
     def recipe_of_views(self) -> Augmentation | None:
         """The augmentation as a recipe."""
-        return augmentation_from(self.augmentation)
+        if not _is_text(self.augmentation, ("auto",)):
+            return augmentation_from(self.augmentation)
+        return augmentation_from(self.varied_by_default if self.is_tuned else None)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether layers of a pretrained backbone are trained."""
+        is_cut = not (is_number(self.trainable_layers) and self.trainable_layers == 0)
+        is_scratch = isinstance(self.backbone, ConvNet)
+        is_scratch |= self.weights is None and isinstance(self.backbone, str)
+        return is_cut and not is_scratch
+
+    @property
+    def least_epochs(self) -> int | None:
+        """`fine_tune_epochs` as a number; None is "auto"."""
+        return None if isinstance(self.fine_tune_epochs, str) else int(self.fine_tune_epochs)
+
+    @property
+    def schedules(self) -> tuple[Schedule, Schedule]:
+        """The learning rate schedules of the head, or a whole network, and of fine-tuning."""
+        is_auto = _is_text(self.lr_schedule, ("auto",))
+        return (None, "cosine") if is_auto else (self.lr_schedule, self.lr_schedule)
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -220,6 +246,7 @@ class ClassifierParameters(Parameters):
 
     linear_name = "softmax regression"
     other_fits = (RIDGE,)
+    varied_by_default = "light"
 
     oversample: bool
     class_weight: str | Mapping | None
@@ -296,6 +323,23 @@ def schedule_of(optimizer: keras.optimizers.Optimizer) -> Schedule:
 
     config = optimizer.get_config()["learning_rate"]
     return keras.optimizers.schedules.deserialize(config) if isinstance(config, dict) else None
+
+
+def _check_fine_tuning(parameters: Parameters) -> None:
+    if not _is_text(parameters.fine_tune_epochs, ("auto",)):
+        check_number(
+            "fine_tune_epochs", parameters.fine_tune_epochs, 1, whole=True, or_else="'auto' or "
+        )
+    if not _is_text(parameters.soup, ("auto",)):
+        check_number("soup", parameters.soup, 0, 1, or_else="'auto' or ")
+    check_number("warmup_fraction", parameters.warmup_fraction, 0, 1, below=True)
+    check_number("weight_decay", parameters.weight_decay, 0)
+    if parameters.global_clipnorm is not None:
+        check_number("global_clipnorm", parameters.global_clipnorm, 0, above=True)
+    if parameters.layer_decay is not None:
+        check_number("layer_decay", parameters.layer_decay, 0, above=True)
+        if parameters.layer_decay > 1:
+            refuse("layer_decay", "at most 1", parameters.layer_decay)
 
 
 def _check_callbacks(callbacks: object) -> None:

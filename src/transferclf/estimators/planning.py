@@ -48,8 +48,9 @@ def plan_for(
         )
     if prefix.is_cut and not prefix.is_scratch:
         tuning = _fine_tuning(parameters, seed, afresh)
-    stops_early = any(recipe.patience is not None for recipe in (head, tuning) if recipe)
-    holds_out = stops_early and not has_validation
+    recipes = [recipe for recipe in (head, tuning) if recipe]
+    compares = any(it.patience is not None or it.soup == "auto" for it in recipes)
+    holds_out = compares and not has_validation
     return replace(
         _untrained_plan(parameters, prefix, objective, seed),
         fit=fit or LBFGS,
@@ -111,12 +112,27 @@ def _fine_tuning(
     parameters: Parameters | Asked, seed: int, augmentation: Augmentation | None
 ) -> Recipe:
     recipe = _common_recipe(parameters, seed, augmentation)
+    method, schedule = recipe.method, recipe.schedule
+    if isinstance(parameters.optimizer, str):
+        optimizer = "adamw" if parameters.optimizer in ("auto", *fit_names()) else method.optimizer
+        clipnorm = parameters.global_clipnorm
+        method = replace(
+            method,
+            optimizer=optimizer,
+            weight_decay=float(parameters.weight_decay),
+            global_clipnorm=None if clipnorm is None else float(clipnorm),
+        )
+        schedule = parameters.schedules[1]
     decay = 1.0 if parameters.layer_decay is None else float(parameters.layer_decay)
+    rises = isinstance(schedule, str) and schedule != "plateau"
     return replace(
         recipe,
-        method=replace(recipe.method, layer_decay=decay),
+        method=replace(method, layer_decay=decay),
         learning_rate=float(parameters.fine_tune_learning_rate),
-        epochs=int(parameters.fine_tune_epochs),
+        epochs=parameters.least_epochs,
+        schedule=schedule,
+        warmup=float(parameters.warmup_fraction) if rises else 0.0,
+        soup=parameters.soup if isinstance(parameters.soup, str) else float(parameters.soup),
         part="fine-tuning",
     )
 
@@ -125,7 +141,7 @@ def _common_recipe(
     parameters: Parameters | Asked, seed: int, augmentation: Augmentation | None
 ) -> Recipe:
     """Return a recipe for any training by Keras, without epochs and learning rate."""
-    optimizer, schedule = parameters.optimizer, parameters.lr_schedule
+    optimizer, schedule = parameters.optimizer, parameters.schedules[0]
     if optimizer in ("auto", *fit_names()):
         optimizer = "adam"
     elif not isinstance(optimizer, str):

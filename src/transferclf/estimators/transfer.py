@@ -63,7 +63,7 @@ class TransferEstimator(BackboneEstimator):
     l2: float | str = "auto"
     optimizer: str | keras.optimizers.Optimizer = "auto"
     learning_rate: float | None = None
-    lr_schedule: Schedule = None
+    lr_schedule: Schedule = "auto"
     epochs: int = 20
     batch_size: int = 32
     max_iter: int = 1000
@@ -73,10 +73,14 @@ class TransferEstimator(BackboneEstimator):
     callbacks: Sequence[keras.callbacks.Callback] | None = None
     warm_start: bool = False
     trainable_layers: int | str = 0
-    fine_tune_epochs: int = 10
-    fine_tune_learning_rate: float = 1e-5
+    fine_tune_epochs: int | str = "auto"
+    fine_tune_learning_rate: float = 3e-4
+    warmup_fraction: float = 0.1
     layer_decay: float | None = None
-    augmentation: str | Augmentation | None = None
+    weight_decay: float = 0.01
+    global_clipnorm: float | None = 1.0
+    soup: float | str = "auto"
+    augmentation: str | Augmentation | None = "auto"
     test_time_augmentation: str | None = None
 
     head_: FittedHead = field(init=False)

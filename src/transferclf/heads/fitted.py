@@ -22,11 +22,12 @@ class Checkpoint:
     """State of training by a Keras optimizer at the end of an epoch.
 
     `values` are the weights, the state of the optimizer and that of the random generators. `method`
-    is the key of the `Method` that was used.
+    is the key of the `Method` that was used. `began` are the weights before the phase, if needed.
     """
 
     values: list[np.ndarray]
     method: tuple[object, ...]
+    began: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ class FittedHead(ABC):
         Rates of dropout in training.
     scaling : PixelScaling or None, default=None
         Scaling of the pixels, if it was fitted to the training images.
+    soup : float, default=1.0
+        Share of the trained weights in `parameters`; the rest are the weights before the phase.
     """
 
     kind: ClassVar[str]
@@ -86,6 +89,7 @@ class FittedHead(ABC):
     n_head_iter: int = 0
     dropout: tuple[float, ...] = ()
     scaling: PixelScaling | None = None
+    soup: float = 1.0
 
     @abstractmethod
     def scores(self, rows: np.ndarray) -> np.ndarray:

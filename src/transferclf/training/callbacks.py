@@ -24,7 +24,7 @@ def told_callbacks(
     recipe: Recipe,
     model: keras.Model,
     measured: Callable[[], dict[str, float]],
-    n_batches: int,
+    length: tuple[int, int],
     first_epoch: int,
 ) -> Iterator[keras.callbacks.CallbackList]:
     """Tell the callbacks of a phase that training begins, and at its end or failure that it ends.
@@ -33,9 +33,10 @@ def told_callbacks(
     Afterwards they hold neither the model, which other fits go on to train, nor files that they
     have closed, so that the estimator can be copied and pickled.
 
-    `measured` returns the measures of the present weights on validation samples, or an empty dict.
-    Call the yielded list at epochs and, if `watches_batches`, at batches. After the ``with`` block
-    its `kept_epoch(done)` returns the epoch whose weights the model has.
+    `length` is the number of epochs, and of batches in each. `measured` returns the measures of the
+    present weights on validation samples, or an empty dict. Call the yielded list at epochs and, if
+    `watches_batches`, at batches. After the ``with`` block its `kept_epoch(done)` returns the epoch
+    whose weights the model has.
     """
     import keras
 
@@ -43,7 +44,8 @@ def told_callbacks(
     stopping, on_plateau = _of_recipe(recipe, has_validation=bool(before))
     callbacks = [*recipe.callbacks, *stopping, *on_plateau]
     # Given the model here, Keras' list would tie a History among the callbacks to it.
-    told = keras.callbacks.CallbackList(callbacks, epochs=recipe.epochs, steps=n_batches, verbose=0)
+    epochs, steps = length
+    told = keras.callbacks.CallbackList(callbacks, epochs=epochs, steps=steps, verbose=0)
     told.watches_batches = any(map(_watches_batches, callbacks))
     told.kept_epoch = lambda done: _kept_epoch(callbacks, done)
     try:

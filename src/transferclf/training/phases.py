@@ -21,6 +21,7 @@ from transferclf.heads.suffix import Suffix
 from transferclf.training.batches import Samples
 from transferclf.training.recipe import Recipe
 from transferclf.training.running import Run
+from transferclf.training.soup import mixed
 from transferclf.training.steps import as_arrays
 from transferclf.training.trainer import Trainer, trainer_for
 
@@ -112,6 +113,12 @@ class Start:
         trained = self.trained
         return 0 if trained is None or trained.checkpoint is None else trained.epochs_done
 
+    @property
+    def began(self) -> list[np.ndarray]:
+        """Weights before this phase, where it goes on."""
+        trained = self.trained
+        return [] if trained is None or trained.checkpoint is None else trained.checkpoint.began
+
 
 def going_on(head: FittedHead, suffix: Suffix) -> Start:
     """Return the start of a suffix from a learned head, or from its own former training."""
@@ -156,6 +163,7 @@ def fit_phase(
             validation,
             start.history,
             start.epochs_done,
+            start.began,
         )
         try:
             run.train(verbose)
@@ -199,8 +207,10 @@ def _begin(trainer: Trainer, suffix: Suffix, recipe: Recipe, start: Start) -> No
 def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
     """Return the suffix as it was at the end of the last epoch."""
     reached, trained, network = run.reached, start.trained, run.trainer.network
-    run.trainer.state.write(reached.snapshot)
     values = as_arrays(reached.snapshot)
+    n_weights = len(network.weights)
+    parameters = mixed(run.began, values[:n_weights], reached.soup)
+    run.trainer.set_parameters(parameters)
     n_before = len(start.history.get("loss", ()))
     return TrainedSuffix(
         suffix=suffix,
@@ -211,11 +221,12 @@ def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
         history=reached.history,
         phases=_phases(run, start),
         moments=start.moments,
-        parameters=values[: len(network.weights)],
+        parameters=parameters,
         scaling=start.scaling,
         dropout=run.recipe.dropout,
-        checkpoint=Checkpoint(values, run.recipe.method.key),
+        checkpoint=Checkpoint(values, run.recipe.method.key, run.began),
         epochs_done=reached.epochs_done,
+        soup=reached.soup,
         n_head_iter=n_before if trained is None else trained.n_head_iter,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,17 @@ from transferclf.training.batches import Samples, epoch_orders, tiled
 from transferclf.training.callbacks import told_callbacks
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
+from transferclf.training.soup import best_share, mixed
+from transferclf.training.steps import as_arrays
 from transferclf.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
     from keras.callbacks import CallbackList
+
+# Where layers of a pretrained network are trained, the loss begins below that of zero scores. In an
+# epoch, it is so many times as high only if the steps are far too large.
+EXPLODED = 20.0
 
 # So many samples show after training whether scores are finite: one batch of the compiled network.
 CHECKED = 32
@@ -32,6 +38,7 @@ class Reached:
 
     `snapshot` has the values of all that training changes, and `kept` is the epoch of its weights.
     `history` also has the epochs before this phase, `epochs_done` only counts those of the phase.
+    `soup` is the share of these weights in the result.
     """
 
     snapshot: list[Tensor]
@@ -39,6 +46,7 @@ class Reached:
     epochs_done: int
     kept: int
     stopped_early: bool = False
+    soup: float = 1.0
 
 
 @dataclass(eq=False)
@@ -56,13 +64,18 @@ class Run:
     validation: Samples | None
     history: InitVar[History]
     epochs_done: InitVar[int] = 0
+    # The weights before the phase, where its result is mixed with them.
+    began: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self, history: History, epochs_done: int) -> None:
+        self._epochs = self.recipe.epochs_for(len(self.samples))
         self._n_batches = -(-len(self.samples) // self.recipe.batch_size)
         # The entries are there even if no epoch ends.
         before: History = {"loss": [], self.objective.measure: []}
         before |= {name: list(values) for name, values in history.items()}
         snapshot, _ = self.trainer.state.read()
+        if self.recipe.soup != 1 and not self.began:
+            self.began = as_arrays(snapshot[: len(self.trainer.network.weights)])
         self._began = self.reached = Reached(snapshot, before, epochs_done, epochs_done)
 
     def train(self, verbose: int) -> None:
@@ -72,8 +85,10 @@ class Run:
         """
         recipe, model, first = self.recipe, self.trainer.model, self.reached.epochs_done
         data, steps = self._tensors(), self._scheduled_rates()
-        with told_callbacks(recipe, model, self._measured, self._n_batches, first) as callbacks:
-            for epoch, order in enumerate(epoch_orders(self.samples, recipe.epochs, recipe.seed)):
+        with told_callbacks(
+            recipe, model, self._measured, (self._epochs, self._n_batches), first
+        ) as callbacks:
+            for epoch, order in enumerate(epoch_orders(self.samples, self._epochs, recipe.seed)):
                 if epoch < first:
                     continue
                 began = perf_counter()
@@ -85,7 +100,7 @@ class Run:
                 if verbose:
                     seconds = perf_counter() - began
                     numbers = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
-                    say(f"Epoch {epoch + 1}/{recipe.epochs} - {seconds:.1f}s - {numbers}")
+                    say(f"Epoch {epoch + 1}/{self._epochs} - {seconds:.1f}s - {numbers}")
                 if model.stop_training:
                     break
         self._end(callbacks, verbose)
@@ -93,14 +108,37 @@ class Run:
     def fall_back(self) -> None:
         """After training diverged: go back to the last epoch, or to the start if that is better.
 
-        The last epoch may already have been on the way to divergence.
+        The last epoch may already have been on the way to divergence. Fine-tuning starts from a
+        fitted head, and goes back to it.
         """
+        if self.recipe.part == "fine-tuning":
+            self.reached = self._began
+            return
         losses = []
         for state in (self.reached, self._began):
             self.trainer.state.write(state.snapshot)
             losses.append(self._loss_and_measure(self._some())[0])
         if not losses[0] <= losses[1]:  # also if it is no number
             self.reached = self._began
+
+    def _soup(self, snapshot: list[Tensor], verbose: int) -> float:
+        """Return the share of these weights in the result."""
+        validation = self.validation
+        if self.recipe.soup != "auto":
+            return float(self.recipe.soup)
+        if validation is None:
+            return 1.0
+        after = as_arrays(snapshot[: len(self.began)])
+
+        def loss_at(share: float) -> float:
+            self.trainer.set_parameters(mixed(self.began, after, share))
+            return self._loss_and_measure(validation)[0]
+
+        share, losses = best_share(loss_at)
+        if verbose:
+            shown = ", ".join(f"{each:g}: {loss:.4g}" for each, loss in losses.items())
+            say(f"soup: {share:g} of the trained weights; validation losses {shown}")
+        return share
 
     def _end(self, callbacks: CallbackList, verbose: int) -> None:
         """Keep the weights that the callbacks have left, which may be those of an earlier epoch."""
@@ -113,8 +151,11 @@ class Run:
                 raise self._diverged(f"after epoch {done}", self.trainer.learning_rate)
         snapshot, _ = self.trainer.state.read()
         kept = callbacks.kept_epoch(done)
-        is_early = bool(self.trainer.model.stop_training) and done < self.recipe.epochs
-        self.reached = replace(self.reached, snapshot=snapshot, kept=kept, stopped_early=is_early)
+        is_early = bool(self.trainer.model.stop_training) and done < self._epochs
+        soup = self._soup(snapshot, verbose)
+        self.reached = replace(
+            self.reached, snapshot=snapshot, kept=kept, stopped_early=is_early, soup=soup
+        )
         if verbose and (is_early or kept < done):
             end = (
                 f"early stopping after epoch {done}" if is_early else f"all {done} epochs are done"
@@ -172,12 +213,29 @@ class Run:
         losses = [logs[name] for name in ("loss", "val_loss") if name in logs]
         if not np.isfinite(losses).all() or not self.trainer.state.read()[1]:
             raise self._diverged(f"in epoch {epoch + 1}", logs["learning_rate"])
+        if self.recipe.part == "fine-tuning" and logs["loss"] > EXPLODED * self._loss_of_zeros():
+            what = f"the loss is {logs['loss']:.3g}, far above that of equal scores"
+            raise self._diverged(f"in epoch {epoch + 1}", logs["learning_rate"], what)
 
-    def _diverged(self, when: str, rate: float) -> DivergenceError:
-        name = "learning_rate" if self.recipe.part != "fine-tuning" else "fine_tune_learning_rate"
+    def _loss_of_zeros(self) -> float:
+        samples = self.samples
+        zeros = np.zeros((len(samples.targets), self.objective.n_outputs))
+        losses, _ = self.objective.losses(zeros, samples.targets)
+        return float(np.average(losses, weights=samples.weights))
+
+    def _diverged(
+        self,
+        when: str,
+        rate: float,
+        what: str = "the loss, the weights or the scores are no longer finite numbers",
+    ) -> DivergenceError:
+        is_tuning = self.recipe.part == "fine-tuning"
+        name = "fine_tune_learning_rate" if is_tuning else "learning_rate"
+        if is_tuning and self.recipe.learning_rate is not None:
+            rate = self.recipe.learning_rate  # that of the epoch may be one of the warm-up
         return DivergenceError(
-            f"training diverged: {when} at a learning rate of {rate:g} the loss, the weights or "
-            f"the scores are no longer finite numbers. Set {name} to a tenth of that or less."
+            f"training diverged: {when} at a learning rate of {rate:g} {what}. "
+            f"Set {name} to a tenth of that or less."
         )
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,9 +252,10 @@ class Run:
         )
 
     def _scheduled_rates(self) -> np.ndarray | None:
-        schedule, first = self.recipe.schedule, self.recipe.learning_rate
+        recipe, first = self.recipe, self.recipe.learning_rate
+        schedule = recipe.schedule
         if schedule is None or schedule == "plateau":
             return None
         if first is None and isinstance(schedule, str):
             first = self.trainer.first_rate  # the present one may be of an interrupted epoch
-        return rates(schedule, first, self._n_batches * self.recipe.epochs)
+        return rates(schedule, first, self._n_batches * self._epochs, recipe.warmup)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule
 
 # "plateau" depends on the course of the training, so that it is no function of the step.
-SCHEDULES = ("plateau", "cosine", "exponential")
+SCHEDULES = ("auto", "plateau", "cosine", "exponential")
 
 # Share of the learning rate that is left after an "exponential" phase.
 EXPONENTIAL_END = 0.01
@@ -35,13 +35,17 @@ def check_schedule(value: object) -> None:
 
 
 def rates(
-    schedule: LearningRateSchedule | str | None, learning_rate: float | None, steps: int
+    schedule: LearningRateSchedule | str | None,
+    learning_rate: float | None,
+    steps: int,
+    warmup: float = 0.0,
 ) -> np.ndarray:
     """Return the learning rate of each step of a phase, float32 of shape (steps,).
 
     None is constant, and so is "plateau" as long as nothing lowers it. "cosine" is half a cosine
     down to 0, "exponential" goes down to a hundredth; both reach their end with the step after the
-    last one, as schedules of Keras do. A Keras schedule is scaled to begin at `learning_rate`, or
+    last one, as schedules of Keras do. Before that, the rate rises linearly during `warmup`, a
+    share of the steps. A Keras schedule is scaled to begin at `learning_rate`, or
     left as it is where that is None. InvalidParameterError is raised if it gives rates that are
     negative or not finite, or begins at 0 and so cannot be scaled.
 
@@ -56,7 +60,9 @@ def rates(
     if is_keras:
         found = _of_keras(schedule, learning_rate, steps)
     else:
-        found = learning_rate * _fractions(schedule, steps)
+        rising = int(warmup * steps)
+        rise = np.arange(1, rising + 1) / (rising + 1)
+        found = learning_rate * np.concatenate([rise, _fractions(schedule, steps - rising)])
     return found.astype(np.float32)
 
 
