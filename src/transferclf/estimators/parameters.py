@@ -27,6 +27,7 @@ from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from transferclf.backbones.record import POOLINGS
 from transferclf.backbones.registry import kind_of
 from transferclf.engines.registry import check_engine
+from transferclf.estimators.keras_objects import check_callbacks, check_own_head, schedule_of
 from transferclf.exceptions import InvalidParameterError
 from transferclf.features import store_for
 from transferclf.features.frozen import Prefix
@@ -59,7 +60,6 @@ TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 _NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")
 _WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "patience")
 _FLAGS = ("early_stopping", "warm_start")
-_SAVING = ("BackupAndRestore", "ModelCheckpoint", "OrbaxCheckpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +163,8 @@ class Parameters(BackboneParameters):
         check_schedule(self.lr_schedule)
         check_test_time(self.test_time_augmentation, self.recipe_of_views)
         _check_fine_tuning(self)
-        _check_callbacks(self.callbacks)
-        _check_own_head(self)
+        check_callbacks(self.callbacks)
+        check_own_head(self)
         _check_optimizer(self)
 
     @property
@@ -317,14 +317,6 @@ def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> No
         )
 
 
-def schedule_of(optimizer: keras.optimizers.Optimizer) -> Schedule:
-    """Return the learning rate schedule that an optimizer was made with, or None."""
-    import keras
-
-    config = optimizer.get_config()["learning_rate"]
-    return keras.optimizers.schedules.deserialize(config) if isinstance(config, dict) else None
-
-
 def _check_fine_tuning(parameters: Parameters) -> None:
     if not _is_text(parameters.fine_tune_epochs, ("auto",)):
         check_number(
@@ -342,52 +334,13 @@ def _check_fine_tuning(parameters: Parameters) -> None:
             refuse("layer_decay", "at most 1", parameters.layer_decay)
 
 
-def _check_callbacks(callbacks: object) -> None:
-    if not callbacks and isinstance(callbacks, tuple | list | None):
-        return
-    # Keras is imported already wherever there is a callback.
-    import keras
-
-    kind = keras.callbacks.Callback
-    if not isinstance(callbacks, tuple | list) or not all(isinstance(c, kind) for c in callbacks):
-        raise InvalidParameterError(
-            "callbacks must be None or a sequence of keras.callbacks.Callback. "
-            f"Got {callbacks!r} instead."
-        )
-    # They would write the part above the cut, in layers that Keras cannot load.
-    saving = tuple(filter(None, (getattr(keras.callbacks, name, None) for name in _SAVING)))
-    for callback in callbacks:
-        if isinstance(callback, saving):
-            raise InvalidParameterError(
-                f"callbacks must not have a {type(callback).__name__}: it would save only the part "
-                "of the network that is trained, which cannot be loaded. early_stopping=True "
-                "brings the best weights back, and transferclf.save_model(classifier, path) saves "
-                "the fitted classifier."
-            )
-
-
-def _check_own_head(parameters: Parameters) -> None:
-    head = parameters.head
-    if head is None:
-        return
-    if not callable(head) or isinstance(head, type):
-        raise InvalidParameterError(
-            "head must be None, a function from a Keras tensor of activations to one of features, "
-            f"or a Keras layer or model that is one. Got {head!r} instead."
-        )
-    if parameters.units or np.any(parameters.dropout) or parameters.batch_norm:
-        raise InvalidParameterError(
-            "head is in the place of the hidden layers: leave hidden_units=(), dropout=0 and "
-            "batch_norm=None, and put such layers into head."
-        )
-
-
 def _check_optimizer(parameters: Parameters) -> None:
     optimizer = parameters.optimizer
     # Keras is imported already wherever there is an optimizer.
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(optimizer, keras.optimizers.Optimizer):
-        if parameters.lr_schedule is not None and schedule_of(optimizer) is not None:
+        is_given = parameters.schedules[0] is not None
+        if is_given and schedule_of(optimizer) is not None:
             raise InvalidParameterError(
                 "the optimizer has a schedule of learning rates already: leave lr_schedule=None, "
                 "or give the optimizer a number."

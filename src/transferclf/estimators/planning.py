@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
-from transferclf.estimators.parameters import Parameters, schedule_of
+from transferclf.estimators.keras_objects import schedule_of
+from transferclf.estimators.parameters import Parameters
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.registry import LBFGS, RIDGE, fit_names

@@ -222,6 +222,7 @@ class TransferEstimator(BackboneEstimator):
         self.__dict__.update(
             head_=head,
             l2_=head.l2,
+            soup_=head.soup,
             history_=head.history,
             phases_=[asdict(phase) for phase in head.phases],
             n_iter_=head.n_iter,
