@@ -7,6 +7,7 @@ from typing import Protocol
 import keras
 from keras import layers
 
+from transferclf.graphs.folding import fold_batch_norm
 from transferclf.graphs.isolation import undisturbed
 from transferclf.graphs.walking import replay
 from transferclf.heads.suffix import Suffix
@@ -40,6 +41,8 @@ def _tail(suffix: Suffix) -> keras.Model:
         rows = keras.Input((suffix.width,), name="features")
         return keras.Model(rows, rows)
     tail = prefix.tail()
+    if suffix.is_folded:
+        tail = fold_batch_norm(tail)
     if not prefix.is_scratch:
         for layer in tail.layers:
             # Statistics of small batches of other images would ruin those of the pretraining.

@@ -8,6 +8,7 @@ from keras import layers
 
 from transferclf.graphs.constants import as_constants, shifted_and_scaled
 from transferclf.graphs.copying import copied
+from transferclf.graphs.folding import fold_batch_norm
 from transferclf.graphs.isolation import undisturbed
 from transferclf.graphs.walking import operations_before, replay
 from transferclf.heads.building import activated, head_on
@@ -25,6 +26,8 @@ def with_head(model: keras.Model, head: FittedHead) -> keras.Model:
     """
     suffix, tuned = head.suffix, head.tuned()
     with undisturbed():
+        if suffix.is_folded:
+            model = fold_batch_norm(model)
         inputs, features = model.inputs[0], model.outputs[0]
         if head.scaling is not None:
             inputs = keras.Input(inputs.shape[1:], name="raw_pixels")

@@ -161,8 +161,9 @@ class Network:
         return keras.Model(self.model.inputs[0], layers.Flatten()(self._standardize.input))
 
     def tail_weights(self) -> dict[str, list[np.ndarray]]:
-        """Return the weights of the layers before the head by name."""
-        return {layer.name: layer.get_weights() for layer in self._tail}
+        """Return the weights of the trained layers before the head by name."""
+        trained = (layer for layer in self._tail if layer.trainable_variables)
+        return {layer.name: layer.get_weights() for layer in trained}
 
     def seed_generators(self) -> list[keras.random.SeedGenerator]:
         """Return the random generators of all dropouts."""

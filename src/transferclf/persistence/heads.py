@@ -84,6 +84,8 @@ def _trained_facts(head: TrainedSuffix, arrays: Arrays) -> Written:
         "dropout": list(head.dropout),
         "epochs_done": head.epochs_done,
         "n_head_iter": head.n_head_iter,
+        "soup": head.soup,
+        "is_folded": suffix.is_folded,
         "n_parameters": len(head.parameters),
         "phases": [dataclasses.asdict(phase) for phase in head.phases],
     }
@@ -180,6 +182,8 @@ def _restored_suffix(
 ) -> TrainedSuffix:
     dropout, n_parameters = facts.rates("dropout"), facts.whole("n_parameters", 1)
     epochs_done, n_head_iter = facts.whole("epochs_done", 0), facts.whole("n_head_iter", 0)
+    # Archives of older versions have neither.
+    soup = facts.number("soup") if "soup" in facts.names() else 1.0
     suffix = _suffix(facts, objective, prefix)
     parts: tuple[str, ...] = ("head",) if suffix.prefix is None else ("head", "fine-tuning")
     parts = ("network",) if prefix.is_scratch else parts
@@ -199,6 +203,7 @@ def _restored_suffix(
         dropout=dropout,
         epochs_done=epochs_done,
         n_head_iter=n_head_iter,
+        soup=soup,
         **vars(common),
     )
 
@@ -216,6 +221,7 @@ def _suffix(facts: Facts, objective: Objective, prefix: Prefix) -> Suffix:
         width=facts.whole("width", int(is_on_features)),
         prefix=None if is_on_features else prefix,
         scaling=facts.or_none(facts.text, "scaling", PIXEL_SCALINGS),
+        is_folded=facts.flag("is_folded") if "is_folded" in facts.names() else False,
     )
     if prefix.is_scratch if is_on_features else not prefix.is_cut:
         raise ArchiveError("the head does not fit the cut of the network.")

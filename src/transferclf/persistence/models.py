@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 Estimator = TransferClassifier | TransferRegressor | CNNFeatureExtractor
 
 # To be raised when older versions could not read what is written.
-FORMAT = 2
+FORMAT = 3
 
 KINDS: dict[str, type[Estimator]] = {
     "CNNFeatureExtractor": CNNFeatureExtractor,
@@ -58,7 +58,7 @@ KINDS: dict[str, type[Estimator]] = {
 }
 
 _LEARNED = {
-    "augmentation_", "head_", "history_", "l2_", "n_head_iter_", "n_iter_", "phases_",
+    "augmentation_", "head_", "history_", "l2_", "n_head_iter_", "n_iter_", "phases_", "soup_",
     "sample_indices_",
 }  # fmt: skip
 

@@ -97,7 +97,7 @@ class Learner:
             head = self._head(self._after_cut(data))
         assert plan.fine_tuning is not None
         recipe = replace(plan.fine_tuning, l2=head.l2)
-        suffix = replace(self._suffix(recipe), prefix=plan.prefix)
+        suffix = replace(self._suffix(recipe), prefix=plan.prefix, is_folded=True)
         return self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
 
     def _head(self, data: _Data) -> FittedHead:
