@@ -192,14 +192,35 @@ class TransferEstimator(BackboneEstimator):
         objective, seed = plan.suffix.objective, self._seed
         held_out, train, chosen = None, images, np.arange(len(images.targets))
         if plan.validation_fraction is not None:
-            digests = content_digests(images.source)
-            fraction = plan.validation_fraction
-            chosen, others = objective.validation_split(images.targets, fraction, seed, digests)
-            train, held_out = images.part(chosen), images.part(others)
+            chosen, others = self._positions(images, plan)
+            if len(others):
+                train, held_out = images.part(chosen), images.part(others)
         if oversample:
             train = replace(train, positions=objective.oversampled(train.targets, seed))
             chosen = chosen[train.positions]
         return train, held_out, chosen
+
+    def _positions(self, images: Images, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions to learn from and to hold out.
+
+        Where only the soup needs images, few of a class are no error: none are held out then.
+        """
+        split, fraction = plan.suffix.objective.validation_split, plan.validation_fraction
+        assert fraction is not None
+        digests = content_digests(images.source)
+        fractions = (fraction,) if plan.stops_early else (fraction, min(2 * fraction, 0.5))
+        for attempt in fractions:
+            try:
+                return split(images.targets, attempt, self._seed, digests)
+            except ValueError as error:
+                reason = error
+        if plan.stops_early:
+            raise reason
+        warn(
+            f"soup='auto' needs validation images: {reason} Without them, the result has half of "
+            "the fine-tuned weights."
+        )
+        return np.arange(len(images.targets)), np.arange(0)
 
     def _next_seed(self) -> int:
         is_known = self.warm_start and hasattr(self, "_seed")

@@ -78,6 +78,12 @@ class Plan:
     is_partial: bool = False
 
     @property
+    def stops_early(self) -> bool:
+        """Whether a phase ends where the validation loss no longer falls."""
+        recipes = (self.head, self.fine_tuning)
+        return any(recipe is not None and recipe.patience is not None for recipe in recipes)
+
+    @property
     def views(self) -> list[View]:
         """The stored views of each training image, without the image itself."""
         if self.augmentation is None or self.prefix.is_empty:

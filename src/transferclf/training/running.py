@@ -16,7 +16,7 @@ from transferclf.training.batches import Samples, epoch_orders, tiled
 from transferclf.training.callbacks import told_callbacks
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
-from transferclf.training.soup import best_share, mixed
+from transferclf.training.soup import UNVALIDATED, best_share, mixed
 from transferclf.training.steps import as_arrays
 from transferclf.training.trainer import Trainer
 
@@ -127,7 +127,7 @@ class Run:
         if self.recipe.soup != "auto":
             return float(self.recipe.soup)
         if validation is None:
-            return 1.0
+            return UNVALIDATED
         after = as_arrays(snapshot[: len(self.began)])
 
         def loss_at(share: float) -> float:

@@ -16,6 +16,9 @@ import numpy as np
 # Shares of the trained weights that are tried.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
+# The share where there are no validation samples.
+UNVALIDATED = 0.5
+
 
 def mixed(before: Sequence[np.ndarray], after: Sequence[np.ndarray], share: float) -> list:
     """Return weights with `share` of the ones after training; others than floats are those after.
