@@ -27,6 +27,7 @@ SCRIPTS = (
     "forward",
     "tiny_speed",
     "fine_tuning",
+    "training_step",
     "heads",
     "pipeline_memory",
     "single_image",
