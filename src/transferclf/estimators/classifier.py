@@ -172,6 +172,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
                 train,
                 self._extractor(),
                 validation=validation or held_out,
+                holds_out=held_out is not None,
                 previous=previous,
                 keep=keep,
                 verbose=int(parameters.verbose),

@@ -178,6 +178,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
                 train,
                 self._extractor(),
                 validation=validation or held_out,
+                holds_out=held_out is not None,
                 previous=previous,
                 keep=keep,
                 verbose=int(parameters.verbose),

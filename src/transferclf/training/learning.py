@@ -53,7 +53,8 @@ class Learner:
     """A plan with its images.
 
     `read` gives activations and pixels. `validation` is measured after each epoch and never learned
-    from. `previous` is a head to go on from. If training is interrupted, `keep` is called with the
+    from. `holds_out` says that it is a part of the training images. `previous` is a head to go on
+    from. If training is interrupted, `keep` is called with the
     result so far.
     """
 
@@ -61,6 +62,7 @@ class Learner:
     images: Images
     read: Extractor
     validation: Images | None = None
+    holds_out: bool = False
     previous: FittedHead | None = None
     keep: Callable[[FittedHead], None] | None = None
     verbose: int = 0
@@ -91,33 +93,43 @@ class Learner:
         plan, previous, data = self.plan, self.previous, self._data(self._rows)
         if not plan.prefix.is_cut:
             return self._head(data)
+        features = None
         if previous is not None and previous.is_head_of(plan.suffix, plan.head is None):
             head = previous
         else:
-            head = self._head(self._after_cut(data))
+            features = self._after_cut(data)
+            head = self._head(features)
         assert plan.fine_tuning is not None
         recipe = replace(plan.fine_tuning, l2=head.l2)
         suffix = replace(self._suffix(recipe), prefix=plan.prefix, is_folded=True)
-        return self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
+        tuned = self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
+        if tuned.soup > 0 or features is None or plan.head is not None or not self.holds_out:
+            return tuned
+        # Nothing of the fine-tuned weights is used, so the head may learn from the images that
+        # were held out to find that.
+        return tuned.with_head(self._fitted(_joined(features), head.l2))
 
     def _head(self, data: _Data) -> FittedHead:
         """Fit a head to features: to its optimum where it is linear."""
         if self.plan.head is not None:
             return self._head_by_keras(data, self.plan.head)
-        rows, targets, weights = data.train.unrolled()
-        head = fit_of(self.plan.fit)(
-            rows,
-            targets,
-            self.plan.suffix.objective,
-            l2=self._chosen_l2(data.train),
-            sample_weight=weights,
-            max_iter=self.plan.max_iter or 1,  # ridge needs no more
-            validation=None if data.validation is None else data.validation.unrolled(),
-        )
+        head = self._fitted(data, self._chosen_l2(data.train))
         if self.verbose:
             loss = head.history["loss"][-1]
             say(f"{head.kind} head: {head.n_iter} iterations, loss {loss:.4g}, l2 {head.l2:.3g}")
         return head
+
+    def _fitted(self, data: _Data, l2: float) -> FittedHead:
+        rows, targets, weights = data.train.unrolled()
+        return fit_of(self.plan.fit)(
+            rows,
+            targets,
+            self.plan.suffix.objective,
+            l2=l2,
+            sample_weight=weights,
+            max_iter=self.plan.max_iter or 1,  # ridge needs no more
+            validation=None if data.validation is None else data.validation.unrolled(),
+        )
 
     def _chosen_l2(self, train: Samples) -> float:
         if self.plan.l2 is not None:
@@ -260,6 +272,14 @@ class Learner:
         if self.validation is None:
             return _Data(train, None)
         return _Data(train, self.validation.samples(_finite(rows(self.validation, Variant()))))
+
+
+def _joined(data: _Data) -> _Data:
+    """Return all samples, also those for validation, as samples to train on."""
+    assert data.validation is not None
+    pairs = zip(data.train.unrolled(), data.validation.unrolled(), strict=True)
+    rows, targets, weights = (np.concatenate(pair) for pair in pairs)
+    return _Data(Samples.of(rows, targets, weights), None)
 
 
 def _finite(rows: np.ndarray) -> np.ndarray:

@@ -74,6 +74,20 @@ class TrainedSuffix(FittedHead):
         with self._loaded() as trainer:
             return trainer.network.tail_weights()
 
+    def with_head(self, head: FittedHead) -> TrainedSuffix:
+        """Return the same layers with the statistics and the weights of another head."""
+        with self._loaded() as trainer:
+            trainer.network.set_head_weights(head.weights)
+            trainer.network.set_statistics(head.mean, head.scale)
+            parameters = as_arrays(trainer.network.weights)
+        return replace(
+            self,
+            parameters=parameters,
+            mean=head.mean,
+            scale=head.scale,
+            weights=head.weights,
+        )
+
     def without_checkpoint(self) -> TrainedSuffix:
         """Return the same head without the checkpoint that only further training needs."""
         return replace(self, checkpoint=None)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Key = tuple[object, ...]
 
 # Steps of fine-tuning, and passes over the images, at least.
-STEPS = 200
+STEPS = 400
 LEAST_EPOCHS = 5
 
 
@@ -108,6 +108,6 @@ def n_epochs(n_samples: int, batch_size: int) -> int:
     Examples
     --------
     >>> n_epochs(1000, 32), n_epochs(100_000, 32)
-    (7, 5)
+    (13, 5)
     """
     return max(-(-STEPS // -(-n_samples // batch_size)), LEAST_EPOCHS)
