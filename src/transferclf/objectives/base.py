@@ -47,6 +47,9 @@ class Objective(ABC):
         Name for the outputs in error messages, such as "classes".
     activation : str
         Activation of the last layer of `model_`: Keras' name of the function `link`.
+    temperatures : tuple of float
+        Numbers by which scores may be divided before heads are compared by their losses, so that
+        scores that are only too large do not count; (1.0,) where scores have units.
     n_outputs : int
         Number of scores for each sample.
     """
@@ -55,6 +58,7 @@ class Objective(ABC):
     measure: ClassVar[str]
     outputs: ClassVar[str]
     activation: ClassVar[str]
+    temperatures: ClassVar[tuple[float, ...]] = (1.0,)
     n_outputs: int
 
     # --- checks and encoding of y
@@ -157,6 +161,14 @@ class Objective(ABC):
     @abstractmethod
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss and the measure of each sample, shape (n,) each."""
+
+    def calibrated_loss(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
+        """Return the lowest mean loss over `temperatures`; `shares` sum to one.
+
+        Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+        """
+        means = [shares @ self.losses(scores / t, targets)[0] for t in self.temperatures]
+        return float(np.min(means))
 
     @abstractmethod
     def judge(self, scores: np.ndarray, targets: np.ndarray) -> Judged:

@@ -132,7 +132,10 @@ class Run:
 
         def loss_at(share: float) -> float:
             self.trainer.set_parameters(mixed(self.began, after, share))
-            return self._loss_and_measure(validation)[0]
+            scores = self.trainer.scores(validation.rows).astype(float)
+            shares = validation.weights / validation.weights.sum()
+            with np.errstate(all="ignore"):  # a loss that is not finite is not taken
+                return self.objective.calibrated_loss(scores, validation.targets, shares)
 
         share, losses = best_share(loss_at)
         if verbose:
