@@ -342,8 +342,8 @@ def _check_optimizer(parameters: Parameters) -> None:
         is_given = parameters.schedules[0] is not None
         if is_given and schedule_of(optimizer) is not None:
             raise InvalidParameterError(
-                "the optimizer has a schedule of learning rates already: leave lr_schedule=None, "
-                "or give the optimizer a number."
+                "the optimizer has a schedule of learning rates already: leave "
+                "lr_schedule='auto', or give the optimizer a number."
             )
         return
     if not isinstance(optimizer, str):
