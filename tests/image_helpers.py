@@ -4,6 +4,8 @@ import numpy as np
 from PIL import Image
 from sklearn.base import clone
 
+from transferclf.heads.registry import fit_names
+
 
 def in_kind(images, kind, folder):
     """Return images as "arrays", as "paths" of files in a folder, or as "PIL" images."""
@@ -32,14 +34,25 @@ def striped_images(n, rng):
     return np.stack([stack[i % 3][..., None] + noise[i] for i in range(n)]).astype(np.uint8)
 
 
+# Parameters of fine-tuning, and of training by Keras' optimizers, where these alone use them.
+OF_TUNING = (
+    "fine_tune_epochs", "fine_tune_learning_rate", "global_clipnorm", "layer_decay", "soup",
+    "warmup_fraction", "weight_decay",
+)  # fmt: skip
+BY_KERAS = (
+    "batch_size", "callbacks", "early_stopping", "epochs", "lr_schedule", "patience",
+    "validation_fraction",
+)  # fmt: skip
+
+
 def head_alone(classifier, **changes):
-    """Return a clone that fits the head only, without the parameters of fine-tuning."""
-    tuning = {"fine_tune_epochs": 10, "fine_tune_learning_rate": 1e-5, "layer_decay": None}
-    head = clone(classifier).set_params(trainable_layers=0, **tuning)
-    if not head.hidden_units:  # because L-BFGS has no epochs
-        by_keras = {"batch_size": 32, "early_stopping": False, "epochs": 20, "patience": 5}
-        head.set_params(**by_keras, callbacks=None, validation_fraction=0.1)
-    return head.set_params(**changes)
+    """Return a clone that fits the head only, with the defaults of all that this does not use."""
+    defaults = type(classifier)().get_params()
+    # L-BFGS has no epochs.
+    is_by_keras = classifier.hidden_units or classifier.optimizer not in ("auto", *fit_names())
+    unused = OF_TUNING if is_by_keras else OF_TUNING + BY_KERAS
+    head = clone(classifier).set_params(**{name: defaults[name] for name in unused})
+    return head.set_params(trainable_layers=0, **changes)
 
 
 def keras_state():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fine_tuning_helpers import ALL_IMAGES
 from head_helpers import probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,7 +60,7 @@ def pixels_of(images, mode="crop"):
     [
         {},
         {"hidden_units": (8,), "dropout": 0.1, "epochs": 30},
-        {"trainable_layers": "top", "fine_tune_epochs": 1},
+        {"trainable_layers": "top", "fine_tune_epochs": 1, "soup": 1.0},
         {"cache": "disk"},
     ],
 )
@@ -177,9 +178,9 @@ def test_training_of_all_layers_may_mix_images(images, labels):
     x = keras.layers.Rescaling(1 / 255)(inputs)
     own = keras.Model(inputs, keras.layers.Conv2D(4, 5, strides=3, name="conv")(x))
     how = {"backbone": own, "trainable_layers": "all", "fine_tune_learning_rate": 1e-3}
-    how |= {"l2": 0.1, "random_state": 0, "fine_tune_epochs": 2}
+    how |= {"l2": 0.1, "random_state": 0, "fine_tune_epochs": 2, **ALL_IMAGES}
     mixing = Augmentation(mixup=0.3, cutmix=0.3)
-    mixed = TransferClassifier(augmentation=mixing, **how).fit(images, labels)
+    mixed = TransferClassifier(**how | {"augmentation": mixing}).fit(images, labels)
     plain = TransferClassifier(**how).fit(images, labels)
     assert np.isfinite(mixed.history_["loss"]).all()
     head = mixed.n_head_iter_  # fitted to the features of the images without augmentation

@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import striped_images
 
 from transferclf import (
@@ -22,7 +23,7 @@ IMAGES = striped_images(N, np.random.default_rng(9))
 OTHERS = striped_images(9, np.random.default_rng(10))
 LABELS = np.arange(N) % 3
 
-TUNED = {"trainable_layers": "top", "fine_tune_epochs": 2}
+TUNED = {"trainable_layers": "top", "fine_tune_epochs": 2, **ALL_IMAGES}
 HIDDEN = {"hidden_units": (4,), "epochs": 3}
 
 
@@ -149,6 +150,7 @@ class TestStopping:
 
     def test_each_phase_stops_by_itself(self):
         how = TUNED | {"fine_tune_learning_rate": 3.0, "fine_tune_epochs": 9, "optimizer": "sgd"}
+        how |= {"lr_schedule": None, "global_clipnorm": 1.0}
         fitted = self.stopping(**how | {"epochs": 2, "learning_rate": 1e-3})
         head, tuning = fitted.phases_
         assert (head["length"], head["stopped_early"]) == (2, False)

@@ -143,9 +143,9 @@ class TestCheck:
         ],
     )
     def test_wrong_values_raise_an_error(self, value):
-        with pytest.raises(InvalidParameterError, match="schedule must be None, 'plateau'"):
+        with pytest.raises(InvalidParameterError, match="schedule must be None, 'auto', 'plateau'"):
             check_schedule(value)
-        with pytest.raises(InvalidParameterError, match="schedule must be None, 'plateau'"):
+        with pytest.raises(InvalidParameterError, match="schedule must be None, 'auto', 'plateau'"):
             rates(value, 0.1, 10)
 
 
