@@ -12,6 +12,7 @@
     ├── WeightsError (OSError)               pretrained weights are missing or damaged
     ├── NetworkError (ValueError)            a Keras graph cannot be used as asked
     ├── DivergenceError (FloatingPointError) training ended in numbers that are not finite
+    ├── DiskSpaceError (OSError)             the disk cannot hold the rows that exceed max_memory
     ├── ArchiveError (ValueError)            a saved model is damaged, foreign or not to be trusted
     └── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
 
@@ -29,6 +30,7 @@ from transferclf._printing import printable
 
 __all__ = [
     "ArchiveError",
+    "DiskSpaceError",
     "DivergenceError",
     "ForkedProcessError",
     "ImageError",
@@ -98,6 +100,10 @@ class NetworkError(TransferclfError, ValueError):
 
 class DivergenceError(TransferclfError, FloatingPointError):
     """Training ended in a loss or scores that are not finite; the message names the rate."""
+
+
+class DiskSpaceError(TransferclfError, OSError):
+    """The disk cannot hold activations or pixels that are more than `max_memory` allows."""
 
 
 class ArchiveError(TransferclfError, ValueError):

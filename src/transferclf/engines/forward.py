@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     import keras
 
 FEW = 4
+
+
+class Images(Protocol):
+    """Images or rows in an array, or in a file that reads a few at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
 
 
 class Forward:
@@ -39,16 +47,17 @@ class Forward:
         self.engine = engine
         self.images_seen = 0
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: Images) -> np.ndarray:
         """Return the activations (n, ...) of images (n, ...), as float32."""
         check_not_forked()
         check_eager()
         with self._counting:
             self.images_seen += len(images)
         step = 1 if len(images) <= self._few else BATCH_SIZE
-        # Without images there is one empty part, so that the result has its width.
+        # Without images there is one empty part, so that the result has its width. Rows in a file
+        # are read here, part by part.
         starts = range(0, max(len(images), 1), step)
-        parts = [images[start : start + step] for start in starts]
+        parts = (images[start : start + step] for start in starts)
         rows = [self._function(_padded(part, step))[: len(part)] for part in parts]
         return np.concatenate(rows).astype(np.float32, copy=False)
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transferclf._printing import say
-from transferclf.exceptions import NetworkError, warn
+from transferclf.exceptions import warn
+from transferclf.features.row_file import Rows
+from transferclf.features.row_space import CHUNK_BYTES, OtherWidthError, RowPart, RowSpace
 from transferclf.features.store import FeatureStore
 from transferclf.features.work import (
     Computed,
@@ -36,8 +38,8 @@ from transferclf.images.formats import Look
 from transferclf.images.geometry import PLAIN, ResizeMode, Sampling
 from transferclf.images.loading import (
     faults_named,
-    load_all,
     load_batches,
+    load_parts,
     loaded_batches,
     looks_at,
 )
@@ -50,9 +52,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 
-# The largest number of rows, and of bytes, that are looked up or copied at a time.
+# The largest number of rows that are looked up or copied at a time.
 CHUNK = 1024
-CHUNK_BYTES = 2**25
 
 # Seconds before a bar appears while files are read that may all be stored.
 PATIENCE = 2.0
@@ -76,7 +77,11 @@ class Extractor:
     )
 
     def rows(
-        self, source: ImageSource, prefix: Prefix, view: View | None = None, title: str = "features"
+        self,
+        source: ImageSource,
+        prefix: Prefix,
+        view: View | None = None,
+        title: str = "features",
     ) -> np.ndarray:
         """Return the activations of all images (len(source), d), float32.
 
@@ -85,33 +90,48 @@ class Extractor:
         """
         if len(source) == 0:
             return prefix.forward()(np.empty((0, *prefix.size, 3), np.float32))
+        into = RowSpace(len(source)).part()
+        self.fill(into, source, prefix, view, title)
+        return np.asarray(into.rows)
+
+    def fill(
+        self,
+        into: RowPart,
+        source: ImageSource,
+        prefix: Prefix,
+        view: View | None = None,
+        title: str = "features",
+    ) -> None:
+        """Write the activations of all images, of which there must be some, into this space."""
         looks = _looks(source, self.verbose, title)
         keys = activation_keys(looks, prefix, self.resize, view)
         job = ImageJob(source, looks, prefix, self.resize, view)
-        rows = _Extraction(self, job, source, keys, looks, title).result()
+        _Extraction(self, job, source, keys, looks, title, into).run()
         if prefix.is_cut:
             # The extraction has updated the looks. Features after the cut are stored under the
             # content that these rows were computed from.
             self._looks_of[_name(source, prefix, view)] = looks
-        return rows
 
     def after_cut(
         self,
         source: ImageSource,
-        rows: np.ndarray,
+        rows: Rows,
         prefix: Prefix,
         view: View | None = None,
         title: str = "features",
-    ) -> np.ndarray:
+        into: RowPart | None = None,
+    ) -> Rows:
         """Return the features (len(source), d) of the whole network, from the rows at its cut.
 
         They have the same keys as features that are computed from the images, so that searches over
-        the cut share them.
+        the cut share them. `into` is the space for them; None is a new array.
         """
+        into = RowSpace(len(source)).part() if into is None else into
         looks = self._looks_of.get(_name(source, prefix, view)) or _looks(source)
         keys = activation_keys(looks, prefix.whole(), self.resize, view)
         job = RowJob(rows, keys, prefix)
-        return _Extraction(self, job, source, list(keys), looks, title).result()
+        _Extraction(self, job, source, list(keys), looks, title, into).run()
+        return into.rows
 
     def batches(
         self,
@@ -132,16 +152,20 @@ class Extractor:
             for pixels, seen in loaded:
                 yield varied(pixels, seen, view)
 
-    def pixels(
+    def fill_pixels(
         self,
+        into: RowPart,
         source: ImageSource,
         size: tuple[int, int],
         title: str = "pixels",
         sampling: Sampling = PLAIN,
-    ) -> np.ndarray:
-        """Return pixels (len(source), h, w, 3), uint8 if they are whole numbers, else float32."""
+    ) -> None:
+        """Write pixels (len(source), h, w, 3): uint8 if they are whole numbers, else float32."""
         with bar_if(self.verbose, len(source), "images read", PATIENCE, title) as advance:
-            return load_all(source, size, self.resize, advance, sampling)
+            parts = load_parts(source, size, self.resize, advance, sampling)
+            with closing(parts):
+                for start, pixels in parts:
+                    into[np.arange(start, start + len(pixels))] = pixels
 
 
 def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
@@ -153,13 +177,9 @@ def _name(source: ImageSource, prefix: Prefix, view: View | None) -> tuple[Image
     return source, prefix.digest, "" if view is None else view.digest
 
 
-class _OtherWidthError(NetworkError):
-    """Activations of one call have different widths."""
-
-
 @dataclass
 class _Extraction:
-    """The result of one call while it fills with rows.
+    """The rows of one call while they are computed.
 
     `keys` and `looks` are those of the first look at the images. If a file was replaced since then,
     its key and look are updated when its row is computed.
@@ -171,14 +191,14 @@ class _Extraction:
     keys: list[bytes]
     looks: list[Look]
     title: str
-    rows: np.ndarray | None = None
+    rows: RowPart
 
     @property
     def store(self) -> FeatureStore | None:
         return self.settings.store
 
-    def result(self) -> np.ndarray:
-        """Return the rows of all images. Each distinct image is looked up or computed once."""
+    def run(self) -> None:
+        """Write the rows of all images. Each distinct image is looked up or computed once."""
         everything = positions = np.arange(len(self.keys))
         while len(positions):
             expected = [self.keys[position] for position in positions]
@@ -189,7 +209,6 @@ class _Extraction:
             self._fill(distinct, is_first=positions is everything)
             if len(distinct) == len(positions):
                 break
-            assert self.rows is not None
             repeats = first != positions
             pairs = zip(first, expected, strict=True)
             is_known = np.array([self.keys[before] == key for before, key in pairs])
@@ -198,18 +217,16 @@ class _Extraction:
                 self.rows[copies[chunk]] = self.rows[originals[chunk]]
             # The first of several equal files was replaced meanwhile: its copies are computed.
             positions = positions[repeats & ~is_known]
-        assert self.rows is not None
-        return self.rows
 
     def _fill(self, distinct: np.ndarray, is_first: bool) -> None:
         try:
             self._compute(self._missing(distinct))
-        except _OtherWidthError as error:
+        except OtherWidthError as error:
             if self.store is None:
                 raise
             warn(f"stored activations are not used: {error}")
             if is_first:
-                self.rows = None
+                self.rows.forget()
             self._compute(distinct)
 
     def _missing(self, positions: np.ndarray) -> np.ndarray:
@@ -224,7 +241,7 @@ class _Extraction:
                 if row is None:
                     missing.append(position)
                 else:
-                    self._rows_for(row)[position] = row
+                    self.rows.put(position, row)
         return np.array(missing, int)
 
     def _compute(self, positions: np.ndarray) -> None:
@@ -245,32 +262,24 @@ class _Extraction:
                 advance(len(batch))
 
     def _keep(self, batch: np.ndarray, computed: Computed) -> None:
-        activations = computed.rows
+        activations = np.asarray(computed.rows, np.float32)
         if self.store is not None:
             activations = self.store.rounded(activations)
-        self._rows_for(activations[0])[batch] = activations
+        self.rows[batch] = activations
         for position, key in zip(batch, computed.keys, strict=True):
             self.keys[position] = key
         for position, look in zip(batch, computed.looks, strict=False):  # rows have no looks
             self.looks[position] = look
-        if self.store is not None:
+        # Rows that are too many for memory would fill a store in memory, and drop its others.
+        if self.store is not None and (self.store.path is not None or not self.rows.is_in_file):
             self.store.put_many(dict(zip(computed.keys, activations, strict=True)))
-
-    def _rows_for(self, row: np.ndarray) -> np.ndarray:
-        """Return the array of all rows if such a row fits; the first row sets its width."""
-        if self.rows is None:
-            self.rows = np.empty((len(self.keys), *row.shape), np.float32)
-        if self.rows.shape[1:] != row.shape:
-            raise _OtherWidthError(
-                f"expected rows of shape {self.rows.shape[1:]} as for other images, got {row.shape}"
-            )
-        return self.rows
 
     def _chunks(self, positions: np.ndarray) -> Iterator[np.ndarray]:
         start = 0
         while start < len(positions):
             # Before the width is known, few rows show it.
-            count = BATCH_SIZE if self.rows is None else CHUNK_BYTES // (self.rows[0].nbytes or 1)
+            size = self.rows.row_bytes
+            count = BATCH_SIZE if size is None else CHUNK_BYTES // (size or 1)
             stop = start + min(max(count, BATCH_SIZE), CHUNK)
             yield positions[start:stop]
             start = stop

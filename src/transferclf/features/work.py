@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from transferclf.augmentation.views import EXTREME_CROPS
+from transferclf.features.row_file import Rows
 from transferclf.images.formats import Look, pillow_version
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.loading import loaded_batches
@@ -100,7 +101,7 @@ class ImageJob:
 class RowJob:
     """Activations at the cut to be put through the rest of the frozen network."""
 
-    rows: np.ndarray
+    rows: Rows
     keys: list[bytes]
     prefix: Prefix
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.linalg.blas import dsyrk
 
 from transferclf._checks import check_number
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
+from transferclf.features.row_file import RowFile, Rows
 from transferclf.graphs.constants import shifted, shifted_and_scaled
 from transferclf.heads.suffix import PIXEL_SCALINGS
 from transferclf.objectives.weights import check_sample_weight
@@ -50,7 +52,7 @@ class PixelScaling:
 
 
 def fit_pixel_scaling(
-    kind: str, pixels: np.ndarray, weights: object = None, epsilon: float = 0.01
+    kind: str, pixels: Rows, weights: object = None, epsilon: float = 0.01
 ) -> PixelScaling:
     """Fit the scaling of pixels (n, h, w, 3) between 0 and 255 to training images.
 
@@ -82,7 +84,7 @@ def fit_pixel_scaling(
     return PixelScaling("zca", mean, np.ascontiguousarray(matrix, np.float32))
 
 
-def _standardized(pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray) -> PixelScaling:
+def _standardized(pixels: Rows, shares: np.ndarray, mean: np.ndarray) -> PixelScaling:
     channels = mean.reshape(-1, 3).mean(axis=0)
     centre = np.tile(channels, len(mean) // 3)
     squares = sum(part @ rows**2 for rows, part in _centred(pixels, shares, centre))
@@ -93,7 +95,7 @@ def _standardized(pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray) -> P
 
 
 def _matrix_by_values(
-    pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray, epsilon: float
+    pixels: Rows, shares: np.ndarray, mean: np.ndarray, epsilon: float
 ) -> np.ndarray:
     """Return (C + epsilon) ** -1/2 of the covariance C of pixels on the scale 0 to 1."""
     covariance = np.zeros((len(mean), len(mean)), order="F")
@@ -108,7 +110,7 @@ def _matrix_by_values(
 
 
 def _matrix_by_images(
-    pixels: np.ndarray, shares: np.ndarray, mean: np.ndarray, epsilon: float
+    pixels: Rows, shares: np.ndarray, mean: np.ndarray, epsilon: float
 ) -> np.ndarray:
     """Return the same from products of images, where these are fewer than the values of one.
 
@@ -137,7 +139,7 @@ def _mirrored(upper: np.ndarray) -> np.ndarray:
 
 
 def _centred(
-    pixels: np.ndarray, shares: np.ndarray, centre: np.ndarray
+    pixels: Rows, shares: np.ndarray, centre: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield a few images at a time: rows of values less `centre`, as float64, and their shares."""
     step = max(1, CHUNK // len(centre))
@@ -225,10 +227,11 @@ def _check_kind(kind: object) -> None:
         raise InvalidParameterError(f"Pixel scaling must be {choices}. Got {kind!r} instead.")
 
 
-def _check_pixels(pixels: object) -> None:
-    if not isinstance(pixels, np.ndarray) or pixels.shape[3:] != (3,) or pixels.size == 0:
+def _check_pixels(pixels: Any) -> None:
+    is_array = isinstance(pixels, np.ndarray | RowFile)
+    if not is_array or pixels.shape[3:] != (3,) or 0 in pixels.shape:
         what = repr(pixels)
-        if isinstance(pixels, np.ndarray):
+        if is_array:
             what = f"an array of shape {pixels.shape}"
         raise ImageError(
             f"pixels must be an array of shape (n, h, w, 3) with at least one. Got {what} instead."
@@ -236,7 +239,8 @@ def _check_pixels(pixels: object) -> None:
     if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
         raise ImageError(f"pixels must be uint8 or float32. Got {pixels.dtype} instead.")
     if pixels.dtype != np.uint8:
-        wrong = [index for index, image in enumerate(pixels) if not np.isfinite(image).all()]
+        numbers = range(len(pixels))
+        wrong = [index for index in numbers if not np.isfinite(pixels[index]).all()]
         if wrong:
             raise ImageError(
                 f"pixels must be finite. Got NaN or infinity in {len(wrong)} of {len(pixels)} "

@@ -143,16 +143,31 @@ def load_all(
     that cannot be decoded.
     """
     pixels = np.empty((len(source), *size, 3), np.uint8)
+    for start, loaded in load_parts(source, size, resize, advance, sampling):
+        if loaded.dtype != np.uint8 and pixels.dtype == np.uint8:
+            pixels = pixels.astype(np.float32)
+        pixels[start : start + len(loaded)] = loaded
+    return pixels
+
+
+def load_parts(
+    source: ImageSource,
+    size: tuple[int, int],
+    resize: ResizeMode,
+    advance: Advance = unseen,
+    sampling: Sampling = PLAIN,
+) -> Generator[tuple[int, np.ndarray], None, None]:
+    """Yield the pixels of :func:`load_all` part by part, each with the position of its first image.
+
+    A part is uint8 if all its pixels are whole numbers, else float32.
+    """
     starts = range(0, len(source), LOADED_AT_ONCE)
     batches = [range(start, min(start + LOADED_AT_ONCE, len(source))) for start in starts]
-    loaded_in_turn = load_batches(source, batches, size, resize, sampling=sampling)
-    for batch, loaded in zip(batches, loaded_in_turn, strict=True):
-        whole = loaded.astype(np.uint8) if pixels.dtype == np.uint8 else loaded
-        if not np.array_equal(whole, loaded):
-            pixels, whole = pixels.astype(np.float32), loaded
-        pixels[batch.start : batch.stop] = whole
-        advance(len(batch))
-    return pixels
+    with closing(load_batches(source, batches, size, resize, sampling=sampling)) as loaded_in_turn:
+        for start, loaded in zip(starts, loaded_in_turn, strict=True):
+            whole = loaded.astype(np.uint8)
+            yield start, whole if np.array_equal(whole, loaded) else loaded
+            advance(len(loaded))
 
 
 def _order(batches: Sequence[Indices]) -> np.ndarray:

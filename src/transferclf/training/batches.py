@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transferclf.features.row_file import Rows
+
 
 @dataclass(frozen=True)
 class Samples:
     """Samples to train on or to measure.
 
     `rows`, shape (n_views * n, ...), are features, activations or pixels of n images: first those
-    of one view of all images, then those of the next. `targets` (n, ...) and `weights` (n,) are of
-    the images. `positions` are the images that are samples, repeated where classes are oversampled.
+    of one view of all images, then those of the next. Many rows may be in a file. `targets` (n,
+    ...) and `weights` (n,) are of the images. `positions` are the images that are samples, repeated
+    where classes are oversampled.
     """
 
-    rows: np.ndarray
+    rows: Rows
     targets: np.ndarray
     weights: np.ndarray
     positions: np.ndarray
@@ -25,7 +28,7 @@ class Samples:
     @classmethod
     def of(
         cls,
-        rows: np.ndarray,
+        rows: Rows,
         targets: np.ndarray,
         weights: np.ndarray,
         positions: np.ndarray | None = None,
@@ -43,7 +46,8 @@ class Samples:
         return len(self.rows) // len(self.targets)
 
     def unrolled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rows, targets and weights of all views of all samples."""
+        """Return rows, targets and weights of all views of all samples; not for rows in a file."""
+        assert isinstance(self.rows, np.ndarray)
         starts = len(self.targets) * np.arange(self.n_views)
         chosen = (starts[:, None] + self.positions).ravel()
         is_all = len(chosen) == len(self.rows) and (chosen == np.arange(len(chosen))).all()

@@ -17,6 +17,8 @@ import numpy as np
 from transferclf._printing import say
 from transferclf.exceptions import NetworkError, warn
 from transferclf.features.extraction import Extractor
+from transferclf.features.row_file import Rows, part_of
+from transferclf.features.row_space import RowLimit, RowPart, RowSpace, chunks_of
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.linear import few_threads
 from transferclf.heads.registry import RIDGE, fit_of
@@ -69,14 +71,15 @@ class Learner:
 
     def learn(self) -> FittedHead:
         """Fit a head to the images, and layers of the backbone with it."""
-        return self._whole_network() if self.plan.prefix.is_scratch else self._in_two_phases()
+        with self._limit:
+            return self._whole_network() if self.plan.prefix.is_scratch else self._in_two_phases()
 
     def _whole_network(self) -> FittedHead:
         """Train all layers from random weights."""
         assert self.plan.head is not None
         recipe = replace(self.plan.head, l2=self.plan.l2 or 0.0)
         suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
-        data = self._data(self._rows)
+        data = self._data(self._fill, self._limit)
         before = self._before(suffix)
         if before is not None:
             return self._phase(suffix, recipe, data, going_on(before, suffix))
@@ -90,7 +93,8 @@ class Learner:
 
     def _in_two_phases(self) -> FittedHead:
         """Train the head on the frozen network, then head and layers above the cut together."""
-        plan, previous, data = self.plan, self.previous, self._data(self._rows)
+        plan, previous = self.plan, self.previous
+        data = self._data(self._fill, self._limit)
         if not plan.prefix.is_cut:
             return self._head(data)
         features = None
@@ -224,14 +228,29 @@ class Learner:
         previous = self.previous
         return previous if previous is not None and previous.can_resume(suffix) else None
 
-    def _rows(self, images: Images, variant: Variant) -> np.ndarray:
-        """Return the rows at the cut: pixels, activations or features."""
-        prefix, read = self.plan.prefix, self._readers[variant.crop]
+    @cached_property
+    def _limit(self) -> RowLimit:
+        """The limit of memory for all rows at the cut."""
+        n_held_out = 0 if self.validation is None else len(self.validation.targets)
+        n_rows = len(self.plan.variants) * len(self.images.targets) + n_held_out
+        return RowLimit(n_rows, self.plan.max_memory, self._what, self.verbose)
+
+    @property
+    def _what(self) -> str:
+        """What the rows at the cut are."""
+        prefix = self.plan.prefix
         if prefix.is_empty:
-            title = self._title("pixels", images, variant)
-            return read.pixels(images.source, prefix.size, title, prefix.sampling)
-        what = "activations at the cut" if prefix.is_cut else "features"
-        return read.rows(images.source, prefix, variant.view, self._title(what, images, variant))
+            return "pixels"
+        return "activations at the cut" if prefix.is_cut else "features"
+
+    def _fill(self, into: RowPart, images: Images, variant: Variant) -> None:
+        """Write the rows at the cut: pixels, activations or features."""
+        prefix, read = self.plan.prefix, self._readers[variant.crop]
+        title = self._title(self._what, images, variant)
+        if prefix.is_empty:
+            read.fill_pixels(into, images.source, prefix.size, title, prefix.sampling)
+        else:
+            read.fill(into, images.source, prefix, variant.view, title)
 
     @cached_property
     def _readers(self) -> dict[ResizeMode | None, Extractor]:
@@ -252,26 +271,38 @@ class Learner:
         """Return features of the whole frozen network."""
         prefix = self.plan.prefix
 
-        def features(images: Images, variant: Variant) -> np.ndarray:
+        def fill(into: RowPart, images: Images, variant: Variant) -> None:
             title, read = self._title("features", images, variant), self._readers[variant.crop]
             if prefix.is_empty:
-                return read.rows(images.source, prefix.whole(), title=title)
+                read.fill(into, images.source, prefix.whole(), title=title)
+                return
             is_training = images is self.images
             samples = data.train if is_training else data.validation
             assert samples is not None
-            number = self.plan.variants.index(variant) if is_training else 0
-            rows = samples.rows[number * len(images.targets) :][: len(images.targets)]
-            return read.after_cut(images.source, rows, prefix, variant.view, title)
+            start = len(images.targets) * (self.plan.variants.index(variant) if is_training else 0)
+            rows = part_of(samples.rows, start, start + len(images.targets))
+            read.after_cut(images.source, rows, prefix, variant.view, title, into)
 
-        return self._data(features)
+        return self._data(fill)
 
-    def _data(self, rows: Callable[[Images, Variant], np.ndarray]) -> _Data:
+    def _data(
+        self, fill: Callable[[RowPart, Images, Variant], None], limit: RowLimit | None = None
+    ) -> _Data:
         """Return rows of all variants of the training images, and of the validation images."""
-        parts = [_finite(rows(self.images, variant)) for variant in self.plan.variants]
-        train = self.images.samples(np.concatenate(parts) if len(parts) > 1 else parts[0])
+        n_images, variants = len(self.images.targets), self.plan.variants
+        # One space for all variants: there is no moment at which they are in memory twice.
+        space = RowSpace(n_images * len(variants), limit)
+        for number, variant in enumerate(variants):
+            part = space.part(number * n_images, (number + 1) * n_images)
+            fill(part, self.images, variant)
+            _check_finite(part.rows)
+        train = self.images.samples(space.rows)
         if self.validation is None:
             return _Data(train, None)
-        return _Data(train, self.validation.samples(_finite(rows(self.validation, Variant()))))
+        part = RowSpace(len(self.validation.targets), limit).part()
+        fill(part, self.validation, Variant())
+        _check_finite(part.rows)
+        return _Data(train, self.validation.samples(part.rows))
 
 
 def _joined(data: _Data) -> _Data:
@@ -282,14 +313,16 @@ def _joined(data: _Data) -> _Data:
     return _Data(Samples.of(rows, targets, weights), None)
 
 
-def _finite(rows: np.ndarray) -> np.ndarray:
-    """Return the rows; raise NetworkError if any of them is not finite."""
-    if np.isfinite(rows.sum()):
-        return rows
-    broken = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
-    if len(broken):
+def _check_finite(rows: Rows) -> None:
+    """Raise NetworkError if any row is not finite."""
+    broken: list[int] = []
+    for start, stop in chunks_of(rows):
+        part = rows[start:stop]
+        if not np.isfinite(part.sum()):  # also where the sum of finite numbers is too large
+            is_finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+            broken += (start + np.flatnonzero(~is_finite)).tolist()
+    if broken:
         raise NetworkError(
             f"The backbone gives numbers that are not finite for {len(broken)} of {len(rows)} "
             f"images, the first at index {broken[0]}: check its weights and preprocessing."
         )
-    return rows

@@ -11,6 +11,7 @@ import numpy as np
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.views import EXTREME_CROPS, View
 from transferclf.features.frozen import Prefix
+from transferclf.features.row_file import Rows
 from transferclf.heads.registry import LBFGS
 from transferclf.heads.suffix import Suffix
 from transferclf.images import ImageSource
@@ -49,7 +50,7 @@ class Images:
         """Return some of the images."""
         return Images(self.source[chosen], self.targets[chosen], self.weights[chosen])
 
-    def samples(self, rows: np.ndarray) -> Samples:
+    def samples(self, rows: Rows) -> Samples:
         """Return these images as samples, given their rows."""
         return Samples.of(rows, self.targets, self.weights, self.positions)
 
@@ -74,6 +75,8 @@ class Plan:
     augmentation: Augmentation | None = None
     zca_epsilon: float = 0.01
     validation_fraction: float | None = None
+    # Bytes of activations at the cut, or of pixels, that may be in memory; None is no limit.
+    max_memory: int | None = None
     # Whether more images are to come, which change the mean and scale of the features.
     is_partial: bool = False
 

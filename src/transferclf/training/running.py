@@ -14,6 +14,7 @@ from transferclf.heads.history import History, entries
 from transferclf.objectives import Objective
 from transferclf.training.batches import Samples, epoch_orders, tiled
 from transferclf.training.callbacks import told_callbacks
+from transferclf.training.feeding import Data, data_of
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
 from transferclf.training.soup import UNVALIDATED, best_share, mixed
@@ -84,7 +85,7 @@ class Run:
         DivergenceError is raised if the loss, weights or scores are no longer finite.
         """
         recipe, model, first = self.recipe, self.trainer.model, self.reached.epochs_done
-        data, steps = self._tensors(), self._scheduled_rates()
+        data, steps = self._data(), self._scheduled_rates()
         with told_callbacks(
             recipe, model, self._measured, (self._epochs, self._n_batches), first
         ) as callbacks:
@@ -170,7 +171,7 @@ class Run:
 
     def _epoch(
         self,
-        data: tuple[Tensor, Tensor, Tensor],
+        data: Data,
         order: np.ndarray,
         steps: np.ndarray | None,
         epoch: int,
@@ -241,18 +242,12 @@ class Run:
             f"Set {name} to a tenth of that or less."
         )
 
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        from keras import ops
-
+    def _data(self) -> Data:
         samples = self.samples
-        dtype = "uint8" if samples.rows.dtype == np.uint8 else "float32"
         targets = tiled(samples.targets, samples.n_views)
+        targets = targets.astype(self.objective.no_targets(1).dtype)
         weights = samples.weights / samples.weights[samples.positions].mean()
-        return (
-            ops.convert_to_tensor(samples.rows, dtype),
-            ops.convert_to_tensor(targets.astype(self.objective.no_targets(1).dtype)),
-            ops.convert_to_tensor(np.tile(weights, samples.n_views), "float32"),
-        )
+        return data_of(samples.rows, targets, np.tile(weights, samples.n_views))
 
     def _scheduled_rates(self) -> np.ndarray | None:
         recipe, first = self.recipe, self.recipe.learning_rate

@@ -11,21 +11,25 @@ import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transferclf.engines.engine import Function, keras_backend
+from transferclf.engines.engine import keras_backend
 from transferclf.graphs.isolation import check_eager, check_not_forked, undisturbed
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
+from transferclf.training.feeding import Data, batches_per_call, fed
 from transferclf.training.recipe import Method
 from transferclf.training.steps import State, compiled_epoch, training_step
 
 if TYPE_CHECKING:
     import keras
     from keras import KerasTensor as Tensor
+
+    from transferclf.engines.forward import Forward
 
 # Trainers kept for other fits: a grid over shapes of heads and optimizers visits them in turn.
 TRAINERS_KEPT = 8
@@ -92,7 +96,7 @@ class Trainer:
 
     def epoch(
         self,
-        data: tuple[Tensor, Tensor, Tensor],
+        data: Data,
         order: np.ndarray,
         batch_size: int,
         rates: np.ndarray | None = None,
@@ -100,46 +104,46 @@ class Trainer:
     ) -> dict[str, float]:
         """Train on samples once each, and return the loss and the measure as Keras reports them.
 
-        `data` are tensors of rows (float32, or uint8 where they are pixels), encoded targets and
-        weights. `order` are the numbers of the rows to take. `rates` has a learning rate for each
-        batch; None leaves the optimizer's. `on_batch` is told of every batch.
+        `data` are rows (float32, or uint8 where they are pixels), encoded targets and weights, as
+        tensors, or with rows in a file. `order` are the numbers of the rows to take. `rates` has a
+        learning rate for each batch; None leaves the optimizer's. `on_batch` is told of every
+        batch.
         """
         train = self._compiled_epoch(data)
         n_batches = -(-len(order) // batch_size)
         per_call = IMAGE_BATCHES_PER_CALL if self._on_pixels else BATCHES_PER_CALL
-        if on_batch:
-            per_call = 1
+        per_call = 1 if on_batch else batches_per_call(data, batch_size, per_call)
+        firsts = range(0, n_batches, per_call)
+        orders = [order[first * batch_size :][: per_call * batch_size] for first in firsts]
         self.model.reset_metrics()
         logs: dict[str, float] = {}
-        for first in range(0, n_batches, per_call):
-            if on_batch:
-                on_batch.on_train_batch_begin(first)
-            last = min(first + per_call, n_batches)
-            part = order[first * batch_size : last * batch_size]
-            if rates is None:  # a callback may have changed it since the last batch
-                now = np.full(last - first, self.learning_rate, np.float32)
-            else:
-                now = rates[first:last]
-            result = train(*data, part, np.int32(batch_size), now)
-            if on_batch or last == n_batches:
-                logs = {name: float(value) for name, value in result.items()}
-            if on_batch:
-                on_batch.on_train_batch_end(first, logs)
+        with closing(fed(data, orders)) as calls:
+            for first, arguments in zip(firsts, calls, strict=True):
+                if on_batch:
+                    on_batch.on_train_batch_begin(first)
+                last = min(first + per_call, n_batches)
+                if rates is None:  # a callback may have changed it since the last batch
+                    now = np.full(last - first, self.learning_rate, np.float32)
+                else:
+                    now = rates[first:last]
+                result = train(*arguments, np.int32(batch_size), now)
+                if on_batch or last == n_batches:
+                    logs = {name: float(value) for name, value in result.items()}
+                if on_batch:
+                    on_batch.on_train_batch_end(first, logs)
         return logs
 
     @cached_property
-    def scores(self) -> Function:
+    def scores(self) -> Forward:
         """Function from rows to scores (n, n_outputs) with the weights as they are."""
         return self._forward(self.model)
 
     @cached_property
-    def features(self) -> Function:
+    def features(self) -> Forward:
         """Function from rows to the features (n, d) that the head standardises."""
         return self._forward(self.network.below_head())
 
-    def _compiled_epoch(
-        self, data: tuple[Tensor, Tensor, Tensor]
-    ) -> Callable[..., dict[str, Tensor]]:
+    def _compiled_epoch(self, data: Data) -> Callable[..., dict[str, Tensor]]:
         import keras
 
         dtype = keras.backend.standardize_dtype(data[0].dtype)
@@ -151,7 +155,7 @@ class Trainer:
             self._epochs[dtype] = compiled_epoch(self.model, kinds, step)
         return self._epochs[dtype]
 
-    def _forward(self, model: keras.Model) -> Function:
+    def _forward(self, model: keras.Model) -> Forward:
         import keras
 
         from transferclf.engines.backend import compiled, for_inference
