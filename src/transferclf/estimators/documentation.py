@@ -122,6 +122,10 @@ PARAMETERS = Template(
         fixed views whose activations are stored too. "auto" is $varied.
     test_time_augmentation : {None, "views", "crops", "both"}, default=None
         Whether predictions are means over an image's views, its two extreme crops, or both.
+    max_memory : int, str or "auto", default="auto"
+        Most memory for activations at the cut, or for pixels where all layers are trained: bytes,
+        or a text such as "1GB" or "500MB". More of them are kept in a temporary file (in the folder
+        TMPDIR) and read batch by batch; results are the same. "auto" is half of the free memory.
 """
 )
 

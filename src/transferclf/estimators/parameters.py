@@ -36,6 +36,7 @@ from transferclf.heads.suffix import PIXEL_SCALINGS
 from transferclf.images.checking import check_image_shape
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.objectives.numbers import LOSSES
+from transferclf.training.memory import bytes_of
 from transferclf.training.schedules import check_schedule
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Parameters(BackboneParameters):
     soup: float | str
     augmentation: str | Augmentation | None
     test_time_augmentation: str | None
+    max_memory: int | float | str
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,6 +164,7 @@ class Parameters(BackboneParameters):
         check_trainable_layers(self.trainable_layers)
         check_schedule(self.lr_schedule)
         check_test_time(self.test_time_augmentation, self.recipe_of_views)
+        bytes_of(self.max_memory)
         _check_fine_tuning(self)
         check_callbacks(self.callbacks)
         check_own_head(self)

@@ -14,7 +14,7 @@ from transferclf.heads.fitted import FittedHead
 from transferclf.heads.registry import LBFGS, RIDGE, fit_names
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
-from transferclf.training.memory import MANY_FEATURES, check_fits, fits, n_dense_weights
+from transferclf.training.memory import MANY_FEATURES, bytes_of, check_fits, fits, n_dense_weights
 from transferclf.training.plan import Plan
 from transferclf.training.recipe import Method, Recipe
 
@@ -59,6 +59,7 @@ def plan_for(
         fine_tuning=tuning,
         max_iter=None if fit in (None, RIDGE) else int(parameters.max_iter),
         validation_fraction=parameters.validation_fraction if holds_out else None,
+        max_memory=bytes_of(parameters.max_memory) if prefix.is_cut else None,
     )
 
 

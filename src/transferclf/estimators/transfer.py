@@ -32,6 +32,7 @@ from transferclf.images.loading import content_digests
 from transferclf.images.remarks import remark_on_other_images
 from transferclf.objectives import Objective
 from transferclf.objectives.weights import check_sample_weight
+from transferclf.training.memory import bytes_of
 from transferclf.training.plan import Images, Plan, views_of
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class TransferEstimator(BackboneEstimator):
     soup: float | str = "auto"
     augmentation: str | Augmentation | None = "auto"
     test_time_augmentation: str | None = None
+    max_memory: int | float | str = "auto"
 
     head_: FittedHead = field(init=False)
     augmentation_: Augmentation | None = field(init=False)
@@ -326,7 +328,8 @@ class TransferEstimator(BackboneEstimator):
         """Apply a function to the rows below the head; to pixels in batches."""
         read, prefix = self._extractor(resize), self._below_head()
         if not prefix.is_empty:
-            return function(read.rows(source, prefix, view))
+            most = bytes_of(self.max_memory) if prefix.is_cut else None
+            return read.applied(function, source, prefix, view, most)
         batches = read.batches(source, prefix.size, view, prefix.sampling)
         return np.concatenate([function(pixels) for pixels in batches])
 

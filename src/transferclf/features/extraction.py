@@ -10,17 +10,17 @@ looked at again when it is decoded, and its row is stored under the key of the d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transferclf._printing import say
 from transferclf.exceptions import warn
 from transferclf.features.row_file import Rows
-from transferclf.features.row_space import CHUNK_BYTES, OtherWidthError, RowPart, RowSpace
+from transferclf.features.row_space import CHUNK_BYTES, OtherWidthError, RowLimit, RowPart, RowSpace
 from transferclf.features.store import FeatureStore
 from transferclf.features.work import (
     Computed,
@@ -111,6 +111,25 @@ class Extractor:
             # The extraction has updated the looks. Features after the cut are stored under the
             # content that these rows were computed from.
             self._looks_of[_name(source, prefix, view)] = looks
+
+    def applied(
+        self,
+        function: Callable[[Any], np.ndarray],
+        source: ImageSource,
+        prefix: Prefix,
+        view: View | None = None,
+        max_bytes: int | None = None,
+    ) -> np.ndarray:
+        """Apply a function to the activations of all images; see :meth:`rows`.
+
+        More activations than `max_bytes` are in a file until the function returns.
+        """
+        if len(source) == 0:
+            return function(self.rows(source, prefix, view))
+        with RowLimit(len(source), max_bytes) as limit:
+            into = RowSpace(len(source), limit).part()
+            self.fill(into, source, prefix, view)
+            return function(into.rows)
 
     def after_cut(
         self,

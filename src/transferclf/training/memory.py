@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from transferclf._checks import is_number, refuse
 from transferclf.exceptions import InvalidParameterError
 
 # While a weight is trained there are, in float32: itself, its gradient, two numbers that Adam
@@ -14,6 +17,12 @@ from transferclf.exceptions import InvalidParameterError
 BYTES_PER_WEIGHT = 4 * 10
 
 GIGABYTE = 1e9
+
+# Bytes of each unit in a size such as "1.5GiB".
+_PREFIXES = ("", "k", "m", "g", "t")
+_UNITS = {f"{name}b": 1000**power for power, name in enumerate(_PREFIXES)}
+_UNITS |= {f"{name}ib": 1024**power for power, name in enumerate(_PREFIXES) if name}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?b)\s*", re.ASCII | re.IGNORECASE)
 
 # More features than any backbone gives; a head that fits on so many fits on any.
 MANY_FEATURES = {"auto": 2**14, "avg": 2**14, "max": 2**14, "flatten": 2**19}
@@ -41,6 +50,32 @@ def free_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def bytes_of(max_memory: object) -> int | None:
+    """Return a size in bytes that is given as a number or a text, such as "1.5GiB" or "500MB".
+
+    "auto" is half of the free memory; it is None, for no limit, where that is not known.
+    InvalidParameterError is raised for anything else.
+
+    Examples
+    --------
+    >>> bytes_of("1.5GiB")
+    1610612736
+    """
+    if isinstance(max_memory, str) and max_memory == "auto":
+        free = free_memory()
+        return None if free is None else free // 2
+    size: float = math.nan
+    if isinstance(max_memory, str):
+        match = _SIZE.fullmatch(max_memory)
+        size = float(match[1]) * _UNITS.get(match[2].lower(), math.nan) if match else math.nan
+    elif is_number(max_memory):
+        size = max_memory
+    if not 1 <= size < math.inf:
+        expected = "'auto', a number of bytes of at least 1, or a size such as '1GB' or '1.5GiB'"
+        refuse("max_memory", expected, max_memory)
+    return int(size)
 
 
 def fits(n_weights: int) -> bool:
