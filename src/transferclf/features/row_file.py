@@ -12,7 +12,7 @@ import numpy as np
 
 from transferclf.exceptions import DiskSpaceError
 
-GIGABYTE = 1e9
+_UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 # Variables that name the folder of temporary files; see the documentation of tempfile.
 _NAMES_OF_FOLDERS = ("TMPDIR", "TEMP", "TMP")
@@ -81,7 +81,7 @@ class RowFile:
 
     def __setitem__(self, positions: int | slice | np.ndarray, rows: np.ndarray) -> None:
         numbers = self._numbers(positions)
-        values = np.ascontiguousarray(rows, self.dtype)
+        values = np.asarray(rows, self.dtype, order="C")
         expected = self.shape[1:] if _is_one(positions) else (len(numbers), *self.shape[1:])
         if values.shape != expected:
             raise ValueError(f"expected rows of shape {expected}, got {values.shape}")
@@ -133,12 +133,24 @@ def temporary_folder() -> str:
     return usual if is_chosen or not os.access(_ON_DISK, os.W_OK | os.X_OK) else _ON_DISK
 
 
+def size_text(nbytes: int) -> str:
+    """Return a size in words.
+
+    Examples
+    --------
+    >>> size_text(1_230_000)
+    '1.23 MB'
+    """
+    name = next((name for name, size in _UNITS.items() if nbytes >= size), None)
+    return f"{nbytes} bytes" if name is None else f"{nbytes / _UNITS[name]:.3g} {name}"
+
+
 def no_room(nbytes: int, reason: object) -> DiskSpaceError:
     """Return the error of a disk that cannot hold rows of this size."""
     return DiskSpaceError(
-        f"expected room for a temporary file of {nbytes / GIGABYTE:.3g} GB in "
+        f"expected room for {size_text(nbytes)} of rows in a temporary file in "
         f"{temporary_folder()!r}, got: {reason}. Free that disk, let the environment variable "
-        "TMPDIR name a folder on a larger one, or set max_memory to more than the size of the file."
+        "TMPDIR name a folder on a larger one, or set max_memory to more than that size."
     )
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from transferclf._printing import say
 from transferclf.exceptions import NetworkError
 from transferclf.features.row_file import (
-    GIGABYTE,
     RowFile,
     Rows,
     no_room,
     part_of,
+    size_text,
     temporary_folder,
 )
 
@@ -58,11 +58,11 @@ class RowLimit:
         folder = temporary_folder()
         free = shutil.disk_usage(folder).free
         if free < total:
-            raise no_room(total, f"{free / GIGABYTE:.3g} GB are free")
+            raise no_room(total, f"{size_text(free)} are free")
         if self._verbose:
             say(
-                f"{self._what}: {total / GIGABYTE:.3g} GB are more than max_memory allows "
-                f"({most / GIGABYTE:.3g} GB), and are read from a file in {folder}"
+                f"{self._what}: {size_text(total)} are more than max_memory allows "
+                f"({size_text(most)}), and are read from a temporary file in {folder}"
             )
 
     def __enter__(self) -> Self:
