@@ -1,14 +1,18 @@
-"""Memory: many paths, many fits, many searches by several processes.
+"""Memory: many paths, many fits, many searches by several processes, and a cut of many images.
 
 "In use" is resident memory. "Growth to the peak" is the largest memory in use minus the memory in
 use before. The paths are of JPEG files with different contents. Fits and searches are measured
-after some rounds, because allocators take memory during the first ones.
+after some rounds, because allocators take memory during the first ones. For the cut, all memory of
+the process counts, with Python and its libraries.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ from measuring import (
 )
 from pictures import jpeg_of, labelled_images
 
-MEGABYTE = 1e6
+MEGABYTE, GIGABYTE = 1e6, 1e9
 SIDE, N_CLASSES = 32, 5
 FILES_IN_FOLDER = 1000
 
@@ -36,6 +40,7 @@ def main(options: Options) -> None:
     claims = many_paths(n_paths)
     claims += many_fits(n_fits)
     claims += many_searches(n_searches)
+    claims += cut(300 if options.quick else 20_000)
     print(claims_table(claims))
 
 
@@ -70,15 +75,15 @@ def extracted(n_paths: int, cache: str | None) -> dict[str, float]:
     return {"before": before, "growth": growth, "output": features.nbytes}
 
 
-def files(folder: Path, number: int) -> list[str]:
-    """Write small JPEG files that differ in the bytes after the picture."""
-    contents = jpeg_of(48, 64)
+def files(folder: Path, number: int, pictures: Sequence[bytes] = ()) -> list[str]:
+    """Write JPEG files of these pictures in turns; they differ in the bytes after the picture."""
+    pictures = pictures or [jpeg_of(48, 64)]
     paths = []
     for index in range(number):
         inside = folder / str(index // FILES_IN_FOLDER)
         inside.mkdir(exist_ok=True)
         path = inside / f"{index}.jpg"
-        path.write_bytes(contents + index.to_bytes(4, "big"))
+        path.write_bytes(pictures[index % len(pictures)] + index.to_bytes(4, "big"))
         paths.append(str(path))
     return paths
 
@@ -165,6 +170,52 @@ def searched(n_searches: int) -> dict[str, list[int]]:
     return in_use
 
 
+def cut(n_images: int) -> list[Claim]:
+    """Compare fine-tuning with activations at the cut in a file and in memory."""
+    rows, found = [], {}
+    for max_memory in ("1GB" if n_images > 1000 else "1MB", "1TB"):
+        found[max_memory] = child_result(tuned, n_images=n_images, max_memory=max_memory)
+        peak, cpu = found[max_memory]["peak"] / GIGABYTE, found[max_memory]["cpu"]
+        rows.append((f"max_memory={max_memory!r}", number(peak), number(cpu)))
+    title = f"{n_images} images of {LARGE} pixels, trainable_layers='block4'"
+    print(f"{table((title, 'peak, GB', 'CPU s'), rows)}\n")
+    read, held = found.values()
+    is_same = read["weights"] == held["weights"]
+    return [
+        Claim(f"{title}, {rows[0][0]}: GB at the peak", read["peak"] / GIGABYTE, 2, False),
+        Claim("1 if both have the same weights, bit for bit", float(is_same), 1),
+    ]
+
+
+LARGE, N_PICTURES = 128, 50
+
+
+def tuned(n_images: int, max_memory: str) -> dict[str, Any]:
+    """Measure, in a new process, the memory for fine-tuning above a cut."""
+    from transferclf import TransferClassifier
+
+    pictures = [jpeg_of(LARGE, LARGE, seed) for seed in range(N_PICTURES)]
+    labels = np.arange(n_images) % N_PICTURES % N_CLASSES
+    with tempfile.TemporaryDirectory() as folder:
+        paths = files(Path(folder), n_images, pictures)
+        classifier = TransferClassifier(
+            "tiny",
+            image_size=LARGE,
+            trainable_layers="block4",
+            fine_tune_epochs=2,
+            fine_tune_learning_rate=1e-4,
+            augmentation=None,
+            random_state=0,
+            max_memory=max_memory,
+        )
+        began = time.process_time()
+        classifier.fit(paths, labels)
+        cpu = time.process_time() - began
+    weights = b"".join(values.tobytes() for values in classifier.head_.parameters)
+    digest = hashlib.sha256(weights).hexdigest()
+    return {"peak": peak_bytes(), "cpu": cpu, "weights": digest}
+
+
 def workers() -> list[str]:
     """Return the processes that this one has started; empty except on Linux."""
     process = os.getpid()
@@ -175,4 +226,4 @@ def workers() -> list[str]:
 
 
 if __name__ == "__main__":
-    start(main, [extracted, fitted, searched])
+    start(main, [extracted, fitted, searched, tuned])
