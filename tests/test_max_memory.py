@@ -21,9 +21,11 @@ from transferclf import (
     load_model,
     save_model,
 )
+from transferclf.engines.backend import tensor_of
 from transferclf.exceptions import DiskSpaceError, ImageError, InvalidParameterError, NetworkError
 from transferclf.features import row_space
-from transferclf.features.row_file import RowFile
+from transferclf.features.row_file import RowFile, aligned
+from transferclf.features.row_space import RowSpace
 from transferclf.training import feeding, memory
 from transferclf.training.running import CHECKED
 
@@ -225,6 +227,54 @@ def test_each_image_passes_the_frozen_part_once(augmentation):
     views = 1 if augmentation is None else 1 + augmentation.views
     assert fitted.prefix_.forward().images_seen - before == N * views
     assert fitted.prefix_.whole().forward().images_seen == whole
+
+
+# --- rows in memory are there once
+
+
+def shares(array):
+    """Return whether the tensor of an array has the memory of the array."""
+    expected = array.copy()
+    tensor = tensor_of(array)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(tensor), expected)
+    assert keras.backend.standardize_dtype(tensor.dtype) == array.dtype.name
+    if not array.flags.writeable:
+        return False
+    array += 1
+    return bool((keras.ops.convert_to_numpy(tensor) == array).all())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("shape", [(100, 50), (40, 4, 4, 3)])
+def test_a_tensor_has_the_memory_of_the_rows_of_a_space(dtype, shape):
+    space = RowSpace(shape[0])
+    space.part()[np.arange(shape[0])] = np.arange(np.prod(shape)).reshape(shape).astype(dtype) % 99
+    assert shares(space.rows)
+
+
+def test_a_tensor_keeps_the_memory_that_it_needs():
+    rows = aligned((1000, 1000), np.float32)
+    rows[:] = 3
+    tensor = tensor_of(rows)
+    del rows
+    aligned((1000, 1000), np.float32)[:] = 5
+    assert float(keras.ops.sum(tensor)) == 3e6
+
+
+def test_other_arrays_are_copied():
+    memory = aligned((2, 100, 40), np.uint8)
+    memory[:] = np.arange(40)
+    fixed = aligned((3, 4), np.float32)
+    fixed[:] = 1
+    fixed.flags.writeable = False
+    others = {
+        "no multiple of 64": memory.ravel()[4:-4].view(np.float32).reshape(-1, 2),
+        "not contiguous": memory[0, ::2],
+        "one row": memory[0, ::2][:1],
+        "read-only": fixed,
+    }
+    assert [name for name, array in others.items() if shares(array)] == []
+    assert tensor_of(memory[:0]).shape == (0, 100, 40)
 
 
 # --- what is said, and the default

@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
+from transferclf.engines.engine import ALIGNMENT
 from transferclf.graphs._private import forget_kernels, take_gradients_as_they_are
 
 # Whatever a backend computes with.
@@ -36,6 +38,21 @@ def compiled(function: Function, *arguments: keras.KerasTensor) -> Function:
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in arguments]
     traced = tf.function(function, autograph=False).get_concrete_function(*specs)
     return lambda *values: traced(*map(tf.convert_to_tensor, values))
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """Return a tensor of an array, which must not change as long as the tensor is in use.
+
+    On the CPU it shares the memory of the array where that is aligned. TensorFlow by itself would
+    copy it, and hold three times the memory meanwhile.
+    """
+    is_aligned = array.ctypes.data % ALIGNMENT == 0 and min(array.shape, default=0) > 1
+    if _is_on_tensorflow() and is_aligned and array.flags.c_contiguous and array.flags.writeable:
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return keras.ops.convert_to_tensor(array)
 
 
 def call_of(model: keras.Model) -> Function:

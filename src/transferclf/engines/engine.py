@@ -30,6 +30,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # row does not depend on how many images the caller passes.
 BATCH_SIZE = 32
 
+# TensorFlow can use the memory of an array that begins at a multiple of so many bytes.
+ALIGNMENT = 64
+
 _CPU_FACTS = Path("/proc/cpuinfo")
 # Linux' names of AVX512-BF16 and AMX on x86, and of bfloat16 on ARM.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

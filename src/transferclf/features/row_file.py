@@ -10,6 +10,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
+from transferclf.engines.engine import ALIGNMENT
 from transferclf.exceptions import DiskSpaceError
 
 _UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
@@ -74,7 +75,7 @@ class RowFile:
 
     def __getitem__(self, positions: int | slice | np.ndarray) -> np.ndarray:
         numbers = self._numbers(positions)
-        rows = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        rows = aligned((len(numbers), *self.shape[1:]), self.dtype)
         for begin, end in _runs(numbers):
             self._records.read(self._start + int(numbers[begin]), rows[begin:end])
         return rows[0] if _is_one(positions) else rows
@@ -120,6 +121,15 @@ Rows: TypeAlias = np.ndarray | RowFile
 def part_of(rows: Rows, start: int, stop: int) -> Rows:
     """Return consecutive rows without reading them."""
     return rows.part(start, stop) if isinstance(rows, RowFile) else rows[start:stop]
+
+
+def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
+    """Return a new array that TensorFlow can use without a copy, with any values."""
+    kind = np.dtype(dtype)
+    nbytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + nbytes].view(kind).reshape(shape)
 
 
 def temporary_folder() -> str:

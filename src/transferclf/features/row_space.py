@@ -14,6 +14,7 @@ from transferclf.exceptions import NetworkError
 from transferclf.features.row_file import (
     RowFile,
     Rows,
+    aligned,
     no_room,
     part_of,
     size_text,
@@ -47,7 +48,7 @@ class RowLimit:
         """Return room for rows of a space."""
         total = self.n_rows * int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         if self.max_bytes is None or total <= self.max_bytes:
-            return np.empty(shape, dtype)
+            return aligned(shape, dtype)
         if not self._files:
             self._begin_files(total, self.max_bytes)
         self._files.append(RowFile(shape, dtype))

@@ -159,14 +159,16 @@ def load_parts(
 ) -> Generator[tuple[int, np.ndarray], None, None]:
     """Yield the pixels of :func:`load_all` part by part, each with the position of its first image.
 
-    A part is uint8 if all its pixels are whole numbers, else float32.
+    A part is uint8 if its pixels and those of the parts before are whole numbers, else float32.
     """
     starts = range(0, len(source), LOADED_AT_ONCE)
     batches = [range(start, min(start + LOADED_AT_ONCE, len(source))) for start in starts]
+    are_whole = True
     with closing(load_batches(source, batches, size, resize, sampling=sampling)) as loaded_in_turn:
         for start, loaded in zip(starts, loaded_in_turn, strict=True):
-            whole = loaded.astype(np.uint8)
-            yield start, whole if np.array_equal(whole, loaded) else loaded
+            whole = loaded.astype(np.uint8) if are_whole else loaded
+            are_whole = are_whole and np.array_equal(whole, loaded)
+            yield start, whole if are_whole else loaded
             advance(len(loaded))
 
 

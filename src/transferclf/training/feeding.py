@@ -28,11 +28,14 @@ def data_of(rows: Rows, targets: np.ndarray, weights: np.ndarray) -> Data:
     """Return tensors of rows, targets and weights, or arrays of the last two for rows in a file."""
     from keras import ops
 
+    from transferclf.engines.backend import tensor_of
+
     if isinstance(rows, RowFile):
         return rows, targets, weights.astype(np.float32)
-    dtype = "uint8" if rows.dtype == np.uint8 else "float32"
+    if rows.dtype != np.uint8:
+        rows = rows.astype(np.float32, copy=False)
     return (
-        ops.convert_to_tensor(rows, dtype),
+        tensor_of(rows),
         ops.convert_to_tensor(targets),
         ops.convert_to_tensor(weights, "float32"),
     )
