@@ -336,10 +336,10 @@ def test_invalid_parameters_are_refused_before_files_are_opened(changes, message
             {"preprocessing": "standardize", "trainable_layers": "all"},
             "for networks that start from nothing",
         ),
-        ({"augmentation": Augmentation(mixup=0.2)}, "set trainable_layers='all', or mixup=0"),
+        ({"augmentation": Augmentation(mixup=0.2)}, "mixup of Augmentation vary each batch"),
         (
             {"augmentation": Augmentation(cutmix=1, noise=3), "trainable_layers": 3},
-            "set trainable_layers='all', or mixup=0",
+            "Set cutmix=0 and mixup",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,80 +14,123 @@ from transferclf.augmentation.steps import vary
 
 if TYPE_CHECKING:
     from keras import KerasTensor as Tensor
+    from keras import Variable
     from keras.random import SeedGenerator
 
     Shape = tuple[int | Tensor, ...]
 
+# Shapes of activations for one image, with channels last.
+Shapes = Sequence[tuple[int, ...]]
+
 # Draws of a Beta distribution with a smaller parameter are 0 or 1 in all digits.
 _LEAST_ALPHA = 1e-3
+
+# The largest number of bytes of rows that are measured at a time.
+CHUNK_BYTES = 2**25
 
 
 class Augmenter:
     """Variation of training batches by a copied recipe, with new draws at every call.
 
-    Everything is drawn from `seed_generator`. Its `state` can be assigned to repeat draws.
+    Rows are pixels (n, h, w, 3), or activations (n, d) that were flattened from these `shapes`.
+    Pixels are varied and mixed. Activations are mixed and get noise, for which `measure` has to be
+    called before. Everything is drawn from `seed_generator`. Its `state` can be assigned to repeat
+    draws.
     """
 
-    def __init__(self, augmentation: Augmentation):
+    def __init__(self, augmentation: Augmentation, shapes: Shapes | None = None):
         import keras
 
         self._recipe = copy.deepcopy(augmentation)
+        self._shapes = shapes
         # Keras numbers objects without a name, and the caller's layers would get other numbers.
         self.seed_generator = keras.random.SeedGenerator(0, name="augmentation")
+        self._deviations: Variable | None = None
+        if shapes is not None and augmentation.feature_noise:
+            # A variable, because it differs between fits that share a compiled function.
+            zeros = np.zeros(sum(map(prod, shapes)), np.float32)
+            self._deviations = keras.Variable(zeros, trainable=False, name="feature_noise")
+
+    def measure(self, rows: np.ndarray) -> None:
+        """Set the deviations of feature noise by those of the training rows."""
+        if self._deviations is not None and self._shapes is not None:
+            deviations = channel_deviations(rows, self._shapes)
+            self._deviations.assign(float(self._recipe.feature_noise) * deviations)
 
     def __call__(
-        self, pixels: Tensor, labels: Tensor, weights: Tensor
+        self, rows: Tensor, labels: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return a varied and mixed batch, of the same shapes, float32.
 
         `labels` are shares of the classes, shape (n, n_classes). The weight of a mixed image is the
         mean weight of both images by their shares of pixels, and its labels are mixed by weight.
         """
+        import keras
         from keras import ops
 
-        pixels, labels, weights = (ops.cast(x, "float32") for x in (pixels, labels, weights))
+        rows, labels, weights = (ops.cast(x, "float32") for x in (rows, labels, weights))
+        shape = ops.shape(rows)
+        if self._shapes is None and self._recipe.varies:
+            rows = self._varied(rows)
+        if self._recipe.mixes:
+            tensor, labels, weights = self._mixed(self._as_maps(rows), labels, weights)
+            rows = ops.reshape(tensor, shape)
+        if self._deviations is not None:  # after mixing, which would average noise
+            normal = keras.random.normal(shape, dtype="float32", seed=self.seed_generator)
+            rows += self._deviations * normal
+        return rows, labels, weights
+
+    def _varied(self, pixels: Tensor) -> Tensor:
+        from keras import ops
+
         recipe, shape = self._recipe, ops.shape(pixels)
-        if recipe.varies:
-            draws = self._uniform((shape[0], recipe.n_amounts()), -1.0)
-            drawn = recipe.draw(_OfBatch(draws, shape, self.seed_generator))
-            pixels = vary(pixels, [step.apply for step in recipe.steps], drawn)
-        return self._mixed(pixels, labels, weights) if recipe.mixes else (pixels, labels, weights)
+        draws = self._uniform((shape[0], recipe.n_amounts()), -1.0)
+        drawn = recipe.draw(_OfBatch(draws, shape, self.seed_generator))
+        return vary(pixels, [step.apply for step in recipe.steps], drawn)
+
+    def _as_maps(self, rows: Tensor) -> Tensor:
+        """Return rows as maps (n, h, w, c) where parts of these are pasted, else as they are."""
+        from keras import ops
+
+        if self._shapes is None or not self._recipe.cutmix:
+            return rows
+        return ops.reshape(rows, (-1, *self._shapes[0]))
 
     def _mixed(
-        self, pixels: Tensor, labels: Tensor, weights: Tensor
+        self, tensor: Tensor, labels: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         import keras
         from keras import ops
 
-        n_images, height, width, _ = ops.shape(pixels)
-        numbers = ops.arange(n_images, dtype="int32")
+        shape = ops.shape(tensor)
+        numbers = ops.arange(shape[0], dtype="int32")
         partners = keras.random.shuffle(numbers, seed=self.seed_generator)
-        kept = self._kept(n_images, height, width)
-        share = ops.mean(kept, axis=(1, 2, 3))
+        kept = self._kept(shape)
+        share = ops.mean(kept, axis=tuple(range(1, len(shape))))
         own, other = share * weights, (1 - share) * ops.take(weights, partners, axis=0)
         # Two images without weight still get labels that sum to 1.
         weighs = own + other > 0
         share = ops.where(weighs, own / ops.where(weighs, own + other, 1.0), share)[:, None]
         return (
-            kept * pixels + (1 - kept) * ops.take(pixels, partners, axis=0),
+            kept * tensor + (1 - kept) * ops.take(tensor, partners, axis=0),
             share * labels + (1 - share) * ops.take(labels, partners, axis=0),
             own + other,
         )
 
-    def _kept(self, n_images: int | Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-        """Return the share of the own image in each pixel, of a shape like (n, h, w, 1)."""
+    def _kept(self, shape: Shape) -> Tensor:
+        """Return the share of the own image in each place, of shape (n, h, w, 1) or (n, 1)."""
         from keras import ops
 
-        shares = []
+        shares, n_images, ones = [], shape[0], (1,) * (len(shape) - 1)
         if self._recipe.mixup:
-            shares.append(ops.reshape(self._beta(n_images, self._recipe.mixup), (-1, 1, 1, 1)))
+            shares.append(ops.reshape(self._beta(n_images, self._recipe.mixup), (-1, *ones)))
         if self._recipe.cutmix:
             side = ops.sqrt(1 - self._beta(n_images, self._recipe.cutmix))
-            down, across = (_near(self._uniform((n_images,)), side, k) for k in (height, width))
+            down, across = (_near(self._uniform((n_images,)), side, k) for k in shape[1:3])
             shares.append(1 - down[:, :, None, None] * across[:, None, :, None])
         if len(shares) == 1:
             return shares[0]
-        return ops.where(self._uniform((n_images, 1, 1, 1)) < 0.5, *shares)
+        return ops.where(self._uniform((n_images, *ones)) < 0.5, *shares)
 
     def _beta(self, n_images: int | Tensor, alpha: float) -> Tensor:
         """Draw from Beta(alpha, alpha): the share of one of two draws of Gamma(alpha)."""
@@ -107,6 +151,35 @@ class Augmenter:
         import keras
 
         return keras.random.uniform(shape, low, 1.0, dtype="float32", seed=self.seed_generator)
+
+
+def channel_deviations(rows: np.ndarray, shapes: Shapes) -> np.ndarray:
+    """Return the standard deviation of the channel of each number in a row, shape (d,).
+
+    All rows and all places of a map count equally. `rows` are read in chunks.
+
+    Examples
+    --------
+    >>> channel_deviations(np.array([[0.0, 5, 4, 5], [8, 5, 4, 5]]), [(2, 2)])
+    array([2.82842712, 0.        , 2.82842712, 0.        ])
+    """
+    size, ends = max(CHUNK_BYTES // (8 * rows.shape[1]), 1), np.cumsum([*map(prod, shapes)])
+    moments: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in shapes]
+    for start in range(0, len(rows), size):
+        parts = np.split(rows[start : start + size].astype(float), ends[:-1], axis=1)
+        for part, shape, known in zip(parts, shapes, moments, strict=True):
+            values = part.reshape(-1, shape[-1])
+            known.append((len(values), values.mean(axis=0), values.var(axis=0)))
+    deviations = map(_deviations, moments)
+    repeats = [prod(shape[:-1]) for shape in shapes]
+    return np.concatenate([np.tile(*each) for each in zip(deviations, repeats, strict=True)])
+
+
+def _deviations(moments: list[tuple[int, np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return the deviations of all values, given number, means and variances of each chunk."""
+    counts, means, variances = map(np.array, zip(*moments, strict=True))
+    mean = np.average(means, axis=0, weights=counts)
+    return np.sqrt(np.average(variances + (means - mean) ** 2, axis=0, weights=counts))
 
 
 class _OfBatch:

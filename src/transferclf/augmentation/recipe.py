@@ -27,6 +27,11 @@ class Augmentation(ParameterSet):
     flips are one resampling, with the image mirrored beyond its edges. Contrast, brightness, colour
     and noise follow, and the pixels are clipped to 0 to 255.
 
+    `mixup`, `cutmix` and `feature_noise` are drawn afresh for every batch of a Keras optimizer.
+    They act at the cut, which is below the first trained layer: on pixels where all layers are
+    trained, on the activations there where some are frozen, and on features where only a head is
+    trained.
+
     Parameters
     ----------
     rotation : float, default=0.0
@@ -50,9 +55,11 @@ class Augmentation(ParameterSet):
         Standard deviation of Gaussian noise, in levels of 0 to 255.
     mixup : float, default=0.0
         Parameter of the Beta distribution by which images and labels are blended [1]_; 0 is off.
+        Activations of any kind may be blended [3]_.
     cutmix : float, default=0.0
         Parameter of the Beta distribution by which a part of another image is pasted [2]_; 0 is
-        off. With both, each image is blended or pasted into with probability one half.
+        off. With both, each image is blended or pasted into with probability one half. Activations
+        at the cut have to be one map (h, w, c).
     views : int, default=4
         Number of fixed variations of each image besides itself, where the first trained layer is
         not the network's first.
@@ -61,12 +68,17 @@ class Augmentation(ParameterSet):
         centred part. Each of the two is varied as above. Needs ``resize="crop"``.
     own_steps : sequence of Step, default=()
         Steps of your own, see :class:`transferclf.augmentation.steps.Step`. They come last.
+    feature_noise : float, default=0.0
+        Standard deviation of Gaussian noise on the activations at the cut, or on features, as a
+        share of the deviation of each channel over the training images; at most 10.
 
     References
     ----------
     .. [1] Zhang et al. (2018), mixup: Beyond Empirical Risk Minimization.
     .. [2] Yun et al. (2019), CutMix: Regularization Strategy to Train Strong Classifiers with
        Localizable Features.
+    .. [3] Verma et al. (2019), Manifold Mixup: Better Representations by Interpolating Hidden
+       States.
 
     Examples
     --------
@@ -92,6 +104,7 @@ class Augmentation(ParameterSet):
     views: int = 4
     extreme_crops: bool = field(default=False, metadata=_LATER)
     own_steps: Sequence[Step] = field(default=(), metadata=_LATER)
+    feature_noise: float = field(default=0.0, metadata=_LATER)
 
     @property
     def mixes(self) -> bool:
@@ -102,6 +115,13 @@ class Augmentation(ParameterSet):
     def varies(self) -> bool:
         """Whether an image is varied by itself."""
         return bool(self.steps)
+
+    @property
+    def of_activations(self) -> Augmentation | None:
+        """The part of the recipe that varies activations, or None: mixing and feature noise."""
+        if not self.mixes and not self.feature_noise:
+            return None
+        return Augmentation(mixup=self.mixup, cutmix=self.cutmix, feature_noise=self.feature_noise)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -135,9 +155,10 @@ class Augmentation(ParameterSet):
             step.check()
         self._check_number("mixup", 0, 100)
         self._check_number("cutmix", 0, 100)
+        self._check_number("feature_noise", 0, 10)
         self._check_number("views", 1, whole=True)
         self._check_flag("extreme_crops")
-        if not self.varies and not self.mixes and not self.extreme_crops:
+        if not (self.varies or self.of_activations or self.extreme_crops):
             raise InvalidParameterError(
                 "An Augmentation must have something to vary, such as rotation=15, shift=0.1 or "
                 "horizontal_flip=True. Got none instead; augmentation=None is no augmentation."

@@ -53,7 +53,12 @@ class View:
     def digest(self) -> str:
         """SHA-256 of everything that determines the variation of an image, except the image."""
         recipe = dataclasses.replace(
-            self.augmentation, views=1, mixup=0.0, cutmix=0.0, extreme_crops=False
+            self.augmentation,
+            views=1,
+            mixup=0.0,
+            cutmix=0.0,
+            feature_noise=0.0,
+            extreme_crops=False,
         )
         facts = json.dumps([FORMAT, recipe.digest, int(self.number)])
         return hashlib.sha256(facts.encode()).hexdigest()

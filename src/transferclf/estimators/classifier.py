@@ -225,7 +225,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             objective = announced(classes, None if is_first else self.head_.suffix.objective, y)
             if is_first:
                 self.__dict__.update(objective.attributes())
-                self._fit_network(parameters, seed_from(parameters.random_state), 0)
+                seed = seed_from(parameters.random_state)
+                self._fit_network(parameters, seed, is_partial=True)
                 check_memory(parameters, self.prefix_, objective.n_outputs)
                 self._remark_on(source)
             targets = objective.encode_known(y, len(source))

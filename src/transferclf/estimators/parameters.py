@@ -30,7 +30,6 @@ from transferclf.engines.registry import check_engine
 from transferclf.estimators.keras_objects import check_callbacks, check_own_head, schedule_of
 from transferclf.exceptions import InvalidParameterError
 from transferclf.features import store_for
-from transferclf.features.frozen import Prefix
 from transferclf.heads.registry import LBFGS, RIDGE, fit_names
 from transferclf.heads.suffix import PIXEL_SCALINGS
 from transferclf.images.checking import check_image_shape
@@ -287,36 +286,6 @@ def check_test_time(test_time_augmentation: object, augmentation: Augmentation |
         raise InvalidParameterError(
             f"test_time_augmentation={test_time_augmentation!r} averages the views of an "
             "augmentation: set augmentation and fit, or take 'crops' or None."
-        )
-
-
-def check_with_prefix(parameters: Parameters, prefix: Prefix, resize: str) -> None:
-    """Raise InvalidParameterError unless the parameters of learning suit the network.
-
-    `resize` is the mode in use, which strips change.
-    """
-    augmentation = parameters.recipe_of_views
-    if augmentation is not None and augmentation.mixes and not prefix.is_empty:
-        raise InvalidParameterError(
-            "mixup and cutmix mix pixels while they are trained on: set trainable_layers='all', "
-            "or mixup=0 and cutmix=0."
-        )
-    if augmentation is not None and augmentation.extreme_crops and resize != "crop":
-        raise InvalidParameterError(
-            "extreme_crops=True trains on what is cut from both ends of an image, and "
-            f"resize={resize!r} cuts nothing: set resize='crop', or extreme_crops=False. Strips of "
-            "one row of pixels are always stretched."
-        )
-    if parameters.fitted_scaling and not prefix.is_scratch:
-        raise InvalidParameterError(
-            f"preprocessing={parameters.preprocessing!r} is fitted to the training images, for "
-            "networks that start from nothing, such as a ConvNet. A pretrained network needs "
-            "the scaling that it was trained with: 'auto'."
-        )
-    if prefix.is_scratch and _is_text(parameters.optimizer, fit_names()):
-        raise InvalidParameterError(
-            f"optimizer={parameters.optimizer!r} fits {parameters.linear_name} on a frozen network "
-            "only; take 'auto' or one of Keras' optimizers."
         )
 
 

@@ -37,12 +37,13 @@ def plan_for(
     out.
     """
     fit = None if prefix.is_scratch else parameters.fit_without_keras
-    afresh = parameters.recipe_of_views if prefix.is_empty else None
+    afresh = _afresh(parameters, prefix)
     head = tuning = None
     if fit is None:
         is_scratch = prefix.is_scratch
+        is_last = is_scratch or not prefix.is_cut
         head = replace(
-            _common_recipe(parameters, seed, afresh if is_scratch else None),
+            _common_recipe(parameters, seed, afresh if is_last else None),
             learning_rate=parameters.rate,
             epochs=int(parameters.epochs),
             part="network" if is_scratch else "head",
@@ -75,7 +76,7 @@ def partial_plan(
     epochs = previous.epochs_done + 1 if previous is not None and is_going_on else 1
     # The number of epochs to come is not known, so that neither patience nor a schedule counts.
     recipe = replace(
-        _common_recipe(parameters, seed, None),
+        _common_recipe(parameters, seed, _afresh(parameters, prefix)),
         epochs=epochs,
         learning_rate=parameters.rate,
         patience=None,
@@ -83,6 +84,12 @@ def partial_plan(
     )
     plan = _untrained_plan(parameters, prefix, objective, seed)
     return replace(plan, head=recipe, is_partial=True)
+
+
+def _afresh(parameters: Parameters | Asked, prefix: Prefix) -> Augmentation | None:
+    """Return how every batch is varied at the cut; nothing else of a recipe suits activations."""
+    recipe = parameters.recipe_of_views
+    return recipe if recipe is None or prefix.is_empty else recipe.of_activations
 
 
 def _untrained_plan(

@@ -16,7 +16,8 @@ from transferclf.augmentation.views import EXTREME_CROPS, View
 from transferclf.backbones.convnet import ConvNet
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import Asked, warn_without_effect
-from transferclf.estimators.parameters import Parameters, check_test_time, check_with_prefix
+from transferclf.estimators.network_checks import check_with_prefix
+from transferclf.estimators.parameters import Parameters, check_test_time
 from transferclf.estimators.planning import check_memory, plan_for
 from transferclf.exceptions import (
     DivergenceError,
@@ -166,12 +167,16 @@ class TransferEstimator(BackboneEstimator):
         return previous
 
     def _fit_network(
-        self, parameters: Parameters, seed: int, trainable_layers: int | str = 0
+        self,
+        parameters: Parameters,
+        seed: int,
+        trainable_layers: int | str = 0,
+        is_partial: bool = False,
     ) -> None:
         """Choose the network and its cut, and check the parameters that depend on it."""
         pooling: Pooling | None = None if parameters.head is None else "flatten"
         self._fit_prefix(parameters, seed, trainable_layers=trainable_layers, pooling=pooling)
-        check_with_prefix(parameters, self.prefix_, self.resize_)
+        check_with_prefix(parameters, self.prefix_, self.resize_, is_partial=is_partial)
         self.augmentation_ = parameters.recipe_of_views
         self._seed = seed
 

@@ -74,6 +74,12 @@ class Suffix:
         """Number of scores for each sample."""
         return self.objective.n_outputs
 
+    def row_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of the activations in a row, for one image."""
+        if self.prefix is not None:
+            return self.prefix.cut_shapes()
+        return (self.map_shape or (self.width,),)
+
     @property
     def is_on_pixels(self) -> bool:
         """Whether the rows are images."""

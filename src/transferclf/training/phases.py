@@ -169,6 +169,7 @@ def fit_phase(
     trainer = trainer_for(suffix, recipe.method)
     with trainer.lock:
         _begin(trainer, suffix, recipe, start)
+        trainer.measure(samples.rows)
         run = Run(
             trainer,
             suffix.objective,

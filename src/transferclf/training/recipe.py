@@ -24,8 +24,8 @@ class Method:
     """How a suffix is trained, as far as it is compiled into the training function.
 
     `optimizer` is one of Keras' names, or an optimizer that is copied without its state.
-    `augmentation` varies the pixels of every batch afresh. `layer_decay` is a factor on the steps
-    of each layer below the head, once for each layer it is below. `weight_decay` and
+    `augmentation` varies the pixels or activations of every batch afresh. `layer_decay` is a factor
+    on the steps of each layer below the head, once for each layer it is below. `weight_decay` and
     `global_clipnorm` are arguments of an optimizer by name; None is its own default.
     """
 

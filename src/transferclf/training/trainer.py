@@ -62,7 +62,10 @@ class Trainer:
             self.network = build_suffix(suffix)
             self.model = self.network.model
             recipe = None if method is None else method.augmentation
-            self._augmenter = None if recipe is None else Augmenter(recipe)
+            self._augmenter = None
+            if recipe is not None:
+                shapes = None if suffix.is_on_pixels else suffix.row_shapes()
+                self._augmenter = Augmenter(recipe, shapes)
             own = [] if self._augmenter is None else [self._augmenter.seed_generator]
             self._seeds = [it.state for it in (*self.network.seed_generators(), *own)]
             if method is not None:
@@ -81,6 +84,11 @@ class Trainer:
         if learning_rate is not None:
             self.model.optimizer.learning_rate = learning_rate
         self.model.stop_training = False
+
+    def measure(self, rows: np.ndarray) -> None:
+        """Set what varying the batches depends on, by the training rows."""
+        if self._augmenter is not None:
+            self._augmenter.measure(rows)
 
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
         """Set all weights."""
