@@ -25,7 +25,6 @@ from transferclf import (
     load_model,
     save_model,
 )
-from transferclf.augmentation import afresh
 from transferclf.augmentation.afresh import Augmenter, channel_deviations
 from transferclf.augmentation.recipe import PRESETS
 from transferclf.augmentation.views import View
@@ -36,6 +35,7 @@ from transferclf.objectives.multilabel import MultiLabel
 from transferclf.objectives.numbers import Numbers
 from transferclf.persistence.facts import Facts
 from transferclf.persistence.parameters import restored_fields
+from transferclf.training import batches
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.phases import Start, fit_phase
 from transferclf.training.recipe import Method, Recipe
@@ -56,7 +56,7 @@ def rows_of(shapes, n=32, seed=0):
 def varied(recipe, rows, shapes, labels=None, weights=None):
     """Return varied rows, labels and weights; by default each row is a class of its own."""
     augmenter = Augmenter(recipe, shapes)
-    augmenter.measure(rows)
+    augmenter.measure([rows])
     labels = np.eye(len(rows)) if labels is None else labels
     weights = np.ones(len(rows)) if weights is None else weights
     return [ops.convert_to_numpy(tensor) for tensor in augmenter(rows, labels, weights)]
@@ -149,10 +149,10 @@ def test_noise_has_a_share_of_the_deviation_of_each_channel_and_mean_zero():
     scales = np.array([*np.tile([1.0, 10.0], 12), 0.1, 1, 2, 3, 0])
     rows = (np.random.default_rng(0).normal(7, 1, (n, 29)) * scales).astype(np.float32)
     augmenter = Augmenter(NOISE, shapes)
-    augmenter.measure(rows)
+    augmenter.measure([rows])
     found = ops.convert_to_numpy(augmenter(rows, np.eye(n)[:, :2], np.ones(n))[0])
     noise = found.astype(float) - rows
-    wanted = 0.4 * channel_deviations(rows, shapes)
+    wanted = 0.4 * channel_deviations([rows], shapes)
     np.testing.assert_array_equal(noise[:, -1], 0)  # a channel that is constant
     is_varied = scales > 0
     np.testing.assert_allclose(noise.std(axis=0)[is_varied], wanted[is_varied], rtol=0.06)
@@ -175,14 +175,14 @@ def test_noise_alone_leaves_labels_and_weights():
 def test_mixing_does_not_average_the_noise():
     rows = np.tile(rows_of([(3,)], n=1), (4000, 1))  # equal rows, so that mixing changes none
     augmenter = Augmenter(Augmentation(mixup=5.0, feature_noise=1.0), [(3,)])
-    augmenter.measure(np.diag([2.0, 1, 4]))
+    augmenter.measure([np.diag([2.0, 1, 4])])
     found = ops.convert_to_numpy(augmenter(rows, np.ones((4000, 1)), np.ones(4000))[0])
     np.testing.assert_allclose(found.std(axis=0), np.diag([2.0, 1, 4]).std(axis=0), rtol=0.05)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_deviations_are_those_of_all_rows_and_places_in_chunks_of_any_size(data):
+def test_deviations_are_those_of_all_rows_and_places_in_parts_of_any_size(data):
     shapes = data.draw(st.sampled_from([MAP, SEVERAL, [(4,)], [(2, 1, 3), (2, 3)]]))
     n, seed = data.draw(st.integers(1, 40)), data.draw(st.integers(0, 9))
     rows, expected, start = rows_of(shapes, n, seed), [], 0
@@ -193,8 +193,10 @@ def test_deviations_are_those_of_all_rows_and_places_in_chunks_of_any_size(data)
         expected.append(np.broadcast_to(deviations, shape).ravel())
         start += np.prod(shape)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(afresh, "CHUNK_BYTES", data.draw(st.integers(1, 5000)))
-        found = channel_deviations(rows, shapes)
+        patched.setattr(batches, "PART_BYTES", data.draw(st.integers(1, 5000)))
+        parts = list(Samples.of(rows, np.zeros(n), np.ones(n)).parts())
+    found = channel_deviations(parts, shapes)
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
     np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-9, atol=1e-12)
 
 
@@ -236,7 +238,7 @@ def test_the_loss_is_that_of_mixed_rows_and_targets(kind, recipe):
     head, samples = trained(kind, recipe)
     targets = samples.targets
     augmenter = Augmenter(recipe, [(7,)])
-    augmenter.measure(samples.rows)
+    augmenter.measure([samples.rows])
     augmenter.seed_generator.state.assign(np.array([3, 0], np.uint32))
     spread = np.eye(3)[targets] if kind == "classes" else targets.astype(float)
     weights = samples.weights / samples.weights.mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,6 @@ Shapes = Sequence[tuple[int, ...]]
 
 # Draws of a Beta distribution with a smaller parameter are 0 or 1 in all digits.
 _LEAST_ALPHA = 1e-3
-
-# The largest number of bytes of rows that are measured at a time.
-CHUNK_BYTES = 2**25
 
 
 class Augmenter:
@@ -51,10 +48,10 @@ class Augmenter:
             zeros = np.zeros(sum(map(prod, shapes)), np.float32)
             self._deviations = keras.Variable(zeros, trainable=False, name="feature_noise")
 
-    def measure(self, rows: np.ndarray) -> None:
-        """Set the deviations of feature noise by those of the training rows."""
+    def measure(self, parts: Iterable[np.ndarray]) -> None:
+        """Set the deviations of feature noise by those of the training rows, given in parts."""
         if self._deviations is not None and self._shapes is not None:
-            deviations = channel_deviations(rows, self._shapes)
+            deviations = channel_deviations(parts, self._shapes)
             self._deviations.assign(float(self._recipe.feature_noise) * deviations)
 
     def __call__(
@@ -153,22 +150,22 @@ class Augmenter:
         return keras.random.uniform(shape, low, 1.0, dtype="float32", seed=self.seed_generator)
 
 
-def channel_deviations(rows: np.ndarray, shapes: Shapes) -> np.ndarray:
+def channel_deviations(parts: Iterable[np.ndarray], shapes: Shapes) -> np.ndarray:
     """Return the standard deviation of the channel of each number in a row, shape (d,).
 
-    All rows and all places of a map count equally. `rows` are read in chunks.
+    All rows and all places of a map count equally. `parts` are some rows each, shape (n, d).
 
     Examples
     --------
-    >>> channel_deviations(np.array([[0.0, 5, 4, 5], [8, 5, 4, 5]]), [(2, 2)])
+    >>> channel_deviations([np.array([[0.0, 5, 4, 5]]), np.array([[8.0, 5, 4, 5]])], [(2, 2)])
     array([2.82842712, 0.        , 2.82842712, 0.        ])
     """
-    size, ends = max(CHUNK_BYTES // (8 * rows.shape[1]), 1), np.cumsum([*map(prod, shapes)])
+    ends = np.cumsum([*map(prod, shapes)])[:-1]
     moments: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in shapes]
-    for start in range(0, len(rows), size):
-        parts = np.split(rows[start : start + size].astype(float), ends[:-1], axis=1)
-        for part, shape, known in zip(parts, shapes, moments, strict=True):
-            values = part.reshape(-1, shape[-1])
+    for rows in parts:
+        tensors = np.split(rows.astype(float), ends, axis=1)
+        for tensor, shape, known in zip(tensors, shapes, moments, strict=True):
+            values = tensor.reshape(-1, shape[-1])
             known.append((len(values), values.mean(axis=0), values.var(axis=0)))
     deviations = map(_deviations, moments)
     repeats = [prod(shape[:-1]) for shape in shapes]
@@ -176,7 +173,7 @@ def channel_deviations(rows: np.ndarray, shapes: Shapes) -> np.ndarray:
 
 
 def _deviations(moments: list[tuple[int, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return the deviations of all values, given number, means and variances of each chunk."""
+    """Return the deviations of all values, given number, means and variances of each part."""
     counts, means, variances = map(np.array, zip(*moments, strict=True))
     mean = np.average(means, axis=0, weights=counts)
     return np.sqrt(np.average(variances + (means - mean) ** 2, axis=0, weights=counts))

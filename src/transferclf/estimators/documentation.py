@@ -119,7 +119,8 @@ PARAMETERS = Template(
         is given others. So fine-tuning ends no worse than it began.
     augmentation : {"auto", None, "light", "medium", "strong"} or Augmentation, default="auto"
         How training images are varied: afresh in each epoch where all layers are trained, else in
-        fixed views whose activations are stored too. "auto" is $varied.
+        fixed views whose activations are stored too. An Augmentation may also mix activations.
+        "auto" is $varied.
     test_time_augmentation : {None, "views", "crops", "both"}, default=None
         Whether predictions are means over an image's views, its two extreme crops, or both.
     max_memory : int, str or "auto", default="auto"

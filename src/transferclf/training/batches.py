@@ -9,6 +9,9 @@ import numpy as np
 
 from transferclf.features.row_file import Rows
 
+# The largest size in bytes of a part of the rows.
+PART_BYTES = 2**25
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -44,6 +47,12 @@ class Samples:
     def n_views(self) -> int:
         """Number of rows of each image."""
         return len(self.rows) // len(self.targets)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """Yield all rows in parts of a limited size."""
+        size = max(PART_BYTES // self.rows[:1].nbytes, 1)
+        for start in range(0, len(self.rows), size):
+            yield self.rows[start : start + size]
 
     def unrolled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return rows, targets and weights of all views of all samples; not for rows in a file."""

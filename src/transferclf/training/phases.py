@@ -169,7 +169,7 @@ def fit_phase(
     trainer = trainer_for(suffix, recipe.method)
     with trainer.lock:
         _begin(trainer, suffix, recipe, start)
-        trainer.measure(samples.rows)
+        trainer.measure(samples)
         run = Run(
             trainer,
             suffix.objective,

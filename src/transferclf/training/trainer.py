@@ -21,6 +21,7 @@ from transferclf.engines.engine import keras_backend
 from transferclf.graphs.isolation import check_eager, check_not_forked, undisturbed
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
+from transferclf.training.batches import Samples
 from transferclf.training.feeding import Data, batches_per_call, fed
 from transferclf.training.recipe import Method
 from transferclf.training.steps import State, compiled_epoch, training_step
@@ -85,10 +86,10 @@ class Trainer:
             self.model.optimizer.learning_rate = learning_rate
         self.model.stop_training = False
 
-    def measure(self, rows: np.ndarray) -> None:
-        """Set what varying the batches depends on, by the training rows."""
+    def measure(self, samples: Samples) -> None:
+        """Measure the training rows as far as their variation depends on them."""
         if self._augmenter is not None:
-            self._augmenter.measure(rows)
+            self._augmenter.measure(samples.parts())
 
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
         """Set all weights."""
