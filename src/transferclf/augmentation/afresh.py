@@ -13,6 +13,7 @@ from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.steps import vary
 
 if TYPE_CHECKING:
+    import keras
     from keras import KerasTensor as Tensor
     from keras import Variable
     from keras.random import SeedGenerator
@@ -30,16 +31,24 @@ class Augmenter:
     """Variation of training batches by a copied recipe, with new draws at every call.
 
     Rows are pixels (n, h, w, 3), or activations (n, d) that were flattened from these `shapes`.
-    Pixels are varied and mixed. Activations are mixed and get noise, for which `measure` has to be
-    called before. Everything is drawn from `seed_generator`. Its `state` can be assigned to repeat
-    draws.
+    Pixels are varied and mixed, and then go through the frozen network `below`, if there is one.
+    Activations are mixed, if they were no pixels before, and get noise, for which `measure` has to
+    be called first. Everything is drawn from `seed_generator`. Its `state` can be assigned to
+    repeat draws.
     """
 
-    def __init__(self, augmentation: Augmentation, shapes: Shapes | None = None):
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        shapes: Shapes | None = None,
+        below: keras.Model | None = None,
+    ):
         import keras
 
         self._recipe = copy.deepcopy(augmentation)
         self._shapes = shapes
+        self._below = below
+        self._is_on_pixels = shapes is None or below is not None
         # Keras numbers objects without a name, and the caller's layers would get other numbers.
         self.seed_generator = keras.random.SeedGenerator(0, name="augmentation")
         self._deviations: Variable | None = None
@@ -49,7 +58,7 @@ class Augmenter:
             self._deviations = keras.Variable(zeros, trainable=False, name="feature_noise")
 
     def measure(self, parts: Iterable[np.ndarray]) -> None:
-        """Set the deviations of feature noise by those of the training rows, given in parts."""
+        """Set the deviations of feature noise by those of activations, given in parts."""
         if self._deviations is not None and self._shapes is not None:
             deviations = channel_deviations(parts, self._shapes)
             self._deviations.assign(float(self._recipe.feature_noise) * deviations)
@@ -57,7 +66,7 @@ class Augmenter:
     def __call__(
         self, rows: Tensor, labels: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a varied and mixed batch, of the same shapes, float32.
+        """Return a varied and mixed batch, float32; activations where the network below is run.
 
         `labels` are shares of the classes, shape (n, n_classes). The weight of a mixed image is the
         mean weight of both images by their shares of pixels, and its labels are mixed by weight.
@@ -66,13 +75,16 @@ class Augmenter:
         from keras import ops
 
         rows, labels, weights = (ops.cast(x, "float32") for x in (rows, labels, weights))
-        shape = ops.shape(rows)
-        if self._shapes is None and self._recipe.varies:
+        if self._is_on_pixels and self._recipe.varies:
             rows = self._varied(rows)
         if self._recipe.mixes:
+            shape = ops.shape(rows)
             tensor, labels, weights = self._mixed(self._as_maps(rows), labels, weights)
             rows = ops.reshape(tensor, shape)
+        if self._below is not None:
+            rows = ops.stop_gradient(self._below(rows, training=False))
         if self._deviations is not None:  # after mixing, which would average noise
+            shape = ops.shape(rows)
             normal = keras.random.normal(shape, dtype="float32", seed=self.seed_generator)
             rows += self._deviations * normal
         return rows, labels, weights
@@ -89,7 +101,7 @@ class Augmenter:
         """Return rows as maps (n, h, w, c) where parts of these are pasted, else as they are."""
         from keras import ops
 
-        if self._shapes is None or not self._recipe.cutmix:
+        if self._is_on_pixels or self._shapes is None or not self._recipe.cutmix:
             return rows
         return ops.reshape(rows, (-1, *self._shapes[0]))
 

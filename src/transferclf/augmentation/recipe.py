@@ -30,7 +30,7 @@ class Augmentation(ParameterSet):
     `mixup`, `cutmix` and `feature_noise` are drawn afresh for every batch of a Keras optimizer.
     They act at the cut, which is below the first trained layer: on pixels where all layers are
     trained, on the activations there where some are frozen, and on features where only a head is
-    trained.
+    trained. Where images are varied afresh (see `views`), pixels are mixed.
 
     Parameters
     ----------
@@ -61,8 +61,9 @@ class Augmentation(ParameterSet):
         off. With both, each image is blended or pasted into with probability one half. Activations
         at the cut have to be one map (h, w, c).
     views : int, default=4
-        Number of fixed variations of each image besides itself, where the first trained layer is
-        not the network's first.
+        Number of fixed variations of each image besides itself, where layers are frozen. A head is
+        fitted to them. Layers above a cut are trained on them, unless the frozen ones do less than
+        a tenth of the network's multiply-adds: then images are varied afresh for every batch.
     extreme_crops : bool, default=False
         Whether training sees the parts at both ends of the long side of each image instead of the
         centred part. Each of the two is varied as above. Needs ``resize="crop"``.

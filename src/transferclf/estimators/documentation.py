@@ -118,9 +118,9 @@ PARAMETERS = Template(
         share of the lowest loss on validation images: a part of the training images, unless `fit`
         is given others. So fine-tuning ends no worse than it began.
     augmentation : {"auto", None, "light", "medium", "strong"} or Augmentation, default="auto"
-        How training images are varied: afresh in each epoch where all layers are trained, else in
-        fixed views whose activations are stored too. An Augmentation may also mix activations.
-        "auto" is $varied.
+        How training images are varied: afresh in each epoch where all layers are trained, or all
+        but the cheap first ones, else in fixed views whose activations are stored too. An
+        Augmentation may also mix activations. "auto" is $varied.
     test_time_augmentation : {None, "views", "crops", "both"}, default=None
         Whether predictions are means over an image's views, its two extreme crops, or both.
     max_memory : int, str or "auto", default="auto"

@@ -7,6 +7,7 @@ from transferclf.estimators.parameters import Parameters
 from transferclf.exceptions import InvalidParameterError
 from transferclf.features.frozen import Prefix
 from transferclf.heads.registry import fit_names
+from transferclf.training.plan import runs_prefix
 
 
 def check_with_prefix(
@@ -65,7 +66,7 @@ def _check_afresh(
             f"optimizer={parameters.optimizer!r} fits {parameters.linear_name} to all features at "
             "once: set optimizer='adam', hidden_units or trainable_layers, or leave them 0."
         )
-    if afresh.cutmix:
+    if afresh.cutmix and not runs_prefix(augmentation, prefix):  # which pastes pixels
         _check_is_map(parameters, prefix)
 
 
@@ -74,7 +75,7 @@ def _check_is_map(parameters: Parameters, prefix: Prefix) -> None:
     where, remedy = "features of the whole backbone", ""
     shapes: tuple[tuple[int, ...], ...] = ()
     if prefix.is_cut:
-        shapes, where = prefix.cut_shapes(), f"trainable_layers={prefix.trainable_layers!r}"
+        shapes, where = prefix.at_cut().shapes, f"trainable_layers={prefix.trainable_layers!r}"
         remedy = ", or set trainable_layers='all', which pastes pixels"
     elif parameters.head is not None:
         shapes = (prefix.map_shape(),)

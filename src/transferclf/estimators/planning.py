@@ -15,7 +15,7 @@ from transferclf.heads.registry import LBFGS, RIDGE, fit_names
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.memory import MANY_FEATURES, bytes_of, check_fits, fits, n_dense_weights
-from transferclf.training.plan import Plan
+from transferclf.training.plan import Plan, runs_prefix
 from transferclf.training.recipe import Method, Recipe
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def plan_for(
         )
     if prefix.is_cut and not prefix.is_scratch:
         tuning = _fine_tuning(parameters, seed, afresh)
+        from_pixels = runs_prefix(parameters.recipe_of_views, prefix)
+        tuning = replace(tuning, method=replace(tuning.method, runs_prefix=from_pixels))
     recipes = [recipe for recipe in (head, tuning) if recipe]
     compares = any(it.patience is not None or it.soup == "auto" for it in recipes)
     holds_out = compares and not has_validation
@@ -87,9 +89,10 @@ def partial_plan(
 
 
 def _afresh(parameters: Parameters | Asked, prefix: Prefix) -> Augmentation | None:
-    """Return how every batch is varied at the cut; nothing else of a recipe suits activations."""
+    """Return how every batch is varied: all of a recipe suits pixels, and some activations."""
     recipe = parameters.recipe_of_views
-    return recipe if recipe is None or prefix.is_empty else recipe.of_activations
+    is_on_pixels = prefix.is_empty or runs_prefix(recipe, prefix)
+    return recipe if recipe is None or is_on_pixels else recipe.of_activations
 
 
 def _untrained_plan(

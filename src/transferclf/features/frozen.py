@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import keras
 
     from transferclf.engines.forward import Forward
+    from transferclf.graphs.costs import CutFacts
     from transferclf.graphs.pooling import Pooling
     from transferclf.images.geometry import Sampling
 
@@ -320,15 +321,15 @@ class Prefix:
             raise NetworkError(f"expected {name!r} to end in maps of a fixed size, got {shape}")
         return shape
 
-    def cut_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of an image's activations at the cut; builds the network once."""
+    def at_cut(self) -> CutFacts:
+        """Return the shapes of activations at the cut, and the cost; builds the network once."""
+        from transferclf.graphs.costs import CutFacts
         from transferclf.graphs.cutting import cut
 
-        if self.digest not in _cut_shapes:
+        if self.digest not in _cuts:
             with undisturbed():
-                outputs = cut(self._flat_network(), self.trainable_layers).prefix.outputs
-            _cut_shapes[self.digest] = tuple(tuple(tensor.shape[1:]) or (1,) for tensor in outputs)
-        return _cut_shapes[self.digest]
+                _cuts[self.digest] = CutFacts.of(cut(self._flat_network(), self.trainable_layers))
+        return _cuts[self.digest]
 
     def whole(self) -> Prefix:
         """Return the same network without a cut, pinned to the same weights."""
@@ -387,6 +388,6 @@ _forwards: OrderedDict[tuple[str, ...], Forward] = OrderedDict()
 _forwards_lock = threading.RLock()
 _engines_used: dict[tuple[str, ...], str] = {}  # also of networks that were dropped
 
-# The shapes of the outputs of networks, and at their cuts, by the digests of their prefixes.
+# The shapes of the outputs of networks, and facts of cuts, by the digests of their prefixes.
 _map_shapes: dict[str, tuple[int, ...]] = {}
-_cut_shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+_cuts: dict[str, CutFacts] = {}

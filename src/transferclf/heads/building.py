@@ -7,6 +7,7 @@ from typing import Protocol
 import keras
 from keras import layers
 
+from transferclf.graphs.copying import copied
 from transferclf.graphs.folding import fold_batch_norm
 from transferclf.graphs.isolation import undisturbed
 from transferclf.graphs.walking import replay
@@ -48,6 +49,12 @@ def _tail(suffix: Suffix) -> keras.Model:
             # Statistics of small batches of other images would ruin those of the pretraining.
             layer.trainable = not isinstance(layer, layers.BatchNormalization)
     return tail
+
+
+def below_cut(suffix: Suffix) -> keras.Model:
+    """Build the frozen part below a suffix, from pixels to its rows, with layers of its own."""
+    assert suffix.prefix is not None
+    return fold_batch_norm(copied(suffix.prefix.build()))
 
 
 class HeadLayers(Protocol):

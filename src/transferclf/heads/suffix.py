@@ -77,7 +77,7 @@ class Suffix:
     def row_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Return the shapes of the activations in a row, for one image."""
         if self.prefix is not None:
-            return self.prefix.cut_shapes()
+            return self.prefix.at_cut().shapes
         return (self.map_shape or (self.width,),)
 
     @property

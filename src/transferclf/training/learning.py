@@ -7,7 +7,7 @@ network that starts from random weights has one phase, on its pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -79,7 +79,7 @@ class Learner:
         assert self.plan.head is not None
         recipe = replace(self.plan.head, l2=self.plan.l2 or 0.0)
         suffix = replace(self._suffix(recipe), prefix=self.plan.prefix)
-        data = self._data(self._fill, self._limit)
+        data = self._data(self._fill, self.plan.variants, self._limit)
         before = self._before(suffix)
         if before is not None:
             return self._phase(suffix, recipe, data, going_on(before, suffix))
@@ -94,7 +94,10 @@ class Learner:
     def _in_two_phases(self) -> FittedHead:
         """Train the head on the frozen network, then head and layers above the cut together."""
         plan, previous = self.plan, self.previous
-        data = self._data(self._fill, self._limit)
+        if self.verbose and plan.runs_prefix:
+            share = plan.prefix.at_cut().share_below
+            say(f"images are varied afresh: the frozen part does {share:.0%} of the multiply-adds")
+        data = self._data(self._fill, plan.variants_at_cut, self._limit)
         if not plan.prefix.is_cut:
             return self._head(data)
         features = None
@@ -232,14 +235,14 @@ class Learner:
     def _limit(self) -> RowLimit:
         """The limit of memory for all rows at the cut."""
         n_held_out = 0 if self.validation is None else len(self.validation.targets)
-        n_rows = len(self.plan.variants) * len(self.images.targets) + n_held_out
+        n_rows = len(self.plan.variants_at_cut) * len(self.images.targets) + n_held_out
         return RowLimit(n_rows, self.plan.max_memory, self._what, self.verbose)
 
     @property
     def _what(self) -> str:
         """What the rows at the cut are."""
         prefix = self.plan.prefix
-        if prefix.is_empty:
+        if prefix.is_empty or self.plan.runs_prefix:
             return "pixels"
         return "activations at the cut" if prefix.is_cut else "features"
 
@@ -247,7 +250,7 @@ class Learner:
         """Write the rows at the cut: pixels, activations or features."""
         prefix, read = self.plan.prefix, self._readers[variant.crop]
         title = self._title(self._what, images, variant)
-        if prefix.is_empty:
+        if prefix.is_empty or (self.plan.runs_prefix and images is self.images):
             read.fill_pixels(into, images.source, prefix.size, title, prefix.sampling)
         else:
             read.fill(into, images.source, prefix, variant.view, title)
@@ -273,23 +276,26 @@ class Learner:
 
         def fill(into: RowPart, images: Images, variant: Variant) -> None:
             title, read = self._title("features", images, variant), self._readers[variant.crop]
-            if prefix.is_empty:
-                read.fill(into, images.source, prefix.whole(), title=title)
-                return
             is_training = images is self.images
+            if prefix.is_empty or (self.plan.runs_prefix and is_training):
+                read.fill(into, images.source, prefix.whole(), variant.view, title)
+                return
             samples = data.train if is_training else data.validation
             assert samples is not None
             start = len(images.targets) * (self.plan.variants.index(variant) if is_training else 0)
             rows = part_of(samples.rows, start, start + len(images.targets))
             read.after_cut(images.source, rows, prefix, variant.view, title, into)
 
-        return self._data(fill)
+        return self._data(fill, self.plan.variants)
 
     def _data(
-        self, fill: Callable[[RowPart, Images, Variant], None], limit: RowLimit | None = None
+        self,
+        fill: Callable[[RowPart, Images, Variant], None],
+        variants: Sequence[Variant],
+        limit: RowLimit | None = None,
     ) -> _Data:
-        """Return rows of all variants of the training images, and of the validation images."""
-        n_images, variants = len(self.images.targets), self.plan.variants
+        """Return rows of these variants of the training images, and of the validation images."""
+        n_images = len(self.images.targets)
         # One space for all variants: there is no moment at which they are in memory twice.
         space = RowSpace(n_images * len(variants), limit)
         for number, variant in enumerate(variants):

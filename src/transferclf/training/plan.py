@@ -19,6 +19,10 @@ from transferclf.images.geometry import ResizeMode
 from transferclf.training.batches import Samples
 from transferclf.training.recipe import Recipe
 
+# Images are varied afresh at the pixels where the frozen part does less than this share of the
+# multiply-adds of the network. A step of training does those of the other layers three times.
+CHEAP = 0.1
+
 
 class Variant(NamedTuple):
     """A stored variation of each image: its crop, None as always, and its augmented view."""
@@ -87,6 +91,11 @@ class Plan:
         return any(recipe is not None and recipe.patience is not None for recipe in recipes)
 
     @property
+    def runs_prefix(self) -> bool:
+        """Whether each step runs the frozen part, so that rows of training images are pixels."""
+        return self.fine_tuning is not None and self.fine_tuning.method.runs_prefix
+
+    @property
     def views(self) -> list[View]:
         """The stored views of each training image, without the image itself."""
         if self.augmentation is None or self.prefix.is_empty:
@@ -99,6 +108,19 @@ class Plan:
         has_crops = self.augmentation is not None and self.augmentation.extreme_crops
         crops = EXTREME_CROPS if has_crops else (None,)
         return [Variant(crop, view) for view in (None, *self.views) for crop in crops]
+
+    @property
+    def variants_at_cut(self) -> list[Variant]:
+        """Those whose rows are trained on; pixels are varied in the steps instead."""
+        return [each for each in self.variants if each.view is None or not self.runs_prefix]
+
+
+def runs_prefix(augmentation: Augmentation | None, prefix: Prefix) -> bool:
+    """Return whether the frozen part is so cheap that each step may run it on varied pixels."""
+    if augmentation is None or not augmentation.varies or not prefix.is_cut or prefix.is_empty:
+        return False
+    # At a lower precision, other activations would be trained on than are predicted from.
+    return prefix.precision == "float32" and prefix.at_cut().share_below < CHEAP
 
 
 def views_of(augmentation: Augmentation) -> list[View]:

@@ -26,7 +26,8 @@ class Method:
     `optimizer` is one of Keras' names, or an optimizer that is copied without its state.
     `augmentation` varies the pixels or activations of every batch afresh. `layer_decay` is a factor
     on the steps of each layer below the head, once for each layer it is below. `weight_decay` and
-    `global_clipnorm` are arguments of an optimizer by name; None is its own default.
+    `global_clipnorm` are arguments of an optimizer by name; None is its own default. With
+    `runs_prefix` rows are pixels, and each step runs the frozen part below the cut on them.
     """
 
     optimizer: str | keras.optimizers.Optimizer = "sgd"
@@ -34,6 +35,7 @@ class Method:
     layer_decay: float = 1.0
     weight_decay: float | None = None
     global_clipnorm: float | None = None
+    runs_prefix: bool = False
 
     @property
     def key(self) -> Key:
@@ -43,7 +45,8 @@ class Method:
             config = json.dumps(self.optimizer.get_config(), sort_keys=True, default=repr)
             optimizer = (type(self.optimizer), config)
         digest = None if self.augmentation is None else self.augmentation.digest
-        return (optimizer, digest, self.layer_decay, self.weight_decay, self.global_clipnorm)
+        factors = (self.layer_decay, self.weight_decay, self.global_clipnorm)
+        return (optimizer, digest, *factors, self.runs_prefix)
 
     @property
     def has_unknown_code(self) -> bool:

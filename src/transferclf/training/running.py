@@ -202,7 +202,8 @@ class Run:
     def _some(self) -> Samples:
         """Return a few of the training samples."""
         samples, some = self.samples, self.samples.positions[:CHECKED]
-        return Samples.of(samples.rows[some], samples.targets[some], samples.weights[some])
+        rows = self.trainer.at_cut(samples.rows[some])
+        return Samples.of(rows, samples.targets[some], samples.weights[some])
 
     def _record(self, epoch: int, logs: dict[str, float]) -> None:
         """Add an epoch: all of it in one assignment, or nothing if that is interrupted."""

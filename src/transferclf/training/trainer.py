@@ -53,7 +53,7 @@ class Trainer:
 
     def __init__(self, suffix: Suffix, method: Method | None = None):
         from transferclf.augmentation.afresh import Augmenter
-        from transferclf.heads.building import build_suffix
+        from transferclf.heads.building import below_cut, build_suffix
 
         self.lock = threading.RLock()
         self._on_pixels = suffix.is_on_pixels
@@ -62,11 +62,12 @@ class Trainer:
         with undisturbed(suffix.seed):
             self.network = build_suffix(suffix)
             self.model = self.network.model
+            self._below = below_cut(suffix) if method is not None and method.runs_prefix else None
             recipe = None if method is None else method.augmentation
             self._augmenter = None
             if recipe is not None:
                 shapes = None if suffix.is_on_pixels else suffix.row_shapes()
-                self._augmenter = Augmenter(recipe, shapes)
+                self._augmenter = Augmenter(recipe, shapes, self._below)
             own = [] if self._augmenter is None else [self._augmenter.seed_generator]
             self._seeds = [it.state for it in (*self.network.seed_generators(), *own)]
             if method is not None:
@@ -89,7 +90,7 @@ class Trainer:
     def measure(self, samples: Samples) -> None:
         """Measure the training rows as far as their variation depends on them."""
         if self._augmenter is not None:
-            self._augmenter.measure(samples.parts())
+            self._augmenter.measure(map(self.at_cut, samples.parts()))
 
     def set_parameters(self, parameters: Sequence[np.ndarray]) -> None:
         """Set all weights."""
@@ -120,7 +121,8 @@ class Trainer:
         """
         train = self._compiled_epoch(data)
         n_batches = -(-len(order) // batch_size)
-        per_call = IMAGE_BATCHES_PER_CALL if self._on_pixels else BATCHES_PER_CALL
+        is_long = self._on_pixels or self._below is not None
+        per_call = IMAGE_BATCHES_PER_CALL if is_long else BATCHES_PER_CALL
         per_call = 1 if on_batch else batches_per_call(data, batch_size, per_call)
         firsts = range(0, n_batches, per_call)
         orders = [order[first * batch_size :][: per_call * batch_size] for first in firsts]
@@ -141,6 +143,15 @@ class Trainer:
                 if on_batch:
                     on_batch.on_train_batch_end(first, logs)
         return logs
+
+    def at_cut(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows at the cut, for pixels where each step runs the frozen part."""
+        return rows if self._below is None else self._of_prefix(rows)
+
+    @cached_property
+    def _of_prefix(self) -> Forward:
+        assert self._below is not None
+        return self._forward(self._below)
 
     @cached_property
     def scores(self) -> Forward:
