@@ -45,6 +45,15 @@ ACTIVATIONS = (
 )
 # fmt: on
 
+# Parameters that archives of format 1 and 2 lack, with the values of which they had the effect.
+_LATER = {
+    "global_clipnorm": None,
+    "max_memory": "auto",
+    "soup": 1.0,
+    "warmup_fraction": 0.0,
+    "weight_decay": 0.0,
+}
+
 _UNNEEDED = "It is not needed to predict: set_params({}) first."
 _HINTS = {
     "head": "It is code of your own; pickle the estimator instead.",
@@ -133,9 +142,11 @@ def check_activation(value: object) -> None:
 def restored_parameters(facts: Facts, known: set[str]) -> dict[str, Any]:
     """Return parameters from JSON; `backbone` is None if the user has to pass the network.
 
-    Raises ArchiveError unless they are exactly the known ones, with values of known kinds.
+    Raises ArchiveError unless they are exactly the known ones, with values of known kinds. Older
+    archives may lack later parameters.
     """
     params = _values(facts, known, f"one of {', '.join(sorted(known))}", 0)
+    params = {name: value for name, value in _LATER.items() if name in known} | params
     if missing := known - set(params):
         raise ArchiveError(f"there is no parameter {min(missing)!r}.")
     if params["cache"] not in (None, "memory"):
