@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import assert_rows_agree, outputs_of
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import striped_images
 from keras import layers
 from sklearn.base import clone
@@ -67,7 +68,9 @@ def kinds_above(model, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"trainable_layers": "top", "fine_tune_epochs": 3}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"trainable_layers": "top", "fine_tune_epochs": 3, **ALL_IMAGES}]
+)
 def test_it_learns_on_stored_maps_and_its_whole_model_agrees(images, labels, changes):
     few = tiny(**changes).fit(images[:1].repeat(2, axis=0), [0, 1])
     before = few.prefix_.forward().images_seen

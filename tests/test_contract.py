@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pytest
 from exactness import assert_rows_agree
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import in_kind, striped_images, taken
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
@@ -28,7 +29,7 @@ def tiny(**options):
 ESTIMATORS = {
     "linear": tiny(l2=0.01),
     "hidden layer": tiny(hidden_units=(16,), epochs=3),
-    "fine-tuned": tiny(l2=0.01, trainable_layers="top", fine_tune_epochs=2),
+    "fine-tuned": tiny(l2=0.01, trainable_layers="top", fine_tune_epochs=2, **ALL_IMAGES),
     "from scratch": tiny(backbone=ConvNet(filters=(8,), dense_units=(16,)), image_size=8, epochs=3),
     "extractor": CNNFeatureExtractor(image_size=32),
 }
@@ -183,7 +184,7 @@ def test_weights_of_a_linear_head_are_repetitions(kind, kinds, labels):
     "options",
     [
         {"hidden_units": (8,), "epochs": 5},
-        {"l2": 0.01, "trainable_layers": "top", "fine_tune_epochs": 3},
+        {"l2": 0.01, "trainable_layers": "top", "fine_tune_epochs": 3, **ALL_IMAGES},
         {"backbone": ConvNet(filters=(8,), dense_units=(16,)), "image_size": 8, "epochs": 5},
     ],
     ids=["hidden layer", "fine-tuned", "from scratch"],

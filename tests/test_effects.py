@@ -64,7 +64,11 @@ CASES = {
     "callbacks": ([keras.callbacks.History()], HIDDEN, {}),
     "fine_tune_epochs": (1, {"trainable_layers": "top"}, SCRATCH),
     "fine_tune_learning_rate": (1e-4, TUNED, {}),
+    "warmup_fraction": (0.2, TUNED, TUNED | {"lr_schedule": None}),
     "layer_decay": (0.5, TUNED, HIDDEN),
+    "weight_decay": (0.3, TUNED, HIDDEN),
+    "global_clipnorm": (0.3, TUNED, HIDDEN),
+    "soup": (0.3, TUNED, HIDDEN),
     "augmentation": ("light", {}, None),
     "test_time_augmentation": (
         "views",
@@ -182,7 +186,7 @@ def test_values_equal_to_the_effective_one_raise_no_warning():
 def test_validation_data_leaves_the_fraction_without_effect():
     how = classifier(**HIDDEN, early_stopping=True, validation_fraction=0.3)
     text = said(how, validation_data=(IMAGES[:3], LABELS[:3]))
-    assert "validation_fraction=0.3 (used by early_stopping=True" in text
+    assert "validation_fraction=0.3 (used by soup='auto' with trainable_layers" in text
 
 
 def test_rows_use_an_image_shape_and_strips_are_stretched():

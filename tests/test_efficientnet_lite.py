@@ -7,6 +7,7 @@ from collections import OrderedDict
 import keras
 import numpy as np
 import pytest
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import striped_images
 from PIL import Image
 
@@ -26,6 +27,7 @@ from transferclf.backbones.torch_file import read_torch_file
 from transferclf.backbones.weights import build_backbone, pretrained_file
 from transferclf.exceptions import InvalidParameterError, WeightsError
 from transferclf.features import frozen
+from transferclf.graphs.folding import fold_batch_norm
 
 SIZE = (32, 32)
 LITES = list_backbones("efficientnet_lite*")
@@ -222,21 +224,22 @@ def test_features_are_those_of_the_network_on_its_pixels(network, fitted):
 
 
 @pytest.mark.slow
-def test_fine_tuning_trains_a_block_and_leaves_batch_norms_as_they_are(network):
+def test_fine_tuning_trains_a_block_with_its_folded_batch_norms(network):
     tuned = TransferClassifier(
         LITE.name,
         image_size=32,
         trainable_layers="block7",
         fine_tune_epochs=2,
-        fine_tune_learning_rate=1e-3,
+        fine_tune_learning_rate=1e-4,
         random_state=0,
+        **ALL_IMAGES,
     ).fit(IMAGES, LABELS)
     model = tuned.model_
     probabilities = keras.ops.convert_to_numpy(model(IMAGES.astype("float32"), training=False))
     np.testing.assert_allclose(probabilities, tuned.predict_proba(IMAGES), atol=1e-4)
     changed = {
         layer.name
-        for layer in network.layers
+        for layer in fold_batch_norm(network).layers
         if layer.weights
         for value, before in zip(
             model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True
@@ -244,7 +247,8 @@ def test_fine_tuning_trains_a_block_and_leaves_batch_norms_as_they_are(network):
         if np.abs(value - before).max() > 0
     }
     parts = ("expand_conv", "dwconv", "project_conv")
-    assert changed == {"top_conv", *(f"block7a_{part}" for part in parts)}  # no batch norm
+    assert changed == {"top_conv", *(f"block7a_{part}" for part in parts)}
+    assert not any(isinstance(each, keras.layers.BatchNormalization) for each in model.layers)
 
 
 @pytest.mark.parametrize("include_weights", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -8,6 +8,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import striped_images
 from keras import layers
 
@@ -40,9 +41,9 @@ def first_blocks_of_an_efficientnet():
 
 OWN = {"backbone": own_network}
 CONVNET = {"backbone": ConvNet((4,), dense_units=(4,), batch_norm="after"), "epochs": 1}
-TUNED = {"trainable_layers": "all", "fine_tune_epochs": 1}
+TUNED = {"trainable_layers": "all", "fine_tune_epochs": 1, **ALL_IMAGES}
 KINDS = {
-    "fine-tuned": {"backbone": "tiny", "trainable_layers": "top", "fine_tune_epochs": 1},
+    "fine-tuned": {"backbone": "tiny", **TUNED, "trainable_layers": "top"},
     "hidden layers": OWN
     | {"hidden_units": (4,), "epochs": 1, "batch_norm": "before", "dropout": 0.2},
     "dropout": OWN | {"dropout": 0.2, "epochs": 1},

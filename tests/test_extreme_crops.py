@@ -154,7 +154,7 @@ def test_both_squares_of_an_image_are_in_the_same_fold(wide, labels):
 def test_fine_tuning_starts_from_the_head_fitted_to_both_squares(wide, labels, trainable_layers):
     frozen = tiny().fit(wide, labels)
     tuned = tiny(trainable_layers=trainable_layers, fine_tune_epochs=2, batch_size=N)
-    tuned.set_params(fine_tune_learning_rate=1e-12).fit(wide, labels)
+    tuned.set_params(fine_tune_learning_rate=1e-12, soup=1.0).fit(wide, labels)
     n_head = tuned.n_head_iter_
     np.testing.assert_allclose(tuned.history_["loss"][:n_head], frozen.history_["loss"], atol=1e-4)
     found = probabilities(frozen.head_, features(frozen, squares(wide)))

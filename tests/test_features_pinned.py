@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import outputs_of
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import striped_images
 from keras import layers
 
@@ -42,7 +43,7 @@ CHANGES = {"weights": other_weights, "layers": other_layers}
 
 
 def fitted(model, **changes):
-    tuning = {"fine_tune_epochs": 1} if changes.get("trainable_layers") else {}
+    tuning = {"fine_tune_epochs": 1, **ALL_IMAGES} if changes.get("trainable_layers") else {}
     parameters = {"random_state": 0, "cache": None} | tuning | changes
     return TransferClassifier(model, **parameters).fit(IMAGES, LABELS)
 

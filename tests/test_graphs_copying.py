@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import outputs_of
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import striped_images
 from keras import layers
 from own_layers import Forgetful, Hiding, Needy, Net, Renamed, Wide, relu
@@ -59,7 +60,7 @@ MAKERS = {
 
 def tiny(model, **changes):
     if changes.get("trainable_layers", 0) != 0:
-        changes["fine_tune_epochs"] = 1
+        changes |= {"fine_tune_epochs": 1, **ALL_IMAGES}
     return TransferClassifier(model, **({"random_state": 0} | changes))
 
 

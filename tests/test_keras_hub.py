@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from counting import counted_calls
 from exactness import outputs_of
+from fine_tuning_helpers import ALL_IMAGES
 from PIL import Image
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
@@ -290,12 +291,12 @@ def test_other_weights_and_architectures_have_other_keys(preset, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ViT", "DeiT", "SwinTransformer"])
 def test_fine_tuned_networks_and_whole_models_give_the_probabilities(preset, name):
-    options = {"engine": "keras", "random_state": 0, "fine_tune_epochs": 1}
+    options = {"engine": "keras", "random_state": 0}
     images = np.stack([np.asarray(Image.fromarray(one).resize((SIDE, SIDE))) for one in IMAGES])
     for cut in (0, 2):
         classifier = TransferClassifier(preset(name).backbone, trainable_layers=cut, **options)
-        if cut == 0:
-            classifier.set_params(fine_tune_epochs=10)
+        if cut:
+            classifier.set_params(fine_tune_epochs=1, **ALL_IMAGES)
         classifier.fit(images, LABELS)
         whole = outputs_of(classifier.model_, images)
         np.testing.assert_allclose(whole, classifier.predict_proba(images), atol=1e-5)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from fine_tuning_helpers import PLAIN
 from image_helpers import in_kind, striped_images
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
@@ -28,6 +29,7 @@ from transferclf import (
     save_model,
 )
 from transferclf.exceptions import ArchiveError, InvalidParameterError, TransferclfWarning
+from transferclf.graphs.folding import fold_batch_norm
 from transferclf.heads.gradients import layer_gradients
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.leave_one_out import CANDIDATES
@@ -180,13 +182,16 @@ def test_fine_tuning_gives_the_losses_of_keras(loss):
         "l2": 1.0,
         "trainable_layers": 8,  # the last six have no weights
         "fine_tune_epochs": 2,
+        "fine_tune_learning_rate": 1e-5,
         "batch_size": 8,
+        **PLAIN,
+        "optimizer": "auto",  # the head at its optimum, then Adam
     }
     fitted = tiny(**options).fit(IMAGES, TABLE)
     start = tiny(loss=loss, l2=1.0).fit(IMAGES, TABLE)
     scale, mean = TABLE.to_numpy().std(axis=0), TABLE.to_numpy().mean(axis=0)
     # The whole network, with standardised outputs.
-    model, trained = start.model_, set(fitted.head_.tuned())
+    model, trained = fold_batch_norm(start.model_), set(fitted.head_.tuned())
     last = model.get_layer("predictions")
     kernel, bias = last.get_weights()
     last.set_weights([kernel / scale, (bias - mean) / scale])

@@ -98,6 +98,46 @@ class TestRates:
         assert rates("cosine", np.float32(0.5), np.int64(2)).tolist() == [0.5, 0.25]
 
 
+class TestWarmUp:
+    @given(
+        st.sampled_from([None, "plateau", "cosine", "exponential"]),
+        RATES,
+        st.integers(0, 300),
+        st.floats(0, 1, exclude_max=True),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_it_rises_linearly_to_the_learning_rate(self, schedule, learning_rate, steps, warmup):
+        result = rates(schedule, learning_rate, steps, warmup)
+        assert result.shape == (steps,)
+        assert result.dtype == np.float32
+        assert (result > 0).all(), "no step is of rate 0"
+        assert (result <= np.float32(learning_rate)).all()
+        rising = int(warmup * steps)
+        expected = learning_rate * np.arange(1, rising + 2) / (rising + 1)
+        np.testing.assert_allclose(result[: rising + 1], expected[:steps], rtol=1e-6)
+        if steps:
+            assert result[rising] == result.max() == np.float32(learning_rate)
+        np.testing.assert_array_equal(
+            result[rising:], rates(schedule, learning_rate, steps - rising)
+        )
+
+    @given(st.sampled_from([None, "plateau", "cosine", "exponential"]), RATES, STEPS)
+    @settings(max_examples=50, deadline=None)
+    def test_no_warm_up_changes_nothing(self, schedule, learning_rate, steps):
+        plain = rates(schedule, learning_rate, steps)
+        np.testing.assert_array_equal(rates(schedule, learning_rate, steps, 0.0), plain)
+
+    def test_by_hand(self):
+        rising = rates(None, 0.5, 8, 0.5)
+        assert rising.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5])
+        assert rates("cosine", 0.5, 3, 0.3).tolist() == rates("cosine", 0.5, 3).tolist()
+
+    @pytest.mark.parametrize("schedule", OF_KERAS, ids=lambda schedule: type(schedule).__name__)
+    def test_schedules_of_keras_have_their_own(self, schedule):
+        plain = rates(schedule, 0.05, 40)
+        np.testing.assert_array_equal(rates(schedule, 0.05, 40, 0.5), plain)
+
+
 class TestSchedulesOfKeras:
     @pytest.mark.parametrize("schedule", OF_KERAS, ids=lambda schedule: type(schedule).__name__)
     def test_schedules_are_kept_or_scaled(self, schedule):

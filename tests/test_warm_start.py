@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from exactness import outputs_of
+from fine_tuning_helpers import ALL_IMAGES
 from image_helpers import head_alone, striped_images
 from keras import layers
 
@@ -41,7 +42,7 @@ def two_layers():
 
 def of_layers(**changes):
     """A classifier with two epochs of the head and six epochs of fine-tuning."""
-    parameters = {"hidden_units": (4,), "epochs": 2, "trainable_layers": "conv2"}
+    parameters = {"hidden_units": (4,), "epochs": 2, "trainable_layers": "conv2", **ALL_IMAGES}
     parameters |= {"fine_tune_epochs": 6, "fine_tune_learning_rate": 1e-3}
     return of_head(backbone=two_layers()).set_params(**(parameters | changes))
 
@@ -275,7 +276,7 @@ class TestFinished:
         images, labels = examples()
         stepwise = head_alone(of_layers(warm_start=True)).fit(images, labels)
         assert stepwise.n_iter_ == 2
-        stepwise.set_params(fine_tune_epochs=6, fine_tune_learning_rate=1e-3)
+        stepwise.set_params(fine_tune_epochs=6, fine_tune_learning_rate=1e-3, **ALL_IMAGES)
         stepwise.set_params(trainable_layers="conv2", epochs=99).fit(images, labels)
         assert stepwise.n_head_iter_ == 2
         at_once = of_layers().fit(images, labels)
@@ -287,7 +288,7 @@ class TestFinished:
         plain = {"hidden_units": (), "dropout": 0.0, "l2": 0.3}
         stepwise = head_alone(of_layers(warm_start=True, **plain)).fit(images, labels)
         n_head = stepwise.n_iter_
-        tuning = {"fine_tune_epochs": 1, "fine_tune_learning_rate": 1e-9}
+        tuning = {"fine_tune_epochs": 1, "fine_tune_learning_rate": 1e-9, **ALL_IMAGES}
         stepwise.set_params(trainable_layers="conv2", batch_size=BATCH, **tuning)
         stepwise.fit(images, labels)
         assert (stepwise.n_head_iter_, stepwise.n_iter_) == (n_head, n_head + 1)

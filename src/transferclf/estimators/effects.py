@@ -41,7 +41,8 @@ USED_BY = {
     "resize": "images that are no strips of one row of pixels",
     "test_time_augmentation": "an augmentation that has views",
     "soup": _TUNING,
-    "validation_fraction": f"{_TUNING}, or {_STOPPING}; and fit is given no validation_data",
+    "validation_fraction": f"soup='auto' with {_TUNING}, or {_STOPPING}, unless fit is given "
+    "validation_data",
     "warmup_fraction": f"{_TUNING}, and lr_schedule 'auto', 'cosine' or 'exponential'",
     "weight_decay": f"{_TUNING}, by an optimizer that is a name",
     "weights": "a backbone by name, which has no weights of its own",

@@ -181,7 +181,7 @@ class Parameters(BackboneParameters):
         """Whether layers of a pretrained backbone are trained."""
         is_cut = not (is_number(self.trainable_layers) and self.trainable_layers == 0)
         is_scratch = isinstance(self.backbone, ConvNet)
-        is_scratch |= self.weights is None and isinstance(self.backbone, str)
+        is_scratch |= isinstance(self.backbone, str) and self.weights is None
         return is_cut and not is_scratch
 
     @property

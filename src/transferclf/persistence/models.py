@@ -286,14 +286,14 @@ def _restored(
     for name in versions.names():
         versions.text(name)
     if kind != REJECTOR:
-        estimator = _restored_estimator(kind, facts, arrays, backbone)
+        estimator = _restored_estimator(kind, version, facts, arrays, backbone)
         arrays.finish()
         return estimator
     parameters, fitted = facts.part("parameters"), facts.part("fitted")
     facts.finish()
     inner = fitted.part("estimator")
     classifier = _restored_estimator(
-        inner.text("kind", ("TransferClassifier",)), inner, arrays, backbone
+        inner.text("kind", ("TransferClassifier",)), version, inner, arrays, backbone
     )
     rejector = restored_rejector(parameters, fitted, arrays, classifier)
     fitted.finish()
@@ -302,11 +302,12 @@ def _restored(
 
 
 def _restored_estimator(
-    kind: str, facts: Facts, arrays: StoredArrays, backbone: keras.Model | None
+    kind: str, version: int, facts: Facts, arrays: StoredArrays, backbone: keras.Model | None
 ) -> Estimator:
     """Return an estimator from its parameters and fitted attributes."""
     made = KINDS[kind]
-    params = restored_parameters(facts.part("parameters"), set(made().get_params(deep=False)))
+    known = set(made().get_params(deep=False))
+    params = restored_parameters(facts.part("parameters"), known, version)
     fitted = facts.part("fitted")
     facts.finish()
     estimator = made(**params)

@@ -45,15 +45,6 @@ ACTIVATIONS = (
 )
 # fmt: on
 
-# Parameters that archives of format 1 and 2 lack, with the values of which they had the effect.
-_LATER = {
-    "global_clipnorm": None,
-    "max_memory": "auto",
-    "soup": 1.0,
-    "warmup_fraction": 0.0,
-    "weight_decay": 0.0,
-}
-
 _UNNEEDED = "It is not needed to predict: set_params({}) first."
 _HINTS = {
     "head": "It is code of your own; pickle the estimator instead.",
@@ -61,6 +52,19 @@ _HINTS = {
     "lr_schedule": _UNNEEDED.format("lr_schedule=None"),
     "callbacks": _UNNEEDED.format("callbacks=None"),
     "random_state": _UNNEEDED.format("random_state=NUMBER"),
+}
+
+
+# Parameters that came with a format. In older archives they have values that change nothing of how
+# training went then.
+_NEW_IN: dict[int, dict[str, object]] = {
+    3: {
+        "global_clipnorm": None,
+        "max_memory": "auto",
+        "soup": 1.0,
+        "warmup_fraction": 0.0,
+        "weight_decay": 0.0,
+    },
 }
 
 
@@ -139,14 +143,16 @@ def check_activation(value: object) -> None:
         raise InvalidParameterError(f"an archive holds only Keras' own activations. Got {name!r}.")
 
 
-def restored_parameters(facts: Facts, known: set[str]) -> dict[str, Any]:
+def restored_parameters(facts: Facts, known: set[str], version: int) -> dict[str, Any]:
     """Return parameters from JSON; `backbone` is None if the user has to pass the network.
 
-    Raises ArchiveError unless they are exactly the known ones, with values of known kinds. Older
-    archives may lack later parameters.
+    `version` is the format of the archive. Raises ArchiveError unless they are exactly the known
+    ones, with values of known kinds.
     """
     params = _values(facts, known, f"one of {', '.join(sorted(known))}", 0)
-    params = {name: value for name, value in _LATER.items() if name in known} | params
+    for number, added in _NEW_IN.items():
+        if version < number:
+            params = {name: value for name, value in added.items() if name in known} | params
     if missing := known - set(params):
         raise ArchiveError(f"there is no parameter {min(missing)!r}.")
     if params["cache"] not in (None, "memory"):

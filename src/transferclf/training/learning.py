@@ -100,9 +100,8 @@ class Learner:
         data = self._data(self._fill, plan.variants_at_cut, self._limit)
         if not plan.prefix.is_cut:
             return self._head(data)
-        features = None
         if previous is not None and previous.is_head_of(plan.suffix, plan.head is None):
-            head = previous
+            head, features = previous, None
         else:
             features = self._after_cut(data)
             head = self._head(features)
@@ -110,11 +109,16 @@ class Learner:
         recipe = replace(plan.fine_tuning, l2=head.l2)
         suffix = replace(self._suffix(recipe), prefix=plan.prefix, is_folded=True)
         tuned = self._phase(suffix, recipe, data, going_on(self._before(suffix) or head, suffix))
-        if tuned.soup > 0 or features is None or plan.head is not None or not self.holds_out:
+        if tuned.soup > 0 or plan.head is not None or not self.holds_out:
+            return tuned
+        # An interrupted phase that went on began with a head of the same images, too.
+        is_first = head.checkpoint is not None and len(head.phases) == 2
+        if features is None and not is_first:
             return tuned
         # Nothing of the fine-tuned weights is used, so the head may learn from the images that
         # were held out to find that.
-        return tuned.with_head(self._fitted(_joined(features), head.l2))
+        every = _joined(features or self._after_cut(data))
+        return tuned.with_head(self._fitted(every, head.l2))
 
     def _head(self, data: _Data) -> FittedHead:
         """Fit a head to features: to its optimum where it is linear."""

@@ -86,6 +86,7 @@ class TrainedSuffix(FittedHead):
             mean=head.mean,
             scale=head.scale,
             weights=head.weights,
+            moments=head.moments,
         )
 
     def without_checkpoint(self) -> TrainedSuffix:

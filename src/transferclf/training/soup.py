@@ -30,10 +30,7 @@ def mixed(before: Sequence[np.ndarray], after: Sequence[np.ndarray], share: floa
     """
     if share == 1:
         return list(after)
-    return [
-        old + (new - old) * new.dtype.type(share) if new.dtype.kind == "f" else new
-        for old, new in zip(before, after, strict=True)
-    ]
+    return [_mixed(old, new, share) for old, new in zip(before, after, strict=True)]
 
 
 def best_share(loss_at: Callable[[float], float]) -> tuple[float, dict[float, float]]:
@@ -45,3 +42,11 @@ def best_share(loss_at: Callable[[float], float]) -> tuple[float, dict[float, fl
     losses = {share: loss_at(share) for share in SHARES}
     finite = {share: loss for share, loss in losses.items() if np.isfinite(loss)}
     return (min(finite, key=finite.__getitem__) if finite else 0.0), losses
+
+
+def _mixed(old: np.ndarray, new: np.ndarray, share: float) -> np.ndarray:
+    # bfloat16 is a float, too, of a kind that NumPy does not know.
+    if "float" not in new.dtype.name:
+        return new
+    # The difference may overflow, which must not reach the weights before.
+    return old if share == 0 else old + (new - old) * new.dtype.type(share)

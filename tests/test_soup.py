@@ -1,0 +1,339 @@
+"""Tests of mixing the weights before and after fine-tuning, and of going back to the head."""
+
+import functools
+import math
+import pickle
+import re
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from image_helpers import head_alone, striped_images
+from keras import layers
+
+from transferclf import TransferClassifier, TransferRegressor, load_model, save_model
+from transferclf.exceptions import DivergenceError, TransferclfWarning
+from transferclf.training.soup import SHARES, UNVALIDATED, best_share, mixed
+
+N = 36
+IMAGES = striped_images(N, np.random.default_rng(0))
+OTHERS = striped_images(N, np.random.default_rng(1))
+LABELS = np.arange(N) % 3
+RANDOM = np.random.default_rng(3).permutation(LABELS)  # which nothing can learn for other images
+
+FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
+
+
+@st.composite
+def ends(draw, bound=1e3):
+    """Return two arrays of floats of one shape and type, no numbers between which overflow."""
+    dtype, shape = draw(FLOATS), draw(array_shapes(max_dims=3, max_side=4))
+    numbers = st.floats(-bound, bound, width=np.finfo(dtype).bits)
+    before, after = (draw(arrays(dtype, shape, elements=numbers)) for _ in range(2))
+    return before, after
+
+
+class TestMixed:
+    @given(ends(bound=6e4))
+    def test_0_and_1_give_the_ends(self, both):
+        before, after = both
+        for share, expected in ((0.0, before), (1.0, after), (0, before), (1, after)):
+            (found,) = mixed([before], [after], share)
+            np.testing.assert_array_equal(found, expected)
+            assert found.dtype == before.dtype
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_the_ends_are_exact_where_their_difference_overflows(self, dtype):
+        most = np.finfo(dtype).max
+        before, after = np.array([most, -most, 1]), np.array([-most, most, most])
+        np.testing.assert_array_equal(mixed([before], [after], 0.0)[0], before)
+        np.testing.assert_array_equal(mixed([before], [after], 1.0)[0], after)
+
+    @given(ends(), st.floats(0, 1))
+    def test_it_is_linear_between(self, both, share):
+        before, after = both
+        (found,) = mixed([before], [after], share)
+        assert found.dtype == before.dtype
+        expected = (1 - share) * before.astype(float) + share * after.astype(float)
+        np.testing.assert_allclose(found, expected, atol=4e3 * np.finfo(before.dtype).eps)
+
+    @given(ends(), st.floats(0, 1))
+    def test_equal_weights_stay(self, both, share):
+        before, _ = both
+        np.testing.assert_array_equal(mixed([before], [before.copy()], share)[0], before)
+
+    @given(
+        arrays(st.sampled_from([np.int32, np.uint32, np.int64, bool]), 3),
+        st.data(),
+        st.sampled_from(SHARES),
+    )
+    def test_other_numbers_are_those_after(self, before, data, share):
+        after = data.draw(arrays(before.dtype, 3))
+        (found,) = mixed([before], [after], share)
+        np.testing.assert_array_equal(found, after)
+        assert found.dtype == before.dtype
+
+    def test_bfloat16_is_a_float(self):
+        before, after = (np.array([value], ml_dtypes.bfloat16) for value in (1.0, 3.0))
+        assert mixed([before], [after], 0.0)[0].tolist() == [1.0]
+        (found,) = mixed([before], [after], 0.5)
+        assert found.tolist() == [2.0]
+        assert found.dtype == before.dtype
+
+    def test_the_given_arrays_are_not_changed(self):
+        before, after = [np.zeros(2), np.arange(2)], [np.ones(2), np.arange(2) + 5]
+        mixed(before, after, 0.5)[0][:] = 7
+        np.testing.assert_array_equal(before[0], [0, 0])
+        np.testing.assert_array_equal(after[0], [1, 1])
+
+    def test_other_numbers_of_arrays_are_refused(self):
+        with pytest.raises(ValueError, match="zip"):
+            mixed([np.zeros(2)], [np.zeros(2)] * 2, 0.5)
+
+
+LOSSES = st.lists(
+    st.floats(0, 9) | st.sampled_from([1.0, 2.0, math.nan, math.inf, -math.inf]),
+    min_size=len(SHARES),
+    max_size=len(SHARES),
+)
+
+
+class TestBestShare:
+    def test_the_ends_are_tried(self):
+        assert SHARES[0] == 0
+        assert SHARES[-1] == 1
+        assert list(SHARES) == sorted(set(SHARES))
+        assert 0 < UNVALIDATED < 1
+
+    @given(LOSSES)
+    def test_it_has_the_lowest_finite_loss_and_is_the_first_of_equals(self, values):
+        table = dict(zip(SHARES, values, strict=True))
+        asked = []
+        share, losses = best_share(lambda share: asked.append(share) or table[share])
+        assert asked == list(SHARES)
+        assert list(losses) == list(SHARES)
+        np.testing.assert_array_equal(list(losses.values()), values)
+        finite = [value for value in values if math.isfinite(value)]
+        if not finite:
+            assert share == 0
+            return
+        assert table[share] == min(finite)
+        assert all(table[less] != table[share] for less in SHARES if less < share)
+
+    def test_equal_losses_leave_the_weights_before(self):
+        assert best_share(lambda share: 0.5)[0] == 0
+
+    @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+    def test_losses_that_are_not_finite_never_win(self, broken):
+        assert best_share(lambda share: 3.0 if share == 0.75 else broken)[0] == 0.75
+        assert best_share(lambda share: broken)[0] == 0
+
+
+@functools.cache
+def two_convolutions():
+    x = inputs = keras.Input((32, 32, 3))
+    x = layers.Rescaling(1 / 255)(x)
+    for number in (1, 2):
+        starting = keras.initializers.GlorotUniform(number)
+        how = {"strides": 2, "kernel_initializer": starting, "name": f"conv{number}"}
+        x = layers.Conv2D(6, 3, activation="relu", **how)(x)
+    return keras.Model(inputs, x)
+
+
+def tuned(kind=TransferClassifier, **changes):
+    """Return an estimator that trains a convolution after a linear head; no default matters."""
+    parameters = {"trainable_layers": "conv2", "fine_tune_epochs": 6, "batch_size": 12, "l2": 0.1}
+    parameters |= {"fine_tune_learning_rate": 1e-2, "lr_schedule": "cosine", "augmentation": None}
+    parameters |= {"warmup_fraction": 0.1, "weight_decay": 0.01, "global_clipnorm": 1.0}
+    parameters |= {"optimizer": "lbfgs", "soup": "auto", "random_state": 0}
+    return kind(two_convolutions(), **(parameters | changes))
+
+
+def probe(fitted, **changes):
+    """Return the head that fine-tuning began with, as a classifier that is not fitted."""
+    return head_alone(fitted, l2=fitted.l2_, **changes)
+
+
+def assert_same_predictions(first, second, X=OTHERS):
+    np.testing.assert_allclose(first.predict_proba(X), second.predict_proba(X), rtol=0, atol=1e-5)
+
+
+class TestShares:
+    def test_half_is_the_mean_of_the_ends(self):
+        none, half, whole = (tuned(soup=soup).fit(IMAGES, LABELS) for soup in (0, 0.5, 1))
+        assert [none.soup_, half.soup_, whole.soup_] == [0, 0.5, 1]
+        sides = zip(none.head_.parameters, whole.head_.parameters, strict=True)
+        moved = 0.0
+        for found, (before, after) in zip(half.head_.parameters, sides, strict=True):
+            np.testing.assert_array_equal(found, before + (after - before) * np.float32(0.5))
+            moved = max(moved, np.abs(after - before).max())
+        assert moved > 1e-2
+        assert none.history_ == half.history_ == whole.history_
+
+    def test_none_gives_the_head_on_the_frozen_network(self):
+        fitted = tuned(soup=0.0).fit(IMAGES, LABELS)
+        assert_same_predictions(fitted, probe(fitted).fit(IMAGES, LABELS))
+        np.testing.assert_array_equal(fitted.sample_indices_, np.arange(N))
+
+    def test_the_whole_model_and_archives_have_the_mixed_weights(self, tmp_path):
+        fitted = tuned(soup=0.5).fit(IMAGES, LABELS)
+        outputs = keras.ops.convert_to_numpy(fitted.model_(OTHERS.astype(np.float32)))
+        np.testing.assert_allclose(outputs, fitted.predict_proba(OTHERS), atol=1e-5)
+        save_model(fitted, tmp_path / "a.model")
+        loaded = load_model(tmp_path / "a.model", backbone=two_convolutions())
+        assert loaded.soup_ == 0.5
+        np.testing.assert_array_equal(loaded.predict_proba(OTHERS), fitted.predict_proba(OTHERS))
+
+    def test_auto_takes_the_share_of_the_lowest_validation_loss(self, capsys):
+        fitted = tuned(verbose=1).fit(IMAGES, LABELS, validation_data=(OTHERS, LABELS))
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("soup: ")]
+        losses = {}
+        for share in SHARES:
+            each = tuned(soup=share).fit(IMAGES, LABELS)
+            scores, objective = each.decision_function(OTHERS), each.head_.suffix.objective
+            losses[share] = objective.calibrated_loss(scores, LABELS, np.full(N, 1 / N))
+        best = min(losses, key=losses.get)
+        assert fitted.soup_ == best > 0
+        shown = ", ".join(f"{share:g}: {loss:.4g}" for share, loss in losses.items())
+        assert said == [f"soup: {best:g} of the trained weights; validation losses {shown}"]
+        assert_same_predictions(fitted, tuned(soup=best).fit(IMAGES, LABELS))
+
+    def test_auto_holds_out_images_only_where_none_are_given(self):
+        held = tuned(validation_fraction=0.25).fit(IMAGES, LABELS)
+        assert len(held.sample_indices_) == 27
+        given_others = tuned().fit(IMAGES, LABELS, validation_data=(OTHERS, LABELS))
+        assert len(given_others.sample_indices_) == N
+        assert len(tuned(soup=1.0).fit(IMAGES, LABELS).sample_indices_) == N
+
+    def test_a_class_of_one_image_ends_in_half_of_the_weights(self):
+        labels = np.where(np.arange(N) == 3, 7, LABELS)
+        with pytest.warns(TransferclfWarning, match="soup='auto' needs validation images"):
+            fitted = tuned().fit(IMAGES, labels)
+        assert fitted.soup_ == UNVALIDATED
+        assert len(fitted.sample_indices_) == N
+        assert_same_predictions(fitted, tuned(soup=UNVALIDATED).fit(IMAGES, labels))
+
+    def test_regression_has_a_soup_too(self):
+        y = IMAGES.mean(axis=(1, 2, 3)) + 30.0 * LABELS
+        none, half, whole = (
+            tuned(TransferRegressor, soup=soup, optimizer="ridge").fit(IMAGES, y)
+            for soup in (0, 0.5, 1)
+        )
+        sides = zip(none.head_.parameters, whole.head_.parameters, strict=True)
+        for found, (before, after) in zip(half.head_.parameters, sides, strict=True):
+            np.testing.assert_array_equal(found, before + (after - before) * np.float32(0.5))
+        head = probe(none).fit(IMAGES, y)
+        np.testing.assert_allclose(none.predict(OTHERS), head.predict(OTHERS), rtol=1e-4)
+        auto = tuned(TransferRegressor, optimizer="ridge").fit(IMAGES, y)
+        assert auto.soup_ in SHARES
+
+
+class TestHarmful:
+    def test_fine_tuning_that_harms_ends_with_the_head(self):
+        others = (OTHERS, np.roll(LABELS, 1))  # the surer of the stripes, the worse
+        fitted = tuned().fit(IMAGES, LABELS, validation_data=others)
+        assert fitted.soup_ == 0
+        assert_same_predictions(fitted, probe(fitted).fit(IMAGES, LABELS))
+        whole = tuned(soup=1.0).fit(IMAGES, LABELS)
+        assert np.abs(whole.predict_proba(OTHERS) - fitted.predict_proba(OTHERS)).max() > 0.1
+
+    def test_with_images_held_out_the_linear_head_then_learns_from_all(self):
+        fitted = tuned(validation_fraction=0.3).fit(IMAGES, RANDOM)
+        assert fitted.soup_ == 0
+        assert_same_predictions(fitted, probe(fitted).fit(IMAGES, RANDOM))
+        chosen = fitted.sample_indices_
+        part = probe(fitted).fit(IMAGES[chosen], RANDOM[chosen])
+        assert np.abs(part.predict_proba(OTHERS) - fitted.predict_proba(OTHERS)).max() > 1e-3
+
+    @pytest.mark.parametrize("soup", ["auto", 0.5, 1.0])
+    @pytest.mark.parametrize("rate", [1e3, 1e36])
+    def test_a_rate_that_explodes_raises_an_error_and_leaves_the_head(self, rate, soup):
+        exploding = tuned(trainable_layers="all", soup=soup, validation_fraction=0.25)
+        exploding.set_params(fine_tune_learning_rate=rate)
+        if soup != "auto":
+            exploding.set_params(validation_fraction=0.1)
+        message = rf"training diverged: in epoch 1 at a learning rate of {re.escape(f'{rate:g}')} "
+        with pytest.raises(DivergenceError, match=message + ".*Set fine_tune_learning_rate to a t"):
+            exploding.fit(IMAGES, LABELS)
+        chosen = exploding.sample_indices_
+        assert len(chosen) == (27 if soup == "auto" else N)
+        head = probe(exploding).fit(IMAGES[chosen], LABELS[chosen])
+        assert_same_predictions(exploding, head)
+        outputs = keras.ops.convert_to_numpy(exploding.model_(OTHERS.astype(np.float32)))
+        np.testing.assert_allclose(outputs, head.predict_proba(OTHERS), atol=1e-5)
+        assert [phase["part"] for phase in exploding.phases_] == ["head"]
+        assert exploding.n_iter_ == exploding.n_head_iter_ == head.n_iter_
+
+    def test_a_fitted_estimator_stays_as_it_was(self):
+        fitted = tuned().fit(IMAGES, LABELS)
+        fitted.set_params(fine_tune_learning_rate=1e3)
+        before = dict(vars(fitted))
+        with pytest.raises(DivergenceError):
+            fitted.fit(IMAGES, LABELS)
+        assert vars(fitted).keys() == before.keys()
+        assert all(vars(fitted)[name] is before[name] for name in before)
+
+    def test_targets_that_do_not_vary_are_no_divergence(self):
+        constant = tuned(TransferRegressor, optimizer="ridge", soup=1.0)
+        with pytest.warns(TransferclfWarning, match="y is constant"):
+            fitted = constant.fit(IMAGES, np.full(N, 5.0))
+        np.testing.assert_allclose(fitted.predict(IMAGES), 5.0, atol=0.1)
+
+
+class Interrupting(keras.callbacks.Callback):
+    """Press Ctrl-C before an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+RESUMED = {
+    "auto": {},
+    "half": {"soup": 0.5},
+    "none": {"soup": 0.0},
+    "whole": {"soup": 1.0},
+    "given": {"validation_data": True},
+    "harmful": {"validation_fraction": 0.3},
+    "by epochs": {"hidden_units": (4,), "optimizer": "adam", "learning_rate": 0.01, "epochs": 2},
+}
+
+
+class TestResumed:
+    @pytest.mark.parametrize("kind", RESUMED)
+    def test_a_continued_fit_has_the_soup_of_an_uninterrupted_one(self, kind):
+        changes = dict(RESUMED[kind])
+        labels = RANDOM if kind == "harmful" else LABELS
+        others = {"validation_data": (OTHERS, LABELS)} if changes.pop("validation_data", 0) else {}
+        whole = tuned(**changes).fit(IMAGES, labels, **others)
+        assert (whole.soup_ == 0) == (kind in ("none", "harmful"))
+        parted = tuned(**changes, warm_start=True)
+        for epoch in (2, 5):
+            parted.set_params(callbacks=[Interrupting(epoch)])
+            with pytest.raises(KeyboardInterrupt):
+                parted.fit(IMAGES, labels, **others)
+            parted = pickle.loads(pickle.dumps(parted))
+        assert parted.n_iter_ - parted.n_head_iter_ == 5
+        parted.set_params(callbacks=None).fit(IMAGES, labels, **others)
+        assert parted.soup_ == whole.soup_
+        assert parted.history_ == whole.history_
+        for one, other in zip(parted.head_.parameters, whole.head_.parameters, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert parted.head_.checkpoint is None
+
+    def test_a_fit_that_goes_on_mixes_with_the_result_of_the_last_one(self):
+        fitted = tuned(soup=0.5, warm_start=True).fit(IMAGES, LABELS)
+        before = fitted.head_.parameters
+        fitted.set_params(soup=0.0).fit(IMAGES, LABELS)
+        for one, other in zip(fitted.head_.parameters, before, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert fitted.phases_[-1]["part"] == "fine-tuning"
+        assert len(fitted.phases_) == 3
