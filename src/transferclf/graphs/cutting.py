@@ -49,23 +49,26 @@ def cut(model: keras.Model, trainable_layers: int | str) -> Cut:
     it. Raises NetworkError if the model has no such layers or no visible graph.
     """
     model = functional(model)
-    trained = _suffix_nodes(model, _trainable(model, trainable_layers))
-    # The suffix reads these tensors and does not make them. Each comes once, in a fixed order.
-    made = {id(tensor) for node in trained for tensor in node.outputs}
-    read = [tensor for node in trained for tensor in node.input_tensors] + list(model.outputs)
-    activations = list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())
+    trained = depending(nodes_in_order(model), trainable(model, trainable_layers))
+    activations = activations_below(model, trained)
     prefix = keras.Model(packed(model.inputs), packed(activations), name=f"{model.name}_prefix")
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in activations]
     outputs = run_nodes(trained, activations, inputs, model.outputs)
     return Cut(prefix, keras.Model(packed(inputs), packed(outputs), name=f"{model.name}_suffix"))
 
 
-def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
+def belongs(layer: str, block: str) -> bool:
+    """Whether a layer has this name or is in the block of this name; block10 is not in block1."""
+    rest = layer.removeprefix(block)
+    return layer == block or (rest != layer and not (block[-1:].isdigit() and rest[0].isdigit()))
+
+
+def trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
     """Return the ids of the layers that `trainable_layers` names."""
     chosen = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
     if isinstance(trainable_layers, str):
         if trainable_layers != "all":
-            chosen = [layer for layer in chosen if _belongs(layer.name, trainable_layers)]
+            chosen = [layer for layer in chosen if belongs(layer.name, trainable_layers)]
         if not chosen:
             _raise_unknown(model, trainable_layers)
         return {id(layer) for layer in chosen}
@@ -82,12 +85,6 @@ def _trainable(model: keras.Model, trainable_layers: int | str) -> set[int]:
     return {id(layer) for layer in chosen[len(chosen) - trainable_layers :]}
 
 
-def _belongs(layer: str, block: str) -> bool:
-    """Whether a layer has this name or is in the block of this name; block10 is not in block1."""
-    rest = layer.removeprefix(block)
-    return layer == block or (rest != layer and not (block[-1:].isdigit() and rest[0].isdigit()))
-
-
 def _raise_unknown(model: keras.Model, name: str) -> None:
     names = [layer.name for layer in model.layers if not isinstance(layer, layers.InputLayer)]
     # The names of layers in a block share their beginning up to the first number: block5, conv5.
@@ -102,16 +99,23 @@ def _raise_unknown(model: keras.Model, name: str) -> None:
     )
 
 
-def _suffix_nodes(model: keras.Model, trainable: set[int]) -> list[Node]:
-    """Return the calls of trainable layers, and all calls that depend on them."""
-    made_by_suffix: set[int] = set()
-    suffix = []
-    for node in nodes_in_order(model):
-        depends = any(id(tensor) in made_by_suffix for tensor in node.input_tensors)
-        if depends or id(node.operation) in trainable:
-            suffix.append(node)
-            made_by_suffix.update(id(tensor) for tensor in node.outputs)
-    return suffix
+def depending(nodes: list[Node], chosen: set[int]) -> list[Node]:
+    """Return the calls of operations with these ids, and all calls that depend on them."""
+    made: set[int] = set()
+    found = []
+    for node in nodes:
+        depends = any(id(tensor) in made for tensor in node.input_tensors)
+        if depends or id(node.operation) in chosen:
+            found.append(node)
+            made.update(id(tensor) for tensor in node.outputs)
+    return found
+
+
+def activations_below(model: keras.Model, trained: list[Node]) -> list[keras.KerasTensor]:
+    """Return the tensors that these calls read and do not make, each once, in a fixed order."""
+    made = {id(tensor) for node in trained for tensor in node.outputs}
+    read = [tensor for node in trained for tensor in node.input_tensors] + list(model.outputs)
+    return list({id(tensor): tensor for tensor in read if id(tensor) not in made}.values())
 
 
 def warn_of_classes(model: keras.Model) -> None:
