@@ -29,6 +29,37 @@ def counted_calls():
         sys.setprofile(before)
 
 
+@contextmanager
+def counted_images():
+    """Yield a Counter of the images that networks on pixels were "trained" on and have "scored"."""
+    from transferclf.training.trainer import Trainer
+
+    counts: Counter = Counter()
+    train, score = Trainer.epoch, Trainer.scores
+
+    def counted_epoch(trainer, data, order, *rest):
+        counts["trained"] += trainer._on_pixels * len(order)
+        return train(trainer, data, order, *rest)
+
+    class Scores:
+        def __get__(self, trainer, kind):
+            def scores(rows):
+                counts["scored"] += trainer._on_pixels * len(rows)
+                return score.__get__(trainer, kind)(rows)
+
+            return scores
+
+        def __set__(self, trainer, value):
+            """Come before the functions that trainers keep."""
+            raise AttributeError
+
+    Trainer.epoch, Trainer.scores = counted_epoch, Scores()
+    try:
+        yield counts
+    finally:
+        Trainer.epoch, Trainer.scores = train, score
+
+
 def open_files(folder):
     """Return the open files of this process at or below `folder`; none if the system does not tell.
 

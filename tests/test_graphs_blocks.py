@@ -42,7 +42,7 @@ def numbered(text, *numbers):
 NAMED = {
     "vgg": (numbered("block{}_conv{}", 3, 2), "block3"),
     "resnet": (["conv_0", *numbered("conv{}_block{}_{}_conv", 2, 2, 2)], "conv2_block2"),
-    "efficientnet": ("stem block6a_0 block6a_1 block6b_0 block6b_1 top".split(), "block6b"),
+    "efficientnet": (["stem", "block6a_1", "block6a_2", "block6b_1", "block6b_2"], "block6b"),
     "mobilenet": ([*numbered("block_{}_conv{}", 11, 2)[-6:], "Conv_1"], "block_11"),
     "convnext": (numbered("tiny_stage_{}_block_{}_conv_{}", 2, 2, 2), "tiny_stage_2_block_2"),
     # The last block alone has 7 % of the weights.

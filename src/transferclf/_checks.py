@@ -144,13 +144,16 @@ def check_head(hidden_units: object, activation: object, dropout: object) -> Non
 
 
 def check_trainable_layers(trainable_layers: object) -> None:
-    """Raise InvalidParameterError unless this is a number of layers, "all" or a name.
+    """Raise InvalidParameterError unless this is a number of layers, "auto", "all" or a name.
 
     Whether the network has such layers is checked when it is cut.
     """
-    is_name = isinstance(trainable_layers, str) and trainable_layers
-    if not is_name and not (is_number(trainable_layers, whole=True) and trainable_layers >= 0):
-        expected = "a whole number of layers, 'all', or the name of a layer or block"
+    expected = "a whole number of layers, 'auto', 'all', or the name of a layer or block"
+    if isinstance(trainable_layers, str):
+        is_like_auto = trainable_layers.strip().lower() == "auto"
+        if not trainable_layers or (is_like_auto and trainable_layers != "auto"):
+            refuse("trainable_layers", expected, trainable_layers)
+    elif not (is_number(trainable_layers, whole=True) and trainable_layers >= 0):
         refuse("trainable_layers", expected, trainable_layers)
 
 

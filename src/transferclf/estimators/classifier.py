@@ -21,6 +21,7 @@ from transferclf.exceptions import warn
 from transferclf.objectives import announced, objective_for
 from transferclf.objectives.labels import check_apart
 from transferclf.training.learning import Learner
+from transferclf.training.plan import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Iterations and epochs that were needed; those before fine-tuning; the penalty in use.
     soup_ : float
         Share of the fine-tuned weights in use; 1 where no layers were trained.
+    tuning_ : dict or None
+        The choice of `trainable_layers="auto"`: "trainable_layers", "fine_tune_learning_rate" (None
+        for no layers), the "reason" in words, and "trials", a list of dicts. These have the loss on
+        held-out images ("val_loss") and the "cost" as a share of that of training all layers.
     sample_indices_ : ndarray of int
         The images that were learned from, repeated where classes were oversampled.
     augmentation_ : Augmentation or None
@@ -163,12 +168,12 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
             self._remark_on(source)
             previous = self._if_same_network(previous, network)
-            plan = self._plan(parameters, objective, has_validation=validation_data is not None)
             validation = self._validation_images(validation_data, objective)
-            train, held_out, indices = self._split(images, plan, parameters.oversample)
-            keep = partial(self._keep, sample_indices_=indices)
+            chosen = self._plan(parameters, objective, images, validation, previous)
+            train, held_out, indices = split(images, chosen.plan, self._seed, parameters.oversample)
+            keep = partial(self._keep, sample_indices_=indices, tuning_=chosen.tuning)
             learner = Learner(
-                plan,
+                chosen.plan,
                 train,
                 self._extractor(),
                 validation=validation or held_out,
@@ -177,7 +182,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
                 keep=keep,
                 verbose=int(parameters.verbose),
             )
-            keep(learner.learn(), is_finished=True)
+            keep(chosen.head or learner.learn(), is_finished=True)
         return self
 
     @available_if(has_partial_fit)

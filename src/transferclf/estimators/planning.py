@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.backbones.convnet import ConvNet
+from transferclf.estimators.effects import Asked
 from transferclf.estimators.keras_objects import schedule_of
 from transferclf.estimators.parameters import Parameters
 from transferclf.features.frozen import Prefix
@@ -19,7 +20,22 @@ from transferclf.training.plan import Plan, runs_prefix
 from transferclf.training.recipe import Method, Recipe
 
 if TYPE_CHECKING:
-    from transferclf.estimators.effects import Asked
+    from collections.abc import Sequence
+
+    from transferclf.estimators.tuning import Option
+
+
+def plans_for(
+    options: Sequence[Option], objective: Objective, seed: int, has_validation: bool
+) -> tuple[list[Plan], set[str]]:
+    """Return the plan of each option, and the names of all parameters that the plans depend on."""
+    plans, used = [], set()
+    for option in options:
+        asked = Asked(option.parameters)
+        prefix = option.prefix
+        plans.append(plan_for(asked, prefix, objective, seed, has_validation=has_validation))
+        used |= asked.names
+    return plans, used
 
 
 def plan_for(

@@ -17,6 +17,7 @@ from transferclf.objectives import Numbers
 from transferclf.objectives.labels import check_apart
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.training.learning import Learner
+from transferclf.training.plan import split
 
 
 @documented(
@@ -68,6 +69,10 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         The penalty in use.
     soup_ : float
         Share of the fine-tuned weights in use; 1 where no layers were trained.
+    tuning_ : dict or None
+        The choice of `trainable_layers="auto"`: "trainable_layers", "fine_tune_learning_rate" (None
+        for no layers), the "reason" in words, and "trials", a list of dicts. These have the loss on
+        held-out images ("val_loss") and the "cost" as a share of that of training all layers.
     sample_indices_ : ndarray of int
         The images that were learned from.
     augmentation_ : Augmentation or None
@@ -169,12 +174,12 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
             self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
             self._remark_on(source)
             previous = self._if_same_network(previous, network)
-            plan = self._plan(parameters, objective, has_validation=validation_data is not None)
             validation = self._validation_images(validation_data, objective)
-            train, held_out, indices = self._split(images, plan)
-            keep = partial(self._keep, sample_indices_=indices)
+            chosen = self._plan(parameters, objective, images, validation, previous)
+            train, held_out, indices = split(images, chosen.plan, self._seed)
+            keep = partial(self._keep, sample_indices_=indices, tuning_=chosen.tuning)
             learner = Learner(
-                plan,
+                chosen.plan,
                 train,
                 self._extractor(),
                 validation=validation or held_out,
@@ -183,7 +188,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
                 keep=keep,
                 verbose=int(parameters.verbose),
             )
-            keep(learner.learn(), is_finished=True)
+            keep(chosen.head or learner.learn(), is_finished=True)
         return self
 
     def _known(self) -> Numbers | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -15,10 +15,11 @@ from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.views import EXTREME_CROPS, View
 from transferclf.backbones.convnet import ConvNet
 from transferclf.estimators.base import BackboneEstimator
-from transferclf.estimators.effects import Asked, warn_without_effect
+from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.network_checks import check_with_prefix
 from transferclf.estimators.parameters import Parameters, check_test_time
-from transferclf.estimators.planning import check_memory, plan_for
+from transferclf.estimators.planning import check_memory, plans_for
+from transferclf.estimators.tuning import Chosen, Tuning, choose, options_for
 from transferclf.exceptions import (
     DivergenceError,
     InvalidParameterError,
@@ -29,12 +30,11 @@ from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.registry import fit_names
 from transferclf.images import ImageSource, check_images
-from transferclf.images.loading import content_digests
 from transferclf.images.remarks import remark_on_other_images
 from transferclf.objectives import Objective
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.training.memory import bytes_of
-from transferclf.training.plan import Images, Plan, views_of
+from transferclf.training.plan import Images, views_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,6 +87,7 @@ class TransferEstimator(BackboneEstimator):
     max_memory: int | float | str = "auto"
 
     head_: FittedHead = field(init=False)
+    tuning_: Tuning | None = field(init=False)
     augmentation_: Augmentation | None = field(init=False)
     _model: keras.Model | None = field(init=False)
     _seed: int = field(init=False)
@@ -173,61 +174,46 @@ class TransferEstimator(BackboneEstimator):
         trainable_layers: int | str = 0,
         is_partial: bool = False,
     ) -> None:
-        """Choose the network and its cut, and check the parameters that depend on it."""
+        """Choose the network and its cut, and check the parameters that depend on it.
+
+        It is not cut yet if the layers to train are "auto".
+        """
+        trainable_layers = 0 if trainable_layers == "auto" else trainable_layers
         pooling: Pooling | None = None if parameters.head is None else "flatten"
         self._fit_prefix(parameters, seed, trainable_layers=trainable_layers, pooling=pooling)
         check_with_prefix(parameters, self.prefix_, self.resize_, is_partial=is_partial)
         self.augmentation_ = parameters.recipe_of_views
         self._seed = seed
 
-    def _plan(self, parameters: Parameters, objective: Objective, has_validation: bool) -> Plan:
-        """Return the plan of a fit; warn of parameters that it does not need."""
-        asked, prefix = Asked(parameters), self.prefix_
-        plan = plan_for(asked, prefix, objective, self._seed, has_validation=has_validation)
-        used = asked.names | self._used_of_backbone()
+    def _plan(
+        self,
+        parameters: Parameters,
+        objective: Objective,
+        images: Images,
+        validation: Images | None,
+        previous: FittedHead | None,
+    ) -> Chosen:
+        """Return the plan of a fit, and warn of parameters that it does not need.
+
+        If the layers to train are "auto", trials on the images choose them.
+        """
+        former = None if previous is None else getattr(self, "tuning_", None)
+        options, tuning = options_for(parameters, self.prefix_, former)
+        for option in options:
+            check_with_prefix(option.parameters, option.prefix, self.resize_)
+        plans, used = plans_for(options, objective, self._seed, validation is not None)
+        used |= self._used_of_backbone()
         used |= {"class_weight", "loss", "oversample", "trainable_layers", "warm_start"}
         if len(self._looks()) > 1:
             used.add("test_time_augmentation")
         warn_without_effect(self, used)
-        check_memory(parameters, prefix, objective.n_outputs)
-        return plan
-
-    def _split(
-        self, images: Images, plan: Plan, oversample: bool = False
-    ) -> tuple[Images, Images | None, np.ndarray]:
-        """Return the images to learn from, those held out, and the positions of the former."""
-        objective, seed = plan.suffix.objective, self._seed
-        held_out, train, chosen = None, images, np.arange(len(images.targets))
-        if plan.validation_fraction is not None:
-            chosen, others = self._positions(images, plan)
-            if len(others):
-                train, held_out = images.part(chosen), images.part(others)
-        if oversample:
-            train = replace(train, positions=objective.oversampled(train.targets, seed))
-            chosen = chosen[train.positions]
-        return train, held_out, chosen
-
-    def _positions(self, images: Images, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """Return the positions to learn from and to hold out.
-
-        Where only the soup needs images, few of a class are no error: none are held out then.
-        """
-        split, fraction = plan.suffix.objective.validation_split, plan.validation_fraction
-        assert fraction is not None
-        digests = content_digests(images.source)
-        fractions = (fraction,) if plan.stops_early else (fraction, min(2 * fraction, 0.5))
-        for attempt in fractions:
-            try:
-                return split(images.targets, attempt, self._seed, digests)
-            except ValueError as error:
-                reason = error
-        if plan.stops_early:
-            raise reason
-        warn(
-            f"soup='auto' needs validation images: {reason} Without them, the result has half of "
-            "the fine-tuned weights."
-        )
-        return np.arange(len(images.targets)), np.arange(0)
+        check_memory(parameters, self.prefix_, objective.n_outputs)
+        chosen = Chosen(plans[0], tuning)
+        if len(plans) > 1:
+            data = (images, validation, previous)
+            chosen = choose(options, plans, *data, self._extractor(), self._seed)
+        self.prefix_, self.augmentation_ = chosen.plan.prefix, chosen.plan.augmentation
+        return chosen
 
     def _next_seed(self) -> int:
         is_known = self.warm_start and hasattr(self, "_seed")
@@ -239,6 +225,7 @@ class TransferEstimator(BackboneEstimator):
         *,
         is_finished: bool = False,
         is_partial: bool = False,
+        tuning_: Tuning | None = None,
         **others: object,
     ) -> None:
         """Set the head and all attributes that follow from it, in a step that nothing interrupts.
@@ -251,6 +238,7 @@ class TransferEstimator(BackboneEstimator):
             head_=head,
             l2_=head.l2,
             soup_=head.soup,
+            tuning_=tuning_,
             history_=head.history,
             phases_=[asdict(phase) for phase in head.phases],
             n_iter_=head.n_iter,

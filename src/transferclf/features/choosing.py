@@ -109,11 +109,19 @@ def check_own_model(prefix: Prefix) -> None:
     if prefix.model is None:
         return
     from transferclf.graphs.cutting import warn_of_classes
-    from transferclf.graphs.digests import describe
 
     if not prefix.layers:
         warn_of_classes(prefix.model)
-    if prefix.is_cut and not describe(prefix.model).is_of_keras:
+    check_can_train(prefix)
+
+
+def check_can_train(prefix: Prefix) -> None:
+    """Raise NetworkError if layers of the user's own that are to be trained cannot be copied."""
+    if prefix.model is None or not prefix.is_cut:
+        return
+    from transferclf.graphs.digests import describe
+
+    if not describe(prefix.model).is_of_keras:
         prefix.tail()
 
 

@@ -333,9 +333,13 @@ class Prefix:
 
     def whole(self) -> Prefix:
         """Return the same network without a cut, pinned to the same weights."""
-        whole = dataclasses.replace(self, trainable_layers=0)
-        whole.__dict__.update(weights_digest=self.weights_digest, architecture=self.architecture)
-        return whole
+        return self.cut_at(0)
+
+    def cut_at(self, trainable_layers: int | str) -> Prefix:
+        """Return the same network with another cut, pinned to the same weights."""
+        other = dataclasses.replace(self, trainable_layers=trainable_layers)
+        other.__dict__.update(weights_digest=self.weights_digest, architecture=self.architecture)
+        return other
 
     def _features(self, network: keras.Model) -> list[keras.KerasTensor]:
         """Return the pooled outputs of the tapped layers, or of the network if none is tapped."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
-from transferclf.graphs._private import Node
+from transferclf.graphs.costs import kernels, multiply_adds_of_call
 from transferclf.graphs.cutting import activations_below, belongs, depending, trainable
 from transferclf.graphs.walking import functional, nodes_in_order
 
@@ -38,15 +38,12 @@ class Part(NamedTuple):
 
 
 class Parts:
-    """The parts of a flat network above its possible cuts.
-
-    Work is counted in multiplications by kernels, which are nearly all of it in most networks.
-    """
+    """The parts of a flat network above its possible cuts."""
 
     def __init__(self, model: keras.Model):
         self.model = functional(model)
         self._nodes = nodes_in_order(self.model)
-        self._work = {id(node): _work(node) for node in self._nodes}
+        self._work = {id(node): multiply_adds_of_call(node) for node in self._nodes}
         operations = {id(node.operation): node.operation for node in self._nodes}
         self._weights = {name: _n_weights(operation) for name, operation in operations.items()}
 
@@ -98,13 +95,13 @@ def _layers(model: keras.Model) -> list[keras.Layer]:
 
 def _block_names(model: keras.Model) -> set[str]:
     """Return the names of blocks: beginnings of the names of several layers with kernels."""
-    kernels = {layer.name: len(_kernels(layer)) for layer in _layers(model)}
-    kernels = {name: count for name, count in kernels.items() if count}
-    starts = {start for name in kernels for start in _starts(name)}
+    counts = {layer.name: len(kernels(layer)) for layer in _layers(model)}
+    counts = {name: count for name, count in counts.items() if count}
+    starts = {start for name in counts for start in _starts(name)}
     n_layers: Counter[str] = Counter()
     n_kernels: Counter[str] = Counter()
     for start in starts:
-        for name, count in kernels.items():
+        for name, count in counts.items():
             if belongs(name, start):
                 n_layers[start] += 1
                 n_kernels[start] += count
@@ -133,27 +130,8 @@ def _starts(name: str) -> Iterator[str]:
 def _numbers_of_last(model: keras.Model) -> list[int]:
     """Return the numbers of last layers that begin with a layer with a kernel."""
     backwards = reversed(_layers(model))
-    return [number for number, layer in enumerate(backwards, start=1) if _kernels(layer)]
+    return [number for number, layer in enumerate(backwards, start=1) if kernels(layer)]
 
 
 def _n_weights(operation: keras.Operation) -> int:
     return sum(math.prod(weight.shape) for weight in getattr(operation, "weights", ()))
-
-
-def _work(node: Node) -> int:
-    """Return about how often a call multiplies by its kernels for one image."""
-    sizes = [math.prod(kernel.shape) for kernel in _kernels(node.operation)]
-    if not sizes:
-        return 0
-    # A kernel is applied at each place of the smaller map: that of the output of a convolution,
-    # that of the input of a transposed one, the tokens of a transformer.
-    return min(map(_n_places, [*node.input_tensors, *node.outputs])) * sum(sizes)
-
-
-def _n_places(tensor: keras.KerasTensor) -> int:
-    return math.prod(side or 1 for side in tensor.shape[1:-1])
-
-
-def _kernels(operation: keras.Operation) -> list[keras.Variable]:
-    """Return the weights that are matrices or more, so no biases, means or scales."""
-    return [weight for weight in getattr(operation, "weights", ()) if len(weight.shape) > 1]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import keras
 
+from transferclf.graphs._private import Node
 from transferclf.graphs.cutting import Cut
 from transferclf.graphs.walking import nodes_in_order
 
@@ -26,14 +27,24 @@ class CutFacts(NamedTuple):
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Return about how many multiply-adds a flat model does for one image.
+    """Return about how many multiply-adds a flat model does for one image."""
+    return sum(map(multiply_adds_of_call, nodes_in_order(model)))
 
-    Each number of a kernel counts once for each place of its layer's output. Products of
-    activations with each other, as in attention, do not count.
+
+def multiply_adds_of_call(node: Node) -> int:
+    """Return about how many multiply-adds the call of a layer does for one image.
+
+    Each number of a kernel counts once for each place of the smaller map: the output of a
+    convolution, the input of a transposed one, the tokens of a transformer. Products of activations
+    with each other, as in attention, do not count.
     """
-    total = 0
-    for node in nodes_in_order(model):
-        places = prod(side or 1 for side in node.outputs[0].shape[1:-1])
-        weights = getattr(node.operation, "weights", ())
-        total += places * sum(prod(weight.shape) for weight in weights if len(weight.shape) > 1)
-    return total
+    sizes = [prod(kernel.shape) for kernel in kernels(node.operation)]
+    if not sizes:
+        return 0
+    maps = [tensor.shape[1:-1] for tensor in (*node.input_tensors, *node.outputs)]
+    return min(prod(side or 1 for side in shape) for shape in maps) * sum(sizes)
+
+
+def kernels(operation: keras.Operation) -> list[keras.Variable]:
+    """Return the weights that are matrices or more, so no biases, means or scales."""
+    return [weight for weight in getattr(operation, "weights", ()) if len(weight.shape) > 1]

@@ -38,6 +38,7 @@ from transferclf.persistence.rejectors import (
     rejector_facts,
     restored_rejector,
 )
+from transferclf.persistence.tuning import restored_tuning, tuning_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,7 @@ KINDS: dict[str, type[Estimator]] = {
 
 _LEARNED = {
     "augmentation_", "head_", "history_", "l2_", "n_head_iter_", "n_iter_", "phases_", "soup_",
-    "sample_indices_",
+    "sample_indices_", "tuning_",
 }  # fmt: skip
 
 # Attributes of a fitted estimator that are restored from an archive.
@@ -256,6 +257,8 @@ def _fitted_facts(estimator: Estimator, arrays: Arrays, include_weights: bool) -
     if hasattr(estimator, "sample_indices_"):  # not after partial_fit
         arrays["sample_indices"] = estimator.sample_indices_.astype(np.int64)
     augmentation, objective = estimator.augmentation_, estimator.head_.suffix.objective
+    if estimator.tuning_ is not None:
+        facts["tuning"] = tuning_facts(estimator.tuning_, objective.measure)
     return facts | {
         objective.kind: objective.to_json(),
         "augmentation": None if augmentation is None else fields_of(augmentation),
@@ -361,6 +364,8 @@ def _restore_learned(
         estimator.sample_indices_ = arrays.take("sample_indices", (None,), "i")
     head = restored_head(facts.part("head"), arrays, objective, estimator.prefix_)
     set_learned(estimator, head, seed)
+    if "tuning" in facts.names():
+        estimator.tuning_ = restored_tuning(facts.part("tuning"), objective.measure)
 
 
 def _restored_range(facts: Facts | None) -> PixelRange:

@@ -56,8 +56,7 @@ class Learner:
 
     `read` gives activations and pixels. `validation` is measured after each epoch and never learned
     from. `holds_out` says that it is a part of the training images. `previous` is a head to go on
-    from. If training is interrupted, `keep` is called with the
-    result so far.
+    from. If training is interrupted, `keep` is called with the result so far.
     """
 
     plan: Plan
@@ -73,6 +72,16 @@ class Learner:
         """Fit a head to the images, and layers of the backbone with it."""
         with self._limit:
             return self._whole_network() if self.plan.prefix.is_scratch else self._in_two_phases()
+
+    def held_out_scores(self, head: FittedHead) -> np.ndarray:
+        """Return the scores of the validation images by a head that was learned here."""
+        assert self.validation is not None
+        n_images = len(self.validation.targets)
+        with RowLimit(n_images, self.plan.max_memory, self._what) as limit:
+            part = RowSpace(n_images, limit).part()
+            self._fill(part, self.validation, Variant())
+            rows = part.rows
+            return np.concatenate([head.scores(rows[i:j]) for i, j in chunks_of(rows)])
 
     def _whole_network(self) -> FittedHead:
         """Train all layers from random weights."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,12 +11,15 @@ import numpy as np
 
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.views import EXTREME_CROPS, View
+from transferclf.exceptions import warn
 from transferclf.features.frozen import Prefix
 from transferclf.features.row_file import Rows
 from transferclf.heads.registry import LBFGS
 from transferclf.heads.suffix import Suffix
 from transferclf.images import ImageSource
 from transferclf.images.geometry import ResizeMode
+from transferclf.images.loading import content_digests
+from transferclf.objectives.base import Split
 from transferclf.training.batches import Samples
 from transferclf.training.recipe import Recipe
 
@@ -49,6 +53,11 @@ class Images:
     targets: np.ndarray
     weights: np.ndarray
     positions: np.ndarray | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return len(self.targets if self.positions is None else self.positions)
 
     def part(self, chosen: np.ndarray) -> Images:
         """Return some of the images."""
@@ -121,6 +130,45 @@ def runs_prefix(augmentation: Augmentation | None, prefix: Prefix) -> bool:
         return False
     # At a lower precision, other activations would be trained on than are predicted from.
     return prefix.precision == "float32" and prefix.at_cut().share_below < CHEAP
+
+
+def split(
+    images: Images, plan: Plan, seed: int, oversample: bool = False, is_needed: bool = False
+) -> tuple[Images, Images | None, np.ndarray]:
+    """Return the images to learn from, those held out, and the positions of the former.
+
+    ValueError is raised if images cannot be held out. Where only the soup needs them, and unless
+    `is_needed`, none are held out then, with a warning.
+    """
+    held_out, train, chosen = None, images, np.arange(len(images.targets))
+    if plan.validation_fraction is not None:
+        digests = content_digests(images.source)
+        try:
+            chosen, others = _held_out(images, plan, seed, digests)
+            train, held_out = images.part(chosen), images.part(others)
+        except ValueError as error:
+            if is_needed or plan.stops_early:
+                raise
+            warn(
+                f"soup='auto' needs validation images: {error} Without them, the result has half "
+                "of the fine-tuned weights."
+            )
+    if oversample:
+        positions = plan.suffix.objective.oversampled(train.targets, seed)
+        train, chosen = replace(train, positions=positions), chosen[positions]
+    return train, held_out, chosen
+
+
+def _held_out(images: Images, plan: Plan, seed: int, digests: Sequence[bytes]) -> Split:
+    """Return the positions to learn from and to hold out, more of them where that is needed."""
+    of_objective, fraction = plan.suffix.objective.validation_split, plan.validation_fraction
+    assert fraction is not None
+    try:
+        return of_objective(images.targets, fraction, seed, digests)
+    except ValueError:
+        if plan.stops_early:
+            raise
+        return of_objective(images.targets, min(2 * fraction, 0.5), seed, digests)
 
 
 def views_of(augmentation: Augmentation) -> list[View]:

@@ -1,0 +1,238 @@
+"""Choosing the layers to train by how well each choice does on images that are held out.
+
+Each candidate is fine-tuned as a whole. Shorter trials would mislead: the first steps of a
+fine-tuning make a fitted head worse, also where it ends far better, and they favour small steps.
+The cheapest candidate wins whose loss is within a standard error of the lowest. The frozen network
+takes part with its head.
+
+Source of this rule: Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees",
+1984.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from transferclf._printing import say
+from transferclf.exceptions import DivergenceError
+from transferclf.heads.fitted import FittedHead
+from transferclf.training.learning import Learner
+from transferclf.training.recipe import Recipe
+
+# Smaller differences of the loss are not worth the cost, even where they are certain: where almost
+# all images are right, training makes scores larger and nothing better.
+NEGLIGIBLE = 0.01
+
+# The cost of a network's output, where that of a training step on the same images is 1.
+FORWARD = 1 / 3
+
+Layers = int | str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Layers that may be trained.
+
+    `learner` trains them, and has validation images. `work` is the share of the network's work that
+    is above the cut. `part` is the share of the steps of a fine-tuning that the learner takes.
+    """
+
+    learner: Learner
+    work: float
+    part: float = 1.0
+
+    @property
+    def layers(self) -> Layers:
+        """The layers as a value of `trainable_layers`."""
+        return self.learner.plan.prefix.trainable_layers
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of their training."""
+        recipe = self.learner.plan.fine_tuning
+        assert recipe is not None
+        return recipe
+
+    @property
+    def n_steps(self) -> int:
+        """The number of steps of their training."""
+        n_samples, batch = self.learner.images.n_samples, self.recipe.batch_size
+        return self.recipe.epochs_for(n_samples) * -(-n_samples // batch)
+
+    @property
+    def cost(self) -> float:
+        """About the cost of their training, where that of fine-tuning all layers is 1."""
+        images, plan = self.learner.images, self.learner.plan
+        n_trained = images.n_samples * self.recipe.epochs_for(images.n_samples)
+        n_rows = len(images.targets) * len(plan.variants_at_cut)
+        n_below = n_trained if plan.runs_prefix else n_rows
+        return self.part * (self.work + (1 - self.work) * FORWARD * n_below / n_trained)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trained candidate, or the head on the frozen network, and its losses on held-out images.
+
+    `losses`, `measures` and `weights` are those of the images. If training diverged, the losses are
+    infinite, and there is no head.
+    """
+
+    layers: Layers
+    rate: float | None
+    steps: int
+    cost: float
+    losses: np.ndarray
+    measures: np.ndarray
+    weights: np.ndarray
+    head: FittedHead | None = None
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        return float(self.weights @ self.losses / self.weights.sum())
+
+    @property
+    def measure(self) -> float:
+        """The mean measure."""
+        return float(self.weights @ self.measures / self.weights.sum())
+
+    def is_as_good_as(self, other: Trial) -> bool:
+        """Return whether the loss is higher by no more than a standard error of the difference.
+
+        A negligible difference does not count either.
+        """
+        if not np.isfinite(self.loss):
+            return False
+        differences, shares = self.losses - other.losses, self.weights / self.weights.sum()
+        mean, n = float(shares @ differences), len(differences)
+        variance = float(shares**2 @ (differences - mean) ** 2) * n / max(n - 1, 1)
+        return mean <= max(variance**0.5, NEGLIGIBLE)
+
+    def facts(self, measure: str) -> dict[str, object]:
+        """Return an entry of the trials in `tuning_`; `measure` is the name of the measure."""
+        soup = 0.0 if self.head is None or self.layers == 0 else float(self.head.soup)
+        return {
+            "trainable_layers": self.layers,
+            "fine_tune_learning_rate": self.rate,
+            "steps": self.steps,
+            "soup": soup,
+            "val_loss": self.loss,
+            f"val_{measure}": self.measure,
+            "cost": self.cost,
+        }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen layers and learning rate, the reason in words, and the trials.
+
+    `head` is the result of the chosen trial.
+    """
+
+    layers: Layers
+    rate: float | None
+    reason: str
+    trials: Sequence[Trial] = ()
+    head: FittedHead | None = None
+
+    def facts(self, measure: str) -> dict[str, object]:
+        """Return the value of `tuning_`; `measure` is the name of the measure beside the loss."""
+        return {
+            "trainable_layers": self.layers,
+            "fine_tune_learning_rate": self.rate,
+            "reason": self.reason,
+            "trials": [trial.facts(measure) for trial in self.trials],
+        }
+
+
+def choose_cut(frozen: Learner, candidates: Sequence[Candidate], verbose: int = 0) -> Choice:
+    """Train the candidates, and return the best one, or the frozen network.
+
+    The cheapest candidate comes first. `frozen` fits the head on the frozen network. All learners
+    have the same training and validation images.
+    """
+    trials = [_said(_frozen_trial(frozen), verbose)]
+    for candidate in candidates:
+        if min(trial.loss for trial in trials) <= NEGLIGIBLE:
+            break  # there is nothing to gain
+        trials.append(_said(_trial(candidate, frozen, trials[0]), verbose))
+    best = min(trials, key=lambda trial: trial.loss)
+    chosen = next(trial for trial in trials if trial.is_as_good_as(best))
+    reason = _reason(trials, chosen, best)
+    return told(Choice(chosen.layers, chosen.rate, reason, trials, chosen.head), verbose)
+
+
+def told(choice: Choice, verbose: int) -> Choice:
+    """Print a choice if asked to, and return it."""
+    if verbose:
+        say(f"trainable_layers='auto' is {choice.layers!r}: {choice.reason}")
+    return choice
+
+
+def _frozen_trial(frozen: Learner) -> Trial:
+    assert frozen.validation is not None
+    head = frozen.learn().without_checkpoint()
+    return Trial(0, None, 0, 0.0, *_judged(frozen, head), frozen.validation.weights, head)
+
+
+def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
+    learner = candidate.learner
+    # The head on the frozen network is the same if it is fitted to the same rows.
+    is_same = learner.plan.variants == frozen.plan.variants and learner.plan.head is None
+    if is_same and learner.plan.prefix.is_empty:
+        learner = replace(learner, previous=before.head)
+    head, losses = None, np.full(len(before.losses), np.inf)
+    measures = np.full(len(losses), np.nan)
+    try:
+        head = learner.learn()
+    except DivergenceError as error:
+        if learner.verbose:
+            say(str(error))
+    else:
+        # Without any of the trained weights, this is the frozen network.
+        is_trained = head.soup > 0
+        judged = _judged(learner, head) if is_trained else (before.losses, before.measures)
+        losses, measures = judged
+    rate, steps = candidate.recipe.learning_rate, candidate.n_steps
+    return Trial(
+        candidate.layers, rate, steps, candidate.cost, losses, measures, before.weights, head
+    )
+
+
+def _judged(learner: Learner, head: FittedHead) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss and the measure of each held-out image, at the best temperature."""
+    held_out, objective = learner.validation, head.suffix.objective
+    assert held_out is not None
+    scores = learner.held_out_scores(head).astype(float)
+    losses = [
+        objective.losses(scores / temperature, held_out.targets)[0]
+        for temperature in objective.temperatures
+    ]
+    measures = objective.losses(scores, held_out.targets)[1]
+    return min(losses, key=lambda each: float(held_out.weights @ each)), measures
+
+
+def _said(trial: Trial, verbose: int) -> Trial:
+    if verbose:
+        how = "" if trial.rate is None else f", {trial.steps} steps at {trial.rate:.3g}"
+        say(f"trial of {_named(trial.layers)}{how}: loss {trial.loss:.4g} on held-out images")
+    return trial
+
+
+def _reason(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
+    losses = ", ".join(f"{trial.loss:.4g} of {_named(trial.layers)}" for trial in trials)
+    end = "is the lowest"
+    if chosen is not best:
+        end = "is within a standard error of the lowest, at the least cost"
+    n = len(best.losses)
+    which = _named(chosen.layers)
+    return f"of the losses on {n} held-out images ({losses}), that of {which} {end}"
+
+
+def _named(layers: Layers) -> str:
+    if isinstance(layers, str):
+        return "all layers" if layers == "all" else f"the layers from {layers!r} on"
+    return f"the last {layers} layers" if layers else "the frozen network"

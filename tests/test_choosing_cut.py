@@ -1,0 +1,489 @@
+"""trainable_layers="auto": frozen, the last block or all layers, by short trials."""
+
+import functools
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from counting import counted_images
+from image_helpers import striped_images
+from keras import layers
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from transferclf import (
+    Augmentation,
+    ConvNet,
+    TransferClassifier,
+    TransferRegressor,
+    load_model,
+    save_model,
+)
+from transferclf.backbones import registry
+from transferclf.estimators import tuning
+from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.training.choosing_cut import NEGLIGIBLE, Trial
+
+N, SIDE = 120, 12
+COLOURS = np.arange(N) % 2
+# One label in twelve is wrong, so that no candidate is sure of all images.
+LABELS = np.where(np.arange(N) % 12 == 5, 1 - COLOURS, COLOURS)
+
+
+@functools.cache
+def images():
+    """Return reddish (0) and greenish images (1) of random brightness."""
+    rng = np.random.default_rng(0)
+    gray = rng.integers(60, 190, (N, 1, 1, 1)) + rng.integers(-20, 20, (N, SIDE, SIDE, 1))
+    sign = np.where(COLOURS, 1, -1)[:, None, None, None]
+    return (gray + sign * np.array([-30, 30, 0])).astype(np.uint8)
+
+
+def two_layers(blind):
+    """Return a network of two linear layers, one of which lets little but the brightness through.
+
+    The classes are easy to tell for one that trains this layer.
+    """
+    return _two_layers(blind)
+
+
+@functools.cache
+def _two_layers(blind):
+    x = inputs = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 32, offset=-4)(x)  # large values, so that few steps are enough
+    for name in ("conv1", "conv2"):
+        layer = layers.Conv2D(4, 1, name=name)
+        x = layer(x)
+        kernel = np.eye(layer.kernel.shape[2], 4)[None, None]
+        layer.set_weights([0.3 + 0.03 * kernel if name == blind else kernel, np.zeros(4)])
+    return keras.Model(inputs, x, name=f"blind_{blind}")
+
+
+def classifier(blind="conv1", **changes):
+    parameters = {
+        "backbone": two_layers(blind),
+        "trainable_layers": "auto",
+        "fine_tune_epochs": 32,
+        "fine_tune_learning_rate": 0.1,
+        "batch_size": 16,
+        "augmentation": None,
+        "l2": 0.1,
+        "random_state": 0,
+        "cache": None,
+    }
+    return TransferClassifier(**parameters | changes)
+
+
+@functools.cache
+def fitted(blind):
+    return classifier(blind).fit(images(), LABELS)
+
+
+def tried(estimator):
+    """Return the layers of the trials of an estimator, in order."""
+    return [trial["trainable_layers"] for trial in estimator.tuning_["trials"]]
+
+
+# --- the choice
+
+
+@pytest.mark.parametrize(("blind", "chosen"), [("conv1", "all"), ("conv2", "conv2")])
+def test_the_cheapest_layers_that_help_are_chosen(blind, chosen):
+    estimator = fitted(blind)
+    assert estimator.tuning_["trainable_layers"] == chosen == estimator.prefix_.trainable_layers
+    assert estimator.score(images(), COLOURS) > 0.95
+    frozen = classifier(blind, trainable_layers=0, fine_tune_epochs="auto", batch_size=32)
+    frozen.set_params(fine_tune_learning_rate=3e-4).fit(images(), LABELS)
+    assert frozen.score(images(), COLOURS) < 0.8
+
+
+@pytest.mark.slow
+def test_features_that_tell_the_classes_apart_stay_frozen():
+    stripes, labels = striped_images(60, np.random.default_rng(0)), np.arange(60) % 3
+    estimator = TransferClassifier("tiny", image_size=32, trainable_layers="auto", random_state=0)
+    # Parameters of fine-tuning have an effect, that on the choice. Warnings are errors.
+    estimator.set_params(fine_tune_epochs=2, weight_decay=0.1).fit(stripes, labels)
+    assert estimator.tuning_["trainable_layers"] == 0
+    assert estimator.tuning_["fine_tune_learning_rate"] is None
+    assert tried(estimator) == [0]  # because there is nothing to gain
+    assert [phase["part"] for phase in estimator.phases_] == ["head"]
+    assert len(estimator.sample_indices_) == 60
+
+
+def test_labels_that_the_images_do_not_tell_stay_frozen():
+    estimator = classifier("conv1").fit(images(), np.random.default_rng(1).permutation(LABELS))
+    assert estimator.tuning_["trainable_layers"] == 0
+    assert tried(estimator) == [0, "conv2", "all"]
+
+
+def trial(losses, layers=0):
+    n = len(losses)
+    return Trial(layers, None, 0, 0.0, np.array(losses, float), np.ones(n), np.ones(n))
+
+
+def test_a_near_tie_is_within_a_standard_error_of_the_difference():
+    rng = np.random.default_rng(0)
+    best = trial(rng.exponential(1, 100))
+    # The losses of images differ far more than those of two candidates do.
+    for mean, is_tie in [(0.04, True), (0.06, False)]:
+        difference = rng.normal(0, 0.5, 100)
+        other = trial(best.losses + difference - difference.mean() + mean)
+        assert other.is_as_good_as(best) == is_tie
+        assert best.is_as_good_as(other)
+
+
+def test_weights_count_in_a_near_tie():
+    losses, weights = np.array([0.0, 0.0, 9.0]), np.array([1.0, 1.0, 0.0])
+    best = Trial(0, None, 0, 0.0, np.zeros(3), np.zeros(3), weights)
+    other = Trial("all", None, 0, 0.0, losses, np.zeros(3), weights)
+    assert other.loss == 0
+    assert other.is_as_good_as(best)
+    assert not trial([1, 1, 1]).is_as_good_as(best)
+
+
+def test_a_negligible_difference_is_a_tie_however_certain():
+    best = trial(np.zeros(1000))
+    assert trial(np.full(1000, 0.99 * NEGLIGIBLE)).is_as_good_as(best)
+    assert not trial(np.full(1000, 1.01 * NEGLIGIBLE)).is_as_good_as(best)
+    assert not trial(np.full(1000, np.inf)).is_as_good_as(best)
+
+
+def test_a_rate_that_diverges_loses(recwarn):
+    estimator = classifier(fine_tune_learning_rate=1e30).fit(images(), LABELS)
+    diverged = estimator.tuning_["trials"][1:]
+    assert [each["val_loss"] for each in diverged] == [np.inf] * len(diverged)
+    assert estimator.tuning_["trainable_layers"] == 0
+
+
+# --- the final fit
+
+
+@pytest.mark.parametrize("blind", ["conv1", "conv2"])
+def test_the_result_is_that_of_the_choice_made_by_hand(blind):
+    estimator = fitted(blind)
+    choice = {
+        name: estimator.tuning_[name] for name in ("trainable_layers", "fine_tune_learning_rate")
+    }
+    by_hand = classifier(blind, **choice).fit(images(), LABELS)
+    assert by_hand.tuning_ is None
+    assert by_hand.history_ == estimator.history_
+    assert by_hand.phases_ == estimator.phases_
+    assert by_hand.prefix_.digest == estimator.prefix_.digest
+    for a, b in zip(by_hand.head_.parameters, estimator.head_.parameters, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(
+        by_hand.predict_proba(images()), estimator.predict_proba(images())
+    )
+
+
+def test_a_frozen_choice_gives_the_frozen_result():
+    few, labels = images()[:20], LABELS[:20]
+    estimator = classifier().fit(few, labels)
+    by_hand = TransferClassifier(two_layers("conv1"), l2=0.1, random_state=0, cache=None)
+    by_hand.fit(few, labels)
+    assert estimator.tuning_["trainable_layers"] == 0
+    assert estimator.history_ == by_hand.history_
+    np.testing.assert_array_equal(estimator.head_.weights[0], by_hand.head_.weights[0])
+    np.testing.assert_array_equal(estimator.sample_indices_, np.arange(20))
+
+
+def test_parameters_are_left_as_they_are():
+    estimator = fitted("conv1")
+    assert estimator.trainable_layers == "auto"
+    assert estimator.fine_tune_learning_rate == 0.1
+    copy = clone(estimator)
+    assert copy.trainable_layers == "auto"
+    assert not hasattr(copy, "tuning_")
+
+
+def test_a_later_fit_without_auto_forgets_the_choice():
+    estimator = classifier("conv2").fit(images(), LABELS)
+    estimator.set_params(trainable_layers="conv2").fit(images(), LABELS)
+    assert estimator.tuning_ is None
+
+
+# --- tuning_
+
+
+def test_tuning_tells_the_choice_and_the_trials():
+    choice = fitted("conv1").tuning_
+    assert set(choice) == {"trainable_layers", "fine_tune_learning_rate", "reason", "trials"}
+    assert choice["fine_tune_learning_rate"] == 0.1
+    names = {"trainable_layers", "fine_tune_learning_rate", "steps", "soup", "val_loss"}
+    assert all(set(each) == names | {"val_accuracy", "cost"} for each in choice["trials"])
+    frozen, block, whole = choice["trials"]
+    assert [each["trainable_layers"] for each in choice["trials"]] == [0, "conv2", "all"]
+    assert frozen["steps"] == frozen["soup"] == frozen["cost"] == 0
+    assert frozen["fine_tune_learning_rate"] is None
+    assert frozen["val_loss"] == pytest.approx(np.log(2), abs=0.1)
+    # 108 images are 7 steps in each of 32 epochs.
+    assert [(each["fine_tune_learning_rate"], each["steps"]) for each in (block, whole)] == [
+        (0.1, 224),
+        (0.1, 224),
+    ]
+    assert block["cost"] < whole["cost"] == 1
+    assert whole["soup"] == fitted("conv1").soup_ > 0
+    assert whole["val_accuracy"] > 0.8 > frozen["val_accuracy"]
+    text = f"of the losses on 12 held-out images ({frozen['val_loss']:.4g} of the frozen network, "
+    assert choice["reason"].startswith(text)
+    assert choice["reason"].endswith(", that of all layers is the lowest")
+
+
+def test_the_reason_says_that_others_are_no_better():
+    reason = fitted("conv2").tuning_["reason"]
+    end = "that of the layers from 'conv2' on is within a standard error of the lowest, at the "
+    assert reason.endswith(f"{end}least cost")
+
+
+def test_verbose_says_the_choice_in_a_line(capsys):
+    few, labels = images()[:60], LABELS[:60]
+    estimator = classifier(verbose=1, fine_tune_epochs=4).fit(few, labels)
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if line.startswith("trainable_layers='auto' is ")]
+    choice = estimator.tuning_
+    assert said == [
+        f"trainable_layers='auto' is {choice['trainable_layers']!r}: {choice['reason']}"
+    ]
+    assert sum(line.startswith("trial of ") for line in lines) == len(choice["trials"])
+
+
+# --- costs
+
+
+def test_the_trial_that_wins_is_the_fit():
+    with counted_images() as by_hand:
+        classifier("conv1", trainable_layers="all").fit(images(), LABELS)
+    with counted_images() as counts:
+        estimator = classifier("conv1").fit(images(), LABELS)
+    assert counts["trained"] == by_hand["trained"] == 32 * 108
+    assert counts["scored"] == by_hand["scored"] + 12  # to judge it
+    assert sum(each["cost"] for each in estimator.tuning_["trials"]) < 1.8
+
+
+@pytest.mark.parametrize(("epochs", "trained"), [(32, 16 * 108), (3, 108), (1, 54)])
+def test_half_a_fine_tuning_is_tried_where_the_fit_holds_nothing_out(epochs, trained):
+    with counted_images() as counts:
+        estimator = classifier("conv1", soup=1, fine_tune_epochs=epochs).fit(images(), LABELS)
+    final = epochs * N if estimator.tuning_["trainable_layers"] == "all" else 0
+    assert counts["trained"] == trained + final
+    assert trained <= epochs * N / 2
+    costs = [each["cost"] for each in estimator.tuning_["trials"]]
+    assert costs[-1] == pytest.approx(trained / (epochs * 108))
+    assert sum(costs) <= 1
+    np.testing.assert_array_equal(estimator.sample_indices_, np.arange(N))
+
+
+def test_a_cut_that_is_dearer_than_all_layers_is_not_tried():
+    varied = Augmentation(brightness=0.1, views=6)
+    parameters = {"augmentation": varied, "soup": 1}
+    estimator = classifier(fine_tune_epochs=1, **parameters).fit(images(), LABELS)
+    assert tried(estimator) == [0, "all"]
+    assert tried(classifier(fine_tune_epochs=8, **parameters).fit(images(), LABELS))[1] == "conv2"
+
+
+def test_callbacks_of_the_user_see_the_fit_alone():
+    class Counting(keras.callbacks.Callback):
+        n_epochs = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.n_epochs += 1
+
+    callback = Counting()
+    classifier("conv2", callbacks=[callback]).fit(images(), LABELS)
+    assert callback.n_epochs == 32
+
+
+# --- networks and images between which there is no choice
+
+
+def test_a_network_that_cannot_be_cut_stays_frozen(monkeypatch):
+    from transferclf import register_backbone
+
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    register_backbone("means", function=lambda x: x.mean(axis=(1, 2)), image_size=SIDE)
+    estimator = TransferClassifier("means", trainable_layers="auto", l2=0.1)
+    estimator.fit(images(), LABELS)
+    assert estimator.tuning_ == {
+        "trainable_layers": 0,
+        "fine_tune_learning_rate": None,
+        "reason": "'means' is a function, which cannot be cut",
+        "trials": [],
+    }
+    assert estimator.score(images(), COLOURS) == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "labels", "reason"),
+    [
+        (20, LABELS[:20], "only 2 images can be held out for trials, and 5 are needed"),
+        (
+            60,
+            np.where(np.arange(60) == 7, 2, LABELS[:60]),
+            "no images can be held out for trials: ",
+        ),
+        # Twice the fraction is tried, too.
+        (60, np.arange(60) % 20, "a validation fraction of 0.2 is 12 of 60 images, too few"),
+    ],
+)
+def test_too_few_images_leave_the_network_frozen(n, labels, reason):
+    estimator = classifier().fit(images()[:n], labels)
+    assert estimator.tuning_["trainable_layers"] == 0
+    assert reason in estimator.tuning_["reason"]
+    assert estimator.tuning_["trials"] == []
+
+
+def test_validation_data_judge_the_trials():
+    learned, held_out = slice(0, 80), slice(80, N)
+    estimator = classifier("conv2", fine_tune_epochs=8)
+    estimator.fit(
+        images()[learned],
+        LABELS[learned],
+        validation_data=(images()[held_out], LABELS[held_out]),
+    )
+    assert "on 40 held-out images" in estimator.tuning_["reason"]
+    np.testing.assert_array_equal(estimator.sample_indices_, np.arange(80))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"backbone": ConvNet((2,)), "image_size": SIDE}, "a ConvNet starts from random weights"),
+        ({"backbone": "tiny", "weights": None}, "'tiny' with weights=None starts from random"),
+    ],
+)
+def test_random_weights_are_refused(parameters, message):
+    with pytest.raises(InvalidParameterError, match=f"pretrained network is trained. {message}"):
+        classifier(**parameters).fit(images(), LABELS)
+
+
+@pytest.mark.parametrize("value", ["Auto", "AUTO", "auto ", " auto"])
+def test_other_spellings_are_refused(value):
+    with pytest.raises(InvalidParameterError, match=f"'auto', 'all', .* Got '{value}' instead"):
+        classifier(trainable_layers=value).fit(images(), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"test_time_augmentation": "views", "augmentation": "auto"}, "set augmentation and fit"),
+        ({"augmentation": Augmentation(mixup=0.2)}, "mixup of Augmentation vary each batch"),
+        ({"fine_tune_learning_rate": 0}, "fine_tune_learning_rate must be"),
+    ],
+)
+def test_errors_come_before_trials(parameters, message, monkeypatch):
+    monkeypatch.setattr(tuning, "choose_cut", None)
+    with pytest.raises(InvalidParameterError, match=message):
+        classifier(**parameters).fit(images(), LABELS)
+
+
+def test_other_parameters_without_an_effect_are_named():
+    with pytest.warns(TransferclfWarning, match=r"without effect on this fit: epochs=3 \("):
+        classifier("conv2", epochs=3).fit(images(), LABELS)
+
+
+# --- together with others
+
+
+def test_a_search_compares_auto_with_frozen():
+    search = GridSearchCV(classifier("conv2"), {"trainable_layers": ["auto", 0]}, cv=2)
+    with pytest.warns(TransferclfWarning, match="without effect"):  # where it is 0
+        search.fit(images(), LABELS)
+    assert search.best_params_ == {"trainable_layers": "auto"}
+    assert search.best_estimator_.tuning_["trainable_layers"] == "conv2"
+
+
+def test_partial_fit_is_refused():
+    assert not hasattr(fitted("conv1"), "partial_fit")
+    with pytest.raises(AttributeError) as caught:
+        fitted("conv1").partial_fit(images(), LABELS)
+    assert "trainable_layers='auto'" in str(caught.value.__cause__)
+
+
+def test_a_warm_start_goes_on_with_the_choice():
+    estimator = classifier("conv2", warm_start=True).fit(images(), LABELS)
+    choice = estimator.tuning_
+    with counted_images() as counts:
+        estimator.fit(images(), LABELS)
+    assert estimator.tuning_ is choice
+    assert counts["trained"] == 0  # no network on pixels was tried
+    assert [phase["part"] for phase in estimator.phases_] == ["head", "fine-tuning", "fine-tuning"]
+
+
+def test_a_warm_start_from_a_frozen_fit_equals_the_choice_made_by_hand():
+    results, choice = [], "auto"
+    for _ in range(2):
+        estimator = classifier("conv2", warm_start=True, trainable_layers=0)
+        with pytest.warns(TransferclfWarning, match="without effect"):
+            estimator.fit(images(), LABELS)
+        results.append(estimator.set_params(trainable_layers=choice).fit(images(), LABELS))
+        choice = results[0].tuning_["trainable_layers"]
+    assert choice in ("conv2", "all")
+    assert results[0].history_ == results[1].history_
+
+
+class Interrupting(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_fit_goes_on_as_if_it_had_not_been():
+    estimator = classifier("conv2", warm_start=True, callbacks=[Interrupting()])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(images(), LABELS)
+    choice = estimator.tuning_["trainable_layers"]
+    assert choice == estimator.prefix_.trainable_layers != 0
+    estimator.set_params(callbacks=None).fit(images(), LABELS)
+    whole = classifier("conv2", trainable_layers=choice).fit(images(), LABELS)
+    assert estimator.history_ == whole.history_
+    for a, b in zip(estimator.head_.parameters, whole.head_.parameters, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_interruption_in_the_trials_leaves_the_estimator_as_it_was(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    estimator = classifier("conv2", trainable_layers="conv2").fit(images(), LABELS)
+    before = estimator.head_
+    monkeypatch.setattr(tuning, "choose_cut", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.set_params(trainable_layers="auto").fit(images(), LABELS)
+    assert estimator.head_ is before
+    assert estimator.prefix_.trainable_layers == "conv2"
+
+
+def test_pickles_and_archives_keep_the_choice(tmp_path):
+    estimator = fitted("conv2")
+    assert pickle.loads(pickle.dumps(estimator)).tuning_ == estimator.tuning_
+    path = tmp_path / "a.model"
+    save_model(estimator, path)
+    loaded = load_model(path, backbone=two_layers("conv2"))
+    assert loaded.tuning_ == estimator.tuning_
+    assert loaded.trainable_layers == "auto"
+    np.testing.assert_array_equal(loaded.predict(images()), estimator.predict(images()))
+
+
+def test_a_regressor_chooses():
+    parameters = classifier("conv2").get_params(deep=False)
+    names = TransferRegressor().get_params(deep=False)
+    regressor = TransferRegressor(**{name: parameters.get(name, names[name]) for name in names})
+    regressor.fit(images(), np.where(LABELS, 10.0, 20.0))
+    assert regressor.tuning_["trainable_layers"] in ("conv2", "all")
+    assert regressor.score(images(), np.where(COLOURS, 10.0, 20.0)) > 0.5
+    assert all("val_mae" in each for each in regressor.tuning_["trials"])
+
+
+def test_several_labels_are_chosen_for():
+    both = np.stack([LABELS, np.arange(N) % 3 == 0], axis=1).astype(int)
+    estimator = classifier("conv2").fit(images(), both)
+    assert estimator.tuning_["trainable_layers"] in ("conv2", "all")
+    assert all("val_binary_accuracy" in each for each in estimator.tuning_["trials"])
+
+
+def test_weights_and_repeated_images_are_used_in_trials():
+    weights = np.where(np.arange(N) < 60, 1.0, 0.0)
+    estimator = classifier("conv2", oversample=True, hidden_units=(4,), epochs=2)
+    estimator.fit(images(), np.where(np.arange(N) % 8, 0, LABELS + 1) > 0, weights)
+    assert np.isfinite([each["val_loss"] for each in estimator.tuning_["trials"]]).all()
