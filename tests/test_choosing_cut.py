@@ -22,7 +22,9 @@ from transferclf import (
 )
 from transferclf.backbones import registry
 from transferclf.estimators import tuning
-from transferclf.exceptions import InvalidParameterError, TransferclfWarning
+from transferclf.exceptions import ArchiveError, InvalidParameterError, TransferclfWarning
+from transferclf.persistence.facts import Facts
+from transferclf.persistence.tuning import restored_tuning, tuning_facts
 from transferclf.training.choosing_cut import NEGLIGIBLE, Trial
 
 N, SIDE = 120, 12
@@ -463,6 +465,51 @@ def test_pickles_and_archives_keep_the_choice(tmp_path):
     assert loaded.tuning_ == estimator.tuning_
     assert loaded.trainable_layers == "auto"
     np.testing.assert_array_equal(loaded.predict(images()), estimator.predict(images()))
+
+
+FACTS = {
+    "trainable_layers": "conv2",
+    "fine_tune_learning_rate": 0.1,
+    "reason": "so",
+    "trials": {
+        "trainable_layers": [0, "conv2"],
+        "steps": [0, 7],
+        "fine_tune_learning_rate": ["nan", 0.1],
+        "soup": [0, 1],
+        "val_loss": [0.5, "inf"],
+        "val_accuracy": [0.5, "nan"],
+        "cost": [0, 0.2],
+    },
+}
+
+
+def test_facts_of_a_choice_are_read():
+    choice = restored_tuning(Facts(FACTS, "tuning"), "accuracy")
+    rates = [each["fine_tune_learning_rate"] for each in choice["trials"]]
+    assert rates == [None, 0.1]
+    assert choice["trials"][1]["val_loss"] == np.inf
+    assert tuning_facts(choice, "accuracy") == FACTS
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"trainable_layers": -1}, "whole numbers and names"),
+        ({"trainable_layers": ["all"]}, "whole numbers and names"),
+        ({"fine_tune_learning_rate": "fast"}, "a number"),
+        ({"reason": 1}, "a text"),
+        ({"more": 1}, "must not have 'more'"),
+        ({"trials": []}, "an object"),
+        ({"trials": FACTS["trials"] | {"trainable_layers": 2}}, "a list"),
+        ({"trials": FACTS["trials"] | {"trainable_layers": [True, 0]}}, "whole numbers and names"),
+        ({"trials": FACTS["trials"] | {"steps": [0]}}, "lists of one length"),
+        ({"trials": FACTS["trials"] | {"cost": [0, "high"]}}, "numbers"),
+        ({"trials": FACTS["trials"] | {"val_mae": [0, 1]}}, "must not have 'val_mae'"),
+    ],
+)
+def test_forged_facts_of_a_choice_are_refused(change, reason):
+    with pytest.raises(ArchiveError, match=reason):
+        restored_tuning(Facts(FACTS | change, "tuning"), "accuracy")
 
 
 def test_a_regressor_chooses():
