@@ -187,7 +187,7 @@ def peak_bytes() -> int:
 def child_result(function: Callable[..., Any], **arguments: Any) -> Any:
     """Call a function of a script in a new process, and return its result.
 
-    The script must give the function to :func:`start`.
+    The script must give the function to :func:`start`, or to :func:`answer`.
 
     Raises
     ------
@@ -219,9 +219,14 @@ def start(main: Callable[[Options], None], children: Sequence[Callable[..., Any]
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        name, values = arguments.child
-        function = {child.__name__: child for child in children}[name]
-        print("\n" + json.dumps(function(**json.loads(values))))
+        answer(arguments.child, children)
         return
     rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
     main(Options(arguments.quick, rounds))
+
+
+def answer(child: Sequence[str], children: Sequence[Callable[..., Any]]) -> None:
+    """Call one of the functions, as :func:`child_result` asks for it, and print its result."""
+    name, values = child
+    function = {each.__name__: each for each in children}[name]
+    print("\n" + json.dumps(function(**json.loads(values))))

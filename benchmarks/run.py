@@ -5,8 +5,8 @@
 With `--only`, an existing page keeps its other sections, and the number of claims that hold is
 counted from all its tables. `--only` without names measures nothing and counts again.
 
-Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `numbers_target.py`,
-`targets.py`, `tiny_scratch.py` and `unknowns.py`.
+Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `fine_tuning_quality.py`,
+`numbers_target.py`, `targets.py`, `tiny_scratch.py` and `unknowns.py`.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ HELPERS = {
     "accuracy",
     "attributes",
     "defaults",
+    "fine_tuning_peers",
+    "fine_tuning_quality",
     "numbers_target",
     "targets",
     "tiny_scratch",
