@@ -13,7 +13,6 @@ from transferclf.estimators.parameters import Parameters
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features.choosing import check_can_train
 from transferclf.features.extraction import Extractor
-from transferclf.features.flat import flat_network
 from transferclf.features.frozen import Prefix
 from transferclf.graphs.isolation import undisturbed
 from transferclf.heads.fitted import FittedHead
@@ -211,6 +210,7 @@ def _cuts(prefix: Prefix) -> list[tuple[int | str, float]]:
 
 
 def _found_cuts(prefix: Prefix) -> Iterator[tuple[int | str, float]]:
+    from transferclf.features.flat import flat_network
     from transferclf.graphs.blocks import Parts
 
     with undisturbed():
