@@ -43,7 +43,9 @@ CLASSIFIERS = {
     "linear": on_rows(),
     "negative pixels": on_rows(pixel_range=(-200, 200), l2=1.0),
     "hidden layer": on_rows(hidden_units=(16,), epochs=10, batch_size=16, learning_rate=0.02),
-    "fine-tuned": on_rows(l2=0.01, trainable_layers="top", fine_tune_epochs=2, batch_size=8),
+    "fine-tuned": on_rows(
+        l2=0.01, trainable_layers="top", fine_tune_epochs=2, batch_size=8, soup=1.0
+    ),
     "on disk": on_rows(l2=0.01, cache=FOLDER),
     "from scratch": on_rows(
         backbone=ConvNet(filters=(8,), dense_units=(16,)),

@@ -130,6 +130,7 @@ keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0', or 
     source = check_images(X, image_shape=image_shape, pixel_range=pixel_range)
     source = ImageSource(source.items, source.decided_range(), source.positions)
     remark_on_training_images(source, sample(source))
+    _ = prefix.weights_digest  # missing weights are an error before missing names
     names = imagenet_classes()
     mode = preprocessing_of(prefix.preprocessing).resize if resize == "auto" else resize
     extractor = Extractor(store=None, resize=mode, verbose=int(verbose))

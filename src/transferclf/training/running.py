@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Where layers of a pretrained network are trained, the loss begins below that of zero scores. In an
 # epoch, it is so many times as high only if the steps are far too large.
-EXPLODED = 20.0
+EXPLODED = 100.0
 
 # So many samples show after training whether scores are finite: one batch of the compiled network.
 CHECKED = 32
