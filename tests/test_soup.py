@@ -245,6 +245,7 @@ class TestHarmful:
         fitted = tuned(validation_fraction=0.3).fit(IMAGES, RANDOM)
         assert fitted.soup_ == 0
         assert_same_predictions(fitted, probe(fitted).fit(IMAGES, RANDOM))
+        np.testing.assert_array_equal(fitted.head_.moments.mean, fitted.head_.mean)
         chosen = fitted.sample_indices_
         part = probe(fitted).fit(IMAGES[chosen], RANDOM[chosen])
         assert np.abs(part.predict_proba(OTHERS) - fitted.predict_proba(OTHERS)).max() > 1e-3

@@ -148,8 +148,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ValueError
             If y, `sample_weight` or `validation_data` does not fit, or no image has some label.
         DivergenceError
-            If training ends in numbers that are not finite. A fitted classifier is as it was; a new
-            one has the result of the last finite epoch, if there was one.
+            If training ends in numbers that are not finite, or fine-tuning in a loss far too high.
+            A fitted classifier is as it was; a new one has the result of the last finite epoch, if
+            there was one, and after fine-tuning the head before it.
 
         Warns
         -----

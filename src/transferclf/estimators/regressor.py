@@ -149,8 +149,9 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
             If y, `sample_weight` or `validation_data` does not fit the images, or y has values
             that are missing, infinite or no numbers.
         DivergenceError
-            If training ends in numbers that are not finite. If the regressor was fitted before, it
-            is as it was; a new one has the result of the last finite epoch, if there was one.
+            If training ends in numbers that are not finite, or fine-tuning in a loss far too high.
+            A fitted regressor is as it was; a new one has the result of the last finite epoch, if
+            there was one, and after fine-tuning the head before it.
 
         Warns
         -----
