@@ -46,7 +46,7 @@ def run(quality, monkeypatch, capsys):
         return capsys.readouterr().out, list(seen)
 
     monkeypatch.setattr(quality, "child_result", child)
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    for name in quality.ENVIRONMENT:
         monkeypatch.setenv(name, "1")  # the script sets these; the old values come back
     return run
 
