@@ -4,7 +4,8 @@ All layers are trained by AdamW, on the same batches in memory. `fit` of Transfe
 several steps into one call, and folds batch normalisation of the pretrained network into the layers
 before it. Keras trains the same layers, once with batch normalisation in inference mode, as its
 guide to fine-tuning asks for, and once as `compile` and `fit` do by themselves, with statistics of
-each batch. Nothing is augmented. The images are random, and so are the weights of MobileNetV2.
+each batch. Nothing is augmented. The images are random, and the weights are those of pretraining:
+features of random weights hardly differ between images, and training them diverges.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from measuring import (
     timing_table,
     timings_here,
 )
+from pictures import labelled_images
 
 N_CLASSES, BATCH, STEPS = 4, 32, 4
 OURS, FROZEN, TRAINED = "TransferClassifier", "Keras", "Keras, with statistics of the batch"
-PROMISED = 0.9
+PROMISED = {TRAINED: 0.9, FROZEN: 1.0}
 
 
 class Case(NamedTuple):
@@ -37,7 +39,7 @@ class Case(NamedTuple):
     side: int
 
 
-CASES = (Case("efficientnet_lite0", 128), Case("MobileNetV2", 128), Case("tiny", 96))
+CASES = (Case("efficientnet_lite0", 128), Case("tiny", 96))
 
 
 def main(options: Options) -> None:
@@ -52,16 +54,15 @@ def main(options: Options) -> None:
         }
         what = f"{case.backbone}, {case.side} pixels: {STEPS} steps of {BATCH} images"
         print(timing_table(timed, what=what) + "\n")
-        ratio = ratio_of(timed, OURS, FROZEN)
-        claims.append(Claim(f"{case.backbone}: CPU seconds / Keras", ratio, PROMISED, False))
+        for peer, bound in PROMISED.items():
+            what = f"{case.backbone}: CPU seconds / {peer}"
+            claims.append(Claim(what, ratio_of(timed, OURS, peer), bound, False))
     print(claims_table(claims))
 
 
 def timed_steps(backbone: str, side: int, rounds: int) -> dict[str, list[float]]:
     """Return the times of the candidates in turns, in this process."""
-    rng = np.random.default_rng(0)
-    X = rng.integers(0, 256, (BATCH * STEPS, side, side, 3)).astype(np.uint8)
-    y = np.arange(len(X)) % N_CLASSES
+    X, y = labelled_images(BATCH * STEPS, side, N_CLASSES)
     classifier, ours = our_steps(backbone, X, y)
     candidates = {
         OURS: ours,
@@ -81,15 +82,16 @@ def our_steps(backbone: str, X: np.ndarray, y: np.ndarray) -> tuple[Any, Callabl
 
     def train(run: Any, verbose: int) -> None:
         begin(run, verbose)
-        calls.append((run.trainer, run._tensors(), run.recipe))
+        calls.append((run.trainer, run._data(), run.recipe))
 
     phases.Run.train = train
     try:
         classifier = TransferClassifier(
-            network(backbone, X.shape[1]),
+            backbone,
             image_size=X.shape[1],
             trainable_layers="all",
             fine_tune_epochs=1,
+            fine_tune_learning_rate=1e-6,
             augmentation=None,
             soup=1.0,
             batch_size=BATCH,
@@ -102,15 +104,6 @@ def our_steps(backbone: str, X: np.ndarray, y: np.ndarray) -> tuple[Any, Callabl
     order = np.arange(len(X), dtype=np.int32)
     rates = np.full(STEPS, 1e-6, np.float32)
     return classifier, lambda: trainer.epoch(data, order, recipe.batch_size, rates)
-
-
-def network(backbone: str, side: int) -> Any:
-    """Return a network with weights: by its name, or as a model of Keras with random ones."""
-    if backbone != "MobileNetV2":
-        return backbone
-    import keras
-
-    return keras.applications.MobileNetV2((side, side, 3), include_top=False, weights=None)
 
 
 def keras_steps(
