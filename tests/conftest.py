@@ -22,6 +22,9 @@ DATA = Path(os.environ.get("TRANSFERCLF_DATA", SHARED / "data"))
 if "KERAS_HOME" not in os.environ and (SHARED / "keras").is_dir():
     os.environ["KERAS_HOME"] = str(SHARED / "keras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Trainers of earlier modules that are kept: tests of later ones may use networks of the same shape.
+MOST_TRAINERS, FEWEST_TRAINERS = 48, 16
+
 os.environ["MPLBACKEND"] = "Agg"  # before the first import: a later change closes figures
 
 # No deadline, because the machine may be busy. With `CI` set, every run tries the same examples, so
@@ -115,9 +118,11 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(autouse=True, scope="module")
 def _many_networks(request):
-    """Keep more networks in memory than by default, because tests alternate between many.
+    """Keep all networks of a module in memory, because its tests alternate between many.
 
-    A module that measures memory has `keeps_few_networks = True`.
+    Dropping a trainer costs a collection of all garbage, in a process that has seen thousands of
+    tests. Therefore the oldest are dropped together, after the module. A module that measures
+    memory has `keeps_few_networks = True`.
     """
     from transferclf.features import frozen
     from transferclf.training import trainer
@@ -126,9 +131,22 @@ def _many_networks(request):
         yield
         return
     before = frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT
-    frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = 16, 48
+    frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = 16, 200
     yield
     frozen.FORWARDS_KEPT, trainer.TRAINERS_KEPT = before
+    if len(trainer._trainers) > MOST_TRAINERS:
+        drop_trainers(FEWEST_TRAINERS)
+
+
+def drop_trainers(kept: int) -> None:
+    """Drop all trainers but those that were used last."""
+    from transferclf.engines.backend import release_kernels
+    from transferclf.training import trainer
+
+    while len(trainer._trainers) > kept:
+        trainer._trainers.popitem(last=False)
+    gc.collect()
+    release_kernels()
 
 
 @pytest.fixture(autouse=True)
