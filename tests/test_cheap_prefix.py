@@ -276,3 +276,17 @@ def test_verbose_says_what_share_the_frozen_part_has(capsys):
     assert f"images are varied afresh: the frozen part does {share:.0%} of the" in text
     classifier(trainable_layers="top", verbose=1).fit(IMAGES, LABELS)
     assert "varied afresh" not in capsys.readouterr().out
+
+
+def test_pixels_in_a_file_are_trained_on_as_those_in_memory():
+    recipe = dataclasses.replace(TURNED, mixup=0.3, feature_noise=0.2)
+    how = {"augmentation": recipe, "soup": "auto"}
+    runs = [
+        classifier(max_memory=most, **how).fit(
+            IMAGES, LABELS, validation_data=(IMAGES[:9], LABELS[:9])
+        )
+        for most in ("1GB", 1)
+    ]
+    for name, values in runs[0].history_.items():
+        assert runs[1].history_[name] == pytest.approx(values, rel=1e-5)
+    np.testing.assert_allclose(*(run.predict_proba(IMAGES) for run in runs), atol=1e-5)
