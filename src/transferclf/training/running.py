@@ -196,7 +196,7 @@ class Run:
         with np.errstate(all="ignore"):  # scores that are not finite are an error of their own
             shares = samples.weights / samples.weights.sum()
             losses, measures = self.objective.losses(scores, samples.targets)
-            penalty = float(sum(map(float, self.trainer.model.losses)))
+            penalty = float(sum(as_arrays(self.trainer.model.losses)))
             return float(shares @ losses) + penalty, float(shares @ measures)
 
     def _some(self) -> Samples:
