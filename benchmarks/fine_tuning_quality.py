@@ -5,8 +5,9 @@
         [--validation] [--results FILE]
 
 "Probe" is the classifier with nothing set but the network and its input size, "ours" has
-`trainable_layers="all"` besides. The other methods are in `fine_tuning_peers.py`. All have the same
-splits, pixels and weights. Before fastai is measured, its features are compared with ours.
+`trainable_layers="all"` besides, and "ours, auto" has `trainable_layers="auto"`. The other methods
+are in `fine_tuning_peers.py`. All have the same splits, pixels and weights. Before fastai is
+measured, its features are compared with ours.
 
 CPU seconds are those of loading images, building and training, with two threads; not those of
 importing and of predictions. Each measurement is in a new process. Figures are means over seeds.
@@ -92,7 +93,6 @@ METHODS = {
     "Keras guide": Method(peers.keras_guide, KERAS),
     "plain full fine-tuning": Method(peers.keras_plain, KERAS),
 }
-DEFAULTS = [name for name in METHODS if name != "ours, auto"]
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULTS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128, help="side of the network's input")
     parser.add_argument("--backbone", default="efficientnet_lite0")
