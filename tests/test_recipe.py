@@ -18,6 +18,7 @@ from transferclf import Augmentation, TransferClassifier, TransferRegressor, loa
 from transferclf.exceptions import InvalidParameterError
 from transferclf.training.batches import Samples, epoch_orders
 from transferclf.training.recipe import LEAST_EPOCHS, STEPS, Method, Recipe, n_epochs
+from transferclf.training.running import Run
 
 N = 24
 IMAGES = striped_images(N, np.random.default_rng(4))
@@ -64,6 +65,21 @@ class TestEpochs:
         assert half.n_iter_ - half.n_head_iter_ == 14  # of three batches
         whole = tuned.set_params(soup=1.0, validation_fraction=0.1).fit(IMAGES, LABELS)
         assert whole.n_iter_ - whole.n_head_iter_ == 7  # of six
+
+
+    @pytest.mark.parametrize(("batch_size", "expected"), [("auto", [32, 16]), (4, [4, 4])])
+    def test_fine_tuning_has_smaller_batches_by_default(self, monkeypatch, batch_size, expected):
+        sizes = []
+
+        class Watched(Run):
+            def train(self, verbose):
+                sizes.append(self.recipe.batch_size)
+                super().train(verbose)
+
+        monkeypatch.setattr("transferclf.training.phases.Run", Watched)
+        how = {"optimizer": "adam", "epochs": 1, "fine_tune_epochs": 1}
+        classifier(batch_size=batch_size, **how).fit(IMAGES, LABELS)
+        assert sizes == expected
 
 
 OTHER_METHODS = {
@@ -126,6 +142,7 @@ HOSTILE = {
     "weight_decay": [*NO_NUMBERS, *NOT_FINITE, -1e-9, None, True, False, "auto"],
     "global_clipnorm": [*NO_NUMBERS, *NOT_FINITE, 0, 0.0, -1, True, False, "auto"],
     "fine_tune_epochs": [*NO_NUMBERS, *NOT_FINITE, 0, -1, 1.5, 3.0, None, True, False],
+    "batch_size": [*NO_NUMBERS, *NOT_FINITE, 0, -1, 1.5, 3.0, None, True, False],
 }
 REFUSED = [(name, value) for name, values in HOSTILE.items() for value in values]
 ACCEPTED = {
@@ -134,6 +151,7 @@ ACCEPTED = {
     "weight_decay": [0, 0.0, 0.5, 3, np.float32(0.1)],
     "global_clipnorm": [None, 1e-9, 1, 7.5, np.float64(2)],
     "fine_tune_epochs": ["auto", 1, 10**6, np.int64(3)],
+    "batch_size": ["auto", 1, 10**6, np.int64(3)],
 }
 
 
@@ -191,7 +209,8 @@ class TestArchives:
         np.testing.assert_array_equal(loaded.predict_proba(IMAGES), fitted.predict_proba(IMAGES))
 
     def test_they_keep_what_is_auto(self, tmp_path):
-        auto = dict.fromkeys(("soup", "fine_tune_epochs", "augmentation", "lr_schedule"), "auto")
+        names = ("soup", "fine_tune_epochs", "batch_size", "augmentation", "lr_schedule")
+        auto = dict.fromkeys(names, "auto")
         fitted = TransferClassifier("tiny", image_size=32, l2=0.1, **auto).fit(IMAGES, LABELS)
         save_model(fitted, tmp_path / "a.model")
         loaded = load_model(tmp_path / "a.model")

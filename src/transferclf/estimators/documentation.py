@@ -6,7 +6,7 @@ from collections.abc import Callable
 from string import Template
 from typing import TypeVar
 
-from transferclf.training.recipe import LEAST_EPOCHS, STEPS
+from transferclf.training.recipe import BATCH_SIZE, LEAST_EPOCHS, STEPS, TUNING_BATCH_SIZE
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -80,8 +80,8 @@ PARAMETERS = Template(
         "cosine" for fine-tuning, and None elsewhere or where the optimizer has a schedule.
     epochs : int, default=20
         How often a Keras optimizer sees the images while it trains the head.
-    batch_size : int, default=32
-        How many at a time.
+    batch_size : int or "auto", default="auto"
+        How many at a time. "auto" is $batch, and $small in fine-tuning.
     max_iter : int, default=1000
         L-BFGS iterations at most.
     early_stopping : bool, default=False
@@ -138,7 +138,9 @@ def documented(**words: str) -> Callable[[Kind], Kind]:
 
     `words` are those in which estimators differ.
     """
-    text = PARAMETERS.substitute(words, steps=STEPS, passes=LEAST_EPOCHS)
+    numbers = {"steps": STEPS, "passes": LEAST_EPOCHS}
+    numbers |= {"batch": BATCH_SIZE, "small": TUNING_BATCH_SIZE}
+    text = PARAMETERS.substitute(words | numbers)
 
     def decorated(kind: Kind) -> Kind:
         if kind.__doc__:  # Python can be told to drop documentation

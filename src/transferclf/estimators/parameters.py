@@ -36,6 +36,7 @@ from transferclf.images.checking import check_image_shape
 from transferclf.images.geometry import RESIZE_MODES
 from transferclf.objectives.numbers import LOSSES
 from transferclf.training.memory import bytes_of
+from transferclf.training.recipe import BATCH_SIZE, TUNING_BATCH_SIZE
 from transferclf.training.schedules import check_schedule
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 TEST_TIME_AUGMENTATIONS = (None, "views", "crops", "both")
 
 _NUMBERS_ABOVE_ZERO = ("fine_tune_learning_rate", "zca_epsilon")
-_WHOLE_NUMBERS = ("epochs", "batch_size", "max_iter", "patience")
+_WHOLE_NUMBERS = ("epochs", "max_iter", "patience")
 _FLAGS = ("early_stopping", "warm_start")
 
 
@@ -124,7 +125,7 @@ class Parameters(BackboneParameters):
     learning_rate: float | None
     lr_schedule: Schedule
     epochs: int
-    batch_size: int
+    batch_size: int | str
     max_iter: int
     early_stopping: bool
     validation_fraction: float
@@ -158,6 +159,8 @@ class Parameters(BackboneParameters):
             check_number(name, getattr(self, name), 1, whole=True)
         for name in _FLAGS:
             check_flag(name, getattr(self, name))
+        if not _is_text(self.batch_size, ("auto",)):
+            check_number("batch_size", self.batch_size, 1, whole=True, or_else="'auto' or ")
         fraction = self.validation_fraction
         check_number("validation_fraction", fraction, 0, 1, above=True, below=True)
         check_trainable_layers(self.trainable_layers)
@@ -188,6 +191,13 @@ class Parameters(BackboneParameters):
     def least_epochs(self) -> int | None:
         """`fine_tune_epochs` as a number; None is "auto"."""
         return None if isinstance(self.fine_tune_epochs, str) else int(self.fine_tune_epochs)
+
+    @property
+    def batch_sizes(self) -> tuple[int, int]:
+        """The batch size of the head, or a whole network, and that of fine-tuning."""
+        if isinstance(self.batch_size, str):
+            return BATCH_SIZE, TUNING_BATCH_SIZE
+        return int(self.batch_size), int(self.batch_size)
 
     @property
     def schedules(self) -> tuple[Schedule, Schedule]:

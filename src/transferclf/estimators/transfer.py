@@ -67,7 +67,7 @@ class TransferEstimator(BackboneEstimator):
     learning_rate: float | None = None
     lr_schedule: Schedule = "auto"
     epochs: int = 20
-    batch_size: int = 32
+    batch_size: int | str = "auto"
     max_iter: int = 1000
     early_stopping: bool = False
     validation_fraction: float = 0.1

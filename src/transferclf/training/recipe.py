@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Key = tuple[object, ...]
 
+# Samples in a step, by default: of a head or a new network, and of fine-tuning.
+BATCH_SIZE, TUNING_BATCH_SIZE = 32, 16
+
 # Steps of fine-tuning, and passes over the images, at least.
 STEPS = 400
 LEAST_EPOCHS = 5
