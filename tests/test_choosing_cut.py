@@ -25,7 +25,7 @@ from transferclf.estimators import tuning
 from transferclf.exceptions import ArchiveError, InvalidParameterError, TransferclfWarning
 from transferclf.persistence.facts import Facts
 from transferclf.persistence.tuning import restored_tuning, tuning_facts
-from transferclf.training.choosing_cut import NEGLIGIBLE, Trial
+from transferclf.training.choosing_cut import NEGLIGIBLE, Trial, choose_cut
 
 N, SIDE = 120, 12
 COLOURS = np.arange(N) % 2
@@ -95,7 +95,7 @@ def test_the_cheapest_layers_that_help_are_chosen(blind, chosen):
     estimator = fitted(blind)
     assert estimator.tuning_["trainable_layers"] == chosen == estimator.prefix_.trainable_layers
     assert estimator.score(images(), COLOURS) > 0.95
-    frozen = classifier(blind, trainable_layers=0, fine_tune_epochs="auto", batch_size=32)
+    frozen = classifier(blind, trainable_layers=0, fine_tune_epochs="auto", batch_size="auto")
     frozen.set_params(fine_tune_learning_rate=3e-4).fit(images(), LABELS)
     assert frozen.score(images(), COLOURS) < 0.8
 
@@ -369,7 +369,7 @@ def test_other_spellings_are_refused(value):
     ("parameters", "message"),
     [
         ({"test_time_augmentation": "views", "augmentation": "auto"}, "set augmentation and fit"),
-        ({"augmentation": Augmentation(mixup=0.2)}, "mixup of Augmentation vary each batch"),
+        ({"augmentation": Augmentation(feature_noise=0.2)}, "here all layers are trained"),
         ({"fine_tune_learning_rate": 0}, "fine_tune_learning_rate must be"),
     ],
 )
@@ -377,6 +377,21 @@ def test_errors_come_before_trials(parameters, message, monkeypatch):
     monkeypatch.setattr(tuning, "choose_cut", None)
     with pytest.raises(InvalidParameterError, match=message):
         classifier(**parameters).fit(images(), LABELS)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_only_trained_layers_see_mixed_images(shift, monkeypatch):
+    seen = []
+
+    def watched(frozen, candidates, verbose):
+        learners = [frozen, *(candidate.learner for candidate in candidates)]
+        seen.extend(learner.plan.augmentation for learner in learners)
+        return choose_cut(frozen, candidates, verbose)
+
+    monkeypatch.setattr(tuning, "choose_cut", watched)
+    mixing = Augmentation(mixup=0.2, shift=shift, views=1)
+    classifier(augmentation=mixing, fine_tune_epochs=1).fit(images(), LABELS)
+    assert seen == [Augmentation(shift=shift, views=1) if shift else None, mixing, mixing]
 
 
 def test_other_parameters_without_an_effect_are_named():

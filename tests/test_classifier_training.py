@@ -25,7 +25,7 @@ from transferclf.training.batches import Samples, epoch_orders
 N, BATCH = 36, 12
 
 # Defaults for the parameters that the helper below sets for Keras' optimizers.
-L_BFGS = {"epochs": 20, "batch_size": 32}
+L_BFGS = {"epochs": 20, "batch_size": "auto"}
 EXAMPLES = np.arange(N)
 
 schedules = keras.optimizers.schedules
@@ -116,7 +116,7 @@ class TestEarlyStopping:
     def test_it_stops_with_the_weights_of_the_best_epoch(self, images, labels):
         labels[::5] = np.roll(labels, 1)[::5]  # which the network memorises in the end
         fitted = tiny(early_stopping=True, validation_fraction=0.3, patience=4, epochs=200)
-        fitted.set_params(learning_rate=0.01, l2=1e-4, batch_size=32).fit(images, labels)
+        fitted.set_params(learning_rate=0.01, l2=1e-4, batch_size="auto").fit(images, labels)
         losses = fitted.history_["val_loss"]
         best = int(np.argmin(losses))
         assert 0 < best < fitted.n_iter_ - 1 == len(losses) - 1

@@ -108,7 +108,7 @@ class TestLearning:
 
     def test_it_continues_after_an_optimal_linear_head(self, images, labels):
         # L-BFGS needs neither epochs nor batches.
-        classifier = tiny(hidden_units=(), l2=0.1, epochs=20, batch_size=32).fit(images, labels)
+        classifier = tiny(hidden_units=(), l2=0.1, epochs=20, batch_size="auto").fit(images, labels)
         n_before, before = classifier.n_iter_, classifier.predict_proba(images)
         classifier.set_params(learning_rate=1e-9).partial_fit(images, labels)
         assert classifier.n_iter_ == n_before + 1
@@ -240,7 +240,7 @@ class TestStatistics:
 
     @pytest.mark.parametrize("hidden_units", [(), (8,)])
     def test_statistics_continue_after_fit(self, images, labels, hidden_units):
-        options = {"epochs": 20, "batch_size": 32} if not hidden_units else {}
+        options = {"epochs": 20, "batch_size": "auto"} if not hidden_units else {}
         classifier = tiny(hidden_units=hidden_units, **options).fit(images[:30], labels[:30])
         classifier.set_params(learning_rate=1e-12)
         before = classifier.decision_function(images)

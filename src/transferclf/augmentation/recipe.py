@@ -125,6 +125,13 @@ class Augmentation(ParameterSet):
         return Augmentation(mixup=self.mixup, cutmix=self.cutmix, feature_noise=self.feature_noise)
 
     @property
+    def of_views(self) -> Augmentation | None:
+        """The part of the recipe that varies single images, or None."""
+        if not (self.varies or self.extreme_crops):
+            return None
+        return dataclasses.replace(self, mixup=0, cutmix=0, feature_noise=0)
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The steps that vary anything, in the order in which they are applied."""
         return tuple(step for step in self._all_steps() if step.is_on)

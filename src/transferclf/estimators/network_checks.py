@@ -21,7 +21,8 @@ def check_with_prefix(
     augmentation, optimizer = parameters.recipe_of_views, parameters.optimizer
     if augmentation is not None:
         _check_crops(augmentation, resize)
-        _check_afresh(augmentation, parameters, prefix, is_partial)
+        if parameters.trainable_layers != "auto":  # else each cut is checked with its parameters
+            _check_afresh(augmentation, parameters, prefix, is_partial)
     if parameters.fitted_scaling and not prefix.is_scratch:
         raise InvalidParameterError(
             f"preprocessing={parameters.preprocessing!r} is fitted to the training images, for "

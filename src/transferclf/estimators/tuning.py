@@ -51,7 +51,7 @@ def options_for(
     if former is not None:
         return [_with(parameters, prefix, former)], former
     _check_is_pretrained(parameters, prefix)
-    options, reason = [Option(replace(parameters, trainable_layers=0), prefix)], ""
+    options, reason = [Option(_frozen_parameters(parameters), prefix)], ""
     for layers, work in _cuts(prefix):
         cut = prefix.cut_at(layers)
         try:
@@ -189,6 +189,14 @@ def _with(parameters: Parameters, prefix: Prefix, former: Tuning) -> Option:
     names = ("trainable_layers", "fine_tune_learning_rate")
     chosen: dict[str, Any] = {name: former[name] for name in names if former[name] is not None}
     return Option(replace(parameters, **chosen), prefix.cut_at(chosen["trainable_layers"]))
+
+
+def _frozen_parameters(parameters: Parameters) -> Parameters:
+    """Return the parameters of a frozen network; what a linear fit cannot mix is not mixed."""
+    frozen, recipe = replace(parameters, trainable_layers=0), parameters.recipe_of_views
+    if recipe is None or recipe.of_activations is None or frozen.fit_without_keras is None:
+        return frozen
+    return replace(frozen, augmentation=recipe.of_views)
 
 
 def _frozen(reason: str, parameters: Parameters) -> Tuning:
