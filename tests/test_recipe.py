@@ -66,7 +66,6 @@ class TestEpochs:
         whole = tuned.set_params(soup=1.0, validation_fraction=0.1).fit(IMAGES, LABELS)
         assert whole.n_iter_ - whole.n_head_iter_ == 7  # of six
 
-
     @pytest.mark.parametrize(("batch_size", "expected"), [("auto", [32, 16]), (4, [4, 4])])
     def test_fine_tuning_has_smaller_batches_by_default(self, monkeypatch, batch_size, expected):
         sizes = []

@@ -162,6 +162,9 @@ def assert_same_predictions(first, second, X=OTHERS):
     np.testing.assert_allclose(first.predict_proba(X), second.predict_proba(X), rtol=0, atol=1e-5)
 
 
+HIDDEN = {"hidden_units": 5, "optimizer": "adam", "epochs": 5, "learning_rate": 0.01}
+
+
 class TestShares:
     def test_half_is_the_mean_of_the_ends(self):
         none, half, whole = (tuned(soup=soup).fit(IMAGES, LABELS) for soup in (0, 0.5, 1))
@@ -199,8 +202,32 @@ class TestShares:
         best = min(losses, key=losses.get)
         assert fitted.soup_ == best > 0
         shown = ", ".join(f"{share:g}: {loss:.4g}" for share, loss in losses.items())
-        assert said == [f"soup: {best:g} of the trained weights; validation losses {shown}"]
-        assert_same_predictions(fitted, tuned(soup=best).fit(IMAGES, LABELS))
+        alone = tuned(soup=best).fit(IMAGES, LABELS)
+        scores, shares = alone.decision_function(OTHERS), np.full(N, 1 / N)
+        temperature = max(1, alone.head_.suffix.objective.temperature(scores, LABELS, shares))
+        assert said == [
+            f"soup: {best:g} of the trained weights, temperature {temperature:g}; "
+            f"validation losses {shown}"
+        ]
+        np.testing.assert_allclose(
+            fitted.decision_function(OTHERS), scores / temperature, rtol=0, atol=1e-4
+        )
+
+    @pytest.mark.parametrize("changes", [{}, HIDDEN])
+    def test_scores_are_no_larger_than_validation_images_allow(self, changes):
+        seen = np.where(np.arange(N) % 12 == 0, np.roll(LABELS, 1), LABELS)  # some are wrong
+        fitted = tuned(fine_tune_learning_rate=0.03, fine_tune_epochs=20, **changes)
+        fitted.fit(IMAGES, LABELS, validation_data=(OTHERS, seen))
+        raw = tuned(fine_tune_learning_rate=0.03, fine_tune_epochs=20, **changes)
+        raw.set_params(soup=fitted.soup_).fit(IMAGES, LABELS)
+        ratios = raw.decision_function(OTHERS) / fitted.decision_function(OTHERS)
+        assert np.median(ratios) > 1.3
+        np.testing.assert_allclose(ratios, np.median(ratios), rtol=1e-3)
+        objective, shares = fitted.head_.suffix.objective, np.full(N, 1 / N)
+        softened = objective.temperature(fitted.decision_function(OTHERS), seen, shares)
+        assert softened <= 1
+        outputs = keras.ops.convert_to_numpy(fitted.model_(OTHERS.astype(np.float32)))
+        np.testing.assert_allclose(outputs, fitted.predict_proba(OTHERS), atol=1e-5)
 
     def test_auto_holds_out_images_only_where_none_are_given(self):
         held = tuned(validation_fraction=0.25).fit(IMAGES, LABELS)

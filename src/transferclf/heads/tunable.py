@@ -126,6 +126,15 @@ class Network:
         first.kernel.assign(by_feature * new_scale[:, None])
         first.bias.assign(bias)
 
+    def divide_scores(self, by: float) -> None:
+        """Change the last dense layer so that all scores are divided by this number.
+
+        The layers of a head of the user's own stay as they are.
+        """
+        for last in self._dense[-1:]:
+            for variable in (last.kernel, last.bias):
+                variable.assign(variable / by)
+
     def set_pixel_scaling(self, scaling: PixelScaling | None) -> None:
         """Set the fitted pixel scaling, if there is one."""
         if scaling is not None:

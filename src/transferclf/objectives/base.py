@@ -167,8 +167,14 @@ class Objective(ABC):
 
         Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
         """
-        means = [shares @ self.losses(scores / t, targets)[0] for t in self.temperatures]
-        return float(np.min(means))
+        return float(np.min(self._means(scores, targets, shares)))
+
+    def temperature(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
+        """Return that of `temperatures` by which scores are divided for the lowest mean loss."""
+        return self.temperatures[int(np.argmin(self._means(scores, targets, shares)))]
+
+    def _means(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> list[float]:
+        return [shares @ self.losses(scores / t, targets)[0] for t in self.temperatures]
 
     @abstractmethod
     def judge(self, scores: np.ndarray, targets: np.ndarray) -> Judged:

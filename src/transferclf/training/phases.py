@@ -227,6 +227,9 @@ def _result(run: Run, suffix: Suffix, start: Start) -> TrainedSuffix:
     n_weights = len(network.weights)
     parameters = mixed(run.began, values[:n_weights], reached.soup)
     run.trainer.set_parameters(parameters)
+    if reached.temperature != 1:
+        network.divide_scores(reached.temperature)
+        parameters = as_arrays(network.weights)
     n_before = len(start.history.get("loss", ()))
     return TrainedSuffix(
         suffix=suffix,

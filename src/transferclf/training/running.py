@@ -39,7 +39,7 @@ class Reached:
 
     `snapshot` has the values of all that training changes, and `kept` is the epoch of its weights.
     `history` also has the epochs before this phase, `epochs_done` only counts those of the phase.
-    `soup` is the share of these weights in the result.
+    `soup` is the share of these weights in the result, whose scores are divided by `temperature`.
     """
 
     snapshot: list[Tensor]
@@ -48,6 +48,7 @@ class Reached:
     kept: int
     stopped_early: bool = False
     soup: float = 1.0
+    temperature: float = 1.0
 
 
 @dataclass(eq=False)
@@ -122,27 +123,36 @@ class Run:
         if not losses[0] <= losses[1]:  # also if it is no number
             self.reached = self._began
 
-    def _soup(self, snapshot: list[Tensor], verbose: int) -> float:
-        """Return the share of these weights in the result."""
-        validation = self.validation
+    def _soup(self, snapshot: list[Tensor], verbose: int) -> tuple[float, float]:
+        """Return the share of these weights in the result, and the temperature of its scores."""
+        validation, objective = self.validation, self.objective
         if self.recipe.soup != "auto":
-            return float(self.recipe.soup)
+            return float(self.recipe.soup), 1.0
         if validation is None:
-            return UNVALIDATED
+            return UNVALIDATED, 1.0
         after = as_arrays(snapshot[: len(self.began)])
+        weights = validation.weights / validation.weights.sum()
+
+        def scores_at(share: float) -> np.ndarray:
+            self.trainer.set_parameters(mixed(self.began, after, share))
+            return self.trainer.scores(validation.rows).astype(float)
 
         def loss_at(share: float) -> float:
-            self.trainer.set_parameters(mixed(self.began, after, share))
-            scores = self.trainer.scores(validation.rows).astype(float)
-            shares = validation.weights / validation.weights.sum()
             with np.errstate(all="ignore"):  # a loss that is not finite is not taken
-                return self.objective.calibrated_loss(scores, validation.targets, shares)
+                return objective.calibrated_loss(scores_at(share), validation.targets, weights)
 
         share, losses = best_share(loss_at)
+        temperature = 1.0
+        if share > 0:  # few images cannot tell that scores should be larger
+            best = objective.temperature(scores_at(share), validation.targets, weights)
+            temperature = max(best, temperature)
         if verbose:
             shown = ", ".join(f"{each:g}: {loss:.4g}" for each, loss in losses.items())
-            say(f"soup: {share:g} of the trained weights; validation losses {shown}")
-        return share
+            say(
+                f"soup: {share:g} of the trained weights, temperature {temperature:g}; "
+                f"validation losses {shown}"
+            )
+        return share, temperature
 
     def _end(self, callbacks: CallbackList, verbose: int) -> None:
         """Keep the weights that the callbacks have left, which may be those of an earlier epoch."""
@@ -156,9 +166,14 @@ class Run:
         snapshot, _ = self.trainer.state.read()
         kept = callbacks.kept_epoch(done)
         is_early = bool(self.trainer.model.stop_training) and done < self._epochs
-        soup = self._soup(snapshot, verbose)
+        soup, temperature = self._soup(snapshot, verbose)
         self.reached = replace(
-            self.reached, snapshot=snapshot, kept=kept, stopped_early=is_early, soup=soup
+            self.reached,
+            snapshot=snapshot,
+            kept=kept,
+            stopped_early=is_early,
+            soup=soup,
+            temperature=temperature,
         )
         if verbose and (is_early or kept < done):
             end = (
