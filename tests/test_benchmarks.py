@@ -23,6 +23,7 @@ HELPERS = {
     "accuracy",
     "attributes",
     "defaults",
+    "fine_tuning_ablation",
     "fine_tuning_peers",
     "fine_tuning_quality",
     "numbers_target",

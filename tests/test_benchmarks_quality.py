@@ -163,3 +163,72 @@ def test_other_features_are_an_error(quality, monkeypatch):
         quality.check_features("split.npz", setting)
     monkeypatch.setattr(quality, "TOLERANCE", 0.003)
     quality.check_features("split.npz", setting)
+
+
+# --- one change of the recipe at a time
+
+
+@pytest.fixture
+def ablation(quality):
+    return importlib.import_module("fine_tuning_ablation")
+
+
+ACCURACIES = {"probe": 0.5, "no soup": 0.65}  # and 0.7 of the recipe
+
+
+@pytest.fixture
+def run_ablation(ablation, monkeypatch, capsys):
+    """Return a function that runs the script on digits, and the changes that it measured."""
+    seen = []
+
+    def measure(change, what, store):
+        seen.append((change, what["backbone"], what["seed"]))
+        accuracy = ACCURACIES.get(change, 0.7) + 0.1 * (what["backbone"] == "tiny")
+        return ablation.Figures(accuracy, 2 * accuracy, 30.0 if change == "recipe" else 15.0)
+
+    def run(*arguments):
+        seen.clear()
+        command = ["fine_tuning_ablation.py", "--sets", "digits", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        ablation.main()
+        return capsys.readouterr().out, list(seen)
+
+    monkeypatch.setattr(ablation, "measure", measure)
+    return run
+
+
+def test_changes_are_compared_with_the_recipe(run_ablation):
+    chosen = ("--backbones", "tiny", "MobileNetV2", "--changes", "probe", "no soup")
+    text, seen = run_ablation(*chosen, "--seeds", 1)
+    changes = ("recipe", "probe", "no soup")
+    assert seen == [(change, name, 1) for name in ("tiny", "MobileNetV2") for change in changes]
+    assert text.splitlines() == [
+        "| change | tiny | MobileNetV2 | worst set | log loss | CPU |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| recipe | 80.0 | 70.0 |  | 1.500 | 1.00 |",
+        "| probe | -20.0 | -20.0 | -20.0 | -0.400 | 0.50 |",
+        "| no soup | -5.0 | -5.0 | -5.0 | -0.100 | 0.50 |",
+        "",
+        "| change | digits |",
+        "| --- | ---: |",
+        "| recipe | 75.0 |",
+        "| probe | -20.0 |",
+        "| no soup | -5.0 |",
+    ]
+
+
+def test_changes_in_the_file_are_not_measured_again(run_ablation, tmp_path):
+    file = tmp_path / "changes.jsonl"
+    arguments = ("--backbones", "tiny", "--changes", "no soup", "--results", file)
+    first, seen = run_ablation(*arguments)
+    assert len(seen) == 2
+    second, seen = run_ablation(*arguments)
+    assert (seen, second) == ([], first)
+    assert len(run_ablation(*arguments, "--size", 32)[1]) == 2
+
+
+def test_each_change_is_one_of_the_estimator(ablation):
+    from transferclf import TransferClassifier
+
+    for change in ablation.CHANGES.values():
+        assert TransferClassifier(**change).get_params().items() >= change.items()
