@@ -105,7 +105,7 @@ PARAMETERS = Template(
     fine_tune_epochs : int or "auto", default="auto"
         Epochs for head and layers together. "auto" is as many as give at least $steps steps, and
         $passes or more.
-    fine_tune_learning_rate : float, default=0.0003
+    fine_tune_learning_rate : float, default=0.0004
         Step size for them.
     warmup_fraction : float, default=0.1
         Share of their steps in which the step size rises, where it follows a schedule by name.

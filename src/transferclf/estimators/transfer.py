@@ -76,7 +76,7 @@ class TransferEstimator(BackboneEstimator):
     warm_start: bool = False
     trainable_layers: int | str = 0
     fine_tune_epochs: int | str = "auto"
-    fine_tune_learning_rate: float = 3e-4
+    fine_tune_learning_rate: float = 4e-4
     warmup_fraction: float = 0.1
     layer_decay: float | None = None
     weight_decay: float = 0.01
