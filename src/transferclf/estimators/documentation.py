@@ -118,7 +118,8 @@ PARAMETERS = Template(
     soup : float or "auto", default="auto"
         Share of the fine-tuned weights in the result; the rest are those before. "auto" takes the
         share of the lowest loss on validation images: a part of the training images, unless `fit`
-        is given others. So fine-tuning ends no worse than it began.
+        is given others. So fine-tuning ends no worse than it began. Scores are then divided by the
+        temperature, from 1 on, of the lowest loss.
     augmentation : {"auto", None, "light", "medium", "strong"} or Augmentation, default="auto"
         How training images are varied: afresh in each epoch where all layers are trained, or all
         but the cheap first ones, else in fixed views whose activations are stored too. An
