@@ -129,6 +129,7 @@ def test_claims_are_about_given_figures(quality):
         "sports10: points above fastai": (3, 0, True),
         "blood_smear: points above fastai": (-0.5, 0, False),
         "points above fastai, mean": (1.25, 2, False),
+        "CPU seconds, share of fastai's": (0.545, 0.6, True),
         "CPU seconds, share of fastai's, largest": (0.59, 0.6, True),
         "points above the probe, least": (-0.5, -0.5, True),
         "points above the probe, mean": (0.25, 1.5, False),
@@ -136,6 +137,11 @@ def test_claims_are_about_given_figures(quality):
     for each in found.values():
         del each["fastai"]
     assert [it.what for it in quality.claims(found)] == [*made][-2:]
+    for each in found.values():
+        each["ours, last block"] = quality.Figures(0.76, 20)
+        each["ours, auto"] = quality.Figures(0.975, 60)
+    best = quality.claims(found)[-1]
+    assert (best.what, best.measured) == ("points of 'auto' above the best choice, least", -0.5)
 
 
 def test_a_child_measures_held_out_images(quality, tmp_path, monkeypatch):
