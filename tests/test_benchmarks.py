@@ -21,6 +21,7 @@ HELPERS = {
     "pictures",
     "run",
     "accuracy",
+    "blood_cells",
     "attributes",
     "defaults",
     "fine_tuning_ablation",
