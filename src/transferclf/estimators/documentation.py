@@ -141,7 +141,7 @@ def documented(**words: str) -> Callable[[Kind], Kind]:
     """
     numbers = {"steps": STEPS, "passes": LEAST_EPOCHS}
     numbers |= {"batch": BATCH_SIZE, "small": TUNING_BATCH_SIZE}
-    text = PARAMETERS.substitute(words | numbers)
+    text = PARAMETERS.substitute(words, **numbers)
 
     def decorated(kind: Kind) -> Kind:
         if kind.__doc__:  # Python can be told to drop documentation
