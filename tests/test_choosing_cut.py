@@ -96,7 +96,8 @@ def test_the_cheapest_layers_that_help_are_chosen(blind, chosen):
     assert estimator.tuning_["trainable_layers"] == chosen == estimator.prefix_.trainable_layers
     assert estimator.score(images(), COLOURS) > 0.95
     frozen = classifier(blind, trainable_layers=0, fine_tune_epochs="auto", batch_size="auto")
-    frozen.set_params(fine_tune_learning_rate=3e-4).fit(images(), LABELS)
+    default = TransferClassifier().fine_tune_learning_rate
+    frozen.set_params(fine_tune_learning_rate=default).fit(images(), LABELS)
     assert frozen.score(images(), COLOURS) < 0.8
 
 

@@ -150,7 +150,7 @@ class TestStopping:
 
     def test_each_phase_stops_by_itself(self):
         how = TUNED | {"fine_tune_learning_rate": 3.0, "fine_tune_epochs": 9, "optimizer": "sgd"}
-        how |= {"lr_schedule": None, "global_clipnorm": 1.0}
+        how |= {"lr_schedule": None, "global_clipnorm": 1.0, "batch_size": 32}
         fitted = self.stopping(**how | {"epochs": 2, "learning_rate": 1e-3})
         head, tuning = fitted.phases_
         assert (head["length"], head["stopped_early"]) == (2, False)
