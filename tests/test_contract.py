@@ -184,7 +184,7 @@ def test_weights_of_a_linear_head_are_repetitions(kind, kinds, labels):
     "options",
     [
         {"hidden_units": (8,), "epochs": 5},
-        {"l2": 0.01, "trainable_layers": "top", "fine_tune_epochs": 3, **ALL_IMAGES},
+        {"l2": 1.0, "trainable_layers": "top", "fine_tune_epochs": 3, **ALL_IMAGES},
         {"backbone": ConvNet(filters=(8,), dense_units=(16,)), "image_size": 8, "epochs": 5},
     ],
     ids=["hidden layer", "fine-tuned", "from scratch"],
