@@ -5,7 +5,6 @@ import itertools
 import pickle
 import re
 import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from transferclf.exceptions import (
     ImageError,
     ImageReadError,
     MissingImageError,
-    TransferclfWarning,
 )
 from transferclf.images import check_images
 from transferclf.images.checking import row_length
@@ -297,39 +295,3 @@ def test_the_generators_of_keras_are_refused(tmp_path):
     thread.start()
     thread.join(20)
     assert "may never end" in outcome[0]
-
-
-class TestLazyArrays:
-    def lazy(self, library):
-        class Lazy:
-            shape, dtype = (4, 500, 500), np.dtype(np.uint8)
-
-            def __len__(self):
-                return 4
-
-            def __getitem__(self, key):
-                return self.__array__()[key]
-
-            def __array__(self, dtype=None, copy=None):
-                return np.arange(4, dtype=np.uint8)[:, None, None].repeat(500, 1).repeat(500, 2)
-
-        Lazy.__module__ = library
-        return Lazy()
-
-    @pytest.mark.parametrize("library", ["h5py._hl.dataset", "zarr.core.array", "dask.array.core"])
-    def test_lazy_arrays_are_read_whole_with_a_warning(self, library):
-        name = library.partition(".")[0]
-        with pytest.warns(TransferclfWarning) as caught:
-            source = check_images(self.lazy(library))
-        (warning,) = caught
-        assert f"an array of {name} and is read into memory as a whole (1.0 MB)" in str(
-            warning.message
-        )
-        assert [source.load(n)[0, 0, 0] for n in range(4)] == [0, 1, 2, 3]
-
-    def test_other_arrays_give_no_warning(self, tmp_path):
-        np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            check_images(self.lazy("home"))
-            check_images(np.load(tmp_path / "a.npy", mmap_mode="r"))

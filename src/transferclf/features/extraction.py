@@ -267,6 +267,7 @@ class _Extraction:
         """Fill in the activations of these images, and store them batch by batch."""
         if len(positions) == 0:
             return
+        positions = self.source.in_reading_order(positions)
         batches = np.split(positions, range(BATCH_SIZE, len(positions), BATCH_SIZE))
         units = [Unit(self.job, number, batch) for number, batch in enumerate(batches)]
         known = len(self.keys) - len(positions)

@@ -8,15 +8,18 @@ import reprlib
 from collections.abc import Sequence
 from contextlib import suppress
 from numbers import Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import ImageError, InvalidParameterError, warn
+from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.images.files import path_problem
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.problems import Problem, raise_problems
+
+if TYPE_CHECKING:
+    from transferclf.images.lazy_arrays import LazyArray
 
 # In a pickled source, bytes are the contents of a file.
 Item = str | bytes | Image.Image | np.ndarray
@@ -37,9 +40,6 @@ _BATCHES_APART = (
     "y = np.concatenate([labels for images, labels in data]); for folders there is "
     "transferclf.load_image_folder, which gives paths and labels"
 )
-
-# Libraries whose arrays are read into memory as a whole. NumPy's memmap is read as needed.
-_LAZY_ARRAYS = {"dask", "h5py", "netCDF4", "tensorstore", "zarr"}
 
 
 def check_image_shape(image_shape: Any) -> ImageShape:
@@ -77,7 +77,7 @@ def inferred_shape(length: int) -> tuple[int, ...]:
     return (1, length)
 
 
-def images_of_rows(rows: np.ndarray, image_shape: ImageShape) -> np.ndarray:
+def images_of_rows(rows: np.ndarray | LazyArray, image_shape: ImageShape) -> np.ndarray | LazyArray:
     """Return rows of numbers as images of a given or inferred shape."""
     if rows.shape[1] == 0:
         raise ImageError(
@@ -126,22 +126,31 @@ def shape_problem(shape: tuple[int, ...]) -> str | None:
     return None
 
 
-def check_values_of_batch(array: np.ndarray, pixel_range: PixelRange) -> None:
+def extremes_of(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest value of each of n images without alpha, (n,) each."""
+    colours = images[..., :3] if images.ndim == 4 else images
+    inner = tuple(range(1, images.ndim))
+    return colours.min(axis=inner), colours.max(axis=inner)
+
+
+def has_any_values(dtype: np.dtype, pixel_range: PixelRange) -> bool:
+    """Whether images of this type may have values that no image can have."""
+    return is_wide(dtype) or type(pixel_range) is tuple
+
+
+def check_extremes(
+    lows: np.ndarray, highs: np.ndarray, dtype: np.dtype, pixel_range: PixelRange
+) -> None:
     """Raise ImageError, naming all images whose values no image can have."""
-    if not is_wide(array.dtype) and type(pixel_range) is not tuple:
-        return
     low, high = limits = _least_limits(pixel_range)
-    colours = array[..., :3] if array.ndim == 4 else array
-    inner = tuple(range(1, array.ndim))
-    lows, highs = colours.min(axis=inner), colours.max(axis=inner)
     with np.errstate(invalid="ignore"):
         is_inside = (lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs)
     problems = []
     for place in np.flatnonzero(~is_inside):
-        text = value_problem(float(lows[place]), float(highs[place]), limits, array.dtype)
+        text = value_problem(float(lows[place]), float(highs[place]), limits, dtype)
         if text is not None:
             problems.append(Problem(int(place), ImageError(text)))
-    raise_problems(problems, len(array))
+    raise_problems(problems, len(lows))
 
 
 def checked_item(item: object, pixel_range: PixelRange) -> Item:
@@ -160,7 +169,7 @@ def checked_item(item: object, pixel_range: PixelRange) -> Item:
         raise ImageError(f"expected real numbers, got an array of {array.dtype}")
     if fault := shape_problem(array.shape):
         raise ImageError(f"expected (h, w) or (h, w, 1|3|4) pixels; {fault}")
-    if is_wide(array.dtype) or type(pixel_range) is tuple:
+    if has_any_values(array.dtype, pixel_range):
         colours = colours_of(array)
         low, high = float(colours.min()), float(colours.max())
         if text := value_problem(low, high, _least_limits(pixel_range), array.dtype):
@@ -215,17 +224,6 @@ def _wrong_kind(X: object) -> str | None:
 def is_iterator(X: object) -> bool:
     """Whether X yields its elements only once or without an end, even if it has a length."""
     return hasattr(type(X), "__next__")
-
-
-def warn_if_read_whole(X: object) -> None:
-    """Warn where X is an array on disk or not computed yet, because it is read as a whole."""
-    library = type(X).__module__.partition(".")[0]
-    if library in _LAZY_ARRAYS and hasattr(X, "shape") and hasattr(X, "dtype"):
-        size = np.prod(X.shape, dtype=float) * getattr(X.dtype, "itemsize", 1)
-        warn(
-            f"X is an array of {library} and is read into memory as a whole ({size / 1e6:,.1f} MB)."
-            " Where that is too much, pass parts of it, or image files"
-        )
 
 
 def item_error(item: object) -> ImageError:

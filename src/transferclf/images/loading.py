@@ -56,11 +56,12 @@ def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
     """
     is_quick = len(source) <= FEW or _are_small_arrays(source)
     threads = 0 if is_quick else thread_count()
-    looks, failed = _outcomes(source.look, range(len(source)), threads, advance)
+    order = source.in_reading_order(np.arange(len(source)))
+    looks, failed = _outcomes(source.look, order, threads, advance)
     if failed:
         sound = [index for index in range(len(source)) if index not in failed]
         _raise_failures(source, failed | failures(source, sound))
-    return looks
+    return [looks[place] for place in np.argsort(order)] if source.is_lazy else looks
 
 
 def load_batches(
@@ -177,6 +178,8 @@ def _order(batches: Sequence[Indices]) -> np.ndarray:
 
 
 def _are_small_arrays(source: ImageSource) -> bool:
+    if source.is_lazy:
+        return False
     nbytes = 0
     for index in range(len(source)):
         item = source.item(index)

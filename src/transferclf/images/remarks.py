@@ -63,14 +63,14 @@ def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
     seen = []
     for index in positions.tolist():
         with suppress(Exception):  # decoding will raise the error
-            seen.append(_seen(index, source.item(index)))
+            seen.append(_seen(source, index))
     return seen
 
 
 def remark_on_training_images(source: ImageSource, seen: list[Seen]) -> None:
     """Warn of 16-bit files that use fewer bits, and of fourth bands that are no alpha."""
     _remark_on_depth(source, seen)
-    items = (source.item(it.position) for it in seen)
+    items = (source.item(it.position) for it in seen if _may_have_alpha(source))
     arrays = [item for item in items if isinstance(item, np.ndarray) and item.shape[2:] == (4,)]
     # Pillow reads any four bands of a TIFF file as RGBA.
     files = [it for it in seen if (it.mode, it.format) == ("RGBA", "TIFF")]
@@ -95,7 +95,7 @@ def remark_on_other_images(source: ImageSource) -> None:
         some = source[:: sample_step(len(source))].colours()
         integers = [it for it in some if it.dtype.kind in "iu"]
         warn_if_dark(integers, source.pixel_range)
-    first = source.item(0) if len(source) else ""
+    first = source.item(0) if len(source) and source.image_shape is None else ""
     if isinstance(first, Image.Image):
         may_be_deep = first.mode.startswith("I")
     else:
@@ -168,7 +168,17 @@ def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
             yield _pixels(source.item(it.position))
 
 
-def _seen(index: int, item: Item) -> Seen:
+def _may_have_alpha(source: ImageSource) -> bool:
+    """Whether arrays of the source may have four channels, as far as is known without reading."""
+    shape = source.image_shape
+    return shape is None or shape[2:] == (4,)
+
+
+def _seen(source: ImageSource, index: int) -> Seen:
+    if source.image_shape is not None:
+        height, width = source.image_shape[:2]
+        return Seen(index, (height, width))
+    item = source.item(index)
     if isinstance(item, np.ndarray):
         return Seen(index, (item.shape[0], item.shape[1]))
     if isinstance(item, Image.Image):

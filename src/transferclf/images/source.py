@@ -7,7 +7,7 @@ files exist) and reports all faults at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -35,6 +35,8 @@ from transferclf.images.geometry import (
     reduction_factor,
     resize_image,
 )
+from transferclf.images.lazy import LazyItems
+from transferclf.images.lazy_arrays import LazyArray, lazily_read
 from transferclf.images.loading import failures
 from transferclf.images.pixels import (
     DtypeRange,
@@ -52,13 +54,17 @@ TRIES = 3
 class ImageSource:
     """A lazy sequence of images, made by :func:`check_images`. Nothing is copied or decoded.
 
-    `items` are an array (n, h, w, c) or a sequence of paths, PIL images and arrays. `positions` are
-    the indices of these images in `items`, and `places` are those in the caller's X.
+    Estimators take it for X. Slices, masks and indices give lazy sequences again, so that folds of
+    scikit-learn are not read before they are needed.
+
+    `items` are an array (n, h, w, c), a sequence of paths, PIL images and arrays, or `LazyItems`.
+    `positions` are the indices of these images in `items`, and `places` are those in the caller's
+    X.
     """
 
     def __init__(
         self,
-        items: Sequence[Item] | np.ndarray,
+        items: Sequence[Item] | np.ndarray | LazyItems,
         pixel_range: PixelRange = None,
         positions: np.ndarray | None = None,
         places: np.ndarray | None = None,
@@ -71,7 +77,14 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, key: slice | np.ndarray | Sequence[int]) -> ImageSource:
+    @property
+    def shape(self) -> tuple[int]:
+        """The number of images, as of an array; scikit-learn then slices by arrays of indices."""
+        return (len(self),)
+
+    def __getitem__(self, key: Any) -> ImageSource:
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]  # scikit-learn's X[indices, ...]
         if not isinstance(key, slice):
             key = np.asarray(key)
             key = key if key.size else key.astype(int)  # NumPy makes floats of []
@@ -82,7 +95,12 @@ class ImageSource:
 
     def __reduce__(self) -> tuple[type[ImageSource], tuple[object, ...]]:
         # A slice is pickled with its own images only.
-        if isinstance(self.items, np.ndarray):
+        if isinstance(self.items, LazyItems):
+            taken = self.items.taken(self.positions)
+            if taken is None:
+                return ImageSource, (self.items, self.pixel_range, self.positions, self.places)
+            chosen: Any = taken
+        elif isinstance(self.items, np.ndarray):
             chosen = self.items[self.positions]
         else:
             items = map(self.item, range(len(self)))
@@ -98,7 +116,25 @@ class ImageSource:
 
     def problem(self, index: int, error: ImageError) -> Problem:
         """Return the fault of one image, with its position in the caller's X."""
-        return Problem(int(self.places[index]), error, _path(self.item(index)))
+        # Reading an image again to look for its path may fail again.
+        path = None if self.is_lazy else _path(self.item(index))
+        return Problem(int(self.places[index]), error, path)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the images themselves are read only when they are needed."""
+        return isinstance(self.items, LazyItems)
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Shape (h, w[, c]) of all images, where it is known without reading."""
+        return self.items.image_shape if isinstance(self.items, LazyItems) else None
+
+    def in_reading_order(self, indices: np.ndarray) -> np.ndarray:
+        """Return indices in the order in which images are read fastest."""
+        if not self.is_lazy:
+            return indices
+        return indices[np.argsort(self.positions[indices], kind="stable")]
 
     def load(
         self,
@@ -108,10 +144,11 @@ class ImageSource:
         sampling: Sampling = PLAIN,
     ) -> np.ndarray:
         """Decode one image to RGB (h, w, 3) on the scale 0 to 255, resized when `size` is given."""
+        item = self.item(index)
         if size is None:
-            return rgb_array(self._picture(index, None))
+            return rgb_array(self._picture(item, None))
         reduce_to = max(size) if sampling.may_reduce else None
-        return resize_image(self._picture(index, reduce_to), size, resize, sampling)
+        return resize_image(self._picture(item, reduce_to), size, resize, sampling)
 
     def load_looked(
         self,
@@ -121,37 +158,43 @@ class ImageSource:
         known: Look,
         sampling: Sampling = PLAIN,
     ) -> tuple[np.ndarray, Look]:
-        """Load one image, and return the look at exactly the bytes that were decoded.
+        """Load one image, and return the look at exactly the content that was decoded.
 
-        `known` is an earlier look. It is returned where no file could have been replaced.
+        `known` is an earlier look. It is returned where nothing could have been replaced.
         """
         reduce_to = max(size) if sampling.may_reduce else None
         for _ in range(TRIES):
-            with contents_behind(self.item(index)) as contents:
+            item = self.item(index)
+            with contents_behind(item) as contents:
                 if contents is None:
-                    return self.load(index, size, resize, sampling), known
+                    # An item that was read again may be another image now.
+                    seen = self._look_at(item) if self.is_lazy else known
+                    picture = self._picture(item, reduce_to)
+                    return resize_image(picture, size, resize, sampling), seen
                 digest = self._digest(contents)
                 try:
-                    picture, seen = decoded(contents, self.pixel_range, reduce_to)
+                    picture, found = decoded(contents, self.pixel_range, reduce_to)
                 except ImageReadError:
                     if not contents.has_changed:
                         raise
                     continue
                 pixels = resize_image(picture, size, resize, sampling)
-                return pixels, Look(digest, *cast(Header, seen))
+                return pixels, Look(digest, *cast(Header, found))
         raise ImageReadError("expected a file that stays as it is, got one that keeps changing")
 
     def look(self, index: int) -> Look:
         """Return the digest and the header of one image."""
-        with contents_behind(self.item(index)) as contents:
+        return self._look_at(self.item(index))
+
+    def _look_at(self, item: Item) -> Look:
+        with contents_behind(item) as contents:
             if contents is not None:
                 seen = header(contents)
                 return Look(self._digest(contents), *seen)
-        picture = self._picture(index, None)
+        picture = self._picture(item, None)
         return Look(picture_digest(picture), sides(picture))
 
-    def _picture(self, index: int, reduce_to: int | None) -> Picture:
-        item = self.item(index)
+    def _picture(self, item: Item, reduce_to: int | None) -> Picture:
         if isinstance(item, np.ndarray):
             is_rgb = item.shape[2:] == (3,) and is_on_255_scale(item.dtype, self.pixel_range)
             picture = item if is_rgb else picture_of(array_numbers(item), self.pixel_range)
@@ -165,6 +208,10 @@ class ImageSource:
         read_with = None if isinstance(self.pixel_range, DtypeRange) else self.pixel_range
         return contents.digest(f"file {read_with!r} ".encode())
 
+    def read_with(self, pixel_range: PixelRange) -> ImageSource:
+        """Return the same images, read with another pixel range; see :func:`check_images`."""
+        return ImageSource(self.items, pixel_range, self.positions, self.places)
+
     def decided_range(self) -> PixelRange:
         """Return the pixel range to keep after fitting: the given one, or that of the arrays.
 
@@ -172,12 +219,17 @@ class ImageSource:
         """
         if self.pixel_range is not None:
             return self.pixel_range
+        if isinstance(self.items, LazyItems):
+            return self.items.decided_range(self.positions)
         arrays = self.colours()
         return range_of(arrays) if arrays else None
 
     def colours(self) -> list[np.ndarray]:
-        """Return views of all images that are arrays, without alpha."""
-        items = (self.item(index) for index in range(len(self)))
+        """Return views of all images that are arrays, without alpha; of `LazyItems` a sample."""
+        if isinstance(self.items, LazyItems):
+            items: Iterable[Item] = self.items.sample(self.positions)
+        else:
+            items = (self.item(index) for index in range(len(self)))
         return [checking.colours_of(item) for item in items if isinstance(item, np.ndarray)]
 
 
@@ -186,12 +238,15 @@ def check_images(
 ) -> ImageSource:
     """Check images of any kind and return them as one lazy sequence. Nothing is decoded or copied.
 
+    Arrays that are not in memory (NumPy's memmap; arrays of h5py, Zarr or Dask) are read a block at
+    a time when they are needed. They are read once here if values have to be checked.
+
     Parameters
     ----------
     X : array-like or sequence of images
         An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with `image_shape`;
         or a list, 1-D object array or pandas Series of paths, of PIL images or of arrays of
-        different sizes. An ImageSource is returned as it is.
+        different sizes. An ImageSource is returned as it is, with `pixel_range` if it has none.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
         Shape of the image in each row of a 2-D X. "infer" takes a square gray or RGB image if the
         length of the rows allows it, else a strip of gray pixels. None refuses rows.
@@ -220,12 +275,14 @@ def check_images(
     >>> len(source), source[1:3].load(0).shape
     (4, (8, 8, 3))
     """
-    if isinstance(X, ImageSource):
-        return X
     pixel_range = check_pixel_range(pixel_range)
+    if isinstance(X, ImageSource):
+        return X if X.pixel_range is not None or pixel_range is None else X.read_with(pixel_range)
     shape = checking.check_image_shape(image_shape)
     checking.check_kind(X)
-    checking.warn_if_read_whole(X)
+    lazy = lazily_read(X)
+    if lazy is not None:
+        return _source_of_array(lazy, shape, pixel_range)
     array = X if isinstance(X, list | tuple) else np.asarray(X)
     if isinstance(array, list | tuple) and checking.is_rows(array):
         array = checking.array_of_rows(array)
@@ -237,7 +294,7 @@ def check_images(
 
 
 def _source_of_array(
-    array: np.ndarray, image_shape: ImageShape, pixel_range: PixelRange
+    array: np.ndarray | LazyArray, image_shape: ImageShape, pixel_range: PixelRange
 ) -> ImageSource:
     if array.dtype.kind not in "biuf":
         reason = "Complex data not supported: " if array.dtype.kind == "c" else ""
@@ -250,7 +307,11 @@ def _source_of_array(
         array = checking.images_of_rows(array, image_shape)
     elif problem := checking.batch_problem(array.shape):
         raise ImageError(f"X must be {checking.KINDS}; {problem}.")
-    checking.check_values_of_batch(array, pixel_range)
+    if checking.has_any_values(array.dtype, pixel_range):
+        lows, highs = (
+            array.extremes if isinstance(array, LazyArray) else checking.extremes_of(array)
+        )
+        checking.check_extremes(lows, highs, array.dtype, pixel_range)
     return ImageSource(array, pixel_range)
 
 
