@@ -12,7 +12,7 @@
     ├── WeightsError (OSError)               pretrained weights are missing or damaged
     ├── NetworkError (ValueError)            a Keras graph cannot be used as asked
     ├── DivergenceError (FloatingPointError) training ended in numbers that are not finite
-    ├── DiskSpaceError (OSError)             the disk cannot hold the rows that exceed max_memory
+    ├── DiskSpaceError (OSError)             the disk cannot hold a file that has to be written
     ├── ArchiveError (ValueError)            a saved model is damaged, foreign or not to be trusted
     └── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
 
@@ -103,7 +103,7 @@ class DivergenceError(TransferclfError, FloatingPointError):
 
 
 class DiskSpaceError(TransferclfError, OSError):
-    """The disk cannot hold activations or pixels that are more than `max_memory` allows."""
+    """The disk cannot hold a file of activations, pixels or features that has to be written."""
 
 
 class ArchiveError(TransferclfError, ValueError):

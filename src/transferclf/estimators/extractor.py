@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -15,6 +16,7 @@ from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.parameters import BackboneParameters
 from transferclf.exceptions import InvalidParameterError
+from transferclf.features.output import check_output, write_features
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -66,6 +68,12 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     layer : str, list of str or None, default=None
         Layers to tap, or modules of a network of timm; the features of several stand side by
         side. None is the network's output.
+    output : path or None, default=None
+        Where `transform` writes the features, for more of them than memory holds: a file that ends
+        in .npy, or a folder, made if it is missing, in which the features of each X have a file of
+        their own. `transform` then returns a read-only `numpy.memmap`. No file is ever overwritten:
+        `transform` raises an error if the file is there, and in a folder it opens the file of the
+        same images. In pipelines and searches, pass a folder. None returns an array in memory.
 
     Attributes
     ----------
@@ -90,6 +98,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     """
 
     layer: str | Sequence[str] | None = None
+    output: str | Path | None = None
 
     n_features_out_: int = field(init=False)
 
@@ -113,9 +122,10 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
             If the images, a parameter, the network or its weights cannot be used.
         """
         parameters, layers = BackboneParameters.of(self), self._layers()
+        check_output(self.output)
         source = self._fit_source(X)
         self._fit_prefix(parameters, seed_from(parameters.random_state), layers=layers)
-        warn_without_effect(self, {"layer"} | self._used_of_backbone())
+        warn_without_effect(self, {"layer", "output"} | self._used_of_backbone())
         self._remark_on(source)
         # One image shows early whether everything works, and how many features there are.
         self.n_features_out_ = self._extractor().rows(source[:1], self.prefix_).shape[1]
@@ -132,15 +142,24 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         Returns
         -------
         ndarray of shape (n, n_features_out_), float32
+            A read-only `numpy.memmap` with `output`.
 
         Raises
         ------
+        DiskSpaceError
+            If the disk has no room for the file that `output` asks for.
         ImageError
             If images cannot be used; all of them are named.
+        InvalidParameterError
+            If the file that `output` names exists, or cannot be made.
         sklearn.exceptions.NotFittedError
             If `fit` was not called.
         """
+        check_is_fitted(self)
+        output = check_output(self.output)
         source = self._source_of(X)
+        if output is not None:
+            return write_features(output, self._extractor(), source, self.prefix_)
         return self._extractor().rows(source, self.prefix_)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:

@@ -101,9 +101,13 @@ class Extractor:
         prefix: Prefix,
         view: View | None = None,
         title: str = "features",
-    ) -> None:
-        """Write the activations of all images, of which there must be some, into this space."""
-        looks = _looks(source, self.verbose, title)
+        looks: list[Look] | None = None,
+    ) -> list[bytes]:
+        """Write the activations of all images, of which there must be some, into this space.
+
+        Return the keys of the activations. `looks` is a first look at the images, if there was one.
+        """
+        looks = _looks(source, self.verbose, title) if looks is None else looks
         keys = activation_keys(looks, prefix, self.resize, view)
         job = ImageJob(source, looks, prefix, self.resize, view)
         _Extraction(self, job, source, keys, looks, title, into).run()
@@ -111,6 +115,12 @@ class Extractor:
             # The extraction has updated the looks. Features after the cut are stored under the
             # content that these rows were computed from.
             self._looks_of[_name(source, prefix, view)] = looks
+        return keys
+
+    def first_look(self, source: ImageSource, prefix: Prefix) -> tuple[list[Look], list[bytes]]:
+        """Return looks at all images, and the keys of their activations. Nothing is computed."""
+        looks = _looks(source, self.verbose, "features")
+        return looks, activation_keys(looks, prefix, self.resize)
 
     def applied(
         self,

@@ -1,11 +1,12 @@
-"""Rows in a temporary file, for more of them than memory should hold."""
+"""Rows in a file, for more of them than memory should hold."""
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
@@ -39,6 +40,8 @@ class RowFile:
         Number of rows, and the shape of each.
     dtype : numpy dtype
         Type of the values.
+    records : Records, default=None
+        Records of an open file; None makes a temporary file.
 
     Examples
     --------
@@ -49,11 +52,13 @@ class RowFile:
     >>> rows.close()
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.typing.DTypeLike):
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.typing.DTypeLike, records: Records | None = None
+    ):
         self.shape = tuple(map(int, shape))
         self.dtype = np.dtype(dtype)
         self._start = 0
-        self._records = _Records(self.nbytes, self.row_bytes)
+        self._records = records or temporary_records(self.nbytes, self.row_bytes)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -175,25 +180,23 @@ def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
         yield from zip([0, *breaks], [*breaks, len(numbers)], strict=True)
 
 
-class _Records:
-    """Records of one size in an open temporary file; several threads may use it."""
+class Records:
+    """Records of one size in an open file, from `start` on; several threads may use it.
 
-    def __init__(self, nbytes: int, size: int):
-        self._nbytes, self._size = nbytes, size
+    `no_room` makes the error of a full disk from the system's.
+    """
+
+    def __init__(
+        self, file: BinaryIO, start: int, size: int, no_room: Callable[[object], DiskSpaceError]
+    ):
+        self._file, self._start, self._size, self._no_room = file, start, size, no_room
         self._lock = threading.Lock()
-        try:
-            self._file: BinaryIO = tempfile.TemporaryFile(  # noqa: SIM115
-                buffering=0, prefix="transferclf-rows-", dir=temporary_folder()
-            )
-            self._file.truncate(nbytes)  # rows that nobody has written are zeros
-        except OSError as error:
-            raise no_room(nbytes, error) from error
 
     def read(self, first: int, rows: np.ndarray) -> None:
         """Fill rows with the records from the first one on."""
         rest = _bytes_of(rows)
         with self._lock:
-            self._file.seek(first * self._size)
+            self._file.seek(self._start + first * self._size)
             while len(rest):
                 n_read = self._file.readinto(rest)  # type: ignore[attr-defined]
                 if not n_read:
@@ -204,16 +207,29 @@ class _Records:
         """Write rows as the records from the first one on."""
         rest = _bytes_of(rows)
         with self._lock:
-            self._file.seek(first * self._size)
+            self._file.seek(self._start + first * self._size)
             try:
                 while len(rest):
                     rest = rest[self._file.write(rest) :]
             except OSError as error:
-                raise no_room(self._nbytes, error) from error
+                raise self._no_room(error) from error
 
     def close(self) -> None:
+        """Close the file."""
         with self._lock:
             self._file.close()
+
+
+def temporary_records(nbytes: int, size: int) -> Records:
+    """Return records in a new temporary file of so many bytes."""
+    try:
+        file: BinaryIO = tempfile.TemporaryFile(  # noqa: SIM115
+            buffering=0, prefix="transferclf-rows-", dir=temporary_folder()
+        )
+        file.truncate(nbytes)  # rows that nobody has written are zeros
+    except OSError as error:
+        raise no_room(nbytes, error) from error
+    return Records(file, 0, size, functools.partial(no_room, nbytes))
 
 
 def _bytes_of(rows: np.ndarray) -> memoryview:

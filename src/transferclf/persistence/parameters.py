@@ -55,6 +55,9 @@ _HINTS = {
 }
 
 
+# Parameters that are of a machine, and have their defaults after loading.
+_NOT_SAVED = {"output"}
+
 # Parameters that came with a format. In older archives they have values that change nothing of how
 # training went then.
 _NEW_IN: dict[int, dict[str, object]] = {
@@ -71,8 +74,8 @@ _NEW_IN: dict[int, dict[str, object]] = {
 def parameter_facts(estimator: BaseEstimator) -> Written:
     """Return the parameters of an estimator as values for JSON.
 
-    Cache paths are machine-specific and not saved. InvalidParameterError is raised for an object
-    that an archive cannot hold, such as a Keras optimizer.
+    Paths of caches and outputs are machine-specific and not saved. InvalidParameterError is raised
+    for an object that an archive cannot hold, such as a Keras optimizer.
     """
     check_activation(estimator)
     params = estimator.get_params(deep=False)
@@ -81,7 +84,8 @@ def parameter_facts(estimator: BaseEstimator) -> Written:
     # The path of an ONNX file would say little on another machine.
     is_own = not isinstance(network, str | ConvNet) or onnx_backbone(network) is not None
     backbone = {"model": None} if is_own else _written("backbone", params["backbone"])
-    del params["backbone"]
+    for name in ("backbone", *_NOT_SAVED):
+        params.pop(name, None)
     return {"backbone": backbone} | {name: _written(name, value) for name, value in params.items()}
 
 
@@ -149,6 +153,7 @@ def restored_parameters(facts: Facts, known: set[str], version: int) -> dict[str
     `version` is the format of the archive. Raises ArchiveError unless they are exactly the known
     ones, with values of known kinds.
     """
+    known = known - _NOT_SAVED
     params = _values(facts, known, f"one of {', '.join(sorted(known))}", 0)
     for number, added in _NEW_IN.items():
         if version < number:
