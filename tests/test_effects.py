@@ -57,7 +57,7 @@ CASES = {
     "epochs": (2, SCRATCH, TUNED),
     "batch_size": (7, TUNED, {}),
     "max_iter": (900, TUNED, HIDDEN),
-    "max_memory": ("1GB", TUNED, {}),
+    "max_memory": ("1GB", {}, {"head": maps, "epochs": 1}),
     "early_stopping": (True, {**TUNED, "validation_fraction": 0.25}, {}),
     "validation_fraction": (0.3, HIDDEN | {"early_stopping": True}, HIDDEN),
     "patience": (3, TUNED | {"early_stopping": True, "validation_fraction": 0.25}, HIDDEN),

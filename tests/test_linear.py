@@ -138,7 +138,7 @@ def test_the_scale_of_features_does_not_change_the_result():
 def test_single_precision_beyond_the_memory_limit_gives_the_same(monkeypatch):
     features, labels = problem(8)
     double = probabilities(fitted(features, labels), features)
-    monkeypatch.setattr("transferclf.heads.linear.MAX_DOUBLE_BYTES", 0)
+    monkeypatch.setattr("transferclf.heads.blocks.MAX_DOUBLE_BYTES", 0)
     np.testing.assert_allclose(probabilities(fitted(features, labels), features), double, atol=1e-3)
 
 

@@ -33,7 +33,7 @@ USED_BY = {
     "layer_decay": _TUNING,
     "learning_rate": _BY_KERAS,
     "lr_schedule": _IN_PHASES,
-    "max_memory": f"{_TUNING}, or a network that is trained from random weights",
+    "max_memory": "all but heads of your own on a frozen backbone",
     "max_iter": "L-BFGS: optimizer='auto' above a frozen backbone, no hidden_units, dropout or l1",
     "patience": _STOPPING,
     "pooling": "a backbone that ends in activation maps, without a head of your own",

@@ -12,7 +12,7 @@ from transferclf.estimators.keras_objects import schedule_of
 from transferclf.estimators.parameters import Parameters
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
-from transferclf.heads.registry import LBFGS, RIDGE, fit_names
+from transferclf.heads.registry import LBFGS, RIDGE, fit_names, reads_blocks
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
 from transferclf.training.memory import MANY_FEATURES, bytes_of, check_fits, fits, n_dense_weights
@@ -68,6 +68,10 @@ def plan_for(
         tuning = _fine_tuning(parameters, seed, afresh)
         from_pixels = runs_prefix(parameters.recipe_of_views, prefix)
         tuning = replace(tuning, method=replace(tuning.method, runs_prefix=from_pixels))
+    # Heads of kinds that were registered, and those of the user's own, get features in memory.
+    may_be_in_file = prefix.is_cut or (
+        parameters.head is None if fit is None else reads_blocks(fit)
+    )
     recipes = [recipe for recipe in (head, tuning) if recipe]
     compares = any(it.patience is not None or it.soup == "auto" for it in recipes)
     holds_out = compares and not has_validation
@@ -78,7 +82,7 @@ def plan_for(
         fine_tuning=tuning,
         max_iter=None if fit in (None, RIDGE) else int(parameters.max_iter),
         validation_fraction=parameters.validation_fraction if holds_out else None,
-        max_memory=bytes_of(parameters.max_memory) if prefix.is_cut else None,
+        max_memory=bytes_of(parameters.max_memory) if may_be_in_file else None,
     )
 
 

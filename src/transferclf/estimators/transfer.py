@@ -321,8 +321,7 @@ class TransferEstimator(BackboneEstimator):
         """Apply a function to the rows below the head; to pixels in batches."""
         read, prefix = self._extractor(resize), self._below_head()
         if not prefix.is_empty:
-            most = bytes_of(self.max_memory) if prefix.is_cut else None
-            return read.applied(function, source, prefix, view, most)
+            return read.applied(function, source, prefix, view, bytes_of(self.max_memory))
         batches = read.batches(source, prefix.size, view, prefix.sampling)
         return np.concatenate([function(pixels) for pixels in batches])
 

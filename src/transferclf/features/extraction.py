@@ -20,7 +20,14 @@ import numpy as np
 from transferclf._printing import say
 from transferclf.exceptions import warn
 from transferclf.features.row_file import Rows
-from transferclf.features.row_space import CHUNK_BYTES, OtherWidthError, RowLimit, RowPart, RowSpace
+from transferclf.features.row_space import (
+    CHUNK_BYTES,
+    OtherWidthError,
+    RowLimit,
+    RowPart,
+    RowSpace,
+    chunks_of,
+)
 from transferclf.features.store import FeatureStore
 from transferclf.features.work import (
     Computed,
@@ -139,7 +146,10 @@ class Extractor:
         with RowLimit(len(source), max_bytes) as limit:
             into = RowSpace(len(source), limit).part()
             self.fill(into, source, prefix, view)
-            return function(into.rows)
+            rows = into.rows
+            if isinstance(rows, np.ndarray):
+                return function(rows)
+            return np.concatenate([function(rows[i:j]) for i, j in chunks_of(rows)])
 
     def after_cut(
         self,

@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from transferclf.features.row_file import Rows
+from transferclf.heads.blocks import parts_of
+
 # Decompositions kept of each kind; at most 16 MB each, mostly far less. A search asks for the same
 # folds for each setting.
 FOLDS_KEPT = 10
@@ -20,16 +23,17 @@ T = TypeVar("T")
 class Kept(Generic[T]):
     """The last results of a function of features and weights, found by the content of both."""
 
-    def __init__(self, make: Callable[[np.ndarray, np.ndarray], T]):
+    def __init__(self, make: Callable[[Rows, np.ndarray], T]):
         self._make = make
         self._known: OrderedDict[bytes, T] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, features: np.ndarray, weights: np.ndarray) -> T:
+    def of(self, features: Rows, weights: np.ndarray) -> T:
         """Return the result for these features and weights."""
         digest = hashlib.sha256(f"{features.dtype} {features.shape} {weights.dtype}".encode())
-        for values in (features, weights):
-            digest.update(values.tobytes())
+        digest.update(weights.tobytes())
+        for _, part in parts_of(features):
+            digest.update(np.ascontiguousarray(part).data)
         key = digest.digest()
         with self._lock:
             known = self._known.get(key)

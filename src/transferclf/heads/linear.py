@@ -15,6 +15,8 @@ Mathematical Programming 45 (1989), as implemented in SciPy.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import InitVar, dataclass
 from typing import ClassVar
@@ -26,12 +28,23 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 
 from transferclf.exceptions import warn
+from transferclf.features.row_file import Rows
+from transferclf.heads.blocks import (
+    BlockRows,
+    StandardRows,
+    are_in_blocks,
+    blocks_of,
+    squares_of_samples,
+    standardised,
+    transposed_product,
+)
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.history import History, Phase
 from transferclf.heads.kept import Kept
 from transferclf.heads.scaling import Moments
 from transferclf.heads.suffix import Suffix
 from transferclf.objectives import Objective
+from transferclf.objectives.base import Evaluated
 
 # Below this many multiplications a pass, BLAS threads cost more than they save: each of many small
 # products waits for the slowest thread.
@@ -40,10 +53,8 @@ SMALL_PROBLEM = 2**30
 # Fewer samples than this are rotated into as many axes; with more that takes longer than it saves.
 MAX_ROTATED = 1024
 
-# Standardised features are held in double precision up to this size, in single beyond it.
-MAX_DOUBLE_BYTES = 2**30
-
 BLOCK = 32  # rows that are scored at a time
+SCORED_BYTES = 2**24  # of the blocks that are standardised at a time, in double precision
 
 # Steps that L-BFGS remembers: twice SciPy's default halves the iterations of hard problems.
 CORRECTIONS = 20
@@ -70,6 +81,11 @@ class LinearHead(FittedHead):
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Return the scores of features, shape (n, n_outputs)."""
+        step = BLOCK * max(1, SCORED_BYTES // (BLOCK * len(self.coef) * 8))
+        parts = [self._scores(rows[i : i + step]) for i in range(0, max(len(rows), 1), step)]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         # BLAS may sum in another order for another number of rows. All blocks have the same.
         n_blocks = -(-len(rows) // BLOCK)
         dtype = np.result_type(rows, self.mean, self.scale)
@@ -115,23 +131,24 @@ def linear_head(
 
 
 def fit_linear(
-    features: np.ndarray,
+    features: Rows,
     targets: np.ndarray,
     objective: Objective,
     *,
     l2: float,
     sample_weight: np.ndarray,
     max_iter: int = 1000,
-    validation: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    validation: tuple[Rows, np.ndarray, np.ndarray] | None = None,
 ) -> LinearHead:
     """Fit a linear head to its optimum; warn if `max_iter` iterations were not enough.
 
-    `features` have shape (n, d), `targets` (n, ...) are as the objective encodes them. A sample of
-    weight 2 is the sample twice, also in the mean and deviation of the features. `validation` are
-    features, targets and weights that are only measured: their loss and measure after each
-    iteration are in the history.
+    `features` have shape (n, d). Those in a file, and many of them, are read in blocks in each
+    iteration. `targets` (n, ...) are as the objective encodes them. A sample of weight 2 is the
+    sample twice, also in the mean and deviation of the features. `validation` are features, targets
+    and weights that are only measured: their loss and measure after each iteration are in the
+    history.
     """
-    with few_threads(features.size * objective.n_outputs):
+    with few_threads(math.prod(features.shape) * objective.n_outputs):
         axes = _known_axes(features, sample_weight)
         problem = LinearProblem(axes.rows, targets, objective, l2, sample_weight)
         if validation is not None:
@@ -160,44 +177,47 @@ class _Axes:
 
     moments: Moments
     scale: np.ndarray
-    rows: np.ndarray
+    rows: StandardRows
     by_samples: np.ndarray | None = None
 
-    def standardised(self, features: np.ndarray) -> np.ndarray:
+    def standardised(self, features: Rows) -> StandardRows:
         """Return these or other features less the mean, divided by the scale."""
-        return (features - self.moments.mean) / self.scale
+        return standardised(features, self.moments.mean, self.scale)
 
-    def back(self, coef: np.ndarray, features: np.ndarray) -> np.ndarray:
+    def back(self, coef: np.ndarray, features: Rows) -> np.ndarray:
         """Return coefficients of the standardised features, from those of the axes."""
         if self.by_samples is None:
             return coef
-        return self.standardised(features).T @ (self.by_samples @ coef)
+        return transposed_product(self.standardised(features), self.by_samples @ coef)
 
-    def rows_of(self, others: np.ndarray, features: np.ndarray) -> np.ndarray:
+    def rows_of(self, others: Rows, features: Rows) -> StandardRows:
         """Return features of other samples in these axes, which were made of `features`."""
-        standardised = self.standardised(others).astype(self.rows.dtype, copy=False)
+        rows = self.standardised(others)
+        if isinstance(rows, np.ndarray):
+            rows = rows.astype(self.rows.dtype, copy=False)
         if self.by_samples is None:
-            return standardised
-        return standardised @ self.standardised(features).T @ self.by_samples
+            return rows
+        samples = self.standardised(features)
+        assert isinstance(samples, np.ndarray)
+        return rows @ samples.T @ self.by_samples
 
 
-def _known_axes(features: np.ndarray, weights: np.ndarray) -> _Axes:
+def _known_axes(features: Rows, weights: np.ndarray) -> _Axes:
     """Return the axes of these features."""
     return (_axes.of if _is_rotated(features) else _axes_of)(features, weights)
 
 
-def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
+def _axes_of(features: Rows, weights: np.ndarray) -> _Axes:
     """Return as many axes as there are samples, where these are fewer than features."""
     moments = Moments.of(features, weights)
     scale = moments.scale()
-    precision = np.float64 if features.size * 8 <= MAX_DOUBLE_BYTES else np.float32
-    standardised = ((features - moments.mean) / scale).astype(precision, copy=False)
+    rows = standardised(features, moments.mean, scale)
     if not _is_rotated(features):
-        return _Axes(moments, scale, standardised)
+        return _Axes(moments, scale, rows)
     # With a penalty on their squares the best coefficients are combinations of the samples, and
     # neither the objective nor the path of L-BFGS changes when the axes are rotated. There is only
     # less to multiply.
-    squares, axes = eigh(standardised @ standardised.T, driver="evd")
+    squares, axes = eigh(squares_of_samples(rows), driver="evd")
     kept = squares > len(axes) * np.finfo(axes.dtype).eps * max(squares[-1], 0)
     lengths, axes = np.sqrt(squares[kept]), axes[:, kept]
     return _Axes(moments, scale, axes * lengths, axes / lengths)
@@ -206,9 +226,9 @@ def _axes_of(features: np.ndarray, weights: np.ndarray) -> _Axes:
 _axes = Kept(_axes_of)
 
 
-def _is_rotated(features: np.ndarray) -> bool:
+def _is_rotated(features: Rows) -> bool:
     n_samples, n_features = features.shape
-    return 1 < n_samples < min(n_features, MAX_ROTATED)
+    return 1 < n_samples < min(n_features, MAX_ROTATED) and not are_in_blocks(features)
 
 
 def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
@@ -240,7 +260,7 @@ def _minimum(problem: LinearProblem, max_iter: int) -> np.ndarray:
 class LinearProblem:
     """The objective and its gradient over the coefficients and intercepts in one vector."""
 
-    features: np.ndarray
+    features: StandardRows
     targets: np.ndarray
     objective: Objective
     l2: float
@@ -252,7 +272,7 @@ class LinearProblem:
         self._last = (np.nan, np.nan)
         self._watched: LinearProblem | None = None
 
-    def watch(self, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> None:
+    def watch(self, rows: StandardRows, targets: np.ndarray, weights: np.ndarray) -> None:
         """Record the objective on these samples too, with features in the same axes."""
         self._watched = LinearProblem(rows, targets, self.objective, self.l2, weights)
         self.history |= {"val_loss": [], f"val_{self.objective.measure}": []}
@@ -264,27 +284,50 @@ class LinearProblem:
 
     def loss_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the objective and its derivatives by all parameters."""
-        coef, _ = self.split(parameters)
-        loss, measure, by_scores = self._evaluated(parameters)
-        self._last = (loss, measure)
-        by_coef = self.features.T @ by_scores.astype(self.features.dtype) + 2 * self.l2 * coef
-        return loss, np.vstack([by_coef, by_scores.sum(axis=0)]).ravel()
+        coef, intercept = self.split(parameters)
+        by_kernel = np.zeros((self._n_features, len(intercept)))
+        by_intercept = np.zeros(len(intercept))
+        loss, measure = self.l2 * np.vdot(coef, coef), 0.0
+        for block, found in self._evaluated(coef, intercept):
+            loss, measure = found.loss + loss, found.measure + measure
+            by_kernel += block.T @ found.gradient.astype(block.dtype)
+            by_intercept += found.gradient.sum(axis=0)
+        self._last = (float(loss), measure)
+        rows = self.features
+        by_coef = rows.along_axes(by_kernel) if isinstance(rows, BlockRows) else by_kernel
+        return float(loss), np.vstack([by_coef + 2 * self.l2 * coef, by_intercept]).ravel()
 
     def record(self, parameters: np.ndarray) -> None:
         """Record the end of an iteration, which is the point that was evaluated last."""
         names = iter(self.history.values())
         found = list(self._last)
         if self._watched is not None:
-            found += self._watched._evaluated(parameters)[:2]
+            found += self._watched.loss_and_measure(parameters)
         for values, value in zip(names, found, strict=True):
             values.append(value)
 
-    def _evaluated(self, parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
-        """Return loss with penalty, measure, and the derivative of the loss by the scores."""
+    def loss_and_measure(self, parameters: np.ndarray) -> tuple[float, float]:
+        """Return the loss with the penalty, and the measure."""
         coef, intercept = self.split(parameters)
-        scores = (self.features @ coef.astype(self.features.dtype)).astype(float) + intercept
-        found = self.objective.evaluate(scores, self.targets, self.shares)
-        return float(found.loss + self.l2 * np.vdot(coef, coef)), found.measure, found.gradient
+        founds = [found for _, found in self._evaluated(coef, intercept)]
+        loss = sum(found.loss for found in founds) + self.l2 * np.vdot(coef, coef)
+        return float(loss), sum(found.measure for found in founds)
+
+    @property
+    def _n_features(self) -> int:
+        rows = self.features
+        return len(rows.mean) if isinstance(rows, BlockRows) else rows.shape[1]
+
+    def _evaluated(
+        self, coef: np.ndarray, intercept: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, Evaluated]]:
+        """Yield each block of features with its loss, measure and gradient by the scores."""
+        rows = self.features
+        kernel = rows.kernel(coef) if isinstance(rows, BlockRows) else coef
+        kernel = kernel.astype(rows.dtype)
+        for part, block in blocks_of(rows):
+            scores = (block @ kernel).astype(float) + intercept
+            yield block, self.objective.evaluate(scores, self.targets[part], self.shares[part])
 
 
 @functools.cache

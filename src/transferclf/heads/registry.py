@@ -51,6 +51,11 @@ def fit_names() -> tuple[str, ...]:
     return tuple(_FITS)
 
 
+def reads_blocks(name: str) -> bool:
+    """Return whether heads of this name can be fitted to features in a file."""
+    return name in (LBFGS, RIDGE)
+
+
 def head_class(kind: str) -> type[FittedHead] | None:
     """Return the class of a registered kind of head."""
     return _CLASSES.get(kind)

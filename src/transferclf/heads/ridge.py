@@ -11,19 +11,23 @@ is kept for the next fit to the same features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
 
+from transferclf.features.row_file import Rows
+from transferclf.heads.blocks import (
+    StandardRows,
+    squares_of_features,
+    squares_of_samples,
+    standardised,
+    transposed_product,
+)
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.kept import Kept
-from transferclf.heads.linear import (
-    MAX_DOUBLE_BYTES,
-    LinearProblem,
-    few_threads,
-    linear_head,
-)
+from transferclf.heads.linear import LinearProblem, few_threads, linear_head
 from transferclf.heads.scaling import Moments
 from transferclf.objectives import Objective
 
@@ -46,46 +50,47 @@ class RidgeAxes:
     vectors: np.ndarray
     is_wide: bool
 
-    def standardised(self, features: np.ndarray) -> np.ndarray:
+    def standardised(self, features: Rows) -> StandardRows:
         """Return these or other features less the mean, divided by the scale."""
-        precision = np.float64 if features.size * 8 <= MAX_DOUBLE_BYTES else np.float32
-        return ((features - self.moments.mean) / self.scale).astype(precision, copy=False)
+        return standardised(features, self.moments.mean, self.scale)
 
-    def of_samples(self, standardised: np.ndarray) -> np.ndarray:
-        """Return the orthonormal axes of the samples, shape (n, r): eigenvectors of AA'."""
+    def of_samples(self, standardised: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """Return the orthonormal axes of the samples, shape (n, r): eigenvectors of AA'.
+
+        `samples` are the positions of the rows in `standardised` among all samples.
+        """
         if self.is_wide:
-            return self.vectors
-        roots = np.sqrt(self.shares)[:, None]
+            return self.vectors[samples]
+        roots = np.sqrt(self.shares[samples])[:, None]
         axes: np.ndarray = (roots * standardised) @ (self.vectors / np.sqrt(self.squares))
         return axes
 
-    def coef(self, standardised: np.ndarray, targets: np.ndarray, l2: float) -> np.ndarray:
+    def coef(self, standardised: StandardRows, targets: np.ndarray, l2: float) -> np.ndarray:
         """Return the coefficients of the standardised features, shape (d, n_outputs)."""
         factors = 1 / (self.squares + l2)
         if self.is_wide:
             roots = np.sqrt(self.shares)[:, None]
             by_axis = factors[:, None] * (self.vectors.T @ (roots * targets))
-            coef: np.ndarray = standardised.T @ (roots * (self.vectors @ by_axis))
-            return coef
-        products = standardised.T @ (self.shares[:, None] * targets)
+            return transposed_product(standardised, roots * (self.vectors @ by_axis))
+        products = transposed_product(standardised, self.shares[:, None] * targets)
         return self.vectors @ (factors[:, None] * (self.vectors.T @ products))
 
 
 def fit_ridge(
-    features: np.ndarray,
+    features: Rows,
     targets: np.ndarray,
     objective: Objective,
     *,
     l2: float,
     sample_weight: np.ndarray,
     max_iter: int = 1,
-    validation: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    validation: tuple[Rows, np.ndarray, np.ndarray] | None = None,
 ) -> FittedHead:
     """Fit a linear head to the optimum of the squared error; there is one iteration.
 
     The arguments are those of `fit_linear`, with targets of shape (n, n_outputs).
     """
-    with few_threads(features.size * min(features.shape)):
+    with few_threads(math.prod(features.shape) * min(features.shape)):
         axes = ridge_axes(features, sample_weight)
         rows = axes.standardised(features)
         coef = axes.coef(rows, targets, l2)
@@ -109,26 +114,23 @@ def fit_ridge(
     )
 
 
-def ridge_axes(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
+def ridge_axes(features: Rows, weights: np.ndarray) -> RidgeAxes:
     """Return the axes of these features. The choice of a penalty and a search ask repeatedly."""
     is_large = min(features.shape) * min(features.shape) * 8 > MAX_KEPT_BYTES
     return (_axes_of if is_large else _axes.of)(features, weights)
 
 
-def _axes_of(features: np.ndarray, weights: np.ndarray) -> RidgeAxes:
+def _axes_of(features: Rows, weights: np.ndarray) -> RidgeAxes:
     moments = Moments.of(features, weights)
-    nothing = np.zeros((0, 0))
     is_wide = features.shape[0] < features.shape[1]
-    shares = weights / weights.sum()
-    axes = RidgeAxes(moments, moments.scale(), shares, nothing, nothing, is_wide)
-    rows = axes.standardised(features)
-    rows *= np.sqrt(shares)[:, None].astype(rows.dtype)
-    products = rows @ rows.T if is_wide else rows.T @ rows
+    shares, scale = weights / weights.sum(), moments.scale()
+    rows = standardised(features, moments.mean, scale)
+    products = (squares_of_samples if is_wide else squares_of_features)(rows, shares)
     # Older SciPy asks LAPACK for too little room where there is one number.
     driver = "evd" if len(products) > 1 else "ev"
     squares, vectors = eigh(products, driver=driver)
-    kept = squares > len(squares) * np.finfo(squares.dtype).eps * max(squares[-1], 0)
-    return RidgeAxes(moments, axes.scale, shares, squares[kept], vectors[:, kept], is_wide)
+    kept = squares > len(squares) * np.finfo(rows.dtype).eps * max(squares[-1], 0)
+    return RidgeAxes(moments, scale, shares, squares[kept], vectors[:, kept], is_wide)
 
 
 _axes = Kept(_axes_of)

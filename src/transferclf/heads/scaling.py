@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from transferclf.features.row_file import Rows
+from transferclf.heads.blocks import are_in_blocks, parts_of
+
 # The deviation of a feature in fewer images than this says little about that in others: a unit
 # that is all but dead in some may be alive in the next.
 FEW_IMAGES = 128
@@ -31,12 +34,16 @@ class Moments:
     rounding: float
 
     @classmethod
-    def of(cls, features: np.ndarray, weights: np.ndarray, n_images: int | None = None) -> Moments:
+    def of(cls, features: Rows, weights: np.ndarray, n_images: int | None = None) -> Moments:
         """Return the moments of weighted rows of `n_images` images; None is a row for each."""
-        scaler = StandardScaler().fit(features, sample_weight=weights)
-        rounding = float(np.finfo(np.result_type(features, np.float32)).eps)
+        if are_in_blocks(features):
+            mean, variance = _in_blocks(features, weights)
+        else:
+            scaler = StandardScaler().fit(features, sample_weight=weights)
+            mean, variance = scaler.mean_, scaler.var_
+        rounding = float(np.finfo(np.result_type(features.dtype, np.float32)).eps)
         count = len(features) if n_images is None else n_images
-        return cls(scaler.mean_, scaler.var_, float(weights.sum()), count, rounding)
+        return cls(mean, variance, float(weights.sum()), count, rounding)
 
     def merged(self, others: Moments) -> Moments:
         """Return the moments of these and other rows together.
@@ -86,3 +93,11 @@ class Moments:
         deviation = np.sqrt(self.variance)
         relative = max(10 * self.rounding, self.n_images * np.finfo(float).eps)
         return deviation, deviation > relative * np.abs(self.mean)
+
+
+def _in_blocks(features: Rows, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted mean and variance in two passes over blocks."""
+    total = weights.sum()
+    mean = sum((weights[part] @ rows for part, rows in parts_of(features)), 0.0) / total
+    squares = (weights[part] @ (rows - mean) ** 2 for part, rows in parts_of(features))
+    return np.asarray(mean), np.asarray(sum(squares, 0.0) / total)

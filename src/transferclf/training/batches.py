@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transferclf.features.row_file import Rows
+from transferclf.features.row_file import RowFile, Rows
 
 # The largest size in bytes of a part of the rows.
 PART_BYTES = 2**25
@@ -54,15 +54,29 @@ class Samples:
         for start in range(0, len(self.rows), size):
             yield self.rows[start : start + size]
 
-    def unrolled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rows, targets and weights of all views of all samples; not for rows in a file."""
-        assert isinstance(self.rows, np.ndarray)
-        starts = len(self.targets) * np.arange(self.n_views)
+    def unrolled(self) -> tuple[Rows, np.ndarray, np.ndarray]:
+        """Return rows, targets and weights of all views of all samples.
+
+        Rows in a file are those of the images: a repeated sample has a larger weight, and one that
+        is none has no weight.
+        """
+        targets, weights = self.targets, self.weights
+        if isinstance(self.rows, RowFile):
+            weights = weights * np.bincount(self.positions, minlength=len(targets))
+            return self.rows, tiled(targets, self.n_views), np.tile(weights, self.n_views)
+        starts = len(targets) * np.arange(self.n_views)
         chosen = (starts[:, None] + self.positions).ravel()
         is_all = len(chosen) == len(self.rows) and (chosen == np.arange(len(chosen))).all()
         rows = self.rows if is_all else self.rows[chosen]
-        targets, weights = self.targets[self.positions], self.weights[self.positions]
+        targets, weights = targets[self.positions], weights[self.positions]
         return rows, tiled(targets, self.n_views), np.tile(weights, self.n_views)
+
+    @property
+    def unrolled_images(self) -> np.ndarray:
+        """The position of the image of each unrolled row."""
+        is_in_file = isinstance(self.rows, RowFile)
+        positions = np.arange(len(self.targets)) if is_in_file else self.positions
+        return np.tile(positions, self.n_views)
 
 
 def tiled(targets: np.ndarray, times: int) -> np.ndarray:

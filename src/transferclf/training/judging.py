@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from transferclf.heads.blocks import StandardRows
 from transferclf.heads.linear import few_threads
 from transferclf.images.progress import Advance, unseen
 from transferclf.images.threads import thread_count
@@ -47,7 +48,7 @@ def held_out_probabilities(
 
 
 def _judged(
-    rows: np.ndarray, labels: np.ndarray, n_classes: int, is_held_out: np.ndarray, l2: float
+    rows: StandardRows, labels: np.ndarray, n_classes: int, is_held_out: np.ndarray, l2: float
 ) -> np.ndarray:
     """Return the probabilities of the held-out samples, NaN where their class is not known."""
     found = np.full((np.count_nonzero(is_held_out), n_classes), np.nan)

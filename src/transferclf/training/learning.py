@@ -7,6 +7,7 @@ network that starts from random weights has one phase, on its pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -157,7 +158,7 @@ class Learner:
         n_images = len(train.targets)
         # Views of an image are no images of their own, and would make the choice slow.
         n_plain = sum(variant.view is None for variant in self.plan.variants)
-        originals = replace(train, rows=train.rows[: n_plain * n_images])
+        originals = replace(train, rows=part_of(train.rows, 0, n_plain * n_images))
         rows, targets, weights = originals.unrolled()
         is_ridge = self.plan.fit == RIDGE
         if self.verbose:
@@ -169,7 +170,7 @@ class Learner:
             self.plan.suffix.objective,
             sample_weight=weights,
             # Crops of one image are held out together.
-            groups=np.tile(train.positions, n_plain) if n_plain > 1 else None,
+            groups=originals.unrolled_images if n_plain > 1 else None,
             verbose=self.verbose,
         )
 
@@ -202,11 +203,10 @@ class Learner:
             verbose=self.verbose,
         )
 
-    def _first_start(
-        self, rows: np.ndarray, weights: np.ndarray, map_shape: tuple[int, ...]
-    ) -> Start:
+    def _first_start(self, rows: Rows, weights: np.ndarray, map_shape: tuple[int, ...]) -> Start:
         """Start from random weights, with the mean and scale of these features."""
         if map_shape:
+            assert isinstance(rows, np.ndarray)
             # Activation maps are standardised channel by channel, for layers of the user's own.
             n_places = int(np.prod(map_shape[:-1]))
             rows, weights = rows.reshape(-1, map_shape[-1]), np.repeat(weights, n_places)
@@ -216,7 +216,7 @@ class Learner:
         # no moments to go on from: the statistics stay.
         return Start(moments.mean, rule(LEAST_SCALE), moments=None if map_shape else moments)
 
-    def _with_more(self, start: Start, rows: np.ndarray, weights: np.ndarray) -> Start:
+    def _with_more(self, start: Start, rows: Rows, weights: np.ndarray) -> Start:
         """Standardise by these images, too; scores of the head stay as they are."""
         if start.moments is None:
             return start
@@ -231,8 +231,8 @@ class Learner:
             return replace(start, moments=moments)
         return replace(start, mean=mean, scale=scale, moments=moments, carried_from=carried_from)
 
-    def _moments(self, rows: np.ndarray, weights: np.ndarray) -> Moments:
-        with few_threads(rows.size):
+    def _moments(self, rows: Rows, weights: np.ndarray) -> Moments:
+        with few_threads(math.prod(rows.shape)):
             return Moments.of(rows, weights, len(self.images.targets))
 
     def _suffix(self, recipe: Recipe) -> Suffix:
@@ -327,9 +327,13 @@ class Learner:
 def _joined(data: _Data) -> _Data:
     """Return all samples, also those for validation, as samples to train on."""
     assert data.validation is not None
-    pairs = zip(data.train.unrolled(), data.validation.unrolled(), strict=True)
-    rows, targets, weights = (np.concatenate(pair) for pair in pairs)
-    return _Data(Samples.of(rows, targets, weights), None)
+    rows, *others = data.train.unrolled()
+    more_rows, *more = data.validation.unrolled()
+    # Features above a cut are in memory.
+    assert isinstance(rows, np.ndarray)
+    assert isinstance(more_rows, np.ndarray)
+    targets, weights = (np.concatenate(pair) for pair in zip(others, more, strict=True))
+    return _Data(Samples.of(np.concatenate([rows, more_rows]), targets, weights), None)
 
 
 def _check_finite(rows: Rows) -> None:

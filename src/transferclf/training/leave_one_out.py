@@ -11,26 +11,31 @@ influence in regression" (1982).
 
 from __future__ import annotations
 
-import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from transferclf._printing import say
+from transferclf.features.row_file import Rows
+from transferclf.heads.blocks import are_in_blocks, row_digests
 from transferclf.heads.linear import few_threads
-from transferclf.heads.ridge import ridge_axes
+from transferclf.heads.ridge import RidgeAxes, ridge_axes
 from transferclf.objectives import Objective
 from transferclf.training.regularization import DEFAULT_L2, linked
 
 # Quarter decades, from strong to weak: one decomposition serves them all.
 CANDIDATES = np.logspace(3, -5, 33)
 
+# The size in double precision of the samples of one part.
+PART_BYTES = 2**25
+
 # Errors within this part of each other are a tie, which the stronger penalty wins.
 TIE = 1e-9
 
 
 def choose_ridge_l2(
-    features: np.ndarray,
+    features: Rows,
     targets: np.ndarray,
     objective: Objective,
     *,
@@ -45,12 +50,8 @@ def choose_ridge_l2(
     left out together. Identical samples always are, so that a weight of 2 is the sample twice. The
     mean and deviation of the features are those of all samples.
     """
-    kept = np.flatnonzero(sample_weight)
-    features, targets, weights = features[kept], targets[kept], sample_weight[kept]
-    with few_threads(features.size * min(features.shape)):
-        samples = distinct_samples(
-            features, targets, weights, None if groups is None else groups[kept]
-        )
+    with few_threads(math.prod(features.shape) * min(features.shape)):
+        samples = distinct_samples(features, targets, sample_weight, groups)
         if samples.units.max() == 0:
             return DEFAULT_L2
         losses = samples.losses(CANDIDATES)
@@ -60,78 +61,129 @@ def choose_ridge_l2(
     return l2
 
 
+class SampleAxes:
+    """Orthonormal axes of distinct samples (n, r), computed for some samples at a time.
+
+    `first` are the positions of the samples in the features, and `factors` multiply their rows.
+    """
+
+    def __init__(self, axes: RidgeAxes, features: Rows, first: np.ndarray, factors: np.ndarray):
+        self._axes, self._features = axes, features
+        self._first, self._factors = first, factors
+
+    def __getitem__(self, samples: np.ndarray) -> np.ndarray:
+        positions = self._first[samples]
+        order = np.argsort(positions)  # a file is read in its order
+        rows = np.empty((len(samples), self._features.shape[1]), self._features.dtype)
+        rows[order] = self._features[positions[order]]
+        moments = self._axes.moments
+        standardised = (rows - moments.mean) / self._axes.scale
+        return self._axes.of_samples(standardised, positions) * self._factors[samples, None]
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """Distinct samples in the axes of the features, multiplied by the roots of their shares.
 
     `axes` (n, r) are orthonormal and have the eigenvalues `squares`. `targets` (n, n_outputs) are
     means over copies, whose own squared distance from these means is `within`. Samples of one unit
-    are left out together.
+    are left out together. At most about `part_length` samples are worked on at a time.
     """
 
-    axes: np.ndarray
+    axes: np.ndarray | SampleAxes
     squares: np.ndarray
     roots: np.ndarray
     targets: np.ndarray
     within: float
     units: np.ndarray
+    part_length: int
 
     def losses(self, candidates: np.ndarray) -> np.ndarray:
         """Return the mean squared error of left-out samples for each l2."""
         # Without a penalty on the intercept, the fitted values are a projection on the roots and a
         # shrunk one on the axes, which are orthogonal to them.
         factors = self.squares / (self.squares + np.asarray(candidates)[:, None])
-        along = self.axes.T @ self.targets
-        rest = self.targets - np.outer(self.roots, self.roots @ self.targets)
-        leverages = self.axes**2 @ factors.T + self.roots[:, None] ** 2
-        blocks = self._blocks()
+        parts = self._parts()
+        along = sum(self.axes[part].T @ self.targets[part] for part in parts)
+        losses = np.full(len(factors), self.within)
+        for part in parts:
+            losses += self._losses(part, factors, np.asarray(along))
+        return losses
+
+    def _losses(self, part: np.ndarray, factors: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """Return the squared errors of some samples, summed, for each row of factors."""
+        axes, roots = self.axes[part], self.roots[part]
+        rest = self.targets[part] - np.outer(roots, self.roots @ self.targets)
+        leverages = axes**2 @ factors.T + roots[:, None] ** 2
+        units = self._units_of(part)
         losses = []
         for number, factor in enumerate(factors):
-            residuals = rest - self.axes @ (factor[:, None] * along)
+            residuals = rest - axes @ (factor[:, None] * along)
             errors = residuals / (1 - leverages[:, number, None])
-            for block in blocks:
-                errors[block] = self._solved(block, factor, residuals[block])
-            losses.append(np.vdot(errors, errors) + self.within)
+            for unit in units:
+                errors[unit] = _solved(axes[unit], roots[unit], factor, residuals[unit])
+            losses.append(np.vdot(errors, errors))
         return np.array(losses)
 
-    def _blocks(self) -> list[np.ndarray]:
-        """Return the positions of the samples of each unit that has more than one."""
+    def _parts(self) -> list[np.ndarray]:
+        """Return the positions of samples part by part; a unit is in one part."""
         order = np.argsort(self.units, kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(self.units))[:-1])
-        return [part for part in parts if len(part) > 1]
+        if len(order) <= self.part_length:
+            return [np.arange(len(order))]
+        ends = np.cumsum(np.bincount(self.units))
+        wanted = np.arange(self.part_length, len(order), self.part_length)
+        return np.split(order, np.unique(ends[np.searchsorted(ends, wanted)]))
 
-    def _solved(self, block: np.ndarray, factor: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-        """Return the errors of samples that are left out together."""
-        axes, roots = self.axes[block], self.roots[block]
-        hat = (axes * factor) @ axes.T + np.outer(roots, roots)
-        return np.linalg.solve(np.eye(len(block)) - hat, residuals)
+    def _units_of(self, part: np.ndarray) -> list[np.ndarray]:
+        """Return the places in a part of the samples of each unit that has more than one."""
+        units = np.unique(self.units[part], return_inverse=True)[1]
+        order = np.argsort(units, kind="stable")
+        found = np.split(order, np.cumsum(np.bincount(units))[:-1])
+        return [unit for unit in found if len(unit) > 1]
+
+
+def _solved(
+    axes: np.ndarray, roots: np.ndarray, factor: np.ndarray, residuals: np.ndarray
+) -> np.ndarray:
+    """Return the errors of samples that are left out together."""
+    hat = (axes * factor) @ axes.T + np.outer(roots, roots)
+    return np.linalg.solve(np.eye(len(axes)) - hat, residuals)
 
 
 def distinct_samples(
-    features: np.ndarray, targets: np.ndarray, weights: np.ndarray, groups: np.ndarray | None
+    features: Rows, targets: np.ndarray, weights: np.ndarray, groups: np.ndarray | None
 ) -> LeftOut:
-    """Return the samples, each once, in the order of their digests."""
+    """Return the samples with a weight, each once, in the order of their digests."""
+    kept = np.flatnonzero(weights)
+    if len(kept) < len(weights) and not are_in_blocks(features):
+        features, targets, weights = features[kept], targets[kept], weights[kept]
+        groups, kept = None if groups is None else groups[kept], np.arange(len(kept))
     axes = ridge_axes(features, weights)
-    rows = np.ascontiguousarray(features)
-    digests = np.array([hashlib.sha256(row).hexdigest() for row in rows], dtype="S64")
-    _, first, sample = np.unique(digests, return_index=True, return_inverse=True)
-    shares = np.bincount(sample, axes.shares)
-    parts = [np.bincount(sample, axes.shares * column) for column in targets.T]
+    _, first, sample = np.unique(
+        row_digests(features, kept), return_index=True, return_inverse=True
+    )
+    targets, of_rows = targets[kept], axes.shares[kept]
+    shares = np.bincount(sample, of_rows)
+    parts = [np.bincount(sample, of_rows * column) for column in targets.T]
     means = np.stack(parts, axis=1) / shares[:, None]
-    within = float(axes.shares @ ((targets - means[sample]) ** 2).sum(axis=1))
-    of_samples = axes.of_samples(axes.standardised(features))[first]
+    within = float(of_rows @ ((targets - means[sample]) ** 2).sum(axis=1))
     units = np.arange(len(first))
     if groups is not None:
         order = np.argsort(sample, kind="stable")
-        units = linked(sample[order], groups[order])
+        units = linked(sample[order], groups[kept][order])
     # The axes of a sample that comes several times are those of one with the sum of the weights.
-    factors = np.sqrt(shares / axes.shares[first])
+    factors = np.sqrt(shares / of_rows[first])
     roots = np.sqrt(shares)
+    of_samples = SampleAxes(axes, features, kept[first], factors)
+    is_small = not are_in_blocks(features)
+    length = max(PART_BYTES // (8 * features.shape[1]), 1)
+    everything = np.arange(len(first))
     return LeftOut(
-        of_samples * factors[:, None],
+        of_samples[everything] if is_small else of_samples,
         axes.squares,
         roots,
         means * roots[:, None],
         within,
         units,
+        len(first) if is_small else length,
     )

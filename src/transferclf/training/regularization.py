@@ -14,8 +14,8 @@ a strong one. Each candidate is fitted to all folds but one and judged by that o
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import eigh
@@ -25,6 +25,17 @@ from scipy.sparse.csgraph import connected_components
 
 from transferclf._printing import say
 from transferclf.exceptions import InvalidParameterError
+from transferclf.features.row_file import Rows
+from transferclf.heads.blocks import (
+    BlockRows,
+    StandardRows,
+    are_in_blocks,
+    mean_squares,
+    parts_of,
+    row_digests,
+    squares_of_features,
+    standardised,
+)
 from transferclf.heads.linear import LinearProblem, few_threads
 from transferclf.heads.scaling import Moments
 from transferclf.objectives import Objective
@@ -60,7 +71,7 @@ MAX_AXES = 2048
 
 
 def choose_l2(
-    features: np.ndarray,
+    features: Rows,
     targets: np.ndarray,
     objective: Objective,
     *,
@@ -78,11 +89,11 @@ def choose_l2(
     target always are. `verbose` prints the choice. InvalidParameterError is raised if the arrays do
     not fit together or have invalid values.
     """
-    if features.ndim != 2 or not np.isfinite(features).all():
+    n_broken = sum(np.count_nonzero(~np.isfinite(part)) for _, part in parts_of(features))
+    if features.ndim != 2 or n_broken:
         raise InvalidParameterError(
             "features must be finite numbers of shape (n, d). "
-            f"Got shape {features.shape}, {np.count_nonzero(~np.isfinite(features))} of them not "
-            "finite, instead."
+            f"Got shape {features.shape}, {n_broken} of them not finite, instead."
         )
     objective.check_encoded(targets, len(features))
     for name, values in {"sample_weight": sample_weight, "groups": groups}.items():
@@ -100,7 +111,7 @@ def choose_l2(
         if verbose:
             print(f"l2: {DEFAULT_L2:.2g}, as most classes have one image")
         return DEFAULT_L2
-    with few_threads(features.size * objective.n_outputs):
+    with few_threads(math.prod(features.shape) * objective.n_outputs):
         l2, loss, measure = _best(_folds(samples, objective), objective.penalty_scale)
     if verbose:
         found = f"held-out loss {loss:.4f}, {objective.measure} {measure:.4f}"
@@ -113,14 +124,16 @@ class _Samples:
     """Distinct samples with weights above zero, ordered by stratum and content.
 
     Samples of one unit are held out together. Units are numbered from 0 in order of appearance. The
-    strata of classes are the classes.
+    strata of classes are the classes. Where features are used in blocks, `chosen` are the samples
+    among them, shape (n,) of bool, and all arrays are in the order of the features.
     """
 
-    features: np.ndarray
+    features: Rows
     targets: np.ndarray
     strata: np.ndarray
     weights: np.ndarray
     units: np.ndarray
+    chosen: np.ndarray | None = None
 
     def can_be_split(self) -> bool:
         """Return whether the other folds know most strata of a fold."""
@@ -134,7 +147,7 @@ class _Samples:
 
 
 def _distinct(
-    features: np.ndarray,
+    features: Rows,
     targets: np.ndarray,
     objective: Objective,
     weights: np.ndarray,
@@ -142,8 +155,7 @@ def _distinct(
 ) -> _Samples:
     """Return the samples of nonzero weight, each once, by stratum and then by digest."""
     kept, strata = np.flatnonzero(weights), objective.strata(targets)
-    rows = np.ascontiguousarray(features[kept])
-    digests = np.array([hashlib.sha256(row).hexdigest() for row in rows], dtype="S64")
+    digests = row_digests(features, kept)
     # Weights are in the order too, so that even the rounding of their sums is always the same, and
     # targets, so that equal samples of equal targets are neighbours.
     columns = targets[kept].reshape(len(kept), int(np.prod(targets.shape[1:]))).T
@@ -158,7 +170,13 @@ def _distinct(
         units = linked(np.cumsum(is_new) - 1, groups[kept])
     sums = np.add.reduceat(weights[kept], starts) if len(starts) else weights[:0]
     kept = kept[starts]
-    return _Samples(features[kept], targets[kept], strata[kept], sums.astype(float), units)
+    if not are_in_blocks(features):
+        return _Samples(features[kept], targets[kept], strata[kept], sums.astype(float), units)
+    order, chosen = np.argsort(kept), np.zeros(len(features), bool)
+    kept = kept[order]
+    chosen[kept] = True
+    sums, units = sums[order].astype(float), units[order]
+    return _Samples(features, targets[kept], strata[kept], sums, units, chosen)
 
 
 def linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -177,7 +195,7 @@ def linked(samples: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def _folds(samples: _Samples, objective: Objective) -> list[Fold]:
     """Return folds to hold out: units are dealt in turn, and so, in their order, are strata."""
     # All folds share the mean, deviation and axes of all samples; they know nothing of targets.
-    rows = principal_rows(samples.features, samples.weights)
+    rows = principal_rows(samples.features, samples.weights, samples.chosen)
     folds: list[Fold] = []
     n_held_out, enough = 0, ENOUGH_HELD_OUT
     for deal in range(N_DEALS):
@@ -192,10 +210,19 @@ def _folds(samples: _Samples, objective: Objective) -> list[Fold]:
     return folds
 
 
-def principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return standardised features in their principal axes, in single precision; shape (m, r)."""
+def principal_rows(
+    features: Rows, weights: np.ndarray, chosen: np.ndarray | None = None
+) -> StandardRows:
+    """Return standardised features in their principal axes, in single precision; shape (m, r).
+
+    `chosen`, shape (n,), are the m samples among features that are used in blocks, which `weights`
+    are of; None is all.
+    """
+    if are_in_blocks(features):
+        return _principal_blocks(features, weights, chosen)
     moments = Moments.of(features, weights)
-    rows = (features - moments.mean) / moments.scale()
+    rows = standardised(features, moments.mean, moments.scale())
+    assert isinstance(rows, np.ndarray)
     if not 1 < min(rows.shape) <= MAX_AXES:
         return rows.astype(np.float32)
     is_wide = rows.shape[0] < rows.shape[1]
@@ -203,6 +230,22 @@ def principal_rows(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     kept = squares > len(axes) * np.finfo(float).eps * max(squares[-1], 0)
     squares, axes = squares[kept], axes[:, kept]
     return (axes * np.sqrt(squares) if is_wide else rows @ axes).astype(np.float32)
+
+
+def _principal_blocks(features: Rows, weights: np.ndarray, chosen: np.ndarray | None) -> BlockRows:
+    """Return the same of features that are used in blocks; wide ones stay in their own axes."""
+    everywhere = weights
+    if chosen is not None:
+        everywhere = np.zeros(len(features))
+        everywhere[chosen] = weights
+    moments = Moments.of(features, everywhere)
+    rows = BlockRows(features, moments.mean, moments.scale(), chosen)
+    n_rows, n_features = rows.shape
+    if not 1 < n_features <= min(MAX_AXES, n_rows):
+        return rows
+    squares, axes = eigh(squares_of_features(rows), driver="evd")
+    kept = squares > len(axes) * np.finfo(np.float32).eps * max(squares[-1], 0)
+    return replace(rows, axes=axes[:, kept], squares=squares[kept] / n_rows)
 
 
 def _best(folds: list[Fold], scale: float) -> tuple[float, float, float]:
@@ -225,7 +268,7 @@ class Fold:
 
     def __init__(
         self,
-        rows: np.ndarray,
+        rows: StandardRows,
         targets: np.ndarray,
         weights: np.ndarray,
         is_held_out: np.ndarray,
@@ -235,7 +278,7 @@ class Fold:
         self._weights = weights[~is_held_out]
         self._held_out = (rows[is_held_out], targets[is_held_out], weights[is_held_out])
         self._objective = objective
-        self._variances = self._weights @ self._training[0] ** 2 / self._weights.sum()
+        self._variances = mean_squares(self._training[0], self._weights)
         self._parameters = np.zeros((rows.shape[1] + 1, objective.n_outputs))
         self._curvature = objective.first_curvature
         self.held_out_weight = weights[is_held_out].sum()
@@ -251,7 +294,8 @@ class Fold:
         """Fit, and return the scores of the held-out samples, shape (n, n_outputs)."""
         self._fit(l2)
         rows = self._held_out[0]
-        return rows @ self._parameters[:-1].astype(rows.dtype) + self._parameters[-1]
+        found: np.ndarray = rows @ self._parameters[:-1].astype(rows.dtype) + self._parameters[-1]
+        return found
 
     def _fit(self, l2: float) -> None:
         # The sum over samples should weigh as much against the penalty as it will in all folds.
