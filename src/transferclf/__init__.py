@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transferclf.backbones.registry import get_backbone as get_backbone
     from transferclf.backbones.registry import list_backbones as list_backbones
     from transferclf.backbones.registry import register_backbone as register_backbone
+    from transferclf.datasets import load_image_dataset as load_image_dataset
     from transferclf.datasets import load_image_folder as load_image_folder
     from transferclf.datasets import load_image_table as load_image_table
     from transferclf.estimators.classifier import TransferClassifier as TransferClassifier
@@ -42,6 +43,7 @@ _HOME = {
     "UnknownRejector": "transferclf.estimators.unknown",
     "get_backbone": "transferclf.backbones.registry",
     "list_backbones": "transferclf.backbones.registry",
+    "load_image_dataset": "transferclf.datasets",
     "load_image_folder": "transferclf.datasets",
     "load_image_table": "transferclf.datasets",
     "load_model": "transferclf.persistence",
@@ -62,6 +64,7 @@ __all__ = [
     "UnknownRejector",
     "get_backbone",
     "list_backbones",
+    "load_image_dataset",
     "load_image_folder",
     "load_image_table",
     "load_model",

@@ -32,13 +32,15 @@ KINDS = (
 
 _APART = (
     "pass images and labels apart: X = [image for image, label in data] and "
-    "y = [label for image, label in data]"
+    "y = [label for image, label in data]; transferclf.load_image_dataset does it without reading "
+    "all of them"
 )
 _BATCHES_APART = (
     "pass images and labels apart: where it gives batches, "
     "X = np.concatenate([images for images, labels in data]) and "
-    "y = np.concatenate([labels for images, labels in data]); for folders there is "
-    "transferclf.load_image_folder, which gives paths and labels"
+    "y = np.concatenate([labels for images, labels in data]); transferclf.load_image_dataset does "
+    "it for large ones, and for folders there is transferclf.load_image_folder, which gives paths "
+    "and labels"
 )
 
 

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 from transferclf.images.checking import Item
+from transferclf.images.decoding import to_be_pickled
 from transferclf.images.pixels import PixelRange, sample_step
 
 # A sample consists of so many runs of neighbours, because neighbours are mostly read together.
@@ -46,7 +48,8 @@ class LazyItems(ABC):
 
     def taken(self, positions: np.ndarray) -> LazyItems | list[Item] | np.ndarray | None:
         """Return these images to be pickled; None pickles this object with the positions."""
-        return [self[int(position)] for position in positions]
+        items = (self[int(position)] for position in positions)
+        return [to_be_pickled(it) if isinstance(it, Image.Image) else it for it in items]
 
     def sample(self, positions: np.ndarray) -> Iterator[Item]:
         """Read about 64 of these images, evenly spread in short runs."""
