@@ -6,7 +6,8 @@ With `--only`, an existing page keeps its other sections, and the number of clai
 counted from all its tables. `--only` without names measures nothing and counts again.
 
 Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `fine_tuning_quality.py`,
-`numbers_target.py`, `targets.py`, `tiny_scratch.py` and `unknowns.py`.
+`numbers_target.py`, `targets.py`, `tiny_scratch.py` and `unknowns.py`. Nor is `beyond_memory.py`,
+which needs gigabytes of disk.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ HELPERS = {
     "accuracy",
     "blood_cells",
     "attributes",
+    "beyond_memory",
     "defaults",
     "fine_tuning_ablation",
     "fine_tuning_peers",

@@ -52,6 +52,9 @@ CANNOT_RUN: dict[tuple[str, str], Cannot] = {
         "docs/backbones.md",
         "list_backbones(\"timm:*dinov2*\")  # ['timm:vit_base_patch14_dinov2.lvd142m', ...]",
     ): Cannot("timm is not installed", InvalidParameterError),
+    ("docs/large_data.md", "import dask.array as da"): Cannot(
+        "dask-ml is not installed", ImportError
+    ),
 }
 
 

@@ -157,7 +157,7 @@ class TestRowsOfOtherShapes:
 
     @pytest.fixture
     def keys(self):
-        return activation_keys(looks_at(check_images(self.X)), Network(), "crop")
+        return list(activation_keys(looks_at(check_images(self.X)), Network(), "crop"))
 
     @pytest.mark.parametrize("shape", [(4,), (1,), (), (1, 3), (0,)])
     @pytest.mark.parametrize("position", [0, 40])

@@ -127,9 +127,10 @@ PARAMETERS = Template(
     test_time_augmentation : {None, "views", "crops", "both"}, default=None
         Whether predictions are means over an image's views, its two extreme crops, or both.
     max_memory : int, str or "auto", default="auto"
-        Most memory for activations at the cut, or for pixels where all layers are trained: bytes,
-        or a text such as "1GB" or "500MB". More of them are kept in a temporary file (in the folder
-        TMPDIR) and read batch by batch; results are the same. "auto" is half of the free memory.
+        Most memory for features, for activations at the cut, or for pixels where all layers are
+        trained: bytes, or a text such as "1GB" or "500MB". More of them are kept in a temporary
+        file (in the folder TMPDIR) and read batch by batch; results are the same, those of L-BFGS
+        and ridge regression to about three digits. "auto" is half of the free memory.
 """
 )
 

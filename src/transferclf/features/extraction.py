@@ -41,7 +41,6 @@ from transferclf.features.work import (
     running,
     varied,
 )
-from transferclf.images.formats import Look
 from transferclf.images.geometry import PLAIN, ResizeMode, Sampling
 from transferclf.images.loading import (
     faults_named,
@@ -50,6 +49,7 @@ from transferclf.images.loading import (
     loaded_batches,
     looks_at,
 )
+from transferclf.images.looks import Digests, Looks
 from transferclf.images.progress import bar_if
 from transferclf.images.source import ImageSource
 
@@ -79,9 +79,7 @@ class Extractor:
     resize: ResizeMode
     verbose: int = 0
     run: UnitMap = in_process
-    _looks_of: dict[tuple[ImageSource, str, str], list[Look]] = field(
-        default_factory=dict, repr=False
-    )
+    _looks_of: dict[tuple[ImageSource, str, str], Looks] = field(default_factory=dict, repr=False)
 
     def rows(
         self,
@@ -108,8 +106,8 @@ class Extractor:
         prefix: Prefix,
         view: View | None = None,
         title: str = "features",
-        looks: list[Look] | None = None,
-    ) -> list[bytes]:
+        looks: Looks | None = None,
+    ) -> Digests:
         """Write the activations of all images, of which there must be some, into this space.
 
         Return the keys of the activations. `looks` is a first look at the images, if there was one.
@@ -124,7 +122,7 @@ class Extractor:
             self._looks_of[_name(source, prefix, view)] = looks
         return keys
 
-    def first_look(self, source: ImageSource, prefix: Prefix) -> tuple[list[Look], list[bytes]]:
+    def first_look(self, source: ImageSource, prefix: Prefix) -> tuple[Looks, Digests]:
         """Return looks at all images, and the keys of their activations. Nothing is computed."""
         looks = _looks(source, self.verbose, "features")
         return looks, activation_keys(looks, prefix, self.resize)
@@ -169,7 +167,7 @@ class Extractor:
         looks = self._looks_of.get(_name(source, prefix, view)) or _looks(source)
         keys = activation_keys(looks, prefix.whole(), self.resize, view)
         job = RowJob(rows, keys, prefix)
-        _Extraction(self, job, source, list(keys), looks, title, into).run()
+        _Extraction(self, job, source, keys.copy(), looks, title, into).run()
         return into.rows
 
     def batches(
@@ -207,7 +205,7 @@ class Extractor:
                     into[np.arange(start, start + len(pixels))] = pixels
 
 
-def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> list[Look]:
+def _looks(source: ImageSource, verbose: int = 0, title: str = "") -> Looks:
     with bar_if(verbose, len(source), "images looked at", PATIENCE, title) as advance:
         return looks_at(source, advance)
 
@@ -227,8 +225,8 @@ class _Extraction:
     settings: Extractor
     job: Job
     source: ImageSource
-    keys: list[bytes]
-    looks: list[Look]
+    keys: Digests
+    looks: Looks
     title: str
     rows: RowPart
 
@@ -240,17 +238,15 @@ class _Extraction:
         """Write the rows of all images. Each distinct image is looked up or computed once."""
         everything = positions = np.arange(len(self.keys))
         while len(positions):
-            expected = [self.keys[position] for position in positions]
-            index_of: dict[bytes, int] = {}
-            index = [index_of.setdefault(key, number) for number, key in enumerate(expected)]
-            first = positions[index]
+            expected = self.keys.at(positions)
+            _, index, copy_of = np.unique(expected, return_index=True, return_inverse=True)
+            first = positions[index[copy_of]]
             distinct = positions[first == positions]
             self._fill(distinct, is_first=positions is everything)
             if len(distinct) == len(positions):
                 break
             repeats = first != positions
-            pairs = zip(first, expected, strict=True)
-            is_known = np.array([self.keys[before] == key for before, key in pairs])
+            is_known = self.keys.at(first) == expected
             copies, originals = positions[repeats & is_known], first[repeats & is_known]
             for chunk in self._chunks(np.arange(len(copies))):
                 self.rows[copies[chunk]] = self.rows[originals[chunk]]

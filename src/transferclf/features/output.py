@@ -14,7 +14,7 @@ from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
 from transferclf.features.row_file import Records, RowFile
 from transferclf.features.row_space import RowLimit, RowSpace
-from transferclf.images.formats import Look
+from transferclf.images.looks import Digests, Looks
 from transferclf.images.source import ImageSource
 
 _FIX = (
@@ -81,7 +81,7 @@ def _written(
     read: Extractor,
     source: ImageSource,
     prefix: Prefix,
-    looks: list[Look] | None = None,
+    looks: Looks | None = None,
 ) -> np.memmap:
     with NpyFile(path, "output") as file:
         part = RowSpace(len(source), _NamedFile(file, len(source))).part()
@@ -91,11 +91,13 @@ def _written(
     return _opened(file.path)
 
 
-def _name(keys: list[bytes], read: Extractor) -> str:
+def _name(keys: Digests, read: Extractor) -> str:
     """Return the name of a file in a folder, from the keys of all features in it."""
     dtype = "float32" if read.store is None else read.store.dtype
-    digest = hashlib.sha256(b"".join([dtype.encode(), *keys])).hexdigest()
-    return f"features-{digest[:32]}{SUFFIX}"
+    digest = hashlib.sha256(dtype.encode())
+    for key in keys:
+        digest.update(key)
+    return f"features-{digest.hexdigest()[:32]}{SUFFIX}"
 
 
 def _opened(path: Path) -> np.memmap:

@@ -20,6 +20,7 @@ from transferclf.features.row_file import Rows
 from transferclf.images.formats import Look, pillow_version
 from transferclf.images.geometry import ResizeMode
 from transferclf.images.loading import loaded_batches
+from transferclf.images.looks import Digests, Looks
 from transferclf.images.source import ImageSource
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ImageJob:
     """
 
     source: ImageSource
-    looks: list[Look]
+    looks: Looks | list[Look]
     prefix: Prefix
     resize: ResizeMode
     view: View | None
@@ -88,7 +89,7 @@ class ImageJob:
         )
         with closing(loaded):
             for pixels, looks in loaded:
-                keys = activation_keys(looks, self.prefix, self.resize, self.view)
+                keys = list(activation_keys(looks, self.prefix, self.resize, self.view))
                 yield varied(pixels, looks, self.view), keys, looks
 
     def part(self, positions: np.ndarray) -> ImageJob:
@@ -102,7 +103,7 @@ class RowJob:
     """Activations at the cut to be put through the rest of the frozen network."""
 
     rows: Rows
-    keys: list[bytes]
+    keys: Digests | list[bytes]
     prefix: Prefix
 
     def network(self) -> Network:
@@ -181,8 +182,8 @@ def running(run: UnitMap, units: Sequence[Unit]) -> Iterator[Iterator[Computed]]
 
 
 def activation_keys(
-    looks: Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
-) -> list[bytes]:
+    looks: Looks | Sequence[Look], prefix: Prefix, resize: ResizeMode, view: View | None = None
+) -> Digests:
     """Return the keys of activations: digests of the image and of everything that computes them."""
     seen = "" if view is None else f" {view.digest}"
     is_square = prefix.size[0] == prefix.size[1] and prefix.sampling.crop_fraction is None
@@ -196,7 +197,7 @@ def activation_keys(
         facts = f"{before}{mode}{after}{look.decoder}"
         return hashlib.sha256(look.digest + facts.encode()).digest()
 
-    return [key(look) for look in looks]
+    return Digests.of(map(key, looks), len(looks))
 
 
 def varied(pixels: np.ndarray, looks: Sequence[Look], view: View | None) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from transferclf.exceptions import ImageError
 from transferclf.images.formats import Look
 from transferclf.images.geometry import PLAIN, ResizeMode, Sampling
+from transferclf.images.looks import Looks
 from transferclf.images.problems import raise_problems
 from transferclf.images.progress import Advance, unseen
 from transferclf.images.threads import thread_count
@@ -45,10 +46,10 @@ SHARE = 8
 
 def content_digests(source: ImageSource, advance: Advance = unseen) -> list[bytes]:
     """Return the SHA-256 of the content of every image; see :func:`looks_at`."""
-    return [look.digest for look in looks_at(source, advance)]
+    return list(looks_at(source, advance).digests)
 
 
-def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
+def looks_at(source: ImageSource, advance: Advance = unseen) -> Looks:
     """Return digest and header of every image.
 
     `advance` is called with the number of newly finished images. If a file is not an image, the
@@ -56,12 +57,17 @@ def looks_at(source: ImageSource, advance: Advance = unseen) -> list[Look]:
     """
     is_quick = len(source) <= FEW or _are_small_arrays(source)
     threads = 0 if is_quick else thread_count()
+    looks = Looks(len(source))
+
+    def look(index: int) -> None:
+        looks[index] = source.look(index)
+
     order = source.in_reading_order(np.arange(len(source)))
-    looks, failed = _outcomes(source.look, order, threads, advance)
+    _, failed = _outcomes(look, order, threads, advance)
     if failed:
         sound = [index for index in range(len(source)) if index not in failed]
         _raise_failures(source, failed | failures(source, sound))
-    return [looks[place] for place in np.argsort(order)] if source.is_lazy else looks
+    return looks
 
 
 def load_batches(
@@ -86,7 +92,7 @@ def loaded_batches(
     batches: Sequence[Indices],
     size: tuple[int, int],
     resize: ResizeMode,
-    looks: Sequence[Look] | None,
+    looks: Looks | Sequence[Look] | None,
     reuse: bool = False,
     sampling: Sampling = PLAIN,
 ) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
