@@ -103,6 +103,12 @@ class DiskEntries:
             self._find(missing, key_of, found)
         return found
 
+    def places_of(self, digests: Iterable[bytes], refresh: bool) -> set[bytes]:
+        """Return the digests that have a place, as of now or as of the last look at the folder."""
+        if refresh:
+            self.refresh()
+        return {digest for digest in digests if digest in self._places}
+
     def put_many(self, entries: Mapping[bytes, np.ndarray]) -> set[bytes]:
         """Append activations, float32 or float16; return the digests the disk did not take."""
         records = {

@@ -10,7 +10,7 @@ looked at again when it is decoded, and its row is stored under the key of the d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from transferclf._printing import say
 from transferclf.exceptions import warn
+from transferclf.features.claims import Claims
 from transferclf.features.row_file import Rows
 from transferclf.features.row_space import (
     CHUNK_BYTES,
@@ -28,8 +29,10 @@ from transferclf.features.row_space import (
     RowSpace,
     chunks_of,
 )
+from transferclf.features.sharing import Shared
 from transferclf.features.store import FeatureStore
 from transferclf.features.work import (
+    BATCH_SIZE,
     Computed,
     ImageJob,
     Job,
@@ -39,6 +42,7 @@ from transferclf.features.work import (
     activation_keys,
     in_process,
     running,
+    units_of,
     varied,
 )
 from transferclf.images.geometry import PLAIN, ResizeMode, Sampling
@@ -50,17 +54,17 @@ from transferclf.images.loading import (
     looks_at,
 )
 from transferclf.images.looks import Digests, Looks
-from transferclf.images.progress import bar_if
+from transferclf.images.progress import Advance, bar_if
 from transferclf.images.source import ImageSource
 
 if TYPE_CHECKING:
     from transferclf.augmentation.views import View
     from transferclf.features.frozen import Prefix
 
-BATCH_SIZE = 32
-
 # The largest number of rows that are looked up or copied at a time.
 CHUNK = 1024
+
+StoreLook = Callable[[Sequence[bytes]], Mapping[bytes, np.ndarray]]
 
 # Seconds before a bar appears while files are read that may all be stored.
 PATIENCE = 2.0
@@ -254,23 +258,23 @@ class _Extraction:
             positions = positions[repeats & ~is_known]
 
     def _fill(self, distinct: np.ndarray, is_first: bool) -> None:
+        store = self.store
+        if store is None:
+            self._compute(distinct)
+            return
         try:
-            self._compute(self._missing(distinct))
+            self._compute(self._missing(distinct, store.get_many), store.claims())
         except OtherWidthError as error:
-            if self.store is None:
-                raise
             warn(f"stored activations are not used: {error}")
             if is_first:
                 self.rows.forget()
             self._compute(distinct)
 
-    def _missing(self, positions: np.ndarray) -> np.ndarray:
-        """Fill in the stored rows, and return the positions of the others."""
-        if self.store is None:
-            return positions
+    def _missing(self, positions: np.ndarray, look: StoreLook) -> np.ndarray:
+        """Fill in the rows that a look into the store finds; return the positions of the others."""
         missing: list[int] = []
         for chunk in self._chunks(positions):
-            found = self.store.get_many([self.keys[position] for position in chunk])
+            found = look([self.keys[position] for position in chunk])
             for position in chunk:
                 row = found.get(self.keys[position])
                 if row is None:
@@ -279,23 +283,51 @@ class _Extraction:
                     self.rows.put(position, row)
         return np.array(missing, int)
 
-    def _compute(self, positions: np.ndarray) -> None:
-        """Fill in the activations of these images, and store them batch by batch."""
+    def _compute(self, positions: np.ndarray, claims: Claims | None = None) -> None:
+        """Fill in the activations of these images, and store them batch by batch.
+
+        With claims, other processes that store the same activations compute some of them.
+        """
         if len(positions) == 0:
             return
         positions = self.source.in_reading_order(positions)
-        batches = np.split(positions, range(BATCH_SIZE, len(positions), BATCH_SIZE))
-        units = [Unit(self.job, number, batch) for number, batch in enumerate(batches)]
         known = len(self.keys) - len(positions)
-        verbose, run = self.settings.verbose, self.settings.run
+        verbose = self.settings.verbose
         if verbose:
             say(f"{self.title}: {len(positions)} images to compute, {known} known")
         bar = bar_if(verbose, len(positions), f"{known} known", title=self.title)
-        with bar as advance, faults_named(self.source, positions), running(run, units) as results:
+        with bar as advance, faults_named(self.source, positions):
+            if claims is None or self.store is None:
+                self._run(units_of(self.job, positions), advance)
+                return
+            with claims:
+                shared = Shared(self.keys, self.store, claims)
+                while len(positions):
+                    units = shared.units(self.job, positions)
+                    self._run(units, advance, shared)
+                    positions = self._received(units.aside, advance, shared)
+
+    def _run(self, units: Sequence[Unit], advance: Advance, shared: Shared | None = None) -> None:
+        with running(self.settings.run, units) as results:
             for computed in results:
-                batch = batches[computed.number]
+                batch = units[computed.number].positions
                 self._keep(batch, computed)
+                if shared is not None:
+                    shared.finish(batch)
                 advance(len(batch))
+
+    def _received(self, positions: np.ndarray, advance: Advance, shared: Shared) -> np.ndarray:
+        """Fill in rows that other processes have stored, and wait while they compute more.
+
+        Return the positions of the images whose rows do not come: they are to be computed.
+        """
+        while len(positions):
+            missing = self._missing(positions, shared.look)
+            advance(len(positions) - len(missing))
+            positions = missing
+            if len(positions) and not shared.wait(positions):
+                break
+        return positions
 
     def _keep(self, batch: np.ndarray, computed: Computed) -> None:
         activations = np.asarray(computed.rows, np.float32)

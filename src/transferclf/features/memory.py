@@ -19,6 +19,9 @@ class MemoryEntries:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         """Return the activations that are there, float32 and read-only."""
         found = {key: self._entries[key] for key in keys if key in self._entries}

@@ -12,6 +12,7 @@ import numpy as np
 
 from transferclf._checks import is_number
 from transferclf.exceptions import InvalidParameterError, warn
+from transferclf.features.claims import Claims
 from transferclf.features.disk import DiskEntries, Entries
 from transferclf.features.memory import MemoryEntries, in_dtype
 from transferclf.features.segments import key_digest
@@ -165,6 +166,40 @@ class FeatureStore:
                 stored = self._left_by_disk(self._disk, stored)
             self._memory.put_many(stored)
         self._warn_once()
+
+    def holds(self, keys: Sequence[bytes], refresh: bool = True) -> set[bytes]:
+        """Return the keys that have activations, without reading these.
+
+        It may be wrong about entries that are damaged or were just removed. It does not count as
+        hits or misses.
+
+        Parameters
+        ----------
+        keys : sequence of bytes
+        refresh : bool, default=True
+            Whether to look for entries that other processes have put since the last look.
+
+        Returns
+        -------
+        set of bytes
+        """
+        with self._lock, self._guard:
+            held = {key for key in keys if key in self._memory}
+            if self._disk is not None:
+                key_of = {key_digest(key, self.dtype): key for key in keys}
+                held |= {key_of[digest] for digest in self._disk.places_of(key_of, refresh)}
+        self._warn_once()
+        return held
+
+    def claims(self) -> Claims | None:
+        """Return the claims of a new worker on the activations; see `transferclf.features.claims`.
+
+        Returns
+        -------
+        Claims or None
+            None if the store is in memory, which no other process shares.
+        """
+        return None if self._disk is None else Claims(self._disk.folder)
 
     def rounded(self, activations: np.ndarray) -> np.ndarray:
         """Return activations (n, ...) as they would come back from the store, float32.

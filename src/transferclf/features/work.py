@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, tee
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +27,9 @@ from transferclf.images.source import ImageSource
 if TYPE_CHECKING:
     from transferclf.augmentation.views import View
     from transferclf.features.frozen import Prefix
+
+# The number of images in a unit.
+BATCH_SIZE = 32
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -51,8 +55,11 @@ class Job(Protocol):
     def network(self) -> Network:
         """Return the compiled network; built only by this call."""
 
-    def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
-        """Yield the input of the network for each of these batches of positions."""
+    def inputs(self, batches: Iterable[np.ndarray]) -> Generator[Input, None, None]:
+        """Yield the input of the network for each of these batches of positions.
+
+        Batches are taken from the iterable shortly before they are needed.
+        """
 
     def part(self, positions: np.ndarray) -> Job:
         """Return the same job for these images only."""
@@ -75,7 +82,7 @@ class ImageJob:
         """Return the compiled prefix."""
         return self.prefix.forward()
 
-    def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
+    def inputs(self, batches: Iterable[np.ndarray]) -> Generator[Input, None, None]:
         """Yield pixels, or one view of them. Each batch reuses the memory of the one before."""
         size = self.prefix.size
         loaded = loaded_batches(
@@ -110,7 +117,7 @@ class RowJob:
         """Return the compiled network from the cut to the features."""
         return self.prefix.tail_forward()
 
-    def inputs(self, batches: Sequence[np.ndarray]) -> Generator[Input, None, None]:
+    def inputs(self, batches: Iterable[np.ndarray]) -> Generator[Input, None, None]:
         """Yield the rows and their keys."""
         for batch in batches:
             yield self.rows[batch], [self.keys[position] for position in batch], []
@@ -142,19 +149,29 @@ class Unit:
         return Unit, (part, self.number, np.arange(len(self.positions)))
 
 
-# Calls each unit once and yields what they return, in any order.
+# Calls each unit once and yields what they return, in any order. A map should iterate over the
+# units, and take each shortly before it runs: where processes share a store, units are claimed as
+# they are taken. `len` and `reversed` claim all of them, so that no other process shares the work.
 UnitMap = Callable[[Sequence[Unit]], Iterable[Computed]]
 
 
-def in_process(units: Sequence[Unit]) -> Iterator[Computed]:
+def in_process(units: Iterable[Unit]) -> Iterator[Computed]:
     """Run units of one job in this process, while threads decode the images of the next ones."""
-    if not units:
+    rest = iter(units)
+    first = next(rest, None)
+    if first is None:
         return
-    job = units[0].job
-    network = job.network()
-    with closing(job.inputs([unit.positions for unit in units])) as inputs:
-        for unit, (values, keys, looks) in zip(units, inputs, strict=True):
+    network = first.job.network()
+    ours, theirs = tee(chain([first], rest))
+    with closing(first.job.inputs(unit.positions for unit in theirs)) as inputs:
+        for unit, (values, keys, looks) in zip(ours, inputs, strict=True):
             yield Computed(unit.number, network(values), keys, looks)
+
+
+def units_of(job: Job, positions: np.ndarray) -> list[Unit]:
+    """Return units of all these images."""
+    batches = np.split(positions, range(BATCH_SIZE, len(positions), BATCH_SIZE))
+    return [Unit(job, number, batch) for number, batch in enumerate(batches)]
 
 
 @contextmanager
@@ -163,14 +180,13 @@ def running(run: UnitMap, units: Sequence[Unit]) -> Iterator[Iterator[Computed]]
     results = run(units)
 
     def each_once() -> Iterator[Computed]:
-        missing = set(range(len(units)))
+        done: set[int] = set()
         for computed in results:
-            number = computed.number
-            if number not in missing:
-                raise RuntimeError(f"expected each unit of work once, got {number} again")
-            missing.remove(number)
+            if computed.number in done:
+                raise RuntimeError(f"expected each unit of work once, got {computed.number} again")
+            done.add(computed.number)
             yield computed
-        if missing:
+        if missing := set(range(len(units))) - done:
             some = sorted(missing)[:5]
             raise RuntimeError(f"expected {len(units)} units of work, got all but {some}")
 

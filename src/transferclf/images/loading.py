@@ -7,10 +7,10 @@ decoded without them, because starting a thread takes longer than a small image.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import chain, islice, tee
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -89,7 +89,7 @@ def load_batches(
 
 def loaded_batches(
     source: ImageSource,
-    batches: Sequence[Indices],
+    batches: Iterable[Indices],
     size: tuple[int, int],
     resize: ResizeMode,
     looks: Looks | Sequence[Look] | None,
@@ -98,9 +98,11 @@ def loaded_batches(
 ) -> Generator[tuple[np.ndarray, list[Look]], None, None]:
     """Yield batches of pixels (n, h, w, 3), float32, and of looks at the decoded images.
 
-    `looks` are at all images of the source. A file that was replaced since then gets a new look.
-    With None the lists are empty. With `reuse`, a batch is in the memory of the one before, because
-    new memory takes longer than filling it. The first image at fault raises its own ImageError.
+    Batches are taken from the iterable shortly before they are decoded. The first ones show how
+    long a batch is. `looks` are at all images of the source. A file that was replaced since then
+    gets a new look. With None the lists are empty. With `reuse`, a batch is in the memory of the
+    one before, because new memory takes longer than filling it. The first image at fault raises its
+    own ImageError.
     """
 
     def load(index: int) -> tuple[np.ndarray, Look | None]:
@@ -108,14 +110,17 @@ def loaded_batches(
             return source.load(index, size, resize, sampling), None
         return source.load_looked(index, size, resize, looks[index], sampling)
 
-    order = _order(batches)
-    threads = thread_count() if len(order) > FEW else 0
-    longest = max(map(len, batches), default=0)
+    first, rest = _more_than_few(batches)
+    threads = thread_count() if sum(map(len, first)) > FEW else 0
+    longest = max(map(len, first), default=0)
     image_bytes = size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
     ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // image_bytes))
     memory = np.empty((longest if reuse else 0, *size, 3), np.float32)
-    with closing(_in_order(load, order, threads, ahead)) as images:
-        for batch in batches:
+    ours, theirs = tee(chain(first, rest))
+    with closing(_in_order(load, chain.from_iterable(theirs), threads, ahead)) as images:
+        for batch in ours:
+            if reuse and len(batch) > len(memory):
+                memory = np.empty((len(batch), *size, 3), np.float32)
             room = memory[: len(batch)] if reuse else np.empty((len(batch), *size, 3), np.float32)
             seen: list[Look] = []
             for row, image in enumerate(islice(images, len(batch))):
@@ -179,6 +184,17 @@ def load_parts(
             advance(len(loaded))
 
 
+def _more_than_few(batches: Iterable[Indices]) -> tuple[list[Indices], Iterator[Indices]]:
+    """Return the first batches, which have more than a few images if all have, and the others."""
+    rest, first, count = iter(batches), [], 0
+    for batch in rest:
+        first.append(batch)
+        count += len(batch)
+        if count > FEW:
+            break
+    return first, rest
+
+
 def _order(batches: Sequence[Indices]) -> np.ndarray:
     return np.fromiter((index for batch in batches for index in batch), int)
 
@@ -221,7 +237,7 @@ def failures(source: ImageSource, indices: Indices) -> dict[int, ImageError]:
 
 
 def _in_order(
-    function: Callable[[int], T], indices: Indices, threads: int, ahead: int
+    function: Callable[[int], T], indices: Iterable[int], threads: int, ahead: int
 ) -> Generator[T | ImageError, None, None]:
     """Yield the result or the error of each index, while threads compute at most `ahead` more."""
 
@@ -238,10 +254,9 @@ def _in_order(
     # The share that is being yielded counts too, if it is more than one image.
     most_waiting = max(ahead // share - (share > 1), 1)
     waiting: deque[Future[list[T | ImageError]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="transferclf-images")
+    pool, rest = ThreadPoolExecutor(threads, thread_name_prefix="transferclf-images"), iter(indices)
     try:
-        for start in range(0, len(indices), share):
-            part = indices[start : start + share]
+        while part := list(islice(rest, share)):
             waiting.append(pool.submit(lambda part: list(map(outcome, part)), part))
             if len(waiting) > most_waiting:
                 yield from waiting.popleft().result()
