@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 SCRIPTS = (
     "search",
+    "one_pass",
     "forward",
     "tiny_speed",
     "fine_tuning",

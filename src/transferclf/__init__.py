@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transferclf.estimators.imagenet import predict_imagenet as predict_imagenet
     from transferclf.estimators.regressor import TransferRegressor as TransferRegressor
     from transferclf.estimators.unknown import UnknownRejector as UnknownRejector
+    from transferclf.estimators.warming import warm as warm
     from transferclf.features import FeatureStore as FeatureStore
     from transferclf.persistence import load_model as load_model
     from transferclf.persistence import save_model as save_model
@@ -50,6 +51,7 @@ _HOME = {
     "predict_imagenet": "transferclf.estimators.imagenet",
     "register_backbone": "transferclf.backbones.registry",
     "save_model": "transferclf.persistence",
+    "warm": "transferclf.estimators.warming",
 }
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "predict_imagenet",
     "register_backbone",
     "save_model",
+    "warm",
 ]
 
 

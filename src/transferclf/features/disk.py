@@ -7,6 +7,9 @@ reads the places that others have appended. Each record is checked by its checks
 mapped: damaged, short or foreign files are found by checksum and dropped. docs/design.md compares
 this with existing libraries.
 
+Beside the segments is a log in which processes tell each other what they are going to compute
+(:mod:`transferclf.features.claims`). Entries do not depend on it.
+
 The folder may be on any local disk. The store needs neither locks nor maps and does not trust
 records that arrive late or torn, so that on a network file system (NFS, SMB, Lustre) work would at
 worst be done twice; but that has not been tested, and each look for new records asks the server. A

@@ -107,21 +107,29 @@ class Plan:
     @property
     def views(self) -> list[View]:
         """The stored views of each training image, without the image itself."""
-        if self.augmentation is None or self.prefix.is_empty:
-            return []
-        return views_of(self.augmentation)
+        return _stored_views(self.augmentation, self.prefix)
 
     @cached_property
     def variants(self) -> list[Variant]:
         """The stored variations of each training image, those without augmentation first."""
-        has_crops = self.augmentation is not None and self.augmentation.extreme_crops
-        crops = EXTREME_CROPS if has_crops else (None,)
-        return [Variant(crop, view) for view in (None, *self.views) for crop in crops]
+        return variants_of(self.augmentation, self.prefix)
 
     @property
     def variants_at_cut(self) -> list[Variant]:
         """Those whose rows are trained on; pixels are varied in the steps instead."""
         return [each for each in self.variants if each.view is None or not self.runs_prefix]
+
+
+def variants_of(augmentation: Augmentation | None, prefix: Prefix) -> list[Variant]:
+    """Return the stored variations of each training image, those without augmentation first."""
+    has_crops = augmentation is not None and augmentation.extreme_crops
+    crops = EXTREME_CROPS if has_crops else (None,)
+    views = (None, *_stored_views(augmentation, prefix))
+    return [Variant(crop, view) for view in views for crop in crops]
+
+
+def _stored_views(augmentation: Augmentation | None, prefix: Prefix) -> list[View]:
+    return [] if augmentation is None or prefix.is_empty else views_of(augmentation)
 
 
 def runs_prefix(augmentation: Augmentation | None, prefix: Prefix) -> bool:
