@@ -93,6 +93,7 @@ CASES = {
     "pixel_range": ((0, 255), {}, None),
     "cache": (None, {}, None),
     "engine": ("keras", {}, None),
+    "on_error": ("skip", {}, None),
     "random_state": (7, {}, None),
     "verbose": (1, SCRATCH, None),
     "backbone": (OWN, {}, None),

@@ -142,6 +142,7 @@ def test_predictions_are_the_same(case, include_weights, path):
         assert getattr(loaded, name) == getattr(fitted, name)
         assert type(getattr(loaded, name)) is type(getattr(fitted, name))
     np.testing.assert_array_equal(loaded.sample_indices_, fitted.sample_indices_)
+    np.testing.assert_array_equal(loaded.skipped_indices_, fitted.skipped_indices_)
 
 
 @pytest.mark.parametrize("case", ["linear head", "last layers", "convolutional"])

@@ -373,6 +373,7 @@ def test_headers_must_agree_with_the_facts(linear, path):
         ("head/scale", np.array([1.0])),
         ("head/mean", np.full(2, np.inf)),
         ("sample_indices", np.zeros(3)),
+        ("skipped_indices", np.zeros(3)),
     ],
 )
 def test_arrays_of_other_shapes_are_refused(name, array, linear, path):

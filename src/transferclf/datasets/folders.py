@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from sklearn.utils import Bunch
 
 from transferclf._checks import check_flag
@@ -17,8 +18,10 @@ from transferclf.datasets.bunches import (
     given_path,
     remark_on_names,
     several,
+    within,
 )
 from transferclf.datasets.trees import ImageTree, LabelledImage, subfolders
+from transferclf.datasets.verifying import check_verification, readable
 from transferclf.exceptions import ImageError, InvalidParameterError, warn
 
 SPLITS = ("train", "training", "valid", "validation", "val", "test", "testing")
@@ -30,6 +33,8 @@ def load_image_folder(
     split: str | Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     recursive: bool = False,
+    verify: bool = False,
+    on_error: str = "raise",
 ) -> Bunch:
     """Read the paths of images in class folders, and the names of their classes.
 
@@ -49,6 +54,11 @@ def load_image_folder(
     recursive : bool, default=False
         Whether to read folders below the class folders, at any depth. Links are followed, and each
         folder is read once for a class.
+    verify : bool, default=False
+        Whether to decode every image once, so that images that cannot be used are found now.
+    on_error : {"raise", "skip"}, default="raise"
+        With `verify=True`, "raise" names all such images in one error, and "skip" leaves them out,
+        with one warning.
 
     Returns
     -------
@@ -67,6 +77,8 @@ def load_image_folder(
             keeps the images of one session together. Sessions of the same name in two classes are
             one session. An image directly in its class folder is a group of its own, named by its
             path within the folder.
+        `skipped_filenames` : ndarray of str objects
+            Only with ``verify=True``: the paths within the folder of images that were left out.
         `DESCR` : str
             A line about the images.
 
@@ -77,7 +89,8 @@ def load_image_folder(
     InvalidParameterError
         If the folder has splits and `split` is None, has no such split, or no such `classes`.
     ImageError
-        If there are no images. Both are ValueErrors.
+        If there are no images, or with `verify=True` some cannot be used, or all of a class with
+        `on_error="skip"`; `indices` are then positions among all images. Both are ValueErrors.
 
     Warns
     -----
@@ -85,7 +98,7 @@ def load_image_folder(
         If files and folders are left out: unknown extensions, broken links, folders without images,
         images in other places than the layout says. Another warning names classes that only some
         splits have, and classes whose names differ only in case, white space, invisible characters
-        or Unicode form.
+        or Unicode form. With `on_error="skip"`, another names the images that cannot be used.
 
     Notes
     -----
@@ -114,6 +127,7 @@ def load_image_folder(
     """
     wanted = checked_classes(classes)
     check_flag("recursive", recursive)
+    check_verification(verify, on_error)
     root = given_path("path", path)
     if not os.path.isdir(root) or not os.fspath(path):
         kind = NotADirectoryError if os.path.exists(root) and path else FileNotFoundError
@@ -133,8 +147,15 @@ def load_image_folder(
     remarks = [tree.remark(), tree.remark_on_nested()]
     for text in filter(None, [*remarks, remark_on_names(repr(str(root)), names, wanted)]):
         warn(text)
+    skipped: list[LabelledImage] = []
+    if verify:
+        images, skipped = readable(images, on_error)
     files, labels, groups = zip(*images, strict=True)
-    return bunch(root, files, labels, wanted, groups if recursive else None)
+    result = bunch(root, files, labels, wanted, groups if recursive else None)
+    if verify:
+        names_of_skipped = [within(root, image.file) for image in skipped]
+        result["skipped_filenames"] = np.array(names_of_skipped, dtype=object)
+    return result
 
 
 def _splits(root: Path) -> list[Path]:

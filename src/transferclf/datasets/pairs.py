@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.utils import Bunch
 
 from transferclf._npy import SUFFIX, NpyFile
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import ImageError, ImageReadError, InvalidParameterError
 from transferclf.images.checking import Item, batch_problem, checked_item, is_iterator
 from transferclf.images.lazy import LazyItems, Lock
 from transferclf.images.pixels import CHANNELS, PixelRange, is_wide, range_of
@@ -93,22 +93,39 @@ class DatasetImages(LazyItems):
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> Item:
-        with self._lock:
-            image, _ = _pair(self.dataset[position], position)
         # Values are checked when they are decoded, with the range that was decided.
-        return checked_item(image, "minmax")
+        return self._read(position, "minmax")
 
     def decided_range(self, positions: np.ndarray) -> PixelRange:
-        """Return the range of images that are arrays; all of floats are read for it."""
-        brightest = self[int(positions[0])]
-        if not isinstance(brightest, np.ndarray):
-            return None
-        if is_wide(brightest.dtype):
-            for position in positions[1:]:
-                image = self[int(position)]
-                if isinstance(image, np.ndarray) and not image.max() <= brightest.max():
-                    brightest = image
-        return range_of([brightest])
+        """Return the range of images that are arrays; all of floats are read for it.
+
+        Images at fault do not count.
+        """
+        brightest: np.ndarray | None = None
+        for position in positions:
+            try:
+                image = self._read(int(position), None)
+            except ImageError:
+                continue  # decoding will raise it
+            if not isinstance(image, np.ndarray):
+                if brightest is None:
+                    break
+            elif brightest is None:
+                brightest = image
+                if not is_wide(image.dtype):
+                    break
+            elif image.max() > brightest.max():
+                brightest = image
+        return None if brightest is None else range_of([brightest])
+
+    def _read(self, position: int, pixel_range: PixelRange) -> Item:
+        with self._lock:
+            try:
+                element = self.dataset[position]
+            except OSError as error:
+                raise ImageReadError(f"the dataset cannot read it: {error}") from error
+            image, _ = _pair(element, position)
+        return checked_item(image, pixel_range)
 
     def taken(self, positions: np.ndarray) -> LazyItems | list[Item] | np.ndarray | None:
         """Return images to be pickled; None pickles the dataset."""

@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from transferclf.backbones.preprocessing import PREPROCESSINGS, Preprocessing, preprocessing_of
 from transferclf.estimators.parameters import BackboneParameters
+from transferclf.estimators.skipping import OnError, checked_images, is_noted, rows_of_all
 from transferclf.exceptions import ImageError, InvalidParameterError, NetworkError
 from transferclf.features import store_for
 from transferclf.features.choosing import check_own_model, choose_prefix
 from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
-from transferclf.images import ImageSource, check_images
+from transferclf.images import ImageSource
 from transferclf.images.checking import inferred_shape, row_length
 from transferclf.images.pixels import check_pixel_range
 from transferclf.images.remarks import (
@@ -29,6 +30,7 @@ from transferclf.images.remarks import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import keras
@@ -64,6 +66,7 @@ class BackboneEstimator(BaseEstimator):
     cache: str | Path | FeatureStore | None = "memory"
     engine: str = "auto"
     precision: Precision = "float32"
+    on_error: OnError = "raise"
     random_state: int | np.random.RandomState | None = None
     verbose: int = 0
 
@@ -98,6 +101,7 @@ class BackboneEstimator(BaseEstimator):
             limits = None  # fit will raise it
         has_negatives = limits == "minmax" or (isinstance(limits, tuple) and limits[0] < 0)
         tags.input_tags.positive_only = not has_negatives
+        tags.input_tags.allow_nan = self.on_error == "skip"  # images with NaN are skipped
         return tags
 
     @property
@@ -106,9 +110,12 @@ class BackboneEstimator(BaseEstimator):
         return self.prefix_.engine_used
 
     def _fit_source(self, X: object) -> ImageSource:
-        """Check the training images, and keep the pixel range and row length that they decide."""
-        source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range)
-        self.pixel_range_ = source.decided_range()
+        """Check the training images, and keep the pixel range and row length that they decide.
+
+        The result has images to be skipped, too; their faults are noted in it.
+        """
+        source = checked_images(X, self.on_error, self.image_shape, self.pixel_range)
+        self.pixel_range_ = source[source.sound()].decided_range()
         length = row_length(X)
         if length is None:
             for name in ("n_features_in_", "feature_names_in_"):
@@ -119,7 +126,7 @@ class BackboneEstimator(BaseEstimator):
         shape = inferred_shape(length) if is_inferred and length is not None else None
         # The largest square of a strip would be one pixel.
         self.resize_ = "stretch" if shape == (1, length) else self.resize
-        return ImageSource(source.items, self.pixel_range_, source.positions)
+        return source.read_with(self.pixel_range_)
 
     def _is_same_network(self, before: Prefix | None) -> bool:
         """Return whether the whole network is the same as before."""
@@ -198,7 +205,7 @@ class BackboneEstimator(BaseEstimator):
         """Names of the parameters of this class on which the features depend, after a fit."""
         prefix = self.prefix_
         used = {"backbone", "cache", "engine", "image_size", "pixel_range", "preprocessing"}
-        used |= {"random_state", "verbose"}
+        used |= {"on_error", "random_state", "verbose"}
         # The record of a registered builder does not know whether its model ends in a vector.
         ends_in_rows = prefix.backbone.ends_in == "vector" or (
             prefix.model is not None and len(prefix.model.outputs[0].shape) == 2
@@ -216,13 +223,27 @@ class BackboneEstimator(BaseEstimator):
     def _extractor(self, resize: ResizeMode | None = None) -> Extractor:
         return Extractor(store_for(self.cache), resize or self.resize_, int(self.verbose))
 
-    def _source_of(self, X: object) -> ImageSource:
-        """Return the checked images of a fitted estimator's method."""
+    def _source_of(self, X: object, on_error: OnError = "raise") -> ImageSource:
+        """Return the checked images of a fitted estimator's method.
+
+        With "skip", they have those at fault, too, which are noted.
+        """
         check_is_fitted(self)
-        self._check_columns(X)
-        source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
-        remark_on_other_images(source)
+        return self._checked(X, on_error)
+
+    def _checked(self, X: object, on_error: OnError) -> ImageSource:
+        """Return images that are read as the training images were."""
+        is_checked = is_noted(X)
+        if not is_checked:
+            self._check_columns(X)
+        source = checked_images(X, on_error, self.image_shape, self.pixel_range_)
+        if not is_checked:
+            remark_on_other_images(source[source.sound()])
         return source
+
+    def _rows_of(self, X: object, function: Callable[[ImageSource], np.ndarray]) -> np.ndarray:
+        """Return what a function gives for each image in X, and NaN for those that are skipped."""
+        return rows_of_all(self, function, X)
 
 
 def _is_model(backbone: object) -> bool:

@@ -16,15 +16,24 @@ from transferclf._checks import seed_from
 from transferclf.estimators.documentation import documented
 from transferclf.estimators.parameters import ClassifierParameters
 from transferclf.estimators.planning import check_memory, partial_plan
+from transferclf.estimators.skipping import Sound, fit_to_sound, to_score
 from transferclf.estimators.transfer import TransferEstimator, has_partial_fit, warn_of_first_images
 from transferclf.exceptions import warn
-from transferclf.objectives import announced, objective_for
+from transferclf.images.problems import raise_problems
+from transferclf.objectives import Objective, announced, objective_for
 from transferclf.objectives.labels import check_apart
+from transferclf.objectives.weights import check_sample_weight
 from transferclf.training.learning import Learner
 from transferclf.training.plan import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_NO_LABEL = (
+    "`predict` has no label for them, and on_error='skip' cannot leave out rows of a result: leave "
+    "them out of X (`indices` of this error are their positions), or call `predict_proba`, which "
+    "gives them rows of NaN."
+)
 
 
 @documented(
@@ -80,6 +89,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         The images that were learned from, repeated where classes were oversampled.
     augmentation_ : Augmentation or None
         How they were varied.
+    skipped_indices_ : ndarray of int
+        Positions in X of the images that could not be used, ascending; with `on_error="raise"`
+        there are none.
     engine_ : str
         The engine that runs the frozen part, never "auto"; "keras" for networks from nothing.
     pixel_range_ : tuple, "minmax" or None
@@ -161,30 +173,52 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             parameters = ClassifierParameters.of(self)
             check_apart(X, y)
             source = self._fit_source(X)
-            objective, targets = objective_for(y, len(source))
-            weights = (sample_weight, parameters.class_weight)
-            objective, images = self._weighted(source, targets, objective, *weights)
-            previous, network = self._previous(objective), getattr(self, "prefix_", None)
-            self.__dict__.update(objective.attributes())
-            self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
-            self._remark_on(source)
-            previous = self._if_same_network(previous, network)
-            validation = self._validation_images(validation_data, objective)
-            chosen = self._plan(parameters, objective, images, validation, previous)
-            train, held_out, indices = split(images, chosen.plan, self._seed, parameters.oversample)
-            keep = partial(self._keep, sample_indices_=indices, tuning_=chosen.tuning)
-            learner = Learner(
-                chosen.plan,
-                train,
-                self._extractor(),
-                validation=validation or held_out,
-                holds_out=held_out is not None,
-                previous=previous,
-                keep=keep,
-                verbose=int(parameters.verbose),
-            )
-            keep(chosen.head or learner.learn(), is_finished=True)
+            others, y_others = self._validation_source(validation_data)
+            labels = (parameters, y, sample_weight, y_others, self._next_seed())
+            fit_to_sound(self, partial(self._fit_sound, *labels), source, others)
         return self
+
+    def _fit_sound(
+        self,
+        parameters: ClassifierParameters,
+        y: object,
+        sample_weight: object,
+        y_validation: object,
+        seed: int,
+        sound: Sound,
+        sound_validation: Sound | None = None,
+    ) -> None:
+        """Learn from the images that are not skipped; y and weights are those of all images."""
+        source, weights = sound.source, check_sample_weight(sample_weight, len(sound.given))
+        objective, targets = sound.encoded(lambda y, n, _: objective_for(y, n), y, weights)
+        objective, images = self._weighted(
+            source, targets, objective, sound.part(weights), parameters.class_weight
+        )
+        previous, network = self._previous(objective), getattr(self, "prefix_", None)
+        self.__dict__.update(objective.attributes())
+        self._fit_network(parameters, seed, parameters.trainable_layers)
+        self._remark_on(source)
+        previous = self._if_same_network(previous, network)
+        validation = self._validation_images(sound_validation, y_validation, objective)
+        chosen = self._plan(parameters, objective, images, validation, previous)
+        train, held_out, indices = split(images, chosen.plan, self._seed, parameters.oversample)
+        keep = partial(
+            self._keep,
+            sample_indices_=sound.positions[indices],
+            skipped_indices_=sound.skipped,
+            tuning_=chosen.tuning,
+        )
+        learner = Learner(
+            chosen.plan,
+            train,
+            self._extractor(),
+            validation=validation or held_out,
+            holds_out=held_out is not None,
+            previous=previous,
+            keep=keep,
+            verbose=int(parameters.verbose),
+        )
+        keep(chosen.head or learner.learn(), is_finished=True)
 
     @available_if(has_partial_fit)
     def partial_fit(
@@ -227,26 +261,41 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
             parameters = ClassifierParameters.of(self)
             check_apart(X, y)
             is_first = not hasattr(self, "head_")
-            source = self._fit_source(X) if is_first else self._source_of(X)
+            source = self._fit_source(X) if is_first else self._source_of(X, self.on_error)
             objective = announced(classes, None if is_first else self.head_.suffix.objective, y)
-            if is_first:
-                self.__dict__.update(objective.attributes())
-                seed = seed_from(parameters.random_state)
-                self._fit_network(parameters, seed, is_partial=True)
-                check_memory(parameters, self.prefix_, objective.n_outputs)
-                self._remark_on(source)
-            targets = objective.encode_known(y, len(source))
-            weights = (sample_weight, parameters.class_weight)
-            objective, images = self._weighted(source, targets, objective, *weights)
-            if is_first:
-                warn_of_first_images(images, objective)
-            previous = None if is_first else self.head_
-            plan = partial_plan(parameters, self.prefix_, objective, self._seed, previous)
-            verbose = int(parameters.verbose)
-            learner = Learner(plan, images, self._extractor(), previous=previous, verbose=verbose)
-            # One epoch is all or nothing: if it is interrupted, the classifier is as it was.
-            self._keep(learner.learn(), is_partial=True)
+            seed = seed_from(parameters.random_state) if is_first else None
+            labels = (parameters, objective, y, sample_weight, seed)
+            fit_to_sound(self, partial(self._partial_fit_sound, *labels), source)
         return self
+
+    def _partial_fit_sound(
+        self,
+        parameters: ClassifierParameters,
+        objective: Objective,
+        y: object,
+        sample_weight: object,
+        seed: int | None,
+        sound: Sound,
+    ) -> None:
+        """Learn from the images that are not skipped; the first call has a seed."""
+        source, previous = sound.source, None if seed is not None else self.head_
+        if seed is not None:
+            self.__dict__.update(objective.attributes())
+            self._fit_network(parameters, seed, is_partial=True)
+            check_memory(parameters, self.prefix_, objective.n_outputs)
+            self._remark_on(source)
+        targets = objective.encode_known(y, len(sound.given))[sound.positions]
+        weights = sound.part(check_sample_weight(sample_weight, len(sound.given)))
+        objective, images = self._weighted(
+            source, targets, objective, weights, parameters.class_weight
+        )
+        if seed is not None:
+            warn_of_first_images(images, objective)
+        plan = partial_plan(parameters, self.prefix_, objective, self._seed, previous)
+        verbose = int(parameters.verbose)
+        learner = Learner(plan, images, self._extractor(), previous=previous, verbose=verbose)
+        # One epoch is all or nothing: if it is interrupted, the classifier is as it was.
+        self._keep(learner.learn(), is_partial=True, skipped_indices_=sound.skipped)
 
     def decision_function(self, X: object) -> np.ndarray:
         """Return the scores before the softmax, or the log-odds of each of several labels.
@@ -261,8 +310,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ndarray of shape (n,) for two exclusive classes, else (n, n_classes)
             For two classes the score of the second minus that of the first.
         """
-        source = self._source_of(X)
-        return self.head_.suffix.objective.decision(self._scores(source))
+        return self._rows_of(
+            X, lambda source: self.head_.suffix.objective.decision(self._scores(source))
+        )
 
     def predict_proba(self, X: object) -> np.ndarray:
         """Return the probabilities of the classes.
@@ -277,8 +327,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ndarray of shape (n, n_classes)
             In the order of `classes_`. Each row sums to one, except for several labels.
         """
-        source = self._source_of(X)
-        return self.head_.suffix.objective.link(self._scores(source))
+        return self._rows_of(X, self._linked)
 
     def predict(self, X: object) -> np.ndarray:
         """Return the most probable class, or all labels above one half, of each image.
@@ -293,7 +342,12 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         ndarray of shape (n,) or (n, n_labels)
             Labels from `classes_`; with several labels a table of 0 and 1.
         """
-        probabilities = self.predict_proba(X)
+        if self.on_error == "skip":
+            source = self._source_of(X, "skip")
+            probabilities = self.predict_proba(source)
+            raise_problems(source.problems(), len(source), advice=_NO_LABEL)
+        else:
+            probabilities = self.predict_proba(X)
         return self.head_.suffix.objective.decide(probabilities)
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
@@ -314,8 +368,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         TransferclfWarning
             If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
         """
-        predicted, objective = self.predict(X), self.head_.suffix.objective
+        predicted, (y, weights) = to_score(self, X, y, sample_weight)
+        objective = self.head_.suffix.objective
         if remark := objective.remark_on(y):
             warn(remark)
         truth = objective.comparable(y)
-        return float(accuracy_score(truth, predicted, sample_weight=sample_weight))
+        return float(accuracy_score(truth, predicted, sample_weight=weights))

@@ -44,6 +44,10 @@ PARAMETERS = Template(
         Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the frozen part. bfloat16 is faster on some processors and changes features a little.
+    on_error : {"raise", "skip"}, default="raise"
+        What happens to images that cannot be used. "raise" names all of them in one error. "skip"
+        leaves them out of `fit` and `score`, with one warning. Results have rows of NaN for them,
+        but `predict` of a classifier raises the error, because no label can be NaN.
     random_state : int, RandomState or None, default=None
         Determines random weights (`weights=None`, hidden layers), dropout and order of images.
     verbose : int, default=0

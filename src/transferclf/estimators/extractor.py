@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,16 @@ from transferclf._checks import seed_from
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.parameters import BackboneParameters
+from transferclf.estimators.skipping import (
+    Sound,
+    of_sound,
+    read_sound,
+    warn_of_nan,
+    warn_of_skipped,
+)
 from transferclf.exceptions import InvalidParameterError
-from transferclf.features.output import check_output, write_features
+from transferclf.features.output import Placing, check_output, write_features
+from transferclf.images import ImageSource
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -61,6 +70,9 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network. bfloat16 is faster on some processors and changes features a little.
+    on_error : {"raise", "skip"}, default="raise"
+        What happens to images that cannot be used. "raise" names all of them in one error. "skip"
+        gives them rows of NaN in `transform`, with one warning.
     random_state : int, RandomState or None, default=None
         Determines random weights (`weights=None`).
     verbose : int, default=0
@@ -83,6 +95,9 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         The pixel range in use; None where every image's own mode says it.
     n_features_out_ : int
         Number of features per image.
+    skipped_indices_ : ndarray of int
+        Positions in X of the images that `fit` found at fault, ascending; with `on_error="raise"`
+        there are none. `fit` decodes only one image: damage that shows later is not among them.
     n_features_in_ : int
         Length of the rows; only after fitting on rows.
     feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
@@ -101,6 +116,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     output: str | Path | None = None
 
     n_features_out_: int = field(init=False)
+    skipped_indices_: np.ndarray = field(init=False)
 
     def fit(self, X: object, y: object = None) -> CNNFeatureExtractor:
         """Check the images and the network, and decide the pixel range.
@@ -124,12 +140,20 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         parameters, layers = BackboneParameters.of(self), self._layers()
         check_output(self.output)
         source = self._fit_source(X)
+        Sound.of(source, self.on_error)  # an error if there is no image to be used
         self._fit_prefix(parameters, seed_from(parameters.random_state), layers=layers)
         warn_without_effect(self, {"layer", "output"} | self._used_of_backbone())
-        self._remark_on(source)
+        self._remark_on(source[source.sound()])
         # One image shows early whether everything works, and how many features there are.
-        self.n_features_out_ = self._extractor().rows(source[:1], self.prefix_).shape[1]
+        first, sound = read_sound(partial(self._first_row, source), [source], self.on_error)
+        self.n_features_out_, self.skipped_indices_ = first.shape[1], sound.skipped
+        warn_of_skipped(("X", sound), advice="`skipped_indices_` has their positions.")
         return self
+
+    def _first_row(self, source: ImageSource) -> tuple[np.ndarray, Sound]:
+        """Return the features of the first image that is not skipped, and all of these images."""
+        sound = Sound.of(source, self.on_error)
+        return self._rows(sound.source[:1]), sound
 
     def transform(self, X: object) -> np.ndarray:
         """Return the features of the images.
@@ -142,7 +166,8 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         Returns
         -------
         ndarray of shape (n, n_features_out_), float32
-            A read-only `numpy.memmap` with `output`.
+            A read-only `numpy.memmap` with `output`. With `on_error="skip"`, images that cannot be
+            used have rows of NaN.
 
         Raises
         ------
@@ -157,9 +182,20 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         """
         check_is_fitted(self)
         output = check_output(self.output)
-        source = self._source_of(X)
-        if output is not None:
-            return write_features(output, self._extractor(), source, self.prefix_)
+        return self._rows_of(X, self._rows) if output is None else self._in_file(output, X)
+
+    def _in_file(self, output: Path, X: object) -> np.ndarray:
+        read, prefix = self._extractor(), self.prefix_
+
+        def write(sound: Sound) -> np.ndarray:
+            placing = Placing(sound.positions, len(sound.given))
+            return write_features(output, read, sound.source, prefix, placing)
+
+        features, sound = of_sound(self, write, X)
+        warn_of_nan(X, sound)
+        return features
+
+    def _rows(self, source: ImageSource) -> np.ndarray:
         return self._extractor().rows(source, self.prefix_)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:

@@ -28,6 +28,7 @@ from transferclf.backbones.record import POOLINGS
 from transferclf.backbones.registry import kind_of
 from transferclf.engines.registry import check_engine
 from transferclf.estimators.keras_objects import check_callbacks, check_own_head, schedule_of
+from transferclf.estimators.skipping import ON_ERROR, OnError
 from transferclf.exceptions import InvalidParameterError
 from transferclf.features import store_for
 from transferclf.heads.registry import LBFGS, RIDGE, fit_names
@@ -80,6 +81,7 @@ class BackboneParameters:
     cache: str | Path | FeatureStore | None
     engine: str
     precision: Precision
+    on_error: OnError
     random_state: int | np.random.RandomState | None
     verbose: int
 
@@ -94,6 +96,7 @@ class BackboneParameters:
         store_for(self.cache)
         check_engine(self.engine, self.precision, kind_of(self.backbone))
         check_image_shape(self.image_shape)
+        check_choice("on_error", self.on_error, ON_ERROR)
         if not isinstance(self.preprocessing, Preprocessing):
             check_choice("preprocessing", self.preprocessing, self.preprocessings)
         check_verbose(self.verbose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from transferclf.estimators.base import BackboneEstimator
+from transferclf.estimators.skipping import rows_of_sound, warn_of_skipped
 from transferclf.estimators.transfer import TransferEstimator
 from transferclf.heads.fitted import FittedHead
 from transferclf.images import ImageSource
@@ -18,6 +19,19 @@ def images_of(estimator: BackboneEstimator, X: object) -> ImageSource:
 def head_features(classifier: TransferEstimator, X: object) -> np.ndarray:
     """Return the features of X that the head of a fitted classifier standardises, shape (n, d)."""
     return classifier._head_features(images_of(classifier, X))
+
+
+def sound_head_features(
+    classifier: TransferEstimator, X: object, is_quiet: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of the images that are not skipped, and their positions in X.
+
+    A warning names the others, unless `is_quiet`.
+    """
+    features, sound = rows_of_sound(classifier, classifier._head_features, X)
+    if not is_quiet:
+        warn_of_skipped(("X", sound))
+    return features, sound.positions
 
 
 def scores_and_features(classifier: TransferEstimator, X: object) -> tuple[np.ndarray, np.ndarray]:

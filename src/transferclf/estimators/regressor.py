@@ -8,10 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 
 from transferclf.estimators.documentation import documented
 from transferclf.estimators.parameters import RegressorParameters
+from transferclf.estimators.skipping import Sound, fit_to_sound, to_score
 from transferclf.estimators.transfer import TransferEstimator
 from transferclf.objectives import Numbers
 from transferclf.objectives.labels import check_apart
@@ -77,6 +79,9 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         The images that were learned from.
     augmentation_ : Augmentation or None
         How they were varied.
+    skipped_indices_ : ndarray of int
+        Positions in X of the images that could not be used, ascending; with `on_error="raise"`
+        there are none.
     engine_ : str
         The engine that runs the frozen part, never "auto"; "keras" for networks from nothing.
     pixel_range_ : tuple, "minmax" or None
@@ -162,35 +167,58 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
             parameters = RegressorParameters.of(self)
             check_apart(X, y)
             source = self._fit_source(X)
-            objective, targets = Numbers.encode(
-                y,
-                len(source),
-                loss=parameters.loss,
-                sample_weight=check_sample_weight(sample_weight, len(source)),
-                known=self._known(),
-            )
-            _, images = self._weighted(source, targets, objective, sample_weight)
-            previous, network = self._previous(objective), getattr(self, "prefix_", None)
-            self.__dict__.update(objective.attributes())
-            self._fit_network(parameters, self._next_seed(), parameters.trainable_layers)
-            self._remark_on(source)
-            previous = self._if_same_network(previous, network)
-            validation = self._validation_images(validation_data, objective)
-            chosen = self._plan(parameters, objective, images, validation, previous)
-            train, held_out, indices = split(images, chosen.plan, self._seed)
-            keep = partial(self._keep, sample_indices_=indices, tuning_=chosen.tuning)
-            learner = Learner(
-                chosen.plan,
-                train,
-                self._extractor(),
-                validation=validation or held_out,
-                holds_out=held_out is not None,
-                previous=previous,
-                keep=keep,
-                verbose=int(parameters.verbose),
-            )
-            keep(chosen.head or learner.learn(), is_finished=True)
+            others, y_others = self._validation_source(validation_data)
+            numbers = (parameters, y, sample_weight, y_others, self._next_seed())
+            fit_to_sound(self, partial(self._fit_sound, *numbers), source, others)
         return self
+
+    def _fit_sound(
+        self,
+        parameters: RegressorParameters,
+        y: object,
+        sample_weight: object,
+        y_validation: object,
+        seed: int,
+        sound: Sound,
+        sound_validation: Sound | None = None,
+    ) -> None:
+        """Learn from the images that are not skipped; y and weights are those of all images."""
+        source, weights = sound.source, check_sample_weight(sample_weight, len(sound.given))
+        encode = partial(self._encoded, parameters.loss)
+        objective, targets = sound.encoded(encode, y, weights)
+        _, images = self._weighted(source, targets, objective, sound.part(weights))
+        previous, network = self._previous(objective), getattr(self, "prefix_", None)
+        self.__dict__.update(objective.attributes())
+        self._fit_network(parameters, seed, parameters.trainable_layers)
+        self._remark_on(source)
+        previous = self._if_same_network(previous, network)
+        validation = self._validation_images(sound_validation, y_validation, objective)
+        chosen = self._plan(parameters, objective, images, validation, previous)
+        train, held_out, indices = split(images, chosen.plan, self._seed)
+        keep = partial(
+            self._keep,
+            sample_indices_=sound.positions[indices],
+            skipped_indices_=sound.skipped,
+            tuning_=chosen.tuning,
+        )
+        learner = Learner(
+            chosen.plan,
+            train,
+            self._extractor(),
+            validation=validation or held_out,
+            holds_out=held_out is not None,
+            previous=previous,
+            keep=keep,
+            verbose=int(parameters.verbose),
+        )
+        keep(chosen.head or learner.learn(), is_finished=True)
+
+    def _encoded(
+        self, loss: str, y: object, n_samples: int, weights: np.ndarray
+    ) -> tuple[Numbers, np.ndarray]:
+        """Check y, and return the objective and the standardised targets."""
+        known = self._known()
+        return Numbers.encode(y, n_samples, loss=loss, sample_weight=weights, known=known)
 
     def _known(self) -> Numbers | None:
         """Return the objective whose mean and deviation `warm_start` goes on with."""
@@ -210,6 +238,26 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         ndarray of shape (n,) or (n, n_outputs)
             Of the shape that y had in `fit`, and in its units, float64.
         """
-        source = self._source_of(X)
-        objective = self.head_.suffix.objective
-        return objective.decide(objective.link(self._scores(source)))
+        linked = self._rows_of(X, self._linked)
+        return self.head_.suffix.objective.decide(linked)
+
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
+        """Return the coefficient of determination (R²), averaged over the outputs.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`. With `on_error="skip"`, images that cannot be used are left out.
+
+        Returns
+        -------
+        float
+            At most 1, weighted by `sample_weight`.
+
+        Raises
+        ------
+        ImageError
+            If images cannot be used: any of them, or all of them with `on_error="skip"`.
+        """
+        predicted, (y, weights) = to_score(self, X, y, sample_weight)
+        return float(r2_score(y, predicted, sample_weight=weights))

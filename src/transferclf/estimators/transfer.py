@@ -19,6 +19,7 @@ from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.network_checks import check_with_prefix
 from transferclf.estimators.parameters import Parameters, check_test_time
 from transferclf.estimators.planning import check_memory, plans_for
+from transferclf.estimators.skipping import Sound
 from transferclf.estimators.tuning import Chosen, Tuning, choose, options_for
 from transferclf.exceptions import (
     DivergenceError,
@@ -29,8 +30,7 @@ from transferclf.exceptions import (
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
 from transferclf.heads.registry import fit_names
-from transferclf.images import ImageSource, check_images
-from transferclf.images.remarks import remark_on_other_images
+from transferclf.images import ImageSource
 from transferclf.objectives import Objective
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.training.memory import bytes_of
@@ -89,6 +89,7 @@ class TransferEstimator(BackboneEstimator):
     head_: FittedHead = field(init=False)
     tuning_: Tuning | None = field(init=False)
     augmentation_: Augmentation | None = field(init=False)
+    skipped_indices_: np.ndarray = field(init=False)
     _model: keras.Model | None = field(init=False)
     _seed: int = field(init=False)
     _is_partial = False
@@ -115,12 +116,12 @@ class TransferEstimator(BackboneEstimator):
         source: ImageSource,
         targets: np.ndarray,
         objective: Objective,
-        sample_weight: object,
+        weights: np.ndarray,
         class_weight: str | Mapping | None = None,
     ) -> tuple[Objective, Images]:
         """Return the objective and the images with the weights of samples and classes in them."""
         objective = objective.with_class_weight(class_weight, targets)
-        weights = check_sample_weight(sample_weight, len(source))
+        weights = check_sample_weight(weights, len(source))
         factors = objective.class_factors(class_weight, targets)
         if factors is not None:
             weights = weights * factors
@@ -131,19 +132,24 @@ class TransferEstimator(BackboneEstimator):
                 )
         return objective, Images(source, targets, weights)
 
-    def _validation_images(self, validation_data: object, objective: Objective) -> Images | None:
+    def _validation_source(self, validation_data: object) -> tuple[ImageSource | None, object]:
+        """Return the checked images for validation and their y; None and None if there are none."""
         if validation_data is None:
-            return None
+            return None, None
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise InvalidParameterError(
                 f"validation_data must be a pair (X, y). Got {type(validation_data).__name__}."
             )
         X, y = validation_data
-        self._check_columns(X)
-        source = check_images(X, image_shape=self.image_shape, pixel_range=self.pixel_range_)
-        remark_on_other_images(source)
-        targets = objective.encode_known(y, len(source))
-        return Images(source, targets, np.ones(len(source)))
+        return self._checked(X, self.on_error), y
+
+    def _validation_images(
+        self, sound: Sound | None, y: object, objective: Objective
+    ) -> Images | None:
+        if sound is None:
+            return None
+        targets = objective.encode_known(y, len(sound.given))[sound.positions]
+        return Images(sound.source, targets, np.ones(len(targets)))
 
     def _previous(self, objective: Objective) -> FittedHead | None:
         """Return the head of the last fit if this fit is to go on from it."""
@@ -276,6 +282,10 @@ class TransferEstimator(BackboneEstimator):
         check_test_time(self.test_time_augmentation, self.augmentation_)
         looks = [self._applied(self.head_.scores, source, *look) for look in self._looks()]
         return looks[0] if len(looks) == 1 else self.head_.suffix.objective.mean_scores(looks)
+
+    def _linked(self, source: ImageSource) -> np.ndarray:
+        """Return probabilities or numbers, shape (n, n_outputs)."""
+        return self.head_.suffix.objective.link(self._scores(source))
 
     def _looks(self) -> list[tuple[ResizeMode, View | None]]:
         """Return the resizing and the view of each look at an image."""

@@ -19,12 +19,16 @@ from transferclf.estimators.known import (
     checked_label,
     known_classes,
 )
-from transferclf.estimators.reading import head_features, scores_and_features
+from transferclf.estimators.reading import (
+    head_features,
+    scores_and_features,
+    sound_head_features,
+)
+from transferclf.estimators.skipping import Sound, checked_images, read_sound
 from transferclf.estimators.strangeness import Normality, held_out_measures, offset_of
 from transferclf.estimators.transfer import trains_backbone
-from transferclf.estimators.wrapped import n_samples_of, through, unwrapped
+from transferclf.estimators.wrapped import n_samples_of, taken, through, unwrapped
 from transferclf.exceptions import InvalidParameterError
-from transferclf.images import check_images
 from transferclf.images.loading import content_digests
 from transferclf.objectives import Objective
 
@@ -196,12 +200,14 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         fitted = _fitted(self.estimator, *parts)
         if others is None and not is_frozen:
             check_is_constant(unwrapped(fitted)[1])
-        features = _features(fitted, parts[0])
+        # The classifier has warned of the images that it skipped, unless it is frozen.
+        features, sound = _features_to_learn(fitted, parts[0], is_quiet=not is_frozen)
+        targets = targets[sound]
         normality = Normality.of(features, targets)
         if others is None:
             held_out = held_out_measures(features, targets, self.n_splits, seed)
         else:
-            held_out = normality.measures(_features(fitted, _part(X, others)))
+            held_out = normality.measures(_features_to_learn(fitted, _part(X, others))[0])
         check_held_out(held_out, len(features))
         self.estimator_ = fitted
         self.classes_ = objective.labels
@@ -226,11 +232,17 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 "images are held out before it sees them. Fit the pipeline on other images, and "
                 "pass it inside of sklearn.frozen.FrozenEstimator."
             )
-        source = check_images(
-            X, image_shape=classifier.image_shape, pixel_range=classifier.pixel_range
-        )
-        digests = content_digests(source)
-        return objective.validation_split(targets, 1 / self.n_splits, seed, digests)
+        on_error = classifier.on_error
+        source = checked_images(X, on_error, classifier.image_shape, classifier.pixel_range)
+
+        def read() -> tuple[np.ndarray, list[bytes]]:
+            sound = Sound.of(source, on_error)
+            return sound.positions, content_digests(sound.source)
+
+        sound, digests = read_sound(read, [source], on_error)
+        fraction = 1 / self.n_splits
+        learned, others = objective.validation_split(targets[sound], fraction, seed, digests)
+        return sound[learned], sound[others]
 
     # --- predictions
 
@@ -344,13 +356,17 @@ def _features(fitted: BaseEstimator, X: object) -> np.ndarray:
     return head_features(classifier, through(steps, X))
 
 
+def _features_to_learn(
+    fitted: BaseEstimator, X: object, is_quiet: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of the images that the classifier does not skip, and their positions."""
+    steps, classifier = unwrapped(fitted)
+    return sound_head_features(classifier, through(steps, X), is_quiet)
+
+
 def _part(values: Any, positions: np.ndarray | None) -> Any:
     """Return the values at these positions, or all of them."""
-    if values is None or positions is None:
-        return values
-    if hasattr(values, "iloc"):
-        return values.iloc[positions]
-    return values[positions] if hasattr(values, "shape") else [values[i] for i in positions]
+    return values if values is None or positions is None else taken(values, positions)
 
 
 def _with_unknown(labels: np.ndarray, is_unknown: np.ndarray, label: str | int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ from transferclf._checks import check_verbose, is_number, seed_from
 from transferclf.augmentation.views import View
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.extractor import CNNFeatureExtractor
+from transferclf.estimators.inside import backbones_in
 from transferclf.estimators.parameters import BackboneParameters
+from transferclf.estimators.skipping import Sound, read_sound, warn_of_skipped
 from transferclf.estimators.transfer import TransferEstimator
 from transferclf.estimators.tuning import options_for
-from transferclf.estimators.wrapped import backbones_in
 from transferclf.exceptions import InvalidParameterError, warn
 from transferclf.features import FeatureStore, store_for
 from transferclf.features.frozen import Prefix
@@ -41,12 +43,14 @@ class Warmed:
     Attributes
     ----------
     images, distinct : int
-        Number of images, and of different ones.
+        Number of images, and of different ones among those that are not left out.
     passes : int
         Number of features of each image: one for each network, cut, crop and view.
     computed, known : int
         Features that this call computed, and those that were stored already or that another process
         computed meanwhile.
+    skipped : int
+        Images that were left out, because they cannot be used and `on_error` is "skip".
     seconds : float
         Wall time.
     nbytes : int
@@ -60,6 +64,7 @@ class Warmed:
     passes: int
     computed: int
     known: int
+    skipped: int
     seconds: float
     nbytes: int
     path: str | None
@@ -99,7 +104,8 @@ def warm(
     Raises
     ------
     ImageError, NetworkError, WeightsError
-        If the images, the network or its weights cannot be used.
+        If the images, the network or its weights cannot be used. Of an estimator with
+        `on_error="skip"`, some of the images may be at fault.
     InvalidParameterError
         If a parameter cannot be used, the estimator keeps no features or has random weights that
         differ in each fit, or if all layers are trained, so that nothing is constant.
@@ -107,7 +113,8 @@ def warm(
     Warns
     -----
     TransferclfWarning
-        If the store is too small for all features, or processes of a search will not share it.
+        If the store is too small for all features, or processes of a search will not share it; if
+        images are left out.
 
     Examples
     --------
@@ -164,13 +171,15 @@ class _Work:
     def __init__(self) -> None:
         self.store: FeatureStore | None = None
         self.n_images = self.n_distinct = 0
+        self._sound: Sound | None = None  # that of most images left out
         self._done: set[tuple[object, ...]] = set()
         self._computed: set[bytes] = set()
 
     def add(self, estimator: BackboneEstimator, X: object) -> None:
         """Do the passes of an unfitted estimator over its images."""
         self.store = self.store or store_for(estimator.cache)
-        source = estimator._fit_source(X)
+        source, on_error = estimator._fit_source(X), estimator.on_error
+        Sound.of(source, on_error)  # an error if there is no image to be used
         self.n_images = max(self.n_images, len(source))
         for each in passes_of(estimator):
             read_as = (str(estimator.image_shape), str(source.pixel_range))
@@ -178,17 +187,22 @@ class _Work:
             view = each.view and each.view.digest
             names = {(network, each.resize, view, *read_as) for network in networks}
             if not names <= self._done:
-                self.n_distinct = max(self.n_distinct, self._do(each, estimator, source))
+                do = partial(self._do, each, estimator, source)
+                self.n_distinct = max(self.n_distinct, read_sound(do, [source], on_error))
                 self._done |= names
+        sound = Sound.of(source, on_error)
+        if self._sound is None or len(sound.skipped) > len(self._sound.skipped):
+            self._sound = sound
 
     def report(self, begin: float) -> Warmed:
         """Return what was done; raise InvalidParameterError if there was nothing to do."""
         store = self.store
-        if store is None or not self._done:
+        if store is None or self._sound is None or not self._done:
             raise InvalidParameterError(
                 "expected an estimator with frozen layers, got none, or one that trains all layers "
                 "from pixels, so that there are no features to store."
             )
+        warn_of_skipped(("X", self._sound))
         n_lost = len(self._computed - store.holds(list(self._computed)))
         if n_lost:
             warn(
@@ -203,17 +217,19 @@ class _Work:
             passes=n_passes,
             computed=n_computed,
             known=self.n_distinct * n_passes - n_computed,
+            skipped=len(self._sound.skipped),
             seconds=round(time.perf_counter() - begin, 3),
             nbytes=store.info().nbytes,
             path=store.path,
         )
 
     def _do(self, each: Pass, estimator: BackboneEstimator, source: ImageSource) -> int:
-        """Do one pass; return the number of distinct images."""
+        """Do one pass over the images that are not skipped; return the number of distinct ones."""
         keys: set[bytes] = set()
         read = estimator._extractor(each.resize)
         read = replace(read, run=_noting(read.run, self._computed))
         most = bytes_of(getattr(estimator, "max_memory", "auto"))
+        source = Sound.of(source, estimator.on_error).source
         with faults_named(source, range(len(source))):
             for start in range(0, len(source), CHUNK):
                 part = source[np.arange(start, min(start + CHUNK, len(source)))]

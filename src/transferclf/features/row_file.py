@@ -81,7 +81,7 @@ class RowFile:
     def __getitem__(self, positions: int | slice | np.ndarray) -> np.ndarray:
         numbers = self._numbers(positions)
         rows = aligned((len(numbers), *self.shape[1:]), self.dtype)
-        for begin, end in _runs(numbers):
+        for begin, end in runs(numbers):
             self._records.read(self._start + int(numbers[begin]), rows[begin:end])
         return rows[0] if _is_one(positions) else rows
 
@@ -92,7 +92,7 @@ class RowFile:
         if values.shape != expected:
             raise ValueError(f"expected rows of shape {expected}, got {values.shape}")
         values = values.reshape(len(numbers), *self.shape[1:])
-        for begin, end in _runs(numbers):
+        for begin, end in runs(numbers):
             self._records.write(self._start + int(numbers[begin]), values[begin:end])
 
     def part(self, start: int, stop: int) -> RowFile:
@@ -173,7 +173,7 @@ def _is_one(positions: object) -> bool:
     return np.ndim(positions) == 0 and not isinstance(positions, slice)  # type: ignore[arg-type]
 
 
-def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+def runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
     """Yield begin and end of each run of consecutive numbers."""
     if len(numbers):
         breaks = (np.flatnonzero(np.diff(numbers) != 1) + 1).tolist()

@@ -18,6 +18,7 @@ from transferclf.features.claims import Claims
 from transferclf.features.segments import key_digest
 from transferclf.features.store import FeatureStore
 from transferclf.features.work import BATCH_SIZE, Job, Unit
+from transferclf.images.looks import Digests
 
 # Seconds after which a process that waits looks into the store also without news from others.
 PATIENCE = 2.0
@@ -26,7 +27,7 @@ PATIENCE = 2.0
 class Shared:
     """The share of one process in the images with these keys, by their positions."""
 
-    def __init__(self, keys: Sequence[bytes], store: FeatureStore, claims: Claims):
+    def __init__(self, keys: Sequence[bytes] | Digests, store: FeatureStore, claims: Claims):
         self._keys, self._store, self._claims = keys, store, claims
         self._names: dict[int, bytes] = {}
         self._unreadable: set[bytes] = set()  # keys that the store has and cannot read

@@ -16,7 +16,7 @@ from PIL import Image
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.images.files import path_problem
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
-from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.problems import Problem
 
 if TYPE_CHECKING:
     from transferclf.images.lazy_arrays import LazyArray
@@ -140,10 +140,10 @@ def has_any_values(dtype: np.dtype, pixel_range: PixelRange) -> bool:
     return is_wide(dtype) or type(pixel_range) is tuple
 
 
-def check_extremes(
+def value_problems(
     lows: np.ndarray, highs: np.ndarray, dtype: np.dtype, pixel_range: PixelRange
-) -> None:
-    """Raise ImageError, naming all images whose values no image can have."""
+) -> list[Problem]:
+    """Return the faults of all images with such smallest and largest values as no image has."""
     low, high = limits = _least_limits(pixel_range)
     with np.errstate(invalid="ignore"):
         is_inside = (lows >= low) & (highs <= high) & np.isfinite(lows) & np.isfinite(highs)
@@ -152,7 +152,7 @@ def check_extremes(
         text = value_problem(float(lows[place]), float(highs[place]), limits, dtype)
         if text is not None:
             problems.append(Problem(int(place), ImageError(text)))
-    raise_problems(problems, len(lows))
+    return problems
 
 
 def checked_item(item: object, pixel_range: PixelRange) -> Item:

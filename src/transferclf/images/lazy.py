@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from transferclf.exceptions import ImageError
 from transferclf.images.checking import Item
 from transferclf.images.decoding import to_be_pickled
 from transferclf.images.pixels import PixelRange, sample_step
@@ -48,11 +49,14 @@ class LazyItems(ABC):
 
     def taken(self, positions: np.ndarray) -> LazyItems | list[Item] | np.ndarray | None:
         """Return these images to be pickled; None pickles this object with the positions."""
-        items = (self[int(position)] for position in positions)
+        try:
+            items = [self[int(position)] for position in positions]
+        except ImageError:
+            return None  # the copy finds the same fault
         return [to_be_pickled(it) if isinstance(it, Image.Image) else it for it in items]
 
     def sample(self, positions: np.ndarray) -> Iterator[Item]:
-        """Read about 64 of these images, evenly spread in short runs."""
+        """Read about 64 of these images, evenly spread in short runs; leave out those at fault."""
         length = len(positions) // sample_step(len(positions))
         if length == len(positions):
             chosen = np.arange(length)
@@ -60,7 +64,11 @@ class LazyItems(ABC):
             starts = np.linspace(0, len(positions) - length // RUNS, RUNS).astype(int)
             chosen = (starts[:, None] + np.arange(length // RUNS)).ravel()
         for position in np.sort(positions[chosen]):
-            yield self[int(position)]
+            try:
+                image = self[int(position)]
+            except ImageError:
+                continue  # decoding will raise it
+            yield image
 
 
 class Lock:

@@ -268,5 +268,4 @@ def _in_order(
 
 
 def _raise_failures(source: ImageSource, failed: dict[int, ImageError]) -> None:
-    problems = [source.problem(index, failed[index]) for index in sorted(failed)]
-    raise_problems(problems, len(source))
+    raise_problems(source.note(failed), len(source))

@@ -12,6 +12,12 @@ from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
 NAMED = 5
 KINDS_NAMED = 20
 
+_TO_GO_ON = (
+    "To go on without them, catch this error: its `indices` are their positions "
+    "(np.delete(y, error.indices) leaves the labels of the others), and its `problems` say what is "
+    "wrong with each. Estimators with on_error='skip' leave such images out."
+)
+
 # Faults that differ only in numbers, quoted texts or representations of objects are one kind.
 _DETAIL = re.compile(r"<[^>]*>|'[^']*'|\"[^\"]*\"|[-+]?\b\d[\d.]*(e[-+]?\d+)?\b")
 
@@ -29,11 +35,12 @@ class Problem(NamedTuple):
         return f"{self.position} ({self.path})" if self.path is not None else str(self.position)
 
 
-def raise_problems(problems: Sequence[Problem], total: int) -> None:
+def raise_problems(problems: Sequence[Problem], total: int, advice: str | None = None) -> None:
     """Raise one error about all `problems`, if there are any, among `total` images.
 
-    The message has one line for each kind of fault, with the first few images. The attributes
-    `indices` and `problems` hold all of them.
+    The message has one line for each kind of fault, with the first few images, and ends in
+    `advice`; None says how to go on without these images. The attributes `indices` and `problems`
+    hold all of them.
     """
     if not problems:
         return
@@ -43,18 +50,22 @@ def raise_problems(problems: Sequence[Problem], total: int) -> None:
         kind = MissingImageError
     elif any(issubclass(each, ImageReadError) for each in kinds):
         kind = ImageReadError
-    error = kind("\n".join(_lines(problems, total)))
+    if advice is None:
+        advice = _TO_GO_ON if len(problems) < total else ""
+    lines = [f"{len(problems)} of {total} images cannot be used:", *problem_lines(problems)]
+    error = kind("\n".join([*lines, advice] if advice else lines))
     error.indices = [problem.position for problem in problems]
     error.problems = [f"image {problem.place}: {problem.error}" for problem in problems]
     raise error
 
 
-def _lines(problems: Sequence[Problem], total: int) -> list[str]:
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """Return one line for each kind of fault, with the first few images."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         groups.setdefault(_DETAIL.sub("#", str(problem.error)), []).append(problem)
     shown = list(groups.values())[:KINDS_NAMED]
-    lines = [f"{len(problems)} of {total} images cannot be used:"]
+    lines = []
     for first, *others in shown:
         if not others:
             lines.append(f"  image {first.place}: {first.error}")
@@ -67,10 +78,4 @@ def _lines(problems: Sequence[Problem], total: int) -> list[str]:
     left = len(problems) - sum(map(len, shown))
     if left:
         lines.append(f"  {left} images more: other faults")
-    if len(problems) < total:
-        lines.append(
-            "To go on without them, catch this error: its `indices` are their positions "
-            "(np.delete(y, error.indices) leaves the labels of the others), and its `problems` say "
-            "what is wrong with each."
-        )
     return lines

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from transferclf.exceptions import warn
+from transferclf.exceptions import ImageError, warn
 from transferclf.images.checking import Item
 from transferclf.images.decoding import contents_behind, is_turned
 from transferclf.images.files import contents_of
@@ -95,7 +95,7 @@ def remark_on_other_images(source: ImageSource) -> None:
         some = source[:: sample_step(len(source))].colours()
         integers = [it for it in some if it.dtype.kind in "iu"]
         warn_if_dark(integers, source.pixel_range)
-    first = source.item(0) if len(source) and source.image_shape is None else ""
+    first = _first(source)
     if isinstance(first, Image.Image):
         may_be_deep = first.mode.startswith("I")
     else:
@@ -166,6 +166,14 @@ def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
         pixels += it.size[0] * it.size[1]
         with suppress(Exception):  # decoding will raise the error
             yield _pixels(source.item(it.position))
+
+
+def _first(source: ImageSource) -> Item | None:
+    """Return the first image, if it has to be read to know what it is and can be read."""
+    if len(source) and source.image_shape is None:
+        with suppress(ImageError):  # decoding will raise it
+            return source.item(0)
+    return None
 
 
 def _may_have_alpha(source: ImageSource) -> bool:

@@ -1,13 +1,9 @@
-"""Images of any kind as one lazy sequence that can be sliced.
-
-`check_images` checks everything that needs no decoding (kinds, shapes, values of arrays, whether
-files exist) and reports all faults at once.
-"""
+"""Images of any kind as one lazy sequence that can be sliced."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +11,7 @@ from PIL import Image
 
 from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images import checking
-from transferclf.images.checking import ImageShape, Item
+from transferclf.images.checking import Item
 from transferclf.images.decoding import contents_behind, decoded, header, to_be_pickled
 from transferclf.images.deep import (
     Picture,
@@ -36,16 +32,8 @@ from transferclf.images.geometry import (
     resize_image,
 )
 from transferclf.images.lazy import LazyItems
-from transferclf.images.lazy_arrays import LazyArray, lazily_read
-from transferclf.images.loading import failures
-from transferclf.images.pixels import (
-    DtypeRange,
-    PixelRange,
-    check_pixel_range,
-    is_on_255_scale,
-    range_of,
-)
-from transferclf.images.problems import Problem, raise_problems
+from transferclf.images.pixels import DtypeRange, PixelRange, is_on_255_scale, range_of
+from transferclf.images.problems import Problem
 
 # How often a large file is read if it changes meanwhile.
 TRIES = 3
@@ -59,7 +47,9 @@ class ImageSource:
 
     `items` are an array (n, h, w, c), a sequence of paths, PIL images and arrays, or `LazyItems`.
     `positions` are the indices of these images in `items`, and `places` are those in the caller's
-    X.
+    X. `faults` are all that was found to be wrong with images of this X, by their places; slices
+    share them. They are None, and none are noted, where nothing is done without the images at
+    fault.
     """
 
     def __init__(
@@ -68,11 +58,13 @@ class ImageSource:
         pixel_range: PixelRange = None,
         positions: np.ndarray | None = None,
         places: np.ndarray | None = None,
+        faults: dict[int, Problem] | None = None,
     ):
         self.items = items
         self.pixel_range = pixel_range
         self.positions = np.arange(len(items)) if positions is None else positions
         self.places = self.positions if places is None else places
+        self.faults = faults
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -91,21 +83,23 @@ class ImageSource:
         chosen = self.positions[key]
         if chosen.ndim != 1:
             raise TypeError(f"an ImageSource is sliced by a slice, mask or indices. Got {key!r}.")
-        return ImageSource(self.items, self.pixel_range, chosen, self.places[key])
+        return ImageSource(self.items, self.pixel_range, chosen, self.places[key], self.faults)
 
     def __reduce__(self) -> tuple[type[ImageSource], tuple[object, ...]]:
         # A slice is pickled with its own images only.
+        faults = None if self.faults is None else {it.position: it for it in self.problems()}
         if isinstance(self.items, LazyItems):
             taken = self.items.taken(self.positions)
             if taken is None:
-                return ImageSource, (self.items, self.pixel_range, self.positions, self.places)
+                rest = (self.pixel_range, self.positions, self.places, faults)
+                return ImageSource, (self.items, *rest)
             chosen: Any = taken
         elif isinstance(self.items, np.ndarray):
             chosen = self.items[self.positions]
         else:
             items = map(self.item, range(len(self)))
             chosen = [to_be_pickled(it) if isinstance(it, Image.Image) else it for it in items]
-        return ImageSource, (chosen, self.pixel_range, None, self.places)
+        return ImageSource, (chosen, self.pixel_range, None, self.places, faults)
 
     def __repr__(self) -> str:
         return f"<ImageSource of {len(self)} images>"
@@ -117,7 +111,7 @@ class ImageSource:
     def problem(self, index: int, error: ImageError) -> Problem:
         """Return the fault of one image, with its position in the caller's X."""
         # Reading an image again to look for its path may fail again.
-        path = None if self.is_lazy else _path(self.item(index))
+        path = None if self.is_lazy else path_of(self.item(index))
         return Problem(int(self.places[index]), error, path)
 
     @property
@@ -135,6 +129,22 @@ class ImageSource:
         if not self.is_lazy:
             return indices
         return indices[np.argsort(self.positions[indices], kind="stable")]
+
+    def note(self, failed: Mapping[int, ImageError]) -> list[Problem]:
+        """Return the errors of images, given by their indices, in order; `faults` note them."""
+        problems = [self.problem(index, failed[index]) for index in sorted(failed)]
+        if self.faults is not None:
+            self.faults.update({problem.position: problem for problem in problems})
+        return problems
+
+    def sound(self) -> np.ndarray:
+        """Return the indices of the images without a known fault."""
+        return np.flatnonzero(~np.isin(self.places, list(self.faults or ())))
+
+    def problems(self) -> list[Problem]:
+        """Return the known faults of these images, in their order."""
+        known = self.faults or {}
+        return [known[place] for place in self.places.tolist() if place in known]
 
     def load(
         self,
@@ -209,15 +219,27 @@ class ImageSource:
         return contents.digest(f"file {read_with!r} ".encode())
 
     def read_with(self, pixel_range: PixelRange) -> ImageSource:
-        """Return the same images, read with another pixel range; see :func:`check_images`."""
-        return ImageSource(self.items, pixel_range, self.positions, self.places)
+        """Return the same images with the same faults, read with another pixel range."""
+        return ImageSource(self.items, pixel_range, self.positions, self.places, self.faults)
+
+    def given_as(self, pixel_range: PixelRange, faults: dict[int, Problem] | None) -> ImageSource:
+        """Return the same images as an X of their own, in which places count from 0.
+
+        They are read with this pixel range if they have none.
+        """
+        known = pixel_range if self.pixel_range is None else self.pixel_range
+        places = np.arange(len(self))
+        is_same = known is self.pixel_range and faults is self.faults is None
+        if is_same and np.array_equal(self.places, places):
+            return self
+        return ImageSource(self.items, known, self.positions, places, faults)
 
     def decided_range(self) -> PixelRange:
         """Return the pixel range to keep after fitting: the given one, or that of the arrays.
 
         None if all images are files or PIL images, whose modes determine it.
         """
-        if self.pixel_range is not None:
+        if self.pixel_range is not None or len(self) == 0:
             return self.pixel_range
         if isinstance(self.items, LazyItems):
             return self.items.decided_range(self.positions)
@@ -233,116 +255,6 @@ class ImageSource:
         return [checking.colours_of(item) for item in items if isinstance(item, np.ndarray)]
 
 
-def check_images(
-    X: Any, *, image_shape: ImageShape = None, pixel_range: PixelRange = None
-) -> ImageSource:
-    """Check images of any kind and return them as one lazy sequence. Nothing is decoded or copied.
-
-    Arrays that are not in memory (NumPy's memmap; arrays of h5py, Zarr or Dask) are read a block at
-    a time when they are needed. They are read once here if values have to be checked.
-
-    Parameters
-    ----------
-    X : array-like or sequence of images
-        An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with `image_shape`;
-        or a list, 1-D object array or pandas Series of paths, of PIL images or of arrays of
-        different sizes. An ImageSource is returned as it is, with `pixel_range` if it has none.
-    image_shape : (h, w), (h, w, c), "infer" or None, default=None
-        Shape of the image in each row of a 2-D X. "infer" takes a square gray or RGB image if the
-        length of the rows allows it, else a strip of gray pixels. None refuses rows.
-    pixel_range : None, "minmax" or (low, high), default=None
-        Numbers of black and white. None takes 0 to 255 for 8-bit, 0 to 65535 for 16-bit integers, 0
-        to 1 or 0 to 255 for floats. "minmax" stretches each image on its own.
-
-    Returns
-    -------
-    ImageSource
-        The images; each is decoded when it is loaded.
-
-    Raises
-    ------
-    ImageError
-        If X is empty, has a shape, type or values that no image has, or paths do not exist. All
-        images at fault are named.
-    InvalidParameterError
-        If `image_shape` or `pixel_range` is not as above.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from transferclf.images import check_images
-    >>> source = check_images(np.zeros((4, 8, 8), np.uint8))
-    >>> len(source), source[1:3].load(0).shape
-    (4, (8, 8, 3))
-    """
-    pixel_range = check_pixel_range(pixel_range)
-    if isinstance(X, ImageSource):
-        return X if X.pixel_range is not None or pixel_range is None else X.read_with(pixel_range)
-    shape = checking.check_image_shape(image_shape)
-    checking.check_kind(X)
-    lazy = lazily_read(X)
-    if lazy is not None:
-        return _source_of_array(lazy, shape, pixel_range)
-    array = X if isinstance(X, list | tuple) else np.asarray(X)
-    if isinstance(array, list | tuple) and checking.is_rows(array):
-        array = checking.array_of_rows(array)
-    if isinstance(array, np.ndarray) and array.dtype == object:
-        array = checking.numbers_of_objects(array)
-    if isinstance(array, np.ndarray) and array.dtype.kind not in "OSTU":
-        return _source_of_array(array, shape, pixel_range)
-    return _source_of_sequence(array, pixel_range)
-
-
-def _source_of_array(
-    array: np.ndarray | LazyArray, image_shape: ImageShape, pixel_range: PixelRange
-) -> ImageSource:
-    if array.dtype.kind not in "biuf":
-        reason = "Complex data not supported: " if array.dtype.kind == "c" else ""
-        raise ImageError(
-            f"{reason}X must hold real numbers. Got an array of {array.dtype} instead."
-        )
-    if array.shape[:1] == (0,):
-        raise ImageError(f"X is empty: expected at least one image, got shape {array.shape}.")
-    if array.ndim == 2:
-        array = checking.images_of_rows(array, image_shape)
-    elif problem := checking.batch_problem(array.shape):
-        raise ImageError(f"X must be {checking.KINDS}; {problem}.")
-    if checking.has_any_values(array.dtype, pixel_range):
-        lows, highs = (
-            array.extremes if isinstance(array, LazyArray) else checking.extremes_of(array)
-        )
-        checking.check_extremes(lows, highs, array.dtype, pixel_range)
-    return ImageSource(array, pixel_range)
-
-
-def _source_of_sequence(
-    items: Sequence[object] | np.ndarray, pixel_range: PixelRange
-) -> ImageSource:
-    if isinstance(items, np.ndarray):
-        # A ColumnTransformer hands on a table with one column of paths.
-        items = items[:, 0] if items.shape[1:] == (1,) else items
-        if items.ndim != 1 and (items.ndim == 0 or len(items) > 0):
-            got = f"{items.dtype} of shape {items.shape}"
-            raise ImageError(f"X must be {checking.KINDS}. Got {got} instead.")
-    if len(items) == 0:
-        raise ImageError("X is empty: expected at least one image.")
-    checked: list[Item] = []
-    failed: dict[int, ImageError] = {}
-    for position, item in enumerate(items):
-        try:
-            checked.append(checking.checked_item(item, pixel_range))
-        except ImageError as error:
-            failed[position] = error
-    if failed:
-        # Files that cannot be decoded are named too. "minmax" accepts all values.
-        positions = [position for position in range(len(items)) if position not in failed]
-        files = [number for number, item in enumerate(checked) if isinstance(item, str)]
-        for number, fault in failures(ImageSource(checked, "minmax"), files).items():
-            failed[positions[number]] = fault
-        problems = [Problem(i, failed[i], _path(items[i])) for i in sorted(failed)]
-        raise_problems(problems, len(items))
-    return ImageSource(checked, pixel_range)
-
-
-def _path(item: object) -> str | None:
+def path_of(item: object) -> str | None:
+    """Return the path of an image, or None if it is no file."""
     return str(item) if isinstance(item, str | os.PathLike) else None

@@ -69,7 +69,9 @@ ATTRIBUTES = {
     "TransferClassifier": {*_LEARNED, "classes_"},
     "TransferRegressor": {*_LEARNED, "n_outputs_", "output_names_"},
 }
-SHARED_ATTRIBUTES = {"feature_names_in_", "n_features_in_", "pixel_range_", "prefix_", "resize_"}
+SHARED_ATTRIBUTES = {
+    "feature_names_in_", "n_features_in_", "pixel_range_", "prefix_", "resize_", "skipped_indices_",
+}  # fmt: skip
 
 _PACKAGES = ("keras", "numpy", "scikit-learn", "tensorflow", "transferclf")
 _RANGES: dict[str, type[DtypeRange] | type[ValueRange]] = {"type": DtypeRange, "values": ValueRange}
@@ -245,6 +247,7 @@ def _facts(estimator: Estimator, kind: str, arrays: Arrays, include_weights: boo
 def _fitted_facts(estimator: Estimator, arrays: Arrays, include_weights: bool) -> Written:
     names = getattr(estimator, "feature_names_in_", None)
     length = getattr(estimator, "n_features_in_", None)
+    arrays["skipped_indices"] = estimator.skipped_indices_.astype(np.int64)
     facts: Written = {
         "pixel_range": _range_facts(estimator.pixel_range_),
         "resize": estimator.resize_,
@@ -321,6 +324,9 @@ def _restored_estimator(
     estimator.pixel_range_ = _restored_range(fitted.or_none(fitted.part, "pixel_range"))
     estimator.resize_ = fitted.text("resize", RESIZE_MODES)
     _restore_columns(estimator, fitted)
+    estimator.skipped_indices_ = np.empty(0, np.int64)  # there were none in older versions
+    if "skipped_indices" in arrays:
+        estimator.skipped_indices_ = arrays.take("skipped_indices", (None,), "i")
     estimator.prefix_ = restored_prefix(fitted.part("prefix"), arrays, backbone)
     if isinstance(estimator, CNNFeatureExtractor):
         estimator.n_features_out_ = fitted.whole("n_features_out", 1)

@@ -64,6 +64,7 @@ _NEW_IN: dict[int, dict[str, object]] = {
     3: {
         "global_clipnorm": None,
         "max_memory": "auto",
+        "on_error": "raise",
         "soup": 1.0,
         "warmup_fraction": 0.0,
         "weight_decay": 0.0,

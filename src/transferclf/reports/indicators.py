@@ -18,7 +18,7 @@ from transferclf.objectives.label_sets import (
     label_array,
     names_in,
 )
-from transferclf.reports.predictions import objective_of, unwrapped
+from transferclf.reports.predictions import objective_of, of_all_images, unwrapped
 
 THRESHOLD = 0.5  # labels above this probability are predicted, as scikit-learn's classifiers do
 
@@ -119,7 +119,7 @@ def label_predictions_of(estimator: Any, X: object, names: np.ndarray) -> LabelP
     """
     last, n_labels = unwrapped(estimator)[1], len(names)
     if hasattr(estimator, "predict_proba"):
-        said = estimator.predict_proba(X)
+        said = of_all_images(estimator.predict_proba(X))
         if isinstance(said, list):
             said = _of_one(said, estimator.classes_)
         y_proba = checked_shares(said, n_labels)
@@ -133,7 +133,7 @@ def label_predictions_of(estimator: Any, X: object, names: np.ndarray) -> LabelP
         return LabelPredictions(names, _predicted(estimator, X, n_labels), y_proba, y_proba)
     y_score = None
     if hasattr(estimator, "decision_function"):
-        found = np.asarray(estimator.decision_function(X), dtype=float)
+        found = np.asarray(of_all_images(estimator.decision_function(X)), dtype=float)
         y_score = found if found.shape[1:] == (n_labels,) else None
     return LabelPredictions(names, _predicted(estimator, X, n_labels), None, y_score)
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from transferclf.estimators.transfer import TransferEstimator
 from transferclf.exceptions import InvalidParameterError
 from transferclf.objectives.quantities import checked_numbers
-from transferclf.reports.predictions import objective_of, unwrapped
+from transferclf.reports.predictions import objective_of, of_all_images, unwrapped
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def numbers_of(
 def number_predictions_of(estimator: Any, X: object, names: np.ndarray) -> NumberPredictions:
     """Return the predictions of any fitted regressor; `names` are for those without names."""
     check_is_fitted(estimator)
-    y_pred, numbers = numbers_of(estimator.predict(X), what="predictions")
+    y_pred, numbers = numbers_of(of_all_images(estimator.predict(X)), what="predictions")
     last = unwrapped(estimator)[1]
     known = objective_of(last).output_names() if isinstance(last, TransferEstimator) else numbers
     is_named = known.dtype.kind not in "iu" or len(names) != len(known)

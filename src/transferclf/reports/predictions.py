@@ -19,7 +19,7 @@ from transferclf.estimators.transfer import TransferEstimator
 from transferclf.estimators.wrapped import n_samples_of as n_samples_of
 from transferclf.estimators.wrapped import through as through
 from transferclf.estimators.wrapped import unwrapped as unwrapped
-from transferclf.exceptions import InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.objectives import Classes, Objective
 from transferclf.objectives.labels import known_targets
 
@@ -48,7 +48,7 @@ def predictions_of(estimator: BaseEstimator, X: object) -> Predictions:
     """
     classes, last = classes_of(estimator), unwrapped(estimator)[1]
     if hasattr(estimator, "predict_proba"):
-        y_proba = checked_probabilities(estimator.predict_proba(X), len(classes))
+        y_proba = checked_probabilities(of_all_images(estimator.predict_proba(X)), len(classes))
         predicts_the_most_probable = (
             isinstance(last, TransferClassifier)
             and type(last).predict is TransferClassifier.predict
@@ -62,12 +62,33 @@ def predictions_of(estimator: BaseEstimator, X: object) -> Predictions:
     # number of columns does not tell.
     is_of_pairs = getattr(last, "decision_function_shape", None) == "ovo"
     if hasattr(estimator, "decision_function") and not (is_of_pairs and len(classes) > 2):
-        y_score = np.asarray(estimator.decision_function(X))
+        y_score = np.asarray(of_all_images(estimator.decision_function(X)))
         if y_score.ndim == 1:
             y_score = np.column_stack([-y_score, y_score])
         if y_score.shape[1] != len(classes):
             y_score = None
     return Predictions(classes, np.asarray(estimator.predict(X)), None, y_score)
+
+
+def of_all_images(values: Any) -> Any:
+    """Return results of an estimator; raise ImageError if some are NaN, as on_error="skip" does.
+
+    Reports show images by their positions, so that none may be missing.
+    """
+    table = np.asarray(values) if hasattr(values, "shape") else np.empty(0)
+    if table.dtype.kind != "f" or table.ndim not in (1, 2):
+        return values
+    missing = np.flatnonzero(np.isnan(table.reshape(len(table), -1)).any(axis=1))
+    if len(missing):
+        error = ImageError(
+            f"the estimator gives NaN for {len(missing)} of {len(table)} images, the first at "
+            f"index {missing[0]}, as on_error='skip' does for images that cannot be used. Reports "
+            "need a result for each image: leave these out of X and y. `indices` of this error are "
+            "their positions."
+        )
+        error.indices = missing.tolist()
+        raise error
+    return values
 
 
 def classes_of(estimator: BaseEstimator) -> np.ndarray:
@@ -158,5 +179,5 @@ def objective_of(estimator: TransferEstimator) -> Objective:
 def linked_values(estimator: Any, X: object) -> np.ndarray:
     """Return probabilities, or numbers where there are none, shape (n, n_outputs)."""
     ask = getattr(estimator, "predict_proba", None) or estimator.predict
-    values = np.asarray(ask(X))
+    values = np.asarray(of_all_images(ask(X)))
     return values[:, None] if values.ndim == 1 else values

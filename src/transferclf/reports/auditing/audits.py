@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.stats import median_abs_deviation
 from sklearn.base import clone
 
-from transferclf._checks import check_number, check_verbose, refuse
+from transferclf._checks import check_choice, check_number, check_verbose, refuse
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
@@ -51,6 +51,7 @@ def audit(
     threshold: float = 0.9,
     n_neighbors: int = 5,
     kind: str | None = None,
+    on_error: str = "skip",
     verbose: int = 0,
 ) -> Audit:
     """Look for copies, leaks, wrong labels, odd, cut and unreadable images.
@@ -61,7 +62,7 @@ def audit(
     Parameters
     ----------
     X : array-like or sequence of images, n of them
-        Of any kind, all splits together. Unreadable images are listed, and the others compared.
+        Of any kind, all splits together.
     y : array-like of shape (n,), or of one row for each image, or None, default=None
         Class labels. For several labels an indicator, a data frame or a sequence of label sets; for
         numbers an array of shape (n,) or (n, n_outputs).
@@ -80,6 +81,9 @@ def audit(
     kind : {"classes", "multilabel", "numbers"} or None, default=None
         The kind of target. None takes tables and label sets for several labels, numbers with
         fractions for numbers, and all else for classes.
+    on_error : {"skip", "raise"}, default="skip"
+        What happens to images that cannot be read. "skip" lists them in the table "unreadable" and
+        compares the others; "raise" names all of them in one error.
     verbose : int, default=0
         1 shows progress, also that of the extraction.
 
@@ -93,7 +97,7 @@ def audit(
     ImportError
         If pandas is not installed.
     ImageError
-        If X cannot be images.
+        If X cannot be images, or some cannot be read and `on_error` is "raise".
     InvalidParameterError
         If a parameter is not as above.
     ValueError
@@ -112,11 +116,13 @@ def audit(
     extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, verbose)
+    check_choice("on_error", on_error, ("skip", "raise"))
     targets = targets_of(y, n_samples, kind)
     names = _split_names(splits, n_samples)
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
-    extractor.set_params(verbose=max(int(extractor.verbose), int(verbose)))
-    readable = readable_images(X, n_samples, extractor)
+    verbosity = max(int(extractor.verbose), int(verbose))
+    extractor.set_params(verbose=verbosity, on_error="raise")  # NaN could not be compared
+    readable = readable_images(X, n_samples, extractor, on_error)
     about = _about(X, label=targets.shown, code=targets.code, split=names)
     result = Audit(
         n_images=n_samples,

@@ -13,9 +13,10 @@ from PIL import ExifTags, Image
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import ImageError
 from transferclf.images.geometry import largest_box
+from transferclf.images.inputs import check_images
 from transferclf.images.loading import failures
 from transferclf.images.problems import Problem
-from transferclf.images.source import ImageSource, check_images
+from transferclf.images.source import ImageSource
 from transferclf.images.threads import thread_count
 from transferclf.reports.tables import Row
 
@@ -34,7 +35,9 @@ class Readable(NamedTuple):
     problems: dict[int, str]
 
 
-def readable_images(X: Any, n_samples: int, extractor: CNNFeatureExtractor) -> Readable:
+def readable_images(
+    X: Any, n_samples: int, extractor: CNNFeatureExtractor, on_error: str = "skip"
+) -> Readable:
     """Fit the extractor to all images that can be read.
 
     If X as a whole cannot be images, that is an ImageError.
@@ -45,8 +48,8 @@ def readable_images(X: Any, n_samples: int, extractor: CNNFeatureExtractor) -> R
             features = extractor.fit_transform(given)
             return Readable(images_of(extractor, given), features, positions, problems)
         except ImageError as error:
-            if not error.indices:
-                raise  # no single image is at fault
+            if on_error == "raise" or not error.indices:
+                raise  # or no single image is at fault
             given = given if isinstance(given, list | tuple) else np.asarray(given)
             faults = _problems_in(error, given)
         sound = np.setdiff1d(np.arange(len(positions)), list(faults))

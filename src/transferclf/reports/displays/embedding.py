@@ -18,7 +18,7 @@ from transferclf.estimators.transfer import TransferEstimator
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images import ImageSource
 from transferclf.reports.displays import figures
-from transferclf.reports.predictions import through, unwrapped
+from transferclf.reports.predictions import of_all_images, through, unwrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -296,8 +296,8 @@ def seen_features(estimator: object, X: object) -> np.ndarray:
     if isinstance(last, TransferEstimator):
         return head_features(last, rows)
     if isinstance(last, CNNFeatureExtractor):
-        return last.transform(rows)
-    return rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
+        return of_all_images(last.transform(rows))
+    return of_all_images(rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows))
 
 
 def _check_method(method: str, perplexity: float | None) -> None:

@@ -14,8 +14,8 @@ from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.deep import pixels_digest
+from transferclf.images.inputs import check_images
 from transferclf.images.loading import content_digests
-from transferclf.images.source import check_images
 from transferclf.reports.experiments.targets import checked_targets, taken, target_digest
 from transferclf.reports.experiments.values import digest_of
 from transferclf.reports.kinds import CLASSES, LABELS
