@@ -73,6 +73,7 @@ class BackboneEstimator(BaseEstimator):
     pixel_range_: PixelRange = field(init=False)
     prefix_: Prefix = field(init=False)
     resize_: Any = field(init=False)  # a ResizeMode
+    skipped_indices_: np.ndarray = field(init=False)
 
     # The record that holds and checks the parameters.
     _record: ClassVar[type[BackboneParameters]] = BackboneParameters

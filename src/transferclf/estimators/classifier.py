@@ -167,7 +167,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Warns
         -----
         TransferclfWarning
-            If parameters have no effect; if y is one-hot, or all images have one of the labels.
+            If parameters have no effect; if y is one-hot, or all images have one of the labels; if
+            images are left out.
         """
         with self._as_before_if_it_fails():
             parameters = ClassifierParameters.of(self)
@@ -308,7 +309,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Returns
         -------
         ndarray of shape (n,) for two exclusive classes, else (n, n_classes)
-            For two classes the score of the second minus that of the first.
+            For two classes the score of the second minus that of the first. With
+            `on_error="skip"`, images that cannot be used have NaN.
         """
         return self._rows_of(
             X, lambda source: self.head_.suffix.objective.decision(self._scores(source))
@@ -325,7 +327,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Returns
         -------
         ndarray of shape (n, n_classes)
-            In the order of `classes_`. Each row sums to one, except for several labels.
+            In the order of `classes_`. Each row sums to one, except for several labels. With
+            `on_error="skip"`, images that cannot be used have rows of NaN.
         """
         return self._rows_of(X, self._linked)
 
@@ -341,6 +344,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         -------
         ndarray of shape (n,) or (n, n_labels)
             Labels from `classes_`; with several labels a table of 0 and 1.
+
+        Raises
+        ------
+        ImageError
+            If images cannot be used, also with `on_error="skip"`: no label can be NaN.
         """
         if self.on_error == "skip":
             source = self._source_of(X, "skip")
@@ -356,7 +364,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Parameters
         ----------
         X, y, sample_weight
-            As for :meth:`fit`. Images of classes that it did not see count as wrong.
+            As for :meth:`fit`. Images of classes that it did not see count as wrong. With
+            `on_error="skip"`, images that cannot be used are left out.
 
         Returns
         -------
@@ -366,7 +375,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         Warns
         -----
         TransferclfWarning
-            If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat".
+            If y has labels that are not in `classes_`, but look like one that is: "Cat", "cat". Or
+            if images are left out.
         """
         predicted, (y, weights) = to_score(self, X, y, sample_weight)
         objective = self.head_.suffix.objective

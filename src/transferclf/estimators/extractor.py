@@ -116,7 +116,6 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     output: str | Path | None = None
 
     n_features_out_: int = field(init=False)
-    skipped_indices_: np.ndarray = field(init=False)
 
     def fit(self, X: object, y: object = None) -> CNNFeatureExtractor:
         """Check the images and the network, and decide the pixel range.

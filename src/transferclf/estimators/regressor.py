@@ -161,7 +161,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         Warns
         -----
         TransferclfWarning
-            If y is constant, which is then predicted, or parameters were set that have no effect.
+            If y is constant, which is then predicted, parameters were set that have no effect, or
+            images are left out.
         """
         with self._as_before_if_it_fails():
             parameters = RegressorParameters.of(self)
@@ -236,7 +237,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         Returns
         -------
         ndarray of shape (n,) or (n, n_outputs)
-            Of the shape that y had in `fit`, and in its units, float64.
+            Of the shape that y had in `fit`, and in its units, float64. With `on_error="skip"`,
+            images that cannot be used have NaN.
         """
         linked = self._rows_of(X, self._linked)
         return self.head_.suffix.objective.decide(linked)

@@ -89,7 +89,6 @@ class TransferEstimator(BackboneEstimator):
     head_: FittedHead = field(init=False)
     tuning_: Tuning | None = field(init=False)
     augmentation_: Augmentation | None = field(init=False)
-    skipped_indices_: np.ndarray = field(init=False)
     _model: keras.Model | None = field(init=False)
     _seed: int = field(init=False)
     _is_partial = False

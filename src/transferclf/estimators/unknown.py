@@ -108,6 +108,9 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     seen. Copies of one image are always held out together. The only image of a class counts as
     known, but says nothing of the threshold, because the score would not know its class.
 
+    If the classifier has `on_error="skip"`, `fit` leaves out images that cannot be used. `predict`
+    and `score_samples` raise the error that names them.
+
     `decision_function` and `predict_proba` are those of the classifier, as scikit-learn's scorers
     expect of a classifier; they do not know of unknown images. In the convention of scikit-learn's
     outlier detectors, `score_samples(X) - offset_` is negative for rejected images.

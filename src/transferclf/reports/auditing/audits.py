@@ -115,13 +115,10 @@ def audit(
     """
     extra("pandas")
     n_samples = n_samples_of(X)
-    _check_parameters(extractor, threshold, n_neighbors, verbose)
-    check_choice("on_error", on_error, ("skip", "raise"))
+    _check_parameters(extractor, threshold, n_neighbors, on_error, verbose)
     targets = targets_of(y, n_samples, kind)
     names = _split_names(splits, n_samples)
-    extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
-    verbosity = max(int(extractor.verbose), int(verbose))
-    extractor.set_params(verbose=verbosity, on_error="raise")  # NaN could not be compared
+    extractor = _reader(extractor, int(verbose))
     readable = readable_images(X, n_samples, extractor, on_error)
     about = _about(X, label=targets.shown, code=targets.code, split=names)
     result = Audit(
@@ -249,7 +246,7 @@ def _deviations(distance: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _check_parameters(
-    extractor: object, threshold: float, n_neighbors: object, verbose: object
+    extractor: object, threshold: float, n_neighbors: object, on_error: object, verbose: object
 ) -> None:
     if extractor is not None and not isinstance(extractor, CNNFeatureExtractor):
         raise InvalidParameterError(
@@ -259,7 +256,14 @@ def _check_parameters(
     if threshold > 1:
         refuse("threshold", "a cosine, at most 1", threshold)
     check_number("n_neighbors", n_neighbors, 1, whole=True)
+    check_choice("on_error", on_error, ("skip", "raise"))
     check_verbose(verbose)
+
+
+def _reader(extractor: CNNFeatureExtractor | None, verbose: int) -> CNNFeatureExtractor:
+    """Return an own extractor that raises an error for images that cannot be read."""
+    extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
+    return extractor.set_params(verbose=max(int(extractor.verbose), verbose), on_error="raise")
 
 
 def _split_names(splits: Any, n_samples: int) -> np.ndarray | None:
