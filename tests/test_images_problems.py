@@ -121,7 +121,7 @@ class TestRemainingImages:
 
     def test_the_code_of_the_page_about_images_works(self):
         page = Path(__file__).resolve().parents[1] / "docs" / "images.md"
-        (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+        block, *_ = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
         names = {}
         exec(block, names)
         assert names["y"].tolist() == ["night", "dusk"]
