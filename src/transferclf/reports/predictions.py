@@ -71,17 +71,17 @@ def predictions_of(estimator: BaseEstimator, X: object) -> Predictions:
 
 
 def of_all_images(values: Any) -> Any:
-    """Return results of an estimator; raise ImageError if some are NaN, as on_error="skip" does.
+    """Return results of an estimator; raise ImageError for rows of NaN, as of on_error="skip".
 
     Reports show images by their positions, so that none may be missing.
     """
-    table = np.asarray(values) if hasattr(values, "shape") else np.empty(0)
-    if table.dtype.kind != "f" or table.ndim not in (1, 2):
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim not in (1, 2):
         return values
-    missing = np.flatnonzero(np.isnan(table.reshape(len(table), -1)).any(axis=1))
+    rows = values[:, None] if values.ndim == 1 else values
+    missing = np.flatnonzero(np.isnan(rows).all(axis=1)) if rows.size else np.empty(0, int)
     if len(missing):
         error = ImageError(
-            f"the estimator gives NaN for {len(missing)} of {len(table)} images, the first at "
+            f"the estimator gives NaN for {len(missing)} of {len(rows)} images, the first at "
             f"index {missing[0]}, as on_error='skip' does for images that cannot be used. Reports "
             "need a result for each image: leave these out of X and y. `indices` of this error are "
             "their positions."
