@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def load_image_dataset(
     if has_numbers:
         if len(dataset) == 0:
             raise ImageError("dataset is empty: expected at least one image.")
-        if not _is_batch(*_pair(dataset[0], 0)):
+        if not _is_batch(*_first_pair(dataset)):
             return _numbered(dataset, target)
     if target is not None:
         raise InvalidParameterError("target is for a dataset with numbers (dataset[i]) only.")
@@ -121,10 +122,9 @@ class DatasetImages(LazyItems):
     def _read(self, position: int, pixel_range: PixelRange) -> Item:
         with self._lock:
             try:
-                element = self.dataset[position]
+                image, _ = _pair(self.dataset[position], position)
             except OSError as error:
                 raise ImageReadError(f"the dataset cannot read it: {error}") from error
-            image, _ = _pair(element, position)
         return checked_item(image, pixel_range)
 
     def taken(self, positions: np.ndarray) -> LazyItems | list[Item] | np.ndarray | None:
@@ -134,7 +134,7 @@ class DatasetImages(LazyItems):
 
 def _numbered(dataset: Any, target: object) -> Bunch:
     if target is None:
-        target = [_pair(dataset[position], position)[1] for position in range(len(dataset))]
+        target = [_label(dataset, position) for position in range(len(dataset))]
     labels = _labels(target)
     if len(labels) != len(dataset):
         raise InvalidParameterError(
@@ -142,6 +142,24 @@ def _numbered(dataset: Any, target: object) -> Bunch:
         )
     description = f"{len(labels)} images of a {type(dataset).__name__}"
     return Bunch(data=ImageSource(DatasetImages(dataset)), target=labels, DESCR=description)
+
+
+def _first_pair(dataset: Any) -> tuple[Any, Any]:
+    """Return the first pair that can be read."""
+    for position in range(len(dataset)):
+        with suppress(OSError):
+            return _pair(dataset[position], position)
+    return _pair(dataset[0], 0)  # raises the error
+
+
+def _label(dataset: Any, position: int) -> Any:
+    try:
+        return _pair(dataset[position], position)[1]
+    except OSError as error:
+        raise ImageReadError(
+            f"element {position}: the dataset cannot read it: {error}. With its labels as target, "
+            "it is not read now, and estimators with on_error='skip' leave it out."
+        ) from error
 
 
 def _written(dataset: Any, output: str | os.PathLike | None) -> Bunch:
