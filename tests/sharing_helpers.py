@@ -66,18 +66,30 @@ def work(folder, number, task):
             rows = super().__call__(pixels)
             os.write(counts, b"%d\n" % len(pixels))  # also the images of a process that is killed
             time.sleep(task["pause"])
+            if "stop_at" not in task:  # no worker is done before another has begun
+                wait_until(lambda: len(begun(folder)) > 1)
             if number == 0 and self.n_batches == task.get("stop_at"):
                 os.kill(os.getpid(), getattr(signal, task["signal"]))
             return rows
 
     if number and "stop_at" in task:  # the first worker must not come too late to be stopped
-        first = Path(folder, "0.computed")
-        while not first.exists() or not first.stat().st_size:
-            time.sleep(0.01)
+        wait_until(lambda: 0 in begun(folder))
     prefix, store = Counted(), FeatureStore(Path(folder, "store"))
     for fold in task["folds"]:
         some = np.arange(len(X)) % 5 != (number + fold) % 5 if fold is not None else slice(None)
         np.testing.assert_array_equal(extract(X[some], prefix, store), sums(X[some]))
+
+
+def begun(folder):
+    """Return the numbers of the workers that have computed something."""
+    return {int(path.stem) for path in Path(folder).glob("*.computed") if path.stat().st_size}
+
+
+def wait_until(condition):
+    stop = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < stop
+        time.sleep(0.005)
 
 
 def serve(folder, n_workers, task):

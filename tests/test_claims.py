@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from sharing_helpers import Sums, extract, pictures, sums
 from test_extraction_work import by_pickle, by_threads
 
+from transferclf import CNNFeatureExtractor
 from transferclf.features import FeatureStore, claims
 from transferclf.features.claim_log import NAME, Record, decoded, encoded
 from transferclf.features.claims import Claims
+from transferclf.features.work import in_process
 
 A, B, C, D = (bytes([letter]) * 8 for letter in b"abcd")
 OTHER_HOST = b"otherone"
@@ -356,6 +358,21 @@ def test_claims_cost_one_process_few_calls_for_a_batch(tmp_path, monkeypatch):
         counts.append(len(calls))
     assert counts[1] - counts[0] <= 10 * 4
     assert counts[0] - (counts[1] - counts[0]) <= 10
+
+
+@pytest.mark.parametrize("run", [in_process, CNNFeatureExtractor()._extractor("crop").run])
+def test_images_are_claimed_shortly_before_they_are_computed(tmp_path, run):
+    claimed = []
+
+    class Watched(Sums):
+        def __call__(self, pixels):
+            records, _ = decoded((tmp_path / "transferclf-features-1" / NAME).read_bytes())
+            claimed.append(sum(len(each.names) for each in records))
+            return super().__call__(pixels)
+
+    extract(pictures(640), Watched(), FeatureStore(tmp_path), run)
+    assert claimed[0] <= 5 * 32
+    assert claimed[-1] == 640
 
 
 def test_a_store_in_memory_and_one_with_all_rows_need_no_claims(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from sharing_helpers import n_stored
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
@@ -92,6 +93,7 @@ def test_all_processes_fill_a_cold_store(digits, tmp_path):
     grid = [{"hidden_units": [()]}, {"hidden_units": [(8,)], "epochs": [2]}]
     serial = GridSearchCV(tiny(), grid, cv=2).fit(images, labels)
     parallel = GridSearchCV(tiny(cache=tmp_path), grid, cv=2, n_jobs=2).fit(images, labels)
+    assert N <= n_stored(tmp_path) <= 1.05 * N
     np.testing.assert_allclose(
         parallel.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"]
     )

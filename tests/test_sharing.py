@@ -16,7 +16,7 @@ def test_workers_that_start_together_compute_each_image_once(tmp_path, n_workers
     assert codes == [0] * n_workers
     assert 400 <= sum(computed) <= MOST * 400
     assert 400 <= stored <= MOST * 400
-    assert min(computed) > 400 / n_workers / 4, computed
+    assert sum(count > 0 for count in computed) > 1  # nobody has claimed everything
 
 
 def test_the_images_of_a_worker_that_is_killed_are_computed_by_the_others(tmp_path):

@@ -33,9 +33,9 @@ from typing import Self
 
 from transferclf.features.claim_log import NAME, Record, decoded, encoded
 
-# Seconds without a sign of a worker after which its claims end. A worker that has shown to be
-# slower asks for more.
-LEASE = 60.0
+# Seconds without a sign of a worker after which its claims end. The first batch takes long, because
+# the network is built. A worker that has shown to be slower asks for more.
+LEASE = 120.0
 _SLOWNESS = 4
 _MAX_LEASE = 3600.0
 
