@@ -82,6 +82,12 @@ def check_verbose(verbose: object) -> None:
         check_number("verbose", verbose, 0, whole=True)
 
 
+def check_n_jobs(n_jobs: object) -> None:
+    """Raise InvalidParameterError unless `n_jobs` is None or a whole number other than 0."""
+    if n_jobs is not None and not (is_number(n_jobs, whole=True) and n_jobs != 0):
+        refuse("n_jobs", "None, a number of processes, or -1 for all cores", n_jobs)
+
+
 def check_widths(name: str, widths: object) -> None:
     """Raise InvalidParameterError unless `widths` is a sequence of positive whole numbers."""
     if not is_sequence(widths) or not all(is_number(w, whole=True) and w >= 1 for w in widths):

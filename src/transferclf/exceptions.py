@@ -14,7 +14,8 @@
     ├── DivergenceError (FloatingPointError) training ended in numbers that are not finite
     ├── DiskSpaceError (OSError)             the disk cannot hold a file that has to be written
     ├── ArchiveError (ValueError)            a saved model is damaged, foreign or not to be trusted
-    └── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
+    ├── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
+    └── LostWorkerError (RuntimeError)       worker processes ended again and again
 
     TransferclfWarning (UserWarning)         the result is as documented, but perhaps not meant
 """
@@ -36,6 +37,7 @@ __all__ = [
     "ImageError",
     "ImageReadError",
     "InvalidParameterError",
+    "LostWorkerError",
     "MissingImageError",
     "NetworkError",
     "TransferclfError",
@@ -112,6 +114,10 @@ class ArchiveError(TransferclfError, ValueError):
 
 class ForkedProcessError(TransferclfError, RuntimeError):
     """A network cannot run in a process that was forked after its parent ran a network."""
+
+
+class LostWorkerError(TransferclfError, RuntimeError):
+    """Worker processes (`n_jobs`) ended before their work, also those started in their place."""
 
 
 class TransferclfWarning(UserWarning):

@@ -19,6 +19,7 @@ from transferclf.features import store_for
 from transferclf.features.choosing import check_own_model, choose_prefix
 from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
+from transferclf.features.parallel import Workers
 from transferclf.images import ImageSource
 from transferclf.images.checking import inferred_shape, row_length
 from transferclf.images.pixels import check_pixel_range
@@ -67,6 +68,7 @@ class BackboneEstimator(BaseEstimator):
     engine: str = "auto"
     precision: Precision = "float32"
     on_error: OnError = "raise"
+    n_jobs: int | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: int = 0
 
@@ -214,6 +216,7 @@ class BackboneEstimator(BaseEstimator):
         is_pooled = prefix.layers or not ends_in_rows
         conditions = {
             "image_shape": hasattr(self, "n_features_in_"),
+            "n_jobs": not prefix.is_scratch,
             "pooling": self.pooling in ("auto", prefix.pooling) and is_pooled,
             "precision": not prefix.is_scratch,
             "resize": self.resize in ("auto", self.resize_),
@@ -222,7 +225,8 @@ class BackboneEstimator(BaseEstimator):
         return used | {name for name, is_met in conditions.items() if is_met}
 
     def _extractor(self, resize: ResizeMode | None = None) -> Extractor:
-        return Extractor(store_for(self.cache), resize or self.resize_, int(self.verbose))
+        resize, run = resize or self.resize_, Workers(self.n_jobs)
+        return Extractor(store_for(self.cache), resize, int(self.verbose), run)
 
     def _source_of(self, X: object, on_error: OnError = "raise") -> ImageSource:
         """Return the checked images of a fitted estimator's method.

@@ -48,6 +48,10 @@ PARAMETERS = Template(
         What happens to images that cannot be used. "raise" names all of them in one error. "skip"
         leaves them out of `fit` and `score`, with one warning. Results have rows of NaN for them,
         but `predict` of a classifier raises the error, because no label can be NaN.
+    n_jobs : int or None, default=None
+        Processes that decode images and run the frozen part; -1 is one for each core. None is 1,
+        unless `joblib.parallel_config` says otherwise, which also names a cluster
+        (``docs/scaling_out.md``). Results are the same.
     random_state : int, RandomState or None, default=None
         Determines random weights (`weights=None`, hidden layers), dropout and order of images.
     verbose : int, default=0

@@ -35,6 +35,7 @@ USED_BY = {
     "lr_schedule": _IN_PHASES,
     "max_memory": "all but heads of your own on a frozen backbone",
     "max_iter": "L-BFGS: optimizer='auto' above a frozen backbone, no hidden_units, dropout or l1",
+    "n_jobs": "a backbone of which something is frozen",
     "patience": _STOPPING,
     "pooling": "a backbone that ends in activation maps, without a head of your own",
     "precision": "a backbone of which something is frozen",

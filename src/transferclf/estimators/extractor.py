@@ -73,6 +73,10 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     on_error : {"raise", "skip"}, default="raise"
         What happens to images that cannot be used. "raise" names all of them in one error. "skip"
         gives them rows of NaN in `transform`, with one warning.
+    n_jobs : int or None, default=None
+        Processes that decode images and run the network; -1 is one for each core. None is 1, unless
+        `joblib.parallel_config` says otherwise, which also names a cluster
+        (``docs/scaling_out.md``). Features are the same.
     random_state : int, RandomState or None, default=None
         Determines random weights (`weights=None`).
     verbose : int, default=0

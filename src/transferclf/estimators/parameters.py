@@ -14,6 +14,7 @@ from transferclf._checks import (
     check_choice,
     check_flag,
     check_head,
+    check_n_jobs,
     check_number,
     check_random_state,
     check_trainable_layers,
@@ -82,6 +83,7 @@ class BackboneParameters:
     engine: str
     precision: Precision
     on_error: OnError
+    n_jobs: int | None
     random_state: int | np.random.RandomState | None
     verbose: int
 
@@ -99,6 +101,7 @@ class BackboneParameters:
         check_choice("on_error", self.on_error, ON_ERROR)
         if not isinstance(self.preprocessing, Preprocessing):
             check_choice("preprocessing", self.preprocessing, self.preprocessings)
+        check_n_jobs(self.n_jobs)
         check_verbose(self.verbose)
         check_random_state(self.random_state)
 

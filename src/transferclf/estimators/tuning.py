@@ -53,7 +53,7 @@ def options_for(
     _check_is_pretrained(parameters, prefix)
     options, reason = [Option(_frozen_parameters(parameters), prefix)], ""
     for layers, work in _cuts(prefix):
-        cut = prefix.cut_at(layers)
+        cut = prefix.changed(trainable_layers=layers)
         try:
             check_can_train(cut)
         except NetworkError as error:
@@ -188,7 +188,9 @@ def _with(parameters: Parameters, prefix: Prefix, former: Tuning) -> Option:
     """Return the option that an earlier fit chose."""
     names = ("trainable_layers", "fine_tune_learning_rate")
     chosen: dict[str, Any] = {name: former[name] for name in names if former[name] is not None}
-    return Option(replace(parameters, **chosen), prefix.cut_at(chosen["trainable_layers"]))
+    return Option(
+        replace(parameters, **chosen), prefix.changed(trainable_layers=chosen["trainable_layers"])
+    )
 
 
 def _frozen_parameters(parameters: Parameters) -> Parameters:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -333,11 +333,11 @@ class Prefix:
 
     def whole(self) -> Prefix:
         """Return the same network without a cut, pinned to the same weights."""
-        return self.cut_at(0)
+        return self.changed(trainable_layers=0)
 
-    def cut_at(self, trainable_layers: int | str) -> Prefix:
-        """Return the same network with another cut, pinned to the same weights."""
-        other = dataclasses.replace(self, trainable_layers=trainable_layers)
+    def changed(self, **fields: Any) -> Prefix:
+        """Return the same network with another cut or engine, pinned to the same weights."""
+        other = dataclasses.replace(self, **fields)
         other.__dict__.update(weights_digest=self.weights_digest, architecture=self.architecture)
         return other
 

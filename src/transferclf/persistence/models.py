@@ -121,10 +121,11 @@ def save_model(
 
     Notes
     -----
-    Predictions of the loaded estimator are the same. The place of stored features is not saved
-    (`cache` is "memory" or None after loading), and neither is the state of an optimizer; pickle
-    keeps both. The mean and deviation of the features are saved, so that `partial_fit` can go on.
-    Archives of older versions lack them: after loading, features stay standardised as they are.
+    Predictions of the loaded estimator are the same. The place of stored features and `n_jobs` are
+    not saved (`cache` is "memory" or None after loading), and neither is the state of an optimizer;
+    pickle keeps them. The mean and deviation of the features are saved, so that `partial_fit` can
+    go on. Archives of older versions lack them: after loading, features stay standardised as they
+    are.
 
     Examples
     --------

@@ -55,8 +55,9 @@ _HINTS = {
 }
 
 
-# Parameters that are of a machine, and have their defaults after loading.
-_NOT_SAVED = {"output"}
+# Parameters that are of a machine, and have their defaults after loading. A file must not decide how
+# many processes are started.
+_NOT_SAVED = {"n_jobs", "output"}
 
 # Parameters that came with a format. In older archives they have values that change nothing of how
 # training went then.
@@ -75,8 +76,9 @@ _NEW_IN: dict[int, dict[str, object]] = {
 def parameter_facts(estimator: BaseEstimator) -> Written:
     """Return the parameters of an estimator as values for JSON.
 
-    Paths of caches and outputs are machine-specific and not saved. InvalidParameterError is raised
-    for an object that an archive cannot hold, such as a Keras optimizer.
+    Paths of caches and outputs and `n_jobs` are machine-specific and not saved.
+    InvalidParameterError is raised for an object that an archive cannot hold, such as a Keras
+    optimizer.
     """
     check_activation(estimator)
     params = estimator.get_params(deep=False)

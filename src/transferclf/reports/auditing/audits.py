@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.stats import median_abs_deviation
 from sklearn.base import clone
 
-from transferclf._checks import check_choice, check_number, check_verbose, refuse
+from transferclf._checks import check_choice, check_n_jobs, check_number, check_verbose, refuse
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
@@ -52,6 +52,7 @@ def audit(
     n_neighbors: int = 5,
     kind: str | None = None,
     on_error: str = "skip",
+    n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Audit:
     """Look for copies, leaks, wrong labels, odd, cut and unreadable images.
@@ -84,6 +85,8 @@ def audit(
     on_error : {"skip", "raise"}, default="skip"
         What happens to images that cannot be read. "skip" lists them in the table "unreadable" and
         compares the others; "raise" names all of them in one error.
+    n_jobs : int or None, default=None
+        Processes that compute the features; None is that of the extractor.
     verbose : int, default=0
         1 shows progress, also that of the extraction.
 
@@ -116,9 +119,10 @@ def audit(
     extra("pandas")
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, on_error, verbose)
+    check_n_jobs(n_jobs)
     targets = targets_of(y, n_samples, kind)
     names = _split_names(splits, n_samples)
-    extractor = _reader(extractor, int(verbose))
+    extractor = _reader(extractor, n_jobs, int(verbose))
     readable = readable_images(X, n_samples, extractor, on_error)
     about = _about(X, label=targets.shown, code=targets.code, split=names)
     result = Audit(
@@ -260,10 +264,14 @@ def _check_parameters(
     check_verbose(verbose)
 
 
-def _reader(extractor: CNNFeatureExtractor | None, verbose: int) -> CNNFeatureExtractor:
+def _reader(
+    extractor: CNNFeatureExtractor | None, n_jobs: int | None, verbose: int
+) -> CNNFeatureExtractor:
     """Return an own extractor that raises an error for images that cannot be read."""
     extractor = CNNFeatureExtractor() if extractor is None else clone(extractor)
-    return extractor.set_params(verbose=max(int(extractor.verbose), verbose), on_error="raise")
+    n_jobs = extractor.n_jobs if n_jobs is None else n_jobs
+    verbose = max(int(extractor.verbose), verbose)
+    return extractor.set_params(n_jobs=n_jobs, verbose=verbose, on_error="raise")
 
 
 def _split_names(splits: Any, n_samples: int) -> np.ndarray | None:

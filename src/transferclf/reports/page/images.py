@@ -227,6 +227,7 @@ def _extractor(subject: Subject) -> CNNFeatureExtractor:
         image_shape=classifier.image_shape,
         pixel_range=classifier.pixel_range_,
         cache=classifier.cache,
+        n_jobs=classifier.n_jobs,
     )
 
 
