@@ -26,6 +26,7 @@ FOLDERS = {
     "docs/experiments.md": ["photos"],
     "docs/numbers.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
+    "docs/scaling_out.md": ["photos"],
     "docs/several_labels.md": ["photos"],
     "docs/unknowns.md": ["photos"],
 }
@@ -54,6 +55,13 @@ CANNOT_RUN: dict[tuple[str, str], Cannot] = {
     ): Cannot("timm is not installed", InvalidParameterError),
     ("docs/large_data.md", "import dask.array as da"): Cannot(
         "dask-ml is not installed", ImportError
+    ),
+    ("docs/scaling_out.md", "from distributed import Client, LocalCluster"): Cannot(
+        "Dask is not installed", ModuleNotFoundError
+    ),
+    ("docs/scaling_out.md", "import ray"): Cannot("Ray is not installed", ModuleNotFoundError),
+    ("docs/scaling_out.md", "from joblibspark import register_spark"): Cannot(
+        "Spark is not installed", ModuleNotFoundError
     ),
 }
 
@@ -203,6 +211,11 @@ def the_displays(names, folder, printed):
     assert names["evaluation"].accuracy > 0.85
 
 
+def the_parts(names, folder, printed):
+    rows = np.load(folder / "rows_0.npy")
+    np.testing.assert_array_equal(rows, names["features"][::4])
+
+
 def the_labels(names, folder, printed):
     assert names["classifier"].classes_.tolist() == names["table"].target_names
     assert names["classifier"].score(names["bunch"].data, names["y"]) == 1.0
@@ -223,6 +236,7 @@ PARTICULARS = {
     "docs/experiments.md": (None, the_experiments),
     "docs/report.md": (None, the_page),
     "docs/reports.md": (None, the_displays),
+    "docs/scaling_out.md": (None, the_parts),
     "docs/several_labels.md": (None, the_labels),
     "docs/unknowns.md": (None, the_unknowns),
 }

@@ -1,5 +1,6 @@
 """Figures that a page repeats agree with the measured table."""
 
+import importlib
 import re
 import runpy
 import tomllib
@@ -15,6 +16,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "tools/*/*.md")
     for path in ROOT.glob(pattern)
 )
+SCALING = "docs/scaling_out.md"
 README, BENCHMARKS, RESULTS = "README.md", "docs/benchmarks.md", "docs/results.md"
 TINY, PRETRAINING = "docs/tiny.md", "tools/pretrain_tiny/README.md"
 NUMBERS = {"three": 3, "five": 5, "eleven": 11, "thirteen": 13}
@@ -249,6 +251,21 @@ def test_accuracies_of_the_defaults_agree_with_the_text():
         default, best, tuned = (number(row[name]) for name in ("default", "best", "fine-tuned"))
         assert default >= round(best - 0.01, 3)
         assert tuned > round(default - 0.01, 3)
+
+
+def test_the_page_about_scaling_has_the_tables_of_the_simulation(monkeypatch):
+    from transferclf.features.extraction import BATCH_SIZE
+    from transferclf.features.parallel import TASKS_PER_ROUND, UNITS_AT_ONCE
+
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    model = importlib.import_module("scaling_model")
+    assert model.TASK == UNITS_AT_ONCE * BATCH_SIZE
+    check_said(SCALING, r"after every ([\d,]+) images of a worker", TASKS_PER_ROUND * model.TASK)
+    for printed in (model.costs_table(), *model.tables().split("\n\n")):
+        assert f"\n\n{printed}\n\n" in read(SCALING)
+    (seconds,) = {model.simulate(model.SETUPS[2], model.MEASURED, seed).seconds for seed in (0, 0)}
+    perfect = model.SETUPS[2].images * (model.MEASURED.decode + model.MEASURED.network) / 64
+    assert perfect < seconds < 1.6 * perfect
 
 
 # The bundled backbone.

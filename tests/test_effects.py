@@ -60,6 +60,7 @@ CASES = {
     "max_memory": ("1GB", {}, {"head": maps, "epochs": 1}),
     "early_stopping": (True, {**TUNED, "validation_fraction": 0.25}, {}),
     "validation_fraction": (0.3, HIDDEN | {"early_stopping": True}, HIDDEN),
+    "n_jobs": (2, {}, SCRATCH),
     "patience": (3, TUNED | {"early_stopping": True, "validation_fraction": 0.25}, HIDDEN),
     "callbacks": ([keras.callbacks.History()], HIDDEN, {}),
     "fine_tune_epochs": (1, {"trainable_layers": "top"}, SCRATCH),

@@ -310,6 +310,12 @@ def test_the_archive_does_not_name_the_feature_store(tmp_path, path):
         assert str(folder).encode() not in path.read_bytes()
 
 
+def test_the_archive_does_not_say_how_many_processes_to_start(path):
+    fitted = CNNFeatureExtractor(image_size=32, n_jobs=3).fit(IMAGES[:1])
+    assert again(fitted, path).n_jobs is None
+    assert "n_jobs" not in facts_of(path)["parameters"]
+
+
 def test_a_linear_head_loads_without_tensorflow(linear, path):
     save_model(linear, path)
     code = """

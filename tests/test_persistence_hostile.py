@@ -443,6 +443,7 @@ CHANGES = [
     ("parameters/evil", 1), ("parameters/__class__", 1), ("parameters/fit", 1),
     ("parameters/epochs", "many"), ("parameters/epochs", 0), ("parameters/cache", "/tmp/features"),
     ("parameters/cache", {"path": "/tmp/features"}), ("parameters/hidden_units", {"eval": "1"}),
+    ("parameters/n_jobs", 10**6), ("parameters/n_jobs", None),
     ("parameters/hidden_units", {"tuple": 3}), ("parameters/hidden_units", {}),
     ("parameters/class_weight", {"dict": [[[1], 2]]}), ("parameters/class_weight", {"dict": [1]}),
     ("parameters/backbone", {"keras.Model": {}}), ("parameters/optimizer", {"path": "a"}),

@@ -52,6 +52,10 @@ UNITS_AT_ONCE = 4
 # Least number of tasks for each worker, so that all end at about the same time.
 TASKS_PER_WORKER = 4
 
+# Tasks for each worker after which rows arrive, where the backend returns all results of a call
+# together at its end: Ray and Spark.
+TASKS_PER_ROUND = 8
+
 # How often new workers are started after one was lost.
 RESTARTS = 2
 
@@ -231,7 +235,8 @@ def _results(
     """Give the results of calls as they come. At the end, calls that still run are stopped."""
     backend, _ = get_active_backend()
     if not backend.supports_return_generator:
-        yield _in_rounds(calls, n_jobs, 2 * count)
+        with Parallel(n_jobs) as run:  # keeps its workers for all rounds
+            yield _in_rounds(calls, run, TASKS_PER_ROUND * count)
         return
     results = Parallel(n_jobs, return_as="generator_unordered")(calls)
     try:
@@ -243,12 +248,12 @@ def _results(
 
 
 def _in_rounds(
-    calls: Iterable[Any], n_jobs: int | None, size: int
+    calls: Iterable[Any], run: Parallel, size: int
 ) -> Generator[list[Computed], None, None]:
     """Yield results after every `size` calls, for backends that return all results at the end."""
     remaining = iter(calls)
     while some := list(islice(remaining, size)):
-        yield from Parallel(n_jobs)(some)
+        yield from run(some)
 
 
 def _seen_from_here(error: ImageError, source: ImageSource) -> ImageError:

@@ -118,8 +118,7 @@ def audit(
     """
     extra("pandas")
     n_samples = n_samples_of(X)
-    _check_parameters(extractor, threshold, n_neighbors, on_error, verbose)
-    check_n_jobs(n_jobs)
+    _check_parameters(extractor, threshold, n_neighbors, on_error, n_jobs, verbose)
     targets = targets_of(y, n_samples, kind)
     names = _split_names(splits, n_samples)
     extractor = _reader(extractor, n_jobs, int(verbose))
@@ -250,7 +249,12 @@ def _deviations(distance: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _check_parameters(
-    extractor: object, threshold: float, n_neighbors: object, on_error: object, verbose: object
+    extractor: object,
+    threshold: float,
+    n_neighbors: object,
+    on_error: object,
+    n_jobs: object,
+    verbose: object,
 ) -> None:
     if extractor is not None and not isinstance(extractor, CNNFeatureExtractor):
         raise InvalidParameterError(
@@ -261,6 +265,7 @@ def _check_parameters(
         refuse("threshold", "a cosine, at most 1", threshold)
     check_number("n_neighbors", n_neighbors, 1, whole=True)
     check_choice("on_error", on_error, ("skip", "raise"))
+    check_n_jobs(n_jobs)
     check_verbose(verbose)
 
 
