@@ -42,7 +42,7 @@ class NpyFile:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "numbers.npy"
     ...     with NpyFile(path, "output") as file:
-    ...         file.begin((2,), np.float32)
+    ...         start = file.begin((2,), np.float32)
     ...         file.append(np.ones((3, 2), np.float32))
     ...     np.load(path).shape
     (3, 2)
