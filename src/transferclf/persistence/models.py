@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 Estimator = TransferClassifier | TransferRegressor | CNNFeatureExtractor
 
 # To be raised when older versions could not read what is written.
-FORMAT = 3
+FORMAT = 4
 
 KINDS: dict[str, type[Estimator]] = {
     "CNNFeatureExtractor": CNNFeatureExtractor,

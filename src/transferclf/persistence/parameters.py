@@ -55,8 +55,8 @@ _HINTS = {
 }
 
 
-# Parameters that are of a machine, and have their defaults after loading. A file must not decide how
-# many processes are started.
+# Parameters that are of a machine, and have their defaults after loading. A file must not decide
+# how many processes are started.
 _NOT_SAVED = {"n_jobs", "output"}
 
 # Parameters that came with a format. In older archives they have values that change nothing of how
@@ -65,11 +65,11 @@ _NEW_IN: dict[int, dict[str, object]] = {
     3: {
         "global_clipnorm": None,
         "max_memory": "auto",
-        "on_error": "raise",
         "soup": 1.0,
         "warmup_fraction": 0.0,
         "weight_decay": 0.0,
     },
+    4: {"on_error": "raise"},
 }
 
 
