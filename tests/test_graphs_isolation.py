@@ -92,6 +92,21 @@ def test_an_error_inside_restores_the_state_of_keras(keras):
     assert keras.config.floatx() == floatx
 
 
+def test_random_weights_do_not_depend_on_what_other_threads_draw(keras):
+    def weights(other):
+        with undisturbed(3):
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+            layer = keras.layers.Dense(2)
+            layer.build((None, 2))
+        return layer.get_weights()[0]
+
+    expected = weights(lambda: None)
+    for other in (random.random, lambda: keras.layers.Dense(2)):
+        np.testing.assert_array_equal(weights(other), expected)
+
+
 @pytest.mark.slow
 def test_threads_restore_the_random_state(images):
     labels = np.arange(8) % 2

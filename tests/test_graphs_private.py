@@ -185,6 +185,24 @@ def test_keras_state_is_exchanged():
     assert _private.exchange_keras_state(before).names is before.names, problem
 
 
+def test_seeds_are_exchanged():
+    class Sevens:
+        def randint(self, a, b):
+            return 7
+
+    before = _private.exchange_seeds(Sevens())
+    try:
+        seed = int(keras.ops.convert_to_numpy(keras.random.SeedGenerator().state)[0])
+    finally:
+        inside = _private.exchange_seeds(before)
+    problem = (
+        "keras.src.random.seed_generator has changed: random weights depend on what other threads "
+        "draw, and features of other weights are stored under the same key"
+    )
+    assert seed == 7, problem
+    assert isinstance(inside, Sevens), problem
+
+
 STARTED = """
 import sys
 sys.path.insert(0, {path!r})

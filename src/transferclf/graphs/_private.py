@@ -102,6 +102,25 @@ def exchange_keras_state(state: KerasState) -> KerasState:
     return before
 
 
+class Seeds(Protocol):
+    """A source of seeds, such as Python's module `random`."""
+
+    def randint(self, a: int, b: int) -> int:
+        """Return a whole number from a to b."""
+
+
+def exchange_seeds(source: Seeds) -> Seeds:
+    """Set where Keras draws the seeds of layers, and return the source before.
+
+    It is Python's `random` by default, from which any thread may draw meanwhile.
+    """
+    from keras.src.random import seed_generator
+
+    before: Seeds = seed_generator.python_random
+    seed_generator.python_random = source
+    return before
+
+
 def is_tensorflow_running() -> bool:
     """Return whether TensorFlow has started its threads, which a forked process would lack.
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from transferclf.exceptions import ForkedProcessError, NetworkError
 from transferclf.graphs._private import (
     exchange_keras_state,
+    exchange_seeds,
     fresh_keras_state,
     is_tensorflow_running,
 )
@@ -46,13 +47,30 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
 
         check_eager()
         random.seed(seed)
+        seeds = exchange_seeds(_SeedsOfThread(seed))
         _depth += 1
         try:
             with _fresh_keras() if _depth == 1 else nullcontext():
                 yield
         finally:
             _depth -= 1
+            exchange_seeds(seeds)
             random.setstate(state)
+
+
+class _SeedsOfThread:
+    """The seeds of layers that this thread builds. Others get theirs from Python, as usual.
+
+    Other threads may draw from Python's random numbers too, such as those of a worker of Dask.
+    """
+
+    def __init__(self, seed: int):
+        self._own, self._thread = random.Random(seed), threading.get_ident()
+
+    def randint(self, a: int, b: int) -> int:
+        """Return a whole number from a to b."""
+        is_own = threading.get_ident() == self._thread
+        return self._own.randint(a, b) if is_own else random.randint(a, b)
 
 
 @contextmanager
