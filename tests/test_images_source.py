@@ -528,10 +528,10 @@ HOSTILE = {
     "None in a list": (
         [None],
         ImageError,
-        "expected a path, a PIL image or an array, got NoneType",
+        "expected a path, a URL, bytes, a PIL image or an array, got NoneType",
     ),
-    "contents": ([HUGE], ImageError, r"^[^\n]*\n.{0,200}$"),
-    "array of bytes": (np.array([b"a.png"]), ImageError, "got bytes"),
+    "contents": ([(HUGE,)], ImageError, r"^[^\n]*\n.{0,200}$"),
+    "array of bytes": (np.array([b"a.png"]), ImageError, "lacks zeros at its end; pass a list"),
     "list of complex": ([np.ones((2, 2), complex)], ImageError, "image 0: .*array of complex128"),
     "list of texts as arrays": ([np.array(["a"])], ImageError, "image 0: expected real numbers"),
     "records": (np.zeros(3, "i4,f4"), ImageError, "real numbers"),

@@ -20,7 +20,7 @@ from transferclf.exceptions import InvalidParameterError, WeightsError
 from transferclf.features.choosing import choose_prefix
 from transferclf.features.extraction import Extractor
 from transferclf.features.frozen import Prefix
-from transferclf.images import ImageSource, check_images
+from transferclf.images import check_images
 from transferclf.images.geometry import RESIZE_MODES, ResizeMode
 from transferclf.images.remarks import remark_on_training_images, sample
 
@@ -128,7 +128,7 @@ keras.applications, such as 'mobilenet_v2', 'resnet50' or 'efficientnet_b0', or 
     check_engine(engine, precision)
     prefix = _whole_network(backbone, weights, image_size, engine, precision)
     source = check_images(X, image_shape=image_shape, pixel_range=pixel_range)
-    source = ImageSource(source.items, source.decided_range(), source.positions)
+    source = source.read_with(source.decided_range())
     remark_on_training_images(source, sample(source))
     _ = prefix.weights_digest  # missing weights are an error before missing names
     names = imagenet_classes()

@@ -8,26 +8,26 @@ import reprlib
 from collections.abc import Sequence
 from contextlib import suppress
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import ImageError, InvalidParameterError
-from transferclf.images.files import path_problem
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
+from transferclf.images.places import Place, place_of
 from transferclf.images.problems import Problem
 
 if TYPE_CHECKING:
     from transferclf.images.lazy_arrays import LazyArray
 
-# In a pickled source, bytes are the contents of a file.
-Item = str | bytes | Image.Image | np.ndarray
+# Texts, bytes and places are encoded images.
+Item = str | bytes | Place | Image.Image | np.ndarray
 ImageShape = tuple[int, ...] | Literal["infer"] | None
 
 KINDS = (
     "an array (n, h, w) or (n, h, w, 1|3|4), rows (n, h*w*c) with image_shape=(h, w[, c]), "
-    "or a sequence of paths, PIL images or arrays"
+    "or a sequence of paths, URLs, bytes of image files, PIL images or arrays"
 )
 
 _APART = (
@@ -156,14 +156,13 @@ def value_problems(
 
 
 def checked_item(item: object, pixel_range: PixelRange) -> Item:
-    """Return one item of a sequence as a path, a PIL image or an array, or raise ImageError."""
-    if isinstance(item, str | os.PathLike):
-        path = os.fsdecode(item)
-        if (problem := path_problem(path)) is not None:
-            raise problem
-        return path
+    """Return one item of a sequence as a source keeps it, or raise ImageError."""
     if isinstance(item, Image.Image):
         return item
+    if not isinstance(item, np.ndarray) and (place := place_of(item)) is not None:
+        if (problem := place.problem()) is not None:
+            raise problem
+        return cast(Item, place.item)
     if not hasattr(item, "__array__") or np.ndim(item) == 0:
         raise item_error(item)
     array = np.asarray(item)
@@ -230,17 +229,15 @@ def is_iterator(X: object) -> bool:
 
 def item_error(item: object) -> ImageError:
     """Return the error for an item of a sequence that is no image."""
-    if isinstance(item, bytes | bytearray | memoryview):
-        hint = "; open such bytes first: PIL.Image.open(io.BytesIO(item))"
-    elif hasattr(item, "read"):
-        hint = "; open such files first: PIL.Image.open(item)"
+    if hasattr(item, "read"):
+        hint = "; pass the bytes in such files: item.read()"
     elif isinstance(item, dict):
         hint = "; pass the image that is in it, and labels apart"
     else:
         hint = f"; {_APART}" if is_pair(item) else ""
     # The item is shortened, because it may be the contents of a whole file.
     got = f"{type(item).__name__} {reprlib.repr(item)}"
-    return ImageError(f"expected a path, a PIL image or an array, got {got}{hint}")
+    return ImageError(f"expected a path, a URL, bytes, a PIL image or an array, got {got}{hint}")
 
 
 def is_pair(item: object) -> bool:
@@ -255,6 +252,7 @@ def is_pair(item: object) -> bool:
     is_path = isinstance(image, str | os.PathLike) and not isinstance(label, str | os.PathLike)
     # Two texts in a tuple are a path and the name of a class. In a list they may be two images.
     is_path |= isinstance(image, str | os.PathLike) and isinstance(item, tuple)
+    is_path |= isinstance(image, bytes)
     is_pixels = isinstance(image, Image.Image) or len(getattr(image, "shape", ())) in (2, 3)
     is_label = label is None or isinstance(label, str | int | float | bool | dict)
     # A one-hot label is an array of one dimension.

@@ -34,7 +34,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
 from transferclf.exceptions import ImageError, ImageReadError
 from transferclf.images.containers import read_error
 from transferclf.images.deep import Numbers, Picture, in_strips, picture_of, rgb_array, sides
-from transferclf.images.files import Contents, contents_of
+from transferclf.images.files import Contents
 from transferclf.images.formats import (
     REFUSED,
     Header,
@@ -45,6 +45,7 @@ from transferclf.images.formats import (
 )
 from transferclf.images.geometry import average_blocks, reduction_factor
 from transferclf.images.pixels import PixelRange, is_on_255_scale
+from transferclf.images.places import Place, place_of
 from transferclf.images.threads import loading, room_for
 
 
@@ -214,15 +215,13 @@ def _to_rgba(image: Image.Image) -> Image.Image:
 
 
 def contents_behind(
-    item: str | PathLike | bytes | np.ndarray | IO[bytes] | Image.Image,
+    item: str | PathLike | bytes | Place | np.ndarray | IO[bytes] | Image.Image,
 ) -> AbstractContextManager[Contents | None]:
-    """Return the bytes of a file, or of a PIL image that is not loaded yet, else None."""
+    """Return the bytes of an encoded image, or of a PIL image that is not loaded yet, else None."""
     if isinstance(item, np.ndarray):  # first: the check for a path is slow
         return nullcontext()
-    if isinstance(item, str | PathLike):
-        return contents_of(str(item))
-    if isinstance(item, bytes):
-        return Contents(item)
+    if (place := place_of(item)) is not None:
+        return place.read()
     contents = file_of(item) if isinstance(item, Image.Image) else None
     return nullcontext() if contents is None else contents
 

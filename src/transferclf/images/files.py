@@ -44,8 +44,8 @@ class Contents:
     # Whether the file changed while it was read.
     has_changed = False
 
-    def __init__(self, data: bytes):
-        self._data = data
+    def __init__(self, data: bytes | memoryview):
+        self.data = data
         self.size = len(data)
 
     def __enter__(self) -> Contents:
@@ -56,17 +56,17 @@ class Contents:
 
     def release(self) -> None:
         """Free the memory of the bytes. They cannot be read again."""
-        self._data = b""
+        self.data = b""
 
     def digest(self, start: bytes) -> bytes:
         """SHA-256 of `start` and all bytes of the file."""
         digest = hashlib.sha256(start)
-        digest.update(self._data)
+        digest.update(self.data)
         return digest.digest()
 
     def file(self) -> IO[bytes]:
         """A file object with these bytes, at their start."""
-        return io.BytesIO(self._data)
+        return io.BytesIO(self.data)
 
 
 class LargeContents(Contents):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from transferclf.exceptions import ImageError
 from transferclf.images import checking
@@ -17,8 +18,9 @@ from transferclf.images.checking import ImageShape
 from transferclf.images.lazy_arrays import LazyArray, lazily_read
 from transferclf.images.loading import failures
 from transferclf.images.pixels import PixelRange, check_pixel_range
+from transferclf.images.places import name_of
 from transferclf.images.problems import Problem, raise_problems
-from transferclf.images.source import ImageSource, path_of
+from transferclf.images.source import ImageSource
 
 
 def check_images(
@@ -139,13 +141,14 @@ def _source_of_sequence(
             checked.append(checking.checked_item(item, pixel_range))
         except ImageError as error:
             checked.append(item)
-            faults[position] = Problem(position, error, path_of(item))
+            faults[position] = Problem(position, error, name_of(item))
     return ImageSource(checked, pixel_range, faults=faults)
 
 
 def _note_undecodable_files(source: ImageSource) -> None:
     """Add the faults of files that exist and cannot be decoded to those that are known."""
-    files = [index for index in source.sound() if isinstance(source.item(index), str)]
+    others = np.ndarray | Image.Image
+    files = [index for index in source.sound() if not isinstance(source.item(index), others)]
     # "minmax" accepts all values.
     any_values = source.read_with("minmax")
     any_values.note(failures(any_values, files))

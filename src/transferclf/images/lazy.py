@@ -29,9 +29,12 @@ class LazyItems(ABC):
     ----------
     image_shape : tuple of int or None
         Shape (h, w[, c]) of all images, where it is known without reading.
+    is_far : bool
+        Whether reading waits for a network, so that many threads should read.
     """
 
     image_shape: tuple[int, ...] | None = None
+    is_far = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -42,6 +45,10 @@ class LazyItems(ABC):
 
         ImageError is raised if it is none of these or has values that no image has.
         """
+
+    def name(self, position: int) -> str | None:
+        """Return the path or URL of an image for messages, or None. Must not fail."""
+        return None
 
     @abstractmethod
     def decided_range(self, positions: np.ndarray) -> PixelRange:

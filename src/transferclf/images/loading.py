@@ -33,6 +33,9 @@ Indices = Sequence[int] | np.ndarray
 FEW = 4
 FEW_BYTES = 2**25
 
+# Threads where images are read from far away. They mostly wait for the network.
+READERS = 16
+
 # How much is decoded ahead of the batch in use, to keep the network busy with little memory.
 BATCHES_AHEAD = 2
 BYTES_AHEAD = 2**26
@@ -55,8 +58,7 @@ def looks_at(source: ImageSource, advance: Advance = unseen) -> Looks:
     `advance` is called with the number of newly finished images. If a file is not an image, the
     others are decoded too, so that one ImageReadError names all that would fail later.
     """
-    is_quick = len(source) <= FEW or _are_small_arrays(source)
-    threads = 0 if is_quick else thread_count()
+    threads = 0 if _are_small_arrays(source) else _threads(source, len(source))
     looks = Looks(len(source))
 
     def look(index: int) -> None:
@@ -111,7 +113,7 @@ def loaded_batches(
         return source.load_looked(index, size, resize, looks[index], sampling)
 
     first, rest = _more_than_few(batches)
-    threads = thread_count() if sum(map(len, first)) > FEW else 0
+    threads = _threads(source, sum(map(len, first)))
     longest = max(map(len, first), default=0)
     image_bytes = size[0] * size[1] * 3 * np.dtype(np.float32).itemsize
     ahead = max(threads, min(BATCHES_AHEAD * longest, BYTES_AHEAD // image_bytes))
@@ -233,7 +235,14 @@ def failures(source: ImageSource, indices: Indices) -> dict[int, ImageError]:
     def probe(index: int) -> None:
         source.load(index, (1, 1), "stretch")
 
-    return _outcomes(probe, indices, thread_count() if len(indices) > FEW else 0)[1]
+    return _outcomes(probe, indices, _threads(source, len(indices)))[1]
+
+
+def _threads(source: ImageSource, count: int) -> int:
+    """Return the number of threads to start for so many images."""
+    if source.is_far and count > 1:
+        return max(thread_count(), READERS)
+    return thread_count() if count > FEW else 0
 
 
 def _in_order(

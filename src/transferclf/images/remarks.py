@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image
 
 from transferclf.exceptions import ImageError, warn
-from transferclf.images.checking import Item
-from transferclf.images.decoding import contents_behind, is_turned
-from transferclf.images.files import contents_of
+from transferclf.images.decoding import is_turned
+from transferclf.images.files import Contents, contents_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import ResizeMode, largest_box
 from transferclf.images.pixels import (
@@ -31,6 +30,8 @@ from transferclf.images.pixels import (
     warn_if_dark_on,
     warn_if_scaled,
 )
+from transferclf.images.places import place_of
+from transferclf.images.places.local import LocalFile
 from transferclf.images.source import ImageSource
 from transferclf.images.threads import loading, room_for
 
@@ -59,6 +60,7 @@ class Seen(NamedTuple):
 
 def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
     """Read the headers of some images, evenly spread. Unreadable ones are left out."""
+    most = min(most, DECODED) if source.is_far else most
     positions = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
     seen = []
     for index in positions.tolist():
@@ -95,12 +97,7 @@ def remark_on_other_images(source: ImageSource) -> None:
         some = source[:: sample_step(len(source))].colours()
         integers = [it for it in some if it.dtype.kind in "iu"]
         warn_if_dark(integers, source.pixel_range)
-    first = _first(source)
-    if isinstance(first, Image.Image):
-        may_be_deep = first.mode.startswith("I")
-    else:
-        may_be_deep = isinstance(first, str) and not first.lower().endswith(_EIGHT_BITS)
-    if may_be_deep:
+    if _may_be_deep(source):
         _remark_on_depth(source, sample(source, DECODED))
 
 
@@ -165,15 +162,21 @@ def _decoded(source: ImageSource, seen: list[Seen]) -> Iterator[np.ndarray]:
             break
         pixels += it.size[0] * it.size[1]
         with suppress(Exception):  # decoding will raise the error
-            yield _pixels(source.item(it.position))
+            yield _pixels(source, it.position)
 
 
-def _first(source: ImageSource) -> Item | None:
-    """Return the first image, if it has to be read to know what it is and can be read."""
-    if len(source) and source.image_shape is None:
-        with suppress(ImageError):  # decoding will raise it
-            return source.item(0)
-    return None
+def _may_be_deep(source: ImageSource) -> bool:
+    """Whether the first image may have 16 bits, as far as is known without decoding it."""
+    if len(source) == 0 or source.image_shape is not None:
+        return False
+    try:
+        first = source.item(0)
+    except ImageError:
+        return False  # decoding will raise it
+    if isinstance(first, Image.Image):
+        return first.mode.startswith("I")
+    name = source.name(0) or ""
+    return not isinstance(first, np.ndarray) and not name.lower().endswith(_EIGHT_BITS)
 
 
 def _may_have_alpha(source: ImageSource) -> bool:
@@ -191,17 +194,23 @@ def _seen(source: ImageSource, index: int) -> Seen:
         return Seen(index, (item.shape[0], item.shape[1]))
     if isinstance(item, Image.Image):
         return Seen(index, *_facts(item))
-    entry = os.stat(item)
-    return Seen(index, *_facts_of_file(str(item), entry.st_mtime_ns, entry.st_size))
+    if isinstance(place := place_of(item), LocalFile):
+        entry = os.stat(place.path)
+        return Seen(index, *_facts_of_file(place.path, entry.st_mtime_ns, entry.st_size))
+    with source.contents(item) as contents:
+        assert contents is not None
+        return Seen(index, *_facts_in(contents))
 
 
 @functools.lru_cache(maxsize=1024)
 def _facts_of_file(path: str, modified: int, size: int) -> tuple[tuple[int, int], str, str]:
     """Return the facts in a file's header. They are cached for the next fit of a search."""
-    with (
-        contents_of(path, held=0) as contents,
-        open_image(contents.file(), contents.size) as image,
-    ):
+    with contents_of(path, held=0) as contents:
+        return _facts_in(contents)
+
+
+def _facts_in(contents: Contents) -> tuple[tuple[int, int], str, str]:
+    with open_image(contents.file(), contents.size) as image:
         return _facts(image)
 
 
@@ -213,8 +222,9 @@ def _facts(image: Image.Image) -> tuple[tuple[int, int], str, str]:
     return (width, height) if is_lying else (height, width), image.mode, image.format or ""
 
 
-def _pixels(item: Item) -> np.ndarray:
-    with contents_behind(item) as contents:
+def _pixels(source: ImageSource, index: int) -> np.ndarray:
+    item = source.item(index)
+    with source.contents(item) as contents:
         if contents is None:
             with loading():
                 return np.asarray(item)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -33,10 +34,15 @@ from transferclf.images.geometry import (
 )
 from transferclf.images.lazy import LazyItems
 from transferclf.images.pixels import DtypeRange, PixelRange, is_on_255_scale, range_of
+from transferclf.images.places import name_of, place_of
+from transferclf.images.places.reading import Reader, UntriedError
 from transferclf.images.problems import Problem
 
 # How often a large file is read if it changes meanwhile.
 TRIES = 3
+
+# Images that show whether to read with many threads.
+FAR_SAMPLE = 32
 
 
 class ImageSource:
@@ -59,12 +65,14 @@ class ImageSource:
         positions: np.ndarray | None = None,
         places: np.ndarray | None = None,
         faults: dict[int, Problem] | None = None,
+        reader: Reader | None = None,
     ):
         self.items = items
         self.pixel_range = pixel_range
         self.positions = np.arange(len(items)) if positions is None else positions
         self.places = self.positions if places is None else places
         self.faults = faults
+        self._reader = Reader() if reader is None else reader
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -83,7 +91,7 @@ class ImageSource:
         chosen = self.positions[key]
         if chosen.ndim != 1:
             raise TypeError(f"an ImageSource is sliced by a slice, mask or indices. Got {key!r}.")
-        return ImageSource(self.items, self.pixel_range, chosen, self.places[key], self.faults)
+        return self._taken(chosen, self.places[key], self.pixel_range)
 
     def __reduce__(self) -> tuple[type[ImageSource], tuple[object, ...]]:
         # A slice is pickled with its own images only.
@@ -105,14 +113,39 @@ class ImageSource:
         return f"<ImageSource of {len(self)} images>"
 
     def item(self, index: int) -> Item:
-        """Return the image of the caller: a path, a PIL image or an array (h, w[, c])."""
+        """Return the image of the caller: a path, bytes, a PIL image or an array (h, w[, c])."""
         return cast(Item, self.items[self.positions[index]])
+
+    def name(self, index: int) -> str | None:
+        """Return the path or URL of an image, or None if it has none."""
+        if isinstance(self.items, LazyItems):
+            return self.items.name(int(self.positions[index]))
+        return name_of(self.item(index))
+
+    def contents(
+        self, item: Item, held: int | None = None
+    ) -> AbstractContextManager[Contents | None]:
+        """Return the bytes of an encoded image, else None; see :func:`.contents_behind`.
+
+        Those of remote files are kept as long as this source, up to a limit. A kind of place may
+        leave files of more than `held` bytes on the disk.
+        """
+        place = None if isinstance(item, np.ndarray) else place_of(item)
+        return contents_behind(item) if place is None else self._reader.contents(place, held)
+
+    @cached_property
+    def is_far(self) -> bool:
+        """Whether some of a sample of the images are read from far away."""
+        if isinstance(self.items, LazyItems):
+            return self.items.is_far
+        sound = self.sound()
+        step = max(len(sound) // FAR_SAMPLE, 1)
+        places = (place_of(self.item(index)) for index in sound[::step])
+        return any(place is not None and place.is_far for place in places)
 
     def problem(self, index: int, error: ImageError) -> Problem:
         """Return the fault of one image, with its position in the caller's X."""
-        # Reading an image again to look for its path may fail again.
-        path = None if self.is_lazy else path_of(self.item(index))
-        return Problem(int(self.places[index]), error, path)
+        return Problem(int(self.places[index]), error, self.name(index))
 
     @property
     def is_lazy(self) -> bool:
@@ -131,10 +164,14 @@ class ImageSource:
         return indices[np.argsort(self.positions[indices], kind="stable")]
 
     def note(self, failed: Mapping[int, ImageError]) -> list[Problem]:
-        """Return the errors of images, given by their indices, in order; `faults` note them."""
+        """Return the errors of images, given by their indices, in order.
+
+        `faults` note them, but not those of images that nobody has tried to read.
+        """
         problems = [self.problem(index, failed[index]) for index in sorted(failed)]
         if self.faults is not None:
-            self.faults.update({problem.position: problem for problem in problems})
+            tried = [it for it in problems if not isinstance(it.error, UntriedError)]
+            self.faults.update({problem.position: problem for problem in tried})
         return problems
 
     def sound(self) -> np.ndarray:
@@ -175,7 +212,7 @@ class ImageSource:
         reduce_to = max(size) if sampling.may_reduce else None
         for _ in range(TRIES):
             item = self.item(index)
-            with contents_behind(item) as contents:
+            with self.contents(item) as contents:
                 if contents is None:
                     # An item that was read again may be another image now.
                     seen = self._look_at(item) if self.is_lazy else known
@@ -197,7 +234,7 @@ class ImageSource:
         return self._look_at(self.item(index))
 
     def _look_at(self, item: Item) -> Look:
-        with contents_behind(item) as contents:
+        with self.contents(item) as contents:
             if contents is not None:
                 seen = header(contents)
                 return Look(self._digest(contents), *seen)
@@ -209,7 +246,7 @@ class ImageSource:
             is_rgb = item.shape[2:] == (3,) and is_on_255_scale(item.dtype, self.pixel_range)
             picture = item if is_rgb else picture_of(array_numbers(item), self.pixel_range)
             return average_blocks(picture, reduction_factor(sides(item), reduce_to))
-        with contents_behind(item) as contents:
+        with self.contents(item) as contents:
             file = cast(Image.Image, item) if contents is None else contents
             return decoded(file, self.pixel_range, reduce_to)[0]
 
@@ -220,19 +257,26 @@ class ImageSource:
 
     def read_with(self, pixel_range: PixelRange) -> ImageSource:
         """Return the same images with the same faults, read with another pixel range."""
-        return ImageSource(self.items, pixel_range, self.positions, self.places, self.faults)
+        return self._taken(self.positions, self.places, pixel_range)
 
     def given_as(self, pixel_range: PixelRange, faults: dict[int, Problem] | None) -> ImageSource:
         """Return the same images as an X of their own, in which places count from 0.
 
-        They are read with this pixel range if they have none.
+        They are read with this pixel range if they have none. Servers that did not answer are asked
+        again.
         """
+        self._reader.ask_again()
         known = pixel_range if self.pixel_range is None else self.pixel_range
         places = np.arange(len(self))
         is_same = known is self.pixel_range and faults is self.faults is None
         if is_same and np.array_equal(self.places, places):
             return self
-        return ImageSource(self.items, known, self.positions, places, faults)
+        return ImageSource(self.items, known, self.positions, places, faults, self._reader)
+
+    def _taken(
+        self, positions: np.ndarray, places: np.ndarray, pixel_range: PixelRange
+    ) -> ImageSource:
+        return ImageSource(self.items, pixel_range, positions, places, self.faults, self._reader)
 
     def decided_range(self) -> PixelRange:
         """Return the pixel range to keep after fitting: the given one, or that of the arrays.
@@ -253,8 +297,3 @@ class ImageSource:
         else:
             items = (self.item(index) for index in range(len(self)))
         return [checking.colours_of(item) for item in items if isinstance(item, np.ndarray)]
-
-
-def path_of(item: object) -> str | None:
-    """Return the path of an image, or None if it is no file."""
-    return str(item) if isinstance(item, str | os.PathLike) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,9 +12,11 @@ from PIL import ExifTags, Image
 
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import ImageError
+from transferclf.images.formats import open_image
 from transferclf.images.geometry import largest_box
 from transferclf.images.inputs import check_images
 from transferclf.images.loading import failures
+from transferclf.images.places import name_of
 from transferclf.images.problems import Problem
 from transferclf.images.source import ImageSource
 from transferclf.images.threads import thread_count
@@ -88,10 +90,10 @@ def _undecodable(X: Any, extractor: CNNFeatureExtractor) -> dict[int, str]:
 
 
 def file_of(item: object) -> str:
-    """Return the path of an image, or an empty text if it is no file."""
+    """Return the path or URL of an image, or an empty text if it has none."""
     if isinstance(item, np.ndarray) and item.shape == (1,):
         item = item[0]  # of a table with one column of paths
-    return os.fsdecode(item) if isinstance(item, str | os.PathLike) else ""
+    return name_of(item) or ""
 
 
 class Facts(NamedTuple):
@@ -115,7 +117,7 @@ class Facts(NamedTuple):
 def facts_of(source: ImageSource) -> list[Facts]:
     """Return sizes, modes and formats of images; of files only the headers are read."""
     with ThreadPoolExecutor(thread_count()) as pool:
-        return list(pool.map(_facts, (source.item(index) for index in range(len(source)))))
+        return list(pool.map(functools.partial(_facts, source), range(len(source))))
 
 
 def kinds_of(facts: list[Facts]) -> list[Row]:
@@ -134,12 +136,19 @@ def seen_shares(facts: list[Facts], size: tuple[int, int], resize: str) -> np.nd
     return (right - left) * (bottom - top) / [one.width * one.height for one in facts]
 
 
-def _facts(item: Any) -> Facts:
+def _facts(source: ImageSource, index: int) -> Facts:
+    item = source.item(index)
     if isinstance(item, np.ndarray):
         channels = item.shape[2] if item.ndim == 3 else 1
         return Facts(item.shape[1], item.shape[0], f"{channels} x {item.dtype}", "array")
-    if not isinstance(item, Image.Image):
-        with Image.open(item) as image:
-            return _facts(image)
-    is_turned = item.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-    return Facts(item.width, item.height, item.mode, item.format or "PIL image", is_turned)
+    if isinstance(item, Image.Image):
+        return _facts_of_image(item)
+    with source.contents(item, held=0) as contents:
+        assert contents is not None
+        with open_image(contents.file(), contents.size) as image:
+            return _facts_of_image(image)
+
+
+def _facts_of_image(image: Image.Image) -> Facts:
+    is_turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+    return Facts(image.width, image.height, image.mode, image.format or "PIL image", is_turned)

@@ -140,7 +140,7 @@ def pictures_of(estimator: object, X: object, images: object = None) -> ImageSou
 def source_of(images: object) -> ImageSource:
     """Return images of any kind, with the pixel range found in them."""
     source = check_images(images)
-    return ImageSource(source.items, source.decided_range(), source.positions)
+    return source.read_with(source.decided_range())
 
 
 def picture(source: ImageSource, index: int, side: int = SIDE) -> np.ndarray:

@@ -59,11 +59,11 @@ class Subject:
     def image_name(self, index: int) -> str:
         """Return the file of an image with its folder, or its number."""
         assert self.images is not None
-        item = self.images.item(index)
-        if not isinstance(item, str):
+        name = self.images.name(index)
+        if name is None:
             return f"image {index}"
         # The folder often names the class. The rest of the path may be private.
-        return "/".join(item.replace("\\", "/").split("/")[-2:])
+        return "/".join(name.replace("\\", "/").split("/")[-2:])
 
 
 def note(text: str) -> Content:
