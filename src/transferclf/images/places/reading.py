@@ -32,6 +32,7 @@ class Reader:
         self._kept: dict[Place, bytes] = {}
         self._room = KEPT_BYTES
         self._unanswered = 0
+        self._reason = ""
         self._lock = threading.Lock()
 
     def contents(self, place: Place, held: int | None = None) -> AbstractContextManager[Contents]:
@@ -49,13 +50,15 @@ class Reader:
     def _from_far(self, place: Place) -> Contents:
         if self._unanswered >= UNANSWERED:
             raise UntriedError(
-                f"not read, because {UNANSWERED} files before it got no answer one after another"
+                f"not read, because {UNANSWERED} files before it got no answer, one after another; "
+                f"the last: {self._reason}"
             )
         try:
             contents = place.read()
-        except UnansweredError:
+        except UnansweredError as error:
             with self._lock:
                 self._unanswered += 1
+                self._reason = str(error)
             raise
         with self._lock:
             self._unanswered = 0

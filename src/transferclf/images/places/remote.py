@@ -82,7 +82,8 @@ class RemoteFile:
         try:
             data = _bytes_of(self.url)
         except Exception as error:  # file systems raise almost anything
-            raise read_problem(error) from error
+            # Its own text may show secrets in the URL.
+            raise read_problem(error) from None
         if not data:
             raise ImageReadError("expected an image file, got an empty file")
         if len(data) > LARGEST:
@@ -130,7 +131,8 @@ def _bytes_of(url: str) -> bytes:
     # fsspec keeps a file system for each thread.
     system, path = url_to_fs(url)
     if not isinstance(system, AsyncFileSystem):
-        return system.cat_file(path, start=0, end=LARGEST + 1)
+        with system.open(path, "rb") as file:
+            return file.read(LARGEST + 1)
     is_http = "http" in system.protocol
     read = _streamed(system, path) if is_http else system._cat_file(path, start=0, end=LARGEST + 1)
     return sync(system.loop, lambda: read, timeout=TIMEOUT)
@@ -179,7 +181,7 @@ class UnansweredError(ImageReadError):
 def _status(error: Any) -> int | None:
     """Return the HTTP status in an error of aiohttp or of a library for a cloud, or None."""
     response = getattr(error, "response", None)
-    found = [getattr(error, "status", None), getattr(error, "code", None)]
+    found = getattr(error, "status", None) or getattr(error, "code", None)
     if isinstance(response, dict):
-        found.append(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-    return next((number for number in found if isinstance(number, int)), None)
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return found if isinstance(found, int) else None
