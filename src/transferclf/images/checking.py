@@ -262,7 +262,8 @@ def is_pair(item: object) -> bool:
 
 def row_length(X: Any) -> int | None:
     """Return the length of the rows where X is a table of numbers, one image a row, else None."""
-    if hasattr(X, "toarray") or is_iterator(X):  # a sparse matrix, or possibly endless
+    # A sparse matrix, something possibly endless, or columns that NumPy would read as a whole.
+    if hasattr(X, "toarray") or is_iterator(X) or is_encoded_column(X):
         return None
     if isinstance(X, list | tuple):
         X = array_of_rows(X) if is_rows(X) else ()
@@ -271,6 +272,11 @@ def row_length(X: Any) -> int | None:
         return None
     first = np.asarray(table[:1])[0, 0]
     return table.shape[1] if _is_number(first) else None
+
+
+def is_encoded_column(X: object) -> bool:
+    """Whether X is a column of Arrow or of a dataset of Hugging Face."""
+    return type(X).__module__.partition(".")[0] in ("datasets", "pyarrow")
 
 
 def is_rows(X: Sequence[object]) -> bool:

@@ -44,7 +44,7 @@ class Contents:
     # Whether the file changed while it was read.
     has_changed = False
 
-    def __init__(self, data: bytes | memoryview):
+    def __init__(self, data: bytes):
         self.data = data
         self.size = len(data)
 

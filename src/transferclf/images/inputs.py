@@ -15,6 +15,7 @@ from PIL import Image
 from transferclf.exceptions import ImageError
 from transferclf.images import checking
 from transferclf.images.checking import ImageShape
+from transferclf.images.columns import Column, column_of
 from transferclf.images.lazy_arrays import LazyArray, lazily_read
 from transferclf.images.loading import failures
 from transferclf.images.pixels import PixelRange, check_pixel_range
@@ -88,6 +89,9 @@ def look_over(
     if isinstance(X, ImageSource):
         return X.given_as(pixel_range, {}) if X.faults is None else X
     shape = checking.check_image_shape(image_shape)
+    column = column_of(X)
+    if column is not None:
+        return _source_of_column(column, pixel_range)
     checking.check_kind(X)
     lazy = lazily_read(X)
     if lazy is not None:
@@ -121,6 +125,14 @@ def _source_of_array(
         extremes = array.extremes if isinstance(array, LazyArray) else checking.extremes_of(array)
         problems = checking.value_problems(*extremes, array.dtype, pixel_range)
     return ImageSource(array, pixel_range, faults={each.position: each for each in problems})
+
+
+def _source_of_column(column: Column, pixel_range: PixelRange) -> ImageSource:
+    if len(column) == 0:
+        raise ImageError("X is empty: expected at least one image.")
+    source = ImageSource(column, pixel_range, faults={})
+    source.note(column.faults())
+    return source
 
 
 def _source_of_sequence(

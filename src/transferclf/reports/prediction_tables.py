@@ -9,6 +9,7 @@ import numpy as np
 
 from transferclf._checks import check_number
 from transferclf.exceptions import InvalidParameterError
+from transferclf.images.checking import is_encoded_column
 from transferclf.reports.indicators import label_predictions_of, names_of
 from transferclf.reports.kinds import LABELS, NUMBERS, kind_of_estimator
 from transferclf.reports.numbers import number_predictions_of
@@ -156,7 +157,7 @@ def _of_numbers(estimator: Any, X: object) -> Columns:
 def _files_of(X: Any, n_samples: int) -> list[str | int]:
     """Return the path of each image, or its position in X."""
     is_row = getattr(X, "shape", (n_samples,)) in ((n_samples,), (n_samples, 1))
-    if not is_row or hasattr(X, "toarray"):
+    if not is_row or hasattr(X, "toarray") or is_encoded_column(X):
         return list(range(n_samples))
     items = X if isinstance(X, list | tuple) else np.asarray(X, dtype=object).ravel()
     return [_file_of(item) or index for index, item in enumerate(items)]

@@ -13,14 +13,11 @@ from transferclf.images.files import Contents
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The bytes of an image file, perhaps a view of them, and the name of the file if it has one.
-
-    A view is not copied before the image is decoded.
-    """
+    """The bytes of an image file, and the name of the file if it has one."""
 
     is_far: ClassVar[bool] = False
 
-    data: bytes | memoryview
+    data: bytes
     name: str | None = None
 
     @classmethod
@@ -37,17 +34,14 @@ class Encoded:
             return cls(bytes(item))
         return item if isinstance(item, Encoded) else None
 
-    def __reduce__(self) -> tuple[type[Encoded], tuple[bytes, str | None]]:
-        return Encoded, (bytes(self.data), self.name)
-
     @property
     def item(self) -> bytes | Encoded:
         """The bytes, if that is all."""
-        return self.data if isinstance(self.data, bytes) and self.name is None else self
+        return self.data if self.name is None else self
 
     def problem(self) -> ImageError | None:
         """Return the error if there are no bytes."""
-        return None if len(self.data) else ImageReadError("expected an image file, got no bytes")
+        return None if self.data else ImageReadError("expected an image file, got no bytes")
 
     def read(self, held: int | None = None) -> Contents:
         """Return the bytes, which are in memory already."""

@@ -64,5 +64,5 @@ class Reader:
             self._unanswered = 0
             if contents.size <= self._room and place not in self._kept:
                 self._room -= contents.size
-                self._kept[place] = bytes(contents.data)
+                self._kept[place] = contents.data
         return contents

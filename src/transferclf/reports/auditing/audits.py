@@ -22,6 +22,7 @@ from transferclf.reports.auditing.findings import Audit, columns_of
 from transferclf.reports.auditing.labels import label_counts, missing_classes, similar_names
 from transferclf.reports.auditing.readable import (
     Readable,
+    cells_of,
     facts_of,
     file_of,
     kinds_of,
@@ -117,6 +118,7 @@ def audit(
     [[2, 7, 'exact']]
     """
     extra("pandas")
+    X = cells_of(X)
     n_samples = n_samples_of(X)
     _check_parameters(extractor, threshold, n_neighbors, on_error, n_jobs, verbose)
     targets = targets_of(y, n_samples, kind)

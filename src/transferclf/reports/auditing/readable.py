@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from transferclf.estimators.reading import images_of
 from transferclf.exceptions import ImageError
+from transferclf.images.columns import Column, column_of
 from transferclf.images.formats import open_image
 from transferclf.images.geometry import largest_box
 from transferclf.images.inputs import check_images
@@ -63,6 +64,16 @@ def readable_images(
         given, positions = _at(given, sound), positions[sound]
         if len(positions) == 0:
             return Readable(None, np.empty((0, 1), np.float32), positions, problems)
+
+
+def cells_of(X: Any) -> Any:
+    """Return a column of encoded images as the list of its cells; other X as they are."""
+    column, positions = column_of(X), None
+    if isinstance(X, ImageSource) and isinstance(X.items, Column):
+        column, positions = X.items, X.positions
+    if column is None:
+        return X
+    return [column.cell(index) for index in (range(len(X)) if positions is None else positions)]
 
 
 def _at(items: Any, positions: np.ndarray) -> Any:
