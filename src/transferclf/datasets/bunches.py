@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from transferclf._spelling import did_you_mean, in_nfc, look_alikes, quoted, shortened, told_apart
+from transferclf.datasets.remote_paths import RemotePath
 from transferclf.exceptions import InvalidParameterError
+from transferclf.images.places.remote import is_url
+
+# A folder or file: on a disk, or behind a URL.
+Place = Path | RemotePath
 
 # The number of known names that an error lists.
 _LISTED = 50
 
 
 def bunch(
-    root: Path,
-    files: Sequence[Path],
+    root: Place,
+    files: Sequence[Place],
     labels: Sequence[str],
     classes: Sequence[str] | None,
     groups: Sequence[str] | None = None,
@@ -37,7 +42,7 @@ def bunch(
 
 
 def label_bunch(
-    root: Path, files: Sequence[Path], names: Sequence[str], target: np.ndarray
+    root: Place, files: Sequence[Place], names: Sequence[str], target: np.ndarray
 ) -> Bunch:
     """Return the result of a table with several labels: `target` is 0 and 1, shape (n, k)."""
     return Bunch(
@@ -49,17 +54,43 @@ def label_bunch(
     )
 
 
-def within(root: Path, file: Path) -> str:
+def within(root: Place, file: Place) -> str:
     """Return a path relative to the root, with slashes, or the whole path if it is elsewhere."""
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+    return below(root, file).as_posix() if is_below(root, file) else file.as_posix()
 
 
-def given_path(name: str, path: object) -> Path:
-    """Return the path in a parameter, with ``~`` replaced by the home folder."""
+def is_below(root: Place, file: Place) -> bool:
+    """Whether a file is in the root or in a folder below it. One may be a URL."""
+    if isinstance(file, RemotePath) or isinstance(root, RemotePath):
+        return isinstance(file, RemotePath) and file.is_relative_to(root)
+    return file.is_relative_to(root)
+
+
+def below(root: Place, file: Place) -> PurePath:
+    """Return the path of a file below the root, relative to it."""
+    if isinstance(file, RemotePath):
+        return file.relative_to(root)
+    return file.relative_to(str(root))
+
+
+def is_folder(place: Place) -> bool:
+    """Whether this is a folder. Unlike Path, it never raises an error on a path that cannot be."""
+    return place.is_dir() if isinstance(place, RemotePath) else os.path.isdir(place)
+
+
+def exists(place: Place) -> bool:
+    """Whether there is anything of this name."""
+    return place.exists() if isinstance(place, RemotePath) else os.path.exists(place)
+
+
+def given_path(name: str, path: object) -> Place:
+    """Return the path in a parameter, with ``~`` replaced by the home folder, or the URL."""
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise InvalidParameterError(
             f"{name} must be a str or a Path. Got {type(path).__name__} instead."
         )
+    if isinstance(path, str) and is_url(path):
+        return RemotePath(path)
     return Path(path if os.path.lexists(path) else os.path.expanduser(path))
 
 

@@ -8,7 +8,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from transferclf._spelling import in_nfc
+from transferclf.datasets.bunches import Place
+from transferclf.datasets.remote_paths import RemotePath
 from transferclf.datasets.trees import image_extensions
+from transferclf.images.places.remote import is_url
 
 Names = defaultdict[str, list[str]]
 
@@ -16,17 +19,22 @@ Names = defaultdict[str, list[str]]
 class FileFinder:
     """Search for files by names relative to a folder. Each folder is read once."""
 
-    def __init__(self, base: Path):
+    def __init__(self, base: Place):
         self._base = base
         self._extensions = image_extensions()
         self._folder = functools.cache(self._similar_folder)
         self._names = functools.cache(self._listed)
 
-    def find(self, name: str) -> list[Path]:
+    def find(self, name: str) -> list[Place]:
         """Return the file of exactly this name, or else all files that may be meant.
 
         Backslashes, ``~``, other capitals, another Unicode form and a missing extension are tried.
+        Files behind URLs are not looked for, since each would be asked for.
         """
+        if is_url(name):
+            return [RemotePath(name)]
+        if isinstance(self._base, RemotePath):
+            return [self._base / name]
         exact = self._base / name
         if os.path.isfile(exact):
             return [exact]

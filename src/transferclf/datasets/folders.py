@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -12,10 +11,13 @@ from sklearn.utils import Bunch
 from transferclf._checks import check_flag
 from transferclf._spelling import did_you_mean, in_nfc, look
 from transferclf.datasets.bunches import (
+    Place,
     bunch,
     check_known,
     checked_classes,
+    exists,
     given_path,
+    is_folder,
     remark_on_names,
     several,
     within,
@@ -45,7 +47,8 @@ def load_image_folder(
     Parameters
     ----------
     path : str or Path
-        The folder; ``~`` is the home folder.
+        The folder; ``~`` is the home folder. Or a URL that fsspec can list, such as
+        ``"s3://bucket/photos"`` (``pip install transferclf[remote]``).
     split : str, sequence of str or None, default=None
         The folder or folders of a split layout to read. Other names than those above are allowed.
     classes : sequence of str or None, default=None
@@ -64,7 +67,7 @@ def load_image_folder(
     -------
     Bunch
         `data` : ndarray of str objects, shape (n,)
-            The paths, in natural order: img2 before img10.
+            The paths or URLs, in natural order: img2 before img10.
         `target` : ndarray of str, shape (n,)
             The name of the class of each image.
         `target_names` : list of str
@@ -91,6 +94,8 @@ def load_image_folder(
     ImageError
         If there are no images, or with `verify=True` some cannot be used, or all of a class with
         `on_error="skip"`; `indices` are then positions among all images. Both are ValueErrors.
+    ImageReadError
+        If a URL cannot be listed: its package is missing, there is no permission or no answer.
 
     Warns
     -----
@@ -129,8 +134,8 @@ def load_image_folder(
     check_flag("recursive", recursive)
     check_verification(verify, on_error)
     root = given_path("path", path)
-    if not os.path.isdir(root) or not os.fspath(path):
-        kind = NotADirectoryError if os.path.exists(root) and path else FileNotFoundError
+    if not is_folder(root) or not os.fspath(path):
+        kind = NotADirectoryError if exists(root) and path else FileNotFoundError
         raise kind(f"expected a folder of class folders, got {os.fspath(path)!r}")
     tree = ImageTree(root, bool(recursive))
     folders = _folders_of_classes(root, split, wanted if recursive else None)
@@ -158,12 +163,12 @@ def load_image_folder(
     return result
 
 
-def _splits(root: Path) -> list[Path]:
+def _splits(root: Place) -> list[Place]:
     """Return the folders that contain folders, and therefore may be splits."""
     return [folder for folder in subfolders(root) if subfolders(folder)]
 
 
-def _folders_of_classes(root: Path, split: object, classes: Sequence[str] | None) -> list[Path]:
+def _folders_of_classes(root: Place, split: object, classes: Sequence[str] | None) -> list[Place]:
     """Return the folders whose subfolders are the classes.
 
     Folders with the names of splits are classes with sessions if `classes` names them.
@@ -183,7 +188,7 @@ def _folders_of_classes(root: Path, split: object, classes: Sequence[str] | None
     return [root]
 
 
-def _asked_splits(root: Path, splits: Sequence[Path], split: object) -> list[Path]:
+def _asked_splits(root: Place, splits: Sequence[Place], split: object) -> list[Place]:
     if not splits:
         raise InvalidParameterError(
             f"{str(root)!r} has no splits, as split={split!r} would have it: its folders hold "
@@ -201,16 +206,16 @@ def _asked_splits(root: Path, splits: Sequence[Path], split: object) -> list[Pat
     return [folder for name in wanted for folder in splits if _name(folder) == name]
 
 
-def _names_in(parents: Sequence[Path]) -> list[str]:
+def _names_in(parents: Sequence[Place]) -> list[str]:
     return [_name(folder) for parent in parents for folder in subfolders(parent)]
 
 
-def _name(folder: Path) -> str:
+def _name(folder: Place) -> str:
     return in_nfc(folder.name)
 
 
 def _classes_by_split(
-    tree: ImageTree, folders: Sequence[Path], images: Sequence[LabelledImage]
+    tree: ImageTree, folders: Sequence[Place], images: Sequence[LabelledImage]
 ) -> dict[str, set[str]]:
     """Return the classes with images in each split, also in splits that are not read.
 

@@ -16,6 +16,7 @@ from sklearn.utils import Bunch
 
 from transferclf._spelling import SHOWN, did_you_mean, in_nfc, look, quoted, shortened
 from transferclf.datasets.bunches import (
+    Place,
     bunch,
     check_known,
     checked_classes,
@@ -26,6 +27,7 @@ from transferclf.datasets.bunches import (
 )
 from transferclf.datasets.finding import FileFinder
 from transferclf.datasets.label_columns import checked_label_columns, flags_of, labels_of, whole
+from transferclf.datasets.remote_paths import RemotePath
 from transferclf.exceptions import InvalidParameterError, MissingImageError, warn
 
 if TYPE_CHECKING:
@@ -67,16 +69,17 @@ def load_image_table(
     Parameters
     ----------
     csv : str, Path or data frame
-        A text file in UTF-8 with a header line, separated by commas, semicolons, tabs or bars; or a
-        data frame of pandas or polars.
+        The path or URL of a text file in UTF-8 with a header line, separated by commas, semicolons,
+        tabs or bars; or a data frame of pandas or polars.
     image_column : str
-        Name of the column with the files. White space around values does not count.
+        Name of the column with the files: paths or URLs. White space around values does not count.
     label_column : str or list of str
         Name of the column with the classes, or with `label_sep` the labels. Whole numbers in a data
         frame are read as text. A list names columns of 0 and 1 (or false and true), one for
         each of several labels.
     root : str, Path or None, default=None
-        The folder of relative file names. None is the folder of the table, or the current one for a
+        The folder of relative file names, or its URL. Files behind URLs are not looked for before
+        they are read. None is the folder of the table, or the current one for a
         data frame.
     classes : sequence of str or None, default=None
         The names of the classes to read, and `target_names` in this order. Rows of other classes
@@ -136,6 +139,7 @@ def load_image_table(
     wanted = checked_classes(classes)
     columns = checked_label_columns(label_column, label_sep, wanted)
     # Tables of pyarrow have columns too, but other ones.
+    folder: Place
     if hasattr(csv, "shape") and hasattr(csv, "columns") and not hasattr(csv, "column_names"):
         table, folder = _rows_of_frame(csv, image_column, columns), Path()
     else:
@@ -194,11 +198,11 @@ def _check_complete(
         raise ValueError("\n".join(texts))
 
 
-def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list[Path], str]:
+def _files(positions: Sequence[int], base: Place, table: TableRows) -> tuple[list[Place], str]:
     """Return the files of some rows, and a text about files with other names than in the table."""
     finder = FileFinder(base)
-    found: list[Path] = []
-    renamed: dict[str, Path] = {}
+    found: list[Place] = []
+    renamed: dict[str, Place] = {}
     missing: dict[int, str] = {}
     rows = [table.rows[position] for position in positions]
     for position, row in zip(positions, rows, strict=True):
@@ -208,7 +212,8 @@ def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list
             missing[position] = f"{base / row.image} ({table.unit} {row.number}){options}"
             continue
         found.append(candidates[0])
-        if candidates[0] != base / row.image:
+        is_remote = isinstance(candidates[0], RemotePath)
+        if not is_remote and candidates[0] != base / row.image:
             renamed[row.image] = candidates[0]
     if missing:
         raise _all_missing(missing, len(rows), base, table)
@@ -223,7 +228,7 @@ def _files(positions: Sequence[int], base: Path, table: TableRows) -> tuple[list
 
 
 def _all_missing(
-    missing: dict[int, str], total: int, base: Path, table: TableRows
+    missing: dict[int, str], total: int, base: Place, table: TableRows
 ) -> MissingImageError:
     texts = list(missing.values())
     hint = "" if base.is_dir() else "; there is no such folder, and root= says which one is meant"
@@ -241,7 +246,7 @@ def _all_missing(
     return error
 
 
-def _rows_of_file(file: Path, image_column: Hashable, labels: Sequence[Hashable]) -> TableRows:
+def _rows_of_file(file: Place, image_column: Hashable, labels: Sequence[Hashable]) -> TableRows:
     """Read the lines below the header of a text file. Missing values are ""."""
     advice = "save it so, or read it with pandas and pass the data frame"
     try:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 from natsort import natsorted
 from PIL import Image
 
 from transferclf._spelling import in_nfc, quoted, shortened
-from transferclf.datasets.bunches import within
+from transferclf.datasets.bunches import Place, below, within
+from transferclf.datasets.remote_paths import Entry, RemotePath
 from transferclf.images.formats import is_decoded
 
 # The number of folders and files below the class folders that are listed to count their images.
@@ -37,7 +37,7 @@ class Contents(NamedTuple):
 class LabelledImage(NamedTuple):
     """An image of a class. `group` is the first folder below the class folder, or the file."""
 
-    file: Path
+    file: Place
     label: str
     group: str
 
@@ -45,16 +45,16 @@ class LabelledImage(NamedTuple):
 class ImageTree:
     """Class folders below a root, and remarks on the files and folders that were left out."""
 
-    def __init__(self, root: Path, recursive: bool):
+    def __init__(self, root: Place, recursive: bool):
         self.root = root
         self.recursive = recursive
         self._extensions = image_extensions()
         self._left_out: list[str] = []
-        self._nested: list[Path] = []
+        self._nested: list[Place] = []
         self._n_nested = 0
         self._left_to_count = MOST_COUNTED
 
-    def read(self, parents: Sequence[Path], classes: Sequence[str] | None) -> list[LabelledImage]:
+    def read(self, parents: Sequence[Place], classes: Sequence[str] | None) -> list[LabelledImage]:
         """Read the class folders in these folders: all, or only these classes."""
         for folder in dict.fromkeys([self.root, *parents]):
             strays = contents(folder, self._extensions).images
@@ -66,12 +66,12 @@ class ImageTree:
                 if classes is None or label in classes:
                     files = self._files_of(folder, [self.root, parent])
                     for file in files:
-                        inner = file.relative_to(folder).parts
+                        inner = below(folder, file).parts
                         group = inner[0] if len(inner) > 1 else within(self.root, file)
                         images.append(LabelledImage(file, label, in_nfc(group)))
         return images
 
-    def holds_images(self, folder: Path, parent: Path) -> bool:
+    def holds_images(self, folder: Place, parent: Place) -> bool:
         """Whether a class folder has images that would be read."""
         if not self.recursive:
             return has_images(folder, self._extensions)
@@ -106,8 +106,8 @@ class ImageTree:
         )
         return "; ".join(filter(None, [expected, self.remark_on_nested(), self.remark()])) + "."
 
-    def _files_of(self, folder: Path, above: list[Path]) -> list[Path]:
-        files: list[Path] = []
+    def _files_of(self, folder: Place, above: list[Place]) -> list[Place]:
+        files: list[Place] = []
         has_nested = False
         listings = walk([folder], above, self._extensions)
         for place, found in listings if self.recursive else islice(listings, 1):
@@ -124,7 +124,7 @@ class ImageTree:
             self._left_out.append(f"{within(self.root, folder)} holds no images")
         return files
 
-    def _count_nested(self, folders: list[Path], above: list[Path]) -> bool:
+    def _count_nested(self, folders: list[Place], above: list[Place]) -> bool:
         """Count the images that are left out. Return whether there are any, or may be."""
         if not folders:
             return False
@@ -145,7 +145,7 @@ class ImageTree:
         self._nested += folders
         return True
 
-    def _leave_out(self, folder: Path, others: Iterable[tuple[str, str]]) -> None:
+    def _leave_out(self, folder: Place, others: Iterable[tuple[str, str]]) -> None:
         reasons = dict(others)
         for name in in_natural_order(reasons):
             self._left_out.append(f"{within(self.root, folder / name)} {reasons[name]}")
@@ -159,35 +159,50 @@ def image_extensions() -> frozenset[str]:
     return frozenset(extension for extension, kind in extensions if is_decoded(kind))
 
 
-def contents(folder: Path, extensions: frozenset[str]) -> Contents:
+def contents(folder: Place, extensions: frozenset[str]) -> Contents:
     """List a folder, in no particular order."""
     found = Contents([], [], [])
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if _is(entry.is_dir):
-                found.folders.append(entry.name)
-            elif not _is(entry.is_file):
-                found.others.append((entry.name, "is a broken link or no file"))
-            elif _has_extension(entry, extensions):
-                found.images.append(entry.name)
-            else:
-                found.others.append((entry.name, "has no known image extension"))
+    for entry in _entries(folder):
+        if is_hidden(entry.name):
+            continue
+        if entry.is_folder:
+            found.folders.append(entry.name)
+        elif not entry.is_file:
+            found.others.append((entry.name, "is a broken link or no file"))
+        elif _has_extension(entry.name, extensions):
+            found.images.append(entry.name)
+        else:
+            found.others.append((entry.name, "has no known image extension"))
     return found
 
 
-def has_images(folder: Path, extensions: frozenset[str]) -> bool:
+def has_images(folder: Place, extensions: frozenset[str]) -> bool:
     """Whether there is an image directly in a folder."""
+    return any(
+        _has_extension(entry.name, extensions) and not is_hidden(entry.name) and entry.is_file
+        for entry in _entries(folder)
+    )
+
+
+def _entries(folder: Place) -> Iterator[Entry]:
+    if isinstance(folder, RemotePath):
+        yield from folder.entries()
+        return
     with os.scandir(folder) as entries:
-        return any(
-            _has_extension(entry, extensions) and not is_hidden(entry.name) and _is(entry.is_file)
-            for entry in entries
-        )
+        for entry in entries:
+            yield Entry(entry.name, _is(entry.is_dir), _is(entry.is_file))
 
 
-def _has_extension(entry: os.DirEntry, extensions: frozenset[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in extensions
+def _identity(folder: Place) -> Hashable:
+    """Return what tells a folder from others, whatever path leads to it."""
+    if isinstance(folder, RemotePath):
+        return folder.identity()
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _has_extension(name: str, extensions: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in extensions
 
 
 def _is(kind: Callable[[], bool]) -> bool:
@@ -208,29 +223,29 @@ def in_natural_order(names: Iterable[str]) -> list[str]:
     return natsorted(sorted(names))
 
 
-def subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Place) -> list[Place]:
     """Return the folders in a folder, in natural order, without hidden ones."""
     names = contents(folder, frozenset()).folders
     return [folder / name for name in in_natural_order(names)]
 
 
 def walk(
-    tops: Sequence[Path], above: Sequence[Path], extensions: frozenset[str]
-) -> Iterator[tuple[Path, Contents | None]]:
+    tops: Sequence[Place], above: Sequence[Place], extensions: frozenset[str]
+) -> Iterator[tuple[Place, Contents | None]]:
     """List folders and all folders below them, each once, depth first and in natural order.
 
     Yield each folder with its contents, or with None for a link to a folder that was listed before
     or is in `above`.
     """
-    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
+    seen = set(map(_identity, above))
     waiting = list(reversed(tops))
     while waiting:
         folder = waiting.pop()
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
+        identity = _identity(folder)
+        if identity in seen:
             yield folder, None
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         found = contents(folder, extensions)
         yield folder, found
         waiting += [folder / name for name in reversed(in_natural_order(found.folders))]

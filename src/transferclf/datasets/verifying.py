@@ -35,7 +35,8 @@ def readable(
     """
     source = ImageSource([str(image.file) for image in images], faults={})
     problems = source.note(failures(source, np.arange(len(images))))
-    if on_error == "raise":
+    # Images that nobody has tried to read are not noted; see UntriedError.
+    if on_error == "raise" or len(source.problems()) < len(problems):
         raise_problems(problems, len(images))
     sound = [images[index] for index in source.sound()]
     skipped = [images[problem.position] for problem in problems]

@@ -73,7 +73,8 @@ def cells_of(X: Any) -> Any:
         column, positions = X.items, X.positions
     if column is None:
         return X
-    return [column.cell(index) for index in (range(len(X)) if positions is None else positions)]
+    chosen = range(len(X)) if positions is None else positions.tolist()
+    return [column.cell(index) for index in chosen]
 
 
 def _at(items: Any, positions: np.ndarray) -> Any:
