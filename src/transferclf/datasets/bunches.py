@@ -12,6 +12,7 @@ from sklearn.utils import Bunch
 from transferclf._spelling import did_you_mean, in_nfc, look_alikes, quoted, shortened, told_apart
 from transferclf.datasets.remote_paths import RemotePath
 from transferclf.exceptions import InvalidParameterError
+from transferclf.images import ImageSource
 from transferclf.images.places.remote import is_url
 
 # A folder or file: on a disk, or behind a URL.
@@ -23,7 +24,7 @@ _LISTED = 50
 
 def bunch(
     root: Place,
-    files: Sequence[Place],
+    files: Sequence[Place] | ImageSource,
     labels: Sequence[str],
     classes: Sequence[str] | None,
     groups: Sequence[str] | None = None,
@@ -32,26 +33,38 @@ def bunch(
     target = np.array(labels)
     found = np.unique(target).tolist()
     return Bunch(
-        data=np.array([str(file) for file in files], dtype=object),
+        data=_data_of(files),
         target=target,
         target_names=found if classes is None else list(classes),
-        filenames=np.array([within(root, file) for file in files], dtype=object),
+        filenames=_names_of(root, files),
         **({} if groups is None else {"groups": np.array(groups)}),
         DESCR=f"{len(files)} images of {len(found)} classes in {root}",
     )
 
 
 def label_bunch(
-    root: Place, files: Sequence[Place], names: Sequence[str], target: np.ndarray
+    root: Place, files: Sequence[Place] | ImageSource, names: Sequence[str], target: np.ndarray
 ) -> Bunch:
     """Return the result of a table with several labels: `target` is 0 and 1, shape (n, k)."""
     return Bunch(
-        data=np.array([str(file) for file in files], dtype=object),
+        data=_data_of(files),
         target=target,
         target_names=list(names),
-        filenames=np.array([within(root, file) for file in files], dtype=object),
+        filenames=_names_of(root, files),
         DESCR=f"{len(files)} images with {len(names)} labels in {root}",
     )
+
+
+def _data_of(files: Sequence[Place] | ImageSource) -> np.ndarray | ImageSource:
+    if isinstance(files, ImageSource):
+        return files
+    return np.array([str(file) for file in files], dtype=object)
+
+
+def _names_of(root: Place, files: Sequence[Place] | ImageSource) -> np.ndarray:
+    if isinstance(files, ImageSource):
+        return np.array([f"row {place}" for place in files.places], dtype=object)
+    return np.array([within(root, file) for file in files], dtype=object)
 
 
 def within(root: Place, file: Place) -> str:

@@ -27,8 +27,10 @@ from transferclf.datasets.bunches import (
 )
 from transferclf.datasets.finding import FileFinder
 from transferclf.datasets.label_columns import checked_label_columns, flags_of, labels_of, whole
+from transferclf.datasets.parquet_tables import ParquetTable, is_parquet
 from transferclf.datasets.remote_paths import RemotePath
 from transferclf.exceptions import InvalidParameterError, MissingImageError, warn
+from transferclf.images import ImageSource
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -48,11 +50,15 @@ class TableRow(NamedTuple):
 
 
 class TableRows(NamedTuple):
-    """The rows of a table, with the names of the table and of a row for messages."""
+    """The rows of a table, with the names of the table and of a row for messages.
+
+    `images` are those in the table itself, if it holds them and not their files.
+    """
 
     name: str
     unit: str
     rows: list[TableRow]
+    images: ImageSource | None = None
 
 
 def load_image_table(
@@ -70,9 +76,12 @@ def load_image_table(
     ----------
     csv : str, Path or data frame
         The path or URL of a text file in UTF-8 with a header line, separated by commas, semicolons,
-        tabs or bars; or a data frame of pandas or polars.
+        tabs or bars, or of a Parquet file (``pip install pyarrow``); or a data frame of pandas or
+        polars.
     image_column : str
         Name of the column with the files: paths or URLs. White space around values does not count.
+        In a Parquet file, the column may hold the images themselves: bytes, or structs with "bytes"
+        and "path".
     label_column : str or list of str
         Name of the column with the classes, or with `label_sep` the labels. Whole numbers in a data
         frame are read as text. A list names columns of 0 and 1 (or false and true), one for
@@ -92,7 +101,9 @@ def load_image_table(
     Returns
     -------
     Bunch
-        As from :func:`load_image_folder`, in the order of the table and without `groups`. With
+        As from :func:`load_image_folder`, in the order of the table and without `groups`. If a
+        Parquet file holds the images, `data` is an :class:`.ImageSource` that reads a part of the
+        file at a time. It is sliced like an array, and is best read in the order of rows. With
         several labels, `target` is a table of 0 and 1, int of shape (n_images, n_labels), whose
         columns are `target_names`: sorted, or in the order of `label_column` or `classes`.
 
@@ -163,13 +174,13 @@ def load_image_table(
             names, target = columns, flags_of(cells, columns, table.name, table.unit)
         else:
             names, target = labels_of(cells, label_sep, wanted, table.name, table.unit)
-        files, remark = _files(range(len(table.rows)), base, table)
+        files, remark = _images(range(len(table.rows)), base, table)
         _warn_of(remark, remark_on_names(table.name, {"": names}, wanted))
         return label_bunch(base, files, names, target)
     labels = [in_nfc(row.labels[0]) for row in table.rows]
     check_known(wanted, labels, f"the values of {label_column!r} in {table.name}")
     kept = [position for position, label in enumerate(labels) if wanted is None or label in wanted]
-    files, remark = _files(kept, base, table)
+    files, remark = _images(kept, base, table)
     names = [labels[position] for position in kept]
     _warn_of(remark, remark_on_names(table.name, {"": names}, wanted))
     return bunch(base, files, names, wanted)
@@ -196,6 +207,15 @@ def _check_complete(
     ]
     if texts:
         raise ValueError("\n".join(texts))
+
+
+def _images(
+    positions: Sequence[int], base: Place, table: TableRows
+) -> tuple[Sequence[Place] | ImageSource, str]:
+    """Return the images of some rows, and a text about files with other names than in the table."""
+    if table.images is not None:
+        return table.images[np.array(positions, int)], ""
+    return _files(positions, base, table)
 
 
 def _files(positions: Sequence[int], base: Place, table: TableRows) -> tuple[list[Place], str]:
@@ -247,7 +267,14 @@ def _all_missing(
 
 
 def _rows_of_file(file: Place, image_column: Hashable, labels: Sequence[Hashable]) -> TableRows:
-    """Read the lines below the header of a text file. Missing values are ""."""
+    """Read the lines below the header of a text file, or a Parquet file.
+
+    Missing values are "".
+    """
+    if is_parquet(file):
+        table = ParquetTable(file, image_column, labels)
+        rows = _rows_of_frame(table, image_column, labels, file.name)
+        return rows if table.holds_files else rows._replace(images=table.images())
     advice = "save it so, or read it with pandas and pass the data frame"
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -273,9 +300,10 @@ def _rows_of_file(file: Place, image_column: Hashable, labels: Sequence[Hashable
     return TableRows(file.name, "line", rows)
 
 
-def _rows_of_frame(frame: Any, image_column: Hashable, labels: Sequence[Hashable]) -> TableRows:
+def _rows_of_frame(
+    frame: Any, image_column: Hashable, labels: Sequence[Hashable], name: str = "the data frame"
+) -> TableRows:
     """Read the rows of a data frame of pandas or polars. Missing values are ""."""
-    name = "the data frame"
     _check_columns(name, list(frame.columns), image_column, *labels)
     if len(frame) == 0:
         raise ValueError(f"{name} has no rows.")

@@ -17,6 +17,8 @@ def column_of(X: object) -> Column | None:
 
     ImageError is raised for a whole table, and for a column of anything else.
     """
+    if isinstance(X, Column):
+        return X
     if isinstance(X, list | tuple):
         return None
     return next((column for kind in KINDS if (column := kind(X)) is not None), None)

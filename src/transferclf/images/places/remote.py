@@ -154,7 +154,7 @@ async def _streamed(system: Any, url: str) -> bytes:
 
 def read_problem(error: Exception) -> ImageReadError:
     """Return the error for a URL that cannot be read."""
-    status = _status(error)
+    status = _status(error) or _status(error.__cause__)
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return UnansweredError(f"expected an answer within {TIMEOUT:g} seconds, got none")
     if isinstance(error, FileNotFoundError) or status in (404, 410):
@@ -167,6 +167,8 @@ def read_problem(error: Exception) -> ImageReadError:
             f"expected a readable file, got no permission{number}: credentials are missing, or the "
             "link has expired"
         )
+    if status == 416:  # a file without bytes has no part that could be sent
+        return ImageReadError("expected an image file, got an empty file")
     if status is not None:
         return ImageReadError(f"expected a readable file, got the status {status} of the server")
     text = shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
