@@ -33,6 +33,8 @@ FOLDERS = {
 IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
 WITH_WEIGHTS = {"docs/experiments.md": ("mobilenet_v2", (160, 160))}
+# Packages that a page needs and that are not always installed.
+PACKAGES = {"docs/images_from_anywhere.md": "fsspec"}
 
 
 class Cannot(NamedTuple):
@@ -62,6 +64,12 @@ CANNOT_RUN: dict[tuple[str, str], Cannot] = {
     ("docs/scaling_out.md", "import ray"): Cannot("Ray is not installed", ModuleNotFoundError),
     ("docs/scaling_out.md", "from joblibspark import register_spark"): Cannot(
         "Spark is not installed", ModuleNotFoundError
+    ),
+    ("docs/images_from_anywhere.md", "from datasets import load_dataset"): Cannot(
+        "datasets is not installed", ImportError
+    ),
+    ("docs/images_from_anywhere.md", "from transferclf import load_image_table"): Cannot(
+        "there is no such file", FileNotFoundError
     ),
 }
 
@@ -148,6 +156,8 @@ def needs_weights(backbone, size):
 def test_the_python_of_a_page_runs(page, folder, rng, capsys):
     if page in WITH_WEIGHTS:
         needs_weights(*WITH_WEIGHTS[page])
+    if page in PACKAGES:
+        pytest.importorskip(PACKAGES[page], reason=f"{PACKAGES[page]} is not installed")
     for name in FOLDERS.get(page, []):
         draw(folder / name, rng)
     prepare, check = PARTICULARS.get(page, (None, None))
@@ -252,7 +262,7 @@ def test_every_block_has_a_known_fence(page):
 
 def test_every_entry_about_a_page_is_needed():
     pages = [page.values[0] for page in WITH_PYTHON]
-    assert {*FOLDERS, *WITH_WEIGHTS, *PARTICULARS} <= {*pages}
+    assert {*FOLDERS, *WITH_WEIGHTS, *PARTICULARS, *PACKAGES} <= {*pages}
     for page, first in CANNOT_RUN:
         assert first in [block.text.splitlines()[0] for block in BLOCKS[page]]
     for page, (backbone, _) in WITH_WEIGHTS.items():

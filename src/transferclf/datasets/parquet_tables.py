@@ -25,11 +25,14 @@ class ParquetTable:
     """A Parquet file whose labels are read, with the shape and columns of a data frame."""
 
     def __init__(self, file: Place, image_column: Hashable, labels: Sequence[Hashable]):
+        if not isinstance(file, RemotePath):
+            file.open("rb").close()  # raises an error if it cannot be read
         try:
             import pyarrow.parquet as pq
         except ImportError:
             raise InvalidParameterError(
-                f"{file.name} is a Parquet file, which needs pyarrow: pip install pyarrow"
+                f"{file.name} is a Parquet file, which needs pyarrow: "
+                "pip install transferclf[parquet]"
             ) from None
         self._path, self._image_column = str(file), image_column
         if isinstance(file, RemotePath) and (problem := RemoteFile(str(file)).problem()):

@@ -36,8 +36,11 @@ def check_images(
     ----------
     X : array-like or sequence of images
         An array (n, h, w) or (n, h, w, 1|3|4) of any real type; rows (n, h*w*c) with `image_shape`;
-        or a list, 1-D object array or pandas Series of paths, of PIL images or of arrays of
-        different sizes. An ImageSource is taken as it is, with `pixel_range` if it has none.
+        or a list, 1-D object array or pandas Series of paths, of URLs (read by fsspec), of bytes of
+        image files, of dicts with "bytes" and "path", of PIL images or of arrays of different
+        sizes. A column of pyarrow, or of a dataset of Hugging Face, with such bytes, paths or
+        structs of both, is read a row at a time. An ImageSource is taken as it is, with
+        `pixel_range` if it has none.
     image_shape : (h, w), (h, w, c), "infer" or None, default=None
         Shape of the image in each row of a 2-D X. "infer" takes a square gray or RGB image if the
         length of the rows allows it, else a strip of gray pixels. None refuses rows.
@@ -53,8 +56,9 @@ def check_images(
     Raises
     ------
     ImageError
-        If X is empty, has a shape, type or values that no image has, or paths do not exist. All
-        images at fault are named.
+        If X is empty, has a shape, type or values that no image has, or paths do not exist, or the
+        package for a URL is missing. All images at fault are named. URLs and columns are not read
+        here; their faults are named when the images are looked at.
     InvalidParameterError
         If `image_shape` or `pixel_range` is not as above.
 
