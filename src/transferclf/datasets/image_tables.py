@@ -273,8 +273,8 @@ def _rows_of_file(file: Place, image_column: Hashable, labels: Sequence[Hashable
     """
     if is_parquet(file):
         table = ParquetTable(file, image_column, labels)
-        rows = _rows_of_frame(table, image_column, labels, file.name)
-        return rows if table.holds_files else rows._replace(images=table.images())
+        found = _rows_of_frame(table, image_column, labels, file.name)
+        return found if table.holds_files else found._replace(images=table.images())
     advice = "save it so, or read it with pandas and pass the data frame"
     try:
         text = file.read_text(encoding="utf-8-sig")

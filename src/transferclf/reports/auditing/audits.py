@@ -30,7 +30,7 @@ from transferclf.reports.auditing.readable import (
     seen_shares,
 )
 from transferclf.reports.auditing.rows import ODD, rows_about, worst_first
-from transferclf.reports.auditing.targets import targets_of
+from transferclf.reports.auditing.targets import Targets, targets_of
 from transferclf.reports.predictions import n_samples_of
 from transferclf.reports.tables import Row, extra, table_of
 
@@ -126,17 +126,7 @@ def audit(
     extractor = _reader(extractor, n_jobs, int(verbose))
     readable = readable_images(X, n_samples, extractor, on_error)
     about = _about(X, label=targets.shown, code=targets.code, split=names)
-    result = Audit(
-        n_images=n_samples,
-        classes=targets.names,
-        kind=targets.kind,
-        splits=None if names is None else sorted(set(names.tolist())),
-        threshold=threshold,
-        quality=np.full(n_samples, np.nan),
-        distance=np.full(n_samples, np.nan),
-        seen=np.full(n_samples, np.nan),
-        groups=np.full(n_samples, -1),
-    )
+    result = _result(targets, names, n_samples, threshold)
     unreadable = sorted(readable.problems)
     texts = [readable.problems[position] for position in unreadable]
     stated, places = targets.stated
@@ -157,6 +147,21 @@ def audit(
     for name, columns in columns_of(targets.kind).items():
         result[name] = table_of(tables.get(name, []), columns)
     return result
+
+
+def _result(targets: Targets, names: np.ndarray | None, n_samples: int, threshold: float) -> Audit:
+    """Return the result before anything is found."""
+    return Audit(
+        n_images=n_samples,
+        classes=targets.names,
+        kind=targets.kind,
+        splits=None if names is None else sorted(set(names.tolist())),
+        threshold=threshold,
+        quality=np.full(n_samples, np.nan),
+        distance=np.full(n_samples, np.nan),
+        seen=np.full(n_samples, np.nan),
+        groups=np.full(n_samples, -1),
+    )
 
 
 def _about(X: object, **columns: Any) -> DataFrame:
