@@ -154,7 +154,7 @@ async def _streamed(system: Any, url: str) -> bytes:
 
 def read_problem(error: Exception) -> ImageReadError:
     """Return the error for a URL that cannot be read."""
-    status = _status(error) or _status(error.__cause__)
+    status = _status(error)
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return UnansweredError(f"expected an answer within {TIMEOUT:g} seconds, got none")
     if isinstance(error, FileNotFoundError) or status in (404, 410):
@@ -182,8 +182,10 @@ class UnansweredError(ImageReadError):
 
 def _status(error: Any) -> int | None:
     """Return the HTTP status in an error of aiohttp or of a library for a cloud, or None."""
-    response = getattr(error, "response", None)
-    found = getattr(error, "status", None) or getattr(error, "code", None)
+    # s3fs raises an OSError from the error of botocore, which has the status in a dict.
+    response = getattr(error.__cause__, "response", None)
     if isinstance(response, dict):
         found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        found = getattr(error, "status", None) or getattr(error, "code", None)
     return found if isinstance(found, int) else None
