@@ -17,6 +17,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, monkeypatch):
     from transferclf.backbones import registry as backbones
