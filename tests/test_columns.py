@@ -9,8 +9,9 @@ from PIL import Image
 from sklearn.model_selection import cross_val_score
 
 from transferclf import CNNFeatureExtractor, FeatureStore, TransferClassifier
-from transferclf.exceptions import ImageError, ImageReadError
+from transferclf.exceptions import ImageError, ImageReadError, TransferclfWarning
 from transferclf.images import check_images
+from transferclf.images.inputs import look_over
 from transferclf.images.loading import content_digests
 from transferclf.reports import audit
 
@@ -134,6 +135,21 @@ def test_faults_of_cells_are_named_before_the_network(monkeypatch):
     assert texts[1].startswith("image 2 (no/such.png): expected a file")
     assert texts[2] == "image 3: expected an image file, got no bytes"
     assert "the beginning of a GIF file" in texts[3]
+
+
+@pytest.mark.parametrize("kind", ["chunks", "structs", "dataset"])
+def test_cells_without_an_image_are_skipped(kind):
+    files, labels = list(FILES), np.arange(12) % 2
+    files[4], files[9] = None, b"no image"
+    X = KINDS[kind](files)
+    classifier = TransferClassifier("tiny", image_size=32, l2=0.1, cache=None, on_error="skip")
+    with pytest.warns(TransferclfWarning, match="2 of 12 images of X are left out"):
+        classifier.fit(X, labels)
+    assert classifier.skipped_indices_.tolist() == [4, 9]
+    copy = pickle.loads(pickle.dumps(look_over(X)))
+    with pytest.warns(TransferclfWarning, match="2 of 12 images cannot be used"):
+        told = classifier.predict_proba(copy.given_as(None, None))
+    assert np.flatnonzero(np.isnan(told).any(axis=1)).tolist() == [4, 9]
 
 
 def test_missing_cells_of_a_dataset_are_named():

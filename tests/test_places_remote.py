@@ -12,7 +12,7 @@ from PIL import Image
 from remote_helpers import http_server
 
 from transferclf import CNNFeatureExtractor, FeatureStore, TransferClassifier
-from transferclf.exceptions import ImageReadError, MissingImageError
+from transferclf.exceptions import ImageReadError, MissingImageError, TransferclfWarning
 from transferclf.images import check_images
 from transferclf.images.loading import content_digests, load_all
 from transferclf.images.places import reading, remote
@@ -187,6 +187,28 @@ class TestFaults:
         assert "expected an answer within 0.2 seconds, got none" in last
         assert "not read, because 8 files before it got no answer, one after another" in last
         assert sum(server.asked.values()) < 48
+
+    def test_images_without_a_file_are_skipped_and_those_nobody_could_try_are_not(
+        self, server, monkeypatch
+    ):
+        monkeypatch.setattr(remote, "TIMEOUT", 0.2)
+        monkeypatch.setattr(reading, "UNANSWERED", 3)
+        names = [f"{n}.png" for n in range(32)]
+        server.files.update({name: png(n) for n, name in enumerate(names)})
+        server.statuses.update({"3.png": 404, "5.png": 403})
+        source = check_images([server.url + name for name in names])
+        classifier = TransferClassifier("tiny", image_size=32, cache=None, on_error="skip")
+        with pytest.warns(TransferclfWarning, match=r"2 of 32 images of X are left out"):
+            classifier.fit(source, [0, 1] * 16)
+        assert classifier.skipped_indices_.tolist() == [3, 5]
+        again = check_images([server.url + name for name in names])
+        server.silent.update(names)
+        with pytest.raises(ImageReadError, match="not read, because 3 files before it got no"):
+            classifier.predict_proba(again)
+        server.silent.clear()  # the server is back, and is asked again
+        with pytest.warns(TransferclfWarning, match=r"2 of 32 images cannot be used, and get NaN"):
+            told = classifier.predict_proba(again)
+        assert np.flatnonzero(np.isnan(told).any(axis=1)).tolist() == [3, 5]
 
     def test_a_server_that_is_not_there_is_named(self, server):
         url = "http://127.0.0.1:9/a.png"

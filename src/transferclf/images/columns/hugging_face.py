@@ -14,6 +14,7 @@ import numpy as np
 from transferclf.exceptions import ImageError
 from transferclf.images.checking import Item
 from transferclf.images.columns.column import EXPECTED, Column, holds_images
+from transferclf.images.lazy import LazyItems
 
 # Up to this number of images, pickles contain them. Others contain the dataset.
 PICKLED = 256
@@ -59,6 +60,6 @@ class DatasetColumn(Column):
         """Read one cell."""
         return self._rows[position].column(self._column)[0].as_py()
 
-    def taken(self, positions: np.ndarray) -> list[Item] | None:
+    def taken(self, positions: np.ndarray) -> LazyItems | list[Item] | np.ndarray | None:
         """Return few images to be pickled; None for more, whose dataset is pickled."""
-        return [self[position] for position in positions] if len(positions) <= PICKLED else None
+        return super().taken(positions) if len(positions) <= PICKLED else None
