@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import warnings
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ N = 300  # ten units of work
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:joblibspark"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:(joblib|py)spark"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -64,10 +65,12 @@ def ray():
 def spark():
     joblibspark = pytest.importorskip("joblibspark")
     sql = pytest.importorskip("pyspark.sql")
-    joblibspark.register_spark()
-    session = sql.SparkSession.builder.master("local[2]").appName("transferclf").getOrCreate()
-    yield session
-    session.stop()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYSPARK_PYTHON", sys.executable)
+        joblibspark.register_spark()
+        session = sql.SparkSession.builder.master("local[2]").appName("transferclf").getOrCreate()
+        yield session
+        session.stop()
 
 
 def test_dask_gives_the_same_rows(dask, extractor, images, expected):
