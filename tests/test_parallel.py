@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -27,8 +28,9 @@ from transferclf.exceptions import (
 from transferclf.features import FeatureStore, parallel
 from transferclf.features.extraction import BATCH_SIZE
 from transferclf.features.parallel import Packed, Workers, worker_count
-from transferclf.features.work import in_process
+from transferclf.features.work import ImageJob, in_process, units_of
 from transferclf.images import check_images
+from transferclf.images.loading import looks_at
 from transferclf.reports import audit
 
 N = 5 * BATCH_SIZE + 5
@@ -82,9 +84,12 @@ class Places(Moments):
 def is_running(pid):
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except ProcessLookupError:
         return False
-    return True
+    except FileNotFoundError:
+        return Path("/proc").exists() is False  # other systems do not tell more
+    return state != b"Z"  # ended, but its parent has not noticed
 
 
 def test_each_worker_gets_the_network_once(pictures):
@@ -173,6 +178,38 @@ def threads(monkeypatch):
     monkeypatch.setattr(parallel, "worker_count", lambda n_jobs: 2)
     with parallel_config("threading", n_jobs=2):
         yield
+
+
+class Claimed(Sequence):
+    """Units that are claimed as they are taken, as of processes that share a store."""
+
+    def __init__(self, units):
+        self.units, self.taken = units, 0
+
+    def __iter__(self):
+        for unit in self.units:
+            self.taken += 1
+            yield unit
+
+    def __len__(self):
+        raise AssertionError("all of them are claimed")
+
+    __getitem__ = __len__
+
+
+def test_units_of_a_shared_store_are_claimed_some_at_a_time(pictures, threads, monkeypatch):
+    monkeypatch.setattr(parallel, "TASKS_PER_ROUND", 1)
+    monkeypatch.setattr(parallel, "UNITS_AT_ONCE", 1)
+    source = check_images(pictures)
+    job = ImageJob(source, looks_at(source), Moments(), "crop", None)
+    for count, most in ((0, 4), (2, 2)):  # in this process, images are decoded ahead
+        monkeypatch.setattr(parallel, "worker_count", lambda n_jobs, count=count: count)
+        units = Claimed(units_of(job, np.arange(N)))
+        results = Workers(2)(units)
+        numbers = [next(iter(results)).number]
+        assert units.taken <= most
+        numbers += [computed.number for computed in results]
+        assert sorted(numbers) == list(range(6))
 
 
 class TerminatedWorkerError(Exception):

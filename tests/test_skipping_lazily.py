@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from image_helpers import striped_images
+from joblib import parallel_config
 from PIL import Image
 from sklearn.model_selection import cross_val_score
 
@@ -18,6 +19,7 @@ from transferclf import (
 )
 from transferclf.exceptions import ImageError, ImageReadError, TransferclfWarning
 from transferclf.features import output as output_module
+from transferclf.features import parallel, work
 from transferclf.images import check_images, lazy_arrays
 from transferclf.images.inputs import look_over
 from transferclf.images.loading import content_digests
@@ -248,3 +250,18 @@ def test_warm_leaves_out_what_a_fit_leaves_out(files, tmp_path):
     assert (again.skipped, again.computed, again.known) == (3, 0, len(SOUND))
     with pytest.raises(ImageError, match="3 of 3 images cannot be used"):
         warm([files[i] for i in BAD], model)
+
+
+# --- workers
+
+
+def test_images_at_fault_in_workers_are_skipped(files, monkeypatch):
+    monkeypatch.setattr(parallel, "worker_count", lambda n_jobs: n_jobs or 0)
+    monkeypatch.setattr(work, "BATCH_SIZE", 4)
+    model = classifier(cache=None, n_jobs=2)
+    with parallel_config("threading", n_jobs=2):
+        for X in (files, dataset()):
+            fitted, _ = warned(model.fit, X, LABELS)
+            np.testing.assert_array_equal(fitted.skipped_indices_, BAD)
+            told, _ = warned(fitted.predict_proba, X)
+            assert np.flatnonzero(np.isnan(told).any(axis=1)).tolist() == BAD

@@ -195,6 +195,9 @@ class TestRefused:
         with pytest.warns(TransferclfWarning, match="do not share a store in memory"):
             warm(images[0][:5], search)
 
+    def test_workers_of_an_estimator_need_no_store_on_disk(self, images):
+        assert warm(images[0][:5], tiny(n_jobs=2)).computed == 5
+
     def test_values_that_change_no_features_need_no_list(self, images):
         search = RandomizedSearchCV(tiny(), {"l2": object()})
         assert warm(images[0][:5], search).computed == 5

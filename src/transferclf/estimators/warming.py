@@ -136,9 +136,13 @@ def warm(
     for inner, images in backbones_in(estimator, X):
         work.add(_copy(inner, cache, int(verbose)), images)
     report = work.report(begin)
-    if report.path is None and getattr(estimator, "n_jobs", None) not in (None, 1):
+    # Workers of an estimator of this package send rows to this process, which stores them.
+    n_jobs = (
+        None if isinstance(estimator, BackboneEstimator) else getattr(estimator, "n_jobs", None)
+    )
+    if report.path is None and n_jobs not in (None, 1):
         warn(
-            f"n_jobs={estimator.n_jobs} may start processes, which do not share a store in memory: "
+            f"n_jobs={n_jobs} may start processes, which do not share a store in memory: "
             "set the cache of the estimator to a folder"
         )
     return report

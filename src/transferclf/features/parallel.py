@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -53,7 +53,7 @@ UNITS_AT_ONCE = 4
 TASKS_PER_WORKER = 4
 
 # Tasks for each worker after which rows arrive, where the backend returns all results of a call
-# together at its end: Ray and Spark.
+# together at its end: Ray and Spark. So many are claimed together where processes share a store.
 TASKS_PER_ROUND = 8
 
 # How often new workers are started after one was lost.
@@ -78,10 +78,26 @@ class Workers:
     def __call__(self, units: Sequence[Unit]) -> Iterable[Computed]:
         """Yield the results of all units, in any order."""
         count = worker_count(self.n_jobs)
-        # Units may be claimed as they are taken, and their number claims all of them.
-        if count == 0 or len(units) < 2 or not isinstance(units[0].job, ImageJob):
+        if count == 0:
             return in_process(units)
-        return _in_workers(units, self.n_jobs, count)
+        if isinstance(units, list):
+            return _divided(units, self.n_jobs, count)
+        return _in_turns(units, self.n_jobs, count)
+
+
+def _in_turns(
+    units: Iterable[Unit], n_jobs: int | None, count: int
+) -> Generator[Computed, None, None]:
+    """Yield the results of units that are claimed as they are taken, some at a time."""
+    remaining = iter(units)
+    while some := list(islice(remaining, count * TASKS_PER_ROUND * UNITS_AT_ONCE)):
+        yield from _divided(some, n_jobs, count)
+
+
+def _divided(units: Sequence[Unit], n_jobs: int | None, count: int) -> Iterator[Computed]:
+    if len(units) < 2 or not isinstance(units[0].job, ImageJob):
+        return in_process(units)
+    return _in_workers(units, n_jobs, count)
 
 
 def worker_count(n_jobs: int | None) -> int:
