@@ -19,8 +19,9 @@ from transferclf.graphs import _private
 
 ROOT = Path(transferclf.__file__).parent
 PRIVATE = ROOT / "graphs" / "_private.py"
-# Private names of Pillow and of the standard library that the room of images uses.
-OF_OTHERS = {"_decoder", "_exif", "_replace"}
+# Private names that the room of images uses, of Pillow, the standard library, and fsspec, which
+# documents the names of its coroutines.
+OF_OTHERS = {"_cat_file", "_decoder", "_exif", "_replace"}
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="private API of TensorFlow"
