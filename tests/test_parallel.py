@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import pytest
 from extraction_helpers import SIDE, Moments, extract, moments
 from image_helpers import striped_images
 from joblib import Parallel, delayed, parallel_config
+from parallel_helpers import Deadly, Places
 from PIL import Image
 
 from transferclf import CNNFeatureExtractor, TransferClassifier, register_backbone
@@ -64,23 +64,6 @@ def test_workers_give_the_same_rows_in_the_same_order(paths, pictures, capsys):
         assert f": {len(X)}/{len(X)} in" in capsys.readouterr().out
 
 
-unpacked = 0
-
-
-class Places(Moments):
-    """Substitute for a prefix whose rows say in which process it ran, and how often it came."""
-
-    def __setstate__(self, state):
-        global unpacked
-        unpacked += 1
-
-    def __getstate__(self):
-        return {"large": np.zeros(300_000)}  # joblib puts it into shared memory
-
-    def forward(self):
-        return lambda pixels: np.full((len(pixels), 2), [os.getpid(), unpacked], np.float32)
-
-
 def is_running(pid):
     try:
         os.kill(pid, 0)
@@ -127,28 +110,6 @@ def test_an_interrupt_ends_the_workers_and_keeps_what_was_stored(pictures):
     while any(map(is_running, pids)) and time.monotonic() < limit:
         time.sleep(0.05)
     assert not any(map(is_running, pids))
-
-
-class Deadly(Moments):
-    """Substitute for a prefix that ends the first worker that gets one image."""
-
-    def __init__(self, folder, image):
-        self.folder, self.image = folder, image
-
-    def forward(self):
-        return self.rows
-
-    def rows(self, pixels):
-        is_here = (pixels == self.image).all(axis=(1, 2, 3)).any()
-        if is_here and not (self.folder / "ended").exists():
-            limit = time.monotonic() + 60
-            while not (self.folder / "go").exists() and time.monotonic() < limit:
-                time.sleep(0.01)
-            (self.folder / "ended").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        with (self.folder / "computed").open("ab") as log:
-            log.write(np.array(pixels[:, 0, 0], np.uint8).tobytes())
-        return moments(pixels)
 
 
 def test_images_of_a_lost_worker_are_computed_by_another(pictures, tmp_path):
