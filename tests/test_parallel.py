@@ -94,6 +94,21 @@ def test_joblib_says_how_many_workers_there_are():
     assert Parallel(n_jobs=2)(delayed(worker_count)(n) for n in (None, 2, -1)) == [0, 0, 0]
 
 
+class Waiting(Moments):
+    """Substitute for a prefix whose rows say in which process it ran; late images take a minute."""
+
+    def __init__(self, late):
+        self.late = late
+
+    def forward(self):
+        return self.rows
+
+    def rows(self, pixels):
+        if (pixels[0] == self.late).all(axis=(1, 2, 3)).any():
+            time.sleep(60)
+        return np.full((len(pixels), 2), os.getpid(), np.float32)
+
+
 def test_an_interrupt_ends_the_workers_and_keeps_what_was_stored(pictures):
     def interrupted(units):
         for number, computed in enumerate(Workers(2)(units)):
@@ -103,10 +118,11 @@ def test_an_interrupt_ends_the_workers_and_keeps_what_was_stored(pictures):
             yield computed
 
     pids, store = set(), FeatureStore()
+    prefix = Waiting(pictures[3 * BATCH_SIZE :].astype(float))
     with pytest.raises(KeyboardInterrupt):
-        extract(check_images(pictures[:-5]), Places(), store, run=interrupted)
+        extract(check_images(pictures[:-5]), prefix, store, run=interrupted)
     assert store.info().entries == 2 * BATCH_SIZE
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 30
     while any(map(is_running, pids)) and time.monotonic() < limit:
         time.sleep(0.05)
     assert not any(map(is_running, pids))

@@ -29,11 +29,19 @@ def thread_count(physical: bool = False) -> int:
 
     With `physical`, two hyperthreads count as one: right for kernels that keep a core busy alone.
     """
-    with warnings.catch_warnings():
+    available = _physical_count() if physical else joblib.cpu_count(only_physical_cores=False)
+    return min(available, thread_limit() or available)
+
+
+def _physical_count() -> int:
+    # The filters of warnings are those of all threads: two at once would leave warnings ignored.
+    with _counting, warnings.catch_warnings():
         # joblib warns where it cannot count the cores, and counts hyperthreads.
         warnings.simplefilter("ignore")
-        available = joblib.cpu_count(only_physical_cores=physical)
-    return min(available, thread_limit() or available)
+        return joblib.cpu_count(only_physical_cores=True)
+
+
+_counting = threading.Lock()
 
 
 _changed = threading.Condition()
