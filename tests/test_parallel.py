@@ -71,7 +71,7 @@ def is_running(pid):
     except ProcessLookupError:
         return False
     except FileNotFoundError:
-        return Path("/proc").exists() is False  # other systems do not tell more
+        return not Path("/proc").exists()  # other systems do not tell more
     return state != b"Z"  # ended, but its parent has not noticed
 
 
