@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed, wrap_non_picklable_objects
-from joblib.parallel import BACKENDS, get_active_backend
+from joblib.parallel import get_active_backend
 
 from transferclf.engines.registry import engine_names
 from transferclf.exceptions import (
@@ -67,7 +67,7 @@ _LOST = {"TerminatedWorkerError", "RayActorError", "WorkerCrashedError", "Killed
 class Workers:
     """A map that runs units in `n_jobs` worker processes, as :mod:`transferclf.features.work` asks.
 
-    The units run in this process if `n_jobs` means one worker here, if joblib's backend has
+    The units run in this process if `n_jobs` means one worker, if joblib's backend has
     threads (the network uses all cores already), if this is a worker itself, and if there is only
     one unit. So do activations that are computed from the rows at a cut, because sending these rows
     would take longer.
@@ -107,9 +107,8 @@ def worker_count(n_jobs: int | None) -> int:
     if n_jobs == 1 or getattr(backend, "uses_threads", False) or _is_in_task_of_dask():
         return 0
     count = int(backend.effective_n_jobs(usual if n_jobs is None else n_jobs))
-    is_local = type(backend) in (BACKENDS.get("loky"), BACKENDS.get("multiprocessing"))
-    # The only worker of a cluster is on another machine.
-    return 0 if is_local and count == 1 else count
+    # joblib does the work of one worker in this process, also if that is the only one of a cluster.
+    return 0 if count == 1 else count
 
 
 def _is_in_task_of_dask() -> bool:
