@@ -116,6 +116,30 @@ def test_a_file_behind_a_url_is_read(file):
     assert content_digests(bunch.data) == content_digests(check_images(FILES))
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_images_in_a_file_whose_server_fails_are_not_skipped(file, blocks, monkeypatch, on_error):
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+    memory = fsspec.implementations.memory
+    with open(file, "rb") as local:
+        fsspec.filesystem("memory").pipe("/pets.parquet", local.read())
+    X = load_image_table("memory://pets.parquet", "image", "label").data
+    extractor = CNNFeatureExtractor("tiny", image_size=32, cache=None, on_error=on_error)
+    expected = extractor.fit_transform(X)
+    with monkeypatch.context() as patched:
+        answers, read = iter(range(2)), memory.MemoryFile.read
+
+        def failing(opened, size=-1):
+            if next(answers, None) is None:
+                raise ConnectionResetError("the server is gone")
+            return read(opened, size)
+
+        patched.setattr(memory.MemoryFile, "read", failing, raising=False)
+        match = "memory://pets.parquet was not: .* the server is gone"
+        with pytest.raises(ImageReadError, match=match):
+            extractor.transform(X)
+    np.testing.assert_array_equal(extractor.transform(X), expected)
+
+
 def test_a_damaged_page_is_an_error_with_all_its_rows(tmp_path, file):
     with open(file, "rb") as whole:
         data = bytearray(whole.read())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from transferclf.exceptions import ImageReadError
 from transferclf.images.columns.column import Column
 from transferclf.images.lazy import Lock
 from transferclf.images.places import name_of
-from transferclf.images.places.remote import is_url, shown
+from transferclf.images.places.reading import UntriedError
+from transferclf.images.places.remote import is_url, read_problem, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +89,10 @@ class ParquetColumn(Column):
         while True:
             try:
                 cells = next(batches).column(0)
-            except Exception as error:  # of pyarrow, of the system, or of fsspec
+            except UntriedError:
+                self._next = (-1, 0, iter(()))
+                raise
+            except Exception as error:  # of pyarrow, or of the system
                 self._next = (-1, 0, iter(()))
                 text = (
                     f"expected a readable Parquet file, got {shown(self.file)} whose row group "
@@ -134,10 +138,28 @@ class ParquetColumn(Column):
             self._opened.close()  # type: ignore[union-attr]
 
 
-def opened(file: str) -> str | IO[bytes]:
+def opened(file: str) -> str | FarFile:
     """Return a path as it is, and the open file behind a URL."""
     if not is_url(file):
         return file
     import fsspec
 
-    return fsspec.open(file, "rb").open()
+    return FarFile(fsspec.open(file, "rb").open(), shown(file))
+
+
+class FarFile:
+    """An open file behind a URL. Errors of reading it say nothing about the images in it."""
+
+    def __init__(self, file: IO[bytes], name: str):
+        self._file, self._name = file, name
+
+    def read(self, size: int = -1) -> bytes:
+        """Read the next bytes. UntriedError is raised if the server does not send them."""
+        try:
+            return self._file.read(size)
+        except Exception as error:  # file systems raise almost anything
+            problem = read_problem(error)
+            raise UntriedError(f"not read, because {self._name} was not: {problem}") from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

@@ -19,7 +19,7 @@ UNANSWERED = 8
 
 
 class UntriedError(ImageReadError):
-    """An image was not read, because too many before it got no answer."""
+    """An image was not read, for a reason that has nothing to do with it: a server is silent."""
 
 
 class Reader:
