@@ -24,6 +24,7 @@ FOLDERS = {
     "README.md": ["photos"],
     "docs/auditing.md": ["photos/train", "photos/test"],
     "docs/experiments.md": ["photos"],
+    "docs/exporting.md": ["photos"],
     "docs/numbers.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
     "docs/scaling_out.md": ["photos"],

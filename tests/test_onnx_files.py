@@ -177,12 +177,12 @@ def test_images_that_are_no_squares(path, engine):
 @pytest.fixture(scope="module")
 def tiny_file(tmp_path_factory):
     """The bundled network with its scaling, as ONNX."""
-    from transferclf.engines.onnxruntime import _onnx_model
+    from transferclf.engines.onnxruntime import onnx_model
     from transferclf.engines.tracing import traced
 
     tiny = CNNFeatureExtractor("tiny", image_size=32).fit(IMAGES)
     file = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
-    onnx.save(_onnx_model(traced(tiny.prefix_.build())), file)
+    onnx.save(onnx_model(traced(tiny.prefix_.build())), file)
     return file
 
 

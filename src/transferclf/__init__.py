@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from transferclf.estimators.regressor import TransferRegressor as TransferRegressor
     from transferclf.estimators.unknown import UnknownRejector as UnknownRejector
     from transferclf.estimators.warming import warm as warm
+    from transferclf.exporting import export as export
+    from transferclf.exporting import predict_exported as predict_exported
+    from transferclf.exporting import read_exported as read_exported
     from transferclf.features import FeatureStore as FeatureStore
     from transferclf.persistence import load_model as load_model
     from transferclf.persistence import save_model as save_model
@@ -42,13 +45,16 @@ _HOME = {
     "TransferClassifier": "transferclf.estimators.classifier",
     "TransferRegressor": "transferclf.estimators.regressor",
     "UnknownRejector": "transferclf.estimators.unknown",
+    "export": "transferclf.exporting",
     "get_backbone": "transferclf.backbones.registry",
     "list_backbones": "transferclf.backbones.registry",
     "load_image_dataset": "transferclf.datasets",
     "load_image_folder": "transferclf.datasets",
     "load_image_table": "transferclf.datasets",
     "load_model": "transferclf.persistence",
+    "predict_exported": "transferclf.exporting",
     "predict_imagenet": "transferclf.estimators.imagenet",
+    "read_exported": "transferclf.exporting",
     "register_backbone": "transferclf.backbones.registry",
     "save_model": "transferclf.persistence",
     "warm": "transferclf.estimators.warming",
@@ -64,13 +70,16 @@ __all__ = [
     "TransferClassifier",
     "TransferRegressor",
     "UnknownRejector",
+    "export",
     "get_backbone",
     "list_backbones",
     "load_image_dataset",
     "load_image_folder",
     "load_image_table",
     "load_model",
+    "predict_exported",
     "predict_imagenet",
+    "read_exported",
     "register_backbone",
     "save_model",
     "warm",

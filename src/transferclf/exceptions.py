@@ -14,6 +14,7 @@
     ├── DivergenceError (FloatingPointError) training ended in numbers that are not finite
     ├── DiskSpaceError (OSError)             the disk cannot hold a file that has to be written
     ├── ArchiveError (ValueError)            a saved model is damaged, foreign or not to be trusted
+    ├── ExportError (ValueError)             an exported file has other results than the estimator
     ├── ForkedProcessError (RuntimeError)    this process was forked from one that ran a network
     └── LostWorkerError (RuntimeError)       worker processes ended again and again
 
@@ -33,6 +34,7 @@ __all__ = [
     "ArchiveError",
     "DiskSpaceError",
     "DivergenceError",
+    "ExportError",
     "ForkedProcessError",
     "ImageError",
     "ImageReadError",
@@ -110,6 +112,10 @@ class DiskSpaceError(TransferclfError, OSError):
 
 class ArchiveError(TransferclfError, ValueError):
     """A file is no archive of this package, is damaged, or has contents that are not allowed."""
+
+
+class ExportError(TransferclfError, ValueError):
+    """An exported file was read back, and its results differ from those of the estimator."""
 
 
 class ForkedProcessError(TransferclfError, RuntimeError):

@@ -47,13 +47,13 @@ class OnnxRuntimeEngine(Engine):
 
         graph = traced(network)
         with runtime_errors(self.name):
-            session = _session(_onnx_model(graph).SerializeToString())
+            session = session_of(onnx_model(graph).SerializeToString())
         pixels, output = graph.pixels, graph.output
         return lambda images: session.run([output], {pixels: images})[0]
 
     def _of_file(self, network: OnnxNetwork) -> Function:
         with engine_errors(self.name, network):
-            session = _session(_with_output(network), network.source)
+            session = session_of(_with_output(network), network.source)
         element = np.dtype(network.element)
 
         def run(images: np.ndarray) -> np.ndarray:
@@ -66,7 +66,7 @@ class OnnxRuntimeEngine(Engine):
         return network.function(run, self.name)
 
 
-def _session(source: str | bytes, file: Path | bytes = b"") -> onnxruntime.InferenceSession:
+def session_of(source: str | bytes, file: Path | bytes = b"") -> onnxruntime.InferenceSession:
     """Return a session of a path, or of a content whose external data are beside `file`."""
     # ONNX Runtime would report each session to its makers and leave a file in the temporary
     # folder. It reads this variable when it is imported; a user may set it to 0.
@@ -106,11 +106,12 @@ def _varint(number: int) -> bytes:
     return bytes([*parts, number])
 
 
-def _onnx_model(traced: Traced) -> onnx.ModelProto:
+def onnx_model(traced: Traced) -> onnx.ModelProto:
+    """Return a traced network as an ONNX model with open batch size."""
     import onnx
     from tf2onnx import optimizer, tfonnx
 
-    with _converting, _quiet("tf2onnx"):
+    with _converting, quiet("tf2onnx"):
         graph = tfonnx.process_tf_graph(
             traced.graph,
             input_names=[traced.pixels, *traced.weights],
@@ -139,7 +140,7 @@ def _one_minus_erf(graph: Graph, node: Node, *_: object) -> None:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str) -> Iterator[None]:
     """Silence the log of a library, which also raises its errors."""
     logger = logging.getLogger(name)
     level = logger.level

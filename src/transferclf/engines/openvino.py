@@ -53,7 +53,7 @@ class OpenVinoEngine(Engine):
 
         graph = traced(network)
         with runtime_errors(self.name, precision):
-            return self._compiled(_openvino_model(graph), precision, BATCH_SIZE)
+            return self._compiled(openvino_model(graph), precision, BATCH_SIZE)
 
     def _compiled(self, model: openvino.Model, precision: str, first: int) -> Function:
         import openvino  # fails for a user without a home folder
@@ -92,7 +92,7 @@ class OpenVinoEngine(Engine):
         return run
 
 
-def _openvino_model(traced: Traced) -> openvino.Model:
+def openvino_model(traced: Traced) -> openvino.Model:
     """Return the network as an OpenVINO model with open batch size.
 
     `openvino.convert_model` would do it too, but it reports each use to its makers, makes an output

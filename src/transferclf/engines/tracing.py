@@ -56,7 +56,7 @@ def concrete_function(model: keras.Model) -> ConcreteFunction:
         result, _ = model.stateless_call(*values, images, training=False)
         return keras.tree.flatten(result)[0]
 
-    pixels = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
+    pixels = tf.TensorSpec((None, *model.inputs[0].shape[1:]), model.inputs[0].dtype)
     return tf.function(outputs, autograph=False).get_concrete_function(pixels)
 
 
