@@ -26,6 +26,7 @@ FOLDERS = {
     "docs/experiments.md": ["photos"],
     "docs/exporting.md": ["photos"],
     "docs/numbers.md": ["photos"],
+    "docs/other_tools.md": ["photos"],
     "docs/report.md": ["sports/train", "sports/test"],
     "docs/scaling_out.md": ["photos"],
     "docs/several_labels.md": ["photos"],
@@ -35,7 +36,7 @@ IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
 WITH_WEIGHTS = {"docs/experiments.md": ("mobilenet_v2", (160, 160))}
 # Packages that a page needs and that are not always installed.
-PACKAGES = {"docs/images_from_anywhere.md": "fsspec"}
+PACKAGES = {"docs/images_from_anywhere.md": "fsspec", "docs/other_tools.md": "optuna"}
 
 
 class Cannot(NamedTuple):
