@@ -5,10 +5,10 @@
 With `--only`, an existing page keeps its other sections, and the number of claims that hold is
 counted from all its tables. `--only` without names measures nothing and counts again.
 
-Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `fine_tuning_quality.py`,
-`numbers_target.py`, `targets.py`, `tiny_scratch.py` and `unknowns.py`. Neither are
-`beyond_memory.py`, which needs gigabytes of disk, `cluster.py`, which needs Dask and two free
-cores, and `scaling_model.py`, which is a simulation.
+Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `exporting.py`,
+`fine_tuning_quality.py`, `numbers_target.py`, `targets.py`, `tiny_scratch.py` and `unknowns.py`.
+Neither are `beyond_memory.py`, which needs gigabytes of disk, `cluster.py`, which needs Dask and
+two free cores, and `scaling_model.py`, which is a simulation.
 """
 
 from __future__ import annotations

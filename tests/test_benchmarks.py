@@ -26,6 +26,7 @@ HELPERS = {
     "beyond_memory",
     "cluster",
     "defaults",
+    "exporting",
     "fine_tuning_ablation",
     "fine_tuning_peers",
     "fine_tuning_quality",
