@@ -25,23 +25,24 @@ def resized_by_estimators(image, size, mode):
 @example(399, 301, (32, 32), "pad")  # ... the last of which are smaller
 @example(32, 32, (32, 32), "stretch")
 @example(1, 1, (48, 20), "crop")
-def test_pixels_differ_by_two_levels_at_most(height, width, size, mode):
+def test_pixels_differ_by_one_level_at_most_and_seldom(height, width, size, mode):
     rng = np.random.default_rng(height * 1000 + width)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     found = np.asarray(ResizeImages(size, mode)(image[None]))[0]
     difference = np.abs(found - resized_by_estimators(image, size, mode))
     assert found.shape == (*size, 3)
-    # Pillow resizes rows first where an image grows wider and less high, and rounds in between.
-    assert difference.max() <= 2
-    assert difference.mean() <= 0.35
+    # Pillow 12 and later resize the rows first if that is faster, and round in between.
+    may_begin_with_rows = height > size[0] and width * size[0] < height * size[1]
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) <= (0.35 if may_begin_with_rows else 0.02)
 
 
 @pytest.mark.parametrize("mode", ["crop", "stretch", "pad"])
-def test_few_pixels_of_a_photograph_differ(mode):
+def test_a_photograph_has_the_pixels_of_the_estimators(mode):
     grid = np.random.default_rng(0).uniform(0, 255, (15, 20, 3))
     image = np.rint(grid.repeat(10, 0).repeat(10, 1)).astype(np.uint8)
     found = np.asarray(ResizeImages((96, 96), mode)(image[None]))[0]
-    assert np.mean(found != resized_by_estimators(image, (96, 96), mode)) < 0.01
+    np.testing.assert_array_equal(found, resized_by_estimators(image, (96, 96), mode))
 
 
 def test_images_of_the_right_size_stay_as_they_are():

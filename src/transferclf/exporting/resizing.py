@@ -1,8 +1,9 @@
 """The antialiased resize of images as part of a Keras graph, for images of any size.
 
 A resize is a product with two matrices, one for the rows and one for the columns. Their weights are
-those of Pillow's bilinear filter (``Image.resize``), and pixels are rounded to whole levels where
-Pillow rounds them. Pillow has weights of 22 bits, so that a few pixels differ by one level.
+those of Pillow's bilinear filter (``Image.resize``), whole multiples of 2**-22. Pixels are rounded
+to whole levels where Pillow rounds them. Sums of such products are exact in float64; a runtime that
+has only float32 rounds a few pixels to the next level.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import keras
 from keras import ops
 
 from transferclf.images.geometry import FACTORS, LARGE_MARGIN, LARGE_SIDE, MARGIN, ResizeMode
+
+EXACT = "float64"
+BITS = 22  # of the fractions in Pillow's weights
 
 
 class ResizeImages(keras.layers.Layer):
@@ -33,7 +37,7 @@ class ResizeImages(keras.layers.Layer):
 
     def call(self, images: Any) -> Any:
         """Return the resized images."""
-        return resized(ops.cast(images, "float32"), self.size, self.mode)
+        return ops.cast(resized(ops.cast(images, EXACT), self.size, self.mode), "float32")
 
     def compute_output_spec(self, images: Any) -> keras.KerasTensor:
         """Return the shape and type of the result."""
@@ -41,14 +45,14 @@ class ResizeImages(keras.layers.Layer):
 
 
 def resized(images: Any, size: tuple[int, int], mode: ResizeMode) -> Any:
-    """Return float32 images (n, h, w, 3) of whole numbers, resized to `size`, whole again."""
+    """Return float64 images (n, h, w, 3) of whole numbers, resized to `size`, whole again."""
     images = _averaged(images, max(size))
     sides = ops.shape(images)[1:3]
     rows, columns = (
         _weights(side, wanted, *place)
         for side, wanted, place in zip(sides, size, _places(sides, size, mode), strict=True)
     )
-    # Pillow resizes the columns first, except for an image that grows wider and less high.
+    # Pillow begins with the columns too, except where it is faster for a tall image to begin with the rows.
     images = _rounded(ops.matmul(columns, images))  # one product for each row of each image
     images = ops.transpose(images, (0, 2, 1, 3))
     images = _rounded(ops.matmul(rows, images))
@@ -61,7 +65,7 @@ def _averaged(images: Any, side: int) -> Any:
     margin = MARGIN if side < LARGE_SIDE else LARGE_MARGIN
     factor = ops.cast(1, "int32")
     for candidate in sorted(FACTORS):
-        reduced = ops.cast(ops.minimum(height, width) // candidate, "float32")
+        reduced = ops.cast(ops.minimum(height, width) // candidate, EXACT)
         factor = ops.where(reduced >= margin * side, candidate, factor)
     sums, row_counts = _block_sums(images, factor)
     sums, column_counts = _block_sums(ops.transpose(sums, (0, 2, 1, 3)), factor)
@@ -75,16 +79,16 @@ def _block_sums(images: Any, factor: Any) -> tuple[Any, Any]:
     shape = ops.shape(images)
     n_blocks = (shape[1] + factor - 1) // factor
     rows = ops.arange(n_blocks * factor)
-    is_inside = ops.reshape(ops.cast(rows < shape[1], "float32"), (-1, 1, 1))
+    is_inside = ops.reshape(ops.cast(rows < shape[1], EXACT), (-1, 1, 1))
     images = ops.take(images, ops.minimum(rows, shape[1] - 1), axis=1) * is_inside
     blocks = ops.reshape(images, (shape[0] * n_blocks, factor, shape[2], 3))
     sums = ops.reshape(ops.sum(blocks, axis=1), (shape[0], n_blocks, shape[2], 3))
     counts = ops.minimum(factor, shape[1] - ops.arange(n_blocks) * factor)
-    return sums, ops.cast(counts, "float32")
+    return sums, ops.cast(counts, EXACT)
 
 
 class _Place(NamedTuple):
-    """Where the new pixels of an axis lie among the old ones, all as float32.
+    """Where the new pixels of an axis lie among the old ones, all as float64.
 
     The new pixel number i has its centre at `start` + (i + 1/2) * `step`. The image fills `count`
     new pixels from `first` on; the others are black.
@@ -98,7 +102,7 @@ class _Place(NamedTuple):
 
 def _places(sides: Sequence[Any], size: tuple[int, int], mode: ResizeMode) -> list[_Place]:
     """Return the places of the new rows and of the new columns."""
-    lengths = [ops.cast(side, "float32") for side in sides]
+    lengths = [ops.cast(side, EXACT) for side in sides]
     ratios = [length / wanted for length, wanted in zip(lengths, size, strict=True)]
     if mode == "pad":
         scale = ops.minimum(size[0] / lengths[0], size[1] / lengths[1])
@@ -107,10 +111,15 @@ def _places(sides: Sequence[Any], size: tuple[int, int], mode: ResizeMode) -> li
     if mode == "crop":  # the largest part of the right proportions; both axes have its scale
         is_wide = lengths[0] * size[1] < lengths[1] * size[0]
         steps = [ops.where(is_wide, ratios[0], ratios[1])] * 2
-    return [
-        _Place((length - wanted * step) / 2, step, 0.0, float(wanted))
-        for length, wanted, step in zip(lengths, size, steps, strict=True)
-    ]
+    return [_cropped(*axis) for axis in zip(lengths, size, steps, strict=True)]
+
+
+def _cropped(length: Any, wanted: int, step: Any) -> _Place:
+    """Return the place of an axis of which the middle is seen, with new pixels of this step."""
+    start = (length - wanted * step) / 2
+    # Pillow takes the ends of this part as float32.
+    start, end = (ops.cast(ops.cast(x, "float32"), EXACT) for x in (start, start + wanted * step))
+    return _Place(start, (end - start) / wanted, 0.0, float(wanted))
 
 
 def _padded(length: Any, wanted: int, scale: Any) -> _Place:
@@ -126,12 +135,13 @@ def _weights(length: Any, wanted: int, start: Any, step: Any, first: Any, count:
 
     See :class:`_Place` for the others.
     """
-    new = ops.arange(wanted, dtype="float32")
+    new = ops.arange(wanted, dtype=EXACT)
     centres = ops.expand_dims(start + (new + 0.5) * step, -1)
-    old = ops.cast(ops.arange(length), "float32") + 0.5
+    old = ops.cast(ops.arange(length), EXACT) + 0.5
     weights = ops.relu(1.0 - ops.abs(old - centres) / ops.maximum(step, 1.0))
     # The sum is 0 beyond the image.
     weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
+    weights = _rounded(weights * 2**BITS) / 2**BITS
     is_filled = ops.logical_and(new >= first, new < first + count)
     return ops.where(ops.expand_dims(is_filled, -1), weights, 0.0)
 
