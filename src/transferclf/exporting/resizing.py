@@ -12,12 +12,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import PIL
 from keras import ops
 
 from transferclf.images.geometry import FACTORS, LARGE_MARGIN, LARGE_SIDE, MARGIN, ResizeMode
 
 EXACT = "float64"
 BITS = 22  # of the fractions in Pillow's weights
+
+# From 13.0 on, Pillow begins with the rows if their number falls by more than twice as many as that
+# of the columns (python-pillow/Pillow, pull request 9549; the factor is the one that gives its
+# pixels).
+MAY_BEGIN_WITH_ROWS = int(PIL.__version__.partition(".")[0]) >= 13
 
 
 class ResizeImages(keras.layers.Layer):
@@ -48,15 +54,29 @@ def resized(images: Any, size: tuple[int, int], mode: ResizeMode) -> Any:
     """Return float64 images (n, h, w, 3) of whole numbers, resized to `size`, whole again."""
     images = _averaged(images, max(size))
     sides = ops.shape(images)[1:3]
+    places = _places(sides, size, mode)
     rows, columns = (
-        _weights(side, wanted, *place)
-        for side, wanted, place in zip(sides, size, _places(sides, size, mode), strict=True)
+        _weights(*axis, *place) for *axis, place in zip(sides, size, places, strict=True)
     )
-    # Pillow begins with the columns too, except where it is faster for a tall image to begin with the rows.
-    images = _rounded(ops.matmul(columns, images))  # one product for each row of each image
-    images = ops.transpose(images, (0, 2, 1, 3))
-    images = _rounded(ops.matmul(rows, images))
-    return ops.transpose(images, (0, 2, 1, 3))
+    columns_first = _of_rows(rows, _of_columns(columns, images))
+    if not MAY_BEGIN_WITH_ROWS:
+        return columns_first
+    rows_first = _of_columns(columns, _of_rows(rows, images))
+    fewer_rows, fewer_columns = (
+        ops.cast(side, EXACT) - place.count for side, place in zip(sides, places, strict=True)
+    )
+    is_tall = fewer_rows > 2 * ops.maximum(fewer_columns, 0)
+    return ops.where(is_tall, rows_first, columns_first)
+
+
+def _of_columns(weights: Any, images: Any) -> Any:
+    """Return images whose new columns have these weights of the old ones, whole numbers."""
+    return _rounded(ops.matmul(weights, images))  # one product for each row of each image
+
+
+def _of_rows(weights: Any, images: Any) -> Any:
+    """Return images whose new rows have these weights of the old ones, whole numbers."""
+    return ops.transpose(_of_columns(weights, ops.transpose(images, (0, 2, 1, 3))), (0, 2, 1, 3))
 
 
 def _averaged(images: Any, side: int) -> Any:
