@@ -55,9 +55,7 @@ def resized(images: Any, size: tuple[int, int], mode: ResizeMode) -> Any:
     images = _averaged(images, max(size))
     sides = ops.shape(images)[1:3]
     places = _places(sides, size, mode)
-    rows, columns = (
-        _weights(*axis, *place) for *axis, place in zip(sides, size, places, strict=True)
-    )
+    rows, columns = (_weights(*axis) for axis in zip(sides, size, places, strict=True))
     columns_first = _of_rows(rows, _of_columns(columns, images))
     if not MAY_BEGIN_WITH_ROWS:
         return columns_first
@@ -150,11 +148,9 @@ def _padded(length: Any, wanted: int, scale: Any) -> _Place:
     return _Place(-first * step, step, first, count)
 
 
-def _weights(length: Any, wanted: int, start: Any, step: Any, first: Any, count: Any) -> Any:
-    """Return the weights of the old pixels in each new one, shape (wanted, length).
-
-    See :class:`_Place` for the others.
-    """
+def _weights(length: Any, wanted: int, place: _Place) -> Any:
+    """Return the weights of the old pixels in each new one, shape (wanted, length)."""
+    start, step, first, count = place
     new = ops.arange(wanted, dtype=EXACT)
     centres = ops.expand_dims(start + (new + 0.5) * step, -1)
     old = ops.cast(ops.arange(length), EXACT) + 0.5
