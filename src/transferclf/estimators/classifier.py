@@ -14,17 +14,17 @@ from sklearn.utils.metaestimators import available_if
 
 from transferclf._checks import seed_from
 from transferclf.estimators.documentation import documented
+from transferclf.estimators.in_parts import has_partial_fit, warn_of_first_images
 from transferclf.estimators.parameters import ClassifierParameters
 from transferclf.estimators.planning import check_memory, partial_plan
 from transferclf.estimators.skipping import Sound, fit_to_sound, to_score
-from transferclf.estimators.transfer import TransferEstimator, has_partial_fit, warn_of_first_images
+from transferclf.estimators.transfer import TransferEstimator
 from transferclf.exceptions import warn
 from transferclf.images.problems import raise_problems
 from transferclf.objectives import Objective, announced, objective_for
 from transferclf.objectives.labels import check_apart
 from transferclf.objectives.weights import check_sample_weight
 from transferclf.training.learning import Learner
-from transferclf.training.plan import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,25 +201,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         self._remark_on(source)
         previous = self._if_same_network(previous, network)
         validation = self._validation_images(sound_validation, y_validation, objective)
-        chosen = self._plan(parameters, objective, images, validation, previous)
-        train, held_out, indices = split(images, chosen.plan, self._seed, parameters.oversample)
-        keep = partial(
-            self._keep,
-            sample_indices_=sound.positions[indices],
-            skipped_indices_=sound.skipped,
-            tuning_=chosen.tuning,
-        )
-        learner = Learner(
-            chosen.plan,
-            train,
-            self._extractor(),
-            validation=validation or held_out,
-            holds_out=held_out is not None,
-            previous=previous,
-            keep=keep,
-            verbose=int(parameters.verbose),
-        )
-        keep(chosen.head or learner.learn(), is_finished=True)
+        self._learn(parameters, objective, images, validation, previous, sound)
 
     @available_if(has_partial_fit)
     def partial_fit(

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import check_number, check_random_state, refuse
 from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.in_parts import trains_backbone
 from transferclf.estimators.reading import check_parameters
-from transferclf.estimators.transfer import trains_backbone
 from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.objectives import Classes, Objective
 from transferclf.objectives.registry import kind_of

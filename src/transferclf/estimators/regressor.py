@@ -18,8 +18,6 @@ from transferclf.estimators.transfer import TransferEstimator
 from transferclf.objectives import Numbers
 from transferclf.objectives.labels import check_apart
 from transferclf.objectives.weights import check_sample_weight
-from transferclf.training.learning import Learner
-from transferclf.training.plan import split
 
 
 @documented(
@@ -194,25 +192,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         self._remark_on(source)
         previous = self._if_same_network(previous, network)
         validation = self._validation_images(sound_validation, y_validation, objective)
-        chosen = self._plan(parameters, objective, images, validation, previous)
-        train, held_out, indices = split(images, chosen.plan, self._seed)
-        keep = partial(
-            self._keep,
-            sample_indices_=sound.positions[indices],
-            skipped_indices_=sound.skipped,
-            tuning_=chosen.tuning,
-        )
-        learner = Learner(
-            chosen.plan,
-            train,
-            self._extractor(),
-            validation=validation or held_out,
-            holds_out=held_out is not None,
-            previous=previous,
-            keep=keep,
-            verbose=int(parameters.verbose),
-        )
-        keep(chosen.head or learner.learn(), is_finished=True)
+        self._learn(parameters, objective, images, validation, previous, sound)
 
     def _encoded(
         self, loss: str, y: object, n_samples: int, weights: np.ndarray

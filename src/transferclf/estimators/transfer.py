@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -13,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from transferclf._checks import seed_from
 from transferclf.augmentation.recipe import Augmentation
 from transferclf.augmentation.views import EXTREME_CROPS, View
-from transferclf.backbones.convnet import ConvNet
 from transferclf.estimators.base import BackboneEstimator
 from transferclf.estimators.effects import warn_without_effect
 from transferclf.estimators.network_checks import check_with_prefix
@@ -21,20 +21,15 @@ from transferclf.estimators.parameters import Parameters, check_test_time
 from transferclf.estimators.planning import check_memory, plans_for
 from transferclf.estimators.skipping import Sound
 from transferclf.estimators.tuning import Chosen, Tuning, choose, options_for
-from transferclf.exceptions import (
-    DivergenceError,
-    InvalidParameterError,
-    UnavailableMethodError,
-    warn,
-)
+from transferclf.exceptions import DivergenceError, InvalidParameterError, warn
 from transferclf.features.frozen import Prefix
 from transferclf.heads.fitted import FittedHead
-from transferclf.heads.registry import fit_names
 from transferclf.images import ImageSource
 from transferclf.objectives import Objective
 from transferclf.objectives.weights import check_sample_weight
+from transferclf.training.learning import Learner
 from transferclf.training.memory import bytes_of
-from transferclf.training.plan import Images, views_of
+from transferclf.training.plan import Images, split, views_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,9 +39,6 @@ if TYPE_CHECKING:
     from transferclf.estimators.parameters import OwnHead, Schedule
     from transferclf.graphs.pooling import Pooling
     from transferclf.images.geometry import ResizeMode
-
-# `partial_fit` warns if it begins with fewer images.
-FIRST_IMAGES = 32
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -220,6 +212,37 @@ class TransferEstimator(BackboneEstimator):
         self.prefix_, self.augmentation_ = chosen.plan.prefix, chosen.plan.augmentation
         return chosen
 
+    def _learn(
+        self,
+        parameters: Parameters,
+        objective: Objective,
+        images: Images,
+        validation: Images | None,
+        previous: FittedHead | None,
+        sound: Sound,
+    ) -> None:
+        """Train as the parameters say, and keep the result; `images` are those of `sound`."""
+        chosen = self._plan(parameters, objective, images, validation, previous)
+        oversample = getattr(parameters, "oversample", False)
+        train, held_out, indices = split(images, chosen.plan, self._seed, oversample)
+        keep = partial(
+            self._keep,
+            sample_indices_=sound.positions[indices],
+            skipped_indices_=sound.skipped,
+            tuning_=chosen.tuning,
+        )
+        learner = Learner(
+            chosen.plan,
+            train,
+            self._extractor(),
+            validation=validation or held_out,
+            holds_out=held_out is not None,
+            previous=previous,
+            keep=keep,
+            verbose=int(parameters.verbose),
+        )
+        keep(chosen.head or learner.learn(), is_finished=True)
+
     def _next_seed(self) -> int:
         is_known = self.warm_start and hasattr(self, "_seed")
         return self._seed if is_known else seed_from(self.random_state)
@@ -341,52 +364,3 @@ class TransferEstimator(BackboneEstimator):
         """
         is_at_cut = self.head_.is_at_cut or not self.prefix_.is_cut
         return self.prefix_ if is_at_cut else self.prefix_.whole()
-
-
-def trains_backbone(estimator: TransferEstimator | TrainedInParts) -> bool:
-    """Return whether `fit` trains layers of the backbone, and so changes the features."""
-    layers = estimator.trainable_layers
-    return isinstance(layers, str) or layers != 0 or isinstance(estimator.backbone, ConvNet)
-
-
-class TrainedInParts(Protocol):
-    """The parameters that decide whether a head can be trained batch by batch."""
-
-    backbone: object
-    class_weight: object
-    optimizer: object
-    trainable_layers: object
-
-
-def has_partial_fit(estimator: TrainedInParts) -> bool:
-    """Return True if the head can be trained batch by batch; else raise UnavailableMethodError."""
-    if isinstance(estimator.optimizer, str) and estimator.optimizer in fit_names():
-        raise UnavailableMethodError(
-            f"partial_fit trains by a Keras optimizer, and optimizer={estimator.optimizer!r} needs "
-            "all images at once; take 'auto' or one of Keras' optimizers."
-        )
-    if isinstance(estimator.class_weight, str):
-        raise UnavailableMethodError(
-            "class_weight='balanced' needs all labels at once, and partial_fit sees some; pass a "
-            "dict."
-        )
-    if trains_backbone(estimator):
-        raise UnavailableMethodError(
-            "partial_fit trains the head on a frozen backbone: leave trainable_layers=0. "
-            f"Got backbone={estimator.backbone!r}, "
-            f"trainable_layers={estimator.trainable_layers!r}."
-        )
-    return True
-
-
-def warn_of_first_images(images: Images, objective: Objective) -> None:
-    """Warn if the first images that `partial_fit` gets are few, or of one class."""
-    n_images = len(images.targets)
-    found = [f"{n_images} images"] if n_images < FIRST_IMAGES else []
-    found += ["one class"] if len(np.unique(objective.strata(images.targets))) == 1 else []
-    if found:
-        warn(
-            f"the first call of partial_fit got only {' of '.join(found)}, by which features are "
-            "standardised until later calls have shown more. Begin with at least "
-            f"{FIRST_IMAGES} images of several classes where you can."
-        )

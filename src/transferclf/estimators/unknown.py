@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import seed_from
 from transferclf.estimators.classifier import TransferClassifier
+from transferclf.estimators.in_parts import trains_backbone
 from transferclf.estimators.known import (
     check_held_out,
     check_is_constant,
@@ -26,7 +27,6 @@ from transferclf.estimators.reading import (
 )
 from transferclf.estimators.skipping import Sound, checked_images, read_sound
 from transferclf.estimators.strangeness import Normality, held_out_measures, offset_of
-from transferclf.estimators.transfer import trains_backbone
 from transferclf.estimators.wrapped import n_samples_of, taken, through, unwrapped
 from transferclf.exceptions import InvalidParameterError
 from transferclf.images.loading import content_digests
