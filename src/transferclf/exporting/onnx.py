@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 KEY = "transferclf"  # of the facts among the metadata of the file
 INPUT = "images"
 
-# Smaller constants are not worth a cast.
-LEAST_VALUES = 256
+# Smaller constants keep 32 bits: the first and the depthwise convolutions, which need them most. On
+# MobileNetV2 this makes the largest difference of a probability 0.003 instead of 0.044.
+LEAST_VALUES = 16384
 
 # Activations that only cut off values.
 ACTIVATIONS = ("Clip", "Relu")
