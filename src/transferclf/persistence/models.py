@@ -227,6 +227,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | packages
 
 
+def saved_versions(path: Path) -> dict[str, str]:
+    """Return the versions of Python and packages that a model was saved with."""
+    with opened_archive(path) as (facts, _):
+        saved = facts.part("versions")
+        return {name: saved.text(name) for name in saved.names()}
+
+
 def _facts(estimator: Estimator, kind: str, arrays: Arrays, include_weights: bool) -> Written:
     """Return kind, parameters and fitted attributes of an estimator; arrays go to `arrays`."""
     check_is_fitted(estimator, "n_features_out_" if kind == "CNNFeatureExtractor" else None)

@@ -86,6 +86,12 @@ def prediction_table(estimator: Any, X: Any, *, top_k: int = 1) -> DataFrame:
     [[0, 0], [1, 1], [2, 2]]
     """
     pandas = extra("pandas")
+    columns = prediction_columns(estimator, X, top_k=top_k)
+    return pandas.DataFrame(columns, index=X.index if hasattr(X, "iloc") else None)
+
+
+def prediction_columns(estimator: Any, X: Any, *, top_k: int = 1) -> Columns:
+    """Return the columns of :func:`prediction_table` by their names, without pandas."""
     check_number("top_k", top_k, 1, whole=True)
     n_samples = n_samples_of(X)
     kind = kind_of_estimator(estimator)
@@ -102,8 +108,7 @@ def prediction_table(estimator: Any, X: Any, *, top_k: int = 1) -> DataFrame:
         found = _of_classes(predictions_of(estimator, X), int(top_k))
     if hasattr(estimator, "score_samples"):
         found["normality"] = np.asarray(estimator.score_samples(X))
-    columns = {"file": _files_of(X, n_samples)} | found
-    return pandas.DataFrame(columns, index=X.index if hasattr(X, "iloc") else None)
+    return {"file": _files_of(X, n_samples)} | found
 
 
 def _of_classes(said: Predictions, top_k: int) -> Columns:
