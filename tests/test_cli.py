@@ -5,8 +5,10 @@ import inspect
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -290,10 +292,12 @@ def test_parameters_that_cannot_be_used(photos, tmp_path):
     assert "did you mean" in refused(*fit, "--backbone", "mobilnet_v2")
     assert "resize must be one of" in refused(*fit, "--resize", "\x1b[31m")
     assert "--test-fraction" in refused(*fit, "--test-fraction", "0.01")
-    assert "NAME=VALUE" in refused("search", photos, "--grid", "nonsense=1", "--directory", "a")
+    assert "NAME=VALUE" in refused("search", photos, "--grid", "no=1", "--directory", "a")
     assert "twice" in refused(
         "search", photos, "--grid", "l2=1", "--grid", "l2=2", "--directory", "a"
     )
+    search = ("search", photos, "--grid", "l2=1", "--directory", tmp_path)
+    assert f"smallest class has {IMAGES} images" in refused(*search, "--cv", IMAGES + 1)
     assert "No such command" in refused("nonsense")
 
 
@@ -370,6 +374,32 @@ def test_help_names_every_command():
     for name in COMMANDS:
         assert f"  {name} " in out
         assert run(name, "--help").exit_code == 0
+
+
+def commands_of_the_page():
+    """Return the commands in the code blocks of the page, without redirections."""
+    page = Path(__file__).parents[1] / "docs/command_line.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    commands = [
+        shlex.split(line, comments=True) for line in lines if line.startswith("transferclf ")
+    ]
+    return [line[: line.index(">")] if ">" in line else line for line in commands]
+
+
+@pytest.mark.scripts
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "photos", np.random.default_rng(1))
+    (tmp_path / "photos/cat/0.png").rename(tmp_path / "new.jpg")
+    commands = commands_of_the_page()
+    assert {name for _, name, *_ in commands} == {*COMMANDS} - {"export"}
+    for _, *arguments in commands:
+        done = run(*arguments)
+        assert done.exit_code == 0, (arguments, done.stderr)
+    # For each of the files that the page names.
+    for name in ("flowers.html", "features.npz", "small.model", "features", "results"):
+        assert (tmp_path / name).exists()
 
 
 @pytest.mark.realdata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,11 @@ def command(
     settings = settings_of(grid)
     photos = read_folder(folder, split, classes, recursive)
     check_two_classes(photos.target, folder)
+    least = min(Counter(photos.target.tolist()).values())
+    if least < cv:
+        raise Refusal(
+            f"--cv {cv}: the smallest class has {least} images. Expected one for each fold."
+        )
     verbose = made(ESTIMATOR, options).verbose
     quiet = {"verbose": Given(0)}
     estimators = {
