@@ -127,7 +127,7 @@ def test_it_draws_into_given_axes(images, fitted):
         (make_pipeline(CNNFeatureExtractor(), StandardScaler(), LogisticRegression()), 1, {},
          NotFittedError, "not fitted"),
         ("crop", 0, {}, ImageError, "X is empty"),
-        ("crop", "photo.jpg", {}, ImageError, "Got one str; pass a list"),
+        ("crop", "photo.jpg", {}, ImageError, "Got one str, 'photo.jpg': pass it in a list"),
         ("crop", ["none.jpg"], {}, ImageError, "none.jpg"),
         ("crop", 1, {"ax": "axes"}, InvalidParameterError, "2 axes, two for each image. Got 1"),
         ("crop", 1, {"ax": ["a", "b"]}, InvalidParameterError, "axes of matplotlib. Got str"),

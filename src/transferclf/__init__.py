@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transferclf.features import FeatureStore as FeatureStore
     from transferclf.persistence import load_model as load_model
     from transferclf.persistence import save_model as save_model
+    from transferclf.reports.ranking import top_k as top_k
 
 __version__ = "0.1.0.dev0"
 
@@ -57,6 +58,7 @@ _HOME = {
     "read_exported": "transferclf.exporting",
     "register_backbone": "transferclf.backbones.registry",
     "save_model": "transferclf.persistence",
+    "top_k": "transferclf.reports.ranking",
     "warm": "transferclf.estimators.warming",
 }
 
@@ -82,6 +84,7 @@ __all__ = [
     "read_exported",
     "register_backbone",
     "save_model",
+    "top_k",
     "warm",
 ]
 

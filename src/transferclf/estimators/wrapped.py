@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from transferclf.exceptions import ImageError
+from transferclf.images.single import refuse_single_image
 
 
 def unwrapped(estimator: BaseEstimator) -> tuple[list[Pipeline], BaseEstimator]:
@@ -49,12 +50,13 @@ def taken(values: Any, positions: np.ndarray) -> Any:
 
 def n_samples_of(X: object) -> int:
     """Return the number of samples in X; an X without a length is an ImageError."""
+    refuse_single_image(X)
     # An iterator with a length may be asked for an array without end.
     if not hasattr(X, "shape") and not hasattr(X, "__len__") and hasattr(X, "__array__"):
         X = np.asarray(X)
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) > 0:
         return int(shape[0])
-    if not hasattr(X, "__len__") or isinstance(X, str | bytes):
+    if not hasattr(X, "__len__"):
         raise ImageError(f"X must be a sequence or an array. Got one {type(X).__name__} instead.")
     return len(X)

@@ -17,6 +17,7 @@ from transferclf.exceptions import ImageError, InvalidParameterError
 from transferclf.images.pixels import CHANNELS, DtypeRange, PixelRange, is_wide, value_problem
 from transferclf.images.places import Place, place_of
 from transferclf.images.problems import Problem
+from transferclf.images.single import refuse_single_image
 
 if TYPE_CHECKING:
     from transferclf.images.lazy_arrays import LazyArray
@@ -89,7 +90,7 @@ def images_of_rows(rows: np.ndarray | LazyArray, image_shape: ImageShape) -> np.
         raise ImageError(
             f"X is 2-D with shape {rows.shape}: rows are images only with image_shape=(h, w) or "
             "(h, w, c), for instance image_shape=(28, 28) for rows of 784, or with "
-            "image_shape='infer'."
+            "image_shape='infer'. If X is one gray image, pass it in a list, [image]."
         )
     if image_shape == "infer":
         image_shape = inferred_shape(rows.shape[1])
@@ -192,6 +193,7 @@ def colours_of(image: np.ndarray) -> np.ndarray:
 
 def check_kind(X: Any) -> None:
     """Raise ImageError where X cannot be images, before NumPy would read all of it."""
+    refuse_single_image(X)
     got = _wrong_kind(X)
     if not (got or hasattr(X, "__array__") or hasattr(X, "iloc")):
         with suppress(Exception):  # later checks raise the error
@@ -204,10 +206,6 @@ def check_kind(X: Any) -> None:
 def _wrong_kind(X: object) -> str | None:
     """Describe an X that is no sequence of images or array, else None."""
     name = type(X).__name__
-    if isinstance(X, str | os.PathLike) and os.path.isdir(X):
-        return f"one {name}; transferclf.load_image_folder reads a folder."
-    if isinstance(X, str | os.PathLike | bytes | Image.Image):
-        return f"one {name}; pass a list with this one in it."
     if isinstance(X, list | tuple | np.ndarray):
         return None
     if hasattr(X, "toarray"):
