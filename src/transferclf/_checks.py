@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
+from transferclf._quiet import import_keras
 from transferclf.exceptions import InvalidParameterError
 
 # L-BFGS, and the optimizers of the oldest version of Keras that is supported.
@@ -113,6 +114,7 @@ def check_activation(name: str, activation: object) -> None:
 
     "threshold" is refused because it needs more arguments, and "glu" because it halves the width.
     """
+    import_keras()
     import keras
 
     try:

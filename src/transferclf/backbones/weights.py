@@ -82,14 +82,14 @@ def build_backbone(backbone: Backbone, weights: Weights, size: Size, seed: int) 
 
     Raises WeightsError if the weights are missing or do not fit.
     """
-    import keras
-
-    if keras.config.image_data_format() != backbone.layout:
-        raise NetworkError(
-            f"transferclf needs Keras' image_data_format {backbone.layout!r}. Got "
-            f"{keras.config.image_data_format()!r} instead; see keras.config."
-        )
     with undisturbed(seed):
+        import keras
+
+        if keras.config.image_data_format() != backbone.layout:
+            raise NetworkError(
+                f"transferclf needs Keras' image_data_format {backbone.layout!r}. Got "
+                f"{keras.config.image_data_format()!r} instead; see keras.config."
+            )
         return backbone.network(weights, size, seed)
 
 

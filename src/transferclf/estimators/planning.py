@@ -122,10 +122,10 @@ def _untrained_plan(
     scaling = parameters.fitted_scaling
     suffix = Suffix(objective, parameters.units, scaling=scaling)
     if parameters.head is not None:
+        map_shape = prefix.map_shape()
         # Only a head of the user's own needs Keras here.
         from transferclf.heads.own import head_graph
 
-        map_shape = prefix.map_shape()
         graph = head_graph(parameters.head, map_shape, seed)
         suffix = replace(suffix, head=graph, map_shape=map_shape, seed=seed)
     if suffix.hidden_units:

@@ -289,9 +289,10 @@ class TransferEstimator(BackboneEstimator):
         """The whole estimator as one flat Keras model, from pixels (0 to 255) to results."""
         check_is_fitted(self)
         if self._model is None:
+            network = self.prefix_.whole().build()
             from transferclf.heads.flat import with_head
 
-            self._model = with_head(self.prefix_.whole().build(), self.head_)
+            self._model = with_head(network, self.head_)
         return self._model
 
     # --- scores

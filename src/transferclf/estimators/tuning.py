@@ -220,10 +220,10 @@ def _cuts(prefix: Prefix) -> list[tuple[int | str, float]]:
 
 
 def _found_cuts(prefix: Prefix) -> Iterator[tuple[int | str, float]]:
-    from transferclf.features.flat import flat_network
-    from transferclf.graphs.blocks import Parts
-
     with undisturbed():
+        from transferclf.features.flat import flat_network
+        from transferclf.graphs.blocks import Parts
+
         parts = Parts(flat_network(prefix.network(), prefix.size, prefix.preprocessing))
         block = parts.last_block()
     if block is not None:

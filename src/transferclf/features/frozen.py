@@ -323,11 +323,11 @@ class Prefix:
 
     def at_cut(self) -> CutFacts:
         """Return the shapes of activations at the cut, and the cost; builds the network once."""
-        from transferclf.graphs.costs import CutFacts
-        from transferclf.graphs.cutting import cut
-
         if self.digest not in _cuts:
             with undisturbed():
+                from transferclf.graphs.costs import CutFacts
+                from transferclf.graphs.cutting import cut
+
                 _cuts[self.digest] = CutFacts.of(cut(self._flat_network(), self.trainable_layers))
         return _cuts[self.digest]
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+from transferclf._quiet import find_devices, import_keras
 from transferclf.exceptions import ForkedProcessError, NetworkError
 from transferclf.graphs._private import (
     exchange_keras_state,
@@ -43,9 +44,9 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
     with _building:
         state = random.getstate()
         limit_threads()
-        import keras  # noqa: F401  # the first import draws random numbers
-
+        import_keras()  # the first import draws random numbers
         check_eager()
+        find_devices()
         random.seed(seed)
         seeds = exchange_seeds(_SeedsOfThread(seed))
         _depth += 1
