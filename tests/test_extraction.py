@@ -189,5 +189,7 @@ def test_progress_is_shown_only_on_request(images, capsys):
     extract(check_images(images[:30]), Means(), store)
     extract(check_images(images), Means(), store, verbose=1)
     shown = capsys.readouterr().out
-    assert "40 images to compute, 30 known" in shown
+    assert "40 images to compute, 30 known\n" in shown
+    assert shown.endswith("images/s\n")
     assert "40/40" in shown
+    assert shown.count("known") == 1

@@ -37,6 +37,10 @@ def test_a_log_gets_only_the_last_state(clock, capsys):
             advance(10)
         assert capsys.readouterr().out == ""
     assert capsys.readouterr().out == "40/40 in 2s - 20 images/s - 30 known\n"
+    with progress_bar(40) as advance:
+        clock.now += 2
+        advance(40)
+    assert capsys.readouterr().out == "40/40 in 2s - 20 images/s\n"
 
 
 @pytest.mark.usefixtures("terminal")

@@ -287,7 +287,9 @@ def test_progress_is_shown_only_with_verbose(data, capsys):
     start = Start(features.mean(axis=0), features.std(axis=0))
     fit_phase(suffix, recipe(), Samples.of(features, labels, weights), start, verbose=1)
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split(" - ")[0] for line in shown] == [f"Epoch {n}/4" for n in (1, 2, 3, 4)]
+    assert [line.split(" - ")[0] for line in shown] == [
+        f"head, epoch {n} of 4" for n in (1, 2, 3, 4)
+    ]
     assert all("loss: " in line for line in shown)
 
 

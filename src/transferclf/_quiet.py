@@ -1,9 +1,9 @@
 """The import of Keras without the lines that TensorFlow prints when it starts.
 
 TensorFlow's C++ code writes remarks to the file descriptor 2 while it is imported and while it
-looks for a GPU. One of them is an error, in red, on machines without a GPU. All other lines that are
-written meanwhile are kept. Nothing is hidden if the user has set TF_CPP_MIN_LOG_LEVEL, TensorFlow's
-own variable for such lines: with 0, all of them are shown.
+looks for a GPU. One of them is an error, in red, on machines without a GPU. All other lines that
+are written meanwhile are kept. Nothing is hidden if the user has set TF_CPP_MIN_LOG_LEVEL,
+TensorFlow's own variable for such lines: with 0, all of them are shown.
 """
 
 from __future__ import annotations

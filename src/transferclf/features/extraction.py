@@ -294,8 +294,9 @@ class _Extraction:
         known = len(self.keys) - len(positions)
         verbose = self.settings.verbose
         if verbose:
-            say(f"{self.title}: {len(positions)} images to compute, {known} known")
-        bar = bar_if(verbose, len(positions), f"{known} known", title=self.title)
+            others = f", {known} known" if known else ""
+            say(f"{self.title}: {len(positions)} images to compute{others}")
+        bar = bar_if(verbose, len(positions), title=self.title)
         with bar as advance, faults_named(self.source, positions):
             if claims is None or self.store is None:
                 self._run(units_of(self.job, positions), advance)

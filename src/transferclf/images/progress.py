@@ -26,14 +26,14 @@ def unseen(done: int) -> None:
 
 
 def bar_if(
-    verbose: int, total: int, note: str, delay: float = 0.0, title: str = ""
+    verbose: int, total: int, note: str = "", delay: float = 0.0, title: str = ""
 ) -> AbstractContextManager[Advance]:
     """Return a :func:`progress_bar`, or where `verbose` is 0 a context that shows nothing."""
     return progress_bar(total, note, delay, title) if verbose else nullcontext(unseen)
 
 
 def progress_bar(
-    total: int, note: str, delay: float = 0.0, title: str = ""
+    total: int, note: str = "", delay: float = 0.0, title: str = ""
 ) -> AbstractContextManager[Advance]:
     """Show how many of `total` images are done. The context gives a function that counts them.
 
@@ -59,7 +59,8 @@ def _line(total: int, note: str, delay: float, title: str) -> Iterator[Advance]:
             done, start = sum(counts), f"{title}: " if title else ""
             rate = done / max(seconds, 1e-9)
             shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
-            say(f"{start}{done}/{total} in {seconds:.0f}s - {shown} images/s - {note}")
+            end = f" - {note}" if note else ""
+            say(f"{start}{done}/{total} in {seconds:.0f}s - {shown} images/s{end}")
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def _bar(total: int, note: str, delay: float, title: str) -> Iterator[Advance]:
         bar = _bar_class()(
             total=total,
             desc=title or None,
-            postfix=note,
+            postfix=note or None,
             unit=" images",
             delay=delay,
             mininterval=INTERVAL,

@@ -102,7 +102,8 @@ class Run:
                 if verbose:
                     seconds = perf_counter() - began
                     numbers = " - ".join(f"{name}: {value:.4g}" for name, value in logs.items())
-                    say(f"Epoch {epoch + 1}/{self._epochs} - {seconds:.1f}s - {numbers}")
+                    step = f"{recipe.part}, epoch {epoch + 1} of {self._epochs}"
+                    say(f"{step} - {seconds:.1f}s - {numbers}")
                 if model.stop_training:
                     break
         self._end(callbacks, verbose)
@@ -182,7 +183,9 @@ class Run:
             weights = (
                 f"the weights of epoch {kept}" if kept else "the weights before the first epoch"
             )
-            say(f"{end}; {weights} {'came back' if kept < done else 'are kept'}")
+            say(
+                f"{self.recipe.part}, {end}; {weights} {'came back' if kept < done else 'are kept'}"
+            )
 
     def _epoch(
         self,
