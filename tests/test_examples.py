@@ -66,12 +66,22 @@ def test_the_quickstart_on_digits(example, tmp_path):
     finished = example("quickstart.py")
     assert finished.returncode == 0, finished.stderr
     shown = finished.stdout
-    frozen, tuned = map(float, re.findall(r"([\d.]+) with (?:all|its)", shown))
+    (accuracy,) = map(float, re.findall(r"test accuracy  ([\d.]+)", shown))
     # Logistic regression on the raw pixels has 0.973.
-    assert frozen >= 0.98
-    assert tuned >= 0.973
+    assert accuracy >= 0.98
     for word in ("backbone", "images", "classes", "seconds", "precision"):
         assert word in shown
+    named = re.findall(r"^(\w+): (\w+) (0\.\d+|1\.000), (\w+) 0\.\d+$", shown, re.MULTILINE)
+    assert len(named) == 5
+    assert sum(truth == first for truth, first, *_ in named) >= 4
+    # The search goes through the network no more, and finds nothing much better than "auto".
+    assert "4 penalties in 3 folds: 12 heads" in shown
+    assert "for which 0 images went through the network" in shown
+    means = [float(mean) for mean in re.findall(r"l2=\S+ +accuracy ([\d.]+)", shown)]
+    assert len(means) == 4
+    assert 0.97 < max(means) < accuracy + 0.015
+    with Image.open(tmp_path / "worst_predictions.png") as picture:
+        assert min(picture.size) > 300
     with Image.open(tmp_path / "confusion_matrix.png") as picture:
         assert min(picture.size) > 300
 
