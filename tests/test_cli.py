@@ -393,12 +393,13 @@ def test_the_commands_of_the_page_run(photos, tmp_path, monkeypatch):
     draw(tmp_path / "photos", np.random.default_rng(1))
     (tmp_path / "photos/cat/0.png").rename(tmp_path / "new.jpg")
     commands = commands_of_the_page()
-    assert {name for _, name, *_ in commands} == {*COMMANDS} - {"export"}
+    assert {name for _, name, *_ in commands} == {*COMMANDS}
     for _, *arguments in commands:
         done = run(*arguments)
         assert done.exit_code == 0, (arguments, done.stderr)
     # For each of the files that the page names.
-    for name in ("flowers.html", "features.npz", "small.model", "features", "results"):
+    written = ["flowers.html", "features.npz", "small.model", "features", "results"]
+    for name in [*written, "flowers.onnx", "flowers.tflite", "labels.txt"]:
         assert (tmp_path / name).exists()
 
 

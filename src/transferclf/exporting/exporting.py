@@ -44,7 +44,7 @@ TOLERANCE_RESIZED = 0.02
 TOLERANCE_BFLOAT16 = 0.05
 
 N_COMPARED = 8
-LEAST_IMAGES = 16  # for the ranges of activations
+LEAST_IMAGES = 8  # for the ranges of activations
 
 
 def export(
@@ -77,7 +77,7 @@ def export(
         "float16" stores weights with 16 bits, which halves the file; ONNX, OpenVINO and LiteRT have
         it. "int8" also computes with 8 bits where the runtime can; ONNX and LiteRT have it.
     X : sequence of images, default=None
-        Images like those of training, needed by "int8" for the ranges of activations: 16 or more,
+        Images like those of training, needed by "int8" for the ranges of activations: 8 or more,
         better 100. Other exports are compared on the first of them, or else on drawn images.
 
     Returns
@@ -189,7 +189,7 @@ def _images(estimator: Exportable, X: object, quantize: str | None) -> np.ndarra
         if quantize == "int8":
             raise InvalidParameterError(
                 "quantize='int8' needs images like those of training, to know the range of each "
-                "activation: pass 16 or more, better 100, as X."
+                "activation: pass 8 or more, better 100, as X."
             )
         return _drawn(estimator.prefix_.size)
     source = estimator._checked(X, "raise")
