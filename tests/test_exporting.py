@@ -284,7 +284,7 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path):
         (InvalidParameterError, "needs images", classifier, path, {"quantize": "int8"}),
         (
             InvalidParameterError,
-            "16 images",
+            "8 images",
             classifier,
             path,
             {"quantize": "int8", "X": IMAGES[:3]},
