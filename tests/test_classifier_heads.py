@@ -131,7 +131,7 @@ def test_new_parameters_do_not_change_a_fitted_head(images, labels):
 
 def test_verbose_shows_the_epochs(images, labels, capsys):
     tiny(verbose=1, epochs=3).fit(images, labels)
-    assert "3/3" in capsys.readouterr().out
+    assert "head, epoch 3 of 3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from transferclf._checks import check_choice
+from transferclf._quiet import import_keras
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.regressor import TransferRegressor
@@ -25,9 +26,9 @@ from transferclf.exceptions import (
 )
 from transferclf.exporting.facts import facts_of
 from transferclf.exporting.formats import Format, Run
-from transferclf.exporting.graph import graph_of, resizes_inside
 from transferclf.exporting.registry import format_of
 from transferclf.images import check_images
+from transferclf.images.geometry import PLAIN
 from transferclf.images.loading import load_all
 from transferclf.persistence.places import checked_place
 
@@ -132,13 +133,16 @@ def export(
     chosen = format_of(path, format)
     chosen.check_quantization(quantize)
     chosen.check_installed()
+    import_keras()
     chosen.check_backend()
     place = _place(chosen, path)
     images = _images(estimator, X, quantize)
-    takes_any_size = chosen.takes_any_size and resizes_inside(estimator)
+    takes_any_size = chosen.takes_any_size and estimator.prefix_.sampling == PLAIN
     facts = facts_of(estimator, takes_any_size, quantize)
     chosen.check_beside(place, facts)
     with _moved_when_whole(chosen, place) as unchecked:
+        from transferclf.exporting.graph import graph_of
+
         graph = graph_of(estimator, takes_any_size, chosen.is_final)
         with _converter_errors(chosen):
             chosen.write(graph, unchecked, facts, images)

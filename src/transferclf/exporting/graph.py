@@ -9,15 +9,9 @@ import keras
 from transferclf.exporting.resizing import ResizeImages
 from transferclf.graphs.folding import fold_batch_norm
 from transferclf.graphs.isolation import undisturbed
-from transferclf.images.geometry import PLAIN
 
 if TYPE_CHECKING:
     from transferclf.exporting.facts import Exportable
-
-
-def resizes_inside(estimator: Exportable) -> bool:
-    """Return whether the resize of this estimator can be part of a graph."""
-    return estimator.prefix_.sampling == PLAIN
 
 
 def network_of(estimator: Exportable) -> keras.Model:

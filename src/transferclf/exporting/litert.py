@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from transferclf._quiet import import_keras
 from transferclf.exceptions import ArchiveError
 from transferclf.exporting.facts import LONGEST, Facts
 from transferclf.exporting.formats import Format, Run
@@ -61,6 +62,7 @@ class LiteRtFormat(Format):
 
     def opened(self, path: Path) -> tuple[Facts, Run]:
         """Return the facts of a file, and a function that runs it."""
+        import_keras()
         from transferclf.engines.litert import interpreted
 
         content = path.read_bytes()
