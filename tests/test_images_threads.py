@@ -104,11 +104,14 @@ def cpu_by_thread():
 for engine in sys.argv[1:]:
     forward = compile_forward(model, engine)
     forward(images[:32])
-    before = cpu_by_thread()
-    forward(images)
-    used = [after - before.get(thread, 0) for thread, after in cpu_by_thread().items()]
-    # Threads that share the work have about the same of it; one that hands it over has little.
-    print(sum(seconds > 0.2 * sum(used) for seconds in used))
+    counts = []
+    for turn in range(3):  # on a busy machine one thread may do the work of another
+        before = cpu_by_thread()
+        forward(images)
+        used = [after - before.get(thread, 0) for thread, after in cpu_by_thread().items()]
+        # Threads that share the work have about the same of it; one that hands it over has little.
+        counts.append(sum(seconds > 0.2 * sum(used) for seconds in used))
+    print(max(counts))
 """
 
 
