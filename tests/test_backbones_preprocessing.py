@@ -169,6 +169,7 @@ class TestRecord:
         with pytest.raises(InvalidParameterError, match=f"^{name} must be"):
             Preprocessing(**wrong)
 
+    @pytest.mark.slow
     def test_features_follow_it_and_have_keys_of_their_own(self, tmp_path):
         photo = np.random.default_rng(0).integers(0, 256, (1, 90, 60, 3), dtype=np.uint8)
         records = [

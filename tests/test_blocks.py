@@ -90,6 +90,7 @@ def test_linear_heads_are_those_of_features_in_memory(in_file, d, number):
         assert found.history[name][-1] == pytest.approx(values[-1], abs=2e-3), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [0, 20])
 @pytest.mark.parametrize("number", range(3))
 def test_the_same_penalty_is_chosen(in_file, number, copies):

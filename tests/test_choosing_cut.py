@@ -200,6 +200,7 @@ def test_parameters_are_left_as_they_are():
     assert not hasattr(copy, "tuning_")
 
 
+@pytest.mark.slow
 def test_a_later_fit_without_auto_forgets_the_choice():
     estimator = classifier("conv2").fit(images(), LABELS)
     estimator.set_params(trainable_layers="conv2").fit(images(), LABELS)
@@ -277,6 +278,7 @@ def test_half_a_fine_tuning_is_tried_where_the_fit_holds_nothing_out(epochs, tra
     np.testing.assert_array_equal(estimator.sample_indices_, np.arange(N))
 
 
+@pytest.mark.slow
 def test_a_cut_that_is_dearer_than_all_layers_is_not_tried():
     varied = Augmentation(brightness=0.1, views=6)
     parameters = {"augmentation": varied, "soup": 1}
@@ -528,6 +530,7 @@ def test_forged_facts_of_a_choice_are_refused(change, reason):
         restored_tuning(Facts(FACTS | change, "tuning"), "accuracy")
 
 
+@pytest.mark.slow
 def test_a_regressor_chooses():
     parameters = classifier("conv2").get_params(deep=False)
     names = TransferRegressor().get_params(deep=False)
@@ -538,6 +541,7 @@ def test_a_regressor_chooses():
     assert all("val_mae" in each for each in regressor.tuning_["trials"])
 
 
+@pytest.mark.slow
 def test_several_labels_are_chosen_for():
     both = np.stack([LABELS, np.arange(N) % 3 == 0], axis=1).astype(int)
     estimator = classifier("conv2").fit(images(), both)
@@ -545,6 +549,7 @@ def test_several_labels_are_chosen_for():
     assert all("val_binary_accuracy" in each for each in estimator.tuning_["trials"])
 
 
+@pytest.mark.slow
 def test_weights_and_repeated_images_are_used_in_trials():
     weights = np.where(np.arange(N) < 60, 1.0, 0.0)
     estimator = classifier("conv2", oversample=True, hidden_units=(4,), epochs=2)

@@ -113,6 +113,7 @@ def test_the_maps_are_standardised_channel_by_channel(images, labels):
     np.testing.assert_allclose(fitted.head_.scale[varied], deviations[varied], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_seed_determines_its_weights_and_its_dropout(images, labels):
     keras.utils.set_random_seed(1)
     found = []
@@ -149,6 +150,7 @@ def test_its_batch_normalisation_learns(images, labels):
     assert np.abs(keras.ops.convert_to_numpy(norm.gamma) - 1).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_pickles_and_clones_give_equal_predictions(images, labels):
     from transferclf.training import trainer
 
@@ -195,6 +197,7 @@ def test_a_callable_object_is_a_head_too(images, labels):
     assert fitted.model_.layers[-2].units == 5
 
 
+@pytest.mark.slow
 def test_its_layers_may_have_names_of_other_layers(images, labels):
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.Rescaling(1 / 255)(inputs)

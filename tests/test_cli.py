@@ -361,6 +361,27 @@ def test_the_facts_of_a_model_need_no_network(model):
     assert not imported & {"tensorflow", "keras"}
 
 
+def test_info_shows_what_a_model_is(model):
+    shown = run("info", model)
+    assert shown.exit_code == 0, shown.stderr
+    assert "backbone    tiny, 32 x 32 pixels" in shown.stdout
+    facts = json.loads(run("info", model, "--json").stdout)
+    assert facts["classes"] == sorted(CLASSES)
+    assert facts["parameters"]["l2"] == "0.01"
+    assert set(facts["versions"]) >= {"keras", "transferclf"}
+
+
+def test_export_writes_the_format_of_the_suffix(model, photos, tmp_path):
+    done = run("export", model, tmp_path / "a.xml")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "a.bin").exists()
+    assert transferclf.read_exported(tmp_path / "a.xml").names == tuple(sorted(CLASSES))
+    assert "must be one of .onnx" in refused("export", model, tmp_path / "a.pth")
+    assert "needs images" in refused("export", model, tmp_path / "a.onnx", "--quantize", "int8")
+    assert "quantize" in refused("export", model, tmp_path / "b.xml", "--quantize", "int8")
+    assert not (tmp_path / "b.xml").exists()
+
+
 def test_a_reader_that_has_gone_is_no_traceback():
     process = python("-m", "transferclf", "backbones")
     process.stdout.close()

@@ -150,6 +150,7 @@ def test_each_format_gives_the_probabilities_in_its_own_runtime(name, exported):
     assert not [file for file in path.parent.iterdir() if file.name.endswith(".part")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fine-tuned", "labels", "numbers", "features", "from nothing"])
 def test_every_kind_of_estimator_is_exported(kind, tmp_path):
     estimator = fitted(kind)

@@ -69,6 +69,7 @@ def is_internal(name):
     return first == "tensorflow" and parts[0] in internal
 
 
+@pytest.mark.newest
 def test_private_api_is_used_in_one_file_only():
     trees = {path: ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
     found = {path: names_read(tree) for path, tree in trees.items()}

@@ -169,6 +169,7 @@ class TestPredictions:
         assert_same(predict(images, weights, pixel_range=(0, 255))[1:], dark)
         assert_same(predict(images, weights)[1:], dark)
 
+    @pytest.mark.slow
     def test_predictions_do_not_depend_on_the_batch(self, weights, rng):
         images = rng.integers(0, 256, (70, *SIZE, 3), dtype=np.uint8)
         result = predict(images, weights)
@@ -176,6 +177,7 @@ class TestPredictions:
         for start in (0, 31, 32, 64, 69):
             assert_same(predict(images[start : start + 1], weights), result[start : start + 1])
 
+    @pytest.mark.slow
     def test_images_are_read_batch_by_batch_and_repeated_ones_once(self, rng, monkeypatch):
         """Memory holds one batch of pixels, and the network gets a repeated image once."""
         seen = []
@@ -198,6 +200,7 @@ class TestPredictions:
         predict(image)
         np.testing.assert_array_equal(image, pixels)
 
+    @pytest.mark.slow
     def test_resize_modes_give_different_predictions(self, weights, rng):
         wide = rng.integers(0, 256, (1, 32, 96, 3), dtype=np.uint8)
         results = [predict(wide, weights, resize=mode) for mode in ("crop", "stretch", "pad")]
@@ -215,6 +218,7 @@ class TestPredictions:
         assert random.getstate() == state
         assert number_of(keras.layers.Dense(1).name) == number + 1
 
+    @pytest.mark.slow
     def test_every_engine_gives_the_same_predictions(self, weights, pixels):
         expected = predict(pixels, weights)
         for engine in ("tensorflow", "keras"):

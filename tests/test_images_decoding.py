@@ -16,6 +16,8 @@ from transferclf.images.decoding import header
 from transferclf.images.files import Contents
 from transferclf.images.pixels import to_rgb
 
+pytestmark = pytest.mark.every_parameter  # each takes milliseconds
+
 Image.init()
 
 SIDE = 32

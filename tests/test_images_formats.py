@@ -19,6 +19,8 @@ from transferclf.images.formats import DECODED, REFUSED, decoder_of, is_decoded,
 from transferclf.images.geometry import Sampling
 from transferclf.images.loading import content_digests, load_all, looks_at
 
+pytestmark = pytest.mark.every_parameter  # each takes milliseconds
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
 DOS_EPS = struct.pack("<4sIIIIIIH", b"\xc5\xd0\xd3\xc6", 32, len(EPS), 0, 0, 0, 0, 0xFFFF) + b"\0\0"
 WMF = b"\xd7\xcd\xc6\x9a\0\0" + struct.pack("<hhhhH", 0, 0, 100, 100, 72) + b"\0" * 6 + b"\1\0\t\0"

@@ -88,6 +88,7 @@ class TestGroups:
             check_images([])
         assert list(raised.value.indices) == list(raised.value.problems) == []
 
+    @pytest.mark.slow
     @given(st.dictionaries(st.integers(0, 10**6), st.text(), min_size=1, max_size=40))
     def test_any_faults_are_listed_completely_in_a_short_message(self, faults):
         problems = [Problem(position, ImageError(faults[position])) for position in sorted(faults)]

@@ -21,6 +21,8 @@ from transferclf.images.remarks import (
     sample,
 )
 
+pytestmark = pytest.mark.every_parameter  # each takes milliseconds
+
 
 def warnings_of(action):
     with warnings.catch_warnings(record=True) as caught:

@@ -66,6 +66,7 @@ def test_copies_predict_the_same(case, copied, tmp_path):
     assert again.classes_.tolist() == fitted.classes_.tolist()
 
 
+@pytest.mark.slow
 def test_cloudpickle_predicts_the_same():
     cloudpickle = pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
     for case in CASES:

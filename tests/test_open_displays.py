@@ -39,6 +39,7 @@ class MeanColourDisplay:
         return self
 
 
+@pytest.mark.slow
 def test_a_display_is_added_to_the_page(fitted, tmp_path):
     classifier, images, labels = fitted
     drawn = MeanColourDisplay.from_estimator(classifier, images, labels)

@@ -109,6 +109,7 @@ class Waiting(Moments):
         return np.full((len(pixels), 2), os.getpid(), np.float32)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_workers_and_keeps_what_was_stored(pictures):
     def interrupted(units):
         for number, computed in enumerate(Workers(2)(units)):

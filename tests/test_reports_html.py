@@ -126,6 +126,7 @@ def outline(hostile):
     return Outline(hostile.read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_the_page_loads_no_other_files(outline):
     policy = next(m for m in outline.all("meta") if m.get("http-equiv"))
     assert policy["http-equiv"] == "Content-Security-Policy"
