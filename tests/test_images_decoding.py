@@ -16,7 +16,7 @@ from transferclf.images.decoding import header
 from transferclf.images.files import Contents
 from transferclf.images.pixels import to_rgb
 
-pytestmark = pytest.mark.every_parameter  # each takes milliseconds
+pytestmark = pytest.mark.every_parameter  # most take milliseconds
 
 Image.init()
 
@@ -216,6 +216,7 @@ class TestFormats:
                 np.testing.assert_array_equal(result, decode_image(opened))
         assert written, "nothing was tested"
 
+    @pytest.mark.newest
     @pytest.mark.parametrize("kind", FORMATS)
     def test_files_are_resized_as_their_pixels(self, kind, smooth, tmp_path):
         """The pictures stay Pillow images until the resize, after their file was closed."""

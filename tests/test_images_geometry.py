@@ -19,8 +19,6 @@ from transferclf.images.geometry import (
     reduction_factor,
 )
 
-pytestmark = pytest.mark.every_parameter  # each takes milliseconds
-
 SIDES = st.integers(1, 3000)
 SMALL = st.tuples(st.integers(1, 24), st.integers(1, 24))
 ENDS = ("first", "last")
