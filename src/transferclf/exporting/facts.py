@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from transferclf.exceptions import ArchiveError
 from transferclf.graphs.digests import version_of
@@ -27,6 +29,7 @@ OUTPUTS = {
     "features": "features",
 }
 LONGEST = 2**24  # characters of a file's facts
+MEMBER = "transferclf.json"  # the facts in a zip
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,17 @@ class Facts:
                 f"expected a file that transferclf.export wrote, with facts about its classes; "
                 f"got other facts: {error!s:.200}"
             ) from None
+
+
+def facts_in_zip(file: Path | IO[bytes], name: str) -> Facts:
+    """Return the facts in a zip. ArchiveError is raised if it is none, or has no facts."""
+    try:
+        with zipfile.ZipFile(file) as packed:
+            if MEMBER not in packed.namelist() or packed.getinfo(MEMBER).file_size > LONGEST:
+                return Facts.from_text(None)
+            return Facts.from_text(packed.read(MEMBER).decode())
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise ArchiveError(f"{name} has no facts about its classes: {error!s:.200}") from None
 
 
 def facts_of(estimator: Exportable, takes_any_size: bool, quantize: str | None) -> Facts:

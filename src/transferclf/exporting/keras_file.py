@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from transferclf.exceptions import ArchiveError
-from transferclf.exporting.facts import LONGEST, Facts
+from transferclf.exporting.facts import MEMBER, Facts, facts_in_zip
 from transferclf.exporting.formats import Format, Run
 
 if TYPE_CHECKING:
     import keras
-
-FACTS = "transferclf.json"  # a further member of the zip
 
 
 class KerasFormat(Format):
@@ -33,25 +31,15 @@ class KerasFormat(Format):
         """Write the model; its facts are a further file in the zip."""
         graph.save(path)
         with zipfile.ZipFile(path, "a") as file:
-            file.writestr(FACTS, facts.text())
+            file.writestr(MEMBER, facts.text())
 
     def opened(self, path: Path) -> tuple[Facts, Run]:
         """Return the facts of a file, and a function that runs it; code in the file is refused."""
         import keras
 
-        facts = _facts(path)
+        facts = facts_in_zip(path, path.name)
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises almost anything for a damaged file
             raise ArchiveError(f"{path.name} is no file of Keras: {error!s:.200}") from None
         return facts, lambda images: np.asarray(model.predict_on_batch(images))
-
-
-def _facts(path: Path) -> Facts:
-    try:
-        with zipfile.ZipFile(path) as file:
-            if FACTS not in file.namelist() or file.getinfo(FACTS).file_size > LONGEST:
-                return Facts.from_text(None)
-            return Facts.from_text(file.read(FACTS).decode())
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise ArchiveError(f"{path.name} is no file of Keras: {error!s:.200}") from None

@@ -12,14 +12,14 @@ import numpy as np
 
 from transferclf._quiet import import_keras
 from transferclf.exceptions import ArchiveError
-from transferclf.exporting.facts import LONGEST, Facts
+from transferclf.exporting.facts import MEMBER, Facts, facts_in_zip
 from transferclf.exporting.formats import Format, Run
 
 if TYPE_CHECKING:
     import keras
 
-# Members of the zip that follows the model, where LiteRT's tools look for associated files.
-FACTS, LABELS = "transferclf.json", "labels.txt"
+# A zip follows the model, where LiteRT's tools look for associated files. This is one of them.
+LABELS = "labels.txt"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -54,7 +54,7 @@ class LiteRtFormat(Format):
         names = _lines(facts)
         associated = io.BytesIO()
         with zipfile.ZipFile(associated, "w") as file:
-            file.writestr(FACTS, facts.text())
+            file.writestr(MEMBER, facts.text())
             file.writestr(LABELS, names)
         content = converted(graph, facts.quantize, images)
         path.write_bytes(content + associated.getvalue())
@@ -66,7 +66,7 @@ class LiteRtFormat(Format):
         from transferclf.engines.litert import interpreted
 
         content = path.read_bytes()
-        facts = _facts(path, content)
+        facts = facts_in_zip(io.BytesIO(content), path.name)
         try:
             return facts, interpreted(content)
         except (ValueError, RuntimeError) as error:
@@ -81,13 +81,3 @@ def _lines(facts: Facts) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
-
-
-def _facts(path: Path, content: bytes) -> Facts:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
-            if FACTS not in file.namelist() or file.getinfo(FACTS).file_size > LONGEST:
-                return Facts.from_text(None)
-            return Facts.from_text(file.read(FACTS).decode())
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise ArchiveError(f"{path.name} has no facts about its classes: {error!s:.200}") from None
