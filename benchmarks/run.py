@@ -1,6 +1,7 @@
 """Run all benchmarks, each in its own process, and write one Markdown page of their tables.
 
-    python benchmarks/run.py [--quick] [--rounds 5] [--only store] [--output docs/benchmarks.md]
+    python benchmarks/run.py [--quick] [--rounds 5] [--only store]
+        [--output docs/explanation/benchmarks.md]
 
 With `--only`, an existing page keeps its other sections, and the number of claims that hold is
 counted from all its tables. `--only` without names measures nothing and counts again.
@@ -58,7 +59,7 @@ SECTION = re.compile(r"^## .+\n\n`python benchmarks/(\w+)\.py`$", re.MULTILINE)
 HEADER = """# Benchmarks
 
 With this page you can compare the speed and memory of this package with other ways to the same
-result. `python benchmarks/run.py --output docs/benchmarks.md` writes it.
+result. `python benchmarks/run.py --output docs/explanation/benchmarks.md` writes it.
 
 The candidates of a table take turns in several rounds. CPU seconds are medians over the rounds,
 summed over all threads. Wall seconds are the best round. Ratios are of CPU seconds. Images and

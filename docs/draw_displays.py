@@ -1,4 +1,4 @@
-"""Draw the images of docs/reports.md, one for each display.
+"""Draw the images of docs/how_to/reports.md, one for each display.
 
     python docs/draw_displays.py                 # from scikit-learn's digits
     TRANSFERCLF_DATA=FOLDER python docs/draw_displays.py --sports --folder OTHER

@@ -1,4 +1,4 @@
-"""The assertion that a row does not depend on its batch, as docs/design.md states it."""
+"""Assert that a row does not depend on its batch, as docs/explanation/design.md states it."""
 
 import numpy as np
 

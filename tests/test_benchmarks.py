@@ -180,14 +180,16 @@ def test_the_summary_counts_claims_and_names_missed_ones(run, measuring):
     assert "good" not in text
 
 
-PAGE = BENCHMARKS.parent / "docs" / "benchmarks.md"
+PAGE = BENCHMARKS.parent / "docs/explanation/benchmarks.md"
 
 
 def test_run_writes_the_page_from_its_tables(run):
     text = PAGE.read_text(encoding="utf-8")
     page = run.read_page(text)
     assert [*page.sections] == [*run.SCRIPTS]
-    assert page.text() == text, "python benchmarks/run.py --only --output docs/benchmarks.md"
+    assert page.text() == text, (
+        "python benchmarks/run.py --only --output docs/explanation/benchmarks.md"
+    )
 
 
 def run_with(run, monkeypatch, *arguments):

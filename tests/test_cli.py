@@ -399,7 +399,7 @@ def test_help_names_every_command():
 
 def commands_of_the_page():
     """Return the commands in the code blocks of the page, without redirections."""
-    page = Path(__file__).parents[1] / "docs/command_line.md"
+    page = Path(__file__).parents[1] / "docs/how_to/command_line.md"
     lines = page.read_text(encoding="utf-8").splitlines()
     commands = [
         shlex.split(line, comments=True) for line in lines if line.startswith("transferclf ")

@@ -22,21 +22,21 @@ LANGUAGES = {"python", "bash", "sh"}
 # Class folders that a page reads, by the name of the page.
 FOLDERS = {
     "README.md": ["photos"],
-    "docs/auditing.md": ["photos/train", "photos/test"],
-    "docs/experiments.md": ["photos"],
-    "docs/exporting.md": ["photos"],
-    "docs/numbers.md": ["photos"],
-    "docs/other_tools.md": ["photos"],
-    "docs/report.md": ["sports/train", "sports/test"],
-    "docs/scaling_out.md": ["photos"],
-    "docs/several_labels.md": ["photos"],
-    "docs/unknowns.md": ["photos"],
+    "docs/tutorials/auditing.md": ["photos/train", "photos/test"],
+    "docs/how_to/experiments.md": ["photos"],
+    "docs/how_to/exporting.md": ["photos"],
+    "docs/tutorials/numbers.md": ["photos"],
+    "docs/how_to/other_tools.md": ["photos"],
+    "docs/how_to/report.md": ["sports/train", "sports/test"],
+    "docs/tutorials/scaling_out.md": ["photos"],
+    "docs/tutorials/several_labels.md": ["photos"],
+    "docs/tutorials/unknowns.md": ["photos"],
 }
 IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
-WITH_WEIGHTS = {"docs/experiments.md": ("mobilenet_v2", (160, 160))}
+WITH_WEIGHTS = {"docs/how_to/experiments.md": ("mobilenet_v2", (160, 160))}
 # Packages that a page needs and that are not always installed.
-PACKAGES = {"docs/images_from_anywhere.md": "fsspec", "docs/other_tools.md": "optuna"}
+PACKAGES = {"docs/how_to/images_from_anywhere.md": "fsspec", "docs/how_to/other_tools.md": "optuna"}
 
 
 class Cannot(NamedTuple):
@@ -50,27 +50,29 @@ class Cannot(NamedTuple):
 # error, so that an entry that is not needed fails.
 CANNOT_RUN: dict[tuple[str, str], Cannot] = {
     (
-        "docs/backbones.md",
+        "docs/how_to/backbones.md",
         "list_backbones(\"keras_hub:*dino*\")  # ['keras_hub:dinov2_base', ...]",
     ): Cannot("keras-hub is not installed", InvalidParameterError),
     (
-        "docs/backbones.md",
+        "docs/how_to/backbones.md",
         "list_backbones(\"timm:*dinov2*\")  # ['timm:vit_base_patch14_dinov2.lvd142m', ...]",
     ): Cannot("timm is not installed", InvalidParameterError),
-    ("docs/large_data.md", "import dask.array as da"): Cannot(
+    ("docs/how_to/large_data.md", "import dask.array as da"): Cannot(
         "dask-ml is not installed", ImportError
     ),
-    ("docs/scaling_out.md", "from distributed import Client, LocalCluster"): Cannot(
+    ("docs/tutorials/scaling_out.md", "from distributed import Client, LocalCluster"): Cannot(
         "Dask is not installed", ModuleNotFoundError
     ),
-    ("docs/scaling_out.md", "import ray"): Cannot("Ray is not installed", ModuleNotFoundError),
-    ("docs/scaling_out.md", "from joblibspark import register_spark"): Cannot(
+    ("docs/tutorials/scaling_out.md", "import ray"): Cannot(
+        "Ray is not installed", ModuleNotFoundError
+    ),
+    ("docs/tutorials/scaling_out.md", "from joblibspark import register_spark"): Cannot(
         "Spark is not installed", ModuleNotFoundError
     ),
-    ("docs/images_from_anywhere.md", "from datasets import load_dataset"): Cannot(
+    ("docs/how_to/images_from_anywhere.md", "from datasets import load_dataset"): Cannot(
         "datasets is not installed", ImportError
     ),
-    ("docs/images_from_anywhere.md", "from transferclf import load_image_table"): Cannot(
+    ("docs/how_to/images_from_anywhere.md", "from transferclf import load_image_table"): Cannot(
         "there is no such file", FileNotFoundError
     ),
 }
@@ -215,7 +217,7 @@ def the_page(names, folder, printed):
 
 
 def the_displays(names, folder, printed):
-    text = (ROOT / "docs/reports.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/how_to/reports.md").read_text(encoding="utf-8")
     learned, looked_at = map(
         int, re.findall(r"(\d+) to\s+learn from and (\d+) to look at", text)[0]
     )
@@ -244,13 +246,13 @@ def the_unknowns(names, folder, printed):
 # By page: a preparation beside its class folders, and a check after its last block.
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
-    "docs/auditing.md": (a_leak_and_a_wrong_label, the_audit),
-    "docs/experiments.md": (None, the_experiments),
-    "docs/report.md": (None, the_page),
-    "docs/reports.md": (None, the_displays),
-    "docs/scaling_out.md": (None, the_parts),
-    "docs/several_labels.md": (None, the_labels),
-    "docs/unknowns.md": (None, the_unknowns),
+    "docs/tutorials/auditing.md": (a_leak_and_a_wrong_label, the_audit),
+    "docs/how_to/experiments.md": (None, the_experiments),
+    "docs/how_to/report.md": (None, the_page),
+    "docs/how_to/reports.md": (None, the_displays),
+    "docs/tutorials/scaling_out.md": (None, the_parts),
+    "docs/tutorials/several_labels.md": (None, the_labels),
+    "docs/tutorials/unknowns.md": (None, the_unknowns),
 }
 
 

@@ -16,9 +16,13 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "tools/*/*.md")
     for path in ROOT.glob(pattern)
 )
-SCALING = "docs/scaling_out.md"
-README, BENCHMARKS, RESULTS = "README.md", "docs/benchmarks.md", "docs/results.md"
-TINY, PRETRAINING = "docs/tiny.md", "tools/pretrain_tiny/README.md"
+SCALING = "docs/tutorials/scaling_out.md"
+README, BENCHMARKS, RESULTS = (
+    "README.md",
+    "docs/explanation/benchmarks.md",
+    "docs/explanation/results.md",
+)
+TINY, PRETRAINING = "docs/explanation/tiny.md", "tools/pretrain_tiny/README.md"
 NUMBERS = {"three": 3, "five": 5, "eleven": 11, "thirteen": 13}
 
 
@@ -190,7 +194,7 @@ def test_the_design_quotes_the_reading_times_of_the_benchmarks():
         for name in ("SQLite", "disk store")
     )
     pattern = r"SQLite takes (\d+) to (\d+) microseconds [^.]*, and (\d+) to (\d+) here with one"
-    least, most, our_least, our_most = map(float, said("docs/design.md", pattern))
+    least, most, our_least, our_most = map(float, said("docs/explanation/design.md", pattern))
     assert least - 0.5 <= min(sqlite) <= max(sqlite) <= most + 0.5
     assert our_least - 0.5 <= min(ours) <= max(ours) <= our_most + 0.5
 
@@ -322,7 +326,7 @@ def test_pages_count_the_values_of_l2_correctly(monkeypatch):
     from transferclf.training.regularization import CANDIDATES
 
     pattern = r"among (\w+) values from ([\d.e-]+) to ([\d.e-]+) by"
-    many, least, most = said("docs/design.md", pattern)
+    many, least, most = said("docs/explanation/design.md", pattern)
     assert (NUMBERS[many], float(least), float(most)) == (
         len(CANDIDATES), min(CANDIDATES), max(CANDIDATES)
     )  # fmt: skip
@@ -335,8 +339,11 @@ def test_pages_count_the_values_of_l2_correctly(monkeypatch):
 
 def test_the_page_counts_the_images_of_the_displays_correctly():
     counts = said("docs/draw_displays.py", r"train_size=(\d+), test_size=(\d+), random_state=0")
-    assert said("docs/reports.md", r"(\d+) to learn from and (\d+) to look at") == counts
-    assert said("docs/reports.md", r"train_size=(\d+), test_size=(\d+), random_state=0") == counts
+    assert said("docs/how_to/reports.md", r"(\d+) to learn from and (\d+) to look at") == counts
+    assert (
+        said("docs/how_to/reports.md", r"train_size=(\d+), test_size=(\d+), random_state=0")
+        == counts
+    )
 
 
 def test_pages_repeat_the_declared_requirements():

@@ -121,7 +121,7 @@ class TestRemainingImages:
         assert load_all(check_images(sound), (8, 8), "crop")[:, 0, 0, 0].tolist() == [0, 1, 3, 4, 7]
 
     def test_the_code_of_the_page_about_images_works(self):
-        page = Path(__file__).resolve().parents[1] / "docs" / "images.md"
+        page = Path(__file__).resolve().parents[1] / "docs/how_to/images.md"
         block, *_ = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
         names = {}
         exec(block, names)

@@ -3,7 +3,7 @@
     python tools/audit/measure.py DATA
 
 DATA is a folder with sports10/train, caltech_animals35 and blood_smear, each with class folders.
-Prints the figures of the tables in docs/auditing.md.
+Prints the figures of the tables in docs/tutorials/auditing.md.
 """
 
 import io

@@ -51,7 +51,7 @@ PARAMETERS = Template(
     n_jobs : int or None, default=None
         Processes that decode images and run the frozen part; -1 is one for each core. None is 1,
         unless `joblib.parallel_config` says otherwise, which also names a cluster
-        (``docs/scaling_out.md``). Results are the same.
+        (``docs/tutorials/scaling_out.md``). Results are the same.
     random_state : int, RandomState or None, default=None
         Determines random weights (`weights=None`, hidden layers), dropout and order of images.
     verbose : int, default=0

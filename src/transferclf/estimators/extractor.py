@@ -76,7 +76,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
     n_jobs : int or None, default=None
         Processes that decode images and run the network; -1 is one for each core. None is 1, unless
         `joblib.parallel_config` says otherwise, which also names a cluster
-        (``docs/scaling_out.md``). Features are the same.
+        (``docs/tutorials/scaling_out.md``). Features are the same.
     random_state : int, RandomState or None, default=None
         Determines random weights (`weights=None`).
     verbose : int, default=0

@@ -4,8 +4,8 @@ A folder holds segments: files that are only ever appended to, each by the one p
 it. Therefore nobody needs a lock, and a killed process leaves at worst a block without an end. Each
 process keeps the places of all records in memory (about 230 bytes each). If it misses something, it
 reads the places that others have appended. Each record is checked by its checksum. Nothing is
-mapped: damaged, short or foreign files are found by checksum and dropped. docs/design.md compares
-this with existing libraries.
+mapped: damaged, short or foreign files are found by checksum and dropped.
+docs/explanation/design.md compares this with existing libraries.
 
 Beside the segments is a log in which processes tell each other what they are going to compute
 (:mod:`transferclf.features.claims`). Entries do not depend on it.

@@ -75,8 +75,8 @@ def audit(
         The source of the features; None is ``CNNFeatureExtractor("tiny")``. Its `resize` and input
         size decide how much of each image is seen.
     threshold : float, default=0.9
-        The cosine of centred features from which two images are near copies. ``docs/auditing.md``
-        says what that finds for the bundled backbone.
+        The cosine of centred features from which two images are near copies.
+        ``docs/tutorials/auditing.md`` says what that finds for the bundled backbone.
     n_neighbors : int, default=5
         Odd images are found by the mean distance to so many nearest images of the same class; of
         all images, where targets are no classes.
