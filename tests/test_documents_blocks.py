@@ -18,7 +18,9 @@ from transferclf.exceptions import InvalidParameterError
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tools/*/*.md")])
 # Languages of fences. A new one has to be added here, so that no Python block is missed.
-LANGUAGES = {"python", "bash", "sh"}
+LANGUAGES = {"python", "bash", "sh", "text"}
+# Directives of the site, which are written as fences too.
+DIRECTIVES = {"{toctree}", "{eval-rst}", "{include}"}
 # Class folders that a page reads, by the name of the page.
 FOLDERS = {
     "README.md": ["photos"],
@@ -259,7 +261,7 @@ PARTICULARS = {
 @pytest.mark.parametrize("page", BLOCKS)
 def test_every_block_has_a_known_fence(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert {block.language for block in BLOCKS[page]} <= LANGUAGES
+    assert {block.language for block in BLOCKS[page]} <= LANGUAGES | DIRECTIVES
     assert text.count("```") == 2 * len(BLOCKS[page])
     assert "~~~" not in text
 
