@@ -21,6 +21,7 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "inherited_members",
     "links_outside",
     "parameter_groups",
 ]
@@ -44,6 +45,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
+html_context = {"default_mode": "auto"}  # light or dark, as the browser says
 html_theme_options = {
     "navbar_align": "left",
     "show_nav_level": 1,

@@ -18,7 +18,7 @@ def replaced(text: str, page: Path, root: Path) -> str:
     def path_of(match: re.Match[str]) -> str:
         words, link = match[1], match[2]
         target = (page.parent / link).resolve()
-        if "://" in link or target.is_relative_to(root) or not target.exists():
+        if "://" in link or target.is_relative_to(root):
             return match[0]
         path = target.relative_to(root.parent).as_posix()
         return f"`{path}`" if words == path else f"{words} (`{path}`)"

@@ -56,8 +56,9 @@ def list_backbones(pattern: str | None = None) -> list[str]:
     Parameters
     ----------
     pattern : str or None, default=None
-        With the wildcards ``*`` and ``?``, such as "mobilenet*"; None is all that are registered.
-        "timm:*dinov2*" and "keras_hub:*" list the networks of a library, which must be installed.
+        With the wildcards ``*`` and ``?``, such as ``"mobilenet*"``; None is all that are
+        registered. ``"timm:*dinov2*"`` and ``"keras_hub:*"`` list the networks of a library, which
+        must be installed.
 
     Returns
     -------

@@ -98,7 +98,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         The pixel range in use; None where every image's own mode says it.
     n_features_in_ : int
         Length of the rows; only after fitting on rows.
-    feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str objects, shape (`n_features_in_`,)
         Names of their columns; only after fitting on a table whose columns have names.
 
     Notes

@@ -41,7 +41,7 @@ PARAMETERS = Template(
         Where activations are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
-        Engine that runs the frozen part; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the frozen part. "auto" is the fastest that can run it here.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the frozen part. bfloat16 is faster on some processors and changes features a little.
     on_error : {"raise", "skip"}, default="raise"

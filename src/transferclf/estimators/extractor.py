@@ -67,7 +67,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         Where features are kept: in one bounded store of this process; in a folder, for other
         processes and later runs too; in a store of your own; or nowhere.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
-        Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the network. "auto" is the fastest that can run it here.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network. bfloat16 is faster on some processors and changes features a little.
     on_error : {"raise", "skip"}, default="raise"
@@ -104,7 +104,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
         there are none. `fit` decodes only one image: damage that shows later is not among them.
     n_features_in_ : int
         Length of the rows; only after fitting on rows.
-    feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str objects, shape (`n_features_in_`,)
         Names of their columns; only after fitting on a table whose columns have names.
 
     Examples
@@ -168,7 +168,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
 
         Returns
         -------
-        ndarray of shape (n, n_features_out_), float32
+        ndarray of shape (n, `n_features_out_`), float32
             A read-only `numpy.memmap` with `output`. With `on_error="skip"`, images that cannot be
             used have rows of NaN.
 
@@ -211,7 +211,7 @@ class CNNFeatureExtractor(TransformerMixin, BackboneEstimator):
 
         Returns
         -------
-        ndarray of str objects, shape (n_features_out_,)
+        ndarray of str objects, shape (`n_features_out_`,)
             Such as "mobilenet_v2_avg_0".
         """
         check_is_fitted(self)

@@ -90,7 +90,7 @@ def predict_imagenet(
     pixel_range : None, "minmax" or (low, high), default=None
         Numbers of black and white; None reads them off X.
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
-        Engine that runs the network; see :func:`transferclf.engines.forward.compile_forward`.
+        Engine that runs the network. "auto" is the fastest that can run it here.
     precision : {"float32", "bfloat16"}, default="float32"
         Of the network.
     verbose : int, default=0

@@ -51,11 +51,11 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
     ----------
     n_outputs_ : int
         How many numbers each image has.
-    output_names_ : ndarray of shape (n_outputs_,)
+    output_names_ : ndarray of shape (`n_outputs_`,)
         Their names, if y was a data frame or a named series, else 0, 1, ...
     model_ : keras.Model
         The whole regressor as one flat Keras model from pixels between 0 and 255 to numbers in the
-        units of y, shape (n, n_outputs_); built when first asked for.
+        units of y, shape (n, `n_outputs_`); built when first asked for.
     history_ : dict of str to list of float
         "loss" on training images after each iteration or epoch, of standardised targets and with
         penalties; "mae", the mean absolute error in the units of y, averaged over the outputs;
@@ -86,7 +86,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         The pixel range in use; None where every image's own mode says it.
     n_features_in_ : int
         Length of the rows; only after fitting on rows.
-    feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str objects, shape (`n_features_in_`,)
         Names of their columns; only after fitting on a table whose columns have names.
 
     See Also

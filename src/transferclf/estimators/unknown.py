@@ -73,7 +73,7 @@ class UnknownRejector(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         is one of them.
     n_features_in_ : int
         Length of the rows; only after fitting on rows.
-    feature_names_in_ : ndarray of str objects, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str objects, shape (`n_features_in_`,)
         Names of their columns; only after fitting on a table whose columns have names.
 
     See Also
