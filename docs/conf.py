@@ -33,6 +33,7 @@ autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc shows the types of the docstrings
 numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
 
 # --- pages
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -149,16 +149,29 @@ def show(browser, page, size="desktop"):
     return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
+# Elements of a page that reach beyond the right edge, where nothing around them scrolls.
+BEYOND = """
+const scrolls = (it) => ["auto", "scroll"].includes(getComputedStyle(it).overflowX);
+const inBox = (it) =>
+  it !== null && it.tagName !== "BODY" && (scrolls(it) || inBox(it.parentElement));
+return [...document.querySelectorAll("article *")]
+  .filter((it) => it.getBoundingClientRect().right > window.innerWidth + 1 && !inBox(it))
+  .map((it) => it.tagName + ": " + it.textContent.slice(0, 40));
+"""
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_pages_fit_the_screen_and_report_no_error(site, browser, size):
     found = []
     for name in PAGES:
         errors = show(browser, site / name, size)
-        widths = browser.execute_script(
+        width, inner = browser.execute_script(
             "return [document.documentElement.scrollWidth, window.innerWidth]"
         )
-        if errors or widths[0] > widths[1] or widths[1] != SIZES[size][0]:
-            found.append((name, widths, errors))
+        assert inner == SIZES[size][0]
+        beyond = browser.execute_script(BEYOND)
+        if errors or width > inner or beyond:
+            found.append((name, width, errors, beyond[:5]))
     assert found == []
 
 

@@ -1,4 +1,4 @@
-"""Sphinx extension: sort the parameters of estimators into groups, and say when to change each.
+"""Sphinx extension: sort the parameters of estimators by group, and say when to change each.
 
 `reference/parameters.toml` has the groups. The rest is from the docstrings.
 """
@@ -58,11 +58,25 @@ def parameters(lines: list[str]) -> dict[str, list[str]]:
     return {name: "\n".join(each).rstrip().split("\n") for name, each in items.items()}
 
 
+def is_estimator(what: str, name: str) -> bool:
+    return what == "class" and name.rpartition(".")[2] in ESTIMATORS
+
+
 def sort(app, what, name, thing, options, lines):
-    if what == "class" and name.rpartition(".")[2] in ESTIMATORS:
+    if is_estimator(what, name):
         lines[:] = grouped(lines, groups())
 
 
+def shorten(app, what, name, thing, options, signature, returned):
+    """Return the first parameter only: the groups below have all of them, with their defaults."""
+    if is_estimator(what, name):
+        first, *_ = signature.strip("()").split(", ")
+        return f"({first}, *, ...)", returned
+    return None
+
+
 def setup(app):
-    app.connect("autodoc-process-docstring", sort, priority=900)  # numpydoc comes first
+    # numpydoc comes first.
+    app.connect("autodoc-process-docstring", sort, priority=900)
+    app.connect("autodoc-process-signature", shorten, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
