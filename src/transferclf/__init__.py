@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transferclf.persistence import save_model as save_model
     from transferclf.reports.ranking import top_k as top_k
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Augmentation": "transferclf.augmentation.recipe",
