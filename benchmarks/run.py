@@ -4,7 +4,8 @@
         [--output docs/explanation/benchmarks.md]
 
 With `--only`, an existing page keeps its other sections, and the number of claims that hold is
-counted from all its tables. `--only` without names measures nothing and counts again.
+counted from all its tables. `--only` without names measures nothing and counts again. Tables of
+docs/explanation/benchmarks.md are recorded in `benchmarks/results/figures.json` (`figures.py`).
 
 Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `exporting.py`,
 `fine_tuning_quality.py`, `numbers_target.py`, `targets.py`, `tiny_scratch.py` and `unknowns.py`.
@@ -22,8 +23,11 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+import figures
 
 SCRIPTS = (
     "search",
@@ -52,6 +56,7 @@ LIBRARIES = (
     "pillow",
     "joblib",
 )
+PAGE = "docs/explanation/benchmarks.md"
 # Processor flags for fast arithmetic with few bits.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 # The beginning of a section; the group is the name of its script.
@@ -98,6 +103,11 @@ def main():
     )
     if arguments.output:
         arguments.output.write_text(page.text(), encoding="utf-8")
+        if arguments.output.resolve() == figures.ROOT / PAGE and not arguments.quick:
+            before = figures.read()
+            after = with_records(before, page, arguments.only)
+            figures.write_pages(before, after)
+            figures.write(after)
     else:
         print(page.text())
 
@@ -131,6 +141,19 @@ class Page(NamedTuple):
             note += f"\n\n{new.facts.strip()}"
         noted = {name: with_note(text, note) for name, text in new.sections.items()}
         return Page(self.facts, kept | noted)
+
+
+def with_records(records: figures.Records, page: Page, measured: Iterable[str]) -> figures.Records:
+    """Return the records with the tables of new sections in the place of their old ones."""
+    headline = summary([page.sections[name] for name in SCRIPTS if name in page.sections])
+    scripts = {name: (name, page.sections[name]) for name in measured}
+    for name, (script, text) in {"claims that do not hold": ("run", headline), **scripts}.items():
+        new = figures.numbered(name, [*figures.tables(text)])
+        number = re.compile(rf"{re.escape(name)}( \d+)?")
+        kept = {it: records[it] for it in records if it in new or not number.fullmatch(it)}
+        command = f"python benchmarks/{script}.py"
+        records = figures.recorded(kept, new, command, figures.machine_line(), PAGE)
+    return records
 
 
 def read_page(text: str) -> Page:

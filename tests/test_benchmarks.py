@@ -17,6 +17,7 @@ from PIL import Image
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 # Scripts that run.py does not run, because they make no claims or are not for everybody.
 HELPERS = {
+    "figures",
     "measuring",
     "pictures",
     "run",

@@ -1,0 +1,93 @@
+"""Sentences and tables of the pages, and the records of measured tables that they agree with."""
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "tools/*/*.md")
+    for path in ROOT.glob(pattern)
+)
+README, BENCHMARKS, RESULTS = (
+    "README.md",
+    "docs/explanation/benchmarks.md",
+    "docs/explanation/results.md",
+)
+DESIGN, FINE_TUNING = "docs/explanation/design.md", "docs/explanation/fine_tuning.md"
+TINY, PRETRAINING = "docs/explanation/tiny.md", "tools/pretrain_tiny/README.md"
+
+
+@cache
+def read(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+@cache
+def figures_module():
+    """Return `benchmarks/figures.py`, which writes and reads the records."""
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "benchmarks/figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def records():
+    return figures_module().read()
+
+
+def tables(text):
+    """Return the tables of a text."""
+    return [*figures_module().tables(text + "\n")]
+
+
+def rows_of(name):
+    """Return the rows of a recorded table: dicts by column title."""
+    record = records()[name]
+    return [dict(zip(record["columns"], row, strict=True)) for row in record["rows"]]
+
+
+def figure(name, *first, column):
+    """Return the number in a column of the only recorded row that begins with these cells."""
+    (row,) = [row for row in rows_of(name) if tuple(row.values())[: len(first)] == first]
+    return number(row[column])
+
+
+def matches(page, pattern):
+    """Return all matches of a pattern on a page. Its spaces also match line breaks."""
+    return [*re.finditer(pattern.replace(" ", r"\s+"), read(page))]
+
+
+def said(page, pattern):
+    """Return the figures of the only match of a pattern on a page, one for each group."""
+    found = [match.groups() for match in matches(page, pattern)]
+    assert len(found) == 1, (
+        f"{page} has {pattern!r} {len(found)} times; is the sentence another now?"
+    )
+    return found[0]
+
+
+def number(text):
+    """Return the number at the start of a text: 3481864 for "3,481,864 bytes"."""
+    return float(re.match(r"[\d,]+(?:\.\d+)?(?:e[+-]\d+)?", text)[0].replace(",", ""))
+
+
+def half_a_digit(text):
+    """Return half a unit of the last digit of a figure."""
+    return 0.5 * 10.0 ** -len(text.partition(".")[2])
+
+
+def agrees(shown, exact):
+    """Return whether a figure equals an exact value, rounded to the digits of the figure."""
+    return abs(number(shown) - exact) <= half_a_digit(shown) * (1 + 1e-6)
+
+
+def check_said(page, pattern, *exact):
+    shown = said(page, pattern)
+    wrong = [
+        (one, other) for one, other in zip(shown, exact, strict=True) if not agrees(one, other)
+    ]
+    assert not wrong, f"{page}, {pattern!r}: (said, measured) are {wrong}"
