@@ -258,6 +258,7 @@ def of_seeds(backbone, images, method):
 @pytest.mark.parametrize("name", TUNED)
 def test_tables_of_fine_tuning_are_means_of_the_measurements(name):
     for row in rows_of(name):
+        assert {"frozen", "all layers"} <= row.keys()
         for column in COLUMNS.keys() & row.keys():
             accuracies, seconds = of_seeds(
                 TUNED[name], row["images"].split(",")[0], COLUMNS[column]
@@ -528,7 +529,7 @@ def test_the_records_of_scaling_are_those_of_the_simulation(monkeypatch):
     assert model.TASK == UNITS_AT_ONCE * BATCH_SIZE
     check_said(SCALING, r"after every ([\d,]+) images of a worker", TASKS_PER_ROUND * model.TASK)
     printed = tables("\n\n".join([model.costs_table(), model.tables()]))
-    names = ("cost of an image", "set-ups", "set-ups, sizes")
+    names = ("scaling_model", "scaling_model 2", "scaling_model 3")
     assert printed == [figures_module().table_of(records()[name]) for name in names]
     (wall,) = {model.simulate(model.SETUPS[2], model.MEASURED, seed).seconds for seed in (0, 0)}
     perfect = model.SETUPS[2].images * (model.MEASURED.decode + model.MEASURED.network) / 64
