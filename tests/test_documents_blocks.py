@@ -25,8 +25,10 @@ DIRECTIVES = {"{toctree}", "{eval-rst}", "{include}"}
 FOLDERS = {
     "README.md": ["photos"],
     "docs/tutorials/auditing.md": ["photos/train", "photos/test"],
+    "docs/how_to/corrupt_files.md": ["photos"],
     "docs/how_to/experiments.md": ["photos"],
     "docs/how_to/exporting.md": ["photos"],
+    "docs/how_to/jobs_and_the_store.md": ["photos"],
     "docs/tutorials/numbers.md": ["photos"],
     "docs/how_to/other_tools.md": ["photos"],
     "docs/how_to/report.md": ["sports/train", "sports/test"],
@@ -212,6 +214,29 @@ def the_experiments(names, folder, printed):
     assert printed.count("MobileNetV2") >= 2
 
 
+def the_damaged_files(names, folder, printed):
+    text = next(b.text for b in BLOCKS["docs/how_to/corrupt_files.md"] if b.language == "text")
+    # How much of the file is left over depends on the encoder.
+    left = re.compile(r"\d+ bytes not")
+    assert left.sub("", text) in left.sub("", printed)
+    assert printed.count("['cat/3.jpg' 'dog/5.jpg' 'dog/7.jpg']") == 2
+    assert len(list((folder / "unreadable").rglob("*.jpg"))) == 3
+
+
+def the_groups(names, folder, printed):
+    page = (ROOT / "docs/how_to/groups_and_leakage.md").read_text(encoding="utf-8")
+    assert f"# {names['too_good']} {names['honest']}" in page
+    assert round(names["too_good"] * 100) == int(re.search(r"find (\d+) % right", page)[1])
+    assert "['patient3' 'patient3'] 40" in printed
+
+
+def the_needles(names, folder, printed):
+    page = (ROOT / "docs/how_to/crop_stretch_pad.md").read_text(encoding="utf-8")
+    assert f"# {names['scores']}" in page
+    assert "[0.25 0.25 0.25 0.25]" in printed
+    assert (folder / "network_input.png").exists()
+
+
 def the_page(names, folder, printed):
     page = (folder / "sports.html").read_text(encoding="utf-8")
     assert "<title>Ten sports</title>" in page
@@ -249,7 +274,10 @@ def the_unknowns(names, folder, printed):
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
     "docs/tutorials/auditing.md": (a_leak_and_a_wrong_label, the_audit),
+    "docs/how_to/corrupt_files.md": (None, the_damaged_files),
+    "docs/how_to/crop_stretch_pad.md": (None, the_needles),
     "docs/how_to/experiments.md": (None, the_experiments),
+    "docs/how_to/groups_and_leakage.md": (None, the_groups),
     "docs/how_to/report.md": (None, the_page),
     "docs/how_to/reports.md": (None, the_displays),
     "docs/tutorials/scaling_out.md": (None, the_parts),
