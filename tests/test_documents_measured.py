@@ -416,6 +416,14 @@ SENTENCES = [
         lambda: [100 * figure("blood cells, confusion", "monocyte", column="neutrophil") / N_CELLS],
     ),
     (
+        "docs/how_to/crop_stretch_pad.md",
+        r"(0\.\d+) with the crop and (0\.\d+) stretched",
+        lambda: [
+            figure("animals", "frozen", column="accuracy"),
+            figure("animals", "frozen, stretched instead of cropped", column="accuracy"),
+        ],
+    ),
+    (
         "docs/tutorials/unknowns.md",
         r"about (\d+) held-out known images, so that one standard error of the shares is ([\d.]+) "
         r"to ([\d.]+) points",
