@@ -1,6 +1,6 @@
 """The time and space of an extraction from 10,000 to a billion images, by a simulation.
 
-    python benchmarks/scaling_model.py            # the tables of docs/tutorials/scaling_out.md
+    python benchmarks/scaling_model.py            # the tables of docs/explanation/scaling_model.md
     python benchmarks/scaling_model.py --measure  # the costs on this machine, by CPU time
 
 The simulation runs the tasks of one calling process: workers compute them, and the process takes

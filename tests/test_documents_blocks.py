@@ -4,6 +4,7 @@ The blocks of a page run in order, in one namespace, in a new folder. The folder
 images under the names that the page uses.
 """
 
+import itertools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -252,6 +253,71 @@ def the_displays(names, folder, printed):
     assert names["evaluation"].accuracy > 0.85
 
 
+def drawn_shapes(folder):
+    """Draw the images of the first tutorial by its own block, as a reader of the next ones has."""
+    exec(BLOCKS["docs/tutorials/folder_to_model.md"][0].text, {})
+
+
+def shown_outputs(page):
+    """Return the text blocks of a page that follow a Python block: they show its output."""
+    blocks = BLOCKS[page]
+    return [
+        block
+        for before, block in itertools.pairwise(blocks)
+        if (before.language, block.language) == ("python", "text")
+    ]
+
+
+def check_outputs(page, printed, tolerance):
+    """Check that a page shows what its blocks print, in their order.
+
+    Numbers with a decimal point may differ by `tolerance`, and spaces in number.
+    """
+    for block in shown_outputs(page):
+        parts = re.split(r"(\d+\.\d+)", " ".join(block.text.split()))
+        pattern = "".join(
+            r"(\d+\.\d+)" if i % 2 else re.escape(part).replace(r"\ ", r"\s+")
+            for i, part in enumerate(parts)
+        )
+        found = re.search(pattern, printed)
+        assert found, f"{page}, line {block.line}: not printed:\n{block.text}\nin\n{printed}"
+        differences = [
+            abs(float(shown) - float(one))
+            for shown, one in zip(parts[1::2], found.groups(), strict=True)
+        ]
+        assert max(differences, default=0) <= tolerance, f"{page}, line {block.line}: {found[0]}"
+        printed = printed[found.end() :]
+
+
+def the_first_tutorial(names, folder, printed):
+    assert len(shown_outputs("docs/tutorials/folder_to_model.md")) == 7
+    check_outputs("docs/tutorials/folder_to_model.md", printed, 0.02)
+    assert (folder / "worst.png").exists()
+    header, *lines = (folder / "predictions.csv").read_text().splitlines()
+    assert header == "file,label,probability,label_2,probability_2"
+    assert len(lines) == 3
+
+
+def the_choice(names, folder, printed):
+    assert len(shown_outputs("docs/tutorials/choosing_a_backbone.md")) == 3
+    check_outputs("docs/tutorials/choosing_a_backbone.md", printed, 0.02)
+
+
+def the_few(names, folder, printed):
+    assert len(shown_outputs("docs/tutorials/few_and_imbalanced.md")) == 6
+    check_outputs("docs/tutorials/few_and_imbalanced.md", printed, 0.03)
+    assert names["measured"] < names["wrong"].mean() - 0.1
+
+
+def the_fine_tuning(names, folder, printed):
+    # Hundreds of steps amplify the rounding of a processor's kernels.
+    assert len(shown_outputs("docs/tutorials/first_fine_tuning.md")) == 5
+    check_outputs("docs/tutorials/first_fine_tuning.md", printed, 0.15)
+    X, y = names["test"].data, names["test"].target
+    assert names["tuned"].score(X, y) > names["probe"].score(X, y) + 0.05
+    assert names["tuned"].soup_ > 0
+
+
 def the_parts(names, folder, printed):
     rows = np.load(folder / "rows_0.npy")
     np.testing.assert_array_equal(rows, names["features"][::4])
@@ -280,6 +346,10 @@ PARTICULARS = {
     "docs/how_to/groups_and_leakage.md": (None, the_groups),
     "docs/how_to/report.md": (None, the_page),
     "docs/how_to/reports.md": (None, the_displays),
+    "docs/tutorials/choosing_a_backbone.md": (drawn_shapes, the_choice),
+    "docs/tutorials/few_and_imbalanced.md": (drawn_shapes, the_few),
+    "docs/tutorials/first_fine_tuning.md": (None, the_fine_tuning),
+    "docs/tutorials/folder_to_model.md": (None, the_first_tutorial),
     "docs/tutorials/scaling_out.md": (None, the_parts),
     "docs/tutorials/several_labels.md": (None, the_labels),
     "docs/tutorials/unknowns.md": (None, the_unknowns),
@@ -323,3 +393,13 @@ def test_a_block_listed_as_failing_has_to_fail():
     cannot = {("page.md", "import json"): Cannot("not needed", ImportError)}
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         run_blocks("page.md", blocks_of("```python\nimport json\n```\n"), cannot)
+
+
+def test_shown_output_is_compared(monkeypatch):
+    page = "```python\nprint(f'{x:.2f} of 3')\n```\n\n```text\n0.91 of 3\n```\n"
+    monkeypatch.setitem(BLOCKS, "page.md", blocks_of(page))
+    check_outputs("page.md", "before\n0.92  of 3\n", 0.02)
+    with pytest.raises(AssertionError, match=r"line 6: 0.95 of 3"):
+        check_outputs("page.md", "0.95 of 3\n", 0.02)
+    with pytest.raises(AssertionError, match="not printed"):
+        check_outputs("page.md", "0.91 of 4\n", 0.02)
