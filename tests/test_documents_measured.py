@@ -48,6 +48,8 @@ NOT_MEASURED = {
         "task, and the alternative",
     ): "repeats ratios; test_the_readme_repeats_measured_speeds",
     (FINE_TUNING, "parameter"): "lists default values",
+    ("docs/tutorials/choosing_a_backbone.md", "images"): "repeats figures, which a test compares",
+    ("docs/tutorials/choosing_a_backbone.md", "network"): "repeats figures, which a test compares",
     (TINY, "property"): "compared with the package in test_documents_figures.py",
     ("docs/how_to/backbones.md", "name"): "facts that the authors of the networks publish",
     ("docs/how_to/command_line.md", "exit code"): "lists exit codes",
@@ -299,6 +301,27 @@ def test_fine_tuning_falls_below_no_frozen_head():
     assert min(gain for name in TUNED for gain in gains(name).values()) >= 0
 
 
+# --- the tutorials
+
+CHOOSING = "docs/tutorials/choosing_a_backbone.md"
+
+
+def test_the_choice_of_a_backbone_repeats_the_measured_networks():
+    ours, speeds = tables(read(CHOOSING))[-2:]
+    columns = {"EfficientNet-Lite0": "fine-tuning", "MobileNetV2": "fine-tuning, MobileNetV2"}
+    columns |= {"tiny": "fine-tuning, tiny"}
+    repeated = [dict(zip(ours.columns, row, strict=True)) for row in ours.rows]
+    for column in ("images", "training images"):
+        assert [row[column] for row in repeated] == [row[column] for row in rows_of("fine-tuning")]
+    for network, name in columns.items():
+        assert [row[network] for row in repeated] == [row["frozen"] for row in rows_of(name)]
+    for network, *shown in speeds.rows:
+        name = {"mobilenet_v2": "forward", "resnet50": "forward 2", "efficientnet_b0": "forward 3"}
+        for cell, engine in zip(shown, ("openvino", "openvino bfloat16"), strict=True):
+            column = "images per CPU s, median"
+            assert agrees(cell, figure(name[network], f"extraction, {engine}", column=column))
+
+
 # --- sentences
 
 
@@ -306,11 +329,9 @@ def accuracy(images, backbone, column="accuracy"):
     return figure("accuracy", images, backbone, column=column)
 
 
-def tuned(images, column):
-    return figure("fine-tuning", f"{images}, {KINDS[images]}", column=column)
-
-
-KINDS = {"blood_cells4": "under a microscope", "animals35": "photographs"}
+def tuned(images, column, name="fine-tuning"):
+    first, *_ = [row for row in rows_of(name) if row["images"].split(",")[0] == images]
+    return number(first[column])
 
 
 def scratch(network):
@@ -414,6 +435,26 @@ SENTENCES = [
         RESULTS,
         r"seem to be copies of the same photograph; they cost (\d) points",
         lambda: [100 * figure("blood cells, confusion", "monocyte", column="neutrophil") / N_CELLS],
+    ),
+    (
+        CHOOSING,
+        r"gains (\d+) points on 35 kinds of animals",
+        lambda: [
+            100 * (tuned("animals35", "frozen") - tuned("animals35", "frozen", "fine-tuning, tiny"))
+        ],
+    ),
+    (
+        CHOOSING,
+        r"MobileNetV2 has (0\.\d+) at 160 pixels and (0\.\d+) at 224",
+        lambda: [
+            accuracy("animals35", "mobilenet_v2"),
+            figure("animals", "frozen", column="accuracy"),
+        ],
+    ),
+    (
+        "docs/tutorials/first_fine_tuning.md",
+        r"pays: (\d+) to (\d+) points on two sets",
+        lambda: extreme_gains()[:2],
     ),
     (
         "docs/how_to/crop_stretch_pad.md",
@@ -610,8 +651,13 @@ ALONE = [
     ("docs/how_to/backbones.md", "With that crop 0.945", BY_HAND),
     ("docs/how_to/backbones.md", "is 0.900 with the crop and 0.875 without", BY_HAND),
     (SCALING, "took 4.17 seconds, 1.87 times as fast", BY_HAND),
+    (
+        "docs/tutorials/folder_to_model.md",
+        "One of 60 photographs is 1.7 points",
+        "a quotient: 100 / 60",
+    ),
     ("docs/tutorials/unknowns.md", "within 0.001", BY_HAND),
-    ("docs/tutorials/unknowns.md", "up to 0.011 worse and of cifar10 up to 0.013 better", BY_HAND),
+    ("docs/tutorials/unknowns.md", "up to 0.011 worse, and of cifar10 up to 0.013 better", BY_HAND),
 ]
 
 
