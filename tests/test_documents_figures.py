@@ -90,6 +90,29 @@ def test_pages_repeat_the_declared_requirements():
     assert f"takes {seconds} seconds or more" in slow
 
 
+def test_messages_name_the_libraries_of_the_extras():
+    from transferclf.exceptions import EXTRAS, how_to_install
+
+    declared = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    for extra, libraries in EXTRAS.items():
+        wanted = [re.sub(r">=.*", "", library) for library in declared[extra]]
+        assert sorted(libraries) == sorted(wanted)
+    assert how_to_install("parquet") == 'The extra "parquet" brings it: pip install pyarrow'
+    assert how_to_install("torch", ["torch"]) == "Run: pip install torch"
+
+
+def test_no_text_installs_the_package_by_its_name():
+    """It is on no index: an installation is from a folder or a wheel."""
+    files = [*ROOT.glob("src/**/*.py"), *ROOT.glob("examples/**/*.py"), *map(ROOT.joinpath, PAGES)]
+    by_name = re.compile(r"pip install[^\n`]*[ \"']transferclf(?!-\d)")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in files
+        for line in by_name.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+
+
 # Tests of the helpers: the tests above fail only if the helpers tell figures apart.
 
 

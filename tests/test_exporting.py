@@ -314,7 +314,9 @@ def test_files_of_others_are_not_replaced(tmp_path):
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(OnnxFormat, "packages", ("onnx", "no_such_package"))
-    with pytest.raises(InvalidParameterError, match="no_such_package.*pip install"):
+    with pytest.raises(
+        InvalidParameterError, match="no_such_package.*pip install onnxruntime tf2onnx"
+    ):
         export(fitted("classes"), tmp_path / "a.onnx")
 
 

@@ -685,7 +685,7 @@ def test_the_engine_that_is_installed_runs_it(path, monkeypatch):
     network = extractor(path, engine="onnxruntime").fit(IMAGES)
     np.testing.assert_allclose(network.transform(IMAGES), MEANS, rtol=1e-5, atol=1e-6)
     installed()
-    with pytest.raises(InvalidParameterError, match=r"needs .*openvino.*pip install"):
+    with pytest.raises(InvalidParameterError, match=r"needs .*openvino.*pip install openvino"):
         features(path)
 
 

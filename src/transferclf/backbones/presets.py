@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from transferclf.exceptions import InvalidParameterError, WeightsError
+from transferclf.exceptions import InvalidParameterError, WeightsError, how_to_install
 from transferclf.graphs.digests import file_digest
 
 CONFIG = "config.json"
@@ -30,8 +30,8 @@ def library_folder() -> Path:
     spec = importlib.util.find_spec("keras_hub")
     if spec is None or not spec.submodule_search_locations:
         raise InvalidParameterError(
-            "backbones of keras_hub need the package keras-hub, which is not installed: "
-            'pip install "transferclf[keras-hub]".'
+            "backbones of keras_hub need the package keras-hub, which is not installed. "
+            + how_to_install("keras-hub")
         )
     return Path(next(iter(spec.submodule_search_locations)))
 
@@ -176,8 +176,8 @@ def _imported(library: str, preset: str) -> object:
         return importlib.import_module(library)
     except ImportError as error:
         raise InvalidParameterError(
-            f"the preset {preset!r} needs the package {library}, which is not installed: "
-            'pip install "transferclf[keras-hub]".'
+            f"the preset {preset!r} needs the package {library}, which is not installed. "
+            + how_to_install("keras-hub")
         ) from error
 
 

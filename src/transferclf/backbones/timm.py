@@ -22,7 +22,12 @@ from transferclf.backbones.preprocessing import Preprocessing
 from transferclf.backbones.record import POOLINGS, Backbone, Size, Weights
 from transferclf.backbones.weights import PRETRAINED
 from transferclf.engines.torch import keep_triton_out
-from transferclf.exceptions import InvalidParameterError, UnknownBackboneError, WeightsError
+from transferclf.exceptions import (
+    InvalidParameterError,
+    UnknownBackboneError,
+    WeightsError,
+    how_to_install,
+)
 from transferclf.graphs.digests import file_digest, version_of
 
 if TYPE_CHECKING:
@@ -344,7 +349,7 @@ def _timm() -> ModuleType:
     if missing:
         raise InvalidParameterError(
             f"backbone='{PREFIX}...' needs {' and '.join(missing)}, which cannot be imported. "
-            "Run: pip install transferclf[timm]"
+            + how_to_install("timm")
         )
     keep_triton_out()
     import timm

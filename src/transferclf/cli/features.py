@@ -18,6 +18,7 @@ from transferclf.cli.options import (
     read_folder,
 )
 from transferclf.cli.texts import named, progress_on_stderr, show_facts, show_json
+from transferclf.exceptions import how_to_install
 from transferclf.persistence.archive import replaced
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def _parquet() -> Write:
         from pyarrow import parquet
     except ImportError:
         raise Refusal(
-            "a Parquet file needs pyarrow, which is not installed: pip install "
-            '"transferclf[parquet]"'
+            "a Parquet file needs pyarrow, which is not installed. " + how_to_install("parquet")
         ) from None
 
     def write(file: IO[bytes], features: np.ndarray, photos: Bunch, names: np.ndarray) -> None:

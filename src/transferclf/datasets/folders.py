@@ -48,7 +48,7 @@ def load_image_folder(
     ----------
     path : str or Path
         The folder; ``~`` is the home folder. Or a URL that fsspec can list, such as
-        ``"s3://bucket/photos"`` (``pip install transferclf[remote]``).
+        ``"s3://bucket/photos"`` (the extra ``remote``).
     split : str, sequence of str or None, default=None
         The folder or folders of a split layout to read. Other names than those above are allowed.
     classes : sequence of str or None, default=None

@@ -76,7 +76,7 @@ def load_image_table(
     ----------
     csv : str, Path or data frame
         The path or URL of a text file in UTF-8 with a header line, separated by commas, semicolons,
-        tabs or bars, or of a Parquet file (``pip install transferclf[parquet]``); or a data frame
+        tabs or bars, or of a Parquet file (the extra ``parquet``); or a data frame
         of pandas or polars.
     image_column : str
         Name of the column with the files: paths or URLs. White space around values does not count.

@@ -7,7 +7,7 @@ from typing import Any
 
 from transferclf.datasets.bunches import Place
 from transferclf.datasets.remote_paths import RemotePath
-from transferclf.exceptions import ImageError, InvalidParameterError
+from transferclf.exceptions import ImageError, InvalidParameterError, how_to_install
 from transferclf.images import ImageSource, check_images
 from transferclf.images.columns.column import EXPECTED, holds_images, is_text
 from transferclf.images.columns.parquet import ParquetColumn, opened
@@ -31,8 +31,7 @@ class ParquetTable:
             import pyarrow.parquet as pq
         except ImportError:
             raise InvalidParameterError(
-                f"{file.name} is a Parquet file, which needs pyarrow: "
-                "pip install transferclf[parquet]"
+                f"{file.name} is a Parquet file, which needs pyarrow. " + how_to_install("parquet")
             ) from None
         self._path, self._image_column = str(file), image_column
         if isinstance(file, RemotePath) and (problem := RemoteFile(str(file)).problem()):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from transferclf.exceptions import InvalidParameterError
+from transferclf.exceptions import InvalidParameterError, how_to_install
 
 if TYPE_CHECKING:
     import keras
@@ -140,7 +140,7 @@ class Engine(ABC):
         if missing:
             raise InvalidParameterError(
                 f"engine={self.name!r} needs {' and '.join(missing)}, which cannot be imported. "
-                f"Run: pip install transferclf[{self.name}]"
+                + how_to_install(self.name, missing)
             )
         if network == "keras" and not self.fits_backend:
             raise InvalidParameterError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from transferclf.exceptions import InvalidParameterError, NetworkError
+from transferclf.exceptions import InvalidParameterError, NetworkError, how_to_install
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +59,7 @@ class Format(ABC):
         if missing:
             raise InvalidParameterError(
                 f"the format {self.name!r} needs {', '.join(missing)}, which is not installed. "
-                f"Run: pip install 'transferclf[{self.extra}]'"
+                + how_to_install(self.extra, missing)
             )
 
     def check_backend(self) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf.exceptions import how_to_install
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -21,7 +23,7 @@ def extra(name: str) -> Any:
     except ImportError:
         raise ImportError(
             f"This part of transferclf.reports needs {name.partition('.')[0]}, which is not "
-            'installed. Install it by: pip install "transferclf[reports]"'
+            "installed. " + how_to_install("reports")
         ) from None
 
 

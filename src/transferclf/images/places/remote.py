@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from transferclf.exceptions import ImageError, ImageReadError, MissingImageError
+from transferclf.exceptions import ImageError, ImageReadError, MissingImageError, how_to_install
 from transferclf.images.files import Contents
 
 # Seconds for one file, with the tries that fsspec makes, where its file system is asynchronous:
@@ -101,8 +101,8 @@ def scheme_problem(schemes: tuple[str, ...]) -> str | None:
         from fsspec import get_filesystem_class
     except ImportError:
         return (
-            f"expected a path, got a URL with {schemes[0]}://, which needs fsspec: "
-            "pip install transferclf[remote]"
+            f"expected a path, got a URL with {schemes[0]}://, which needs fsspec. "
+            + how_to_install("remote")
         )
     for scheme in schemes:
         try:
