@@ -30,6 +30,7 @@ HELPERS = {
     "exporting",
     "fine_tuning_ablation",
     "fine_tuning_peers",
+    "images_per_class",
     "fine_tuning_quality",
     "numbers_target",
     "scaling_model",
