@@ -1,4 +1,4 @@
-"""Draw the images of docs/how_to/reports.md, one for each display.
+"""Draw the images of docs/how_to/reports.md, one for each display, and that of the README.
 
     python docs/draw_displays.py                 # from scikit-learn's digits
     TRANSFERCLF_DATA=FOLDER python docs/draw_displays.py --sports --folder OTHER
@@ -16,12 +16,13 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import pyplot as plt
 from sklearn.calibration import CalibrationDisplay
 from sklearn.datasets import load_digits
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.model_selection import train_test_split
 
-from transferclf import ConvNet, TransferClassifier, load_image_folder
+from transferclf import ConvNet, TransferClassifier, load_image_folder, top_k
 from transferclf.reports import (
     ClassBalanceDisplay,
     EmbeddingDisplay,
@@ -33,6 +34,7 @@ from transferclf.reports import (
 
 mpl.use("Agg")
 HERE = Path(__file__).resolve().parent
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 RUNS = {
     "L-BFGS": {},
     "Adam": {"optimizer": "adam", "epochs": 30},
@@ -101,7 +103,39 @@ def displays(options, train, test):
         ).figure_,
         "confusion_matrix": confusion(said),
         "calibration": calibration(said),
+        "names": names(classifier, train, test),
     }
+
+
+def names(classifier, train, test):
+    """Return a figure of training images in their classes, and of new ones with their names."""
+    figure = plt.figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(5, 6))
+    left.suptitle("class folders: fit", fontsize=15)
+    right.suptitle("new images: predict", fontsize=15)
+    X, y = train
+    for row, label in zip(left.subplots(3, 5), classifier.classes_[1:4], strict=True):
+        show(row, X[np.flatnonzero(y == label)[:5]])
+        row[0].set_ylabel(name_of(label), rotation=0, ha="right", va="center", fontsize=15)
+    axes = right.subplots(2, 4).ravel()
+    show(axes, test[0][:8])
+    labels, shares = top_k(classifier, test[0][:8], k=1)
+    for ax, label, share in zip(axes, labels[:, 0], shares[:, 0], strict=True):
+        ax.set_title(f"{name_of(label)} {share:.2f}", fontsize=13)
+    return figure
+
+
+def name_of(label):
+    """Return the name of a class: a word for a digit."""
+    return str(label) if isinstance(label, str) else DIGITS[label]
+
+
+def show(axes, images):
+    """Draw arrays, or files, without ticks."""
+    for ax, image in zip(axes, images, strict=True):
+        pixels = image if isinstance(image, np.ndarray) else plt.imread(image)
+        ax.imshow(pixels, cmap="gray_r")
+        ax.set(xticks=[], yticks=[])
 
 
 def grid(classifier, test, known, kind):

@@ -17,10 +17,29 @@ def test_the_readme_has_two_commands():
     assert "examples/quickstart.py" in block.splitlines()[0]
 
 
-def test_the_readme_counts_the_backbones_right():
-    from transferclf import list_backbones
+def sentences(text):
+    """Return the sentences of a page, without its code, tables and addresses of links."""
+    text = re.sub(r"^(```+).*?^\1\s*$", "\n\n", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^(\||#).*$", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    paragraphs = re.split(r"\n\s*\n|\n(?=- )", text)
+    return [one for each in paragraphs for one in re.split(r"(?<=[.?!])\s+|:\s*\n", each)]
 
-    assert f"the {len(list_backbones())} backbones" in README
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/start/index.md"])
+def test_sentences_of_the_first_pages_are_short(page):
+    found = sentences((ROOT / page).read_text(encoding="utf-8"))
+    assert len(found) > 10
+    assert [one for one in found if len(re.findall(r"[\w'`\"]+", one)) > 30] == []
+
+
+def test_sentences_are_told_apart():
+    found = sentences(
+        "# A b\n\nOne two. Three\nfour?\n\n```python\nx. y\n```\n\n- [a b](c.d)\n- e\n"
+    )
+    assert [one.strip() for one in found if one.strip()] == [
+        "One two.", "Three\nfour?", "- [a b]", "- e"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
