@@ -4,16 +4,21 @@ The blocks of a page run in order, in one namespace, in a new folder. The folder
 images under the names that the page uses.
 """
 
+import inspect
 import itertools
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 import joblib
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from transferclf import load_model
+from transferclf.cli.main import main
 from transferclf.exceptions import InvalidParameterError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +32,7 @@ FOLDERS = {
     "README.md": ["photos"],
     "docs/tutorials/auditing.md": ["photos/train", "photos/test"],
     "docs/how_to/corrupt_files.md": ["photos"],
+    "docs/start/index.md": ["photos"],
     "docs/how_to/experiments.md": ["photos"],
     "docs/how_to/exporting.md": ["photos"],
     "docs/how_to/jobs_and_the_store.md": ["photos"],
@@ -41,7 +47,11 @@ IMAGES = 10  # of each of two classes
 # Pages whose backbones need ImageNet weights, which are not part of the project.
 WITH_WEIGHTS = {"docs/how_to/experiments.md": ("mobilenet_v2", (160, 160))}
 # Packages that a page needs and that are not always installed.
-PACKAGES = {"docs/how_to/images_from_anywhere.md": "fsspec", "docs/how_to/other_tools.md": "optuna"}
+PACKAGES = {
+    "docs/how_to/images_from_anywhere.md": "fsspec",
+    "docs/how_to/other_tools.md": "optuna",
+    "docs/start/index.md": "tf2onnx",
+}
 
 
 class Cannot(NamedTuple):
@@ -184,12 +194,63 @@ def a_new_image(folder):
 
 
 def the_readme(names, folder, printed):
-    classifier, search = names["classifier"], names["search"]
-    assert classifier.score(names["X"], names["y"]) == 1.0
+    photos, classifier = names["photos"], names["classifier"]
+    assert classifier.score(photos.data, photos.target) == 1.0
     assert classifier.predict(["new.jpg"]).tolist() == ["dog"]
+    check_thirty_heads(names["search"])
+    assert load_model("pets.model").predict(["new.jpg"]).tolist() == ["dog"]
+
+
+def check_thirty_heads(search):
     assert len(search.cv_results_["params"]) == 6
     assert search.n_splits_ == 5
+
+
+def commands_of_the_start_page(folder):
+    """Run its commands as a shell would, on two new photographs."""
+    (folder / "new").mkdir()
+    for label in ("cat", "dog"):
+        (folder / f"photos/{label}/0.jpg").rename(folder / f"new/{label}.jpg")
+    for block in BLOCKS["docs/start/index.md"]:
+        if block.language == "bash":
+            for line in block.text.splitlines():
+                if line.startswith("transferclf"):
+                    run_command(line)
+    for name in ("predictions.csv", "tuned.csv"):
+        check_names(folder / name)
+
+
+def run_command(line):
+    """Run a line with this package's command, and write its output to the file after ">"."""
+    command, _, output = line.partition(" > ")
+    _, *arguments = shlex.split(command, comments=True)
+    is_old = "mix_stderr" in inspect.signature(CliRunner).parameters  # before click 8.2
+    runner = CliRunner(**({"mix_stderr": False} if is_old else {}))
+    done = runner.invoke(main, arguments)
+    assert done.exit_code == 0, (line, done.stderr)
+    if output:
+        Path(output).write_text(done.stdout, encoding="utf-8")
+
+
+def the_start_page(names, folder, printed):
+    for name in ("predictions.csv", "tuned.csv"):
+        check_names(folder / name)
+    # ONNX Runtime's program prints the file, its class and the probability.
+    named = re.findall(r"^new\S(\w+)\.jpg (\w+) [01]\.\d+$", printed, re.MULTILINE)
+    assert named == [("cat", "cat"), ("dog", "dog")]
+    check_thirty_heads(names["search"])
     assert any((folder / "features").rglob("*"))
+    assert names["names"].tolist() == [["cat", "dog"], ["dog", "cat"]]
+    assert load_model("tuned.model").predict(["new/cat.jpg"]).tolist() == ["cat"]
+
+
+def check_names(file):
+    """Check that a CSV file names the two new photographs."""
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    assert header == "file,label,probability"
+    assert [row.split(",")[:2] for row in rows] == [
+        [str(Path("new", "cat.jpg")), "cat"], [str(Path("new", "dog.jpg")), "dog"]
+    ]  # fmt: skip
 
 
 def a_leak_and_a_wrong_label(folder):
@@ -339,6 +400,7 @@ def the_unknowns(names, folder, printed):
 # By page: a preparation beside its class folders, and a check after its last block.
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
+    "docs/start/index.md": (commands_of_the_start_page, the_start_page),
     "docs/tutorials/auditing.md": (a_leak_and_a_wrong_label, the_audit),
     "docs/how_to/corrupt_files.md": (None, the_damaged_files),
     "docs/how_to/crop_stretch_pad.md": (None, the_needles),
