@@ -1,6 +1,6 @@
 """Tests of classification on real photographs with real ImageNet weights.
 
-The README has the same figures. MobileNetV2 is tested with recovered ImageNet weights, and
+docs/explanation/results.md has the same figures. MobileNetV2 is tested with recovered ImageNet weights, and
 EfficientNet-Lite with the published ones.
 """
 

@@ -37,7 +37,7 @@ DIGESTS = {
 }
 
 # Features see the whole square: with an eighth of it cut off, as in the authors' evaluation, 0.945
-# instead of 0.952 of the animals in the README are right, and sports as many.
+# instead of 0.952 of the animals in docs/explanation/results.md are right, and sports as many.
 PREPROCESSING = Preprocessing(mean=127.0, std=128.0)
 # Classes of ImageNet are predicted as in that evaluation, but with antialiasing: 0.9 instead of
 # 0.875 of the sample photographs are right.
