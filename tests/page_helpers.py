@@ -16,6 +16,7 @@ README, BENCHMARKS, RESULTS = (
     "docs/explanation/benchmarks.md",
     "docs/explanation/results.md",
 )
+START, EXPECTATIONS, LANDING = "docs/start/index.md", "docs/start/expectations.md", "docs/index.md"
 DESIGN, FINE_TUNING = "docs/explanation/design.md", "docs/explanation/fine_tuning.md"
 TINY, PRETRAINING = "docs/explanation/tiny.md", "tools/pretrain_tiny/README.md"
 

@@ -3,12 +3,15 @@
 `test_documents_measured.py` compares figures that were measured.
 """
 
+import re
 import runpy
 import tomllib
 
 import numpy as np
 import pytest
 from page_helpers import (
+    LANDING,
+    PAGES,
     PRETRAINING,
     README,
     RESULTS,
@@ -29,11 +32,12 @@ NUMBERS = {"three": 3, "five": 5, "eleven": 11, "thirteen": 13}
 
 
 def test_pages_describe_tiny_correctly():
-    from transferclf import get_backbone
+    from transferclf import get_backbone, list_backbones
     from transferclf.backbones import tiny
 
     size, parameters = tiny.WEIGHTS_PATH.stat().st_size, get_backbone("tiny").parameters
     check_said(README, r"network of ([\d.]+) MB", size / 1e6)
+    assert said(LANDING, r"the (\d+) backbones") == (str(len(list_backbones())),)
     check_said(TINY, r"\| weights \| ([\d,]+) bytes", size)
     check_said(PRETRAINING, r"\| weights file \| ([\d,]+) bytes", size)
     check_said(PRETRAINING, r"([\d.]+) million parameters", parameters / 1e6)
@@ -60,8 +64,9 @@ def test_pages_count_the_values_of_l2_correctly(monkeypatch):
         len(CANDIDATES), min(CANDIDATES), max(CANDIDATES)
     )  # fmt: skip
     tried = runpy.run_path(str(ROOT / "benchmarks/accuracy.py"))["L2_VALUES"]
-    for page, pattern in [(README, r"best of (\w+) `l2`"), (RESULTS, r"the best of (\w+) `l2`")]:
-        assert NUMBERS[said(page, pattern)[0]] == len(tried)
+    for where in ("test set", "held-out folds"):
+        pattern = rf"the best of (\w+) `l2` values, chosen on the {where}"
+        assert NUMBERS[said(RESULTS, pattern)[0]] == len(tried)
     best = [number(row["best l2"]) for row in rows_of("accuracy")]
     assert all(np.isclose(tried, value, rtol=0.05).any() for value in best)
 
@@ -102,9 +107,9 @@ def test_messages_name_the_libraries_of_the_extras():
 
 
 def test_no_text_installs_the_package_by_its_name():
-    """It is on no index: an installation is from a folder or a wheel."""
+    """It is on no index: an installation is from a folder, a wheel, or a folder of wheels."""
     files = [*ROOT.glob("src/**/*.py"), *ROOT.glob("examples/**/*.py"), *map(ROOT.joinpath, PAGES)]
-    by_name = re.compile(r"pip install[^\n`]*[ \"']transferclf(?!-\d)")
+    by_name = re.compile(r"pip install (?!--no-index)[^\n`]*[ \"']?transferclf(?!-\d)")
     wrong = [
         f"{path.relative_to(ROOT)}: {line}"
         for path in files

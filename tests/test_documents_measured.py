@@ -15,12 +15,15 @@ import pytest
 from page_helpers import (
     BENCHMARKS,
     DESIGN,
+    EXPECTATIONS,
     FINE_TUNING,
+    LANDING,
     PAGES,
     PRETRAINING,
     README,
     RESULTS,
     ROOT,
+    START,
     TINY,
     agrees,
     check_said,
@@ -42,11 +45,12 @@ SCALING = "docs/tutorials/scaling_out.md"
 
 # Tables with many figures that were not measured here, by page and first titles.
 NOT_MEASURED = {
-    (README, "parameter"): "describes parameters",
+    (README, "task"): "test_the_three_figures_are_those_of_their_tables",
+    (LANDING, "three figures"): "test_the_three_figures_are_those_of_their_tables",
     (
-        README,
-        "task, and the alternative",
-    ): "repeats ratios; test_the_readme_repeats_measured_speeds",
+        START,
+        "1,864 photographs of 35 kinds of animals, two cores",
+    ): "test_the_start_page_repeats_the_figures_of_fine_tuning",
     (FINE_TUNING, "parameter"): "lists default values",
     ("docs/tutorials/choosing_a_backbone.md", "images"): "repeats figures, which a test compares",
     ("docs/tutorials/choosing_a_backbone.md", "network"): "repeats figures, which a test compares",
@@ -183,39 +187,51 @@ def claim(what):
     return number(row["measured"])
 
 
-def keras_times(engine):
-    """Return how many times faster than Keras an engine computes features of ResNet50."""
-    return figure("forward 2", f"extraction, {engine}", column="times Keras")
+def test_the_first_table_of_engines_is_that_of_mobilenet():
+    (part,) = re.findall(r"^### mobilenet_v2, 256 .*?\n(?=###)", read(BENCHMARKS), re.M | re.S)
+    assert tables(part) == [figures_module().table_of(records()["forward"])]
 
 
-def test_the_second_table_of_engines_is_that_of_resnet50():
-    (part,) = re.findall(r"^### resnet50, .*?\n(?=###)", read(BENCHMARKS), re.M | re.S)
-    assert tables(part) == [figures_module().table_of(records()["forward 2"])]
+@pytest.mark.parametrize("page", [README, LANDING])
+def test_the_three_figures_are_those_of_their_tables(page):
+    whats = ("TransferClassifier", "scikeras, twelve times one setting")
+    search = [figure("search", what, column="CPU s, median") for what in whats]
+    accuracies = [
+        mean(number(row[column]) for row in rows_of("fine-tuning"))
+        for column in ("all layers", "fastai")
+    ]
+    training = [sum(seconds(column)) for column in ("all layers", "fastai")]
+    (table,) = [it for it in tables(read(page)) if "the other" in it.columns]
+    first = table.columns.index("transferclf")
+    for row, exact in zip(table.rows, (search, accuracies, training), strict=True):
+        shown = row[first : first + 2]
+        assert all(map(agrees, shown, exact)), (row, exact)
 
 
-# The figures that README's table of speeds repeats, by the start of a row.
-LAST_LAYERS = "MobileNetV2, last three layers"
-SPEEDS = {
-    "grid search, 12 settings": lambda: [claim("linear head: times faster than scikeras")],
-    "the same with": lambda: [claim("hidden_units=(128,), 5 epochs: times faster than scikeras")],
-    "an epoch of the last": lambda: [claim(f"{LAST_LAYERS}: an epoch, times faster than Keras")],
-    "ten such epochs": lambda: [
-        claim(f"{LAST_LAYERS}: 10 epochs, {what}, times faster than Keras")
-        for what in ("nothing stored", "store warm")
-    ],
-    "features of ResNet50": lambda: [
-        keras_times(engine) for engine in ("tensorflow", "openvino", "openvino bfloat16")
-    ],
-}
+def test_the_first_pages_say_what_was_compared(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    search = importlib.import_module("search")
+    found = map(int, said(README, r"grid search, (\d+) settings and (\d+) folds"))
+    assert [*found] == [len(search.settings("linear")), search.FOLDS]
+    n_heads = len(search.settings("linear")) * search.FOLDS
+    assert said(LANDING, r"a grid search over (\d+) heads") == (str(n_heads),)
+    assert len(rows_of("fine-tuning")) == 5
+    for page in (README, LANDING):
+        assert len(matches(page, r"five sets")) == 1
+    for page in (README, FINE_TUNING):
+        assert "fine_tune(5)" in read(page)
 
 
-def test_the_readme_repeats_measured_speeds():
-    (table,) = [it for it in tables(read(README)) if it.columns[-1] == "times faster"]
-    assert len(table.rows) == len(SPEEDS)
-    for what, shown in table.rows:
-        (exact,) = [those() for start, those in SPEEDS.items() if what.startswith(start)]
-        for one, other in zip(shown.split("; "), exact, strict=True):
-            assert agrees(one, other), (what, one, other)
+def test_the_start_page_repeats_the_figures_of_fine_tuning():
+    animals = [
+        row[column]
+        for name in ("fine-tuning, tiny", "fine-tuning")
+        for row in rows_of(name)
+        for column in ("frozen", "all layers")
+        if row["images"].startswith("animals35")
+    ]
+    (table,) = [it for it in tables(read(START)) if it.columns[-1] == "accuracy"]
+    assert [f"{accuracy}, {seconds} s" for _, seconds, accuracy in table.rows] == animals
 
 
 def test_the_design_quotes_the_reading_times_of_the_benchmarks():
@@ -365,7 +381,30 @@ def cells_right():
 # Sentences with figures of a record: the page, a pattern with a group for each figure, the figures.
 SENTENCES = [
     (
-        README,
+        EXPECTATIONS,
+        r"for (\d+) images by MobileNetV2 at 224 pixels, and for (\d+) by `tiny` at 96",
+        lambda: [
+            figure("forward", "extraction, openvino", column="images per CPU s, median"),
+            figure("tiny_speed", "openvino", "extraction", column="tiny, images per CPU s"),
+        ],
+    ),
+    (
+        EXPECTATIONS,
+        r"photographs, `tiny` has (0\.\d+) and `efficientnet_lite0` (0\.\d+)",
+        lambda: [accuracy("animals35", name) for name in ("tiny", "efficientnet_lite0")],
+    ),
+    (
+        EXPECTATIONS,
+        r"blood cells gain (\d+) to (\d+) points",
+        lambda: extreme_gains()[:2],
+    ),
+    (
+        EXPECTATIONS,
+        r"At an accuracy of 0\.9, its standard error is (\d) points",
+        lambda: [standard_error(0.9, 100)],
+    ),
+    (
+        RESULTS,
         r"from (0\.\d+) to (0\.\d+) on blood_cells4, and from (0\.\d+) to (0\.\d+) on animals35",
         lambda: [
             tuned(images, column)

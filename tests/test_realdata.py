@@ -1,7 +1,7 @@
 """Tests of classification on real photographs with real ImageNet weights.
 
-docs/explanation/results.md has the same figures. MobileNetV2 is tested with recovered ImageNet weights, and
-EfficientNet-Lite with the published ones.
+docs/explanation/results.md has the same figures. MobileNetV2 is tested with recovered ImageNet
+weights, and EfficientNet-Lite with the published ones.
 """
 
 import os
