@@ -7,7 +7,7 @@ Find copies, leaks and wrong labels before a network learns from them.
 
 # %%
 # Here the faults are made on purpose, so that we know the truth. Some labels of digits are
-# swapped, and some training images are in the test set too, a little brighter.
+# swapped. Some training images are in the test set too: half of them as they are, half brighter.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,7 +24,8 @@ splits = np.array(["train"] * 400 + ["test"] * 200)
 swapped = rng.choice(400, 20, replace=False)
 y[swapped] = (digits.target[swapped] + rng.integers(1, 10, 20)) % 10
 leaked = rng.choice(np.setdiff1d(np.arange(400), swapped), 20, replace=False)
-X[400:420], y[400:420] = X[leaked] + 20, y[leaked]
+X[400:420], y[400:420] = X[leaked], y[leaked]
+X[410:420] += 20
 
 # %%
 # The audit compares features of the frozen network. For the labels it learns a head in folds, and
@@ -37,15 +38,21 @@ print(found)
 
 # %%
 # ``found.label_errors`` is a table, the most certain errors first. As the faults are known here,
-# we can count. The audit reads 20 suspects:
+# we can count the right ones among the first suspects:
 
 suspects = found.label_errors["index"][:20]
 n_right = np.isin(suspects, swapped).sum()
 print(f"of the first {len(suspects)} suspects, {n_right} of {len(swapped)} labels were swapped")
-leaks = found.leaks[["index", "other_index"]].to_numpy()
-made = {(before, after) for after, before in enumerate(leaked.tolist(), start=400)}
-n_leaks = len(made & {tuple(sorted(pair)) for pair in leaks.tolist()})
-print(f"{len(leaks)} leaks are named; {n_leaks} of the {len(made)} that were made are among them")
+
+# %%
+# Digits are so alike that at the usual ``threshold`` of 0.9 many pairs are named that are no
+# copies. At 0.97 there are few, and some of the brighter copies are missed too.
+
+named = {tuple(pair) for pair in found.leaks[["index", "other_index"]].to_numpy().tolist()}
+made = list(zip(leaked.tolist(), range(400, 420), strict=True))
+print(f"leaks that are named: {len(named)}")
+print(f"of 10 that are the same image: {len(named & set(made[:10]))} are among them")
+print(f"of 10 brighter ones: {len(named & set(made[10:]))} are among them")
 
 # %%
 # Look at suspects before you change anything: a label may be right and the digit badly written.
@@ -54,7 +61,7 @@ figure, axes = plt.subplots(2, 6, figsize=(9, 3.8), layout="constrained")
 for ax, (_, row) in zip(axes.flat, found.label_errors.iterrows(), strict=False):
     ax.imshow(X[row["index"]], cmap="gray_r")
     truth = "swapped" if row["index"] in swapped else "label is right"
-    ax.set_title(f"{row['target']}, rather {row['suggested']}\n{truth}", fontsize=9)
+    ax.set_title(f"{row['label']}, rather {row['suggested']}\n{truth}", fontsize=9)
 for ax in axes.flat:
     ax.axis("off")
 plt.show()

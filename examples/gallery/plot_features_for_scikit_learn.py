@@ -85,3 +85,7 @@ ax.set(xlabel=f"accuracy on {len(y_test)} test images")
 ax.grid(alpha=0.3)
 ax.legend()
 plt.show()
+
+# %%
+# Classifiers that weigh the features gain most. Nearest neighbours weigh all features alike, also
+# those that say nothing about digits.

@@ -31,7 +31,8 @@ def drawn(name, rng, has_mark):
     draw = pen.ellipse if name == "disc" else pen.rectangle
     draw([x - r, y - r, x + r, y + r], fill=tuple(rng.integers(0, 256, 3).tolist()))
     if has_mark:
-        pen.rectangle([SIDE - 28, SIDE - 28, SIDE - 8, SIDE - 8], fill="yellow", outline="red")
+        low, high = SIDE - 28, SIDE - 6
+        pen.polygon([(low, high), (high, high), (high, low)], fill="yellow", outline="red")
     return np.asarray(picture)
 
 

@@ -61,7 +61,7 @@ for shift, (name, evaluation) in enumerate(found.items()):
     print(f"{name}: recall of the eights {recall[list(classes).index('8')]:.3f}")
 ax.set_xticks(places, classes)
 ax.set(ylabel="recall", ylim=(0, 1.1))
-ax.legend(loc="lower right")
+ax.legend(loc="upper center")
 plt.show()
 
 # %%
