@@ -137,9 +137,11 @@ def check_audit(found):
     )
     assert n_swapped == 20
     assert n_right >= 0.6 * suspects
-    same, brighter = numbers(found, r"of 10 \D*: (\d+) are among them")
+    at_90, at_97 = numbers(found, r"named at [\d.]+: (\d+)")
+    same, brighter = numbers(found, r"of 10 \D*: (\d+) are among these")
+    assert at_90 > at_97 >= same + brighter
     assert same == 10
-    assert 1 <= brighter <= 10
+    assert 1 <= brighter < 10
     assert "likely label errors" in found.shown
 
 

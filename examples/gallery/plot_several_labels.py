@@ -56,7 +56,7 @@ print(f"pictures with all labels right {evaluation.subset_accuracy:.3f}")
 # %%
 # Predictions are rows of 0 and 1, with a column for each of ``classes_``.
 
-figure, axes = plt.subplots(2, 4, figsize=(9, 5), layout="constrained")
+figure, axes = plt.subplots(2, 4, figsize=(9, 5.6), layout="constrained")
 predicted = classifier.predict(X_test)
 for ax, image, labels, row in zip(axes.flat, X_test, y_test, predicted, strict=False):
     named = set(classifier.classes_[row == 1])
