@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import joblib
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -30,6 +31,11 @@ DIRECTIVES = {"{toctree}", "{eval-rst}", "{include}"}
 # Class folders that a page reads, by the name of the page.
 FOLDERS = {
     "README.md": ["photos"],
+    "docs/coming_from/autogluon.md": ["photos"],
+    "docs/coming_from/fastai.md": ["photos"],
+    "docs/coming_from/keras.md": ["photos"],
+    "docs/coming_from/scikeras.md": ["photos"],
+    "docs/coming_from/timm.md": ["photos"],
     "docs/tutorials/auditing.md": ["photos/train", "photos/test"],
     "docs/how_to/corrupt_files.md": ["photos"],
     "docs/start/index.md": ["photos"],
@@ -64,6 +70,19 @@ class Cannot(NamedTuple):
 # Blocks that cannot run, by the page and the first line of the block. Each has to end with its
 # error, so that an entry that is not needed fails.
 CANNOT_RUN: dict[tuple[str, str], Cannot] = {
+    (
+        "docs/coming_from/autogluon.md",
+        "from autogluon.multimodal import MultiModalPredictor",
+    ): Cannot("AutoGluon is not installed", ModuleNotFoundError),
+    ("docs/coming_from/fastai.md", "from fastai.metrics import accuracy"): Cannot(
+        "fastai is not installed", ModuleNotFoundError
+    ),
+    ("docs/coming_from/scikeras.md", "import keras"): Cannot(
+        "scikeras is not installed", ModuleNotFoundError
+    ),
+    ("docs/coming_from/timm.md", "# With the package of timm."): Cannot(
+        "timm is not installed", ModuleNotFoundError
+    ),
     (
         "docs/how_to/backbones.md",
         "list_backbones(\"keras_hub:*dino*\")  # ['keras_hub:dinov2_base', ...]",
@@ -384,6 +403,33 @@ def the_parts(names, folder, printed):
     np.testing.assert_array_equal(rows, names["features"][::4])
 
 
+def the_names(names, folder, printed):
+    """Check what the blocks of this package have made on a page for users of another library."""
+    classifier = names["classifier"]
+    assert classifier.classes_.tolist() == ["cat", "dog"]
+    assert classifier.predict(["photos/dog/0.jpg"]).tolist() == ["dog"]
+    assert load_model(folder / "pets.model").predict(["photos/cat/0.jpg"]).tolist() == ["cat"]
+
+
+def the_keras_script(names, folder, printed):
+    the_names(names, folder, printed)
+    assert names["names"] == names["classifier"].classes_.tolist()
+    trained = {layer.name for layer in names["base"].layers if layer.trainable}
+    assert trained == {"Conv_1", "Conv_1_bn", "out_relu"}
+    assert keras.saving.load_model(folder / "pets.keras").output_shape == (None, 2)
+
+
+def the_search(names, folder, printed):
+    assert len(names["search"].cv_results_["params"]) == 4
+    assert names["search"].score(names["photos"].data, names["photos"].target) == 1.0
+
+
+def the_features(names, folder, printed):
+    assert names["classifier"].predict(["photos/dog/0.jpg"]).tolist() == ["dog"]
+    assert len(names["features_of_tiny"]) == len(names["photos"].data)
+    assert names["theirs"].score(names["rows"], names["y"]) == 1.0
+
+
 def the_labels(names, folder, printed):
     assert names["classifier"].classes_.tolist() == names["table"].target_names
     assert names["classifier"].score(names["bunch"].data, names["y"]) == 1.0
@@ -401,6 +447,11 @@ def the_unknowns(names, folder, printed):
 PARTICULARS = {
     "README.md": (a_new_image, the_readme),
     "docs/start/index.md": (commands_of_the_start_page, the_start_page),
+    "docs/coming_from/autogluon.md": (None, the_names),
+    "docs/coming_from/fastai.md": (None, the_names),
+    "docs/coming_from/keras.md": (None, the_keras_script),
+    "docs/coming_from/scikeras.md": (None, the_search),
+    "docs/coming_from/timm.md": (None, the_features),
     "docs/tutorials/auditing.md": (a_leak_and_a_wrong_label, the_audit),
     "docs/how_to/corrupt_files.md": (None, the_damaged_files),
     "docs/how_to/crop_stretch_pad.md": (None, the_needles),
