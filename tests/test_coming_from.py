@@ -3,12 +3,11 @@
 import re
 
 import pytest
-from test_documents_figures import BENCHMARKS, claims, measured, number, part, read, tables
+from page_helpers import figure, number, read, rows_of, tables
 
 import transferclf
 from transferclf import Augmentation, CNNFeatureExtractor, TransferClassifier
 
-FINE_TUNING = "docs/explanation/fine_tuning.md"
 PAGES = {
     "keras": "Keras",
     "fastai": "fastai",
@@ -43,8 +42,8 @@ def test_a_page_has_all_parts_in_order(name, library):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_names_parameters_that_exist(name):
-    (table,) = tables(part(page(name), "## There and here"))
-    here = " ".join(row["transferclf"] for row in table)
+    (table,) = [it for it in tables(read(page(name))) if it.columns[-1] == "transferclf"]
+    here = " ".join(here for _, here in table.rows)
     code = " ".join(re.findall(r"`([^`]*)`", here))
     known = {
         *TransferClassifier().get_params(),
@@ -58,51 +57,40 @@ def test_a_page_names_parameters_that_exist(name):
     assert called <= {*transferclf.__all__}
 
 
-def test_the_page_of_fastai_repeats_the_measured_table():
-    (shown,) = tables(part(page("fastai"), "## What changes in the results"))
-    exact = {row["images"]: row for row in next(tables(part(FINE_TUNING, "## What it brings")))}
-    assert len(shown) == len(exact) == 5
-    for row in shown:
-        assert row.items() <= exact[row["images"]].items()
+def shown(name, column):
+    """Return the rows of the only table of a page whose first title is `column`."""
+    (table,) = [it for it in tables(read(page(name))) if it.columns[0] == column]
+    return table.rows
+
+
+def claimed(record, what):
+    return figure(record, what, column="measured")
 
 
 def test_the_page_of_scikeras_repeats_the_measured_search():
-    (shown,) = tables(part(page("scikeras"), "## What changes in the results"))
-    assert len(shown) == 2
-    for row in shown:
-        head = row["head"]
+    rows = shown("scikeras", "head")
+    assert [head for head, *_ in rows] == ["linear head", "hidden_units=(128,), 5 epochs"]
+    for (head, *cells), record in zip(rows, ("search", "search 3"), strict=True):
         ours, theirs = (
-            measured(BENCHMARKS, what, column="CPU s, median", below=f"### {head}")
+            figure(record, what, column="CPU s, median")
             for what in ("TransferClassifier", "scikeras, twelve times one setting")
         )
-        assert (number(row["CPU s, transferclf"]), number(row["CPU s, scikeras"])) == (ours, theirs)
-        assert number(row["times faster"]) == claimed(f"{head}: times faster than scikeras")
-
-
-def claimed(what):
-    (row,) = [row for row in claims(read(BENCHMARKS)) if row["claim"] == what]
-    return number(row["measured"])
+        times = claimed("search 7", f"{head}: times faster than scikeras")
+        assert [number(cell) for cell in cells] == [ours, theirs, times]
 
 
 def test_the_page_of_keras_repeats_the_benchmarks():
-    (shown,) = tables(part(page("keras"), "## What changes in the results"))
     case = "MobileNetV2, last three layers"
-    exact = [
-        claimed(f"{case}: an epoch, times faster than Keras"),
-        claimed(f"{case}: 10 epochs, nothing stored, times faster than Keras"),
-        *(
-            measured(
-                BENCHMARKS, "extraction, tensorflow", column="times Keras", below=f"### {network}"
-            )
-            for network in ("mobilenet_v2, 256 images", "vgg16, 64 images")
-        ),
-        measured_step(),
+    (step,) = [
+        row["ratio of CPU"]
+        for row in rows_of("training_step")
+        if "efficientnet_lite0, 128 pixels: 4 steps of 32 images" in row and "Keras" in row.values()
     ]
-    assert [number(row["times faster than Keras"]) for row in shown] == exact
-
-
-def measured_step():
-    title = "efficientnet_lite0, 128 pixels: 4 steps of 32 images"
-    (table,) = [table for table in tables(read(BENCHMARKS)) if title in table[0]]
-    (ratio,) = [row["ratio of CPU"] for row in table if row[title] == "Keras"]
-    return number(ratio)
+    exact = [
+        claimed("fine_tuning 7", f"{case}: an epoch, times faster than Keras"),
+        claimed("fine_tuning 7", f"{case}: 10 epochs, nothing stored, times faster than Keras"),
+        figure("forward", "extraction, tensorflow", column="times Keras"),
+        figure("forward 4", "extraction, tensorflow", column="times Keras"),
+        number(step),
+    ]
+    assert [number(times) for _, times in shown("keras", "task")] == exact

@@ -58,6 +58,8 @@ NOT_MEASURED = {
     ("docs/how_to/backbones.md", "name"): "facts that the authors of the networks publish",
     ("docs/how_to/command_line.md", "exit code"): "lists exit codes",
     ("CONTRIBUTING.md", "variable"): "lists settings",
+    ("docs/coming_from/keras.md", "task"): "repeats ratios; tests/test_coming_from.py",
+    ("docs/coming_from/scikeras.md", "head"): "repeats a search; tests/test_coming_from.py",
     ("docs/how_to/backbones.md", "class"): "lists sizes of inputs",
     ("docs/how_to/exporting.md", "suffix"): "lists formats",
 }
