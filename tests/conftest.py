@@ -40,7 +40,7 @@ settings.load_profile("patient")
 
 def pytest_sessionstart(session):
     """Freeze TensorFlow's million objects, so that garbage collection does not visit them."""
-    if session.config.getoption("numprocesses", None):
+    if session.config.getoption("dist", "no") != "no":
         return  # the workers run the tests
     import keras  # noqa: F401
 

@@ -1,7 +1,7 @@
 """Keras' backends: the same features, training and saved models on TensorFlow, PyTorch and JAX.
 
-`tox -e torch` runs all of them, and `tox -e jax` some. The other environments run the tests that no
-other file has.
+`tox -e torch` runs all of them. On JAX some are skipped, because it compiles each operation of a
+network by itself. The other environments run the tests that no other file has.
 """
 
 import backend_helpers as helpers
@@ -37,9 +37,14 @@ SIDE = helpers.SIDE
 
 on_torch = pytest.mark.skipif(BACKEND != "torch", reason="needs Keras on PyTorch")
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="needs Keras on TensorFlow")
-elsewhere = pytest.mark.skipif(
+on_others = pytest.mark.skipif(
     BACKEND == "tensorflow", reason="other files test the same on TensorFlow"
 )
+SLOW_ON_JAX = "JAX compiles each operation of a network by itself, which takes half a minute"
+elsewhere = pytest.mark.skipif(
+    BACKEND != "torch", reason=f"other files test the same on TensorFlow; {SLOW_ON_JAX}"
+)
+on_jax = pytest.mark.skipif(BACKEND != "jax", reason="needs Keras on JAX")
 
 
 def pixels_of(images):
@@ -119,6 +124,7 @@ def test_random_weights_of_another_backend_have_another_key(both):
     assert found != expected
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason=SLOW_ON_JAX)
 @pytest.mark.parametrize("other", OTHERS)
 def test_the_key_of_random_weights_names_the_backend(monkeypatch, other):
     expected = helpers.digest_of_random_weights()
@@ -140,7 +146,7 @@ def test_features_are_those_of_the_network(linear):
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-@elsewhere
+@on_others
 def test_a_linear_head_is_in_the_whole_model(linear):
     assert linear.score(IMAGES, LABELS) == 1
     whole = outputs_of(linear.model_, pixels_of(IMAGES))
@@ -285,7 +291,7 @@ def test_tensorflow_on_a_gpu_uses_all_bits(monkeypatch):
     assert uses_fewer_bits()
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="needs Keras on JAX")
+@on_jax
 def test_jax_uses_all_bits_and_compiles_once(network):
     import jax
 
