@@ -256,14 +256,12 @@ def test_cutmix_pastes_pixels_where_several_tensors_cross_the_cut(monkeypatch):
     assert np.isfinite(skipping.fit(IMAGES, LABELS).history_["loss"]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.newest
 def test_archives_and_pickles_predict_the_same():
-    how = {"image_size": SIDE, "trainable_layers": "block1", "fine_tune_epochs": 1, "l2": 0.1}
-    tiny = TransferClassifier("tiny", augmentation=TURNED, random_state=0, **how)
-    fitted = tiny.fit(IMAGES, LABELS)
+    fitted = classifier(fine_tune_epochs=1).fit(IMAGES, LABELS)
     file = io.BytesIO()
     save_model(fitted, file)
-    for other in (load_model(file), pickle.loads(pickle.dumps(fitted))):
+    for other in (load_model(file, backbone=backbone()), pickle.loads(pickle.dumps(fitted))):
         np.testing.assert_allclose(
             other.predict_proba(IMAGES), fitted.predict_proba(IMAGES), atol=1e-6
         )
