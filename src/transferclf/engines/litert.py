@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf.engines.litert_file import with_float16
+from transferclf.engines.litert_int8 import quantized
 from transferclf.engines.tracing import concrete_function
-
-# Operations of the pooling, the standardized features and the head, which need more than 8 bits.
-OF_HEAD = ["MEAN", "SUB", "MUL", "DIV", "FULLY_CONNECTED", "SOFTMAX", "LOGISTIC"]
 
 if TYPE_CHECKING:
     import keras
 
 
-def converted(graph: keras.Model, quantize: str | None, images: np.ndarray | None) -> bytes:
+def converted(
+    graph: keras.Model, quantize: str | None, images: np.ndarray | None, least_values: int
+) -> bytes:
     """Return a model from uint8 images as a file of LiteRT.
 
-    With "float16" the weights have 16 bits. With "int8" the weights and activations below the head
-    have 8; the ranges of the activations are those of `images`, uint8 (n, h, w, 3).
+    With "float16" constants of `least_values` or more have 16 bits. With "int8" the weights and
+    activations between convolutions have 8; `images`, uint8 (n, h, w, 3), show the ranges of the
+    activations.
     """
     import tensorflow as tf
 
@@ -32,30 +34,9 @@ def converted(graph: keras.Model, quantize: str | None, images: np.ndarray | Non
     converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, graph)
     with contextlib.redirect_stdout(io.StringIO()), _without_warnings():
         if quantize == "int8" and images is not None:
-            return _quantized(converter, images)
-        if quantize is not None:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        return converter.convert()
-
-
-def _quantized(converter: Any, images: np.ndarray) -> bytes:
-    """Return the file with weights and activations of 8 bits, except in the head."""
-    import tensorflow as tf
-
-    def one_by_one() -> Iterator[list[np.ndarray]]:
-        for image in images:
-            yield [image[None]]
-
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = one_by_one
-    # The tool is made to find operations that need more bits, and writes the file without them.
-    quantizer = tf.lite.experimental.QuantizationDebugger(
-        converter=converter,
-        debug_dataset=one_by_one,
-        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=OF_HEAD),
-    )
-    return quantizer.get_nondebug_quantized_model()
+            return quantized(converter, images)
+        content = converter.convert()
+    return content if quantize is None else with_float16(content, least_values)
 
 
 def interpreted(content: bytes) -> Callable[[np.ndarray], np.ndarray]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from transferclf.exporting.facts import Facts
 
+# With "float16" smaller constants keep 32 bits: the first and the depthwise convolutions, which
+# need them most. On MobileNetV2 the largest difference of a probability is 0.003 instead of 0.044.
+LEAST_VALUES = 16384
+
 # Takes uint8 images (n, h, w, 3), and returns float32 outputs (n, n_outputs).
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -55,7 +59,7 @@ class Format(ABC):
 
     def check_installed(self) -> None:
         """Raise InvalidParameterError if a package of the format is missing."""
-        missing = [name for name in self.packages if not _is_installed(name)]
+        missing = [name for name in self.packages if not is_installed(name)]
         if missing:
             raise InvalidParameterError(
                 f"the format {self.name!r} needs {', '.join(missing)}, which is not installed. "
@@ -108,7 +112,8 @@ class Format(ABC):
         """
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Return whether a module could be imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # the package that it is in

@@ -13,7 +13,7 @@ import numpy as np
 from transferclf._quiet import import_keras
 from transferclf.exceptions import ArchiveError
 from transferclf.exporting.facts import MEMBER, Facts, facts_in_zip
-from transferclf.exporting.formats import Format, Run
+from transferclf.exporting.formats import LEAST_VALUES, Format, Run
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +56,7 @@ class LiteRtFormat(Format):
         with zipfile.ZipFile(associated, "w") as file:
             file.writestr(MEMBER, facts.text())
             file.writestr(LABELS, names)
-        content = converted(graph, facts.quantize, images)
+        content = converted(graph, facts.quantize, images, LEAST_VALUES)
         path.write_bytes(content + associated.getvalue())
         path.with_name(LABELS).write_text(names, encoding="utf-8", newline="\n")
 
