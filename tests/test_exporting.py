@@ -29,6 +29,7 @@ from transferclf import (
 )
 from transferclf.exceptions import ArchiveError, ExportError, InvalidParameterError, NetworkError
 from transferclf.exporting import exporting
+from transferclf.exporting import openvino as openvino_format
 from transferclf.exporting.facts import Facts, facts_of
 from transferclf.exporting.onnx import OnnxFormat
 from transferclf.exporting.registry import FORMATS
@@ -128,6 +129,11 @@ RUN = {
 }
 
 
+def weights_of(name, path):
+    """Return the file that holds the weights of an export."""
+    return path.with_suffix(".bin") if name == "openvino" else path
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Return a function that gives the path of the classifier in a format, written once."""
@@ -171,19 +177,21 @@ def test_float16_halves_a_file_and_keeps_the_labels(name, tmp_path, exported):
     classifier, sizes = fitted("classes"), []
     half = export(classifier, tmp_path / PATHS[name], quantize="float16")
     for path in (exported(name), half):
-        weights = path.with_suffix(".bin") if name == "openvino" else path
-        sizes.append(weights.stat().st_size)
+        sizes.append(weights_of(name, path).stat().st_size)
     assert sizes[1] < 0.55 * sizes[0]
     found = RUN[name](path, IMAGES)
     np.testing.assert_array_equal(found.argmax(1), results(classifier, IMAGES).argmax(1))
     assert read_exported(path).quantize == "float16"
 
 
-@pytest.mark.parametrize("name", ["onnx", "litert"])
+@pytest.mark.parametrize("name", ["onnx", "litert", "openvino"])
 def test_int8_quarters_a_file(name, tmp_path, exported):
-    classifier, whole = fitted("classes"), exported(name).stat().st_size
+    if name == "openvino":
+        pytest.importorskip("nncf", reason="nncf is not installed; tox -e libraries has it")
+    classifier = fitted("classes")
     path = export(classifier, tmp_path / PATHS[name], quantize="int8", X=WIDE)
-    assert path.stat().st_size < 0.3 * whole
+    sizes = [weights_of(name, each).stat().st_size for each in (exported(name), path)]
+    assert sizes[1] < 0.3 * sizes[0]
     found = RUN[name](path, IMAGES)
     np.testing.assert_array_equal(found.argmax(1), results(classifier, IMAGES).argmax(1))
 
@@ -281,7 +289,7 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path):
         (InvalidParameterError, "must be one of .onnx.*'.pth'", classifier, tmp_path / "a.pth", {}),
         (InvalidParameterError, "format must be", classifier, path, {"format": "torch"}),
         (InvalidParameterError, "quantize must be", classifier, path, {"quantize": "int4"}),
-        (InvalidParameterError, "openvino", classifier, tmp_path / "a.xml", {"quantize": "int8"}),
+        (InvalidParameterError, "keras", classifier, tmp_path / "a.keras", {"quantize": "int8"}),
         (InvalidParameterError, "needs images", classifier, path, {"quantize": "int8"}),
         (
             InvalidParameterError,
@@ -318,6 +326,18 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         InvalidParameterError, match="no_such_package.*pip install onnxruntime tf2onnx"
     ):
         export(fitted("classes"), tmp_path / "a.onnx")
+    monkeypatch.setattr(openvino_format, "INT8_PACKAGE", "no_such_package")
+    with pytest.raises(InvalidParameterError, match=r"no_such_package.*\[openvino-int8\]"):
+        export(fitted("classes"), tmp_path / "a.xml", quantize="int8", X=IMAGES)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["onnx", "litert", "openvino"])
+def test_float16_keeps_small_constants(name, tmp_path, monkeypatch, exported):
+    classifier = fitted("classes")
+    monkeypatch.setattr(f"transferclf.exporting.{name}.LEAST_VALUES", 10**9)
+    path = export(classifier, tmp_path / PATHS[name], quantize="float16")
+    np.testing.assert_array_equal(RUN[name](path, IMAGES), RUN[name](exported(name), IMAGES))
 
 
 def test_a_layer_that_a_converter_does_not_know_is_an_error(tmp_path):
