@@ -75,8 +75,9 @@ def export(
     format : {"onnx", "openvino", "litert", "keras", "saved_model"}, default=None
         The format, for other suffixes.
     quantize : {None, "float16", "int8"}, default=None
-        "float16" stores weights with 16 bits, which halves the file; ONNX, OpenVINO and LiteRT have
-        it. "int8" also computes with 8 bits where the runtime can; ONNX and LiteRT have it.
+        "float16" stores large weights with 16 bits, which halves the file; ONNX, OpenVINO and
+        LiteRT have it. "int8" also computes with 8 bits where the runtime can; ONNX and LiteRT have
+        it, and OpenVINO with the package nncf.
     X : sequence of images, default=None
         Images like those of training, needed by "int8" for the ranges of activations: 8 or more,
         better 100. Other exports are compared on the first of them, or else on drawn images.
