@@ -140,6 +140,7 @@ EXTRAS = {
     ),
     "keras-hub": ("keras-hub",),
     "onnxruntime": ("onnxruntime", "tf2onnx"),
+    "openvino-int8": ("nncf",),
     "parquet": ("pyarrow",),
     "remote": ("aiohttp", "fsspec"),
     "reports": ("jinja2", "matplotlib", "pandas"),

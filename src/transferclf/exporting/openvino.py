@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from transferclf.engines.convolutions import Step, not_between
-from transferclf.exceptions import ArchiveError, InvalidParameterError
+from transferclf.exceptions import ArchiveError, InvalidParameterError, how_to_install
 from transferclf.exporting.facts import Facts
 from transferclf.exporting.formats import LEAST_VALUES, Format, Run, is_installed
 
@@ -41,7 +41,7 @@ class OpenVinoFormat(Format):
         if quantize == "int8" and not is_installed(INT8_PACKAGE):
             raise InvalidParameterError(
                 f"quantize='int8' of the format {self.name!r} needs {INT8_PACKAGE}, which is not "
-                "installed. Run: pip install 'transferclf[openvino-int8]'"
+                f"installed. {how_to_install('openvino-int8')}"
             )
 
     def beside(self, path: Path) -> list[Path]:
