@@ -118,7 +118,7 @@ def test_only_noise_is_hidden(capfdbinary, monkeypatch):
     ]
 
     def fails():
-        with _quiet._quiet():
+        with _quiet._quiet(_quiet._START):
             os.write(2, b"".join(lines))
             raise ImportError
 
@@ -127,9 +127,20 @@ def test_only_noise_is_hidden(capfdbinary, monkeypatch):
     assert capfdbinary.readouterr().err == b"".join(lines[3:])
 
 
+def test_remarks_of_converters_are_hidden_and_errors_are_not(capfdbinary, monkeypatch):
+    monkeypatch.delenv(_quiet.VARIABLE, raising=False)
+    error = b"E0000 00:00:1795977328.894775   32183 some_pass.cc:364] The conversion failed.\n"
+    with _quiet.conversion():
+        os.write(2, b"W0000 00:00:1795977328.894775   32183 flatbuffer_helpers.cc:364] Ignored.\n")
+        os.write(2, b"I0000 00:00:1795977328.895298 3 reader.cc:83] Reading SavedModel from: a\n")
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+        os.write(2, error)
+    assert capfdbinary.readouterr().err == error
+
+
 def test_nothing_is_hidden_if_the_user_has_chosen_a_level(capfd, monkeypatch):
     monkeypatch.setenv(_quiet.VARIABLE, "0")
-    with _quiet._quiet():
+    with _quiet._quiet(_quiet._START):
         os.write(2, b"WARNING: All log messages before absl::InitializeLog()\n")
         assert "WARNING" in capfd.readouterr().err
 
@@ -141,6 +152,6 @@ def test_without_a_place_for_the_output_nothing_is_held_back(capfd, monkeypatch)
         raise FileNotFoundError("no folder for temporary files")
 
     monkeypatch.setattr(_quiet.tempfile, "TemporaryFile", refuse)
-    with _quiet._quiet():
+    with _quiet._quiet(_quiet._START):
         os.write(2, b"seen\n")
         assert capfd.readouterr().err == "seen\n"

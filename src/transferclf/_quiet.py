@@ -1,9 +1,9 @@
-"""The import of Keras without the lines that TensorFlow prints when it starts.
+"""The import of Keras, and conversions of networks, without the remarks that TensorFlow prints.
 
 TensorFlow's C++ code writes remarks to the file descriptor 2 while it is imported and while it
-looks for a GPU. One of them is an error, in red, on machines without a GPU. All other lines that
-are written meanwhile are kept. Nothing is hidden if the user has set TF_CPP_MIN_LOG_LEVEL,
-TensorFlow's own variable for such lines: with 0, all of them are shown.
+looks for a GPU. One of them is an error, in red, on machines without a GPU. Its converters name
+their steps. All other lines that are written meanwhile are kept. Nothing is hidden if the user has
+set TF_CPP_MIN_LOG_LEVEL, TensorFlow's own variable for such lines: with 0, all of them are shown.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO
 
 VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 
 # Each is one line. The first words of a line are its level, the time and the place in the code.
-_NOISE = re.compile(
+_START = re.compile(
     b"|".join(
         [
             rb"^WARNING: All log messages before absl::InitializeLog\(\)",
@@ -37,6 +37,11 @@ _NOISE = re.compile(
     )
 )
 
+# Remarks and warnings of converters. What they wrote is compared with the estimator afterwards.
+_CONVERSION = re.compile(
+    rb"^[IW]\d{4} \d\d:\d\d[^ ]* +\d+ \w+\.cc:\d+\] |^INFO: Created TensorFlow Lite "
+)
+
 _lock = threading.RLock()
 _devices_are_known = False
 
@@ -45,7 +50,7 @@ def import_keras() -> None:
     """Import Keras, and with it TensorFlow, without the lines of their start."""
     if "keras" in sys.modules:
         return
-    with _quiet():
+    with _quiet(_START):
         import keras  # noqa: F401
 
 
@@ -55,13 +60,18 @@ def find_devices() -> None:
     tensorflow = sys.modules.get("tensorflow")
     if _devices_are_known or tensorflow is None or VARIABLE in os.environ:
         return
-    with _quiet():
+    with _quiet(_START):
         tensorflow.config.list_physical_devices()
     _devices_are_known = True
 
 
+def conversion() -> AbstractContextManager[None]:
+    """Return a context in which converters and their runtimes print no remarks."""
+    return _quiet(_CONVERSION)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(noise: re.Pattern[bytes]) -> Iterator[None]:
     """Hold back the output of the file descriptor 2, and write all but the noise at the end."""
     if VARIABLE in os.environ:
         yield
@@ -72,7 +82,7 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             if held is not None:
-                _give_back(*held)
+                _give_back(*held, noise)
 
 
 def _hold_back() -> tuple[int, IO[bytes]] | None:
@@ -91,13 +101,13 @@ def _hold_back() -> tuple[int, IO[bytes]] | None:
     return before, file
 
 
-def _give_back(before: int, file: IO[bytes]) -> None:
+def _give_back(before: int, file: IO[bytes], noise: re.Pattern[bytes]) -> None:
     _flush()
     os.dup2(before, 2)
     os.close(before)
     with file:
         file.seek(0)
-        kept = [line for line in file if not _NOISE.search(line)]
+        kept = [line for line in file if not noise.search(line)]
     with suppress(OSError), open(2, "wb", closefd=False) as stream:
         stream.writelines(kept)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from transferclf import _quiet
 from transferclf._checks import check_choice
-from transferclf._quiet import import_keras
 from transferclf.estimators.classifier import TransferClassifier
 from transferclf.estimators.extractor import CNNFeatureExtractor
 from transferclf.estimators.regressor import TransferRegressor
@@ -134,7 +134,7 @@ def export(
     chosen = format_of(path, format)
     chosen.check_quantization(quantize)
     chosen.check_installed()
-    import_keras()
+    _quiet.import_keras()
     chosen.check_backend()
     place = _place(chosen, path)
     images = _images(estimator, X, quantize)
@@ -145,9 +145,11 @@ def export(
         from transferclf.exporting.graph import graph_of
 
         graph = graph_of(estimator, takes_any_size, chosen.is_final)
-        with _converter_errors(chosen):
-            chosen.write(graph, unchecked, facts, images)
-        _compare(estimator, *chosen.opened(unchecked), images)
+        with _quiet.conversion():
+            with _converter_errors(chosen):
+                chosen.write(graph, unchecked, facts, images)
+            written, run = chosen.opened(unchecked)
+        _compare(estimator, written, run, images)
     return place
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transferclf._quiet import conversion
 from transferclf.exceptions import InvalidParameterError
 from transferclf.exporting.registry import format_of
 from transferclf.images import check_images
@@ -126,4 +127,5 @@ def _opened(path: str | os.PathLike[str], name: str | None) -> tuple[Facts, Run]
     chosen.check_installed()
     if not Path(path).is_file():
         raise FileNotFoundError(f"expected an exported file, got {path}, where there is none")
-    return chosen.opened(Path(path))
+    with conversion():
+        return chosen.opened(Path(path))
