@@ -65,7 +65,8 @@ def is_internal(name):
     parts = rest.split(".")
     if first == "keras":
         return parts[0] == "src" or any(map(is_private, parts))
-    internal = ("python", "core", "compiler", "_api", "__internal__")
+    # `tensorflow.lite` is no public module: the public names are attributes, `tf.lite.Interpreter`.
+    internal = ("python", "core", "compiler", "lite", "_api", "__internal__")
     return first == "tensorflow" and parts[0] in internal
 
 
@@ -292,3 +293,22 @@ def test_kernels_can_be_released():
     )
     assert callable(getattr(context.context(), "clear_kernel_cache", None)), problem
     assert (variable * 2).numpy().tolist() == [4.0] * 7, problem
+
+
+@on_tensorflow
+def test_files_of_litert_can_be_read_and_written():
+    """Check `_private.litert_files`: a file is the same after it was read and written."""
+    schema, files = _private.litert_files()
+    model, graph, tensor, code = (
+        schema.ModelT(), schema.SubGraphT(), schema.TensorT(), schema.OperatorCodeT()
+    )  # fmt: skip
+    tensor.name, tensor.type, tensor.shape = b"pixels", schema.TensorType.FLOAT32, [2]
+    code.builtinCode = schema.BuiltinOperator.CONV_2D
+    model.buffers, model.operatorCodes = [schema.BufferT()], [code]
+    graph.tensors, model.subgraphs = [tensor], [graph]
+    content = bytes(files.convert_object_to_bytearray(model))
+    read = files.convert_bytearray_to_object(content)
+    problem = "the files of LiteRT have changed: exports with quantize= cannot be written"
+    assert read.operatorCodes[0].builtinCode == schema.BuiltinOperator.CONV_2D, problem
+    assert read.subgraphs[0].tensors[0].name == b"pixels", problem
+    assert bytes(files.convert_object_to_bytearray(read)) == content, problem

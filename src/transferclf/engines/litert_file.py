@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from transferclf.engines.convolutions import Step
+from transferclf.graphs._private import litert_files
 
 VERSION_FLOAT16 = 3  # of DEQUANTIZE, the first one that reads float16
 
@@ -18,9 +19,7 @@ def with_float16(content: bytes, least: int) -> bytes:
     The converter's own option stores all constants so. As in its files, an operation DEQUANTIZE
     makes float32 numbers of them when the file is opened.
     """
-    from tensorflow.lite.python import schema_py_generated as schema
-    from tensorflow.lite.tools import flatbuffer_utils
-
+    schema, _ = litert_files()
     model, graph = _opened(content)
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
@@ -46,13 +45,12 @@ def with_float16(content: bytes, least: int) -> bytes:
         model.buffers[number].data = None
     model.operatorCodes.append(code)
     graph.operators = [*operations, *graph.operators]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return _content(model)
 
 
 def named_steps(content: bytes) -> tuple[list[str], list[Step]]:
     """Return the operations of a file in order, and the name of each, that of its first result."""
-    from tensorflow.lite.python import schema_py_generated as schema
-
+    schema, _ = litert_files()
     kinds = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
     model, graph = _opened(content)
     codes = [code.builtinCode for code in model.operatorCodes]
@@ -76,19 +74,22 @@ def ranges(content: bytes) -> dict[int, tuple[float, float]]:
 
 def with_ranges(content: bytes, new: Mapping[int, tuple[float, float]]) -> bytes:
     """Return a file with other ranges of activations."""
-    from tensorflow.lite.tools import flatbuffer_utils
-
     model, graph = _opened(content)
     for number, (low, high) in new.items():
         known = graph.tensors[number].quantization
         known.min, known.max = np.array([low], np.float32), np.array([high], np.float32)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return _content(model)
 
 
 def _opened(content: bytes) -> tuple[Any, Any]:
     """Return the model in a file, and its only graph."""
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.convert_bytearray_to_object(content)
+    _, files = litert_files()
+    model = files.convert_bytearray_to_object(content)
     (graph,) = model.subgraphs
     return model, graph
+
+
+def _content(model: Any) -> bytes:
+    """Return the file that holds a model."""
+    _, files = litert_files()
+    return bytes(files.convert_object_to_bytearray(model))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -150,3 +151,14 @@ def forget_kernels() -> None:
     from tensorflow.python.eager import context
 
     context.context().clear_kernel_cache()
+
+
+def litert_files() -> tuple[ModuleType, ModuleType]:
+    """Return two modules: the types in files of LiteRT, and the functions that read and write them.
+
+    The public converter stores all constants with 16 bits, or none.
+    """
+    from tensorflow.lite.python import schema_py_generated
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    return schema_py_generated, flatbuffer_utils
