@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ OUTPUTS = {
 }
 LONGEST = 2**24  # characters of a file's facts
 MEMBER = "transferclf.json"  # the facts in a zip
+# Errors of damaged zips; RuntimeError is for encrypted ones and unknown kinds of compression.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,10 @@ class Facts:
             if facts.task not in OUTPUTS or facts.resize not in RESIZE_MODES:
                 raise ValueError(f"task {facts.task!r:.50}, resize {facts.resize!r:.50}")
             height, width = map(int, facts.size)
+            if min(height, width) < 1:
+                raise ValueError(f"size {facts.size!r:.50}")
             return cls(**read | {"names": tuple(facts.names), "size": (height, width)})
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise ArchiveError(
                 f"expected a file that transferclf.export wrote, with facts about its classes; "
                 f"got other facts: {error!s:.200}"
@@ -107,7 +112,7 @@ def facts_in_zip(file: Path | IO[bytes], name: str) -> Facts:
             if MEMBER not in packed.namelist() or packed.getinfo(MEMBER).file_size > LONGEST:
                 return Facts.from_text(None)
             return Facts.from_text(packed.read(MEMBER).decode())
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+    except (*DAMAGED, UnicodeDecodeError) as error:
         raise ArchiveError(f"{name} has no facts about its classes: {error!s:.200}") from None
 
 
