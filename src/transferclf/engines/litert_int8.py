@@ -6,7 +6,6 @@ mean squared error smallest: a few large values are cut off, and all others get 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from transferclf.engines.litert_file import named_steps, ranges, with_ranges
 OF_HEAD = ["MEAN", "SUB", "MUL", "DIV", "FULLY_CONNECTED", "SOFTMAX", "LOGISTIC"]
 
 # Enough for the squared errors; the values of all images would take gigabytes.
-IMAGES = 100
+IMAGES = 100  # at most
 VALUES = 2000  # of an activation of an image
 
 SHARES = np.linspace(0.2, 1, 41)  # of a range, that are tried
@@ -75,21 +74,19 @@ def _values(content: bytes, images: np.ndarray, wanted: set[int]) -> dict[int, n
     """Return some values of each activation, for some of the images."""
     import tensorflow as tf
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the interpreter is to move to another package
-        interpreter = tf.lite.Interpreter(
-            model_content=content,
-            experimental_preserve_all_tensors=True,
-            # Others compute several operations at once, and have no values between them.
-            experimental_op_resolver_type=(
-                tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            ),
-        )
+    interpreter = tf.lite.Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        # Others compute several operations at once, and have no values between them.
+        experimental_op_resolver_type=(
+            tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        ),
+    )
     interpreter.allocate_tensors()
     pixels = interpreter.get_input_details()[0]["index"]
     random = np.random.default_rng(0)
     found: dict[int, list[np.ndarray]] = {number: [] for number in wanted}
-    for image in images[:: max(1, len(images) // IMAGES)]:
+    for image in images[:: -(-len(images) // IMAGES)]:
         interpreter.set_tensor(pixels, image[None])
         interpreter.invoke()
         for number, parts in found.items():
