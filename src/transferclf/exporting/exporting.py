@@ -204,6 +204,7 @@ def _images(estimator: Exportable, X: object, quantize: str | None) -> np.ndarra
         raise InvalidParameterError(
             f"quantize='int8' needs {LEAST_IMAGES} images or more as X. Got {len(source)}."
         )
+    source = source if quantize == "int8" else source[:N_COMPARED]
     pixels = load_all(source, estimator.prefix_.size, estimator.resize_)
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
