@@ -37,7 +37,7 @@ _START = re.compile(
     )
 )
 
-# Remarks and warnings of converters. What they wrote is compared with the estimator afterwards.
+# Remarks and warnings of converters. Their files are compared with the estimator afterwards.
 _CONVERSION = re.compile(
     rb"^[IW]\d{4} \d\d:\d\d[^ ]* +\d+ \w+\.cc:\d+\] |^INFO: Created TensorFlow Lite "
 )

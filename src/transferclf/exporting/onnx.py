@@ -125,7 +125,7 @@ def _store_as_float16(model: onnx.ModelProto) -> None:
 
 
 def _quantized(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
-    """Return the model with weights and activations of 8 bits, except in the resize."""
+    """Return the model with weights and activations of 8 bits between convolutions."""
     import onnx
     from onnxruntime import quantization
 
