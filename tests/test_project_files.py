@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -71,3 +73,11 @@ def test_the_sdist_has_all_that_its_tests_read():
         "/README.md"
     }  # a page of its own key
     assert pages <= {*build["include"]}
+
+
+def test_the_check_of_sdist_and_wheel_deletes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "letter.txt").write_text("kept")
+    monkeypatch.setattr(sys, "argv", ["check_dist.py", str(tmp_path)])
+    with pytest.raises(SystemExit, match="expected a new or an empty folder"):
+        runpy.run_path(str(ROOT / "tools/check_dist.py"), run_name="__main__")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]

@@ -1,11 +1,12 @@
 """Build sdist and wheel, check both, and run tests in the unpacked sdist: `tox -e dist`.
 
 python tools/check_dist.py FOLDER [arguments of pytest]
+
+FOLDER is a new or an empty one. Both files stay there.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,9 +18,12 @@ NOT_IN_SDIST = {".gitattributes"}  # of the files that git knows
 
 
 def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     folder, *options = sys.argv[1:]
     dist = Path(folder).resolve()
-    shutil.rmtree(dist, ignore_errors=True)
+    if dist.exists() and any(dist.iterdir()):
+        sys.exit(f"expected a new or an empty folder, got {folder}")
     python("-m", "build", "--outdir", str(dist), str(ROOT))
     (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
     python("-m", "twine", "check", "--strict", str(sdist), str(wheel))
