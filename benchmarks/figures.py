@@ -196,7 +196,8 @@ def main() -> None:
     jobs = parser.add_subparsers(dest="job", required=True)
     job = jobs.add_parser("run", help="run a script, and record its tables")
     job.add_argument("name")
-    job.add_argument("command", nargs=argparse.REMAINDER, metavar="SCRIPT ...")
+    job.add_argument("script")
+    job.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
     job = jobs.add_parser("take", help="record a table of a page")
     job.add_argument("name")
     job.add_argument("page")
@@ -206,7 +207,7 @@ def main() -> None:
     jobs.add_parser("pages", help="find the pages of all recorded tables again")
     asked = parser.parse_args()
     if asked.job == "run":
-        run(asked.name, asked.command)
+        run(asked.name, [asked.script, *asked.arguments])
     elif asked.job == "take":
         take(asked.name, asked.page, asked.heading, asked.table, asked.command)
     else:

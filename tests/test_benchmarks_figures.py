@@ -91,6 +91,15 @@ def test_a_failed_run_changes_nothing(figures, file, tmp_path, text):
     assert (tmp_path / "page.md").read_text() == PAGE
 
 
+def test_a_run_needs_a_script(figures, monkeypatch, capsys):
+    """Without one, Python would wait for lines of a program."""
+    monkeypatch.setattr(sys, "argv", ["figures.py", "run", "good"])
+    monkeypatch.setattr(figures.subprocess, "run", lambda *_, **__: pytest.fail("started"))
+    with pytest.raises(SystemExit):
+        figures.main()
+    assert "required: script" in capsys.readouterr().err
+
+
 def test_a_moved_table_is_found(figures, file, tmp_path, capsys):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "new.md").write_text(OLD)
