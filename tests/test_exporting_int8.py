@@ -1,4 +1,6 @@
-"""Quantization: what lies between convolutions, and the ranges of activations."""
+"""Quantization: what lies between convolutions, ranges of activations, and images for them."""
+
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -9,6 +11,8 @@ from transferclf.engines.convolutions import (
     not_between,
 )
 from transferclf.engines.litert_int8 import best_range
+from transferclf.exporting import exporting
+from transferclf.images import check_images
 
 # scale, convolution, activation, convolution beside a pooled shortcut, sum, convolution, mean, head
 STEPS = [
@@ -51,3 +55,15 @@ def test_a_range_has_the_least_squared_error():
     even = np.linspace(0, 3, 1000)
     assert best_range(even, 0.0, 3.0) == (0.0, 3.0)
     assert best_range(np.zeros(10), 0.0, 0.0) == (0.0, 0.0)
+
+
+def test_all_images_are_read_only_for_ranges():
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
+    estimator = SimpleNamespace(
+        prefix_=SimpleNamespace(size=(4, 4)),
+        resize_="crop",
+        _checked=lambda X, _: check_images(X, pixel_range=(0, 255)),
+    )
+    np.testing.assert_array_equal(exporting._images(estimator, images, "int8"), images)
+    few = exporting._images(estimator, images, None)
+    np.testing.assert_array_equal(few, images[: exporting.N_COMPARED])
