@@ -6,7 +6,7 @@ Put any classifier of scikit-learn behind a pretrained network, or several of th
 """
 
 # %%
-# ``CNNFeatureExtractor`` is a transformer. In a pipeline, whatever follows it gets features
+# ``CNNFeatureExtractor`` is a transformer. In a pipeline, the next step gets features
 # instead of images. A store keeps them, so that all pipelines share one pass over the images.
 #
 # The images are handwritten digits, pasted somewhere in a picture in some size and colour.

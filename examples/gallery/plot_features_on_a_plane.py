@@ -6,7 +6,7 @@ See what a network that has learned from photographs makes of other images, untr
 """
 
 # %%
-# The script draws four sorts of figures. Places, sizes and colours are random, so two circles
+# The script draws four sorts of figures. Places, sizes and colours are random, so two discs
 # have hardly a pixel in common.
 
 import matplotlib.pyplot as plt

@@ -49,7 +49,7 @@ classifier = TransferClassifier("tiny", image_size=SIDE, random_state=0).fit(X_t
 print(f"accuracy on new images with the same mark: {classifier.score(X_test, y_test):.3f}")
 
 # %%
-# That looks good. The heat maps say why: what speaks for a square is the corner.
+# That looks good. The heat maps say why: the corner speaks for a square.
 
 squares = X_test[y_test == "square"][:4]
 GradCAMDisplay.from_estimator(classifier, squares, class_="square")

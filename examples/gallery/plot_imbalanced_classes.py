@@ -6,8 +6,8 @@ Accuracy hides that a rare class is missed. See it by class, and make each class
 """
 
 # %%
-# Of the eights there are few, as of most things that one looks for. The images are noisy, so that
-# there is something to confuse. The test images have as many of each class.
+# Eights are rare here, as most things are that people look for. The images are noisy, so that there
+# is something to confuse. Each class has the same number of test images.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,7 +49,7 @@ for name, evaluation in found.items():
 
 # %%
 # The balanced accuracy is the mean of the recalls of all classes. The recall of the eights is the
-# share of eights that are found. What the rare class gains, the others may lose.
+# share of eights that are found. The others may lose what the rare class gains.
 
 figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
 classes = found["as it is"].classes

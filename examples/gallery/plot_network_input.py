@@ -26,7 +26,7 @@ for resize in ("crop", "stretch", "pad"):
     plt.show()
 
 # %%
-# What is best depends on where objects are. Here is a disc or a square on a wide piece of a
+# The best choice depends on where objects are. Here is a disc or a square on a wide piece of a
 # photograph, anywhere from the left to the right edge.
 
 
