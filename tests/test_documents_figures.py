@@ -55,7 +55,7 @@ def test_pages_describe_tiny_correctly():
 # Statements of the text about the code.
 
 
-def test_pages_count_the_values_of_l2_correctly(monkeypatch):
+def test_pages_count_the_values_of_l2_correctly():
     from transferclf.training.regularization import CANDIDATES
 
     pattern = r"among (\w+) values from ([\d.e-]+) to ([\d.e-]+) by"
