@@ -11,7 +11,8 @@ it after you moved, copied or removed one. `run.py` records its tables itself.
 
 A record has the command, date and machine of the measurement, the pages, and the cells as text. For
 measurements before this file was made, the date is that of the page.
-`tests/test_documents_measured.py` compares all pages with the records.
+`tests/test_documents_measured.py` compares all tables with the records, and
+`tests/test_documents_sentences.py` sentences.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Sentences and tables of the pages, and the records of measured tables that they agree with."""
 
 import importlib.util
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ README, BENCHMARKS, RESULTS = (
 )
 START, EXPECTATIONS, LANDING = "docs/start/index.md", "docs/start/expectations.md", "docs/index.md"
 DESIGN, FINE_TUNING = "docs/explanation/design.md", "docs/explanation/fine_tuning.md"
+CHOOSING = "docs/tutorials/choosing_a_backbone.md"
+SCALING = "docs/tutorials/scaling_out.md"
 TINY, PRETRAINING = "docs/explanation/tiny.md", "tools/pretrain_tiny/README.md"
 
 
@@ -92,3 +95,42 @@ def check_said(page, pattern, *exact):
         (one, other) for one, other in zip(shown, exact, strict=True) if not agrees(one, other)
     ]
     assert not wrong, f"{page}, {pattern!r}: (said, measured) are {wrong}"
+
+
+# Results of fine-tuning, and accuracies.
+
+TUNED = {
+    "fine-tuning": "efficientnet_lite0",
+    "fine-tuning, MobileNetV2": "MobileNetV2",
+    "fine-tuning, tiny": "tiny",
+}
+
+
+@cache
+def runs():
+    """Return all measurements of `fine_tuning_quality.py` on test images."""
+    lines = read("benchmarks/results/fine_tuning_quality.jsonl").splitlines()
+    return [it for it in map(json.loads, lines) if not it["validation"]]
+
+
+def of_seeds(backbone, images, method):
+    """Return accuracies and CPU seconds, one for each seed."""
+    found = [
+        it
+        for it in runs()
+        if (it["backbone"], it["set"], it["method"]) == (backbone, images, method)
+    ]
+    assert len({it["seed"] for it in found}) == len(found)
+    return [it["accuracy"] for it in found], [it["cpu"] for it in found]
+
+
+def gains(name):
+    """Return by how many points fine-tuning is above the frozen network, by set."""
+    return {
+        row["images"]: 100 * (number(row["all layers"]) - number(row["frozen"]))
+        for row in rows_of(name)
+    }
+
+
+def accuracy(images, backbone, column="accuracy"):
+    return figure("accuracy", images, backbone, column=column)

@@ -1,6 +1,6 @@
 """Figures on pages that the package, its files or its declared requirements determine.
 
-`test_documents_measured.py` compares figures that were measured.
+`test_documents_measured.py` and `test_documents_sentences.py` compare figures that were measured.
 """
 
 import re

@@ -1,0 +1,404 @@
+"""Measured figures in sentences of pages are those of a record, or have a reason to stand alone.
+
+`benchmarks/results/figures.json` holds the records; `test_documents_measured.py` compares tables.
+"""
+
+import re
+from statistics import mean
+
+import pytest
+from page_helpers import (
+    BENCHMARKS,
+    CHOOSING,
+    DESIGN,
+    EXPECTATIONS,
+    FINE_TUNING,
+    PAGES,
+    RESULTS,
+    SCALING,
+    TINY,
+    TUNED,
+    accuracy,
+    check_said,
+    figure,
+    gains,
+    matches,
+    number,
+    of_seeds,
+    read,
+    records,
+    rows_of,
+)
+
+# --- figures that are repeated
+
+
+def tuned(images, column, name="fine-tuning"):
+    first, *_ = [row for row in rows_of(name) if row["images"].split(",")[0] == images]
+    return number(first[column])
+
+
+def scratch(network):
+    return figure("scratch networks, full", network, column="test accuracy")
+
+
+def standard_error(share, n_images):
+    """Return one standard error of a share of images, in points."""
+    return 100 * (share * (1 - share) / n_images) ** 0.5
+
+
+def extreme_gains():
+    """Return the least and largest gain under a microscope, and the largest of photographs."""
+    cells, photographs = [], []
+    for name in TUNED:
+        for images, gain in gains(name).items():
+            if images.startswith("blood"):
+                cells.append(gain)
+            elif not images.startswith("cifar"):
+                photographs.append(gain)
+    return [min(cells), max(cells), max(photographs)]
+
+
+def chosen():
+    """Return the accuracy on animals35 of the layers that "auto" chose, of seed 0."""
+    return of_seeds("efficientnet_lite0", "animals35", "ours, auto")[0][0]
+
+
+def best_choice():
+    methods = ("probe", "ours, last block", "ours")
+    return max(of_seeds("efficientnet_lite0", "animals35", method)[0][0] for method in methods)
+
+
+N_CELLS = 1200  # test images of blood_cells4
+
+
+def cells_right():
+    """Return the share of right images, as the recipe has it for blood_cells4."""
+    shown = figure("blood cells, recipe", "fine-tuned, defaults", column="test")
+    return round(shown * N_CELLS) / N_CELLS
+
+
+# Sentences with figures of a record: the page, a pattern with a group for each figure, the figures.
+SENTENCES = [
+    (
+        EXPECTATIONS,
+        r"for (\d+) images by MobileNetV2 at 224 pixels, and for (\d+) by `tiny` at 96",
+        lambda: [
+            figure("forward", "extraction, openvino", column="images per CPU s, median"),
+            figure("tiny_speed", "openvino", "extraction", column="tiny, images per CPU s"),
+        ],
+    ),
+    (
+        EXPECTATIONS,
+        r"photographs, `tiny` has (0\.\d+) and `efficientnet_lite0` (0\.\d+)",
+        lambda: [accuracy("animals35", name) for name in ("tiny", "efficientnet_lite0")],
+    ),
+    (
+        EXPECTATIONS,
+        r"blood cells gain (\d+) to (\d+) points",
+        lambda: extreme_gains()[:2],
+    ),
+    (
+        EXPECTATIONS,
+        r"At an accuracy of 0\.9, its standard error is (\d) points",
+        lambda: [standard_error(0.9, 100)],
+    ),
+    (
+        RESULTS,
+        r"from (0\.\d+) to (0\.\d+) on blood_cells4, and from (0\.\d+) to (0\.\d+) on animals35",
+        lambda: [
+            tuned(images, column)
+            for images in ("blood_cells4", "animals35")
+            for column in ("frozen", "all layers")
+        ],
+    ),
+    (
+        FINE_TUNING,
+        r"means over the sets are (\d+), (\d+) and (\d+) points above it",
+        lambda: [mean(gains(name).values()) for name in TUNED],
+    ),
+    (
+        FINE_TUNING,
+        r"cells under a microscope gain (\d+) to (\d+) points, photographs up to (\d+)\.",
+        extreme_gains,
+    ),
+    (
+        FINE_TUNING,
+        r"On the smallest set we take ([\d.]+) times as much",
+        lambda: [
+            mean(of_seeds("efficientnet_lite0", "blood_smear", "ours")[1])
+            / mean(of_seeds("efficientnet_lite0", "blood_smear", "fastai")[1])
+        ],
+    ),
+    (
+        FINE_TUNING,
+        r"three of blood_smear are (0\.\d+), (0\.\d+) and (0\.\d+), of 87 test images",
+        lambda: of_seeds("efficientnet_lite0", "blood_smear", "ours")[0],
+    ),
+    (
+        FINE_TUNING,
+        r"and ([\d.]+) points below it on animals35 \((0\.\d+) and (0\.\d+), of 330 images\)",
+        lambda: [100 * (best_choice() - chosen()), chosen(), best_choice()],
+    ),
+    (
+        RESULTS,
+        r"One image is ([\d.]+) points, and one standard error is about ([\d.]+) points",
+        lambda: [100 / 330, standard_error(figure("animals", "frozen", column="accuracy"), 330)],
+    ),
+    (
+        RESULTS,
+        r"last layers adds little\. One image is (\d) points",
+        lambda: [100 / 50],
+    ),
+    (
+        RESULTS,
+        r"One standard error of 2,500 test images is ([\d.]+) points",
+        lambda: [standard_error(scratch("base, augmented"), 2500)],
+    ),
+    (
+        RESULTS,
+        r"make (\d+) of its (\d+) errors on `test`",
+        lambda: [74 + 34 + 14, N_CELLS * (1 - cells_right())],
+    ),
+    (
+        RESULTS,
+        r"Without this photograph, accuracy would be (0\.\d+)",
+        lambda: [N_CELLS * cells_right() / (N_CELLS - 74)],
+    ),
+    (
+        RESULTS,
+        r"Of the copies of the other 66 photographs, (0\.\d+) are right",
+        lambda: [(N_CELLS * cells_right() - 1 - 2) / (N_CELLS - 74 - 35 - 16)],
+    ),
+    (
+        RESULTS,
+        r"seem to be copies of the same photograph; they cost (\d) points",
+        lambda: [100 * figure("blood cells, confusion", "monocyte", column="neutrophil") / N_CELLS],
+    ),
+    (
+        RESULTS,
+        r"confusion matrix, with (0\.\d+) of the images right",
+        lambda: [
+            sum(number(row[row["`test`"]]) for row in rows_of("blood cells, confusion")) / N_CELLS
+        ],
+    ),
+    (
+        CHOOSING,
+        r"gains (\d+) points on 35 kinds of animals",
+        lambda: [
+            100 * (tuned("animals35", "frozen") - tuned("animals35", "frozen", "fine-tuning, tiny"))
+        ],
+    ),
+    (
+        CHOOSING,
+        r"MobileNetV2 has (0\.\d+) at 160 pixels and (0\.\d+) at 224",
+        lambda: [
+            accuracy("animals35", "mobilenet_v2"),
+            figure("animals", "frozen", column="accuracy"),
+        ],
+    ),
+    (
+        "docs/tutorials/first_fine_tuning.md",
+        r"pays: (\d+) to (\d+) points on two sets",
+        lambda: extreme_gains()[:2],
+    ),
+    (
+        "docs/how_to/crop_stretch_pad.md",
+        r"(0\.\d+) with the crop and (0\.\d+) stretched",
+        lambda: [
+            figure("animals", "frozen", column="accuracy"),
+            figure("animals", "frozen, stretched instead of cropped", column="accuracy"),
+        ],
+    ),
+    (
+        "docs/tutorials/unknowns.md",
+        r"about (\d+) held-out known images, so that one standard error of the shares is ([\d.]+) "
+        r"to ([\d.]+) points",
+        lambda: [470, standard_error(0.99, 470), standard_error(0.9, 470)],
+    ),
+    (
+        RESULTS,
+        r"has (0\.\d+) with the best of thirteen penalties, .* and (0\.\d+) with the default",
+        lambda: [
+            accuracy("animals35", "mobilenet_v2", "its accuracy"),
+            accuracy("animals35", "mobilenet_v2"),
+        ],
+    ),
+    (
+        RESULTS,
+        r"at 160 the test accuracy is (0\.\d+)",
+        lambda: [accuracy("animals35", "mobilenet_v2")],
+    ),
+    (
+        RESULTS,
+        r"for the one that has (0\.\d+)",
+        lambda: [figure("blood cells, all images", "fine-tuned", column="test")],
+    ),
+    (
+        RESULTS,
+        r"so (0\.\d+) is not from an untouched",
+        lambda: [figure("blood cells, all images", "fine-tuned", column="test")],
+    ),
+    (
+        RESULTS,
+        r"So (0\.\d+) is beyond this test set",
+        lambda: [figure("blood cells, recipe", "fine-tuned, defaults", column="report")],
+    ),
+    (
+        RESULTS,
+        r"so (0\.\d+) is not a fair score",
+        lambda: [figure("stacking", "stacked logistic regressions", column="accuracy")],
+    ),
+    (
+        RESULTS,
+        r"varied images \(([\d.]+) points above",
+        lambda: [
+            100 * (scratch("base, augmented") - scratch("base: two blocks of two convolutions"))
+        ],
+    ),
+    (
+        RESULTS,
+        r"`tiny`, frozen, has (0\.\d+) after 240 images",
+        lambda: [figure("defaults", "cifar10, 300 a class", "tiny", column="default")],
+    ),
+    (
+        "docs/how_to/backbones.md",
+        r"instead of (0\.\d+) of the test images of animals35 were right, and (0\.\d+) of sports10",
+        lambda: [
+            accuracy("animals35", "efficientnet_lite0"),
+            accuracy("sports10", "efficientnet_lite0"),
+        ],
+    ),
+    (
+        "docs/how_to/backbones.md",
+        r"nothing else set: (0\.\d+) on sports10 and (0\.\d+) on animals35",
+        lambda: [
+            accuracy("sports10", "efficientnet_lite0"),
+            accuracy("animals35", "efficientnet_lite0"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("page", "pattern", "exact"), SENTENCES, ids=range(len(SENTENCES)))
+def test_a_sentence_has_the_figures_of_its_record(page, pattern, exact):
+    check_said(page, pattern, *exact())
+
+
+# --- figures that are in no record
+
+LOOKS_MEASURED = re.compile(
+    r"(?<![\w.])0\.\d{3}(?!\d)"  # an accuracy
+    r"|\b\d[\d.,]*\s+times\s+(?:as|faster|less|the)\b"
+    r"|\b\d[\d.,]*\s+CPU\s+s(?:econds)?\b"
+    r"|\b\d[\d.]*\s+points?\b"
+)
+
+# Sentences whose figures are in no record: the page, a part of the sentence, and the reason. Their
+# page says how they were measured, or where they were published.
+PUBLISHED, BY_HAND = "published by others", "measured once by hand, as the page says"
+
+ALONE = [
+    (BENCHMARKS, "took 2.72 CPU s on TensorFlow", "a run after that of the table, by hand"),
+    (DESIGN, "the cosine is at least 0.999", "the bound of tests/test_extraction_fidelity.py"),
+    (DESIGN, "a cosine of 0.998 to a plain resize", "the bound of the test that it names"),
+    (DESIGN, "in float32 stays above 0.999", "the bound of tests/test_engines_forward.py"),
+    (DESIGN, "then took 0.61 times the CPU time", BY_HAND),
+    (RESULTS, "accuracies of 0.844 (frozen), 0.871 and 0.864", PUBLISHED),
+    (RESULTS, "(0.912, against 0.907 at 160)", BY_HAND),
+    (RESULTS, "has an accuracy of 0.970 on the images of `valid`", "printed by its example"),
+    (RESULTS, "A first version had 0.930", "of an earlier version of the example"),
+    (RESULTS, "416 CPU seconds", "printed by benchmarks/blood_cells.py"),
+    (RESULTS, "0.312 with the sizes of the first table", BY_HAND),
+    (RESULTS, "(0.250 on `test`)", BY_HAND),
+    (RESULTS, "had 0.958 for a recipe that had 0.690 on `test`", BY_HAND),
+    (RESULTS, "rest had 0.847", BY_HAND),
+    (RESULTS, "after we saw the 0.690", BY_HAND),
+    (
+        RESULTS,
+        "had 0.692, augmented 0.652, augmented and whitened 0.660, and deeper 0.627",
+        BY_HAND,
+    ),
+    (TINY, "accuracies are 0.860, 0.685, 0.707, 0.523 and 0.978", BY_HAND),
+    (TINY, "had 0.690 on sports10, and took 13 times as long", BY_HAND),
+    (
+        TINY,
+        "was 1.38 to 1.45 times as fast by ONNX",
+        "on another processor than that of the record",
+    ),
+    (TINY, "was 1.85 to 1.96 times as fast", "on another processor than that of the record"),
+    (TINY, "fell to 0.682 and digits to 0.987", BY_HAND),
+    (TINY, "are 0.910, 0.694, 0.720, 0.605 and 0.993", BY_HAND),
+    ("docs/how_to/backbones.md", "`crop_fraction=0.875`", "a setting"),
+    ("docs/how_to/backbones.md", "With that crop 0.945", BY_HAND),
+    ("docs/how_to/backbones.md", "is 0.900 with the crop and 0.875 without", BY_HAND),
+    (SCALING, "took 4.17 seconds, 1.87 times as fast", BY_HAND),
+    (
+        "docs/tutorials/folder_to_model.md",
+        "One of 60 photographs is 1.7 points",
+        "a quotient: 100 / 60",
+    ),
+    ("docs/tutorials/unknowns.md", "within 0.001", BY_HAND),
+    ("docs/tutorials/unknowns.md", "up to 0.011 worse, and of cifar10 up to 0.013 better", BY_HAND),
+]
+
+
+def prose(page):
+    """Return a page with blanks in the place of its blocks of code and its tables."""
+
+    def blank(match):
+        return re.sub(r"[^\n]", " ", match[0])
+
+    text = re.sub(r"^(```+).*?^\1\s*$", blank, read(page), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^\|.*$", blank, text, flags=re.MULTILINE)
+
+
+def spans(page, patterns):
+    return [match.span() for pattern in patterns for match in matches(page, pattern)]
+
+
+def cells(page):
+    """Return all figures of the records that stand on a page."""
+    return {
+        shown
+        for record in records().values()
+        if page in record["pages"]
+        for row in record["rows"]
+        for cell in row
+        for shown in re.findall(r"\d[\d.,]*\d|\d", cell)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_figure_in_a_sentence_is_in_a_record(page):
+    patterns = [pattern for where, pattern, _ in SENTENCES if where == page]
+    patterns += [re.escape(part).replace(r"\ ", " ") for where, part, _ in ALONE if where == page]
+    known, recorded = spans(page, patterns), cells(page)
+    unknown = [
+        prose(page)[max(0, match.start() - 50) : match.end() + 20]
+        for match in LOOKS_MEASURED.finditer(prose(page))
+        if not any(start <= match.start() < end for start, end in known)
+        and (not match[0].startswith("0.") or match[0] not in recorded)
+    ]
+    assert unknown == [], "compare it in SENTENCES, or give a reason in ALONE"
+
+
+@pytest.mark.parametrize(("page", "part", "reason"), ALONE, ids=range(len(ALONE)))
+def test_a_sentence_without_a_record_is_there(page, part, reason):
+    assert len(matches(page, re.escape(part).replace(r"\ ", " "))) == 1
+    assert reason
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("it has 0.912 there", ["0.912"]),
+        ("a rate of 0.9 and 1e-3", []),
+        ("1.7 times as much", ["1.7 times as"]),
+        ("416 CPU\nseconds", ["416 CPU\nseconds"]),
+        ("two are 1.3 points apart", ["1.3 points"]),
+        ("version 0.123.4 of v0.123", ["0.123"]),
+    ],
+)
+def test_figures_that_look_measured_are_found(text, found):
+    assert LOOKS_MEASURED.findall(text) == found
