@@ -7,11 +7,6 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(
-    path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", "tools/*/*.md")
-    for path in ROOT.glob(pattern)
-)
 README, BENCHMARKS, RESULTS = (
     "README.md",
     "docs/explanation/benchmarks.md",
@@ -36,6 +31,9 @@ def figures_module():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+PAGES = [*figures_module().pages()]
 
 
 @cache

@@ -1,17 +1,13 @@
 """Files linked by the documents exist; test_documents_blocks.py runs the code blocks."""
 
 import re
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tools/*/*.md")])
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+from page_helpers import PAGES, ROOT, read
 
 
 def test_the_readme_has_two_commands():
-    section = README.split("## Two commands")[1].split("\n## ")[0]
+    section = read("README.md").split("## Two commands")[1].split("\n## ")[0]
     (block,) = re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert len(block.strip().splitlines()) == 2
     assert "examples/quickstart.py" in block.splitlines()[0]
@@ -28,7 +24,7 @@ def sentences(text):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/start/index.md"])
 def test_sentences_of_the_first_pages_are_short(page):
-    found = sentences((ROOT / page).read_text(encoding="utf-8"))
+    found = sentences(read(page))
     assert len(found) > 10
     assert [one for one in found if len(re.findall(r"[\w'`\"]+", one)) > 30] == []
 
@@ -42,9 +38,8 @@ def test_sentences_are_told_apart():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_linked_files_exist(document):
-    text = document.read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+@pytest.mark.parametrize("page", PAGES)
+def test_linked_files_exist(page):
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(page)):
         if "://" not in link:
-            assert (document.parent / link).exists(), link
+            assert (ROOT / page).parent.joinpath(link).exists(), link

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from page_helpers import PAGES, read
 from PIL import Image
 
 from transferclf import load_model
@@ -23,8 +24,6 @@ from transferclf.cli.main import main
 from transferclf.exceptions import InvalidParameterError
 from transferclf.training import recipe
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tools/*/*.md")])
 # Languages of fences. A new one has to be added here, so that no Python block is missed.
 LANGUAGES = {"python", "bash", "sh", "text"}
 # Directives of the site, which are written as fences too.
@@ -151,15 +150,7 @@ def run_blocks(page, blocks, cannot_run=CANNOT_RUN):
     return names
 
 
-def name_of(page):
-    return page.relative_to(ROOT).as_posix()
-
-
-def blocks_by_page():
-    return {name_of(page): blocks_of(page.read_text(encoding="utf-8")) for page in PAGES}
-
-
-BLOCKS = blocks_by_page()
+BLOCKS = {page: blocks_of(read(page)) for page in PAGES}
 WITH_PYTHON = [
     pytest.param(page, marks=[pytest.mark.realdata] if page in WITH_WEIGHTS else [])
     for page, blocks in BLOCKS.items()
@@ -312,14 +303,14 @@ def the_damaged_files(names, folder, printed):
 
 
 def the_groups(names, folder, printed):
-    page = (ROOT / "docs/how_to/groups_and_leakage.md").read_text(encoding="utf-8")
+    page = read("docs/how_to/groups_and_leakage.md")
     assert f"# {names['too_good']} {names['honest']}" in page
     assert round(names["too_good"] * 100) == int(re.search(r"find (\d+) % right", page)[1])
     assert "['patient3' 'patient3'] 40" in printed
 
 
 def the_needles(names, folder, printed):
-    page = (ROOT / "docs/how_to/crop_stretch_pad.md").read_text(encoding="utf-8")
+    page = read("docs/how_to/crop_stretch_pad.md")
     assert f"# {names['scores']}" in page
     assert "[0.25 0.25 0.25 0.25]" in printed
     assert (folder / "network_input.png").exists()
@@ -332,7 +323,7 @@ def the_page(names, folder, printed):
 
 
 def the_displays(names, folder, printed):
-    text = (ROOT / "docs/how_to/reports.md").read_text(encoding="utf-8")
+    text = read("docs/how_to/reports.md")
     learned, looked_at = map(
         int, re.findall(r"(\d+) to\s+learn from and (\d+) to look at", text)[0]
     )
@@ -478,7 +469,7 @@ PARTICULARS = {
 
 @pytest.mark.parametrize("page", BLOCKS)
 def test_every_block_has_a_known_fence(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = read(page)
     assert {block.language for block in BLOCKS[page]} <= LANGUAGES | DIRECTIVES
     assert text.count("```") == 2 * len(BLOCKS[page])
     assert "~~~" not in text
