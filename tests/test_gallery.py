@@ -180,6 +180,11 @@ def check_threshold(found):
     assert tuned_alarms > alarms
 
 
+def test_each_script_has_a_check():
+    checks = {name.removeprefix("check_") for name in globals() if name.startswith("check_")}
+    assert checks == {*SCRIPTS}
+
+
 @pytest.mark.scripts
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
