@@ -1,4 +1,4 @@
-"""Facts in exported files: those of damaged or made-up files are refused with one error."""
+"""Facts in exported files: wrong paths, damaged files and made-up facts are refused."""
 
 import io
 import json
@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import pytest
 
-from transferclf.exceptions import ArchiveError
+from transferclf import read_exported
+from transferclf.exceptions import ArchiveError, InvalidParameterError
 from transferclf.exporting.facts import MEMBER, Facts, facts_in_zip
 
 FACTS = Facts("classes", ("cat", "dog"), (32, 48), "crop", False, "tiny", "0.2.0", "ab")
@@ -81,3 +82,15 @@ DAMAGED = {
 def test_damaged_zips_are_refused(kind):
     with pytest.raises(ArchiveError):
         facts_in_zip(io.BytesIO(DAMAGED[kind]), "a.tflite")
+
+
+@pytest.mark.parametrize("name", [None, "openvino"])
+@pytest.mark.parametrize("path", [5, None, b"a.xml", io.BytesIO()])
+def test_a_path_is_text_or_a_path(path, name):
+    with pytest.raises(InvalidParameterError, match="path must be a path. Got"):
+        read_exported(path, format=name)
+
+
+def test_no_file_has_an_impossible_name():
+    with pytest.raises(FileNotFoundError, match="expected an exported file"):
+        read_exported("a\0.xml")

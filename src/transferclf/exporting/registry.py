@@ -25,11 +25,11 @@ def format_of(path: str | os.PathLike[str], name: str | None = None) -> Format:
 
     InvalidParameterError is raised for unknown ones.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidParameterError(f"path must be a path. Got {type(path).__name__} instead.")
     if name is not None:
         check_choice("format", name, tuple(FORMATS))
         return FORMATS[name]
-    if not isinstance(path, str | os.PathLike):
-        raise InvalidParameterError(f"path must be a path. Got {type(path).__name__} instead.")
     suffix = Path(path).suffix.lower()
     for each in FORMATS.values():
         if suffix in each.suffixes:
