@@ -146,5 +146,7 @@ def test_a_missing_matplotlib_is_named(images, fitted, monkeypatch):
     display = NetworkInputDisplay.from_estimator(fitted["crop"], images[:1])
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r"needs matplotlib.*pip install jinja2 matplotlib pandas"):
+    with pytest.raises(
+        ImportError, match=r"needs matplotlib.*pip install jinja2 matplotlib pandas"
+    ):
         display.plot()

@@ -380,7 +380,10 @@ def test_without_timm_one_error_says_what_to_install(monkeypatch):
     from transferclf.backbones import timm as source
 
     monkeypatch.setattr(source, "find_spec", lambda name: None)
-    with pytest.raises(InvalidParameterError, match=r"torch and timm .*transferclf\[timm\]"):
+    with pytest.raises(
+        InvalidParameterError,
+        match=r"torch and timm .*pip install huggingface_hub safetensors timm torch",
+    ):
         list_backbones("timm:*")
 
 
