@@ -1,6 +1,9 @@
 """Usable images that may not be meant this way: one warning for each cause."""
 
+import re
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from transferclf import CNNFeatureExtractor, TransferClassifier
-from transferclf.exceptions import TransferclfWarning
+from transferclf.exceptions import ImageReadError, TransferclfWarning
 from transferclf.images import check_images
 from transferclf.images.geometry import largest_box
 from transferclf.images.pixels import DtypeRange, ValueRange
@@ -57,6 +60,137 @@ def deep_images(rng, white, n=6, side=24):
     images = rng.integers(0, white + 1, (n, side, side)).astype(np.uint16)
     images[:, 0, 0] = white
     return images
+
+
+def deep_colours(rng, white, n=4, channels=3):
+    images = rng.integers(0, white + 1, (n, 8, 8, channels)).astype(np.uint16)
+    images[:, 0, 0] = white
+    return images
+
+
+def tiff_of(pixels):
+    """Return an uncompressed TIFF file of colours with 16 bits a channel. Pillow writes none."""
+    height, width, channels = pixels.shape
+    tags = [(256, width), (257, height), (258, None), (259, 1), (262, 2), (273, None)]
+    tags += [(277, channels), (278, height), (279, pixels.nbytes)] + [(338, 2)] * (channels == 4)
+    depths = 8 + 2 + 12 * len(tags) + 4
+    values = {258: depths, 273: depths + 2 * channels}
+    file = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    for tag, value in tags:
+        count = channels if tag == 258 else 1
+        kind = 3 if tag in (258, 338) else 4
+        file += struct.pack("<HHII", tag, kind, count, values.get(tag, value))
+    return file + bytes(4) + struct.pack(f"<{channels}H", *[16] * channels) + pixels.tobytes()
+
+
+def png_of(pixels):
+    """Return a PNG file of colours with 16 bits a channel. Pillow writes none."""
+    height, width, channels = pixels.shape
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    colours = 6 if channels == 4 else 2
+    head = struct.pack(">IIBBBBB", width, height, 16, colours, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def colour_files(images, folder, ending):
+    write = {".tif": tiff_of, ".png": png_of}[ending]
+    paths = [str(folder / f"{number}{ending}") for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        with open(path, "wb") as file:
+            file.write(write(image))
+    return paths
+
+
+class TestColoursOf16Bits:
+    """Pillow keeps the upper 8 bits of each channel."""
+
+    @pytest.mark.parametrize("ending", [".tif", ".png"])
+    @pytest.mark.parametrize("channels", [3, 4])
+    @pytest.mark.parametrize(("white", "bits"), [(255, 8), (1023, 10), (4095, 12), (16383, 14)])
+    def test_a_warning_names_a_file_and_the_bits(
+        self, rng, tmp_path, ending, channels, white, bits
+    ):
+        images = deep_colours(rng, white, channels=channels)
+        images[..., 3:] = 65535
+        X = colour_files(images, tmp_path, ending)
+        (text,) = at_fit(X)
+        assert f"such as {X[0]}, is {white >> 8} of 255" in text
+        assert f"pixel_range=(0, {2**bits - 1}) if they have {bits} bits" in text
+        assert at_predict(X, None) == [text]
+        assert at_fit(X, pixel_range="minmax") == [text]
+        assert at_fit(X, pixel_range=(0, 255)) == []
+
+    @pytest.mark.parametrize("ending", [".tif", ".png"])
+    def test_all_16_bits_give_no_warning(self, rng, tmp_path, ending):
+        X = colour_files(deep_colours(rng, 40000), tmp_path, ending)
+        assert at_fit(X) == []
+        assert at_predict(X, None) == []
+
+    def test_dark_colours_of_8_bits_give_no_warning(self, rng, tmp_path):
+        dark = (deep_colours(rng, 4095) >> 8).astype(np.uint8)
+        assert at_fit(saved(dark, tmp_path, ".tif") + saved(dark, tmp_path, ".png")) == []
+
+    def test_an_opened_image_is_judged_as_its_file(self, rng, tmp_path):
+        X = [Image.open(path) for path in colour_files(deep_colours(rng, 4095), tmp_path, ".tif")]
+        (text,) = at_predict(X, None)
+        assert "is 15 of 255" in text
+        for image in X:
+            assert image.tile  # the check does not load the caller's image
+            image.close()
+
+    @pytest.mark.parametrize("ending", [".tif", ".png"])
+    def test_a_range_beyond_255_is_an_error_that_names_the_files(self, rng, tmp_path, ending):
+        X = colour_files(deep_colours(rng, 4095), tmp_path, ending)
+        X += saved(deep_images(rng, 4095, 1), tmp_path, ".tiff")
+        classifier = TransferClassifier("tiny", image_size=32, l2=0.1, pixel_range=(0, 4095))
+        with pytest.raises(ImageReadError, match=re.escape(X[0])) as caught:
+            classifier.fit(X, [0, 1, 0, 1, 0])
+        assert caught.value.indices == [0, 1, 2, 3]
+        assert "of which Pillow keeps the upper 8" in str(caught.value)
+
+
+class TestGivenRange:
+    """Floats up to 1 are black where the caller says that white is 255 or more."""
+
+    def test_divided_images_are_warned_of(self, rng):
+        X = deep_images(rng, 4095) / 4095
+        (text,) = at_predict(X, (0, 4095))
+        assert "is 1, yet pixel_range=(0, 4095) reads it as black" in text
+        assert at_fit(X, pixel_range=(0, 4095)) == [text]
+
+    def test_divided_images_in_files_are_warned_of(self, rng, tmp_path):
+        divided = (deep_images(rng, 4095) / 4095).astype(np.float32)
+        X = saved(divided, tmp_path, ".tif")
+        (text,) = at_fit(X, pixel_range=(0, 4095))
+        assert "reads it as black" in text
+        assert at_predict(X, (0, 4095)) == [text]
+        assert at_predict([Image.fromarray(image) for image in divided], (0, 4095)) == [text]
+        assert at_fit(saved(divided * 4095, tmp_path, ".tif"), pixel_range=(0, 4095)) == []
+
+    @pytest.mark.parametrize("given", [(0, 1), (0, 16), (-1000, 3000), "minmax"])
+    def test_other_ranges_give_no_warning(self, rng, given):
+        X = deep_images(rng, 4095) / 4095
+        assert at_fit(X, pixel_range=given) == []
+        assert at_predict(X, given) == []
+
+    @pytest.mark.parametrize("factor", [0, 1.01, 4095])
+    def test_black_and_brighter_images_give_no_warning(self, rng, factor):
+        X = deep_images(rng, 4095) / 4095 * factor
+        assert at_predict(X, (0, 4095)) == []
+
+    def test_a_fitted_classifier_warns(self, rng):
+        X = deep_images(rng, 4095)
+        classifier = TransferClassifier("tiny", image_size=32, l2=0.1, pixel_range=(0, 4095))
+        assert warnings_of(lambda: classifier.fit(X, [0, 1] * 3).predict(X)) == []
+        (text,) = warnings_of(lambda: classifier.predict(X / 4095))
+        assert "before they were divided" in text
 
 
 class TestDepth:

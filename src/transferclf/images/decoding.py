@@ -7,6 +7,8 @@ The rules, one for each kind of Pillow image:
 any mode with transparency                composited over white
 ``CMYK``, ``YCbCr``, ``HSV``              Pillow's own conversion
 ``LAB``                                   through the sRGB profile (littleCMS)
+colours of 16 bits a channel              the upper 8 bits; an error if `pixel_range` goes
+                                          beyond 255
 ``I;16`` (any byte order), ``I``          0 to 65535 is black to white, unless `pixel_range`
 ``F``                                     0 to 1 where nothing is above 1, else 0 to 255,
                                           unless `pixel_range`
@@ -40,6 +42,7 @@ from transferclf.images.formats import (
     Header,
     decoded_at_reduced_size,
     header_of,
+    loses_bits,
     open_image,
     with_less_memory,
 )
@@ -129,6 +132,7 @@ def _of_file(
     stream = file.file() if isinstance(file, Contents) else file
     with open_image(stream, None if contents is None else contents.size) as image:
         seen = header_of(image)
+        _check_depth(image, pixel_range)
         factor = decoded_at_reduced_size(image, reduction_factor(sides(image), reduce_to))
         with room_for(image.width * image.height):
             with_less_memory(image, contents)
@@ -136,6 +140,17 @@ def _of_file(
             if is_turned(image):
                 ImageOps.exif_transpose(image, in_place=True)
             return average_blocks(_picture(image, pixel_range), factor), seen
+
+
+def _check_depth(image: Image.Image, pixel_range: PixelRange) -> None:
+    """Raise ImageReadError if `pixel_range` is for numbers that Pillow does not keep."""
+    if type(pixel_range) is tuple and pixel_range[1] > 255 and loses_bits(image):
+        raise ImageReadError(
+            f"expected pixels on the scale of pixel_range=({pixel_range[0]:g}, "
+            f"{pixel_range[1]:g}), got a colour {image.format} file of 16 bits a channel, of which "
+            "Pillow keeps the upper 8; read it by another library, such as tifffile, and pass the "
+            "array"
+        )
 
 
 def is_turned(image: Image.Image, quarter: bool = False) -> bool:

@@ -82,6 +82,9 @@ FULL_PIXELS_WITH_ALPHA = 2**23
 
 _HEADER_BYTES = 2**16
 
+# Tag of TIFF files.
+_BITS_PER_SAMPLE = 258
+
 
 class Header(NamedTuple):
     """Facts about an image that need no decoding.
@@ -131,6 +134,17 @@ def open_image(file: IO[bytes], length: int | None = None) -> ImageFile.ImageFil
 def header_of(image: Image.Image) -> Header:
     """Return the header of an opened image."""
     return Header((image.height, image.width), image.mode, decoder_of(image))
+
+
+def loses_bits(image: Image.Image) -> bool:
+    """Whether a colour file has 16 bits a channel. Pillow keeps the upper 8 of them."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return False
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 8)
+        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    tiles = getattr(image, "tile", ()) if image.format == "PNG" else ()
+    return any(";16" in str(tile[3]) for tile in tiles)
 
 
 def is_decoded(name: str) -> bool:

@@ -265,16 +265,31 @@ def sample_step(n_images: int) -> int:
     return -(-n_images // SAMPLE) or 1
 
 
-def warn_if_scaled(arrays: Sequence[np.ndarray]) -> bool:
-    """Warn if X is in [0, 1] but the training data was in [0, 255]. Return whether it is."""
+def warn_if_scaled(arrays: Sequence[np.ndarray], given: PixelRange = None) -> bool:
+    """Warn if floats in [0, 1] are read on a scale up to 255 or more. Return whether they are.
+
+    `given` is the caller's own range. Without it, the training data was in [0, 255].
+    """
     maximum = max((float(it.max()) for it in arrays if it.dtype.kind == "f"), default=0)
-    is_scaled = 0 < maximum <= 1
-    if is_scaled:
+    if not 0 < maximum <= 1:
+        return False
+    brightest = f"the brightest pixel of X is {maximum:g}, yet"
+    if given is None:
         warn(
-            f"the brightest pixel of X is {maximum:g}, yet the training images went beyond 1 "
-            "and pixels are read as 0 to 255; pass these on the same scale"
+            f"{brightest} the training images went beyond 1 and pixels are read as 0 to 255; "
+            "pass these on the same scale"
         )
-    return is_scaled
+        return True
+    assert not isinstance(given, str)
+    low, high = given
+    # Floats below 1 may be meant where white is 16, or where black is a negative number.
+    if low < 0 or high < WHITE:
+        return False
+    warn(
+        f"{brightest} pixel_range=({low:g}, {high:g}) reads it as black; pass the images as they "
+        "were before they were divided"
+    )
+    return True
 
 
 def warn_if_dark(arrays: Sequence[np.ndarray], decided: PixelRange) -> None:

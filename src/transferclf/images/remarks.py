@@ -18,9 +18,10 @@ from PIL import Image
 from transferclf.exceptions import ImageError, warn
 from transferclf.images.decoding import is_turned
 from transferclf.images.files import Contents, contents_of
-from transferclf.images.formats import open_image
+from transferclf.images.formats import loses_bits, open_image
 from transferclf.images.geometry import ResizeMode, largest_box
 from transferclf.images.pixels import (
+    DEPTHS,
     ValueRange,
     dtype_limits,
     is_decided_by_caller,
@@ -48,14 +49,21 @@ _EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 _WHITE_16 = 65535
 
+# What follows the position in `Seen`.
+Facts = tuple[tuple[int, int], str, str, bool]
+
 
 class Seen(NamedTuple):
-    """A sampled image: position in the source, upright (height, width), and Pillow's names."""
+    """A sampled image: position in the source, upright (height, width), and Pillow's names.
+
+    `loses_bits` says whether Pillow keeps only the upper 8 bits of a channel.
+    """
 
     position: int
     size: tuple[int, int]
     mode: str = ""
     format: str = ""
+    loses_bits: bool = False
 
 
 def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
@@ -70,8 +78,9 @@ def sample(source: ImageSource, most: int = SAMPLE) -> list[Seen]:
 
 
 def remark_on_training_images(source: ImageSource, seen: list[Seen]) -> None:
-    """Warn of 16-bit files that use fewer bits, and of fourth bands that are no alpha."""
+    """Warn of scales that seem wrong, and of fourth bands that are no alpha."""
     _remark_on_depth(source, seen)
+    _remark_on_given_range(source, seen)
     items = (source.item(it.position) for it in seen if _may_have_alpha(source))
     arrays = [item for item in items if isinstance(item, np.ndarray) and item.shape[2:] == (4,)]
     # Pillow reads any four bands of a TIFF file as RGBA.
@@ -88,6 +97,9 @@ def remark_on_training_images(source: ImageSource, seen: list[Seen]) -> None:
 
 def remark_on_other_images(source: ImageSource) -> None:
     """Warn of images that seem to be on another scale than those of training."""
+    seen = sample(source, DECODED) if _may_be_deep(source) else []
+    _remark_on_depth(source, seen)
+    _remark_on_given_range(source, seen)
     if is_decided_by_caller(source.pixel_range):
         return
     is_255 = isinstance(source.pixel_range, ValueRange) and source.pixel_range.high == 255
@@ -97,8 +109,6 @@ def remark_on_other_images(source: ImageSource) -> None:
         some = source[:: sample_step(len(source))].colours()
         integers = [it for it in some if it.dtype.kind in "iu"]
         warn_if_dark(integers, source.pixel_range)
-    if _may_be_deep(source):
-        _remark_on_depth(source, sample(source, DECODED))
 
 
 def remark_on_proportions(seen: list[Seen], size: tuple[int, int], resize: ResizeMode) -> None:
@@ -122,7 +132,10 @@ def remark_on_proportions(seen: list[Seen], size: tuple[int, int], resize: Resiz
 
 def _remark_on_depth(source: ImageSource, seen: list[Seen]) -> None:
     """Warn if files of 16 bits hold numbers of 10, 12 or 14 bits."""
-    if is_decided_by_caller(source.pixel_range):
+    if type(source.pixel_range) is tuple:
+        return
+    _remark_on_lost_bits(source, seen)
+    if source.pixel_range == "minmax":
         return
     brightest = [
         float(pixels.max())
@@ -130,6 +143,31 @@ def _remark_on_depth(source: ImageSource, seen: list[Seen]) -> None:
         if pixels.min() >= 0 and pixels.max() <= _WHITE_16
     ]
     warn_if_dark_on(_WHITE_16, brightest)
+
+
+def _remark_on_lost_bits(source: ImageSource, seen: list[Seen]) -> None:
+    """Warn if little is left of colour files, because Pillow keeps the upper 8 of 16 bits."""
+    seen = [it for it in seen if it.loses_bits and it.mode in ("RGB", "RGBA")]
+    brightest = max((int(it[..., :3].max()) for it in _decoded(source, seen)), default=255)
+    bits = next((bits for bits in DEPTHS if brightest < 2 ** (bits - 8)), None)
+    if bits is None:
+        return
+    first = seen[0].position
+    warn(
+        f"the brightest pixel of colour files with 16 bits a channel, such as "
+        f"{source.name(first) or f'image {first} of X'}, is {brightest} of 255, because Pillow "
+        "keeps the upper 8 bits only, which makes them dark or nearly black; read them by another "
+        f"library, such as tifffile, and pass the arrays with pixel_range=(0, {2**bits - 1}) if "
+        f"they have {bits} bits, or say pixel_range=(0, 255) if it is meant"
+    )
+
+
+def _remark_on_given_range(source: ImageSource, seen: list[Seen]) -> None:
+    """Warn of floats up to 1 where the caller's own range says that white is 255 or more."""
+    given = source.pixel_range
+    if type(given) is tuple:
+        files = _decoded(source, [it for it in seen if it.mode == "F"])
+        warn_if_scaled([*source.colours(), *files], given)
 
 
 def looks_like_alpha(image: np.ndarray) -> bool:
@@ -174,7 +212,7 @@ def _may_be_deep(source: ImageSource) -> bool:
     except ImageError:
         return False  # decoding will raise it
     if isinstance(first, Image.Image):
-        return first.mode.startswith("I")
+        return first.mode == "F" or first.mode.startswith("I") or loses_bits(first)
     name = source.name(0) or ""
     return not isinstance(first, np.ndarray) and not name.lower().endswith(_EIGHT_BITS)
 
@@ -203,23 +241,24 @@ def _seen(source: ImageSource, index: int) -> Seen:
 
 
 @functools.lru_cache(maxsize=1024)
-def _facts_of_file(path: str, modified: int, size: int) -> tuple[tuple[int, int], str, str]:
+def _facts_of_file(path: str, modified: int, size: int) -> Facts:
     """Return the facts in a file's header. They are cached for the next fit of a search."""
     with contents_of(path, held=0) as contents:
         return _facts_in(contents)
 
 
-def _facts_in(contents: Contents) -> tuple[tuple[int, int], str, str]:
+def _facts_in(contents: Contents) -> Facts:
     with open_image(contents.file(), contents.size) as image:
         return _facts(image)
 
 
-def _facts(image: Image.Image) -> tuple[tuple[int, int], str, str]:
-    """Return the upright size, the mode and the format of an opened image."""
+def _facts(image: Image.Image) -> Facts:
+    """Return the upright size, mode and format of an opened image, and whether it loses bits."""
     height, width = image.height, image.width
     # EXIF data need not be read for a square.
     is_lying = height != width and is_turned(image, quarter=True)
-    return (width, height) if is_lying else (height, width), image.mode, image.format or ""
+    size = (width, height) if is_lying else (height, width)
+    return size, image.mode, image.format or "", loses_bits(image)
 
 
 def _pixels(source: ImageSource, index: int) -> np.ndarray:
