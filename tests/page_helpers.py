@@ -105,17 +105,17 @@ TUNED = {
 
 
 @cache
-def runs():
-    """Return all measurements of `fine_tuning_quality.py` on test images."""
-    lines = read("benchmarks/results/fine_tuning_quality.jsonl").splitlines()
+def runs(file="fine_tuning_quality"):
+    """Return all measurements of `fine_tuning_quality.py` on test images in one of its files."""
+    lines = read(f"benchmarks/results/{file}.jsonl").splitlines()
     return [it for it in map(json.loads, lines) if not it["validation"]]
 
 
-def of_seeds(backbone, images, method):
+def of_seeds(backbone, images, method, file="fine_tuning_quality"):
     """Return accuracies and CPU seconds, one for each seed."""
     found = [
         it
-        for it in runs()
+        for it in runs(file)
         if (it["backbone"], it["set"], it["method"]) == (backbone, images, method)
     ]
     assert len({it["seed"] for it in found}) == len(found)

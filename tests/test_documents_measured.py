@@ -281,6 +281,17 @@ def test_tables_of_fine_tuning_are_means_of_the_measurements(name):
             assert agrees(shown[2], mean(seconds)), row
 
 
+def test_the_table_of_choices_has_means_of_the_measurements():
+    columns = {"frozen": "probe", "last block": "ours, last block", "all layers": "ours"}
+    for row in rows_of("fine-tuning, choices"):
+        for column, method in (columns | {'"auto"': "ours, auto"}).items():
+            images = row["images"].split(",")[0]
+            accuracies, cpu = of_seeds("efficientnet_lite0", images, method, "choosing_layers")
+            accuracy, seconds = row[column].removesuffix(" s").split(", ")
+            assert agrees(accuracy, mean(accuracies)), row
+            assert agrees(seconds, mean(cpu)), row
+
+
 def test_fine_tuning_falls_below_no_frozen_head():
     assert "No network falls below its frozen head on any set" in read(FINE_TUNING)
     assert min(gain for name in TUNED for gain in gains(name).values()) >= 0
