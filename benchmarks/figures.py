@@ -186,7 +186,7 @@ def find_pages(root: Path = ROOT, file: Path = FILE) -> None:
 
 def machine_line() -> str:
     """Return the machine in general words, in one line."""
-    from run import machine_facts
+    from machine import machine_facts
 
     machine, flags, *_ = machine_facts().splitlines()
     return f"{machine.removeprefix('- ')}, {flags.removeprefix('- ')}"

@@ -16,10 +16,8 @@ two free cores, and `scaling_model.py`, which is a simulation.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import itertools
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import figures
+from machine import machine_facts
 
 SCRIPTS = (
     "search",
@@ -44,21 +43,7 @@ SCRIPTS = (
     "scaling",
     "memory",
 )
-LIBRARIES = (
-    "keras",
-    "tensorflow",
-    "onnxruntime",
-    "openvino",
-    "scikit-learn",
-    "scikeras",
-    "numpy",
-    "scipy",
-    "pillow",
-    "joblib",
-)
 PAGE = "docs/explanation/benchmarks.md"
-# Processor flags for fast arithmetic with few bits.
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 # The beginning of a section; the group is the name of its script.
 SECTION = re.compile(r"^## .+\n\n`python benchmarks/(\w+)\.py`$", re.MULTILINE)
 HEADER = """# Benchmarks
@@ -191,50 +176,6 @@ def title(script: Path) -> str:
     """Return the first line of a script's docstring, without its full stop."""
     first = script.read_text(encoding="utf-8").splitlines()[0]
     return first.strip('"').rstrip(".")
-
-
-def machine_facts() -> str:
-    """Return a list of the machine's type and the libraries, without names of this machine."""
-    flags = sorted(set(FLAGS) & cpu_flags())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    lines = [
-        f"- {cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB",
-        f"- {', '.join(flags) or 'processor flags unknown'}",
-        f"- {platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        f"- {', '.join(versions())}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def cpu_info(*fields: str) -> str:
-    """Return the first of these fields in /proc/cpuinfo; empty on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    pairs = [line.partition(":") for line in lines]
-    return next((value.strip() for key, _, value in pairs if key.strip() in fields), "")
-
-
-def cpu_model() -> str:
-    """Return the model name of the processor."""
-    return cpu_info("model name") or platform.processor() or platform.machine()
-
-
-def cpu_flags() -> set[str]:
-    """Return the flags of the processor."""
-    return set(cpu_info("flags", "Features").split())
-
-
-def versions() -> list[str]:
-    """Return the versions of the installed libraries."""
-    found = []
-    for name in LIBRARIES:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            found.append(f"no {name}")
-    return found
 
 
 def summary(sections: list[str]) -> str:

@@ -18,6 +18,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 # Scripts that run.py does not run, because they make no claims or are not for everybody.
 HELPERS = {
     "figures",
+    "machine",
     "measuring",
     "pictures",
     "run",
