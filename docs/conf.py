@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,6 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "min_reported_time": 0,
-    "plot_gallery": True,
+    "plot_gallery": os.environ.get("TRANSFERCLF_GALLERY") != "no",
     "abort_on_example_error": True,
 }

@@ -174,6 +174,7 @@ def test_every_kind_of_estimator_is_exported(kind, tmp_path):
     assert facts.resize == ("pad" if kind == "from nothing" else "crop")
 
 
+@pytest.mark.every_parameter  # each format has code of its own
 @pytest.mark.parametrize("name", ["onnx", "openvino", "litert"])
 def test_float16_halves_a_file_and_keeps_the_labels(name, tmp_path, exported):
     classifier, sizes = fitted("classes"), []
@@ -186,6 +187,7 @@ def test_float16_halves_a_file_and_keeps_the_labels(name, tmp_path, exported):
     assert read_exported(path).quantize == "float16"
 
 
+@pytest.mark.every_parameter  # each format has code of its own
 @pytest.mark.parametrize("name", ["onnx", "litert", "openvino"])
 def test_int8_quarters_a_file(name, tmp_path, exported):
     if name == "openvino":
@@ -334,6 +336,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.every_parameter  # each format has code of its own
 @pytest.mark.parametrize("name", ["onnx", "litert", "openvino"])
 def test_float16_keeps_small_constants(name, tmp_path, monkeypatch, exported):
     classifier = fitted("classes")

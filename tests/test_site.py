@@ -53,7 +53,8 @@ def site(tmp_path_factory):
     built = folder / "html"
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     run = subprocess.run(
-        [*command, "-D", "plot_gallery=0", str(folder / "docs"), str(built)],
+        [*command, str(folder / "docs"), str(built)],
+        env=os.environ | {"TRANSFERCLF_GALLERY": "no"},
         capture_output=True,
         text=True,
     )

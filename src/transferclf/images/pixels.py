@@ -282,8 +282,9 @@ def warn_if_scaled(arrays: Sequence[np.ndarray], given: PixelRange = None) -> bo
         return True
     assert not isinstance(given, str)
     low, high = given
-    # Floats below 1 may be meant where white is 16, or where black is a negative number.
-    if low < 0 or high < WHITE:
+    # Floats below 1 may be meant where white is 16, or where black is a negative number. Who gives
+    # 0 to 255, which is the scale of most images, means what they are.
+    if low < 0 or high <= WHITE:
         return False
     warn(
         f"{brightest} pixel_range=({low:g}, {high:g}) reads it as black; pass the images as they "
