@@ -4,10 +4,18 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 
+import numpy as np
 import pytest
 
-from transferclf import _quiet
+from transferclf import (
+    CNNFeatureExtractor,
+    ConvNet,
+    TransferClassifier,
+    _quiet,
+    save_model,
+)
 
 FIT = """
     import os, sys, threading
@@ -29,11 +37,11 @@ FIT = """
 """
 
 
-def written_by(code, **variables):
+def written_by(code, *arguments, **variables):
     """Return what a new process writes to the standard error; some variables are unset."""
     environment = {name: value for name, value in os.environ.items() if name != _quiet.VARIABLE}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
         env=environment | variables,
         capture_output=True,
         text=True,
@@ -75,7 +83,11 @@ FIRST_IMPORTS = """
     def fit(*backbone, **parameters):
         TransferClassifier(*backbone, image_size=32, **parameters).fit(X, y)
 
-    calls = {
+    def used(estimator):
+        (estimator.predict if hasattr(estimator, "predict") else estimator.transform)(X)
+
+    calls = {path: lambda path=path: used(load_model(path)) for path in sys.argv[1:]}
+    calls |= {
         "frozen": fit,
         "hidden": lambda: fit(hidden_units=4),
         "layers": lambda: fit(trainable_layers=2),
@@ -100,8 +112,22 @@ FIRST_IMPORTS = """
 """
 
 
-def test_keras_is_imported_first_by_the_quiet_import():
-    assert written_by(FIRST_IMPORTS) == ""
+def test_keras_is_imported_first_by_the_quiet_import(tmp_path):
+    X, y = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), [0, 1, 0, 1]
+    short = {"image_size": 32, "epochs": 1, "fine_tune_epochs": 1, "validation_fraction": 0.5}
+    kinds = {
+        "linear": TransferClassifier(l2=0.1, **short),
+        "hidden": TransferClassifier(hidden_units=(2,), **short),
+        "layers": TransferClassifier(trainable_layers=2, l2=0.1, soup=0.5, **short),
+        "scratch": TransferClassifier(ConvNet((2,)), **short),
+        "extractor": CNNFeatureExtractor(layer="block2_unit1_add", image_size=32),
+    }
+    archives = [str(tmp_path / name) for name in kinds]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one epoch is too few for any network
+        for path, estimator in zip(archives, kinds.values(), strict=True):
+            save_model(estimator.fit(X, y), path)
+    assert written_by(FIRST_IMPORTS, *archives) == ""
 
 
 def test_only_noise_is_hidden(capfdbinary, monkeypatch):

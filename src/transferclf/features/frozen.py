@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferclf._quiet import import_keras
 from transferclf.backbones.preprocessing import Preprocessing, preprocessing_of, scale_array
 from transferclf.backbones.record import Backbone
 from transferclf.backbones.weights import build_backbone
@@ -242,6 +243,7 @@ class Prefix:
                 f"{self.backbone.name!r} is {self.backbone.kind_in_words} and no Keras model. "
                 "There is no model_ of it, and nothing that needs one, such as Grad-CAM and export."
             )
+        import_keras()
         import keras
 
         from transferclf.graphs.cutting import cut
@@ -261,6 +263,7 @@ class Prefix:
         If the prefix is empty, its input is pixels (n, h, w, 3). Its layers are copies that may be
         trained.
         """
+        import_keras()
         import keras
 
         from transferclf.graphs.copying import copied
