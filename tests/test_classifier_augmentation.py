@@ -176,7 +176,9 @@ def test_training_of_all_layers_may_mix_images(images, labels):
 
     inputs = keras.Input((SIDE, SIDE, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
-    own = keras.Model(inputs, keras.layers.Conv2D(4, 5, strides=3, name="conv")(x))
+    starting = keras.initializers.GlorotUniform(5)
+    x = keras.layers.Conv2D(4, 5, strides=3, kernel_initializer=starting, name="conv")(x)
+    own = keras.Model(inputs, x)
     how = {"backbone": own, "trainable_layers": "all", "fine_tune_learning_rate": 1e-3}
     how |= {"l2": 0.1, "random_state": 0, "fine_tune_epochs": 2, **ALL_IMAGES}
     mixing = Augmentation(mixup=0.3, cutmix=0.3)

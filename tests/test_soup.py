@@ -17,13 +17,15 @@ from keras import layers
 
 from transferclf import TransferClassifier, TransferRegressor, load_model, save_model
 from transferclf.exceptions import DivergenceError, TransferclfWarning
-from transferclf.training.soup import SHARES, UNVALIDATED, best_share, mixed
+from transferclf.training.soup import SHARES, USUAL, choose_share, is_near, mixed
 
 N = 36
 IMAGES = striped_images(N, np.random.default_rng(0))
 OTHERS = striped_images(N, np.random.default_rng(1))
 LABELS = np.arange(N) % 3
-RANDOM = np.random.default_rng(3).permutation(LABELS)  # which nothing can learn for other images
+# Each image comes twice with different labels, so that a training image misleads about its twin.
+TWINS = np.concatenate([IMAGES[: N // 2]] * 2)
+CONTRARY = np.concatenate([LABELS[: N // 2], np.roll(LABELS[: N // 2], 1)])
 
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
 
@@ -95,42 +97,96 @@ class TestMixed:
             mixed([np.zeros(2)], [np.zeros(2)] * 2, 0.5)
 
 
-LOSSES = st.lists(
-    st.floats(0, 9) | st.sampled_from([1.0, 2.0, math.nan, math.inf, -math.inf]),
-    min_size=len(SHARES),
-    max_size=len(SHARES),
-)
+UNIT = st.floats(0, 9, width=32)
+LOSSES = st.integers(1, 12).flatmap(lambda n: arrays(float, (len(SHARES), n), elements=UNIT))
+BROKEN = [math.nan, math.inf, -math.inf]
 
 
-class TestBestShare:
-    def test_the_ends_are_tried(self):
+def chosen(losses, weights=None):
+    """Return the chosen share for a table of losses, a row for each share."""
+    losses = np.asarray(losses, float)
+    n = losses.shape[1]
+    table = dict(zip(SHARES, losses, strict=True))
+    weights = np.full(n, 1 / n) if weights is None else weights
+    with np.errstate(all="ignore"):
+        return choose_share(table.__getitem__, weights)
+
+
+class TestChooseShare:
+    def test_the_ends_and_the_usual_share_are_tried(self):
         assert SHARES[0] == 0
         assert SHARES[-1] == 1
         assert list(SHARES) == sorted(set(SHARES))
-        assert 0 < UNVALIDATED < 1
+        assert USUAL in SHARES[1:-1]
 
     @given(LOSSES)
-    def test_it_has_the_lowest_finite_loss_and_is_the_first_of_equals(self, values):
-        table = dict(zip(SHARES, values, strict=True))
-        asked = []
-        share, losses = best_share(lambda share: asked.append(share) or table[share])
-        assert asked == list(SHARES)
-        assert list(losses) == list(SHARES)
-        np.testing.assert_array_equal(list(losses.values()), values)
-        finite = [value for value in values if math.isfinite(value)]
-        if not finite:
-            assert share == 0
+    def test_it_is_the_nearest_to_the_usual_one_within_a_standard_error(self, losses):
+        share, means = chosen(losses)
+        assert list(means) == list(SHARES)
+        np.testing.assert_allclose(list(means.values()), losses.mean(axis=1), atol=1e-12)
+        lowest = losses[np.argmin(list(means.values()))]
+        n = losses.shape[1]
+        if n == 1:
+            assert share == USUAL
             return
-        assert table[share] == min(finite)
-        assert all(table[less] != table[share] for less in SHARES if less < share)
+        differences = losses - lowest
+        errors = differences.std(axis=1, ddof=1) / n**0.5
+        slack = 1e-9
+        surely = differences.mean(axis=1) < errors - slack
+        perhaps = differences.mean(axis=1) < errors + slack
+        distances = np.abs(np.array(SHARES) - USUAL)
+        found = distances[SHARES.index(share)]
+        assert perhaps[SHARES.index(share)]
+        assert (distances[surely] >= found).all()
 
-    def test_equal_losses_leave_the_weights_before(self):
-        assert best_share(lambda share: 0.5)[0] == 0
+    @given(st.integers(0, 10**6), st.integers(2, 12))
+    def test_samples_without_weight_do_not_count(self, seed, n):
+        losses = np.random.default_rng(seed).uniform(0, 3, (len(SHARES), n))
+        doubled = np.hstack([losses, np.flip(losses, axis=1)])
+        weights = np.repeat([1 / n, 0.0], n)
+        assert chosen(doubled, weights)[0] == chosen(losses)[0]
 
-    @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+    def test_equal_losses_give_the_usual_share(self):
+        assert chosen(np.full((5, 4), 0.5))[0] == USUAL
+
+    def test_a_clear_difference_gives_any_share(self):
+        for best in range(len(SHARES)):
+            losses = np.full((5, 6), 2.0) + np.random.default_rng(0).normal(0, 0.1, (5, 6))
+            losses[best] -= 1
+            assert chosen(losses)[0] == SHARES[best]
+
+    def test_one_sample_tells_nothing(self):
+        assert chosen([[0.0], [1.0], [2.0], [3.0], [4.0]])[0] == USUAL
+
+    @pytest.mark.parametrize("broken", BROKEN)
     def test_losses_that_are_not_finite_never_win(self, broken):
-        assert best_share(lambda share: 3.0 if share == 0.75 else broken)[0] == 0.75
-        assert best_share(lambda share: broken)[0] == 0
+        losses = np.full((5, 3), broken)
+        assert chosen(losses)[0] == 0
+        losses[1] = 3.0
+        assert chosen(losses)[0] == 0.25
+
+    @pytest.mark.parametrize("broken", BROKEN)
+    def test_one_loss_that_is_not_finite_is_enough(self, broken):
+        losses = np.random.default_rng(0).uniform(1, 2, (5, 3))
+        losses[SHARES.index(USUAL), 1] = broken
+        assert chosen(losses)[0] != USUAL
+
+    def test_the_largest_losses_are_no_error(self):
+        most = np.finfo(float).max
+        losses = np.array([[1, 1], [most, most], [1, 1], [most, 1], [most, most]])
+        assert chosen(losses)[0] in SHARES
+
+
+class TestIsNear:
+    @given(arrays(float, st.integers(2, 9), elements=UNIT))
+    def test_losses_are_near_themselves(self, losses):
+        assert is_near(losses, losses, np.full(len(losses), 1 / len(losses)))
+
+    @given(st.integers(2, 9), st.floats(0.01, 5))
+    def test_a_difference_that_all_samples_share_is_certain(self, n, difference):
+        weights = np.full(n, 1 / n)
+        assert not is_near(np.full(n, 1 + difference), np.ones(n), weights)
+        assert is_near(np.ones(n), np.full(n, 1 + difference), weights)
 
 
 @functools.cache
@@ -191,17 +247,17 @@ class TestShares:
         assert loaded.soup_ == 0.5
         np.testing.assert_array_equal(loaded.predict_proba(OTHERS), fitted.predict_proba(OTHERS))
 
-    def test_auto_takes_the_share_of_the_lowest_validation_loss(self, capsys):
+    def test_auto_chooses_the_share_by_the_validation_losses(self, capsys):
         fitted = tuned(verbose=1).fit(IMAGES, LABELS, validation_data=(OTHERS, LABELS))
         said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("soup: ")]
         losses = {}
         for share in SHARES:
             each = tuned(soup=share).fit(IMAGES, LABELS)
             scores, objective = each.decision_function(OTHERS), each.head_.suffix.objective
-            losses[share] = objective.calibrated_loss(scores, LABELS, np.full(N, 1 / N))
-        best = min(losses, key=losses.get)
+            losses[share] = objective.calibrated_losses(scores, LABELS, np.full(N, 1 / N))
+        best, means = choose_share(losses.__getitem__, np.full(N, 1 / N))
         assert fitted.soup_ == best > 0
-        shown = ", ".join(f"{share:g}: {loss:.4g}" for share, loss in losses.items())
+        shown = ", ".join(f"{share:g}: {loss:.4g}" for share, loss in means.items())
         alone = tuned(soup=best).fit(IMAGES, LABELS)
         scores, shares = alone.decision_function(OTHERS), np.full(N, 1 / N)
         temperature = max(1, alone.head_.suffix.objective.temperature(scores, LABELS, shares))
@@ -216,9 +272,9 @@ class TestShares:
     @pytest.mark.parametrize("changes", [{}, HIDDEN])
     def test_scores_are_no_larger_than_validation_images_allow(self, changes):
         seen = np.where(np.arange(N) % 12 == 0, np.roll(LABELS, 1), LABELS)  # some are wrong
-        fitted = tuned(fine_tune_learning_rate=0.03, fine_tune_epochs=20, **changes)
+        fitted = tuned(fine_tune_learning_rate=0.03, fine_tune_epochs=40, **changes)
         fitted.fit(IMAGES, LABELS, validation_data=(OTHERS, seen))
-        raw = tuned(fine_tune_learning_rate=0.03, fine_tune_epochs=20, **changes)
+        raw = tuned(fine_tune_learning_rate=0.03, fine_tune_epochs=40, **changes)
         raw.set_params(soup=fitted.soup_).fit(IMAGES, LABELS)
         ratios = raw.decision_function(OTHERS) / fitted.decision_function(OTHERS)
         assert np.median(ratios) > 1.3
@@ -236,13 +292,13 @@ class TestShares:
         assert len(given_others.sample_indices_) == N
         assert len(tuned(soup=1.0).fit(IMAGES, LABELS).sample_indices_) == N
 
-    def test_a_class_of_one_image_ends_in_half_of_the_weights(self):
+    def test_a_class_of_one_image_ends_in_the_usual_share(self):
         labels = np.where(np.arange(N) == 3, 7, LABELS)
         with pytest.warns(TransferclfWarning, match="soup='auto' needs validation images"):
             fitted = tuned().fit(IMAGES, labels)
-        assert fitted.soup_ == UNVALIDATED
+        assert fitted.soup_ == USUAL
         assert len(fitted.sample_indices_) == N
-        assert_same_predictions(fitted, tuned(soup=UNVALIDATED).fit(IMAGES, labels))
+        assert_same_predictions(fitted, tuned(soup=USUAL).fit(IMAGES, labels))
 
     def test_regression_has_a_soup_too(self):
         y = IMAGES.mean(axis=(1, 2, 3)) + 30.0 * LABELS
@@ -269,12 +325,12 @@ class TestHarmful:
         assert np.abs(whole.predict_proba(OTHERS) - fitted.predict_proba(OTHERS)).max() > 0.1
 
     def test_with_images_held_out_the_linear_head_then_learns_from_all(self):
-        fitted = tuned(validation_fraction=0.3).fit(IMAGES, RANDOM)
+        fitted = tuned(validation_fraction=0.3).fit(TWINS, CONTRARY)
         assert fitted.soup_ == 0
-        assert_same_predictions(fitted, probe(fitted).fit(IMAGES, RANDOM))
+        assert_same_predictions(fitted, probe(fitted).fit(TWINS, CONTRARY))
         np.testing.assert_array_equal(fitted.head_.moments.mean, fitted.head_.mean)
         chosen = fitted.sample_indices_
-        part = probe(fitted).fit(IMAGES[chosen], RANDOM[chosen])
+        part = probe(fitted).fit(TWINS[chosen], CONTRARY[chosen])
         assert np.abs(part.predict_proba(OTHERS) - fitted.predict_proba(OTHERS)).max() > 1e-3
 
     @pytest.mark.parametrize("soup", ["auto", 0.5, 1.0])
@@ -339,18 +395,18 @@ class TestResumed:
     @pytest.mark.parametrize("kind", RESUMED)
     def test_a_continued_fit_has_the_soup_of_an_uninterrupted_one(self, kind):
         changes = dict(RESUMED[kind])
-        labels = RANDOM if kind == "harmful" else LABELS
+        images, labels = (TWINS, CONTRARY) if kind == "harmful" else (IMAGES, LABELS)
         others = {"validation_data": (OTHERS, LABELS)} if changes.pop("validation_data", 0) else {}
-        whole = tuned(**changes).fit(IMAGES, labels, **others)
+        whole = tuned(**changes).fit(images, labels, **others)
         assert (whole.soup_ == 0) == (kind in ("none", "harmful"))
         parted = tuned(**changes, warm_start=True)
         for epoch in (2, 5):
             parted.set_params(callbacks=[Interrupting(epoch)])
             with pytest.raises(KeyboardInterrupt):
-                parted.fit(IMAGES, labels, **others)
+                parted.fit(images, labels, **others)
             parted = pickle.loads(pickle.dumps(parted))
         assert parted.n_iter_ - parted.n_head_iter_ == 5
-        parted.set_params(callbacks=None).fit(IMAGES, labels, **others)
+        parted.set_params(callbacks=None).fit(images, labels, **others)
         assert parted.soup_ == whole.soup_
         assert parted.history_ == whole.history_
         for one, other in zip(parted.head_.parameters, whole.head_.parameters, strict=True):

@@ -124,9 +124,10 @@ PARAMETERS = Template(
     global_clipnorm : float or None, default=1.0
         Largest norm of all gradients of a step together, for the same optimizers.
     soup : float or "auto", default="auto"
-        Share of the fine-tuned weights in the result; the rest are those before. "auto" takes the
-        share of the lowest loss on validation images: a part of the training images, unless `fit`
-        is given others. So fine-tuning ends no worse than it began. Scores are then divided by the
+        Share of the fine-tuned weights in the result; the rest are those before. "auto" takes 0.75
+        unless the loss on validation images is lower elsewhere by more than a standard error; then
+        the nearest share to 0.75 whose loss is within one of the lowest, also 0. These images are
+        a part of the training images, unless `fit` is given others. Scores are then divided by the
         temperature, from 1 on, of the lowest loss.
     augmentation : {"auto", None, "light", "medium", "strong"} or Augmentation, default="auto"
         How training images are varied: afresh in each epoch where all layers are trained, or all

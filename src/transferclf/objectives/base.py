@@ -162,19 +162,19 @@ class Objective(ABC):
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss and the measure of each sample, shape (n,) each."""
 
-    def calibrated_loss(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
-        """Return the lowest mean loss over `temperatures`; `shares` sum to one.
+    def calibrated_losses(
+        self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray
+    ) -> np.ndarray:
+        """Return the loss of each sample at the best temperature; `shares` sum to one.
 
         Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
         """
-        return float(np.min(self._means(scores, targets, shares)))
+        return self.losses(scores / self.temperature(scores, targets, shares), targets)[0]
 
     def temperature(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
         """Return that of `temperatures` by which scores are divided for the lowest mean loss."""
-        return self.temperatures[int(np.argmin(self._means(scores, targets, shares)))]
-
-    def _means(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> list[float]:
-        return [shares @ self.losses(scores / t, targets)[0] for t in self.temperatures]
+        means = [shares @ self.losses(scores / t, targets)[0] for t in self.temperatures]
+        return self.temperatures[int(np.argmin(means))]
 
     @abstractmethod
     def judge(self, scores: np.ndarray, targets: np.ndarray) -> Judged:

@@ -32,7 +32,7 @@ class Classes(Objective):
     measure: ClassVar[str] = "accuracy"
     outputs: ClassVar[str] = "classes"
     activation: ClassVar[str] = "softmax"
-    temperatures: ClassVar[tuple[float, ...]] = (0.7, 1.0, 1.4, 2.0, 2.8)
+    temperatures: ClassVar[tuple[float, ...]] = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 
     def __init__(self, labels: np.ndarray):
         self.labels = labels

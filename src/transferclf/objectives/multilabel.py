@@ -41,7 +41,7 @@ class MultiLabel(Objective):
     measure: ClassVar[str] = "binary_accuracy"
     outputs: ClassVar[str] = "labels"
     activation: ClassVar[str] = "sigmoid"
-    temperatures: ClassVar[tuple[float, ...]] = (0.7, 1.0, 1.4, 2.0, 2.8)
+    temperatures: ClassVar[tuple[float, ...]] = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 
     def __init__(self, labels: np.ndarray, factors: np.ndarray | None = None):
         self.labels = labels

@@ -197,12 +197,9 @@ def _judged(learner: Learner, head: FittedHead) -> tuple[np.ndarray, np.ndarray]
     held_out, objective = learner.validation, head.suffix.objective
     assert held_out is not None
     scores = learner.held_out_scores(head).astype(float)
-    losses = [
-        objective.losses(scores / temperature, held_out.targets)[0]
-        for temperature in objective.temperatures
-    ]
+    shares = held_out.weights / held_out.weights.sum()
     measures = objective.losses(scores, held_out.targets)[1]
-    return min(losses, key=lambda each: float(held_out.weights @ each)), measures
+    return objective.calibrated_losses(scores, held_out.targets, shares), measures
 
 
 def _said(trial: Trial, verbose: int) -> Trial:

@@ -17,7 +17,7 @@ from transferclf.training.callbacks import told_callbacks
 from transferclf.training.feeding import Data, data_of
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
-from transferclf.training.soup import UNVALIDATED, best_share, mixed
+from transferclf.training.soup import USUAL, choose_share, mixed
 from transferclf.training.steps import as_arrays
 from transferclf.training.trainer import Trainer
 
@@ -130,7 +130,7 @@ class Run:
         if self.recipe.soup != "auto":
             return float(self.recipe.soup), 1.0
         if validation is None:
-            return UNVALIDATED, 1.0
+            return USUAL, 1.0
         after = as_arrays(snapshot[: len(self.began)])
         weights = validation.weights / validation.weights.sum()
 
@@ -138,11 +138,11 @@ class Run:
             self.trainer.set_parameters(mixed(self.began, after, share))
             return self.trainer.scores(validation.rows).astype(float)
 
-        def loss_at(share: float) -> float:
-            with np.errstate(all="ignore"):  # a loss that is not finite is not taken
-                return objective.calibrated_loss(scores_at(share), validation.targets, weights)
+        def losses_at(share: float) -> np.ndarray:
+            return objective.calibrated_losses(scores_at(share), validation.targets, weights)
 
-        share, losses = best_share(loss_at)
+        with np.errstate(all="ignore"):  # losses that are not finite are not taken
+            share, losses = choose_share(losses_at, weights)
         temperature = 1.0
         if share > 0:  # few images cannot tell that scores should be larger
             best = objective.temperature(scores_at(share), validation.targets, weights)
