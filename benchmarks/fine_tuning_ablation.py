@@ -47,6 +47,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "batches of 32": {"batch_size": 32},
     "no soup": {"soup": 1.0},
     "half and half": {"soup": 0.5},
+    "bfloat16": {"precision": "bfloat16"},
 }
 
 

@@ -4,7 +4,8 @@ All layers are trained by AdamW, on the same batches in memory. `fit` of Transfe
 several steps into one call, and folds batch normalisation of the pretrained network into the layers
 before it. Keras trains the same layers, once with batch normalisation in inference mode, as its
 guide to fine-tuning asks for, and once as `compile` and `fit` do by themselves, with statistics of
-each batch. Nothing is augmented. The images are random, and the weights are those of pretraining:
+each batch. Where the processor has bfloat16, `precision="bfloat16"` is measured too. Nothing is
+augmented. The images are random, and the weights are those of pretraining:
 features of random weights hardly differ between images, and training them diverges.
 """
 
@@ -29,6 +30,7 @@ from pictures import labelled_images
 
 N_CLASSES, BATCH, STEPS = 4, 32, 4
 OURS, FROZEN, TRAINED = "TransferClassifier", "Keras", "Keras, with statistics of the batch"
+LOW = "TransferClassifier, bfloat16"
 PROMISED = {TRAINED: 0.9, FROZEN: 1.0}
 
 
@@ -63,16 +65,22 @@ def main(options: Options) -> None:
 def timed_steps(backbone: str, side: int, rounds: int) -> dict[str, list[float]]:
     """Return the times of the candidates in turns, in this process."""
     X, y = labelled_images(BATCH * STEPS, side, N_CLASSES)
-    classifier, ours = our_steps(backbone, X, y)
+    from transferclf.engines.engine import has_bfloat16
+
+    classifier, ours = our_steps(backbone, X, y, "float32")
+    low = {LOW: our_steps(backbone, X, y, "bfloat16")[1]} if has_bfloat16() else {}
     candidates = {
         OURS: ours,
+        **low,
         FROZEN: keras_steps(classifier, X, y, is_norm_trained=False),
         TRAINED: keras_steps(classifier, X, y, is_norm_trained=True),
     }
     return {name: list(timing) for name, timing in timings_here(candidates, rounds).items()}
 
 
-def our_steps(backbone: str, X: np.ndarray, y: np.ndarray) -> tuple[Any, Callable[[], Any]]:
+def our_steps(
+    backbone: str, X: np.ndarray, y: np.ndarray, precision: str
+) -> tuple[Any, Callable[[], Any]]:
     """Return a classifier whose fit has compiled the steps, and a function that repeats them."""
     from transferclf import TransferClassifier
     from transferclf.training import phases
@@ -95,6 +103,7 @@ def our_steps(backbone: str, X: np.ndarray, y: np.ndarray) -> tuple[Any, Callabl
             augmentation=None,
             soup=1.0,
             batch_size=BATCH,
+            precision=precision,
             cache=None,
             random_state=0,
         ).fit(X, y)

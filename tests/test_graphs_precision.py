@@ -48,6 +48,16 @@ def test_inner_layers_are_lowered(model):
     assert low == {"conv", "relu", "depthwise", "hidden"}
 
 
+def test_layers_to_train_keep_weights_of_float32_and_cheap_gradients(model):
+    lowered = lower_precision(model, is_trained=True)
+    low = {name for name, dtype in dtypes(lowered).items() if dtype == "bfloat16"}
+    assert low == {"conv", "relu", "hidden"}
+    assert {variable.dtype for variable in lowered.weights} == {"float32"}
+    full, found = (np.asarray(one(pixels())) for one in (model, lowered))
+    assert not np.array_equal(found, full)
+    np.testing.assert_allclose(found, full, atol=0.02 * np.abs(full).max())
+
+
 def test_the_result_is_close_and_float32(model):
     full, low = (np.asarray(one(pixels())) for one in (model, lower_precision(model)))
     assert low.dtype == np.float32

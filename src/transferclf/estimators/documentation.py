@@ -43,7 +43,8 @@ PARAMETERS = Template(
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
         Engine that runs the frozen part. "auto" is the fastest that can run it here.
     precision : {"float32", "bfloat16"}, default="float32"
-        Of the frozen part. bfloat16 is faster on some processors and changes features a little.
+        Of the backbone. bfloat16 is faster on some processors and changes results a little.
+        Trained weights and their gradients stay in float32.
     on_error : {"raise", "skip"}, default="raise"
         What happens to images that cannot be used. "raise" names all of them in one error. "skip"
         leaves them out of `fit` and `score`, with one warning. Results have rows of NaN for them,

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from transferclf.graphs.copying import copied
-from transferclf.graphs.folding import fold_batch_norm
+from transferclf.graphs.folding import fold_batch_norm, lower_precision
 from transferclf.graphs.isolation import undisturbed
 from transferclf.graphs.walking import replay
 from transferclf.heads.suffix import Suffix
@@ -44,6 +44,8 @@ def _tail(suffix: Suffix) -> keras.Model:
     tail = prefix.tail()
     if suffix.is_folded:
         tail = fold_batch_norm(tail)
+        if prefix.precision == "bfloat16":
+            tail = lower_precision(tail, is_trained=True)
     if not prefix.is_scratch:
         for layer in tail.layers:
             # Statistics of small batches of other images would ruin those of the pretraining.

@@ -81,7 +81,7 @@ class Recipe:
     The learning rate rises from near 0 in the first steps, `warmup` of them as a share of all.
 
     `soup` is the share of the trained weights in the result; the rest are the weights that the
-    phase began with. "auto" takes the share with the lowest loss on validation samples.
+    phase began with. "auto" chooses it by the losses on validation samples.
     """
 
     method: Method
