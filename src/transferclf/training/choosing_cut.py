@@ -2,8 +2,8 @@
 
 Each candidate is fine-tuned as a whole. Shorter trials would mislead: the first steps of a
 fine-tuning make a fitted head worse, also where it ends far better, and they favour small steps.
-The lowest loss wins, and of nearly equal ones the cheapest candidate. The frozen network takes part
-with its head.
+The frozen network takes part with its head. Training more layers is mostly better, and few held-out
+images often say otherwise by chance. So fewer layers need a clear difference.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from transferclf.exceptions import DivergenceError
 from transferclf.heads.fitted import FittedHead
 from transferclf.training.learning import Learner
 from transferclf.training.recipe import Recipe
+from transferclf.training.soup import is_near
 
-# Smaller differences of the loss are not worth the cost: where almost all images are right,
-# training makes scores larger and nothing better. A standard error of the difference would be too
-# much: on four image sets, the cheapest within it was up to 4.5 points of accuracy below the best.
+# A smaller loss leaves nothing to gain: where almost all images are right, training makes scores
+# larger and nothing better.
 NEGLIGIBLE = 0.01
+
+# Fewer layers are chosen if their loss is lower by more than so many standard errors.
+# `benchmarks/fine_tuning_rules.py` compares the numbers.
+CLEAR = 3.0
 
 # The cost of a network's output, where that of a training step on the same images is 1.
 FORWARD = 1 / 3
@@ -74,8 +78,8 @@ class Candidate:
 class Trial:
     """A trained candidate, or the head on the frozen network, and its losses on held-out images.
 
-    `losses`, `measures` and `weights` are those of the images. If training diverged, the losses are
-    infinite, and there is no head.
+    `losses` are those of the images, whose `weights` sum to one, and `measure` is a mean. If
+    training diverged, the losses are infinite, and there is no head.
     """
 
     layers: Layers
@@ -83,32 +87,33 @@ class Trial:
     steps: int
     cost: float
     losses: np.ndarray
-    measures: np.ndarray
+    measure: float
     weights: np.ndarray
     head: FittedHead | None = None
 
     @property
-    def loss(self) -> float:
-        """The mean loss."""
-        return float(self.weights @ self.losses / self.weights.sum())
+    def soup(self) -> float:
+        """The share of the trained weights."""
+        return 0.0 if self.head is None or self.layers == 0 else float(self.head.soup)
 
     @property
-    def measure(self) -> float:
-        """The mean measure."""
-        return float(self.weights @ self.measures / self.weights.sum())
+    def loss(self) -> float:
+        """The mean loss."""
+        counted = self.weights > 0
+        return float(self.weights[counted] @ self.losses[counted])
 
-    def is_as_good_as(self, other: Trial) -> bool:
-        """Return whether the loss is higher by a negligible difference at most."""
-        return bool(np.isfinite(self.loss)) and self.loss - other.loss <= NEGLIGIBLE
+    def is_near(self, other: Trial) -> bool:
+        """Return whether the loss is not clearly above that of the other one."""
+        is_finite = bool(np.isfinite(self.loss))
+        return is_finite and is_near(self.losses, other.losses, self.weights, CLEAR)
 
     def facts(self, measure: str) -> dict[str, object]:
         """Return an entry of the trials in `tuning_`; `measure` is the name of the measure."""
-        soup = 0.0 if self.head is None or self.layers == 0 else float(self.head.soup)
         return {
             "trainable_layers": self.layers,
             "fine_tune_learning_rate": self.rate,
             "steps": self.steps,
-            "soup": soup,
+            "soup": self.soup,
             "val_loss": self.loss,
             f"val_{measure}": self.measure,
             "cost": self.cost,
@@ -141,17 +146,19 @@ class Choice:
 def choose_cut(frozen: Learner, candidates: Sequence[Candidate], verbose: int = 0) -> Choice:
     """Train the candidates, and return the best one, or the frozen network.
 
-    The cheapest candidate comes first. `frozen` fits the head on the frozen network. All learners
-    have the same training and validation images.
+    The candidate with the fewest layers comes first. `frozen` fits the head on the frozen network.
+    All learners have the same training and validation images.
     """
     trials = [_said(_frozen_trial(frozen), verbose)]
     for candidate in candidates:
         if min(trial.loss for trial in trials) <= NEGLIGIBLE:
-            break  # there is nothing to gain
+            break
         trials.append(_said(_trial(candidate, frozen, trials[0]), verbose))
     best = min(trials, key=lambda trial: trial.loss)
-    chosen = next(trial for trial in trials if trial.is_as_good_as(best))
-    reason = _reason(trials, chosen, best)
+    # Without any of the trained weights, a candidate is the frozen network.
+    distinct = [trials[0], *(trial for trial in trials if trial.soup > 0)]
+    chosen = next(trial for trial in reversed(distinct) if trial.is_near(best))
+    reason = reason_of(trials, chosen, best)
     return told(Choice(chosen.layers, chosen.rate, reason, trials, chosen.head), verbose)
 
 
@@ -163,9 +170,8 @@ def told(choice: Choice, verbose: int) -> Choice:
 
 
 def _frozen_trial(frozen: Learner) -> Trial:
-    assert frozen.validation is not None
     head = frozen.learn().without_checkpoint()
-    return Trial(0, None, 0, 0.0, *_judged(frozen, head), frozen.validation.weights, head)
+    return Trial(0, None, 0, 0.0, *_judged(frozen, head), _weights(frozen), head)
 
 
 def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
@@ -174,32 +180,32 @@ def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
     is_same = learner.plan.variants == frozen.plan.variants and learner.plan.head is None
     if is_same and learner.plan.prefix.is_empty:
         learner = replace(learner, previous=before.head)
-    head, losses = None, np.full(len(before.losses), np.inf)
-    measures = np.full(len(losses), np.nan)
+    head, judged = None, (np.full(len(before.losses), np.inf), np.nan)
     try:
         head = learner.learn()
     except DivergenceError as error:
         if learner.verbose:
             say(str(error))
     else:
-        # Without any of the trained weights, this is the frozen network.
-        is_trained = head.soup > 0
-        judged = _judged(learner, head) if is_trained else (before.losses, before.measures)
-        losses, measures = judged
+        judged = _judged(learner, head) if head.soup > 0 else (before.losses, before.measure)
     rate, steps = candidate.recipe.learning_rate, candidate.n_steps
-    return Trial(
-        candidate.layers, rate, steps, candidate.cost, losses, measures, before.weights, head
-    )
+    return Trial(candidate.layers, rate, steps, candidate.cost, *judged, before.weights, head)
 
 
-def _judged(learner: Learner, head: FittedHead) -> tuple[np.ndarray, np.ndarray]:
-    """Return the loss and the measure of each held-out image, at the best temperature."""
+def _judged(learner: Learner, head: FittedHead) -> tuple[np.ndarray, float]:
+    """Return the loss of each held-out image, at the best temperature, and the mean measure."""
     held_out, objective = learner.validation, head.suffix.objective
     assert held_out is not None
-    scores = learner.held_out_scores(head).astype(float)
-    shares = held_out.weights / held_out.weights.sum()
-    measures = objective.losses(scores, held_out.targets)[1]
-    return objective.calibrated_losses(scores, held_out.targets, shares), measures
+    scores, weights = learner.held_out_scores(head).astype(float), _weights(learner)
+    losses = objective.calibrated_losses(scores, held_out.targets, weights)
+    return losses, float(weights @ objective.losses(scores, held_out.targets)[1])
+
+
+def _weights(learner: Learner) -> np.ndarray:
+    """Return the weights of the held-out images; they sum to one."""
+    assert learner.validation is not None
+    weights: np.ndarray = learner.validation.weights
+    return weights / weights.sum()
 
 
 def _said(trial: Trial, verbose: int) -> Trial:
@@ -209,11 +215,12 @@ def _said(trial: Trial, verbose: int) -> Trial:
     return trial
 
 
-def _reason(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
+def reason_of(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
+    """Return why one of the trials is chosen, where another one may have the lowest loss."""
     losses = ", ".join(f"{trial.loss:.4g} of {_named(trial.layers)}" for trial in trials)
     end = "is the lowest"
     if chosen is not best:
-        end = f"is at most {NEGLIGIBLE} above the lowest, at the least cost"
+        end = f"is at most {CLEAR:g} standard errors above the lowest, with more layers"
     n = len(best.losses)
     which = _named(chosen.layers)
     return f"of the losses on {n} held-out images ({losses}), that of {which} {end}"

@@ -18,7 +18,7 @@ import numpy as np
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 # The share that is best on average. The lowest validation loss is mostly that of another one, by
-# chance: few samples cannot tell neighbours apart. `benchmarks/soup_rules.py` compares rules.
+# chance: few samples cannot tell neighbours apart (`benchmarks/fine_tuning_rules.py`).
 USUAL = 0.75
 
 
@@ -55,10 +55,12 @@ def choose_share(
     return min(near, key=lambda share: abs(share - USUAL)), means
 
 
-def is_near(losses: np.ndarray, lowest: np.ndarray, weights: np.ndarray) -> bool:
-    """Return whether losses are at most a standard error above the lowest ones of the same samples.
+def is_near(
+    losses: np.ndarray, lowest: np.ndarray, weights: np.ndarray, errors: float = 1.0
+) -> bool:
+    """Return whether losses are at most `errors` standard errors above the lowest ones.
 
-    `weights` sum to one. One sample tells nothing.
+    Both are of the same samples, whose `weights` sum to one. One sample tells nothing.
 
     Examples
     --------
@@ -74,7 +76,7 @@ def is_near(losses: np.ndarray, lowest: np.ndarray, weights: np.ndarray) -> bool
     difference = losses - lowest
     mean = weights @ difference
     variance = weights**2 @ (difference - mean) ** 2 * n / (n - 1)
-    return bool(mean <= np.sqrt(variance))
+    return bool(mean <= errors * np.sqrt(variance))
 
 
 def _mixed(old: np.ndarray, new: np.ndarray, share: float) -> np.ndarray:

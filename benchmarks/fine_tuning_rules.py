@@ -1,0 +1,211 @@
+"""Rules that choose the result of a fine-tuning, compared on training images held out.
+
+    TRANSFERCLF_DATA=... KERAS_HOME=... python benchmarks/fine_tuning_rules.py
+        [--backbones ...] [--sets ...] [--images 150 0] [--seeds 0] [--size 64] [--results FILE]
+
+The last block and all layers are trained on at most so many images (0: all of them). One rule takes
+a share of the trained weights, and another one the frozen network, the last block or all layers. A
+tenth of the images is the validation part that rules choose by, or one image of each class if that
+is more. A quarter of the set's training
+images, which no one saw, judges the choice. No test image is used.
+
+With `--results`, each measurement is appended to a file, and those that are there already are not
+repeated. Prints Markdown tables: means over all trainings, and over those on few images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accuracy import SETS
+from fine_tuning_quality import LAST_BLOCKS, Split, split_of
+from measuring import table
+from sklearn.model_selection import train_test_split
+
+from transferclf import TransferClassifier
+from transferclf.training.choosing_cut import CLEAR
+from transferclf.training.soup import SHARES, USUAL, choose_share, is_near, mixed
+
+FEW = 300  # training images
+LAYERS = ("frozen", "last block", "all layers")
+ERRORS = (1.0, 2.0, CLEAR)
+
+Record = Mapping[str, Any]
+Choice = Callable[[Record], int]  # the place of the choice in the lists of a record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbones", nargs="+", default=list(LAST_BLOCKS), choices=LAST_BLOCKS)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--images", nargs="+", type=int, default=[150, 0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--size", type=int, default=64, help="side of the network's input")
+    parser.add_argument("--results", type=Path, help="file of measurements, to go on from")
+    records = list(measured(parser.parse_args()))
+    print(rules_table("share of the fine-tuned weights", records, "shares", share_rules()) + "\n")
+    print(rules_table("trained layers", records, "layers", layer_rules()))
+
+
+# --- measuring
+
+
+def measured(arguments: argparse.Namespace) -> Iterator[Record]:
+    """Yield what each choice brings in each training."""
+    file = arguments.results
+    lines = file.read_text().splitlines() if file and file.exists() else []
+    known = [json.loads(line) for line in lines]
+    settings = [
+        {"set": name, "images": images, "backbone": backbone, "size": arguments.size, "seed": seed}
+        for seed in arguments.seeds
+        for images in arguments.images
+        for name in arguments.sets
+        for backbone in arguments.backbones
+    ]
+    for setting in settings:
+        found = [each for each in known if setting.items() <= each.items()]
+        record = found[0] if found else setting | measure(setting)
+        if not found:
+            print(setting, file=sys.stderr, flush=True)
+            if file:
+                with file.open("a") as opened:
+                    opened.write(json.dumps(record) + "\n")
+        yield record
+
+
+def measure(setting: Record) -> dict[str, Any]:
+    """Return what the shares of all layers bring, and the layers, each with the chosen share."""
+    seed = setting["seed"]
+    split = split_of(setting["set"], seed, validation=True)
+    X, y = split.X, split.y
+    if 0 < setting["images"] < len(y):
+        X, _, y, _ = train_test_split(
+            X, y, train_size=setting["images"], stratify=y, random_state=seed
+        )
+    n_held = max(len(y) // 10, len(np.unique(y)))
+    seen, held, y_seen, y_held = train_test_split(
+        X, y, test_size=n_held, stratify=y, random_state=seed
+    )
+    classifier = TransferClassifier(
+        setting["backbone"], image_size=setting["size"], random_state=seed
+    )
+    layers, shares = [], []
+    for trained in (LAST_BLOCKS[setting["backbone"]], "all"):
+        classifier.set_params(trainable_layers=trained)
+        shares = shares_of(classifier, Split(seen, held, y_seen, y_held), split)
+        losses = dict(zip(SHARES, map(np.array, (each["losses"] for each in shares)), strict=True))
+        share, _ = choose_share(losses.__getitem__, np.full(len(y_held), 1 / len(y_held)))
+        layers += [] if layers else shares[:1]
+        layers.append(shares[SHARES.index(share)])
+    return {"n": len(y), "shares": shares, "layers": layers}
+
+
+def shares_of(classifier: TransferClassifier, seen: Split, split: Split) -> list[dict[str, Any]]:
+    """Return the validation losses, and accuracy and log loss on other images, at each share."""
+    before = classifier.set_params(soup=0.0, fine_tune_epochs=1).fit(seen.X, seen.y)
+    began = before.head_.parameters
+    head = classifier.set_params(soup=1.0, fine_tune_epochs="auto").fit(seen.X, seen.y).head_
+    objective = head.suffix.objective
+    found = []
+    for share in SHARES:
+        classifier.head_ = replace(head, parameters=mixed(began, head.parameters, share))
+        scores, codes = scored(classifier, seen)
+        weights = np.full(len(codes), 1 / len(codes))
+        losses = objective.calibrated_losses(scores, codes, weights)
+        temperature = max(1.0, objective.temperature(scores, codes, weights)) if share else 1.0
+        scores, codes = scored(classifier, split)
+        each, right = objective.losses(scores / temperature, codes)
+        facts = {"accuracy": float(right.mean()), "log_loss": float(each.mean())}
+        found.append(facts | {"losses": [round(float(loss), 6) for loss in losses]})
+    return found
+
+
+def scored(classifier: TransferClassifier, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of held-out images, and the numbers of their classes."""
+    codes = np.searchsorted(classifier.classes_, split.y_held)
+    return classifier.decision_function(split.X_held), codes
+
+
+# --- rules
+
+
+def share_rules() -> dict[str, Choice]:
+    def near(record: Record) -> int:
+        ours = [place for place in range(len(SHARES)) if is_close(record["shares"], place, 1.0)]
+        return min(ours, key=lambda place: abs(SHARES[place] - USUAL))
+
+    rules: dict[str, Choice] = {
+        f"always {share:g}": lambda record, place=place: place for place, share in enumerate(SHARES)
+    }
+    rules["the lowest loss"] = lambda record: lowest(record["shares"])
+    rules[f"nearest to {USUAL:g} within a standard error (ours)"] = near
+    return rules
+
+
+def layer_rules() -> dict[str, Choice]:
+    def most(record: Record, errors: float) -> int:
+        return max(
+            place for place in range(len(LAYERS)) if is_close(record["layers"], place, errors)
+        )
+
+    rules: dict[str, Choice] = {
+        name: lambda record, place=place: place for place, name in enumerate(LAYERS)
+    }
+    rules["the lowest loss"] = lambda record: lowest(record["layers"])
+    for errors in ERRORS:
+        mark = " (ours)" if errors == CLEAR else ""
+        name = f"most layers within {errors:g} standard errors{mark}"
+        rules[name] = lambda record, errors=errors: most(record, errors)
+    return rules
+
+
+def lowest(choices: Sequence[Record]) -> int:
+    """Return the place of the lowest validation loss."""
+    return int(np.argmin([np.mean(each["losses"]) for each in choices]))
+
+
+def is_close(choices: Sequence[Record], place: int, errors: float) -> bool:
+    losses, best = (np.array(choices[which]["losses"]) for which in (place, lowest(choices)))
+    return is_near(losses, best, np.full(len(losses), 1 / len(losses)), errors)
+
+
+# --- tables
+
+
+def rules_table(
+    what: str, records: Sequence[Record], name: str, rules: Mapping[str, Choice]
+) -> str:
+    """Return a table with a row for each rule about the choices of this name."""
+    groups = [records, [record for record in records if record["n"] <= FEW]]
+    heads = [
+        head
+        for group in groups
+        for head in (f"accuracy, {len(group)} trainings", "log loss", "points below the best, most")
+    ]
+    rows = [
+        (rule, *(cell for group in groups for cell in cells(group, name, choice)))
+        for rule, choice in rules.items()
+    ]
+    return table((what, *heads), rows)
+
+
+def cells(records: Sequence[Record], name: str, choice: Choice) -> list[str]:
+    """Return mean accuracy, mean log loss and the most points of accuracy below the best choice."""
+    if not records:
+        return ["", "", ""]
+    chosen = [record[name][choice(record)] for record in records]
+    best = [max(each["accuracy"] for each in record[name]) for record in records]
+    short = np.subtract(best, [each["accuracy"] for each in chosen])
+    means = [np.mean([each[figure] for each in chosen]) for figure in ("accuracy", "log_loss")]
+    return [*(f"{mean:.3f}" for mean in means), f"{100 * short.max():.1f}"]
+
+
+if __name__ == "__main__":
+    main()
