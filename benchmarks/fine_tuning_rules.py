@@ -27,6 +27,7 @@ import numpy as np
 from accuracy import SETS
 from fine_tuning_quality import LAST_BLOCKS, Split, split_of
 from measuring import table
+from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
 from transferclf import TransferClassifier
@@ -109,9 +110,9 @@ def measure(setting: Record) -> dict[str, Any]:
 
 def shares_of(classifier: TransferClassifier, seen: Split, split: Split) -> list[dict[str, Any]]:
     """Return the validation losses, and accuracy and log loss on other images, at each share."""
-    before = classifier.set_params(soup=0.0, fine_tune_epochs=1).fit(seen.X, seen.y)
-    began = before.head_.parameters
-    head = classifier.set_params(soup=1.0, fine_tune_epochs="auto").fit(seen.X, seen.y).head_
+    hardly = {"soup": 0.0, "fine_tune_epochs": 1, "fine_tune_learning_rate": 1e-9}
+    began = clone(classifier).set_params(**hardly).fit(seen.X, seen.y).head_.parameters
+    head = classifier.set_params(soup=1.0).fit(seen.X, seen.y).head_
     objective = head.suffix.objective
     found = []
     for share in SHARES:
