@@ -6,8 +6,8 @@
 The last block and all layers are trained on at most so many images (0: all of them). One rule takes
 a share of the trained weights, and another one the frozen network, the last block or all layers. A
 tenth of the images is the validation part that rules choose by, or one image of each class if that
-is more. A quarter of the set's training
-images, which no one saw, judges the choice. No test image is used.
+is more. A quarter of the training images of the set, which no one saw, judges the choice. No test
+image is used. That trials end where there is nothing to gain is left out here.
 
 With `--results`, each measurement is appended to a file, and those that are there already are not
 repeated. Prints Markdown tables: means over all trainings, and over those on few images.
@@ -101,10 +101,8 @@ def measure(setting: Record) -> dict[str, Any]:
     for trained in (LAST_BLOCKS[setting["backbone"]], "all"):
         classifier.set_params(trainable_layers=trained)
         shares = shares_of(classifier, Split(seen, held, y_seen, y_held), split)
-        losses = dict(zip(SHARES, map(np.array, (each["losses"] for each in shares)), strict=True))
-        share, _ = choose_share(losses.__getitem__, np.full(len(y_held), 1 / len(y_held)))
         layers += [] if layers else shares[:1]
-        layers.append(shares[SHARES.index(share)])
+        layers.append(shares[chosen_share(shares)])
     return {"n": len(y), "shares": shares, "layers": layers}
 
 
@@ -138,15 +136,12 @@ def scored(classifier: TransferClassifier, split: Split) -> tuple[np.ndarray, np
 
 
 def share_rules() -> dict[str, Choice]:
-    def near(record: Record) -> int:
-        ours = [place for place in range(len(SHARES)) if is_close(record["shares"], place, 1.0)]
-        return min(ours, key=lambda place: abs(SHARES[place] - USUAL))
-
     rules: dict[str, Choice] = {
         f"always {share:g}": lambda record, place=place: place for place, share in enumerate(SHARES)
     }
     rules["the lowest loss"] = lambda record: lowest(record["shares"])
-    rules[f"nearest to {USUAL:g} within a standard error (ours)"] = near
+    name = f"nearest to {USUAL:g} within a standard error (ours)"
+    rules[name] = lambda record: chosen_share(record["shares"])
     return rules
 
 
@@ -165,6 +160,14 @@ def layer_rules() -> dict[str, Choice]:
         name = f"most layers within {errors:g} standard errors{mark}"
         rules[name] = lambda record, errors=errors: most(record, errors)
     return rules
+
+
+def chosen_share(shares: Sequence[Record]) -> int:
+    """Return the place of the share that fine-tuning takes."""
+    losses = dict(zip(SHARES, (np.array(each["losses"]) for each in shares), strict=True))
+    n = len(losses[USUAL])
+    share, _ = choose_share(losses.__getitem__, np.full(n, 1 / n))
+    return SHARES.index(share)
 
 
 def lowest(choices: Sequence[Record]) -> int:

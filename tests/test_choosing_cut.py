@@ -154,7 +154,10 @@ def test_a_diverged_trial_is_never_near():
 def test_images_without_weight_do_not_count():
     losses, weights = [0.1, 0.2, 9.0, np.inf], [0.5, 0.5, 0.0, 0.0]
     assert trial(losses, weights).loss == pytest.approx(0.15)
-    assert trial([0.1, 0.2, 9.0, 9.0], weights).is_near(trial([0.2, 0.1, 0.0, 0.0], weights))
+    assert trial(losses, weights).is_near(trial([0.2, 0.1, 0.0, 0.0], weights))
+    # These two would hide that the others are all worse by one.
+    noise, weights = [1.0, 1.0, -50.0, 60.0], [0.5, 0.5, 0.0, 0.0]
+    assert not trial(noise, weights).is_near(trial(np.zeros(4), weights))
 
 
 def test_a_rate_that_diverges_loses(recwarn):

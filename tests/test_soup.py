@@ -142,6 +142,8 @@ class TestChooseShare:
     @given(st.integers(0, 10**6), st.integers(2, 12))
     def test_samples_without_weight_do_not_count(self, seed, n):
         losses = np.random.default_rng(seed).uniform(0, 3, (len(SHARES), n))
+        broken = np.hstack([losses, np.full((len(SHARES), 1), np.inf)])
+        assert chosen(broken, np.array([*[1 / n] * n, 0.0]))[0] == chosen(losses)[0]
         doubled = np.hstack([losses, np.flip(losses, axis=1)])
         weights = np.repeat([1 / n, 0.0], n)
         assert chosen(doubled, weights)[0] == chosen(losses)[0]
@@ -181,6 +183,22 @@ class TestIsNear:
     @given(arrays(float, st.integers(2, 9), elements=UNIT))
     def test_losses_are_near_themselves(self, losses):
         assert is_near(losses, losses, np.full(len(losses), 1 / len(losses)))
+
+    @pytest.mark.parametrize("heavy", [1 / 20, 0.5, 0.9])
+    @pytest.mark.parametrize(("errors", "share"), [(1.0, 0.16), (3.0, 0.0013)])
+    def test_chance_is_seldom_clear_where_one_sample_counts_more(self, heavy, errors, share):
+        rng, n = np.random.default_rng(0), 20
+        weights = np.array([heavy, *[(1 - heavy) / (n - 1)] * (n - 1)])
+        drawn = [rng.normal(size=(2, n)) for _ in range(2000)]
+        clear = sum(not is_near(*both, weights, errors) for both in drawn)
+        assert clear / len(drawn) < share + 0.02
+
+    @given(st.integers(0, 10**6), st.integers(2, 9))
+    def test_a_weight_of_two_is_no_two_samples(self, seed, n):
+        losses, lowest = np.random.default_rng(seed).uniform(0, 3, (2, n))
+        once, twice = np.full(n, 1 / n), np.full(2 * n, 0.5 / n)
+        if is_near(np.tile(losses, 2), np.tile(lowest, 2), twice):  # more samples tell more
+            assert is_near(losses, lowest, once)
 
     @given(st.integers(2, 9), st.floats(0.01, 5))
     def test_a_difference_that_all_samples_share_is_certain(self, n, difference):
@@ -294,7 +312,8 @@ class TestShares:
 
     def test_a_class_of_one_image_ends_in_the_usual_share(self):
         labels = np.where(np.arange(N) == 3, 7, LABELS)
-        with pytest.warns(TransferclfWarning, match="soup='auto' needs validation images"):
+        message = "soup='auto' needs validation images.*three quarters of the fine-tuned weights"
+        with pytest.warns(TransferclfWarning, match=message):
             fitted = tuned().fit(IMAGES, labels)
         assert fitted.soup_ == USUAL
         assert len(fitted.sample_indices_) == N

@@ -33,11 +33,16 @@ def both():
         yield [tuned(precision=each).fit(IMAGES, LABELS) for each in ("float32", "bfloat16")]
 
 
+def precisions(fitted):
+    """Return the types in which the trained convolutions compute."""
+    found = trainer_for(fitted.head_.suffix).model.layers
+    return {each.compute_dtype for each in found if isinstance(each, keras.layers.Conv2D)}
+
+
 def test_convolutions_are_trained_in_bfloat16_with_weights_of_float32(both):
     for fitted, expected in zip(both, ("float32", "bfloat16"), strict=True):
         trainer = trainer_for(fitted.head_.suffix)
-        found = [each for each in trainer.model.layers if isinstance(each, keras.layers.Conv2D)]
-        assert {layer.compute_dtype for layer in found} == {expected}
+        assert precisions(fitted) == {expected}
         assert {each.dtype for each in trainer.network.weights} == {"float32"}
         assert {array.dtype for array in fitted.head_.parameters} == {np.dtype("float32")}
 
@@ -53,9 +58,10 @@ def test_results_are_near_those_of_float32(both):
 
 
 def test_the_layers_above_a_cut_too():
-    fitted = tuned(trainable_layers="block4", precision="bfloat16").fit(IMAGES, LABELS)
+    low = tuned(trainable_layers="block4", precision="bfloat16").fit(IMAGES, LABELS)
+    assert precisions(low) == {"bfloat16"}
     full = tuned(trainable_layers="block4").fit(IMAGES, LABELS)
-    np.testing.assert_allclose(fitted.predict_proba(OTHERS), full.predict_proba(OTHERS), atol=0.1)
+    np.testing.assert_allclose(low.predict_proba(OTHERS), full.predict_proba(OTHERS), atol=0.1)
 
 
 def test_archives_and_the_whole_model(both, tmp_path):

@@ -43,8 +43,8 @@ PARAMETERS = Template(
     engine : {"auto", "tensorflow", "onnxruntime", "openvino", "torch", "keras"}, default="auto"
         Engine that runs the frozen part. "auto" is the fastest that can run it here.
     precision : {"float32", "bfloat16"}, default="float32"
-        Of the backbone. bfloat16 is faster on some processors and changes results a little.
-        Trained weights and their gradients stay in float32.
+        Of the backbone. bfloat16 is faster on some processors and changes features a little, and
+        trained weights by more. These, and the state of the optimizer, stay in float32.
     on_error : {"raise", "skip"}, default="raise"
         What happens to images that cannot be used. "raise" names all of them in one error. "skip"
         leaves them out of `fit` and `score`, with one warning. Results have rows of NaN for them,
@@ -109,8 +109,8 @@ PARAMETERS = Template(
         The layers of the backbone to train after the head: the last n, "all", or the layer or
         block of this name ("block5", "conv5_block3") and everything after it. Batch
         normalisation keeps its statistics. "auto" trains the last block and then all, and takes all
-        unless the block or none has a clearly lower loss on images that are held out. That costs at
-        most twice as much as "all"; `tuning_` has the choice.
+        unless the block or none has a clearly lower loss on images that are held out, or leaves
+        nothing to gain there. That costs at most twice as much as "all"; `tuning_` has the choice.
     fine_tune_epochs : int or "auto", default="auto"
         Epochs for head and layers together. "auto" is as many as give at least $steps steps, and
         $passes or more.
@@ -127,9 +127,9 @@ PARAMETERS = Template(
     soup : float or "auto", default="auto"
         Share of the fine-tuned weights in the result; the rest are those before. "auto" takes 0.75
         unless the loss on validation images is lower elsewhere by more than a standard error; then
-        the nearest share to 0.75 whose loss is within one of the lowest, also 0. These images are
-        a part of the training images, unless `fit` is given others. Scores are then divided by the
-        temperature, from 1 on, of the lowest loss.
+        the nearest share to 0.75 whose loss is at most one standard error above the lowest. That
+        may be 0. These images are a part of the training images, unless `fit` is given others.
+        Scores are then divided by the temperature, from 1 on, of the lowest loss.
     augmentation : {"auto", None, "light", "medium", "strong"} or Augmentation, default="auto"
         How training images are varied: afresh in each epoch where all layers are trained, or all
         but the cheap first ones, else in fixed views whose activations are stored too. An

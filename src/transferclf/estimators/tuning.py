@@ -44,7 +44,8 @@ def options_for(
     """Return the options of a fit, and the value of `tuning_` if there is but one.
 
     There are several only where `trainable_layers` is "auto": first the frozen network, then cuts,
-    the cheapest first. `former` is the choice of the fit that this one goes on from.
+    the one with the fewest layers first. `former` is the choice of the fit that this one goes on
+    from.
     """
     if parameters.trainable_layers != "auto":
         return [Option(parameters, prefix)], None

@@ -33,7 +33,8 @@ _LOWERED = (
     layers.ZeroPadding2D,
 )  # fmt: skip
 
-# On CPUs, TensorFlow takes five times as long for its gradients in bfloat16 as in float32.
+# On CPUs, TensorFlow takes several times as long for gradients of depthwise convolutions in
+# bfloat16 as in float32.
 _SLOW_GRADIENTS = (layers.DepthwiseConv2D,)
 
 
@@ -62,7 +63,7 @@ def lower_precision(model: keras.Model, *, is_trained: bool = False) -> keras.Mo
     """Return a model that does most of its work in bfloat16, from and to float32.
 
     `model` is flat, as `fold_batch_norm` returns it. The layers that stay in float32 are shared. If
-    it `is_trained`, weights and their gradients are float32 too.
+    it `is_trained`, the weights stay in float32.
     """
     model = functional(model)
     originals = _layers_to_lower(model)

@@ -18,14 +18,15 @@ from transferclf.exceptions import DivergenceError
 from transferclf.heads.fitted import FittedHead
 from transferclf.training.learning import Learner
 from transferclf.training.recipe import Recipe
-from transferclf.training.soup import is_near
+from transferclf.training.soup import is_near, mean_of
 
 # A smaller loss leaves nothing to gain: where almost all images are right, training makes scores
 # larger and nothing better.
 NEGLIGIBLE = 0.01
 
-# Fewer layers are chosen if their loss is lower by more than so many standard errors.
-# `benchmarks/fine_tuning_rules.py` compares the numbers.
+# Fewer layers are chosen if their loss is lower by more than so many standard errors. With ten
+# images, that needs half of them to be clearly better. `benchmarks/fine_tuning_rules.py` compares
+# numbers of standard errors.
 CLEAR = 3.0
 
 # The cost of a network's output, where that of a training step on the same images is 1.
@@ -99,8 +100,7 @@ class Trial:
     @property
     def loss(self) -> float:
         """The mean loss."""
-        counted = self.weights > 0
-        return float(self.weights[counted] @ self.losses[counted])
+        return mean_of(self.losses, self.weights)
 
     def is_near(self, other: Trial) -> bool:
         """Return whether the loss is not clearly above that of the other one."""

@@ -158,8 +158,8 @@ def split(
             if is_needed or plan.stops_early:
                 raise
             warn(
-                f"soup='auto' needs validation images: {error} Without them, the result has half "
-                "of the fine-tuned weights."
+                f"soup='auto' needs validation images: {error} Without them, the result has three "
+                "quarters of the fine-tuned weights."
             )
     if oversample:
         positions = plan.suffix.objective.oversampled(train.targets, seed)

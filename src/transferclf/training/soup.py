@@ -2,8 +2,8 @@
 
 The mixed weights lie on the line from the one to the other. Some point of it is mostly better than
 both ends, and its beginning is the head on the frozen network. Three quarters of the trained
-weights are taken unless validation samples speak against it: so fine-tuning ends no worse than it
-began, as far as these samples can tell.
+weights are taken unless validation samples speak against it. So fine-tuning ends at most a standard
+error worse than it began, as far as these samples can tell.
 
 Source: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
 """
@@ -46,13 +46,19 @@ def choose_share(
     the highest.
     """
     losses = {share: losses_at(share) for share in SHARES}
-    means = {share: float(weights @ each) for share, each in losses.items()}
+    means = {share: mean_of(each, weights) for share, each in losses.items()}
     finite = [share for share in SHARES if np.isfinite(means[share])]
     if not finite:
         return 0.0, means
     best = min(finite, key=means.__getitem__)
     near = [share for share in finite if is_near(losses[share], losses[best], weights)]
     return min(near, key=lambda share: abs(share - USUAL)), means
+
+
+def mean_of(losses: np.ndarray, weights: np.ndarray) -> float:
+    """Return the mean of the losses of samples that have a weight; `weights` sum to one."""
+    counted = weights > 0
+    return float(weights[counted] @ losses[counted])
 
 
 def is_near(
@@ -70,12 +76,12 @@ def is_near(
     >>> is_near(np.array([0.9, 0.8, 0.9]), np.array([0.6, 0.4, 0.5]), third)
     False
     """
-    n = np.count_nonzero(weights)
-    if n < 2:
+    counted = weights > 0
+    weights, difference = weights[counted], (losses - lowest)[counted]
+    if len(weights) < 2:
         return True
-    difference = losses - lowest
-    mean = weights @ difference
-    variance = weights**2 @ (difference - mean) ** 2 * n / (n - 1)
+    mean, unevenness = weights @ difference, weights @ weights
+    variance = weights @ (difference - mean) ** 2 * unevenness / (1 - unevenness)
     return bool(mean <= errors * np.sqrt(variance))
 
 
