@@ -122,7 +122,7 @@ def shares_of(classifier: TransferClassifier, seen: Split, split: Split) -> list
         scores, codes = scored(classifier, split)
         each, right = objective.losses(scores / temperature, codes)
         facts = {"accuracy": float(right.mean()), "log_loss": float(each.mean())}
-        found.append(facts | {"losses": [round(float(loss), 6) for loss in losses]})
+        found.append(facts | {"losses": [round(float(loss), 4) for loss in losses]})
     return found
 
 
