@@ -275,10 +275,9 @@ def test_tables_of_fine_tuning_are_means_of_the_measurements(name):
             accuracies, seconds = of_seeds(
                 TUNED[name], row["images"].split(",")[0], COLUMNS[column]
             )
-            assert len(accuracies) == 3
             shown = re.fullmatch(r"(0\.\d{3}), (\d+) s", row[column])
             assert agrees(shown[1], mean(accuracies)), row
-            assert agrees(shown[2], mean(seconds)), row
+            assert agrees(shown[2], seconds), row
 
 
 def test_the_table_of_choices_has_means_of_the_measurements():
@@ -286,10 +285,21 @@ def test_the_table_of_choices_has_means_of_the_measurements():
     for row in rows_of("fine-tuning, choices"):
         for column, method in (columns | {'"auto"': "ours, auto"}).items():
             images = row["images"].split(",")[0]
-            accuracies, cpu = of_seeds("efficientnet_lite0", images, method, "choosing_layers")
+            accuracies, cpu = of_seeds("efficientnet_lite0", images, method)
             accuracy, seconds = row[column].removesuffix(" s").split(", ")
             assert agrees(accuracy, mean(accuracies)), row
-            assert agrees(seconds, mean(cpu)), row
+            assert agrees(seconds, cpu), row
+
+
+def test_the_choice_is_that_of_all_layers_in_each_run():
+    assert '"auto" has the accuracy of all layers in each of the fifteen runs' in read(FINE_TUNING)
+    names = [row["images"].split(",")[0] for row in rows_of("fine-tuning, choices")]
+    assert len(names) == 5
+    for name in names:
+        auto, by_hand = (
+            of_seeds("efficientnet_lite0", name, method)[0] for method in ("ours, auto", "ours")
+        )
+        assert auto == by_hand
 
 
 def test_fine_tuning_falls_below_no_frozen_head():
@@ -297,9 +307,9 @@ def test_fine_tuning_falls_below_no_frozen_head():
     assert min(gain for name in TUNED for gain in gains(name).values()) >= 0
 
 
-def test_fine_tuning_takes_half_of_the_seconds_of_fastai():
-    assert "Over the five sets we take half of fastai's CPU seconds" in read(FINE_TUNING)
-    assert sum(seconds("all layers")) / sum(seconds("fastai")) == pytest.approx(0.5, abs=0.05)
+def test_fine_tuning_takes_two_fifths_of_the_seconds_of_fastai():
+    assert "Over the five sets we take two fifths of fastai's CPU seconds" in read(FINE_TUNING)
+    assert sum(seconds("all layers")) / sum(seconds("fastai")) == pytest.approx(0.4, abs=0.03)
 
 
 # --- other results
