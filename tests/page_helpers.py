@@ -105,9 +105,9 @@ TUNED = {
 
 
 @cache
-def runs(file="fine_tuning_quality"):
-    """Return all measurements of `fine_tuning_quality.py` on test images in one of its files."""
-    lines = read(f"benchmarks/results/{file}.jsonl").splitlines()
+def runs():
+    """Return all measurements of `fine_tuning_quality.py` on test images."""
+    lines = read("benchmarks/results/fine_tuning_quality.jsonl").splitlines()
     return [it for it in map(json.loads, lines) if not it["validation"]]
 
 
@@ -115,12 +115,24 @@ def of_seeds(backbone, images, method):
     """Return the accuracies of three seeds, and the CPU seconds of the first."""
     found = [
         it
-        for it in runs("fine_tuning_quality")
+        for it in runs()
         if (it["backbone"], it["set"], it["method"]) == (backbone, images, method)
     ]
     found.sort(key=lambda it: it["seed"])
     assert [it["seed"] for it in found] == [0, 1, 2]
     return [it["accuracy"] for it in found], found[0]["cpu"]
+
+
+def ablations(backbone, change, figure):
+    """Return the differences of a figure from the recipe's, one for each image set."""
+    lines = read("benchmarks/results/fine_tuning_ablation.jsonl").splitlines()
+    found = {
+        (it["set"], it["change"]): it[figure]
+        for it in map(json.loads, lines)
+        if it["backbone"] == backbone
+    }
+    names = dict.fromkeys(name for name, _ in found)
+    return [found[name, change] - found[name, "recipe"] for name in names]
 
 
 def gains(name):

@@ -25,6 +25,7 @@ from page_helpers import (
     START,
     TINY,
     TUNED,
+    ablations,
     accuracy,
     agrees,
     check_said,
@@ -289,6 +290,20 @@ def test_the_table_of_choices_has_means_of_the_measurements():
             accuracy, seconds = row[column].removesuffix(" s").split(", ")
             assert agrees(accuracy, mean(accuracies)), row
             assert agrees(seconds, cpu), row
+
+
+def test_the_table_of_ablations_has_means_of_the_measurements():
+    rows = rows_of("ablation")
+    assert len(rows) == 8
+    for row in rows:
+        change = {"frozen": "probe"}.get(row["change"], row["change"])
+        for backbone in ("tiny", "MobileNetV2"):
+            points, losses = (
+                ablations(backbone, change, figure) for figure in ("accuracy", "log_loss")
+            )
+            assert len(points) == 6
+            assert row[f"{backbone}: accuracy, points"] == f"{100 * mean(points):+.1f}"
+            assert row[f"{backbone}: log loss"] == f"{mean(losses):+.3f}"
 
 
 def test_the_choice_is_that_of_all_layers_in_each_run():

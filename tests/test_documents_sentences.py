@@ -18,6 +18,7 @@ from page_helpers import (
     SCALING,
     TINY,
     TUNED,
+    ablations,
     accuracy,
     check_said,
     figure,
@@ -151,6 +152,18 @@ SENTENCES = [
         FINE_TUNING,
         r"three of blood_smear are (0\.\d+), (0\.\d+) and (0\.\d+), of 87 test images",
         lambda: of_seeds("efficientnet_lite0", "blood_smear", "ours")[0],
+    ),
+    (
+        FINE_TUNING,
+        r"without one of them, it loses up to (\d+) points on one set",
+        lambda: [
+            -100
+            * min(
+                points
+                for change in ("constant learning rate", "no clipping", "no warm-up")
+                for points in ablations("MobileNetV2", change, "accuracy")
+            )
+        ],
     ),
     (
         FINE_TUNING,
