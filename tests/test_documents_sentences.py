@@ -181,8 +181,8 @@ SENTENCES = [
     ),
     (
         FINE_TUNING,
-        r"error of 300 such predictions is ([\d.]+) points",
-        lambda: [standard_error(0.97, 300)],
+        r"standard error of 100 images is ([\d.]+) points",
+        lambda: [standard_error(0.97, 100)],
     ),
     (
         FINE_TUNING,
