@@ -8,9 +8,9 @@ counted from all its tables. `--only` without names measures nothing and counts 
 docs/explanation/benchmarks.md are recorded in `benchmarks/results/figures.json` (`figures.py`).
 
 Scripts that need photographs are not run: `accuracy.py`, `defaults.py`, `exporting.py`,
-`fine_tuning_quality.py`, `numbers_target.py`, `targets.py`, `tiny_scratch.py` and `unknowns.py`.
-Neither are `beyond_memory.py`, which needs gigabytes of disk, `cluster.py`, which needs Dask and
-two free cores, and `scaling_model.py`, which is a simulation.
+`fine_tuning_quality.py`, `fine_tuning_rules.py`, `numbers_target.py`, `targets.py`,
+`tiny_scratch.py` and `unknowns.py`. Neither are `beyond_memory.py`, which needs gigabytes of disk,
+`cluster.py`, which needs Dask and two free cores, and `scaling_model.py`, which is a simulation.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ HELPERS = {
     "fine_tuning_peers",
     "images_per_class",
     "fine_tuning_quality",
+    "fine_tuning_rules",
     "numbers_target",
     "scaling_model",
     "targets",
