@@ -121,10 +121,13 @@ def fastai_features(X: np.ndarray, setting: Setting) -> np.ndarray:
 # --- Keras
 
 
-def keras_guide(X: np.ndarray, y: np.ndarray, setting: Setting) -> Predict:
-    """Train a head on the frozen network, then all layers; batch norm keeps its statistics."""
+def keras_guide(X: np.ndarray, y: np.ndarray, setting: Setting, is_folded: bool = False) -> Predict:
+    """Train a head on the frozen network, then all layers; batch norm keeps its statistics.
+
+    If `is_folded`, batch norm becomes part of the layers before it, as in our fine-tuning.
+    """
     pixels, classes, targets = keras_data(X, y, setting)
-    base, model = keras_network(setting, len(classes), as_guide=True)
+    base, model = keras_network(setting, len(classes), as_guide=True, is_folded=is_folded)
     base.trainable = False
     keras_fit(model, pixels, targets, epochs=20)
     base.trainable = True
@@ -151,7 +154,7 @@ def keras_data(
 
 
 def keras_network(
-    setting: Setting, n_classes: int, as_guide: bool
+    setting: Setting, n_classes: int, as_guide: bool, is_folded: bool = False
 ) -> tuple[keras.Model, keras.Model]:
     """Return the backbone, and a model from pixels to the logits of classes."""
     import keras
@@ -160,10 +163,13 @@ def keras_network(
     from transferclf import get_backbone
     from transferclf.backbones.preprocessing import scale_pixels
     from transferclf.backbones.weights import build_backbone
+    from transferclf.graphs.folding import fold_batch_norm
 
     record = get_backbone(setting.backbone)
     side = (setting.size, setting.size)
     base = build_backbone(record, "pretrained", side, seed=setting.seed)
+    if is_folded:
+        base = fold_batch_norm(base)
     x = inputs = keras.Input((*side, 3))
     if as_guide:
         x = layers.RandomRotation(0.1)(layers.RandomFlip("horizontal")(x))

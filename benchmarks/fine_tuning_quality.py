@@ -98,6 +98,7 @@ METHODS = {
     "ours, auto": Method(ours, OURS, {"trainable_layers": "auto"}),
     "fastai": Method(peers.fastai, ("torch", "timm", "fastai.vision.all")),
     "Keras guide": Method(peers.keras_guide, KERAS),
+    "Keras guide, folded": Method(peers.keras_guide, KERAS, {"is_folded": True}),
     "plain full fine-tuning": Method(peers.keras_plain, KERAS),
 }
 
