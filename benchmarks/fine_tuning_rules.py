@@ -1,16 +1,20 @@
 """Rules that choose the result of a fine-tuning, compared on training images held out.
 
     TRANSFERCLF_DATA=... KERAS_HOME=... python benchmarks/fine_tuning_rules.py
-        [--backbones ...] [--sets ...] [--images 150 0] [--seeds 0] [--size 64] [--results FILE]
+        [--backbones ...] [--sets ...] [--images 150 0] [--seeds 0] [--size 64]
+        [--results FILE] [--measured]
 
 The last block and all layers are trained on at most so many images (0: all of them). One rule takes
-a share of the trained weights, and another one the frozen network, the last block or all layers. A
-tenth of the images is the validation part that rules choose by, or one image of each class if that
-is more. A quarter of the training images of the set, which no one saw, judges the choice. No test
-image is used. That trials end where there is nothing to gain is left out here.
+a share of the trained weights, and another one the frozen network, the last block, all layers or
+the mean of the weights of these two. A tenth of the images is the validation part that rules choose
+by, or one image of each class if that is more. A quarter of the training images of the set, which
+no one saw, judges the choice. No test image is used. That trials end where there is nothing to gain
+is left out here.
 
 With `--results`, each measurement is appended to a file, and those that are there already are not
-repeated. Prints Markdown tables: means over all trainings, and over those on few images.
+repeated; `--measured` compares on all that is there. Prints Markdown tables with means over the
+trainings on few images, and on many of 64 and of 128 pixels. "Worst" are the points of accuracy
+below the best choice in the training where these are most.
 """
 
 from __future__ import annotations
@@ -31,15 +35,24 @@ from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
 from transferclf import TransferClassifier
-from transferclf.training.choosing_cut import CLEAR
+from transferclf.heads.fitted import Checkpoint
+from transferclf.training.choosing_cut import CLEAR, FAMILIAR
+from transferclf.training.phases import TrainedSuffix
 from transferclf.training.soup import SHARES, USUAL, choose_share, is_near, mixed
 
-FEW = 300  # training images
-LAYERS = ("frozen", "last block", "all layers")
+LAYERS = ("frozen", "last block", "all layers", "mean of the last two")
+MEAN = len(LAYERS) - 1
 ERRORS = (1.0, 2.0, CLEAR)
 
 Record = Mapping[str, Any]
 Choice = Callable[[Record], int]  # the place of the choice in the lists of a record
+
+FEW = 300  # training images
+GROUPS: dict[str, Callable[[Record], bool]] = {
+    "few images": lambda record: record["n"] <= FEW,
+    "all images, 64 pixels": lambda record: record["n"] > FEW and record["size"] < 128,
+    "all images, 128 pixels": lambda record: record["n"] > FEW and record["size"] >= 128,
+}
 
 
 def main() -> None:
@@ -50,7 +63,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--size", type=int, default=64, help="side of the network's input")
     parser.add_argument("--results", type=Path, help="file of measurements, to go on from")
-    records = list(measured(parser.parse_args()))
+    parser.add_argument("--measured", action="store_true", help="compare on all of this file")
+    arguments = parser.parse_args()
+    records = known(arguments.results) if arguments.measured else list(measured(arguments))
     print(rules_table("share of the fine-tuned weights", records, "shares", share_rules()) + "\n")
     print(rules_table("trained layers", records, "layers", layer_rules()))
 
@@ -61,8 +76,7 @@ def main() -> None:
 def measured(arguments: argparse.Namespace) -> Iterator[Record]:
     """Yield what each choice brings in each training."""
     file = arguments.results
-    lines = file.read_text().splitlines() if file and file.exists() else []
-    known = [json.loads(line) for line in lines]
+    before = known(file)
     settings = [
         {"set": name, "images": images, "backbone": backbone, "size": arguments.size, "seed": seed}
         for seed in arguments.seeds
@@ -71,7 +85,7 @@ def measured(arguments: argparse.Namespace) -> Iterator[Record]:
         for backbone in arguments.backbones
     ]
     for setting in settings:
-        found = [each for each in known if setting.items() <= each.items()]
+        found = [each for each in before if setting.items() <= each.items()]
         record = found[0] if found else setting | measure(setting)
         if not found:
             print(setting, file=sys.stderr, flush=True)
@@ -79,6 +93,12 @@ def measured(arguments: argparse.Namespace) -> Iterator[Record]:
                 with file.open("a") as opened:
                     opened.write(json.dumps(record) + "\n")
         yield record
+
+
+def known(file: Path | None) -> list[Record]:
+    """Return the records of a file of earlier measurements."""
+    lines = file.read_text().splitlines() if file and file.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def measure(setting: Record) -> dict[str, Any]:
@@ -97,33 +117,67 @@ def measure(setting: Record) -> dict[str, Any]:
     classifier = TransferClassifier(
         setting["backbone"], image_size=setting["size"], random_state=seed
     )
-    layers, shares = [], []
+    parts, layers, results = Split(seen, held, y_seen, y_held), [], []
     for trained in (LAST_BLOCKS[setting["backbone"]], "all"):
         classifier.set_params(trainable_layers=trained)
-        shares = shares_of(classifier, Split(seen, held, y_seen, y_held), split)
+        heads = heads_of(classifier, parts)
+        shares = [judged(classifier, head, parts, split) for head in heads]
+        chosen = chosen_share(shares)
         layers += [] if layers else shares[:1]
-        layers.append(shares[chosen_share(shares)])
-    return {"n": len(y), "shares": shares, "layers": layers}
+        layers.append(shares[chosen])
+        results.append(heads[chosen])
+    fewer, most = results
+    mean = most if most.soup else fewer
+    if fewer.soup and most.soup:
+        mean = most.mean_with(fewer)
+    layers.append(judged(classifier, mean, parts, split))
+    return {
+        "n": len(y),
+        "guess": guess(classifier, heads[0], parts),
+        "shares": shares,
+        "layers": layers,
+    }
 
 
-def shares_of(classifier: TransferClassifier, seen: Split, split: Split) -> list[dict[str, Any]]:
-    """Return the validation losses, and accuracy and log loss on other images, at each share."""
+def heads_of(classifier: TransferClassifier, seen: Split) -> list[TrainedSuffix]:
+    """Return the trained layers with each share of the trained weights."""
     hardly = {"soup": 0.0, "fine_tune_epochs": 1, "fine_tune_learning_rate": 1e-9}
     began = clone(classifier).set_params(**hardly).fit(seen.X, seen.y).head_.parameters
     head = classifier.set_params(soup=1.0).fit(seen.X, seen.y).head_
-    objective = head.suffix.objective
-    found = []
-    for share in SHARES:
-        classifier.head_ = replace(head, parameters=mixed(began, head.parameters, share))
-        scores, codes = scored(classifier, seen)
-        weights = np.full(len(codes), 1 / len(codes))
-        losses = objective.calibrated_losses(scores, codes, weights)
-        temperature = max(1.0, objective.temperature(scores, codes, weights)) if share else 1.0
-        scores, codes = scored(classifier, split)
-        each, right = objective.losses(scores / temperature, codes)
-        facts = {"accuracy": float(right.mean()), "log_loss": float(each.mean())}
-        found.append(facts | {"losses": [round(float(loss), 4) for loss in losses]})
-    return found
+    checkpoint = Checkpoint([], (), began)
+    return [
+        replace(
+            head,
+            parameters=mixed(began, head.parameters, share),
+            soup=share,
+            checkpoint=checkpoint,
+        )
+        for share in SHARES
+    ]
+
+
+def judged(
+    classifier: TransferClassifier, head: TrainedSuffix, seen: Split, split: Split
+) -> dict[str, Any]:
+    """Return the validation losses of a head, and its accuracy and log loss on other images."""
+    classifier.head_, objective = head, head.suffix.objective
+    scores, codes = scored(classifier, seen)
+    weights = np.full(len(codes), 1 / len(codes))
+    losses = objective.calibrated_losses(scores, codes, weights)
+    temperature = max(1.0, objective.temperature(scores, codes, weights)) if head.soup else 1.0
+    scores, codes = scored(classifier, split)
+    each, right = objective.losses(scores / temperature, codes)
+    facts = {"accuracy": float(right.mean()), "log_loss": float(each.mean())}
+    return facts | {"losses": [round(float(loss), 4) for loss in losses]}
+
+
+def guess(classifier: TransferClassifier, frozen: TrainedSuffix, seen: Split) -> float:
+    """Return the validation loss of the same scores for all images."""
+    classifier.head_ = frozen
+    scores, codes = scored(classifier, seen)
+    weights = np.full(len(codes), 1 / len(codes))
+    same = np.broadcast_to(weights @ scores, scores.shape)
+    return float(weights @ frozen.suffix.objective.calibrated_losses(same, codes, weights))
 
 
 def scored(classifier: TransferClassifier, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -147,18 +201,23 @@ def share_rules() -> dict[str, Choice]:
 
 def layer_rules() -> dict[str, Choice]:
     def most(record: Record, errors: float) -> int:
-        return max(
-            place for place in range(len(LAYERS)) if is_close(record["layers"], place, errors)
-        )
+        trained = record["layers"][:MEAN]
+        return max(place for place in range(len(trained)) if is_close(trained, place, errors))
+
+    def ours(record: Record) -> int:
+        layers = record["layers"]
+        is_familiar = np.mean(layers[0]["losses"]) < FAMILIAR * record["guess"]
+        has_near_mean = is_familiar and is_close(layers, MEAN, 1.0)
+        return MEAN if has_near_mean else most(record, CLEAR)
 
     rules: dict[str, Choice] = {
         name: lambda record, place=place: place for place, name in enumerate(LAYERS)
     }
-    rules["the lowest loss"] = lambda record: lowest(record["layers"])
+    rules["the lowest loss of these"] = lambda record: lowest(record["layers"][:MEAN])
     for errors in ERRORS:
-        mark = " (ours)" if errors == CLEAR else ""
-        name = f"most layers within {errors:g} standard errors{mark}"
+        name = f"most layers within {errors:g} standard errors"
         rules[name] = lambda record, errors=errors: most(record, errors)
+    rules["the last of these, or the mean where the frozen network does well (ours)"] = ours
     return rules
 
 
@@ -187,14 +246,14 @@ def rules_table(
     what: str, records: Sequence[Record], name: str, rules: Mapping[str, Choice]
 ) -> str:
     """Return a table with a row for each rule about the choices of this name."""
-    groups = [records, [record for record in records if record["n"] <= FEW]]
+    groups = {kind: [each for each in records if holds(each)] for kind, holds in GROUPS.items()}
     heads = [
-        head
-        for group in groups
-        for head in (f"accuracy, {len(group)} trainings", "log loss", "points below the best, most")
+        f"{kind}: {figure}"
+        for kind, group in groups.items()
+        for figure in (f"accuracy, {len(group)} trainings", "log loss", "worst")
     ]
     rows = [
-        (rule, *(cell for group in groups for cell in cells(group, name, choice)))
+        (rule, *(cell for group in groups.values() for cell in cells(group, name, choice)))
         for rule, choice in rules.items()
     ]
     return table((what, *heads), rows)
@@ -202,7 +261,7 @@ def rules_table(
 
 def cells(records: Sequence[Record], name: str, choice: Choice) -> list[str]:
     """Return mean accuracy, mean log loss and the most points of accuracy below the best choice."""
-    if not records:
+    if not records or any(choice(record) >= len(record[name]) for record in records):
         return ["", "", ""]
     chosen = [record[name][choice(record)] for record in records]
     best = [max(each["accuracy"] for each in record[name]) for record in records]

@@ -11,9 +11,9 @@ from counting import counted_images
 from hypothesis import given
 from hypothesis import strategies as st
 from image_helpers import striped_images
-from keras import layers
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from two_layer_helpers import COLOURS, SIDE, N, images, two_layers
 
 from transferclf import (
     Augmentation,
@@ -30,43 +30,8 @@ from transferclf.persistence.facts import Facts
 from transferclf.persistence.tuning import restored_tuning, tuning_facts
 from transferclf.training.choosing_cut import CLEAR, Trial, choose_cut, reason_of
 
-N, SIDE = 120, 12
-COLOURS = np.arange(N) % 2
 # One label in twelve is wrong, so that no candidate is sure of all images.
 LABELS = np.where(np.arange(N) % 12 == 5, 1 - COLOURS, COLOURS)
-
-
-@functools.cache
-def images():
-    """Return reddish (0) and greenish images (1) of random brightness."""
-    rng = np.random.default_rng(0)
-    gray = rng.integers(60, 190, (N, 1, 1, 1)) + rng.integers(-20, 20, (N, SIDE, SIDE, 1))
-    sign = np.where(COLOURS, 1, -1)[:, None, None, None]
-    return (gray + sign * np.array([-30, 30, 0])).astype(np.uint8)
-
-
-def two_layers(blind):
-    """Return a network of two linear layers, one of which lets little but the brightness through.
-
-    The classes are easy to tell for one that trains this layer. If it is the second, steps of the
-    usual size are far too large for the first.
-    """
-    return _two_layers(blind)
-
-
-@functools.cache
-def _two_layers(blind):
-    x = inputs = keras.Input((SIDE, SIDE, 3))
-    x = layers.Rescaling(1 / 32, offset=-4)(x)  # large values, so that few steps are enough
-    for name in ("conv1", "conv2"):
-        layer = layers.Conv2D(4, 1, name=name)
-        x = layer(x)
-        size = 1e-6 if blind == "conv2" and name == "conv1" else 1
-        kernel = np.eye(layer.kernel.shape[2], 4)[None, None]
-        kernel = size * (0.3 + 0.03 * kernel if name == blind else kernel)
-        layer.set_weights([kernel, np.zeros(4)])
-        x = layers.Rescaling(1 / size, name=f"{name}_scale")(x)
-    return keras.Model(inputs, x, name=f"blind_{blind}")
 
 
 def classifier(blind="conv1", **changes):
@@ -397,10 +362,10 @@ def test_errors_come_before_trials(parameters, message, monkeypatch):
 def test_only_trained_layers_see_mixed_images(shift, monkeypatch):
     seen = []
 
-    def watched(frozen, candidates, verbose):
+    def watched(frozen, candidates, verbose, **options):
         learners = [frozen, *(candidate.learner for candidate in candidates)]
         seen.extend(learner.plan.augmentation for learner in learners)
-        return choose_cut(frozen, candidates, verbose)
+        return choose_cut(frozen, candidates, verbose, **options)
 
     monkeypatch.setattr(tuning, "choose_cut", watched)
     mixing = Augmentation(mixup=0.2, shift=shift, views=1)
@@ -473,7 +438,7 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been():
 
 
 def test_an_interruption_in_the_trials_leaves_the_estimator_as_it_was(monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     estimator = classifier("conv2", trainable_layers="conv2").fit(images(), LABELS)

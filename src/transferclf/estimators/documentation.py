@@ -110,7 +110,8 @@ PARAMETERS = Template(
         block of this name ("block5", "conv5_block3") and everything after it. Batch
         normalisation keeps its statistics. "auto" trains the last block and then all, and takes all
         unless the block or none has a clearly lower loss on images that are held out, or leaves
-        nothing to gain there. That costs at most twice as much as "all"; `tuning_` has the choice.
+        nothing to gain there; or the mean of their weights where the frozen network does well. That
+        costs at most twice as much as "all"; `tuning_` has the choice.
     fine_tune_epochs : int or "auto", default="auto"
         Epochs for head and layers together. "auto" is as many as give at least $steps steps, and
         $passes or more.

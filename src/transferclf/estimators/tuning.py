@@ -112,7 +112,7 @@ def choose(
     candidates = [Candidate(learner, option.work, part) for learner, option in pairs]
     dearest = candidates[-1].cost  # views of the images may make a cut dearer than all layers
     candidates = [each for each in candidates[:-1] if each.cost < dearest] + candidates[-1:]
-    choice = choose_cut(learners[0], candidates, verbose)
+    choice = choose_cut(learners[0], candidates, verbose, has_mean=is_final)
     number = next(
         n for n, plan in enumerate(plans) if plan.prefix.trainable_layers == choice.layers
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import keras
@@ -173,6 +173,12 @@ class Network:
         """Return the weights of the trained layers before the head by name."""
         trained = (layer for layer in self._tail if layer.trainable_variables)
         return {layer.name: layer.get_weights() for layer in trained}
+
+    def set_tail_weights(self, weights: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Set the weights of layers before the head by name; others stay as they are."""
+        for layer in self._tail:
+            if layer.name in weights:
+                layer.set_weights(weights[layer.name])
 
     def seed_generators(self) -> list[keras.random.SeedGenerator]:
         """Return the random generators of all dropouts."""

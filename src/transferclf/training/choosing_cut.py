@@ -4,6 +4,13 @@ Each candidate is fine-tuned as a whole. Shorter trials would mislead: the first
 fine-tuning make a fitted head worse, also where it ends far better, and they favour small steps.
 The frozen network takes part with its head. Training more layers is mostly better, and few held-out
 images often say otherwise by chance. So fewer layers need a clear difference.
+
+Where the frozen network does well already, training the last block and training all layers are
+about equally good, and the mean of their weights is mostly better than both: errors of the one are
+not those of the other. Elsewhere the last block is far behind, and so is the mean.
+
+Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
+accuracy without increasing inference time", ICML 2022.
 """
 
 from __future__ import annotations
@@ -16,7 +23,9 @@ import numpy as np
 from transferclf._printing import say
 from transferclf.exceptions import DivergenceError
 from transferclf.heads.fitted import FittedHead
+from transferclf.objectives import Objective
 from transferclf.training.learning import Learner
+from transferclf.training.phases import TrainedSuffix
 from transferclf.training.recipe import Recipe
 from transferclf.training.soup import is_near, mean_of
 
@@ -29,10 +38,17 @@ NEGLIGIBLE = 0.01
 # numbers of standard errors.
 CLEAR = 3.0
 
+# Where the frozen network leaves less than this part of the loss of a guess, the mean of both
+# trainings is taken, unless its loss is above the lowest by more than a standard error.
+FAMILIAR = 0.2
+
 # The cost of a network's output, where that of a training step on the same images is 1.
 FORWARD = 1 / 3
 
 Layers = int | str
+
+# Stands for the layers in the trial of the mean weights.
+MEAN = "mean"
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,8 @@ class Trial:
     """A trained candidate, or the head on the frozen network, and its losses on held-out images.
 
     `losses` are those of the images, whose `weights` sum to one, and `measure` is a mean. If
-    training diverged, the losses are infinite, and there is no head.
+    training diverged, the losses are infinite, and there is no head. `guess` is the mean loss of
+    the same scores for all images, where it is known.
     """
 
     layers: Layers
@@ -91,6 +108,12 @@ class Trial:
     measure: float
     weights: np.ndarray
     head: FittedHead | None = None
+    guess: float = 0.0
+
+    @property
+    def is_familiar(self) -> bool:
+        """Whether the loss is far below that of a guess."""
+        return self.loss < FAMILIAR * self.guess
 
     @property
     def soup(self) -> float:
@@ -143,23 +166,30 @@ class Choice:
         }
 
 
-def choose_cut(frozen: Learner, candidates: Sequence[Candidate], verbose: int = 0) -> Choice:
+def choose_cut(
+    frozen: Learner, candidates: Sequence[Candidate], verbose: int = 0, has_mean: bool = False
+) -> Choice:
     """Train the candidates, and return the best one, or the frozen network.
 
     The candidate with the fewest layers comes first. `frozen` fits the head on the frozen network.
-    All learners have the same training and validation images.
+    All learners have the same training and validation images. With `has_mean`, the mean of the
+    weights of two candidates may be the result.
     """
     trials = [_said(_frozen_trial(frozen), verbose)]
     for candidate in candidates:
         if min(trial.loss for trial in trials) <= NEGLIGIBLE:
             break
         trials.append(_said(_trial(candidate, frozen, trials[0]), verbose))
-    best = min(trials, key=lambda trial: trial.loss)
-    # Without any of the trained weights, a candidate is the frozen network.
-    distinct = [trials[0], *(trial for trial in trials if trial.soup > 0)]
-    chosen = next(trial for trial in reversed(distinct) if trial.is_near(best))
-    reason = reason_of(trials, chosen, best)
-    return told(Choice(chosen.layers, chosen.rate, reason, trials, chosen.head), verbose)
+    chosen = _most_layers(trials)
+    layers, lowest = chosen.layers, _lowest(trials)
+    if has_mean and trials[0].is_familiar:
+        mean = _mean_trial(trials, candidates[-1].learner)
+        if mean is not None:
+            trials.append(_said(mean, verbose))
+            if is_near(mean.losses, lowest.losses, mean.weights):
+                chosen, layers = mean, candidates[-1].layers
+    reason = reason_of(trials, chosen, _lowest(trials))
+    return told(Choice(layers, chosen.rate, reason, trials, chosen.head), verbose)
 
 
 def told(choice: Choice, verbose: int) -> Choice:
@@ -169,9 +199,24 @@ def told(choice: Choice, verbose: int) -> Choice:
     return choice
 
 
+def _most_layers(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the most layers whose loss is not clearly above the lowest."""
+    lowest = _lowest(trials)
+    # Without any of the trained weights, a candidate is the frozen network.
+    distinct = [trials[0], *(trial for trial in trials if trial.soup > 0)]
+    return next(trial for trial in reversed(distinct) if trial.is_near(lowest))
+
+
+def _lowest(trials: Sequence[Trial]) -> Trial:
+    return min(trials, key=lambda trial: trial.loss)
+
+
 def _frozen_trial(frozen: Learner) -> Trial:
-    head = frozen.learn().without_checkpoint()
-    return Trial(0, None, 0, 0.0, *_judged(frozen, head), _weights(frozen), head)
+    head, weights = frozen.learn().without_checkpoint(), _weights(frozen)
+    objective, scores = _scored(frozen, head)
+    guess, _ = _judged(frozen, objective, np.broadcast_to(weights @ scores, scores.shape))
+    judged = _judged(frozen, objective, scores)
+    return Trial(0, None, 0, 0.0, *judged, weights, head, mean_of(guess, weights))
 
 
 def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
@@ -187,16 +232,47 @@ def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
         if learner.verbose:
             say(str(error))
     else:
-        judged = _judged(learner, head) if head.soup > 0 else (before.losses, before.measure)
+        judged = before.losses, before.measure
+        if head.soup > 0:
+            judged = _judged(learner, *_scored(learner, head))
     rate, steps = candidate.recipe.learning_rate, candidate.n_steps
     return Trial(candidate.layers, rate, steps, candidate.cost, *judged, before.weights, head)
 
 
-def _judged(learner: Learner, head: FittedHead) -> tuple[np.ndarray, float]:
+def _mean_trial(trials: Sequence[Trial], learner: Learner) -> Trial | None:
+    """Return a trial of the mean of the weights of the last two, if there is one.
+
+    `learner` is that of the last one. Heads that are not linear began with random weights, and the
+    mean of two of them is no head that works.
+    """
+    heads = [trial.head for trial in trials if trial.soup > 0]
+    is_linear = learner.plan.head is None
+    if len(heads) < 2 or not is_linear or _lowest(trials).loss <= NEGLIGIBLE:
+        return None
+    fewer, most = heads
+    assert isinstance(fewer, TrainedSuffix)
+    assert isinstance(most, TrainedSuffix)
+    head = most.mean_with(fewer)
+    if head is None:
+        return None
+    last, (objective, scores) = trials[-1], _scored(learner, head)
+    assert learner.validation is not None
+    temperature = objective.temperature(scores, learner.validation.targets, last.weights)
+    if temperature > 1:  # few images cannot tell that scores should be larger
+        head = head.with_scores_divided(temperature)
+    judged = _judged(learner, objective, scores)
+    return Trial(MEAN, last.rate, 0, 0.0, *judged, last.weights, head)
+
+
+def _scored(learner: Learner, head: FittedHead) -> tuple[Objective, np.ndarray]:
+    """Return the objective of a head, and its scores of the held-out images."""
+    return head.suffix.objective, learner.held_out_scores(head).astype(float)
+
+
+def _judged(learner: Learner, objective: Objective, scores: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the loss of each held-out image, at the best temperature, and the mean measure."""
-    held_out, objective = learner.validation, head.suffix.objective
+    held_out, weights = learner.validation, _weights(learner)
     assert held_out is not None
-    scores, weights = learner.held_out_scores(head).astype(float), _weights(learner)
     losses = objective.calibrated_losses(scores, held_out.targets, weights)
     return losses, float(weights @ objective.losses(scores, held_out.targets)[1])
 
@@ -219,7 +295,9 @@ def reason_of(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
     """Return why one of the trials is chosen, where another one may have the lowest loss."""
     losses = ", ".join(f"{trial.loss:.4g} of {_named(trial.layers)}" for trial in trials)
     end = "is the lowest"
-    if chosen is not best:
+    if chosen is not best and chosen.layers == MEAN:
+        end = "is at most a standard error above the lowest"
+    elif chosen is not best:
         end = f"is at most {CLEAR:g} standard errors above the lowest, with more layers"
     n = len(best.losses)
     which = _named(chosen.layers)
@@ -227,6 +305,8 @@ def reason_of(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
 
 
 def _named(layers: Layers) -> str:
+    if layers == MEAN:
+        return "the mean of both trainings"
     if isinstance(layers, str):
         return "all layers" if layers == "all" else f"the layers from {layers!r} on"
     return f"the last {layers} layers" if layers else "the frozen network"

@@ -79,19 +79,45 @@ class TrainedSuffix(FittedHead):
         with self._loaded() as trainer:
             trainer.network.set_head_weights(head.weights)
             trainer.network.set_statistics(head.mean, head.scale)
-            parameters = as_arrays(trainer.network.weights)
-        return replace(
-            self,
-            parameters=parameters,
-            mean=head.mean,
-            scale=head.scale,
-            weights=head.weights,
-            moments=head.moments,
-        )
+            tuned = self._from(trainer)
+        return replace(tuned, mean=head.mean, scale=head.scale, moments=head.moments)
+
+    def mean_with(self, other: TrainedSuffix) -> TrainedSuffix | None:
+        """Return the same layers with the means of their weights and those of another suffix.
+
+        The other one trained fewer layers and has the same kind of head. Where it has no layer, its
+        weights are those before the training of this one. None is returned if these are not known.
+        """
+        before = self.checkpoint.began if self.checkpoint is not None else []
+        if not before:
+            return None
+        with other._loaded() as trainer:
+            network = trainer.network
+            network.carry_statistics(other.mean, other.scale, self.mean, self.scale)
+            tail, head = network.tail_weights(), network.head_weights()
+        with self._loaded() as trainer:
+            trainer.set_parameters(before)
+            trainer.network.set_tail_weights(tail)
+            trainer.network.set_head_weights(head)
+            others = as_arrays(trainer.network.weights)
+            trainer.set_parameters(mixed(others, self.parameters, 0.5))
+            return self._from(trainer)
+
+    def with_scores_divided(self, by: float) -> TrainedSuffix:
+        """Return the same layers with a head whose scores are divided by a temperature."""
+        with self._loaded() as trainer:
+            trainer.network.divide_scores(by)
+            return self._from(trainer)
 
     def without_checkpoint(self) -> TrainedSuffix:
         """Return the same head without the checkpoint that only further training needs."""
         return replace(self, checkpoint=None)
+
+    def _from(self, trainer: Trainer) -> TrainedSuffix:
+        """Return the same layers with the weights of a trainer."""
+        network = trainer.network
+        parameters, weights = as_arrays(network.weights), network.head_weights()
+        return replace(self, parameters=parameters, weights=weights)
 
     @contextmanager
     def _loaded(self) -> Iterator[Trainer]:

@@ -1,0 +1,193 @@
+"""trainable_layers="auto": the mean of the weights of the last block's training and of all."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from two_layer_helpers import COLOURS, N, images, two_layers
+
+from transferclf import TransferClassifier, load_model, save_model
+from transferclf.estimators import tuning
+from transferclf.training import choosing_cut
+from transferclf.training.choosing_cut import Trial, choose_cut, reason_of
+
+# A quarter of the labels is wrong, so that no training is sure of all images.
+LABELS = np.where(np.random.default_rng(1).random(N) < 0.25, 1 - COLOURS, COLOURS)
+
+
+def classifier(**changes):
+    parameters = {
+        "backbone": two_layers("none"),
+        "trainable_layers": "auto",
+        "fine_tune_epochs": 4,
+        "fine_tune_learning_rate": 0.1,
+        "batch_size": 16,
+        "augmentation": None,
+        "l2": 0.1,
+        "random_state": 1,
+        "cache": None,
+    }
+    return TransferClassifier(**parameters | changes)
+
+
+@functools.cache
+def chosen(**changes):
+    """Return a classifier that counts its frozen network as one that does well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choosing_cut, "FAMILIAR", 2.0)
+        return classifier(**changes).fit(images(), LABELS)
+
+
+@functools.cache
+def trained(**changes):
+    """Return the trained layers of the trial of the last block, and of that of all layers."""
+    choices = []
+
+    def kept(*arguments, **options):
+        choices.append(choose_cut(*arguments, **options))
+        return choices[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "choose_cut", kept)
+        classifier(**changes).fit(images(), LABELS)
+    return [trial.head for trial in choices[0].trials[1:3]]
+
+
+def pixels():
+    return images()[:20].astype(np.float32)
+
+
+# --- the mean of two results
+
+
+def test_the_mean_of_weights_takes_those_before_training_where_one_has_none():
+    block, whole = trained()
+    mean = whole.mean_with(block).tuned()
+    one, other = whole.tuned(), block.tuned()
+    assert list(other) == ["conv2"]
+    others = {"conv1": two_layers("none").get_layer("conv1").get_weights(), "conv2": other["conv2"]}
+    for name, before in others.items():
+        for ours, *both in zip(mean[name], one[name], before, strict=True):
+            np.testing.assert_allclose(ours, np.mean(both, axis=0), rtol=1e-5, atol=1e-6)
+            assert not np.allclose(*both, rtol=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 99), st.floats(-3, 3))
+def test_the_mean_does_not_depend_on_how_features_are_standardised(seed, shift):
+    block, whole = trained()
+    expected = whole.mean_with(block).scores(pixels())
+    rng = np.random.default_rng(seed)
+    mean, scale = block.mean + shift, block.scale * rng.uniform(0.3, 3, block.scale.shape)
+    kernel, bias = block.weights
+    by_feature = kernel / block.scale[:, None]
+    weights = [by_feature * scale[:, None], bias + shift * by_feature.sum(axis=0)]
+    other = block.with_head(replace(block, mean=mean, scale=scale, weights=weights))
+    np.testing.assert_allclose(whole.mean_with(other).scores(pixels()), expected, atol=1e-3)
+
+
+def test_scores_are_divided_by_a_temperature():
+    _, whole = trained()
+    divided = whole.with_scores_divided(2.5).scores(pixels())
+    np.testing.assert_allclose(divided, whole.scores(pixels()) / 2.5, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_before_training_that_are_not_known_have_no_mean():
+    block, whole = trained()
+    assert whole.without_checkpoint().mean_with(block) is None
+
+
+# --- the choice
+
+
+def test_the_mean_is_the_result_if_its_loss_is_near_the_lowest():
+    estimator = chosen()
+    frozen, block, whole, mean = estimator.tuning_["trials"]
+    assert mean["trainable_layers"] == "mean"
+    assert mean["val_loss"] < min(each["val_loss"] for each in (frozen, block, whole))
+    assert mean["steps"] == mean["cost"] == 0
+    assert estimator.tuning_["trainable_layers"] == "all" == estimator.prefix_.trainable_layers
+    assert estimator.tuning_["reason"].endswith(
+        f"{mean['val_loss']:.4g} of the mean of both trainings), that of the mean of both "
+        "trainings is the lowest"
+    )
+    by_hand = classifier(trainable_layers="all").fit(images(), LABELS)
+    assert estimator.history_ == by_hand.history_
+    assert not np.allclose(estimator.predict_proba(images()), by_hand.predict_proba(images()))
+
+
+def test_its_loss_and_accuracy_are_those_of_the_result():
+    estimator = chosen()
+    held_out = np.setdiff1d(np.arange(N), estimator.sample_indices_)
+    assert len(held_out) == 12
+    mean, targets = estimator.tuning_["trials"][-1], LABELS[held_out]
+    scores = estimator.decision_function(images()[held_out])
+    # A temperature below 1 suits these images best, and the result has none below 1.
+    temperatures = np.array(estimator.head_.suffix.objective.temperatures)[:, None]
+    losses = np.logaddexp(0, -np.where(targets, scores, -scores) / temperatures).mean(axis=1)
+    assert mean["val_loss"] == pytest.approx(losses.min(), abs=1e-5)
+    assert temperatures[losses.argmin()] < 1
+    assert mean["val_accuracy"] == np.mean((scores > 0) == targets)
+
+
+def test_a_mean_that_is_worse_is_not_taken():
+    estimator = classifier(random_state=0, fine_tune_learning_rate=0.01)
+    estimator.fit(images(), COLOURS)
+    *_, whole, mean = estimator.tuning_["trials"]
+    assert mean["trainable_layers"] == "mean"
+    assert mean["val_loss"] > 1.3 * whole["val_loss"]
+    assert estimator.tuning_["reason"].endswith("that of all layers is the lowest")
+    by_hand = classifier(random_state=0, fine_tune_learning_rate=0.01, trainable_layers="all")
+    np.testing.assert_array_equal(
+        by_hand.fit(images(), COLOURS).predict_proba(images()), estimator.predict_proba(images())
+    )
+
+
+def test_there_is_no_mean_where_the_frozen_network_leaves_much_of_a_guess():
+    estimator = classifier().fit(images(), LABELS)
+    frozen, *others = estimator.tuning_["trials"]
+    assert frozen["val_loss"] > choosing_cut.FAMILIAR * np.log(2)
+    assert [each["trainable_layers"] for each in others] == ["conv2", "all"]
+
+
+@given(st.floats(0, 5), st.floats(0.01, 5))
+def test_a_network_does_well_if_it_leaves_a_fifth_of_a_guess(loss, guess):
+    assume(abs(loss - choosing_cut.FAMILIAR * guess) > 1e-9)
+    trial = Trial(0, None, 0, 0.0, np.full(3, loss), 0.5, np.full(3, 1 / 3), None, guess)
+    assert trial.is_familiar == (loss / guess < choosing_cut.FAMILIAR)
+
+
+def test_the_reason_says_that_the_mean_is_near_the_lowest():
+    losses, weights = np.array([0.3, 0.1, 0.2]), np.full(3, 1 / 3)
+    mean = Trial("mean", 0.1, 0, 0.0, losses, 0.5, weights)
+    lower = Trial("all", 0.1, 7, 1.0, losses - 0.05, 0.5, weights)
+    assert reason_of([lower, mean], mean, lower) == (
+        "of the losses on 3 held-out images (0.15 of all layers, 0.2 of the mean of both "
+        "trainings), that of the mean of both trainings is at most a standard error above the "
+        "lowest"
+    )
+
+
+def test_archives_keep_a_choice_of_the_mean(tmp_path):
+    estimator = chosen()
+    save_model(estimator, tmp_path / "mean.tclf")
+    restored = load_model(tmp_path / "mean.tclf", backbone=two_layers("none"))
+    assert restored.tuning_ == estimator.tuning_
+    np.testing.assert_allclose(
+        restored.predict_proba(images()), estimator.predict_proba(images()), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("changes", [{"soup": 1}, {"hidden_units": (4,)}])
+def test_trials_of_half_the_steps_and_heads_that_are_not_linear_have_no_mean(changes):
+    tried = [trial["trainable_layers"] for trial in chosen(**changes).tuning_["trials"]]
+    assert tried == [0, "conv2", "all"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_diverged_training_has_no_mean():
+    estimator = chosen(fine_tune_learning_rate=1e30)
+    assert len(estimator.tuning_["trials"]) == 3
