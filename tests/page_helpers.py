@@ -123,6 +123,17 @@ def of_seeds(backbone, images, method):
     return [it["accuracy"] for it in found], found[0]["cpu"]
 
 
+def of_one_seed(images, method):
+    """Return accuracy and CPU seconds of EfficientNet-Lite0 with the first seed."""
+    (found,) = [
+        it
+        for it in runs()
+        if (it["backbone"], it["set"], it["method"]) == ("efficientnet_lite0", images, method)
+        and it["seed"] == 0
+    ]
+    return found["accuracy"], found["cpu"]
+
+
 def ablations(backbone, change, figure):
     """Return the differences of a figure from the recipe's, one for each image set."""
     lines = read("benchmarks/results/fine_tuning_ablation.jsonl").splitlines()

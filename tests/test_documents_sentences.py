@@ -25,6 +25,7 @@ from page_helpers import (
     gains,
     matches,
     number,
+    of_one_seed,
     of_seeds,
     read,
     records,
@@ -152,6 +153,13 @@ SENTENCES = [
         FINE_TUNING,
         r"three of blood_smear are (0\.\d+), (0\.\d+) and (0\.\d+), of 87 test images",
         lambda: of_seeds("efficientnet_lite0", "blood_smear", "ours")[0],
+    ),
+    (
+        FINE_TUNING,
+        r"has (0\.\d+) on cifar10 and (0\.\d+) on blood_smear",
+        lambda: [
+            of_one_seed(images, "Keras guide, folded")[0] for images in ("cifar10", "blood_smear")
+        ],
     ),
     (
         FINE_TUNING,
