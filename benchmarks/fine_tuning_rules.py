@@ -8,8 +8,9 @@ The last block and all layers are trained on at most so many images (0: all of t
 a share of the trained weights, and another one the frozen network, the last block, all layers or
 the mean of the weights of these two. A tenth of the images is the validation part that rules choose
 by, or one image of each class if that is more. A quarter of the training images of the set, which
-no one saw, judges the choice. No test image is used. That trials end where there is nothing to gain
-is left out here.
+no one saw, judges the choice. No test image is used. Left out here are that trials end where there
+is nothing to gain, and that the scores of a training are divided by a temperature before its
+weights are part of a mean.
 
 With `--results`, each measurement is appended to a file, and those that are there already are not
 repeated; `--measured` compares on all that is there. Prints Markdown tables with means over the
@@ -127,10 +128,10 @@ def measure(setting: Record) -> dict[str, Any]:
         layers.append(shares[chosen])
         results.append(heads[chosen])
     fewer, most = results
-    mean = most if most.soup else fewer
     if fewer.soup and most.soup:
-        mean = most.mean_with(fewer)
-    layers.append(judged(classifier, mean, parts, split))
+        layers.append(judged(classifier, most.mean_with(fewer), parts, split))
+    else:
+        layers.append(layers[2 if most.soup else 1])
     return {
         "n": len(y),
         "guess": guess(classifier, heads[0], parts),
@@ -172,7 +173,7 @@ def judged(
 
 
 def guess(classifier: TransferClassifier, frozen: TrainedSuffix, seen: Split) -> float:
-    """Return the validation loss of the same scores for all images."""
+    """Return the validation loss of the mean scores for all images."""
     classifier.head_ = frozen
     scores, codes = scored(classifier, seen)
     weights = np.full(len(codes), 1 / len(codes))
@@ -205,9 +206,9 @@ def layer_rules() -> dict[str, Choice]:
         return max(place for place in range(len(trained)) if is_close(trained, place, errors))
 
     def ours(record: Record) -> int:
-        layers = record["layers"]
-        is_familiar = np.mean(layers[0]["losses"]) < FAMILIAR * record["guess"]
-        has_near_mean = is_familiar and is_close(layers, MEAN, 1.0)
+        before = np.mean(record["shares"][0]["losses"])
+        is_familiar = before < FAMILIAR * record["guess"]
+        has_near_mean = is_familiar and is_close(record["layers"], MEAN, 1.0)
         return MEAN if has_near_mean else most(record, CLEAR)
 
     rules: dict[str, Choice] = {

@@ -185,7 +185,9 @@ def test_a_later_fit_without_auto_forgets_the_choice():
 
 def test_tuning_tells_the_choice_and_the_trials():
     choice = fitted("conv1").tuning_
-    assert set(choice) == {"trainable_layers", "fine_tune_learning_rate", "reason", "trials"}
+    names = {"trainable_layers", "fine_tune_learning_rate", "is_mean", "reason", "trials"}
+    assert set(choice) == names
+    assert choice["is_mean"] is False
     assert choice["fine_tune_learning_rate"] == 0.1
     names = {"trainable_layers", "fine_tune_learning_rate", "steps", "soup", "val_loss"}
     assert all(set(each) == names | {"val_accuracy", "cost"} for each in choice["trials"])
@@ -288,6 +290,7 @@ def test_a_network_that_cannot_be_cut_stays_frozen(monkeypatch):
     assert estimator.tuning_ == {
         "trainable_layers": 0,
         "fine_tune_learning_rate": None,
+        "is_mean": False,
         "reason": "'means' is a function, which cannot be cut",
         "trials": [],
     }
@@ -464,6 +467,7 @@ def test_pickles_and_archives_keep_the_choice(tmp_path):
 FACTS = {
     "trainable_layers": "conv2",
     "fine_tune_learning_rate": 0.1,
+    "is_mean": True,
     "reason": "so",
     "trials": {
         "trainable_layers": [0, "conv2"],
@@ -483,6 +487,8 @@ def test_facts_of_a_choice_are_read():
     assert rates == [None, 0.1]
     assert choice["trials"][1]["val_loss"] == np.inf
     assert tuning_facts(choice, "accuracy") == FACTS
+    earlier = {name: value for name, value in FACTS.items() if name != "is_mean"}
+    assert restored_tuning(Facts(earlier, "tuning"), "accuracy")["is_mean"] is False
 
 
 @pytest.mark.parametrize(
@@ -492,6 +498,7 @@ def test_facts_of_a_choice_are_read():
         ({"trainable_layers": ["all"]}, "whole numbers and names"),
         ({"fine_tune_learning_rate": "fast"}, "a number"),
         ({"reason": 1}, "a text"),
+        ({"is_mean": 1}, "true or false"),
         ({"more": 1}, "must not have 'more'"),
         ({"trials": []}, "an object"),
         ({"trials": FACTS["trials"] | {"trainable_layers": 2}}, "a list"),

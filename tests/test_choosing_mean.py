@@ -2,17 +2,20 @@
 
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from two_layer_helpers import COLOURS, N, images, two_layers
+from keras import layers
+from two_layer_helpers import COLOURS, SIDE, N, images, two_layers
 
 from transferclf import TransferClassifier, load_model, save_model
 from transferclf.estimators import tuning
 from transferclf.training import choosing_cut
-from transferclf.training.choosing_cut import Trial, choose_cut, reason_of
+from transferclf.training.choosing_cut import MEAN, Trial, choose_cut, reason_of
 
 # A quarter of the labels is wrong, so that no training is sure of all images.
 LABELS = np.where(np.random.default_rng(1).random(N) < 0.25, 1 - COLOURS, COLOURS)
@@ -41,9 +44,8 @@ def chosen(**changes):
         return classifier(**changes).fit(images(), LABELS)
 
 
-@functools.cache
-def trained(**changes):
-    """Return the trained layers of the trial of the last block, and of that of all layers."""
+def choice_of(estimator, labels=LABELS):
+    """Return the choice with its trials, which an estimator does not keep."""
     choices = []
 
     def kept(*arguments, **options):
@@ -52,8 +54,14 @@ def trained(**changes):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "choose_cut", kept)
-        classifier(**changes).fit(images(), LABELS)
-    return [trial.head for trial in choices[0].trials[1:3]]
+        estimator.fit(images(), labels)
+    return choices[0]
+
+
+@functools.cache
+def trained():
+    """Return the trained layers of the trial of the last block, and of that of all layers."""
+    return [trial.head for trial in choice_of(classifier()).trials[1:3]]
 
 
 def pixels():
@@ -95,6 +103,39 @@ def test_scores_are_divided_by_a_temperature():
     np.testing.assert_allclose(divided, whole.scores(pixels()) / 2.5, rtol=1e-4, atol=1e-5)
 
 
+def test_layers_that_began_with_other_weights_have_no_mean():
+    block, whole = trained()
+    began = [value + np.float32(0.5) for value in block.checkpoint.began]
+    other = replace(block, checkpoint=replace(block.checkpoint, began=began))
+    assert whole.mean_with(other) is None
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_a_layer_that_is_folded_in_one_training_only_has_no_mean(use_bias):
+    norm = layers.BatchNormalization(name="norm")  # called below the last block, too
+    x = inputs = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 32, offset=-4)(x)
+    for name in ("conv1", "conv2"):
+        layer = layers.Conv2D(3, 1, name=name, use_bias=use_bias)
+        x = layer(x)
+        kernel = 0.3 + 0.3 * np.eye(3)[None, None]
+        layer.set_weights([kernel, *[np.zeros(3)] * use_bias])
+        x = norm(x)
+    norm.set_weights([np.full(3, 2.0), np.ones(3), np.full(3, 0.5), np.full(3, 3.0)])
+    estimator = chosen(backbone=keras.Model(inputs, x, name=f"shared_norm_{use_bias}"))
+    assert len(estimator.tuning_["trials"]) == 3
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.8])
+def test_scores_of_the_mean_are_divided_by_its_temperature(temperature, monkeypatch):
+    kind = type(trained()[0].suffix.objective)
+    monkeypatch.setattr(kind, "temperature", lambda *_: temperature)
+    monkeypatch.setattr(choosing_cut, "FAMILIAR", 2.0)
+    *_, block, whole, mean = choice_of(classifier()).trials
+    expected = whole.head.mean_with(block.head).scores(pixels()) / temperature
+    np.testing.assert_allclose(mean.head.scores(pixels()), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_weights_before_training_that_are_not_known_have_no_mean():
     block, whole = trained()
     assert whole.without_checkpoint().mean_with(block) is None
@@ -106,9 +147,10 @@ def test_weights_before_training_that_are_not_known_have_no_mean():
 def test_the_mean_is_the_result_if_its_loss_is_near_the_lowest():
     estimator = chosen()
     frozen, block, whole, mean = estimator.tuning_["trials"]
-    assert mean["trainable_layers"] == "mean"
+    assert mean["trainable_layers"] == MEAN
     assert mean["val_loss"] < min(each["val_loss"] for each in (frozen, block, whole))
     assert mean["steps"] == mean["cost"] == 0
+    assert estimator.tuning_["is_mean"] is True
     assert estimator.tuning_["trainable_layers"] == "all" == estimator.prefix_.trainable_layers
     assert estimator.tuning_["reason"].endswith(
         f"{mean['val_loss']:.4g} of the mean of both trainings), that of the mean of both "
@@ -137,9 +179,10 @@ def test_a_mean_that_is_worse_is_not_taken():
     estimator = classifier(random_state=0, fine_tune_learning_rate=0.01)
     estimator.fit(images(), COLOURS)
     *_, whole, mean = estimator.tuning_["trials"]
-    assert mean["trainable_layers"] == "mean"
+    assert mean["trainable_layers"] == MEAN
     assert mean["val_loss"] > 1.3 * whole["val_loss"]
     assert estimator.tuning_["reason"].endswith("that of all layers is the lowest")
+    assert estimator.tuning_["is_mean"] is False
     by_hand = classifier(random_state=0, fine_tune_learning_rate=0.01, trainable_layers="all")
     np.testing.assert_array_equal(
         by_hand.fit(images(), COLOURS).predict_proba(images()), estimator.predict_proba(images())
@@ -154,15 +197,43 @@ def test_there_is_no_mean_where_the_frozen_network_leaves_much_of_a_guess():
 
 
 @given(st.floats(0, 5), st.floats(0.01, 5))
-def test_a_network_does_well_if_it_leaves_a_fifth_of_a_guess(loss, guess):
-    assume(abs(loss - choosing_cut.FAMILIAR * guess) > 1e-9)
+def test_a_network_does_well_if_its_loss_is_below_a_fifth_of_a_guess(loss, guess):
+    assume(abs(loss - 0.2 * guess) > 1e-9)
     trial = Trial(0, None, 0, 0.0, np.full(3, loss), 0.5, np.full(3, 1 / 3), None, guess)
-    assert trial.is_familiar == (loss / guess < choosing_cut.FAMILIAR)
+    assert trial.is_familiar == (loss / guess < 0.2)
+
+
+def test_a_guess_knows_how_frequent_the_classes_are():
+    rare = np.arange(N) % 10 == 3
+    (frozen, *_) = choice_of(classifier(l2=10.0), rare).trials
+    entropy = -(0.1 * np.log(0.1) + 0.9 * np.log(0.9))
+    assert frozen.guess == pytest.approx(entropy, abs=0.08)
+    assert frozen.guess < 0.75 * np.log(2)
+
+
+@pytest.mark.parametrize(("errors", "is_mean"), [(0.9, True), (1.1, False)])
+def test_the_mean_may_be_a_standard_error_above_the_lowest(errors, is_mean, monkeypatch):
+    noise = np.array([-1.0, 0.0, 0.0, 1.0])
+    error = noise.std(ddof=1) / 2
+    frozen, block, whole = (
+        Trial(layers, 0.1, 7, 1.0, np.full(4, loss), 0.5, np.full(4, 0.25), guess=99.0)
+        for layers, loss in ((0, 3.0), ("conv2", 2.0), ("all", 1.0))
+    )
+    monkeypatch.setattr(Trial, "soup", 1.0)
+    mean = replace(whole, layers=MEAN, losses=whole.losses + noise + errors * error)
+    trials = {"conv2": block, "all": whole}
+    monkeypatch.setattr(choosing_cut, "_frozen_trial", lambda _: frozen)
+    monkeypatch.setattr(choosing_cut, "_trial", lambda candidate, *_: trials[candidate.layers])
+    monkeypatch.setattr(choosing_cut, "_mean_trial", lambda *_: mean)
+    candidates = [SimpleNamespace(layers=layers, learner=None) for layers in trials]
+    choice = choose_cut(None, candidates, has_mean=True)
+    assert (choice.is_mean, choice.layers) == (is_mean, "all")
+    assert not choose_cut(None, candidates).is_mean
 
 
 def test_the_reason_says_that_the_mean_is_near_the_lowest():
     losses, weights = np.array([0.3, 0.1, 0.2]), np.full(3, 1 / 3)
-    mean = Trial("mean", 0.1, 0, 0.0, losses, 0.5, weights)
+    mean = Trial(MEAN, 0.1, 0, 0.0, losses, 0.5, weights)
     lower = Trial("all", 0.1, 7, 1.0, losses - 0.05, 0.5, weights)
     assert reason_of([lower, mean], mean, lower) == (
         "of the losses on 3 held-out images (0.15 of all layers, 0.2 of the mean of both "
@@ -181,8 +252,8 @@ def test_archives_keep_a_choice_of_the_mean(tmp_path):
     )
 
 
-@pytest.mark.parametrize("changes", [{"soup": 1}, {"hidden_units": (4,)}])
-def test_trials_of_half_the_steps_and_heads_that_are_not_linear_have_no_mean(changes):
+@pytest.mark.parametrize("changes", [{"soup": 1}, {"hidden_units": (4,)}, {"optimizer": "adam"}])
+def test_trials_of_half_the_steps_and_heads_from_random_weights_have_no_mean(changes):
     tried = [trial["trainable_layers"] for trial in chosen(**changes).tuning_["trials"]]
     assert tried == [0, "conv2", "all"]
 

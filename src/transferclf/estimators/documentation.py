@@ -108,10 +108,11 @@ PARAMETERS = Template(
     trainable_layers : int or str, default=0
         The layers of the backbone to train after the head: the last n, "all", or the layer or
         block of this name ("block5", "conv5_block3") and everything after it. Batch
-        normalisation keeps its statistics. "auto" trains the last block and then all, and takes all
-        unless the block or none has a clearly lower loss on images that are held out, or leaves
-        nothing to gain there; or the mean of their weights where the frozen network does well. That
-        costs at most twice as much as "all"; `tuning_` has the choice.
+        normalisation keeps its statistics. "auto" trains the last block and then all. It takes all
+        layers, unless the block or the frozen network has a clearly lower loss on images that are
+        held out. Where the frozen network does well there, it takes the mean of the weights of both
+        trainings, unless that is worse by more than a standard error. That costs at most twice as
+        much as "all"; `tuning_` has the choice.
     fine_tune_epochs : int or "auto", default="auto"
         Epochs for head and layers together. "auto" is as many as give at least $steps steps, and
         $passes or more.

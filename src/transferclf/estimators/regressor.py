@@ -71,8 +71,9 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         Share of the fine-tuned weights in use; 1 where no layers were trained.
     tuning_ : dict or None
         The choice of `trainable_layers="auto"`: "trainable_layers", "fine_tune_learning_rate" (None
-        for no layers), the "reason" in words, and "trials", a list of dicts. These have the loss on
-        held-out images ("val_loss") and the "cost" as a share of that of training all layers.
+        for no layers), "is_mean" (whether the weights are the mean of two trainings), the "reason"
+        in words, and "trials", a list of dicts. These have the loss on held-out images ("val_loss")
+        and the "cost" as a share of that of training all layers.
     sample_indices_ : ndarray of int
         The images that were learned from.
     augmentation_ : Augmentation or None

@@ -170,15 +170,15 @@ class Network:
         return keras.Model(self.model.inputs[0], layers.Flatten()(self._standardize.input))
 
     def tail_weights(self) -> dict[str, list[np.ndarray]]:
-        """Return the weights of the trained layers before the head by name."""
+        """Return copies of the weights of the trained layers before the head by name."""
         trained = (layer for layer in self._tail if layer.trainable_variables)
-        return {layer.name: layer.get_weights() for layer in trained}
+        return {layer.name: [np.array(each) for each in layer.get_weights()] for layer in trained}
 
     def set_tail_weights(self, weights: Mapping[str, Sequence[np.ndarray]]) -> None:
         """Set the weights of layers before the head by name; others stay as they are."""
-        for layer in self._tail:
-            if layer.name in weights:
-                layer.set_weights(weights[layer.name])
+        layers = {layer.name: layer for layer in self._tail}
+        for name, values in weights.items():
+            layers[name].set_weights(values)
 
     def seed_generators(self) -> list[keras.random.SeedGenerator]:
         """Return the random generators of all dropouts."""

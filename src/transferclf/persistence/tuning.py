@@ -8,7 +8,7 @@ from typing import Any
 from transferclf.estimators.tuning import Tuning
 from transferclf.persistence.facts import MAX_TEXT, Facts, Written, is_text, is_whole, measured_text
 
-_LAYERS, _RATE = "trainable_layers", "fine_tune_learning_rate"
+_LAYERS, _RATE, _MEAN = "trainable_layers", "fine_tune_learning_rate", "is_mean"
 
 
 def tuning_facts(tuning: Tuning, measure: str) -> Written:
@@ -19,7 +19,8 @@ def tuning_facts(tuning: Tuning, measure: str) -> Written:
         values = [trial[name] for trial in trials]
         columns[name] = measured_text([math.nan if it is None else it for it in values])
     reason = str(tuning["reason"])[:MAX_TEXT]
-    return {_LAYERS: tuning[_LAYERS], _RATE: tuning[_RATE], "reason": reason, "trials": columns}
+    choice = {_LAYERS: tuning[_LAYERS], _RATE: tuning[_RATE], _MEAN: tuning.get(_MEAN, False)}
+    return choice | {"reason": reason, "trials": columns}
 
 
 def restored_tuning(facts: Facts, measure: str) -> Tuning:
@@ -40,6 +41,8 @@ def restored_tuning(facts: Facts, measure: str) -> Tuning:
     for trial in trials:
         trial[_RATE] = None if math.isnan(trial[_RATE]) else trial[_RATE]
     choice = {_LAYERS: layers, _RATE: facts.or_none(facts.number, _RATE)}
+    # Archives of earlier development versions do not have it.
+    choice[_MEAN] = facts.flag(_MEAN) if _MEAN in facts.names() else False
     choice |= {"reason": facts.text("reason"), "trials": trials}
     facts.finish()
     return choice

@@ -38,8 +38,8 @@ NEGLIGIBLE = 0.01
 # numbers of standard errors.
 CLEAR = 3.0
 
-# Where the frozen network leaves less than this part of the loss of a guess, the mean of both
-# trainings is taken, unless its loss is above the lowest by more than a standard error.
+# Where the loss of the frozen network is below this part of that of its mean scores, the mean of
+# both trainings is taken, unless its loss is above the lowest by more than a standard error.
 FAMILIAR = 0.2
 
 # The cost of a network's output, where that of a training step on the same images is 1.
@@ -48,7 +48,7 @@ FORWARD = 1 / 3
 Layers = int | str
 
 # Stands for the layers in the trial of the mean weights.
-MEAN = "mean"
+MEAN = "mean of both"
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trained candidate, or the head on the frozen network, and its losses on held-out images.
+    """A trained candidate, the mean of two, or the head on the frozen network, and its losses.
 
-    `losses` are those of the images, whose `weights` sum to one, and `measure` is a mean. If
+    `losses` are those of held-out images, whose `weights` sum to one, and `measure` is a mean. If
     training diverged, the losses are infinite, and there is no head. `guess` is the mean loss of
-    the same scores for all images, where it is known.
+    their mean scores, where it is known.
     """
 
     layers: Layers
@@ -147,7 +147,8 @@ class Trial:
 class Choice:
     """The chosen layers and learning rate, the reason in words, and the trials.
 
-    `head` is the result of the chosen trial.
+    `head` is the result of the chosen trial. `is_mean` says that it has the mean of the weights of
+    two.
     """
 
     layers: Layers
@@ -155,12 +156,14 @@ class Choice:
     reason: str
     trials: Sequence[Trial] = ()
     head: FittedHead | None = None
+    is_mean: bool = False
 
     def facts(self, measure: str) -> dict[str, object]:
         """Return the value of `tuning_`; `measure` is the name of the measure beside the loss."""
         return {
             "trainable_layers": self.layers,
             "fine_tune_learning_rate": self.rate,
+            "is_mean": self.is_mean,
             "reason": self.reason,
             "trials": [trial.facts(measure) for trial in self.trials],
         }
@@ -180,16 +183,17 @@ def choose_cut(
         if min(trial.loss for trial in trials) <= NEGLIGIBLE:
             break
         trials.append(_said(_trial(candidate, frozen, trials[0]), verbose))
-    chosen = _most_layers(trials)
-    layers, lowest = chosen.layers, _lowest(trials)
+    chosen, lowest, mean = _most_layers(trials), _lowest(trials), None
     if has_mean and trials[0].is_familiar:
         mean = _mean_trial(trials, candidates[-1].learner)
-        if mean is not None:
-            trials.append(_said(mean, verbose))
-            if is_near(mean.losses, lowest.losses, mean.weights):
-                chosen, layers = mean, candidates[-1].layers
+    if mean is not None:
+        trials.append(_said(mean, verbose))
+        if is_near(mean.losses, lowest.losses, mean.weights):
+            chosen = mean
+    is_mean = chosen is mean
+    layers = candidates[-1].layers if is_mean else chosen.layers
     reason = reason_of(trials, chosen, _lowest(trials))
-    return told(Choice(layers, chosen.rate, reason, trials, chosen.head), verbose)
+    return told(Choice(layers, chosen.rate, reason, trials, chosen.head, is_mean), verbose)
 
 
 def told(choice: Choice, verbose: int) -> Choice:
@@ -242,12 +246,11 @@ def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
 def _mean_trial(trials: Sequence[Trial], learner: Learner) -> Trial | None:
     """Return a trial of the mean of the weights of the last two, if there is one.
 
-    `learner` is that of the last one. Heads that are not linear began with random weights, and the
-    mean of two of them is no head that works.
+    `learner` is that of the last one. Heads that Keras fitted began with random weights, and the
+    mean of two of them may be no head that works.
     """
     heads = [trial.head for trial in trials if trial.soup > 0]
-    is_linear = learner.plan.head is None
-    if len(heads) < 2 or not is_linear or _lowest(trials).loss <= NEGLIGIBLE:
+    if len(heads) < 2 or learner.plan.head is not None or _lowest(trials).loss <= NEGLIGIBLE:
         return None
     fewer, most = heads
     assert isinstance(fewer, TrainedSuffix)
@@ -286,7 +289,7 @@ def _weights(learner: Learner) -> np.ndarray:
 
 def _said(trial: Trial, verbose: int) -> Trial:
     if verbose:
-        how = "" if trial.rate is None else f", {trial.steps} steps at {trial.rate:.3g}"
+        how = "" if not trial.steps else f", {trial.steps} steps at {trial.rate:.3g}"
         say(f"trial of {_named(trial.layers)}{how}: loss {trial.loss:.4g} on held-out images")
     return trial
 

@@ -6,7 +6,7 @@ network from its pixels are the same function, called with suffixes of different
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -86,17 +86,22 @@ class TrainedSuffix(FittedHead):
         """Return the same layers with the means of their weights and those of another suffix.
 
         The other one trained fewer layers and has the same kind of head. Where it has no layer, its
-        weights are those before the training of this one. None is returned if these are not known.
+        weights are those before the training of this one. None is returned if these are not known,
+        or if a layer of the other one began with other weights here: batch normalisation may be
+        part of a layer in the one and not in the other.
         """
-        before = self.checkpoint.began if self.checkpoint is not None else []
-        if not before:
+        if not self._began or not other._began:
             return None
         with other._loaded() as trainer:
             network = trainer.network
             network.carry_statistics(other.mean, other.scale, self.mean, self.scale)
             tail, head = network.tail_weights(), network.head_weights()
+            trainer.set_parameters(other._began)
+            tail_before = network.tail_weights()
         with self._loaded() as trainer:
-            trainer.set_parameters(before)
+            trainer.set_parameters(self._began)
+            if not _are_part(tail_before, trainer.network.tail_weights()):
+                return None
             trainer.network.set_tail_weights(tail)
             trainer.network.set_head_weights(head)
             others = as_arrays(trainer.network.weights)
@@ -113,6 +118,11 @@ class TrainedSuffix(FittedHead):
         """Return the same head without the checkpoint that only further training needs."""
         return replace(self, checkpoint=None)
 
+    @property
+    def _began(self) -> list[np.ndarray]:
+        """The weights before the training, where they are known."""
+        return [] if self.checkpoint is None else self.checkpoint.began
+
     def _from(self, trainer: Trainer) -> TrainedSuffix:
         """Return the same layers with the weights of a trainer."""
         network = trainer.network
@@ -127,6 +137,16 @@ class TrainedSuffix(FittedHead):
             trainer.network.set_statistics(self.mean, self.scale)
             trainer.network.set_pixel_scaling(self.scaling)
             yield trainer
+
+
+def _are_part(
+    weights: Mapping[str, Sequence[np.ndarray]], others: Mapping[str, Sequence[np.ndarray]]
+) -> bool:
+    """Return whether all of these weights are among others by name, and equal."""
+    return all(
+        len(values) == len(others.get(name, ())) and all(map(np.array_equal, values, others[name]))
+        for name, values in weights.items()
+    )
 
 
 @dataclass(frozen=True)
