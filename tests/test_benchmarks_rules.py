@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,33 @@ def test_rules_about_means_say_nothing_of_records_without_one(rules):
     lines = rules.rules_table("layers", [record], "layers", rules.layer_rules()).splitlines()
     assert "| mean of the last two |  |  |  |" + NONE in lines
     assert "| all layers | 0.900 | 0.100 | 0.0 |" + NONE in lines
+
+
+@pytest.mark.parametrize(("block", "whole", "accuracy"), [(0, 3, 0.3), (3, 0, 0.7), (0, 0, 0.0)])
+def test_a_training_that_keeps_none_of_its_weights_has_no_mean(
+    rules, monkeypatch, block, whole, accuracy
+):
+    X, y = np.zeros((80, 8, 8, 3), np.uint8), np.arange(80) % 2
+    monkeypatch.setattr(rules, "split_of", lambda *_, **__: rules.Split(X, X, y, y))
+    # Stands for trained layers: their share, and which they are.
+    shares = {"block4": block, "all": whole}
+    monkeypatch.setattr(
+        rules,
+        "heads_of",
+        lambda classifier, _: [
+            SimpleNamespace(soup=share, of=classifier.trainable_layers) for share in rules.SHARES
+        ],
+    )
+
+    def judged(_, head, *__):
+        points = {0.0: 0.0, 0.75: 0.3 if head.of == "all" else 0.7}
+        return {"of": head.of, "accuracy": points.get(head.soup, 0.1)}
+
+    monkeypatch.setattr(rules, "judged", judged)
+    monkeypatch.setattr(rules, "guess", lambda *_: 1.0)
+    monkeypatch.setattr(rules, "chosen_share", lambda found: shares[found[0]["of"]])
+    found = rules.measure({"set": "x", "images": 0, "backbone": "tiny", "size": 64, "seed": 0})
+    assert [each["accuracy"] for each in found["layers"]][3] == accuracy
 
 
 @pytest.mark.parametrize(("n", "size", "place"), [(300, 128, 0), (301, 64, 1), (301, 128, 2)])
