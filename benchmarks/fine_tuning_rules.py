@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import SETS
+from accuracy import SETS, image_set
 from fine_tuning_quality import LAST_BLOCKS, Split, split_of
 from measuring import table
 from sklearn.base import clone
@@ -59,7 +59,7 @@ GROUPS: dict[str, Callable[[Record], bool]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=list(LAST_BLOCKS), choices=LAST_BLOCKS)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--sets", nargs="+", type=image_set, default=list(SETS))
     parser.add_argument("--images", nargs="+", type=int, default=[150, 0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--size", type=int, default=64, help="side of the network's input")

@@ -2,11 +2,13 @@
 
 import importlib
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -48,7 +50,10 @@ def run(quality, monkeypatch, capsys):
     monkeypatch.setattr(quality, "child_result", child)
     for name in quality.ENVIRONMENT:
         monkeypatch.setenv(name, "1")  # the script sets these; the old values come back
-    return run
+    before = dict(quality.SETS)
+    yield run
+    quality.SETS.clear()
+    quality.SETS.update(before)
 
 
 def parts_of_digits():
@@ -56,6 +61,44 @@ def parts_of_digits():
     return train_test_split(
         digits.images, digits.target, test_size=0.25, stratify=digits.target, random_state=0
     )
+
+
+def write_class_folders(folder, copies=0):
+    """Write eight images of "few" and 140 of "many", and copies of the first of "many"."""
+    rng = np.random.default_rng(0)
+    for name, number in (("few", 8), ("many", 140)):
+        (folder / name).mkdir(parents=True)
+        for place in range(number):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{place:03}.png")
+    for place in range(copies):
+        shutil.copy(folder / "many" / "000.png", folder / "many" / f"again{place}.png")
+    return folder
+
+
+def test_folders_of_ones_own_are_sets_too(run, quality, tmp_path):
+    folder = write_class_folders(tmp_path / "mine", copies=3)
+    text, seen = run(folder, "--methods", "probe", "--seeds", 0)
+    assert "| mine | 0.050, 10 |" in text
+    assert [len(split.y) for _, _, split in seen] == [len(parts_of_digits()[2]), 6 + 100]
+    split = seen[1][2]
+    assert [*np.unique(split.y, return_counts=True)[1]] == [6, 100]
+    assert [*np.unique(split.y_held, return_counts=True)[1]] == [2, 35]
+    images = [*split.X, *split.X_held]
+    assert len(set(images)) == len(images)
+    assert not [image for image in images if "again" in image]
+    again = quality.split_of("mine", 0, validation=False)
+    np.testing.assert_array_equal(again.X, split.X)
+
+
+@pytest.mark.parametrize("name", ["digit", "digits/"])
+def test_sets_that_are_not_there_are_refused(run, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    with pytest.raises(SystemExit):
+        run(name)
+    said = {"digit": "class folders or one of sports10", "digits/": "there is a set named"}
+    assert said[name] in capsys.readouterr().err
 
 
 def test_all_methods_have_the_same_split_and_means_are_over_seeds(run):
