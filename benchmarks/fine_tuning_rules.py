@@ -184,7 +184,10 @@ def guess(classifier: TransferClassifier, frozen: TrainedSuffix, seen: Split) ->
 def scored(classifier: TransferClassifier, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Return the scores of held-out images, and the numbers of their classes."""
     codes = np.searchsorted(classifier.classes_, split.y_held)
-    return classifier.decision_function(split.X_held), codes
+    scores = classifier.decision_function(split.X_held)
+    if scores.ndim == 1:  # of two classes: the score of the second above that of the first
+        scores = np.column_stack([np.zeros_like(scores), scores])
+    return scores, codes
 
 
 # --- rules

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
 
 from transferclf.training.choosing_cut import FAMILIAR
 
@@ -89,6 +90,16 @@ def test_rules_about_means_say_nothing_of_records_without_one(rules):
     lines = rules.rules_table("layers", [record], "layers", rules.layer_rules()).splitlines()
     assert "| mean of the last two |  |  |  |" + NONE in lines
     assert "| all layers | 0.900 | 0.100 | 0.0 |" + NONE in lines
+
+
+def test_two_classes_have_a_score_each(rules):
+    classifier = SimpleNamespace(
+        classes_=np.array(["ants", "bees"]), decision_function=lambda _: np.array([-2.0, 0.0, 3.0])
+    )
+    y = np.array(["ants", "bees", "bees"])
+    scores, codes = rules.scored(classifier, rules.Split(y, y, y, y))
+    np.testing.assert_allclose(softmax(scores, axis=1)[:, 1], expit([-2, 0, 3]))
+    assert [*codes] == [0, 1, 1]
 
 
 @pytest.mark.parametrize(("block", "whole", "accuracy"), [(0, 3, 0.3), (3, 0, 0.7), (0, 0, 0.0)])
