@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from counting import counted_images
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from image_helpers import striped_images
 from sklearn.base import clone
@@ -75,15 +75,22 @@ def test_the_layers_that_help_are_chosen(blind, chosen):
 
 @pytest.mark.slow
 def test_features_that_tell_the_classes_apart_stay_frozen():
-    stripes, labels = striped_images(60, np.random.default_rng(0)), np.arange(60) % 3
+    stripes, labels = striped_images(210, np.random.default_rng(0)), np.arange(210) % 3
     estimator = TransferClassifier("tiny", image_size=32, trainable_layers="auto", random_state=0)
     # Parameters of fine-tuning have an effect, that on the choice. Warnings are errors.
-    estimator.set_params(fine_tune_epochs=2, weight_decay=0.1).fit(stripes, labels)
+    estimator.set_params(fine_tune_epochs=2, weight_decay=0.1)
+    held_out = (stripes[60:], labels[60:])
+    estimator.fit(stripes[:60], labels[:60], validation_data=held_out)
     assert estimator.tuning_["trainable_layers"] == 0
     assert estimator.tuning_["fine_tune_learning_rate"] is None
     assert tried(estimator) == [0]  # because there is nothing to gain
     assert [phase["part"] for phase in estimator.phases_] == ["head"]
     assert len(estimator.sample_indices_) == 60
+    # Twelve images that are right cannot tell.
+    estimator.fit(stripes[:60], labels[:60], validation_data=(stripes[60:72], labels[60:72]))
+    assert estimator.tuning_["trials"][0]["val_loss"] < 0.01
+    assert tried(estimator)[0] == 0
+    assert tried(estimator)[-1] in ("all", "mean of both")
 
 
 def test_training_that_harms_leaves_the_network_frozen():
@@ -97,6 +104,15 @@ def trial(losses, weights=None):
     losses = np.asarray(losses, float)
     weights = np.full(len(losses), 1 / len(losses)) if weights is None else np.array(weights)
     return Trial("all", None, 0, 0.0, losses, 0.0, weights)
+
+
+@given(st.integers(5, 500), st.integers(0, 50), st.floats(0, 0.02))
+def test_nothing_is_to_gain_only_if_many_images_say_so(n, n_without_weight, loss):
+    weights = np.r_[np.full(n, 1 / n), np.zeros(n_without_weight)]
+    losses = np.r_[np.full(n, loss), np.full(n_without_weight, 9.0)]
+    one_more = np.mean([*losses[:n], 1.0])
+    assume(abs(one_more - 0.01) > 1e-9)
+    assert trial(losses, weights).is_negligible == (one_more < 0.01)
 
 
 @given(st.integers(5, 200), st.integers(0, 9), st.floats(0.01, 10))

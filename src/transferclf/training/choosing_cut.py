@@ -30,7 +30,7 @@ from transferclf.training.recipe import Recipe
 from transferclf.training.soup import is_near, mean_of
 
 # A smaller loss leaves nothing to gain: where almost all images are right, training makes scores
-# larger and nothing better.
+# larger and nothing better. Few images cannot tell: all of 20 may be right by chance.
 NEGLIGIBLE = 0.01
 
 # Fewer layers are chosen if their loss is lower by more than so many standard errors. With ten
@@ -116,6 +116,12 @@ class Trial:
         return self.loss < FAMILIAR * self.guess
 
     @property
+    def is_negligible(self) -> bool:
+        """Whether the loss leaves nothing to gain, also with one more image of loss 1."""
+        n = np.count_nonzero(self.weights)
+        return (n * self.loss + 1) / (n + 1) <= NEGLIGIBLE
+
+    @property
     def soup(self) -> float:
         """The share of the trained weights."""
         return 0.0 if self.head is None or self.layers == 0 else float(self.head.soup)
@@ -180,7 +186,7 @@ def choose_cut(
     """
     trials = [_said(_frozen_trial(frozen), verbose)]
     for candidate in candidates:
-        if min(trial.loss for trial in trials) <= NEGLIGIBLE:
+        if any(trial.is_negligible for trial in trials):
             break
         trials.append(_said(_trial(candidate, frozen, trials[0]), verbose))
     chosen, lowest, mean = _most_layers(trials), _lowest(trials), None
@@ -250,7 +256,7 @@ def _mean_trial(trials: Sequence[Trial], learner: Learner) -> Trial | None:
     mean of two of them may be no head that works.
     """
     heads = [trial.head for trial in trials if trial.soup > 0]
-    if len(heads) < 2 or learner.plan.head is not None or _lowest(trials).loss <= NEGLIGIBLE:
+    if len(heads) < 2 or learner.plan.head is not None:
         return None
     fewer, most = heads
     assert isinstance(fewer, TrainedSuffix)
