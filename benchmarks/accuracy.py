@@ -80,20 +80,19 @@ def sampled(name, n_test):
     return parts[0][0], parts[1][0], parts[0][1], parts[1][1]
 
 
-def class_folders(path):
+def class_folders(bunch):
     """Return at most 100 training images per class, and a quarter of all images for testing.
 
-    Of images with the same bytes, the first is taken.
+    Of images with the same bytes, also in several classes, the first is taken.
     """
-    bunch = load_image_folder(path)
     digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in bunch.data]
     _, first = np.unique(digests, return_index=True)
     first.sort()
     X, X_test, y, y_test = split(bunch.data[first], bunch.target[first], 0.25)
     rng = np.random.RandomState(0)
     orders = [rng.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
-    kept = np.concatenate([order[:PER_CLASS] for order in orders])
-    return X[kept], X_test, y[kept], y_test
+    chosen = np.concatenate([order[:PER_CLASS] for order in orders])
+    return X[chosen], X_test, y[chosen], y_test
 
 
 SETS = {
@@ -102,17 +101,24 @@ SETS = {
 }
 
 
+BUILT_IN = tuple(SETS)
+
+
 def image_set(text):
-    """Return the name of a set. A folder of class folders becomes one, named as it is."""
-    path = Path(text)
-    if text not in SETS:
-        if not path.is_dir():
-            raise argparse.ArgumentTypeError(
-                f"expected a folder of class folders or one of {', '.join(SETS)}, got {text!r}"
-            )
-        if path.name in SETS:
-            raise argparse.ArgumentTypeError(f"there is a set named {path.name!r}: {text!r}")
-        SETS[path.name] = partial(class_folders, path)
+    """Return the name of a set. A folder of class folders becomes one, known by its name alone."""
+    if text in BUILT_IN:
+        return text
+    path = Path(text).resolve()
+    if not text or not path.name or not path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"expected a folder of class folders or one of {', '.join(BUILT_IN)}, got {text!r}"
+        )
+    if path.name in SETS:
+        raise argparse.ArgumentTypeError(f"there is a set named {path.name!r} already: {text!r}")
+    try:
+        SETS[path.name] = partial(class_folders, load_image_folder(path))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
     return path.name
 
 

@@ -8,8 +8,8 @@
 `trainable_layers="all"` besides, "ours, last block" that of the last block, and "ours, auto" has
 "auto". The other methods are in `fine_tuning_peers.py`. All have the same splits, pixels and
 weights. Before fastai is measured, its features are compared with ours. `--sets` takes names, and
-folders of class folders of your own: a quarter of these images is for testing, and at most 100 per
-class are for training.
+folders of class folders of your own, which are known by their name: a quarter of these images is
+for testing, and at most 100 per class are for training.
 
 CPU seconds are those of loading images, building and training, with two threads; not those of
 importing and of predictions. Each measurement is in a new process. Figures are means over seeds.

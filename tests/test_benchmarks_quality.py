@@ -91,14 +91,34 @@ def test_folders_of_ones_own_are_sets_too(run, quality, tmp_path):
     np.testing.assert_array_equal(again.X, split.X)
 
 
-@pytest.mark.parametrize("name", ["digit", "digits/"])
-def test_sets_that_are_not_there_are_refused(run, tmp_path, monkeypatch, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("digit", "class folders or one of sports10"),
+        ("digits/", "there is a set named 'digits' already"),
+        ("x.txt", "class folders or one of sports10"),
+        ("", "class folders or one of sports10"),
+        ("/", "class folders or one of sports10"),
+        ("empty", "empty"),
+        ("mine mine", "there is a set named 'mine' already"),
+        ("mine other/mine", "there is a set named 'mine' already"),
+    ],
+)
+def test_sets_that_are_not_there_are_refused(run, tmp_path, monkeypatch, capsys, name, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.txt").touch()
+    for folder in ("mine", "other/mine"):
+        write_class_folders(tmp_path / folder)
     with pytest.raises(SystemExit):
-        run(name)
-    said = {"digit": "class folders or one of sports10", "digits/": "there is a set named"}
-    assert said[name] in capsys.readouterr().err
+        run(*name.split() or [name])
+    assert said in capsys.readouterr().err
+
+
+def test_the_folder_one_is_in_is_named_as_it_is(quality, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(write_class_folders(tmp_path / "mine"))
+    assert "| mine |" in run(".", "--methods", "probe", "--seeds", 0)[0]
 
 
 def test_all_methods_have_the_same_split_and_means_are_over_seeds(run):

@@ -189,6 +189,13 @@ def test_a_mean_that_is_worse_is_not_taken():
     )
 
 
+def test_few_images_of_little_loss_end_no_trial_and_leave_the_mean_one():
+    estimator = classifier(random_state=0).fit(images(), COLOURS)
+    trials = estimator.tuning_["trials"]
+    assert [trial["trainable_layers"] for trial in trials] == [0, "conv2", "all", MEAN]
+    assert max(trial["val_loss"] for trial in trials[1:]) < choosing_cut.NEGLIGIBLE
+
+
 def test_there_is_no_mean_where_the_frozen_network_leaves_much_of_a_guess():
     estimator = classifier().fit(images(), LABELS)
     frozen, *others = estimator.tuning_["trials"]

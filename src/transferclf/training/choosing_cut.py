@@ -7,7 +7,7 @@ images often say otherwise by chance. So fewer layers need a clear difference.
 
 Where the frozen network does well already, training the last block and training all layers are
 about equally good, and the mean of their weights is mostly better than both: errors of the one are
-not those of the other. Elsewhere the last block is far behind, and so is the mean.
+not those of the other. Elsewhere the last block is mostly behind, and so may be the mean.
 
 Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
 accuracy without increasing inference time", ICML 2022.
@@ -117,8 +117,11 @@ class Trial:
 
     @property
     def is_negligible(self) -> bool:
-        """Whether the loss leaves nothing to gain, also with one more image of loss 1."""
-        n = np.count_nonzero(self.weights)
+        """Whether the loss leaves nothing to gain, even if one more image of loss 1 is counted.
+
+        Images with little weight count for less than one.
+        """
+        n = 1 / float(self.weights @ self.weights)
         return (n * self.loss + 1) / (n + 1) <= NEGLIGIBLE
 
     @property
