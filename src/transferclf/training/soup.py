@@ -17,7 +17,7 @@ import numpy as np
 # Shares of the trained weights that are tried.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
-# This share and 1 are the best on average. The lowest validation loss is mostly that of another
+# This share is the most accurate on average. The lowest validation loss is mostly that of another
 # one, by chance: few samples cannot tell neighbours apart (`benchmarks/fine_tuning_rules.py`).
 USUAL = 0.75
 
