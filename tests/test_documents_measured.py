@@ -316,6 +316,9 @@ def test_the_table_of_other_images_has_means_of_the_measurements():
         for column, method in (CHOICES | {'"auto"': "ours, auto"}).items():
             accuracies, _ = of_seeds("efficientnet_lite0", row["images"].split(",")[0], method)
             assert agrees(row[column], mean(accuracies)), row
+        accuracy, _ = of_one_seed(row["images"].split(",")[0], "fastai")
+        assert agrees(row["fastai"], accuracy), row
+        assert row["fastai"] < row['"auto"']
 
 
 def test_only_one_of_the_other_sets_has_a_better_choice_than_auto():
