@@ -295,8 +295,8 @@ SENTENCES = [
     ),
     (
         FINE_TUNING,
-        r"all layers is ([\d.]+) points above the frozen head on average, and ([\d.]+) in the "
-        r"middle. On bees2 it is ([\d.]+)",
+        r"all layers is ([\d.]+) points above the frozen head on average \(median: ([\d.]+)\). "
+        r"On bees2 it is ([\d.]+)",
         lambda: [
             mean(points_of_other_images("ours", "probe").values()),
             median(points_of_other_images("ours", "probe").values()),
