@@ -37,7 +37,7 @@ from sklearn.model_selection import train_test_split
 
 from transferclf import TransferClassifier
 from transferclf.heads.fitted import Checkpoint
-from transferclf.training.choosing_cut import CLEAR, CLEAR_OF_MEAN, LITTLE
+from transferclf.training.choosing_cut import CLEAR, FAMILIAR
 from transferclf.training.phases import TrainedSuffix
 from transferclf.training.soup import SHARES, USUAL, choose_share, is_near, mixed
 
@@ -209,9 +209,9 @@ def layer_rules() -> dict[str, Choice]:
         return max(place for place in range(len(trained)) if is_close(trained, place, errors))
 
     def ours(record: Record) -> int:
-        frozen, _, whole, *_ = (np.mean(each["losses"]) for each in record["layers"])
-        gains_little = frozen - whole < LITTLE * record["guess"]
-        has_near_mean = gains_little and is_close(record["layers"], MEAN, CLEAR_OF_MEAN)
+        before = np.mean(record["shares"][0]["losses"])
+        is_familiar = before < FAMILIAR * record["guess"]
+        has_near_mean = is_familiar and is_close(record["layers"], MEAN, 1.0)
         return MEAN if has_near_mean else most(record, CLEAR)
 
     rules: dict[str, Choice] = {
@@ -221,7 +221,7 @@ def layer_rules() -> dict[str, Choice]:
     for errors in ERRORS:
         name = f"most layers within {errors:g} standard errors"
         rules[name] = lambda record, errors=errors: most(record, errors)
-    rules["the last of these, or the mean where all layers gain little (ours)"] = ours
+    rules["the last of these, or the mean where the frozen network does well (ours)"] = ours
     return rules
 
 

@@ -110,9 +110,9 @@ PARAMETERS = Template(
         block of this name ("block5", "conv5_block3") and everything after it. Batch
         normalisation keeps its statistics. "auto" trains the last block and then all. It takes all
         layers, unless the block or the frozen network has a clearly lower loss on images that are
-        held out. Where all layers gain little there, it takes the mean of the weights of both
-        trainings, unless that is clearly worse. That costs at most twice as much as "all";
-        `tuning_` has the choice.
+        held out. Where the frozen network does well there, it takes the mean of the weights of both
+        trainings, unless that is worse by more than a standard error. That costs at most twice as
+        much as "all"; `tuning_` has the choice.
     fine_tune_epochs : int or "auto", default="auto"
         Epochs for head and layers together. "auto" is as many as give at least $steps steps, and
         $passes or more.

@@ -5,9 +5,9 @@ fine-tuning make a fitted head worse, also where it ends far better, and they fa
 The frozen network takes part with its head. Training more layers is mostly better, and few held-out
 images often say otherwise by chance. So fewer layers need a clear difference.
 
-Where training all layers gains little over the frozen network, training the last block is about
-as good, and the mean of the weights of both is mostly better than either: errors of the one are not
-those of the other. Elsewhere the last block is mostly behind, and so may be the mean.
+Where the frozen network does well already, training the last block and training all layers are
+about equally good, and the mean of their weights is mostly better than both: errors of the one are
+not those of the other. Elsewhere the last block is mostly behind, and so may be the mean.
 
 Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
 accuracy without increasing inference time", ICML 2022.
@@ -38,11 +38,9 @@ NEGLIGIBLE = 0.01
 # numbers of standard errors.
 CLEAR = 3.0
 
-# All layers gain little if their loss is below that of the frozen network by less than this part
-# of the loss of its mean scores. Then the mean of both trainings is taken, unless its loss is above
-# the lowest by more than so many standard errors.
-LITTLE = 0.1
-CLEAR_OF_MEAN = 2.0
+# Where the loss of the frozen network is below this part of that of its mean scores, the mean of
+# both trainings is taken, unless its loss is above the lowest by more than a standard error.
+FAMILIAR = 0.2
 
 # The cost of a network's output, where that of a training step on the same images is 1.
 FORWARD = 1 / 3
@@ -113,6 +111,11 @@ class Trial:
     guess: float = 0.0
 
     @property
+    def is_familiar(self) -> bool:
+        """Whether the loss is far below that of a guess."""
+        return self.loss < FAMILIAR * self.guess
+
+    @property
     def is_negligible(self) -> bool:
         """Whether the loss leaves nothing to gain, even if one more image of loss 1 is counted.
 
@@ -130,10 +133,6 @@ class Trial:
     def loss(self) -> float:
         """The mean loss."""
         return mean_of(self.losses, self.weights)
-
-    def gains_little(self, frozen: Trial) -> bool:
-        """Return whether the loss is hardly below that of the frozen network."""
-        return frozen.loss - self.loss < LITTLE * frozen.guess
 
     def is_near(self, other: Trial) -> bool:
         """Return whether the loss is not clearly above that of the other one."""
@@ -194,11 +193,11 @@ def choose_cut(
             break
         trials.append(_said(_trial(candidate, frozen, trials[0]), verbose))
     chosen, lowest, mean = _most_layers(trials), _lowest(trials), None
-    if has_mean and trials[-1].gains_little(trials[0]):
+    if has_mean and trials[0].is_familiar:
         mean = _mean_trial(trials, candidates[-1].learner)
     if mean is not None:
         trials.append(_said(mean, verbose))
-        if is_near(mean.losses, lowest.losses, mean.weights, CLEAR_OF_MEAN):
+        if is_near(mean.losses, lowest.losses, mean.weights):
             chosen = mean
     is_mean = chosen is mean
     layers = candidates[-1].layers if is_mean else chosen.layers
@@ -309,7 +308,7 @@ def reason_of(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
     losses = ", ".join(f"{trial.loss:.4g} of {_named(trial.layers)}" for trial in trials)
     end = "is the lowest"
     if chosen is not best and chosen.layers == MEAN:
-        end = f"is at most {CLEAR_OF_MEAN:g} standard errors above the lowest"
+        end = "is at most a standard error above the lowest"
     elif chosen is not best:
         end = f"is at most {CLEAR:g} standard errors above the lowest, with more layers"
     n = len(best.losses)
