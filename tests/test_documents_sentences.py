@@ -3,11 +3,12 @@
 `benchmarks/results/figures.json` holds the records; `test_documents_measured.py` compares tables.
 """
 
+import functools
+import json
 import re
 from statistics import mean, median
 
 import pytest
-import rules_helpers
 from page_helpers import (
     BENCHMARKS,
     CHOOSING,
@@ -32,6 +33,8 @@ from page_helpers import (
     records,
     rows_of,
 )
+
+from transferclf.training.choosing_cut import FAMILIAR
 
 # --- figures that are repeated
 
@@ -104,10 +107,52 @@ def costs_of_the_choice():
     return [auto / by_hand for auto, by_hand in seconds]
 
 
+LOWEST = "the lowest loss of these"
+
+
+def layer_rule(rule, figure):
+    """Return a figure of a rule for the layers, over the trainings on few images."""
+    (row,) = [row for row in rows_of("fine-tuning, rules 2") if row["trained layers"] == rule]
+    (cell,) = [row[column] for column in row if column.startswith(f"few images: {figure}")]
+    return number(cell)
+
+
+@functools.cache
+def rules_records():
+    lines = read("benchmarks/results/fine_tuning_rules.jsonl").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def above_all_layers(figure, of):
+    """Return by how much the mean of both is above all layers in some trainings."""
+    return [
+        record["layers"][3][figure] - record["layers"][2][figure]
+        for record in rules_records()
+        if of(record)
+    ]
+
+
+def does_well(record):
+    return mean(record["shares"][0]["losses"]) < FAMILIAR * record["guess"]
+
+
+def large_and_well(record):
+    return record["size"] == 128 and record["n"] > 300 and does_well(record)
+
+
+def large_and_well_of_few(record):
+    return record["size"] == 128 and record["n"] <= 300 and does_well(record)
+
+
+def accuracies_of(name):
+    """Return the accuracies of a list of each record, of shape (records, choices)."""
+    return [[each["accuracy"] for each in record[name]] for record in rules_records()]
+
+
 def test_the_most_accurate_share_is_the_usual_one():
     text = "0.75 is the most accurate on average. 0.5 and 1 are up to a point behind"
     assert len(matches(FINE_TUNING, text)) == 1
-    _, _, half, usual, whole = map(mean, zip(*rules_helpers.accuracies_of("shares"), strict=True))
+    _, _, half, usual, whole = map(mean, zip(*accuracies_of("shares"), strict=True))
     assert max(half, whole) < usual < min(half, whole) + 0.01
 
 
@@ -194,6 +239,52 @@ SENTENCES = [
                 for change in ("constant learning rate", "no clipping", "no warm-up")
                 for backbone in ("MobileNetV2", "efficientnet_lite0")
                 for points in ablations(backbone, change, "accuracy")
+            )
+        ],
+    ),
+    (
+        FINE_TUNING,
+        r"loses ([\d.]+) points on average, and ([\d.]+) at worst",
+        lambda: [
+            100 * (layer_rule("all layers", "accuracy") - layer_rule(LOWEST, "accuracy")),
+            layer_rule(LOWEST, "worst"),
+        ],
+    ),
+    (
+        FINE_TUNING,
+        r"most accurate choice in (\d+) of the (\d+) trainings",
+        lambda: [
+            sum(whole >= max(others) for *others, whole, _ in accuracies_of("layers")),
+            len(rules_records()),
+        ],
+    ),
+    (
+        FINE_TUNING,
+        r"is ([\d.]+) points below all layers at 64 pixels",
+        lambda: [-100 * mean(above_all_layers("accuracy", lambda record: record["size"] == 64))],
+    ),
+    (
+        FINE_TUNING,
+        r"by ([\d.]+) points with all images \((\d+) trainings\), where its log loss is ([\d.]+) "
+        r"lower, and by ([\d.]+) with few \((\d+) trainings\), where it is ([\d.]+) higher",
+        lambda: [
+            100 * mean(above_all_layers("accuracy", large_and_well)),
+            len(above_all_layers("accuracy", large_and_well)),
+            -mean(above_all_layers("log_loss", large_and_well)),
+            100 * mean(above_all_layers("accuracy", large_and_well_of_few)),
+            len(above_all_layers("accuracy", large_and_well_of_few)),
+            mean(above_all_layers("log_loss", large_and_well_of_few)),
+        ],
+    ),
+    (
+        FINE_TUNING,
+        r"there the mean is up to ([\d.]+) points below all layers",
+        lambda: [
+            -100
+            * min(
+                above_all_layers(
+                    "accuracy", lambda record: record["set"] == "digits" and does_well(record)
+                )
             )
         ],
     ),
@@ -382,7 +473,6 @@ SENTENCES = [
             accuracy("animals35", "efficientnet_lite0"),
         ],
     ),
-    *rules_helpers.SENTENCES,
 ]
 
 
