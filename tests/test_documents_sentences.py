@@ -206,6 +206,16 @@ SENTENCES = [
     ),
     (
         FINE_TUNING,
+        r"has (0\.\d+) on cats and dogs frozen and (0\.\d+) with all layers, and (0\.\d+) and "
+        r"(0\.\d+) on cats, dogs and pandas",
+        lambda: [
+            of_one_seed(images, method)[0]
+            for images in ("catsdogs2", "animals3")
+            for method in ("probe", "ours")
+        ],
+    ),
+    (
+        FINE_TUNING,
         r"cells under a microscope gain (\d+) to (\d+) points, photographs up to (\d+)\.",
         extreme_gains,
     ),
