@@ -4,18 +4,21 @@
         [--backbones ...] [--sets ...] [--images 150 0] [--seeds 0] [--size 64]
         [--results FILE] [--measured]
 
-The last block and all layers are trained on at most so many images (0: all of them). One rule takes
-a share of the trained weights, and another one the frozen network, the last block, all layers or
-the mean of the weights of these two. A tenth of the images is the validation part that rules choose
-by, or one image of each class if that is more. A quarter of the training images of the set, which
-no one saw, judges the choice. No test image is used. Left out here are that trials end where there
-is nothing to gain, and that the scores of a training are divided by a temperature before its
-weights are part of a mean.
+The last block and all layers are trained on at most so many images (0: all of them). The weights
+before and after are mixed with several shares, also those of the mean of both trainings. One rule
+takes a share, and another one the frozen network, the last block, all layers or the mean, each with
+the share of the first rule. A tenth of the images is the validation part that rules choose by, or
+one image of each class if that is more. A quarter of the training images of the set, which no one
+saw, judges the choice. No test image is used. Left out here is that trials end where there is
+nothing to gain.
 
 With `--results`, each measurement is appended to a file, and those that are there already are not
-repeated; `--measured` compares on all that is there. Prints Markdown tables with means over the
-trainings on few images, and on many of 64 and of 128 pixels. "Worst" are the points of accuracy
-below the best choice in the training where these are most.
+repeated; `--measured` compares on all that is there. Early ones have layers with the shares that a
+former rule chose, and not those of ours.
+Prints Markdown tables: the accuracy of each share where nothing, little and much is gained, and the
+figures of rules, as means over the trainings on few images, and on many of 64 and of 128 pixels.
+"Below frozen" and "worst" are points of accuracy below the frozen network and the best choice, in
+the training where these are most.
 """
 
 from __future__ import annotations
@@ -37,16 +40,29 @@ from sklearn.model_selection import train_test_split
 
 from transferclf import TransferClassifier
 from transferclf.heads.fitted import Checkpoint
-from transferclf.training.choosing_cut import CLEAR, FAMILIAR
+from transferclf.training.choosing_cut import CLEAR, CLEAR_OF_MEAN
 from transferclf.training.phases import TrainedSuffix
-from transferclf.training.soup import SHARES, USUAL, choose_share, is_near, mixed
+from transferclf.training.soup import (
+    LITTLE,
+    OF_LITTLE,
+    OF_NOTHING,
+    SHARES,
+    USUAL,
+    choose_share,
+    is_near,
+    mixed,
+    usual_share,
+)
 
-LAYERS = ("frozen", "last block", "all layers", "mean of the last two")
-MEAN = len(LAYERS) - 1
+LINES = ("last block", "all layers", "mean of both")
 ERRORS = (1.0, 2.0, CLEAR)
+BELOW_FROZEN, BELOW_BEST = "below frozen", "worst"  # options begin with the frozen network
+
+GAINS = {OF_NOTHING: "nothing", OF_LITTLE: "little", USUAL: "much"}  # by their usual share
 
 Record = Mapping[str, Any]
-Choice = Callable[[Record], int]  # the place of the choice in the lists of a record
+Options = Sequence[Record]  # what a rule chooses from
+Rule = Callable[[Options, Record], int]  # returns the place of its choice
 
 FEW = 300  # training images
 GROUPS: dict[str, Callable[[Record], bool]] = {
@@ -67,8 +83,11 @@ def main() -> None:
     parser.add_argument("--measured", action="store_true", help="compare on all of this file")
     arguments = parser.parse_args()
     records = known(arguments.results) if arguments.measured else list(measured(arguments))
-    print(rules_table("share of the fine-tuned weights", records, "shares", share_rules()) + "\n")
-    print(rules_table("trained layers", records, "layers", layer_rules()))
+    shares = rules_table(
+        "share of the trained weights", records, shares_of, share_rules(), BELOW_FROZEN
+    )
+    layers = rules_table("trained layers", records, layers_of, layer_rules(), BELOW_BEST)
+    print(f"{gains_table(records)}\n\n{shares}\n\n{layers}")
 
 
 # --- measuring
@@ -118,26 +137,17 @@ def measure(setting: Record) -> dict[str, Any]:
     classifier = TransferClassifier(
         setting["backbone"], image_size=setting["size"], random_state=seed
     )
-    parts, layers, results = Split(seen, held, y_seen, y_held), [], []
-    for trained in (LAST_BLOCKS[setting["backbone"]], "all"):
-        classifier.set_params(trainable_layers=trained)
-        heads = heads_of(classifier, parts)
-        shares = [judged(classifier, head, parts, split) for head in heads]
-        chosen = chosen_share(shares)
-        layers += [] if layers else shares[:1]
-        layers.append(shares[chosen])
-        results.append(heads[chosen])
-    fewer, most = results
-    if fewer.soup and most.soup:
-        layers.append(judged(classifier, most.mean_with(fewer), parts, split))
-    else:
-        layers.append(layers[2 if most.soup else 1])
-    return {
-        "n": len(y),
-        "guess": guess(classifier, heads[0], parts),
-        "shares": shares,
-        "layers": layers,
-    }
+    parts = Split(seen, held, y_seen, y_held)
+    ends, lines = [], {}
+    for name, trained in zip(LINES, (LAST_BLOCKS[setting["backbone"]], "all", None), strict=True):
+        if trained:
+            heads = heads_of(classifier.set_params(trainable_layers=trained), parts)
+            ends.append(heads)
+        else:
+            heads = [most.mean_with(fewer) for fewer, most in zip(*ends, strict=True)]
+        lines[name] = [judged(classifier, head, parts, split) for head in heads]
+    classifier.head_ = ends[1][0]
+    return {"n": len(y), "guess": guess(classifier, ends[1][0], parts), **lines}
 
 
 def heads_of(classifier: TransferClassifier, seen: Split) -> list[TrainedSuffix]:
@@ -177,8 +187,7 @@ def guess(classifier: TransferClassifier, frozen: TrainedSuffix, seen: Split) ->
     classifier.head_ = frozen
     scores, codes = scored(classifier, seen)
     weights = np.full(len(codes), 1 / len(codes))
-    same = np.broadcast_to(weights @ scores, scores.shape)
-    return float(weights @ frozen.suffix.objective.calibrated_losses(same, codes, weights))
+    return frozen.suffix.objective.guess(scores, codes, weights)
 
 
 def scored(classifier: TransferClassifier, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -193,83 +202,142 @@ def scored(classifier: TransferClassifier, split: Split) -> tuple[np.ndarray, np
 # --- rules
 
 
-def share_rules() -> dict[str, Choice]:
-    rules: dict[str, Choice] = {
-        f"always {share:g}": lambda record, place=place: place for place, share in enumerate(SHARES)
+def shares_of(record: Record) -> Options:
+    return record["all layers"]
+
+
+def share_rules() -> dict[str, Rule]:
+    rules: dict[str, Rule] = {
+        f"always {share:g}": always(place) for place, share in enumerate(SHARES)
     }
-    rules["the lowest loss"] = lambda record: lowest(record["shares"])
-    name = f"nearest to {USUAL:g} within a standard error (ours)"
-    rules[name] = lambda record: chosen_share(record["shares"])
+    rules["the lowest loss"] = lambda shares, record: lowest(shares)
+    rules[f"nearest to {USUAL:g} within a standard error"] = nearest_to_usual
+    rules["nearest to the usual one for this gain (ours)"] = chosen_share
     return rules
 
 
-def layer_rules() -> dict[str, Choice]:
-    def most(record: Record, errors: float) -> int:
-        trained = record["layers"][:MEAN]
-        return max(place for place in range(len(trained)) if is_close(trained, place, errors))
+def gain_of(record: Record) -> str:
+    """Return whether nothing, little or much is gained by the usual share of all layers."""
+    shares = record["all layers"]
+    before, after = (np.mean(shares[SHARES.index(share)]["losses"]) for share in (0.0, USUAL))
+    return GAINS[usual_share(float(before - after), record["guess"])]
 
-    def ours(record: Record) -> int:
-        before = np.mean(record["shares"][0]["losses"])
-        is_familiar = before < FAMILIAR * record["guess"]
-        has_near_mean = is_familiar and is_close(record["layers"], MEAN, 1.0)
-        return MEAN if has_near_mean else most(record, CLEAR)
 
-    rules: dict[str, Choice] = {
-        name: lambda record, place=place: place for place, name in enumerate(LAYERS)
-    }
-    rules["the lowest loss of these"] = lambda record: lowest(record["layers"][:MEAN])
+def layers_of(record: Record) -> Options:
+    """Return the frozen network, the last block, all layers and the mean, each with our share."""
+    if "layers" in record:
+        return record["layers"]
+    places = [chosen_share(record[line], record) for line in LINES]
+    taken = [
+        record[line][place] | {"share": SHARES[place]}
+        for line, place in zip(LINES, places, strict=True)
+    ]
+    return [record["all layers"][0], *taken]
+
+
+MEAN = len(LINES)  # the place of the mean
+
+
+def layer_rules() -> dict[str, Rule]:
+    rules: dict[str, Rule] = {name: always(place) for place, name in enumerate(("frozen", *LINES))}
+    rules["the lowest loss, without the mean"] = lambda layers, record: lowest(layers[:MEAN])
     for errors in ERRORS:
-        name = f"most layers within {errors:g} standard errors"
-        rules[name] = lambda record, errors=errors: most(record, errors)
-    rules["the last of these, or the mean where the frozen network does well (ours)"] = ours
+        name = f"most layers within {errors:g} standard error{'s' * (errors != 1)}"
+        rules[name] = lambda layers, record, errors=errors: most_layers(layers, errors)
+    rules["the last of these, or the mean where little is gained (ours)"] = chosen_layers
     return rules
 
 
-def chosen_share(shares: Sequence[Record]) -> int:
+def always(place: int) -> Rule:
+    return lambda options, record: place
+
+
+def nearest_to_usual(shares: Options, record: Record) -> int:
+    near = [place for place in range(len(shares)) if is_close(shares, place, 1.0)]
+    return min(near, key=lambda place: abs(SHARES[place] - USUAL))
+
+
+def chosen_share(shares: Options, record: Record) -> int:
     """Return the place of the share that fine-tuning takes."""
     losses = dict(zip(SHARES, (np.array(each["losses"]) for each in shares), strict=True))
     n = len(losses[USUAL])
-    share, _ = choose_share(losses.__getitem__, np.full(n, 1 / n))
+    share, _ = choose_share(losses.__getitem__, np.full(n, 1 / n), record["guess"])
     return SHARES.index(share)
 
 
-def lowest(choices: Sequence[Record]) -> int:
+def most_layers(layers: Options, errors: float) -> int:
+    return max(place for place in range(MEAN) if is_close(layers[:MEAN], place, errors))
+
+
+def chosen_layers(layers: Options, record: Record) -> int:
+    frozen, _, whole, _ = (np.mean(each["losses"]) for each in layers)
+    gains_little = frozen - whole < LITTLE * record["guess"]
+    has_mean = gains_little and all(each.get("share") != 0 for each in layers[1:])
+    return (
+        MEAN if has_mean and is_close(layers, MEAN, CLEAR_OF_MEAN) else most_layers(layers, CLEAR)
+    )
+
+
+def lowest(options: Options) -> int:
     """Return the place of the lowest validation loss."""
-    return int(np.argmin([np.mean(each["losses"]) for each in choices]))
+    return int(np.argmin([np.mean(each["losses"]) for each in options]))
 
 
-def is_close(choices: Sequence[Record], place: int, errors: float) -> bool:
-    losses, best = (np.array(choices[which]["losses"]) for which in (place, lowest(choices)))
+def is_close(options: Options, place: int, errors: float) -> bool:
+    losses, best = (np.array(options[which]["losses"]) for which in (place, lowest(options)))
     return is_near(losses, best, np.full(len(losses), 1 / len(losses)), errors)
 
 
 # --- tables
 
 
+def gains_table(records: Sequence[Record]) -> str:
+    """Return a table with the mean accuracy of each share for each kind of gain."""
+    rows = []
+    for gain in GAINS.values():
+        group = [shares_of(record) for record in records if gain_of(record) == gain]
+        accuracies = np.array([[each["accuracy"] for each in shares] for shares in group])
+        means = [f"{mean:.3f}" for mean in accuracies.mean(axis=0)] if group else [""] * len(SHARES)
+        rows.append((gain, str(len(group)), *means))
+    return table(("what is gained", "trainings", *(f"share {share:g}" for share in SHARES)), rows)
+
+
 def rules_table(
-    what: str, records: Sequence[Record], name: str, rules: Mapping[str, Choice]
+    what: str,
+    records: Sequence[Record],
+    options_of: Callable[[Record], Options],
+    rules: Mapping[str, Rule],
+    reference: str,
 ) -> str:
-    """Return a table with a row for each rule about the choices of this name."""
+    """Return a table with a row for each rule about these options."""
     groups = {kind: [each for each in records if holds(each)] for kind, holds in GROUPS.items()}
+    groups = {kind: group for kind, group in groups.items() if group}
     heads = [
         f"{kind}: {figure}"
         for kind, group in groups.items()
-        for figure in (f"accuracy, {len(group)} trainings", "log loss", "worst")
+        for figure in (f"accuracy, {len(group)} trainings", "log loss", reference)
     ]
+    options = {kind: [options_of(each) for each in group] for kind, group in groups.items()}
     rows = [
-        (rule, *(cell for group in groups.values() for cell in cells(group, name, choice)))
-        for rule, choice in rules.items()
+        (
+            rule,
+            *(
+                cell
+                for kind, group in groups.items()
+                for cell in cells(options[kind], [*map(choose, options[kind], group)], reference)
+            ),
+        )
+        for rule, choose in rules.items()
     ]
     return table((what, *heads), rows)
 
 
-def cells(records: Sequence[Record], name: str, choice: Choice) -> list[str]:
-    """Return mean accuracy, mean log loss and the most points of accuracy below the best choice."""
-    if not records or any(choice(record) >= len(record[name]) for record in records):
-        return ["", "", ""]
-    chosen = [record[name][choice(record)] for record in records]
-    best = [max(each["accuracy"] for each in record[name]) for record in records]
-    short = np.subtract(best, [each["accuracy"] for each in chosen])
+def cells(options: Sequence[Options], places: Sequence[int], reference: str) -> list[str]:
+    """Return mean accuracy, mean log loss and the most points of accuracy below a reference."""
+    chosen = [each[place] for each, place in zip(options, places, strict=True)]
+    accuracies = np.array([[it["accuracy"] for it in each] for each in options])
+    expected = accuracies[:, 0] if reference == BELOW_FROZEN else accuracies.max(axis=1)
+    short = expected - [each["accuracy"] for each in chosen]
     means = [np.mean([each[figure] for each in chosen]) for figure in ("accuracy", "log_loss")]
     return [*(f"{mean:.3f}" for mean in means), f"{100 * short.max():.1f}"]
 

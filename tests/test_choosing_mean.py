@@ -16,6 +16,7 @@ from transferclf import TransferClassifier, load_model, save_model
 from transferclf.estimators import tuning
 from transferclf.training import choosing_cut
 from transferclf.training.choosing_cut import MEAN, Trial, choose_cut, reason_of
+from transferclf.training.soup import SHARES, Soup
 
 # A quarter of the labels is wrong, so that no training is sure of all images.
 LABELS = np.where(np.random.default_rng(1).random(N) < 0.25, 1 - COLOURS, COLOURS)
@@ -38,9 +39,9 @@ def classifier(**changes):
 
 @functools.cache
 def chosen(**changes):
-    """Return a classifier that counts its frozen network as one that does well."""
+    """Return a classifier that counts each gain of all layers as little."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choosing_cut, "FAMILIAR", 2.0)
+        patch.setattr(choosing_cut, "LITTLE", 2.0)
         return classifier(**changes).fit(images(), LABELS)
 
 
@@ -62,6 +63,15 @@ def choice_of(estimator, labels=LABELS):
 def trained():
     """Return the trained layers of the trial of the last block, and of that of all layers."""
     return [trial.head for trial in choice_of(classifier()).trials[1:3]]
+
+
+@functools.cache
+def tuned_alone():
+    """Return trained layers whose scores are divided by no temperature."""
+    kind = type(trained()[0].suffix.objective)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "temperature", lambda *_: 1.0)
+        return choice_of(classifier()).trials[2].head
 
 
 def pixels():
@@ -130,10 +140,69 @@ def test_a_layer_that_is_folded_in_one_training_only_has_no_mean(use_bias):
 def test_scores_of_the_mean_are_divided_by_its_temperature(temperature, monkeypatch):
     kind = type(trained()[0].suffix.objective)
     monkeypatch.setattr(kind, "temperature", lambda *_: temperature)
-    monkeypatch.setattr(choosing_cut, "FAMILIAR", 2.0)
+    monkeypatch.setattr(choosing_cut, "LITTLE", 2.0)
     *_, block, whole, mean = choice_of(classifier()).trials
-    expected = whole.head.mean_with(block.head).scores(pixels()) / temperature
+    whole, block = (trial.head.at(mean.soup) for trial in (whole, block))
+    expected = whole.mean_with(block).scores(pixels()) / temperature
     np.testing.assert_allclose(mean.head.scores(pixels()), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(st.sampled_from(SHARES))
+def test_a_result_has_any_share_of_the_trained_weights(share):
+    _, whole = trained()
+    began, after = whole.checkpoint.began, whole.checkpoint.values
+    found = whole.at(share)
+    assert found.soup == share
+    after = after[: len(began)]
+    for value, before, trained_one in zip(found.parameters, began, after, strict=True):
+        np.testing.assert_allclose(value, (1 - share) * before + share * trained_one, atol=1e-5)
+    # A share of a result with another share is the same.
+    np.testing.assert_array_equal(found.at(1).parameters[-1], whole.at(1).parameters[-1])
+
+
+def test_a_result_at_its_own_share_is_itself():
+    whole = tuned_alone()
+    assert whole.soup > 0
+    for ours, same in zip(whole.parameters, whole.at(whole.soup).parameters, strict=True):
+        np.testing.assert_array_equal(ours, same)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_the_mean_has_the_share_that_is_chosen_unless_it_is_that_before(share, monkeypatch):
+    monkeypatch.setattr(choosing_cut, "choose_soup", lambda *_: Soup(share, 1.0, {}))
+    *_, block, whole, mean = [None, *choice_of(classifier()).trials][-3:]
+    if share == 0:
+        assert mean.layers == "all"
+        return
+    assert (mean.layers, mean.soup) == (MEAN, share)
+    expected = whole.head.at(share).mean_with(block.head.at(share))
+    np.testing.assert_array_equal(mean.head.scores(pixels()), expected.scores(pixels()))
+
+
+def test_the_share_is_chosen_by_the_scores_of_held_out_images(monkeypatch):
+    asked = []
+
+    def kept(scores_at, objective, targets, weights):
+        losses = [objective.calibrated_losses(scores_at(it), targets, weights) for it in SHARES]
+        asked.append([each @ weights for each in losses])
+        return Soup(0.25, 1.0, {})
+
+    monkeypatch.setattr(choosing_cut, "choose_soup", kept)
+    frozen, _, _, mean = choice_of(classifier()).trials
+    ((before, quarter, *_),) = asked
+    assert before == pytest.approx(frozen.loss, abs=1e-4)
+    assert quarter == pytest.approx(mean.loss, abs=1e-6)
+    assert before != quarter
+
+
+@pytest.mark.parametrize("soup", [0.0, 0.5])
+def test_a_share_that_is_a_number_is_that_of_the_mean(soup, monkeypatch):
+    monkeypatch.setattr(choosing_cut, "LITTLE", 9.0)
+    estimator = classifier(soup=soup)
+    estimator.fit(images(), LABELS, validation_data=(images()[:20], LABELS[:20]))
+    tried = [trial["trainable_layers"] for trial in estimator.tuning_["trials"]]
+    assert tried == ([0, "conv2", "all", MEAN] if soup else [0, "conv2", "all"])
+    assert not soup or estimator.tuning_["trials"][-1]["soup"] == soup
 
 
 def test_weights_before_training_that_are_not_known_have_no_mean():
@@ -175,7 +244,8 @@ def test_its_loss_and_accuracy_are_those_of_the_result():
     assert mean["val_accuracy"] == np.mean((scores > 0) == targets)
 
 
-def test_a_mean_that_is_worse_is_not_taken():
+def test_a_mean_that_is_worse_is_not_taken(monkeypatch):
+    monkeypatch.setattr(choosing_cut, "LITTLE", 2.0)
     estimator = classifier(random_state=0, fine_tune_learning_rate=0.01)
     estimator.fit(images(), COLOURS)
     *_, whole, mean = estimator.tuning_["trials"]
@@ -189,25 +259,36 @@ def test_a_mean_that_is_worse_is_not_taken():
     )
 
 
-def test_few_images_of_little_loss_end_no_trial_and_leave_the_mean_one():
+def test_few_images_of_little_loss_end_no_trial_and_leave_the_mean_one(monkeypatch):
+    monkeypatch.setattr(choosing_cut, "LITTLE", 2.0)
     estimator = classifier(random_state=0).fit(images(), COLOURS)
     trials = estimator.tuning_["trials"]
     assert [trial["trainable_layers"] for trial in trials] == [0, "conv2", "all", MEAN]
     assert max(trial["val_loss"] for trial in trials[1:]) < choosing_cut.NEGLIGIBLE
 
 
-def test_there_is_no_mean_where_the_frozen_network_leaves_much_of_a_guess():
-    estimator = classifier().fit(images(), LABELS)
+def test_there_is_no_mean_where_all_layers_gain_much_of_a_guess():
+    estimator = classifier(random_state=0).fit(images(), COLOURS)
     frozen, *others = estimator.tuning_["trials"]
-    assert frozen["val_loss"] > choosing_cut.FAMILIAR * np.log(2)
+    assert frozen["val_loss"] - others[-1]["val_loss"] > choosing_cut.LITTLE * np.log(2)
     assert [each["trainable_layers"] for each in others] == ["conv2", "all"]
 
 
-@given(st.floats(0, 5), st.floats(0.01, 5))
-def test_a_network_does_well_if_its_loss_is_below_a_fifth_of_a_guess(loss, guess):
-    assume(abs(loss - 0.2 * guess) > 1e-9)
-    trial = Trial(0, None, 0, 0.0, np.full(3, loss), 0.5, np.full(3, 1 / 3), None, guess)
-    assert trial.is_familiar == (loss / guess < 0.2)
+def test_the_mean_is_tried_where_all_layers_gain_little():
+    estimator = classifier().fit(images(), LABELS)
+    frozen, _, whole, mean = estimator.tuning_["trials"]
+    assert 0 < frozen["val_loss"] - whole["val_loss"] < choosing_cut.LITTLE * np.log(2)
+    assert mean["trainable_layers"] == MEAN
+
+
+@given(st.floats(0, 5), st.floats(0, 5), st.floats(0.01, 5))
+def test_layers_gain_little_if_it_is_less_than_a_tenth_of_a_guess(before, after, guess):
+    assume(abs(before - after - 0.1 * guess) > 1e-9)
+    frozen, whole = (
+        Trial(layers, None, 0, 0.0, np.full(3, loss), 0.5, np.full(3, 1 / 3), None, guess)
+        for layers, loss in ((0, before), ("all", after))
+    )
+    assert whole.gains_little(frozen) == ((before - after) / guess < 0.1)
 
 
 def test_a_guess_knows_how_frequent_the_classes_are():
@@ -218,8 +299,8 @@ def test_a_guess_knows_how_frequent_the_classes_are():
     assert frozen.guess < 0.75 * np.log(2)
 
 
-@pytest.mark.parametrize(("errors", "is_mean"), [(0.9, True), (1.1, False)])
-def test_the_mean_may_be_a_standard_error_above_the_lowest(errors, is_mean, monkeypatch):
+@pytest.mark.parametrize(("errors", "is_mean"), [(1.9, True), (2.1, False)])
+def test_the_mean_may_be_two_standard_errors_above_the_lowest(errors, is_mean, monkeypatch):
     noise = np.array([-1.0, 0.0, 0.0, 1.0])
     error = noise.std(ddof=1) / 2
     frozen, block, whole = (
@@ -244,7 +325,7 @@ def test_the_reason_says_that_the_mean_is_near_the_lowest():
     lower = Trial("all", 0.1, 7, 1.0, losses - 0.05, 0.5, weights)
     assert reason_of([lower, mean], mean, lower) == (
         "of the losses on 3 held-out images (0.15 of all layers, 0.2 of the mean of both "
-        "trainings), that of the mean of both trainings is at most a standard error above the "
+        "trainings), that of the mean of both trainings is at most 2 standard errors above the "
         "lowest"
     )
 

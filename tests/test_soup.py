@@ -17,7 +17,20 @@ from keras import layers
 
 from transferclf import TransferClassifier, TransferRegressor, load_model, save_model
 from transferclf.exceptions import DivergenceError, TransferclfWarning
-from transferclf.training.soup import SHARES, USUAL, choose_share, is_near, mixed
+from transferclf.objectives.classes import Classes
+from transferclf.objectives.multilabel import MultiLabel
+from transferclf.objectives.numbers import Numbers
+from transferclf.training.soup import (
+    LITTLE,
+    OF_LITTLE,
+    OF_NOTHING,
+    SHARES,
+    USUAL,
+    choose_share,
+    is_near,
+    mixed,
+    usual_share,
+)
 
 N = 36
 IMAGES = striped_images(N, np.random.default_rng(0))
@@ -102,39 +115,40 @@ LOSSES = st.integers(1, 12).flatmap(lambda n: arrays(float, (len(SHARES), n), el
 BROKEN = [math.nan, math.inf, -math.inf]
 
 
-def chosen(losses, weights=None):
+def chosen(losses, weights=None, guess=0.0):
     """Return the chosen share for a table of losses, a row for each share."""
     losses = np.asarray(losses, float)
     n = losses.shape[1]
     table = dict(zip(SHARES, losses, strict=True))
     weights = np.full(n, 1 / n) if weights is None else weights
     with np.errstate(all="ignore"):
-        return choose_share(table.__getitem__, weights)
+        return choose_share(table.__getitem__, weights, guess)
 
 
 class TestChooseShare:
-    def test_the_ends_and_the_usual_share_are_tried(self):
+    def test_the_ends_and_the_usual_shares_are_tried(self):
         assert SHARES[0] == 0
         assert SHARES[-1] == 1
         assert list(SHARES) == sorted(set(SHARES))
-        assert USUAL in SHARES[1:-1]
+        assert {OF_NOTHING, OF_LITTLE, USUAL} <= set(SHARES[1:-1])
 
-    @given(LOSSES)
-    def test_it_is_the_nearest_to_the_usual_one_within_a_standard_error(self, losses):
-        share, means = chosen(losses)
+    @given(LOSSES, st.floats(0, 9))
+    def test_it_is_the_nearest_to_the_usual_one_within_a_standard_error(self, losses, guess):
+        share, means = chosen(losses, guess=guess)
+        usual = usual_share(means[0] - means[USUAL], guess)
         assert list(means) == list(SHARES)
         np.testing.assert_allclose(list(means.values()), losses.mean(axis=1), atol=1e-12)
         lowest = losses[np.argmin(list(means.values()))]
         n = losses.shape[1]
         if n == 1:
-            assert share == USUAL
+            assert share == usual
             return
         differences = losses - lowest
         errors = differences.std(axis=1, ddof=1) / n**0.5
         slack = 1e-9
         surely = differences.mean(axis=1) < errors - slack
         perhaps = differences.mean(axis=1) < errors + slack
-        distances = np.abs(np.array(SHARES) - USUAL)
+        distances = np.abs(np.array(SHARES) - usual)
         found = distances[SHARES.index(share)]
         assert perhaps[SHARES.index(share)]
         assert (distances[surely] >= found).all()
@@ -148,8 +162,28 @@ class TestChooseShare:
         weights = np.repeat([1 / n, 0.0], n)
         assert chosen(doubled, weights)[0] == chosen(losses)[0]
 
-    def test_equal_losses_give_the_usual_share(self):
-        assert chosen(np.full((5, 4), 0.5))[0] == USUAL
+    @pytest.mark.parametrize(
+        ("gain", "share"),
+        [(-1.0, 0.25), (-0.01, 0.25), (0.01, 0.5), (0.19, 0.5), (0.21, 0.75), (1.0, 0.75)],
+    )
+    def test_the_more_is_gained_the_more_is_usual(self, gain, share):
+        noise = np.random.default_rng(0).normal(0, 30, (5, 40))  # no difference is clear
+        losses = 90 + noise - noise.mean(axis=1, keepdims=True)
+        losses[SHARES.index(USUAL)] -= gain
+        assert chosen(losses, guess=0.2 / LITTLE)[0] == share
+
+    @given(st.floats(), st.floats(0, 9))
+    def test_a_usual_share_is_one_of_three(self, gain, guess):
+        share = usual_share(gain, guess)
+        assert share in {OF_NOTHING, OF_LITTLE, USUAL}
+        assert (share == OF_NOTHING) == (not gain > 0)
+        assert share <= usual_share(gain + 1, guess) or not gain + 1 > gain
+
+    def test_of_two_that_are_as_near_to_the_usual_one_the_smaller_is_taken(self):
+        losses = np.full((5, 6), 2.0)
+        losses[0] = losses[SHARES.index(OF_LITTLE)] = 1.0
+        assert usual_share(-1.0, 1.0) == OF_NOTHING
+        assert chosen(losses)[0] == 0.0
 
     def test_a_clear_difference_gives_any_share(self):
         for best in range(len(SHARES)):
@@ -157,8 +191,9 @@ class TestChooseShare:
             losses[best] -= 1
             assert chosen(losses)[0] == SHARES[best]
 
-    def test_one_sample_tells_nothing(self):
-        assert chosen([[0.0], [1.0], [2.0], [3.0], [4.0]])[0] == USUAL
+    def test_one_sample_tells_what_is_gained_and_no_more(self):
+        assert chosen([[0.0], [1.0], [2.0], [3.0], [4.0]])[0] == OF_NOTHING
+        assert chosen([[4.0], [3.0], [2.0], [1.0], [0.0]])[0] == USUAL
 
     @pytest.mark.parametrize("broken", BROKEN)
     def test_losses_that_are_not_finite_never_win(self, broken):
@@ -177,6 +212,49 @@ class TestChooseShare:
         most = np.finfo(float).max
         losses = np.array([[1, 1], [most, most], [1, 1], [most, 1], [most, most]])
         assert chosen(losses)[0] in SHARES
+
+
+class TestGuess:
+    """The loss if each sample had the mean scores of all: by it, gains are little or much."""
+
+    @given(st.integers(2, 9), st.integers(0, 10**6))
+    def test_scores_that_know_how_frequent_classes_are_have_their_entropy(self, n_classes, seed):
+        rng = np.random.default_rng(seed)
+        codes = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, 40)])
+        shares = np.bincount(codes) / len(codes)
+        scores = np.log(shares) + rng.normal(0, 1e-3, (len(codes), n_classes))
+        guess = Classes.numbered(n_classes).guess(
+            scores, codes, np.full(len(codes), 1 / len(codes))
+        )
+        assert guess == pytest.approx(-(shares @ np.log(shares)), abs=0.01)
+
+    @given(st.integers(0, 10**6), st.sampled_from(BROKEN))
+    def test_samples_without_weight_do_not_count(self, seed, broken):
+        rng = np.random.default_rng(seed)
+        scores, codes = rng.normal(size=(6, 3)), np.arange(6) % 3
+        weights = rng.uniform(0.1, 1, 6)
+        weights /= weights.sum()
+        objective = Classes.numbered(3)
+        expected = objective.guess(scores, codes, weights)
+        more = np.vstack([scores, np.full((1, 3), broken)])
+        found = objective.guess(more, np.append(codes, 1), np.append(weights, 0.0))
+        assert found == pytest.approx(expected)
+
+    def test_several_labels_have_their_entropy(self):
+        targets = np.array([[1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1, 0, 1]]).T
+        objective, encoded = MultiLabel.encode(targets, 8)
+        shares = targets.mean(axis=0)
+        scores = np.tile(np.log(shares / (1 - shares)), (8, 1))
+        expected = objective.losses(scores, encoded)[0].mean()
+        noise = np.tile([[0.5], [-0.5]], (4, 2))  # their mean is none
+        guess = objective.guess(scores + noise, encoded, np.full(8, 1 / 8))
+        assert guess == pytest.approx(expected)
+
+    def test_any_gain_of_numbers_is_much(self):
+        objective, encoded = Numbers.encode(np.arange(8.0), 8)
+        guess = objective.guess(np.zeros((8, 1)), encoded, np.full(8, 1 / 8))
+        assert usual_share(1e-6, guess) == USUAL
+        assert usual_share(-1e-6, guess) == OF_NOTHING
 
 
 class TestIsNear:
@@ -273,7 +351,10 @@ class TestShares:
             each = tuned(soup=share).fit(IMAGES, LABELS)
             scores, objective = each.decision_function(OTHERS), each.head_.suffix.objective
             losses[share] = objective.calibrated_losses(scores, LABELS, np.full(N, 1 / N))
-        best, means = choose_share(losses.__getitem__, np.full(N, 1 / N))
+        guess = objective.guess(
+            tuned(soup=0).fit(IMAGES, LABELS).decision_function(OTHERS), LABELS, np.full(N, 1 / N)
+        )
+        best, means = choose_share(losses.__getitem__, np.full(N, 1 / N), guess)
         assert fitted.soup_ == best > 0
         shown = ", ".join(f"{share:g}: {loss:.4g}" for share, loss in means.items())
         alone = tuned(soup=best).fit(IMAGES, LABELS)

@@ -110,9 +110,9 @@ PARAMETERS = Template(
         block of this name ("block5", "conv5_block3") and everything after it. Batch
         normalisation keeps its statistics. "auto" trains the last block and then all. It takes all
         layers, unless the block or the frozen network has a clearly lower loss on images that are
-        held out. Where the frozen network does well there, it takes the mean of the weights of both
-        trainings, unless that is worse by more than a standard error. That costs at most twice as
-        much as "all"; `tuning_` has the choice.
+        held out. Where all layers gain little there, it takes a mean of the weights of both
+        trainings, unless that is worse by more than two standard errors. That costs at most twice
+        as much as "all"; `tuning_` has the choice.
     fine_tune_epochs : int or "auto", default="auto"
         Epochs for head and layers together. "auto" is as many as give at least $steps steps, and
         $passes or more.
@@ -127,11 +127,13 @@ PARAMETERS = Template(
     global_clipnorm : float or None, default=1.0
         Largest norm of all gradients of a step together, for the same optimizers.
     soup : float or "auto", default="auto"
-        Share of the fine-tuned weights in the result; the rest are those before. "auto" takes 0.75
-        unless the loss on validation images is lower elsewhere by more than a standard error; then
-        the nearest share to 0.75 whose loss is at most one standard error above the lowest. That
-        may be 0. These images are a part of the training images, unless `fit` is given others.
-        Scores are then divided by the temperature, from 1 on, of the lowest loss.
+        Share of the fine-tuned weights in the result; the rest are those before. With "auto", the
+        usual share depends on the loss on validation images: 0.75 if that share lowers it by a
+        tenth of the loss that the same mean scores for all images would have, 0.5 if by less, and
+        0.25 if by nothing (regressors: 0.75 if it lowers it at all). Of the shares whose loss is at
+        most a standard error above the lowest, the nearest to the usual one is taken. That may be
+        0. These images are a part of the training images, unless `fit` is given others. Scores are
+        then divided by the temperature, from 1 on, of the lowest loss.
     augmentation : {"auto", None, "light", "medium", "strong"} or Augmentation, default="auto"
         How training images are varied: afresh in each epoch where all layers are trained, or all
         but the cheap first ones, else in fixed views whose activations are stored too. An

@@ -171,6 +171,16 @@ class Objective(ABC):
         """
         return self.losses(scores / self.temperature(scores, targets, shares), targets)[0]
 
+    def guess(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
+        """Return the mean loss if each sample had the mean scores of all, at the best temperature.
+
+        Samples whose share is 0 do not count.
+        """
+        counted = shares > 0
+        scores, targets, shares = scores[counted], targets[counted], shares[counted]
+        same = np.broadcast_to(shares @ scores, scores.shape)
+        return float(shares @ self.calibrated_losses(same, targets, shares))
+
     def temperature(self, scores: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> float:
         """Return that of `temperatures` by which scores are divided for the lowest mean loss."""
         means = [shares @ self.losses(scores / t, targets)[0] for t in self.temperatures]

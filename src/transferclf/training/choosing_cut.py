@@ -5,9 +5,9 @@ fine-tuning make a fitted head worse, also where it ends far better, and they fa
 The frozen network takes part with its head. Training more layers is mostly better, and few held-out
 images often say otherwise by chance. So fewer layers need a clear difference.
 
-Where the frozen network does well already, training the last block and training all layers are
-about equally good, and the mean of their weights is mostly better than both: errors of the one are
-not those of the other. Elsewhere the last block is mostly behind, and so may be the mean.
+Where training all layers gains little over the frozen network, training the last block is not far
+behind, and a share of the mean of both weights is mostly as good as the better one: errors of the
+one are not those of the other. Elsewhere the last block is behind, and so may be the mean.
 
 Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
 accuracy without increasing inference time", ICML 2022.
@@ -27,7 +27,7 @@ from transferclf.objectives import Objective
 from transferclf.training.learning import Learner
 from transferclf.training.phases import TrainedSuffix
 from transferclf.training.recipe import Recipe
-from transferclf.training.soup import is_near, mean_of
+from transferclf.training.soup import LITTLE, SHARES, choose_soup, is_near, mean_of
 
 # A smaller loss leaves nothing to gain: where almost all images are right, training makes scores
 # larger and nothing better. Few images cannot tell: all of 20 may be right by chance.
@@ -38,9 +38,8 @@ NEGLIGIBLE = 0.01
 # numbers of standard errors.
 CLEAR = 3.0
 
-# Where the loss of the frozen network is below this part of that of its mean scores, the mean of
-# both trainings is taken, unless its loss is above the lowest by more than a standard error.
-FAMILIAR = 0.2
+# The mean of both trainings is given up if its loss is above the lowest by more standard errors.
+CLEAR_OF_MEAN = 2.0
 
 # The cost of a network's output, where that of a training step on the same images is 1.
 FORWARD = 1 / 3
@@ -111,11 +110,6 @@ class Trial:
     guess: float = 0.0
 
     @property
-    def is_familiar(self) -> bool:
-        """Whether the loss is far below that of a guess."""
-        return self.loss < FAMILIAR * self.guess
-
-    @property
     def is_negligible(self) -> bool:
         """Whether the loss leaves nothing to gain, even if one more image of loss 1 is counted.
 
@@ -134,10 +128,14 @@ class Trial:
         """The mean loss."""
         return mean_of(self.losses, self.weights)
 
-    def is_near(self, other: Trial) -> bool:
-        """Return whether the loss is not clearly above that of the other one."""
+    def gains_little(self, frozen: Trial) -> bool:
+        """Return whether the loss is hardly below that of the frozen network."""
+        return frozen.loss - self.loss < LITTLE * frozen.guess
+
+    def is_near(self, other: Trial, errors: float = CLEAR) -> bool:
+        """Return whether the loss is at most `errors` standard errors above that of the other."""
         is_finite = bool(np.isfinite(self.loss))
-        return is_finite and is_near(self.losses, other.losses, self.weights, CLEAR)
+        return is_finite and is_near(self.losses, other.losses, self.weights, errors)
 
     def facts(self, measure: str) -> dict[str, object]:
         """Return an entry of the trials in `tuning_`; `measure` is the name of the measure."""
@@ -193,11 +191,11 @@ def choose_cut(
             break
         trials.append(_said(_trial(candidate, frozen, trials[0]), verbose))
     chosen, lowest, mean = _most_layers(trials), _lowest(trials), None
-    if has_mean and trials[0].is_familiar:
+    if has_mean and trials[-1].gains_little(trials[0]):
         mean = _mean_trial(trials, candidates[-1].learner)
     if mean is not None:
         trials.append(_said(mean, verbose))
-        if is_near(mean.losses, lowest.losses, mean.weights):
+        if mean.is_near(lowest, CLEAR_OF_MEAN):
             chosen = mean
     is_mean = chosen is mean
     layers = candidates[-1].layers if is_mean else chosen.layers
@@ -227,9 +225,10 @@ def _lowest(trials: Sequence[Trial]) -> Trial:
 def _frozen_trial(frozen: Learner) -> Trial:
     head, weights = frozen.learn().without_checkpoint(), _weights(frozen)
     objective, scores = _scored(frozen, head)
-    guess, _ = _judged(frozen, objective, np.broadcast_to(weights @ scores, scores.shape))
+    assert frozen.validation is not None
+    guess = objective.guess(scores, frozen.validation.targets, weights)
     judged = _judged(frozen, objective, scores)
-    return Trial(0, None, 0, 0.0, *judged, weights, head, mean_of(guess, weights))
+    return Trial(0, None, 0, 0.0, *judged, weights, head, guess)
 
 
 def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
@@ -255,8 +254,9 @@ def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
 def _mean_trial(trials: Sequence[Trial], learner: Learner) -> Trial | None:
     """Return a trial of the mean of the weights of the last two, if there is one.
 
-    `learner` is that of the last one. Heads that Keras fitted began with random weights, and the
-    mean of two of them may be no head that works.
+    It has a share of the mean of their trained weights, which is chosen if theirs are. `learner` is
+    that of the last one. Heads that Keras fitted began with random weights, and the mean of two of
+    them may be no head that works.
     """
     heads = [trial.head for trial in trials if trial.soup > 0]
     if len(heads) < 2 or learner.plan.head is not None:
@@ -264,21 +264,37 @@ def _mean_trial(trials: Sequence[Trial], learner: Learner) -> Trial | None:
     fewer, most = heads
     assert isinstance(fewer, TrainedSuffix)
     assert isinstance(most, TrainedSuffix)
-    head = most.mean_with(fewer)
-    if head is None:
+    if most.mean_with(fewer) is None:
         return None
-    last, (objective, scores) = trials[-1], _scored(learner, head)
-    assert learner.validation is not None
-    temperature = objective.temperature(scores, learner.validation.targets, last.weights)
-    if temperature > 1:  # few images cannot tell that scores should be larger
+    recipe, held_out, last = learner.plan.fine_tuning, learner.validation, trials[-1]
+    assert recipe is not None
+    assert held_out is not None
+    share, temperature = recipe.soup, 1.0
+    if share == "auto":
+        means = {each: _mean_at(each, fewer, most) for each in SHARES}
+        scores = [each.astype(float) for each in learner.held_out_scores(*means.values())]
+        scores_at = dict(zip(means, scores, strict=True)).__getitem__
+        objective = most.suffix.objective
+        share, temperature, _ = choose_soup(scores_at, objective, held_out.targets, last.weights)
+    if share == 0:  # as before both trainings
+        return None
+    head = _mean_at(float(share), fewer, most)
+    judged = _judged(learner, *_scored(learner, head))
+    if temperature > 1:
         head = head.with_scores_divided(temperature)
-    judged = _judged(learner, objective, scores)
     return Trial(MEAN, last.rate, 0, 0.0, *judged, last.weights, head)
+
+
+def _mean_at(share: float, fewer: TrainedSuffix, most: TrainedSuffix) -> TrainedSuffix:
+    head = most.at(share).mean_with(fewer.at(share))
+    assert head is not None
+    return head
 
 
 def _scored(learner: Learner, head: FittedHead) -> tuple[Objective, np.ndarray]:
     """Return the objective of a head, and its scores of the held-out images."""
-    return head.suffix.objective, learner.held_out_scores(head).astype(float)
+    (scores,) = learner.held_out_scores(head)
+    return head.suffix.objective, scores.astype(float)
 
 
 def _judged(learner: Learner, objective: Objective, scores: np.ndarray) -> tuple[np.ndarray, float]:
@@ -308,7 +324,7 @@ def reason_of(trials: Sequence[Trial], chosen: Trial, best: Trial) -> str:
     losses = ", ".join(f"{trial.loss:.4g} of {_named(trial.layers)}" for trial in trials)
     end = "is the lowest"
     if chosen is not best and chosen.layers == MEAN:
-        end = "is at most a standard error above the lowest"
+        end = f"is at most {CLEAR_OF_MEAN:g} standard errors above the lowest"
     elif chosen is not best:
         end = f"is at most {CLEAR:g} standard errors above the lowest, with more layers"
     n = len(best.losses)

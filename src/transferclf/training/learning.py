@@ -74,15 +74,18 @@ class Learner:
         with self._limit:
             return self._whole_network() if self.plan.prefix.is_scratch else self._in_two_phases()
 
-    def held_out_scores(self, head: FittedHead) -> np.ndarray:
-        """Return the scores of the validation images by a head that was learned here."""
+    def held_out_scores(self, *heads: FittedHead) -> list[np.ndarray]:
+        """Return the scores of the validation images by each of these heads of the same layers."""
         assert self.validation is not None
         n_images = len(self.validation.targets)
         with RowLimit(n_images, self.plan.max_memory, self._what) as limit:
             part = RowSpace(n_images, limit).part()
             self._fill(part, self.validation, Variant())
             rows = part.rows
-            return np.concatenate([head.scores(rows[i:j]) for i, j in chunks_of(rows)])
+            return [
+                np.concatenate([head.scores(rows[i:j]) for i, j in chunks_of(rows)])
+                for head in heads
+            ]
 
     def _whole_network(self) -> FittedHead:
         """Train all layers from random weights."""

@@ -108,6 +108,15 @@ class TrainedSuffix(FittedHead):
             trainer.set_parameters(mixed(others, self.parameters, 0.5))
             return self._from(trainer)
 
+    def at(self, share: float) -> TrainedSuffix:
+        """Return the same layers with this share of the trained weights, at a temperature of 1."""
+        checkpoint = self.checkpoint
+        assert checkpoint is not None
+        after = checkpoint.values[: len(self.parameters)]
+        with self._loaded() as trainer:
+            trainer.set_parameters(mixed(self._began, after, share))
+            return replace(self._from(trainer), soup=share)
+
     def with_scores_divided(self, by: float) -> TrainedSuffix:
         """Return the same layers with a head whose scores are divided by a temperature."""
         with self._loaded() as trainer:

@@ -17,7 +17,7 @@ from transferclf.training.callbacks import told_callbacks
 from transferclf.training.feeding import Data, data_of
 from transferclf.training.recipe import Recipe
 from transferclf.training.schedules import rates
-from transferclf.training.soup import USUAL, choose_share, mixed
+from transferclf.training.soup import USUAL, choose_soup, mixed
 from transferclf.training.steps import as_arrays
 from transferclf.training.trainer import Trainer
 
@@ -138,22 +138,14 @@ class Run:
             self.trainer.set_parameters(mixed(self.began, after, share))
             return self.trainer.scores(validation.rows).astype(float)
 
-        def losses_at(share: float) -> np.ndarray:
-            return objective.calibrated_losses(scores_at(share), validation.targets, weights)
-
-        with np.errstate(all="ignore"):  # losses that are not finite are not taken
-            share, losses = choose_share(losses_at, weights)
-        temperature = 1.0
-        if share > 0:  # few images cannot tell that scores should be larger
-            best = objective.temperature(scores_at(share), validation.targets, weights)
-            temperature = max(best, temperature)
+        soup = choose_soup(scores_at, objective, validation.targets, weights)
         if verbose:
-            shown = ", ".join(f"{each:g}: {loss:.4g}" for each, loss in losses.items())
+            shown = ", ".join(f"{each:g}: {loss:.4g}" for each, loss in soup.losses.items())
             say(
-                f"soup: {share:g} of the trained weights, temperature {temperature:g}; "
+                f"soup: {soup.share:g} of the trained weights, temperature {soup.temperature:g}; "
                 f"validation losses {shown}"
             )
-        return share, temperature
+        return soup.share, soup.temperature
 
     def _end(self, callbacks: CallbackList, verbose: int) -> None:
         """Keep the weights that the callbacks have left, which may be those of an earlier epoch."""
