@@ -5,6 +5,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from statistics import mean
 
 ROOT = Path(__file__).resolve().parents[1]
 README, BENCHMARKS, RESULTS = (
@@ -121,6 +122,36 @@ def of_seeds(backbone, images, method):
     found.sort(key=lambda it: it["seed"])
     assert [it["seed"] for it in found] == [0, 1, 2]
     return [it["accuracy"] for it in found], found[0]["cpu"]
+
+
+# Tables of EfficientNet-Lite0 on images that had no part in the recipe.
+NEW_SETS, OTHER_SETS = "fine-tuning, new images", "fine-tuning, other images"
+
+
+def of_three(method, images):
+    """Return the mean accuracy of EfficientNet-Lite0 with three seeds."""
+    return mean(of_seeds("efficientnet_lite0", images, method)[0])
+
+
+def sets_of(table):
+    return [row["images"].split(",")[0] for row in rows_of(table)]
+
+
+def points_above(method, other, sets):
+    """Return by how many points of mean accuracy a method is above another one, for each set."""
+    return {name: 100 * (of_three(method, name) - of_three(other, name)) for name in sets}
+
+
+def points_below_the_best(sets):
+    """Return by how many points "auto" is below the best of what it chooses from, for each set."""
+    return {
+        name: 100
+        * (
+            max(of_three(method, name) for method in ("probe", "ours, last block", "ours"))
+            - of_three("ours, auto", name)
+        )
+        for name in sets
+    }
 
 
 def of_one_seed(images, method):

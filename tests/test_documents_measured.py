@@ -16,6 +16,8 @@ from page_helpers import (
     DESIGN,
     FINE_TUNING,
     LANDING,
+    NEW_SETS,
+    OTHER_SETS,
     PAGES,
     PRETRAINING,
     README,
@@ -37,10 +39,14 @@ from page_helpers import (
     number,
     of_one_seed,
     of_seeds,
+    of_three,
+    points_above,
+    points_below_the_best,
     read,
     records,
     rows_of,
     said,
+    sets_of,
     tables,
 )
 
@@ -268,7 +274,6 @@ def test_the_start_page_repeats_the_figures_of_fine_tuning():
 
 COLUMNS = {"frozen": "probe", "all layers": "ours", "fastai": "fastai"}
 CHOICES = {"frozen": "probe", "last block": "ours, last block", "all layers": "ours"}
-OTHER_IMAGES = "fine-tuning, other images"
 
 
 @pytest.mark.parametrize("name", TUNED)
@@ -309,27 +314,53 @@ def test_the_table_of_choices_has_means_of_the_measurements():
             assert agrees(seconds, cpu), row
 
 
-def test_the_table_of_other_images_has_means_of_the_measurements():
-    rows = rows_of(OTHER_IMAGES)
-    assert len(rows) == 7
+@pytest.mark.parametrize(("name", "n_sets"), [(NEW_SETS, 10), (OTHER_SETS, 7)])
+def test_tables_of_other_images_have_means_of_the_measurements(name, n_sets):
+    rows = rows_of(name)
+    assert len(rows) == n_sets
     for row in rows:
         for column, method in (CHOICES | {'"auto"': "ours, auto"}).items():
-            accuracies, _ = of_seeds("efficientnet_lite0", row["images"].split(",")[0], method)
-            assert agrees(row[column], mean(accuracies)), row
+            assert agrees(row[column], of_three(method, row["images"].split(",")[0])), row
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "below"),
+    [
+        (NEW_SETS, "eight of the ten", {"clothes10", "grocery21"}),
+        (OTHER_SETS, "five of the seven", {"bees2", "scenes15"}),
+    ],
+)
+def test_auto_is_within_half_a_point_of_the_best_choice_on_most_sets(name, part, below):
+    text = f"within half a point of the best of the three columns before it on {part} sets"
+    assert len(matches(FINE_TUNING, text)) == 1
+    points = points_below_the_best(sets_of(name))
+    assert {images for images, found in points.items() if found > 0.5} == below
+
+
+def test_the_mean_was_taken_in_most_runs_of_the_sets_where_auto_is_behind():
+    assert len(matches(FINE_TUNING, "took the mean of both in five of six runs")) == 1
+    pairs = [
+        pair
+        for images in ("clothes10", "grocery21")
+        for pair in zip(
+            *(of_seeds("efficientnet_lite0", images, it)[0] for it in ("ours, auto", "ours")),
+            strict=True,
+        )
+    ]
+    assert sum(auto != by_hand for auto, by_hand in pairs) == 5
+
+
+def test_all_layers_are_above_the_frozen_head_on_each_new_set():
+    assert len(matches(FINE_TUNING, "All layers are above the frozen head on each set")) == 1
+    assert min(points_above("ours", "probe", sets_of(NEW_SETS)).values()) > 0
+
+
+def test_fastai_is_below_auto_on_each_other_set():
+    assert len(matches(FINE_TUNING, 'fastai is below "auto" on each set')) == 1
+    for row in rows_of(OTHER_SETS):
         accuracy, _ = of_one_seed(row["images"].split(",")[0], "fastai")
         assert agrees(row["fastai"], accuracy), row
         assert row["fastai"] < row['"auto"']
-
-
-def test_only_one_of_the_other_sets_has_a_better_choice_than_auto():
-    text = 'on six of the seven sets: "auto" is not below the best of the three columns before it'
-    assert len(matches(FINE_TUNING, text)) == 1
-    below = [
-        row["images"]
-        for row in rows_of(OTHER_IMAGES)
-        if row['"auto"'] < max(row[column] for column in CHOICES)
-    ]
-    assert below == ["bees2, ants and bees"]
 
 
 def test_the_table_of_ablations_has_means_of_the_measurements():
@@ -347,13 +378,10 @@ def test_the_table_of_ablations_has_means_of_the_measurements():
             assert row[f"{network}: log loss"] == f"{mean(losses):+.3f}"
 
 
-def test_auto_is_as_good_as_the_best_choice():
-    assert '"auto" is as good as the best of the three columns before it' in read(FINE_TUNING)
-    rows = rows_of("fine-tuning, choices")
-    assert len(rows) == 5
-    for row in rows:
-        *others, auto = (float(row[column].split(", ")[0]) for column in (*CHOICES, '"auto"'))
-        assert auto >= max(others)
+def test_auto_is_within_half_a_point_of_the_best_choice():
+    below = points_below_the_best(sets_of("fine-tuning, choices"))
+    assert len(below) == 5
+    assert max(below.values()) <= 0.5
 
 
 def test_the_choice_is_that_of_all_layers_where_the_frozen_network_does_badly():
@@ -367,7 +395,7 @@ def test_the_choice_is_that_of_all_layers_where_the_frozen_network_does_badly():
 
 
 def test_fine_tuning_falls_below_no_frozen_head():
-    assert "No network falls below its frozen head on any set" in read(FINE_TUNING)
+    assert len(matches(FINE_TUNING, "no network falls below its frozen head")) == 1
     assert min(gain for name in TUNED for gain in gains(name).values()) >= 0
 
 
