@@ -376,6 +376,14 @@ def test_the_table_of_ablations_has_means_of_the_measurements():
             assert len(points) == 6
             assert row[f"{network}: accuracy, points"] == f"{100 * mean(points):+.1f}"
             assert row[f"{network}: log loss"] == f"{mean(losses):+.3f}"
+    text = "Each change but the last makes the log loss of MobileNetV2 and EfficientNet-Lite0 worse"
+    assert len(matches(FINE_TUNING, text)) == 1
+    worse = [
+        min(float(row[f"{network}: log loss"]) for network in ("MobileNetV2", "EfficientNet-Lite0"))
+        > 0
+        for row in rows
+    ]
+    assert worse == [True] * 7 + [False]
 
 
 def test_auto_is_within_half_a_point_of_the_best_choice():
