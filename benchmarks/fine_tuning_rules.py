@@ -146,7 +146,6 @@ def measure(setting: Record) -> dict[str, Any]:
         else:
             heads = [most.mean_with(fewer) for fewer, most in zip(*ends, strict=True)]
         lines[name] = [judged(classifier, head, parts, split) for head in heads]
-    classifier.head_ = ends[1][0]
     return {"n": len(y), "guess": guess(classifier, ends[1][0], parts), **lines}
 
 
