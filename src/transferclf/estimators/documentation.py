@@ -144,7 +144,9 @@ PARAMETERS = Template(
         Most memory for features, for activations at the cut, or for pixels where all layers are
         trained: bytes, or a text such as "1GB" or "500MB". More of them are kept in a temporary
         file (in the folder TMPDIR) and read batch by batch; results are the same, those of L-BFGS
-        and ridge regression to about three digits. "auto" is half of the free memory.
+        and ridge regression to about three digits. Where layers are trained, the features for the
+        head are in memory beside them. "auto" is half of the memory that is free, also within the
+        limits of containers and batch systems.
 """
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transferclf._checks import is_number, refuse
 from transferclf.exceptions import InvalidParameterError
+from transferclf.training import control_groups
 
 # While a weight is trained there are, in float32: itself, its gradient, two numbers that Adam
 # remembers, and copies of all but the gradient to restart from and to go back to.
@@ -40,7 +41,17 @@ def n_dense_weights(widths: Sequence[int]) -> int:
 
 
 def free_memory() -> int | None:
-    """Return the free memory in bytes, or None where the system does not say it."""
+    """Return the memory that this process may still take, or None where the system does not say it.
+
+    Limits of containers and batch systems count. A system other than Linux only tells how much
+    memory there is.
+    """
+    amounts = [each for each in (_available(), control_groups.room()) if each is not None]
+    return min(amounts, default=None)
+
+
+def _available() -> int | None:
+    """Return the memory that is free on this machine."""
     try:
         facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return int(facts["MemAvailable"].split()[0]) * 1024
