@@ -124,10 +124,12 @@ WHAT = {
     "shapes": "hidden layers, each with another width",
     "fine_tuned": "last layer fine-tuned, each with another learning rate",
 }
+N_WIDTHS = 211  # a prime, so that the widths of as many fits differ
 PARAMETERS = {
     "linear": lambda index: {"l2": 1e-3 * (1 + index)},
     "hidden": lambda index: {"hidden_units": (32,), "learning_rate": 1e-5 * (1 + index)},
-    "shapes": lambda index: {"hidden_units": (8 + index,)},
+    # Wide and narrow ones in turns: the memory of ever wider layers is no growth.
+    "shapes": lambda index: {"hidden_units": (8 + 97 * index % N_WIDTHS,)},
     "fine_tuned": lambda index: {
         "trainable_layers": 1,
         "fine_tune_epochs": 1,
