@@ -103,6 +103,17 @@ def test_what_counts_as_little_hardly_matters(limit):
     assert rules_helpers.with_limit(limit) == pytest.approx(rules_helpers.with_limit(0.1), abs=0.05)
 
 
+def gains_of_last_layers():
+    """Return the points gained by training the last layers: the least, the next, the most."""
+    gains = sorted(
+        100 * (float(row["fine-tuned"]) - float(row["default"])) for row in rows_of("defaults")
+    )
+    least = rows_of("defaults")[1]
+    assert (least["images"], least["backbone"]) == ("sports10", "mobilenet_v2")
+    assert gains[0] == 100 * (float(least["fine-tuned"]) - float(least["default"]))
+    return [-gains[0], -gains[1], gains[-1]]
+
+
 N_CELLS = 1200  # test images of blood_cells4
 
 
@@ -414,6 +425,12 @@ SENTENCES = [
         lambda: [
             100 * (scratch("base, augmented") - scratch("base: two blocks of two convolutions"))
         ],
+    ),
+    (
+        RESULTS,
+        r"is ([\d.]+) points below the head alone for MobileNetV2 on sports10, and elsewhere at "
+        r"most ([\d.]+) points below and up to ([\d.]+) above",
+        gains_of_last_layers,
     ),
     (
         RESULTS,
