@@ -33,6 +33,9 @@ from transferclf.training.choosing_cut import CLEAR, Trial, choose_cut, reason_o
 # One label in twelve is wrong, so that no candidate is sure of all images.
 LABELS = np.where(np.arange(N) % 12 == 5, 1 - COLOURS, COLOURS)
 
+# At the rate that is right for one layer, some trainings of all layers diverge.
+pytestmark = pytest.mark.filterwarnings("ignore:trainable_layers='auto' leaves out")
+
 
 def classifier(blind="conv1", **changes):
     parameters = {
@@ -142,9 +145,17 @@ def test_images_without_weight_do_not_count():
     assert not trial(noise, weights).is_near(trial(np.zeros(4), weights))
 
 
-def test_a_rate_that_diverges_loses(recwarn):
-    estimator = classifier(fine_tune_learning_rate=1e30).fit(images(), LABELS)
+def test_a_rate_that_diverges_loses_with_a_warning_for_each_trial():
+    estimator = classifier(fine_tune_learning_rate=1e30)
+    with pytest.warns(TransferclfWarning) as warned:
+        estimator.fit(images(), LABELS)
     diverged = estimator.tuning_["trials"][1:]
+    left_out = [str(each.message) for each in warned if "leaves out" in str(each.message)]
+    assert len(left_out) == len(diverged) > 0
+    assert left_out[-1].startswith("trainable_layers='auto' leaves out all layers: training diverg")
+    for message in left_out:
+        assert "at a learning rate of 1e+30" in message
+        assert message.endswith("Set fine_tune_learning_rate to a tenth of that or less.")
     assert [each["val_loss"] for each in diverged] == [np.inf] * len(diverged)
     assert estimator.tuning_["trainable_layers"] == 0
 

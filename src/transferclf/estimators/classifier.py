@@ -169,7 +169,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):
         -----
         TransferclfWarning
             If parameters have no effect; if y is one-hot, or all images have one of the labels; if
-            images are left out.
+            images are left out; if trials of `trainable_layers="auto"` diverge.
         """
         with self._as_before_if_it_fails():
             parameters = ClassifierParameters.of(self)

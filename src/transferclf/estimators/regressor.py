@@ -160,8 +160,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):
         Warns
         -----
         TransferclfWarning
-            If y is constant, which is then predicted, parameters were set that have no effect, or
-            images are left out.
+            If y is constant, which is then predicted, parameters were set that have no effect,
+            images are left out, or trials of `trainable_layers="auto"` diverge.
         """
         with self._as_before_if_it_fails():
             parameters = RegressorParameters.of(self)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from transferclf._printing import say
-from transferclf.exceptions import DivergenceError
+from transferclf.exceptions import DivergenceError, warn
 from transferclf.heads.fitted import FittedHead
 from transferclf.objectives import Objective
 from transferclf.training.learning import Learner
@@ -241,8 +241,7 @@ def _trial(candidate: Candidate, frozen: Learner, before: Trial) -> Trial:
     try:
         head = learner.learn()
     except DivergenceError as error:
-        if learner.verbose:
-            say(str(error))
+        warn(f"trainable_layers='auto' leaves out {_named(candidate.layers)}: {error}")
     else:
         judged = before.losses, before.measure
         if head.soup > 0:
