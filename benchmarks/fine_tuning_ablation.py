@@ -45,6 +45,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "images not varied": {"augmentation": None},
     "images varied more": {"augmentation": "medium"},
     "batches of 32": {"batch_size": 32},
+    "5 epochs": {"fine_tune_epochs": 5},  # of small sets too, which else have at least 400 steps
     "no soup": {"soup": 1.0},
     "half and half": {"soup": 0.5},
     "bfloat16": {"precision": "bfloat16"},

@@ -103,6 +103,20 @@ def test_what_counts_as_little_hardly_matters(limit):
     assert rules_helpers.with_limit(limit) == pytest.approx(rules_helpers.with_limit(0.1), abs=0.05)
 
 
+def steps_of_training():
+    """Return ratios of CPU seconds: to Keras' steps of both kinds, and of bfloat16."""
+    keras = [
+        [float(row["measured"]) for row in rows_of("training_step 3") if row["claim"].endswith(end)]
+        for end in ("statistics of the batch", "/ Keras")
+    ]
+    kept = {round(ratio, 2) for ratio in keras[1]}
+    low = [
+        figure(name, "TransferClassifier, bfloat16", column="ratio of CPU")
+        for name in ("training_step", "training_step 2")
+    ]
+    return [*keras[0], *kept, *low]
+
+
 def gains_of_last_layers():
     """Return the points gained by training the last layers: the least, the next, the most."""
     gains = sorted(
@@ -294,6 +308,13 @@ SENTENCES = [
             sum(of_one_seed(name, "fastai")[1] for name in sets_of(OTHER_SETS))
             / sum(of_one_seed(name, "ours")[1] for name in sets_of(OTHER_SETS)),
         ],
+    ),
+    (
+        FINE_TUNING,
+        r"A step takes (0\.\d+) of the CPU time of Keras' `train_on_batch` [^.]* and (0\.\d+) for "
+        r"`tiny`\.[^.]* it is (0\.\d+) for both\. [^.]* takes (0\.\d+) and (0\.\d+) of "
+        r"the time in single",
+        steps_of_training,
     ),
     (
         FINE_TUNING,
